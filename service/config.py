@@ -1,0 +1,120 @@
+"""Settings, read once from the environment and checked before anything starts.
+
+A bad value is one clear line on stderr and exit status 2 (`load_or_exit`); a process never
+starts with a setting it does not understand.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+
+
+class ConfigError(ValueError):
+    """The environment cannot be used; the message is one line and names the variable."""
+
+
+class Settings(BaseModel):
+    """What the environment says, with the defaults of the README's table.
+
+    `redis_url` has no default: the Procfile's processes need one, and `make run` provides its own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(gt=0, le=65535)] = 8000
+    web_concurrency: Annotated[int, Field(gt=0, le=256)] = 1
+    redis_url: str
+    celery_broker_url: str = ""
+    worker_concurrency: Annotated[int, Field(gt=0, le=1024)] = Field(
+        default_factory=lambda: os.cpu_count() or 1
+    )
+    data_dir: Path = Path("var")
+    max_upload_bytes: Positive = 10 * 1024**3
+    max_attempts: Annotated[int, Field(gt=0, le=100)] = 3
+    lease_s: Annotated[float, Field(ge=1, le=3600)] = 12
+    heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 15
+    events_per_job: Annotated[int, Field(ge=10, le=1_000_000)] = 2000
+    retention_s: Seconds = 7 * 86_400
+    drain_s: Annotated[float, Field(ge=0, le=3600)] = 4
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
+    key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_-]{0,64}$")] = "headway:"
+    partitions: Annotated[int, Field(gt=0, le=4096)] = 1
+
+    @field_validator("redis_url", "celery_broker_url")
+    @classmethod
+    def _is_a_redis_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("redis", "rediss", "unix") or not (parts.netloc or parts.path)):
+            raise ValueError("is not a redis://, rediss:// or unix:// URL")
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("host")
+    @classmethod
+    def _only_loopback_until_there_is_authentication(cls, value: str) -> str:
+        if value == "localhost":
+            return value
+        try:
+            loopback = ipaddress.ip_address(value).is_loopback
+        except ValueError:
+            loopback = False
+        if not loopback:
+            raise ValueError(
+                "is not a loopback address, and without authentication the service binds no other"
+            )
+        return value
+
+    @property
+    def broker_url(self) -> str:
+        """Where Celery's messages go: `CELERY_BROKER_URL`, else `REDIS_URL`."""
+        return self.celery_broker_url or self.redis_url
+
+    @property
+    def base_url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings; raises ConfigError. An empty variable counts as one that is not set."""
+    names = {name: name.upper() for name in Settings.model_fields}
+    given = {name: environ[var] for name, var in names.items() if environ.get(var, "").strip()}
+    if "redis_url" not in given:
+        raise ConfigError(
+            "REDIS_URL is not set: give the URL of a Redis 7+ or Valkey server, "
+            "such as redis://127.0.0.1:6379/0 (`make run` starts one by itself)"
+        )
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        reason = first["msg"].removeprefix("Value error, ")
+        reason = reason[0].lower() + reason[1:]
+        raise ConfigError(f"{names[name]}={given.get(name, '')!r}: {reason}") from None
+
+
+def load_or_exit(environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings, or one line on stderr and exit status 2."""
+    try:
+        return load(environ)
+    except ConfigError as error:
+        print(f"headway: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,46 @@
+-- Answers one job's alarm, if it is due. It is set anew in the same step, so no crash can lose it, and
+-- any number of processes may answer: all but the first find it not due.
+--
+-- keys: prelude
+-- args: 5 first delay in ms before a message is sent again, 6 the longest such delay,
+--       7 error (JSON) of a lost worker, 8 error of a deadline that is over, 9 error of a cancellation,
+--       10 reason (JSON string) of the next attempt
+-- returns: {'send', type (JSON), queue}: send the message (again) | {'ended'} | {'none'}
+-- events: state (retrying) or end when a lease or the deadline is over
+
+local due = redis.call('ZSCORE', ALARMS, JOB_ID)
+local time = now()
+if not due or tonumber(due) > time then return {'none'} end
+local job = load()
+if not job or not INDEX[job.state] or job.state == 'succeeded' or job.state == 'failed'
+    or job.state == 'canceled' then
+  redis.call('ZREM', ALARMS, JOB_ID)
+  return {'none'}
+end
+
+if job.deadline and job.deadline <= time then
+  finish(job, 'failed', 'null', ARGV[8], '')
+  return {'ended'}
+end
+if job.state == 'running' then
+  if job.lease > time then
+    set_alarm(job.deadline and math.min(job.lease, job.deadline) or job.lease)
+    return {'none'}
+  end
+  if job.cancel_requested then
+    finish(job, 'canceled', 'null', ARGV[9], '')
+    return {'ended'}
+  end
+  if tonumber(job.attempt) >= job.max_attempts then
+    finish(job, 'failed', 'null', ARGV[7], '')
+    return {'ended'}
+  end
+  move(job, 'retrying', ARGV[10], '_not_before', '0', '_sends', '0')
+end
+-- A message may only be waiting its turn: each time we wait twice as long before the next.
+local sends = redis.call('HINCRBY', JOB, '_sends', 1)
+local wait = math.min(tonumber(ARGV[5]) * 2 ^ math.min(sends - 1, 20), tonumber(ARGV[6]))
+local again = time + wait
+set_alarm(job.deadline and math.min(again, job.deadline) or again)
+local message = redis.call('HMGET', JOB, 'type', '_queue')
+return {'send', message[1], message[2]}

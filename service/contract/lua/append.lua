@@ -1,0 +1,26 @@
+-- The holder reports: progress, logs, artifacts, in one batch.
+--
+-- keys: prelude
+-- args: 5 fence, 6 number of this batch within the claim (a repeat of the last one does nothing: its
+--       reply was lost), then for each event: type, body (text of a JSON object), name of the job's
+--       field that changes with it or '', the field's value
+-- returns: {'ok', 1 if cancellation was asked for, else 0} | {'stale'}: another holds it, or it ended
+-- events: progress, log, artifact, as given
+
+local job = load()
+if not job or job.state ~= 'running' or job.fence ~= ARGV[5] then return {'stale'} end
+local cancel = job.cancel_requested and 1 or 0
+local seq = tonumber(ARGV[6])
+if seq <= tonumber(redis.call('HGET', JOB, '_seq')) then return {'ok', cancel} end
+redis.call('HSET', JOB, '_seq', ARGV[6])
+for i = 7, #ARGV, 4 do
+  local event, body, field, value = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local id
+  if field ~= '' then
+    id = append(job, event, body, field, value)
+  else
+    id = append(job, event, body)
+  end
+  if event == 'progress' then redis.call('HSET', JOB, '_progress_id', id) end
+end
+return {'ok', cancel}

@@ -1,0 +1,39 @@
+-- Makes a job, its first event and its alarm, unless its idempotency key made one already.
+--
+-- keys: prelude; last: the idempotency key, if arg 5 is not ''
+-- args: 5 hash of the body with idempotency, or ''; 6 ms until the first alarm; 7… the fields of the
+--       job that the caller knows, name and value in turn
+-- returns: {'created', document} | {'same', job id} | {'conflict'}: another body had this key
+-- events: state (queued)
+
+local once_hash = ARGV[5]
+if once_hash ~= '' then
+  local before = redis.call('GET', KEYS[#KEYS])
+  if before then
+    local hash, id = string.match(before, '^(%S+) (%S+)$')
+    if hash == once_hash and id ~= JOB_ID then return {'same', id} end
+    if hash == once_hash then return {'created', document()} end
+    return {'conflict'}
+  end
+end
+
+-- The same creation again: the reply to the first was lost.
+if redis.call('EXISTS', JOB) == 1 then return {'created', document()} end
+
+local id, ms, n = tick()
+local at = '"' .. rfc3339(ms) .. '"'
+-- The listing's order. 4096 ids a millisecond keep it unique and below 2^53.
+local score = int(ms * 4096 + n % 4096)
+if once_hash ~= '' then
+  redis.call('SET', KEYS[#KEYS], once_hash .. ' ' .. JOB_ID, 'EX', RETENTION_S)
+end
+redis.call('HSET', JOB, 'state', '"queued"', 'attempt', '0', 'artifacts', '[]',
+  'cancel_requested', 'false', 'created_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"',
+  '_score', score, '_fence', '0', '_sends', '0', unpack(ARGV, 7))
+redis.call('ZADD', ALL_JOBS, score, JOB_ID)
+redis.call('ZADD', INDEX['queued'], score, JOB_ID)
+if GROUP_JOBS then redis.call('ZADD', GROUP_JOBS, score, JOB_ID) end
+set_alarm(ms + tonumber(ARGV[6]))
+emit({last = '0-0', attempt = '0'}, id, 'state',
+  with_head({attempt = '0'}, rfc3339(ms), state_body('queued')))
+return {'created', document()}

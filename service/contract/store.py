@@ -1,0 +1,566 @@
+"""JobStore: every read and write of jobs and events.
+
+Each change is one Lua script (lua/*.lua): it checks the fence and the state, changes the job, appends
+the event and publishes it. A script repeated because its reply was lost changes nothing more, so the
+client may retry any of them.
+
+Every method raises redis.RedisError when the store cannot be reached, and nothing else unless it says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.commands.core import Script
+from redis.retry import Retry
+
+from service.contract.events import (
+    DOCUMENT,
+    MAX_ERROR_CHARS,
+    MAX_RESULT_BYTES,
+    Artifact,
+    Event,
+    EventId,
+    EventType,
+    Job,
+    clip,
+    document,
+    dumps,
+)
+from service.contract.keys import JobRef, Keys
+from service.contract.states import LIVE, ErrorCode, State, sources
+
+REQUEUE_MS = 10_000
+"""How long a message may take to be claimed before it is sent again (doubled each time, …"""
+REQUEUE_MAX_MS = 60_000
+"""… up to this)."""
+FEED_FACTOR = 10
+"""A feed keeps this many times the events of a job."""
+_HIGHEST = 2**64 - 1
+
+# What a claim must have to touch anything: waiting states, and the one that is held.
+_UNSTARTED = tuple(s for s in sources(State.CANCELED) if s is not State.RUNNING)
+
+
+class StaleFence(Exception):
+    """Another holds the job, or it has ended: the caller must stop working on it."""
+
+
+class IdempotencyConflict(Exception):
+    """The idempotency key belongs to a request with another body."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What a caller submits, checked. `queue` is where workers of its type listen."""
+
+    owner: str
+    type: str
+    params: dict[str, Any]
+    queue: str
+    max_attempts: int
+    group: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    timeout_s: float | None = None
+    retry_of: str | None = None
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work on a job, until the lease runs out."""
+
+    ref: JobRef
+    job: Job
+    fence: str
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One event of a holder's batch; `field` of the job takes `value` in the same write."""
+
+    type: EventType
+    body: str
+    field: str = ""
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """A job and events after a cursor, consistent. `clock` was the last id of all at that moment."""
+
+    clock: EventId
+    fields: dict[bytes, bytes]
+    events: list[Event]
+
+    @property
+    def document(self) -> bytes:
+        return document(self.fields)
+
+    @property
+    def last(self) -> EventId:
+        return EventId.of(self.fields[b"last_event_id"].strip(b'"'))
+
+    @property
+    def ended(self) -> bool:
+        return self.fields.get(b"finished_at", b"null") != b"null"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """What a feed keeps after a cursor, and the ids of the owner's running jobs, consistent."""
+
+    clock: EventId
+    now_ms: int
+    last: EventId
+    running: list[str]
+    events: list[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A message to send: the job's alarm found nobody working on it."""
+
+    id: str
+    type: str
+    queue: str
+
+
+def connect(url: str, *, connections: int = 32, timeout_s: float = 5) -> redis.Redis:
+    """A client with a bounded pool whose callers wait for a free connection.
+
+    RESP2, because RESP3 makes each connect log an error on Valkey.
+    """
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=timeout_s,
+        protocol=2,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        socket_keepalive=True,
+        retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), 2),
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+class JobStore:
+    """Jobs, events, listings and job types in one Redis or Valkey."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        *,
+        events_per_job: int = 2000,
+        retention_s: float = 7 * 86_400,
+    ) -> None:
+        self.redis = client
+        self.keys = keys
+        self._head = (events_per_job, events_per_job * FEED_FACTOR, max(1, round(retention_s)))
+        self.retention_ms = round(retention_s * 1000)
+        self._scripts: dict[str, Script] = {
+            path.stem: client.register_script(_source(path))
+            for path in _LUA.glob("*.lua")
+            if path.stem != "prelude"
+        }
+
+    def _change(self, script: str, ref: JobRef, *args: Any, keys: Sequence[str] = ()) -> list[Any]:
+        return cast(
+            list[Any],
+            self._scripts[script](
+                keys=[*self.keys.write_set(ref), *keys], args=[ref.id, *self._head, *args]
+            ),
+        )
+
+    # -- submitting --------------------------------------------------------------------------------
+
+    def create(self, new: NewJob, *, once: tuple[str, str] | None = None) -> tuple[Job, bool]:
+        """Make a job, its first event and its alarm. `once` is an idempotency key and a hash of the
+        request; the second value says whether the job is new.
+
+        Raises IdempotencyConflict if the key belongs to another request.
+        """
+        ref = JobRef(self.keys.new_job_id(new.owner), new.owner, new.group)
+        fields = {
+            "id": dumps(ref.id),
+            "type": dumps(new.type),
+            "owner": dumps(new.owner),
+            "group": dumps(new.group),
+            "labels": dumps(new.labels),
+            "params": dumps(new.params),
+            "max_attempts": dumps(new.max_attempts),
+            "timeout_s": dumps(new.timeout_s),
+            "retry_of": dumps(new.retry_of),
+            "links": dumps({"self": f"/jobs/{ref.id}", "events": f"/jobs/{ref.id}/events"}),
+            "_queue": new.queue,
+            "_checkpoint": new.checkpoint,
+        }
+        key, request_hash = once or ("", "")
+        reply = self._change(
+            "create",
+            ref,
+            request_hash,
+            REQUEUE_MS,
+            *(part for pair in fields.items() for part in pair),
+            keys=[self.keys.once(new.owner, key)] if once else [],
+        )
+        if reply[0] == b"conflict":
+            raise IdempotencyConflict(key)
+        if reply[0] == b"same":
+            job = self.get(reply[1].decode())
+            if job is not None:
+                return job, False
+            # Its job was swept away between two steps; the key goes with it.
+            self.redis.delete(self.keys.once(new.owner, key))
+            return self.create(new, once=once)
+        return Job.model_validate_json(reply[1]), True
+
+    # -- working -----------------------------------------------------------------------------------
+
+    def ref(self, job_id: str) -> JobRef | None:
+        """The unchanging facts of a job, or None if there is no such job."""
+        if not self.keys.holds(job_id):
+            return None
+        owner, group = cast(list[bytes | None], self.redis.hmget(self.keys.job(job_id), "owner", "group"))
+        if owner is None or group is None:
+            return None
+        return JobRef(job_id, json.loads(owner), json.loads(group))
+
+    def claim(self, ref: JobRef, *, token: str, lease_s: float, worker: str) -> Claim | None:
+        """Take a job that waits: one attempt more, a new fence, a lease. None if it cannot be had."""
+        reply = self._change(
+            "claim", ref, _csv(sources(State.RUNNING)), token, round(lease_s * 1000), dumps(worker)
+        )
+        if reply[0] != b"claimed":
+            return None
+        job = Job.model_validate_json(reply[2])
+        return Claim(ref, job, str(int(reply[1])), reply[3].decode())
+
+    def renew(self, claim: Claim, *, lease_s: float) -> bool:
+        """Renew the lease; True if cancellation was asked for. Raises StaleFence."""
+        return self._held(self._change("renew", claim.ref, claim.fence, round(lease_s * 1000)))
+
+    def append(self, claim: Claim, batch: int, reports: Iterable[Report]) -> bool:
+        """Write a batch of events; True if cancellation was asked for. Raises StaleFence.
+
+        `batch` counts up from 1 within a claim; the caller repeats a batch whose fate it does not
+        know under the same number.
+        """
+        parts = [part for r in reports for part in (r.type, r.body, r.field, r.value)]
+        return self._held(self._change("append", claim.ref, claim.fence, batch, *parts))
+
+    def end(
+        self,
+        claim: Claim,
+        state: State,
+        *,
+        result: Any = None,
+        error: tuple[ErrorCode, str] | None = None,
+        progress: str = "",
+    ) -> None:
+        """End the job. Raises StaleFence, RecordError for a result that is no JSON or too large."""
+        self._held(
+            self._change(
+                "end",
+                claim.ref,
+                claim.fence,
+                _csv(sources(state)),
+                state,
+                dumps(result, MAX_RESULT_BYTES, "the result"),
+                "null" if error is None else _error(*error),
+                progress,
+            )
+        )
+
+    def retry(self, claim: Claim, *, delay_s: float, reason: str) -> None:
+        """Give up this attempt; the next may start after the delay. Raises StaleFence."""
+        self._held(
+            self._change(
+                "retry",
+                claim.ref,
+                claim.fence,
+                _csv(sources(State.RETRYING)),
+                round(delay_s * 1000),
+                dumps(clip(reason, MAX_ERROR_CHARS)),
+            )
+        )
+
+    @staticmethod
+    def _held(reply: list[Any]) -> bool:
+        if reply[0] != b"ok":
+            raise StaleFence
+        return len(reply) > 1 and bool(reply[1])
+
+    def cancel(self, job_id: str) -> tuple[Job, bool] | None:
+        """End a job that waits, flag one that runs. The second value says whether it had ended
+        before; None if there is no such job."""
+        ref = self.ref(job_id)
+        if ref is None:
+            return None
+        reply = self._change(
+            "cancel",
+            ref,
+            _csv(_UNSTARTED),
+            _csv(sources(State.CANCELED)),
+            _CANCELED,
+            dumps("cancellation was asked for"),
+        )
+        if reply[0] == b"gone":
+            return None
+        return Job.model_validate_json(reply[1]), reply[0] == b"ended"
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def get(self, job_id: str) -> Job | None:
+        found = self.documents([job_id])[0]
+        return None if found is None else Job.model_validate_json(found)
+
+    def documents(self, job_ids: Sequence[str]) -> list[bytes | None]:
+        """The jobs' documents, None where there is no such job."""
+        return [
+            None if page is None else page.document
+            for page in self.read_jobs([(job_id, None) for job_id in job_ids], 0)
+        ]
+
+    def read(self, job_id: str, cursor: EventId | None, limit: int) -> JobPage | None:
+        """A job and up to `limit` events after `cursor` (None: no events); None if there is no such job."""
+        return self.read_jobs([(job_id, cursor)], limit)[0]
+
+    def read_jobs(self, wanted: Sequence[tuple[str, EventId | None]], limit: int) -> list[JobPage | None]:
+        """The same for many in one round trip. Each is consistent by itself; the first one's clock
+        is a horizon up to which all are complete."""
+        here = [(job_id, cursor) for job_id, cursor in wanted if self.keys.holds(job_id)]
+        if not here:
+            return [None] * len(wanted)
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id, cursor in here:
+                after = "" if cursor is None or max(cursor) > _HIGHEST else str(cursor)
+                keys = [self.keys.clock_of(job_id), self.keys.job(job_id), self.keys.events(job_id)]
+                self._scripts["read"](keys=keys, args=[after, limit], client=pipe)
+            replies = iter(pipe.execute())
+        pages: list[JobPage | None] = []
+        for job_id, _ in wanted:
+            if not self.keys.holds(job_id):
+                pages.append(None)
+                continue
+            clock, job, entries = next(replies)
+            fields = dict(zip(job[::2], job[1::2], strict=True))
+            pages.append(
+                JobPage(EventId.of(clock), fields, [Event.of(entry) for entry in entries])
+                if fields
+                else None
+            )
+        return pages
+
+    def read_feed(self, owner: str, group: str | None, cursor: EventId, limit: int) -> FeedPage:
+        """Up to `limit` of the events that the feed keeps after `cursor`."""
+        clock, now_ms, last, running, entries = cast(
+            list[Any],
+            self._scripts["read_feed"](
+                keys=[
+                    self.keys.clock(self.keys.partition(owner)),
+                    self.keys.feed(owner, group),
+                    self.keys.feed_last(owner, group),
+                    self.keys.jobs(owner, State.RUNNING),
+                ],
+                args=[str(min(cursor, EventId(_HIGHEST, _HIGHEST))), limit],
+            ),
+        )
+        return FeedPage(
+            EventId.of(clock),
+            int(now_ms),
+            EventId.of(last),
+            [job_id.decode() for job_id in running],
+            [Event.of(entry) for entry in entries],
+        )
+
+    def latest_progress(self, job_ids: Sequence[str], group: str | None) -> list[Event]:
+        """The newest progress event of each of these jobs (of that group, unless it is None)."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hmget(self.keys.job(job_id), "_progress_id", "group")
+            known = pipe.execute()
+            asked = False
+            for job_id, (progress_id, of_group) in zip(job_ids, known, strict=True):
+                if progress_id and (group is None or of_group == dumps(group).encode()):
+                    pipe.xrange(self.keys.events(job_id), progress_id, progress_id)
+                    asked = True
+            found = pipe.execute() if asked else []
+        return [
+            Event(EventId.of(i), EventId.of(d[b"p"]), d[b"e"].decode(), d[b"d"])
+            for entries in found
+            for i, d in entries
+        ]
+
+    def snapshot_feed(self, owner: str, group: str | None) -> tuple[EventId, list[JobPage]]:
+        """The feed's last id and its live jobs, in the order of their last ids."""
+        last, *jobs = cast(
+            list[Any],
+            self._scripts["snapshot_feed"](
+                keys=[
+                    self.keys.feed_last(owner, group),
+                    *(self.keys.jobs(owner, state) for state in LIVE),
+                ],
+                args=[self.keys.job_head(owner), "" if group is None else dumps(group)],
+            ),
+        )
+        at = EventId.of(last)
+        pages = [JobPage(at, dict(zip(j[::2], j[1::2], strict=True)), []) for j in jobs]
+        return at, sorted(pages, key=lambda page: page.last)
+
+    def list_jobs(
+        self,
+        owner: str,
+        *,
+        state: State | None = None,
+        type: str | None = None,
+        group: str | None = None,
+        limit: int = 50,
+        cursor: int | None = None,
+    ) -> tuple[list[bytes], int | None]:
+        """Documents, newest first, that match all filters, and the cursor of the next page."""
+        index = self.keys.jobs(owner, state)
+        if group is not None and state is None:
+            index = self.keys.group(owner, group)
+        found: list[bytes] = []
+        while True:
+            highest = "+inf" if cursor is None else f"({cursor}"
+            chunk = cast(
+                list[tuple[bytes, float]],
+                self.redis.zrange(
+                    index, highest, "-inf", desc=True, byscore=True, offset=0, num=limit + 1,
+                    withscores=True,
+                ),
+            )  # fmt: skip
+            pages = self.read_jobs([(job_id.decode(), None) for job_id, _ in chunk[:limit]], 0)
+            for (job_id, score), page in zip(chunk, pages, strict=False):
+                cursor = int(score)
+                if page is None:
+                    self.redis.zrem(index, job_id)  # its TTL was faster than the sweep
+                    continue
+                # The index was read a moment before the job: a job that moved on since is not listed.
+                if (
+                    (state is None or page.fields[b"state"] == dumps(state).encode())
+                    and (type is None or page.fields[b"type"] == dumps(type).encode())
+                    and (group is None or page.fields[b"group"] == dumps(group).encode())
+                ):
+                    found.append(page.document)
+                if len(found) == limit:
+                    more = score != chunk[-1][1]
+                    return found, cursor if more else None
+            if len(chunk) <= limit:
+                return found, None
+
+    # -- alarms ------------------------------------------------------------------------------------
+
+    def due(self, partition: int, limit: int = 100) -> list[str]:
+        """Jobs whose alarm is due, the longest first."""
+        return self._due(self.keys.alarms(partition), limit)
+
+    def expired(self, partition: int, limit: int = 100) -> list[str]:
+        """Ended jobs whose retention is over."""
+        return self._due(self.keys.expiring(partition), limit)
+
+    def _due(self, key: str, limit: int) -> list[str]:
+        seconds, micros = self.redis.time()
+        now_ms = seconds * 1000 + micros // 1000
+        found = self.redis.zrange(key, "-inf", now_ms, byscore=True, offset=0, num=limit)
+        return [job_id.decode() for job_id in cast(list[bytes], found)]
+
+    def answer_alarm(self, job_id: str) -> Due | None:
+        """Do what a due alarm asks for, and set the next; a message to send is the caller's."""
+        ref = self.ref(job_id)
+        if ref is None:
+            partition = int(job_id.partition("-")[0])
+            self.redis.zrem(self.keys.alarms(partition), job_id)
+            return None
+        reply = self._change(
+            "alarm",
+            ref,
+            REQUEUE_MS,
+            REQUEUE_MAX_MS,
+            _error(ErrorCode.WORKER_LOST, "the worker was lost, and no attempt is left"),
+            _error(ErrorCode.TIMEOUT, "the job took longer than its timeout_s"),
+            _CANCELED,
+            dumps("worker_lost"),
+        )
+        if reply[0] != b"send":
+            return None
+        return Due(job_id, json.loads(reply[1]), reply[2].decode())
+
+    def sweep(self, job_id: str) -> bool:
+        """Remove an ended job whose retention is over; the caller removes its files first."""
+        ref = self.ref(job_id)
+        if ref is None:
+            partition = int(job_id.partition("-")[0])
+            self.redis.zrem(self.keys.expiring(partition), job_id)
+            return False
+        return bool(self._change("sweep", ref)[0] == b"swept")
+
+    # -- job types ---------------------------------------------------------------------------------
+
+    def register_types(self, worker: str, types: Mapping[str, str], alive_s: float) -> None:
+        """Describe the job types (name → JSON) that a worker serves, for the next `alive_s` seconds."""
+        seconds, _ = self.redis.time()
+        with self.redis.pipeline(transaction=True) as pipe:
+            for name, text in types.items():
+                pipe.hset(self.keys.types, name, text)
+            pipe.zadd(self.keys.alive, {f"{name} {worker}": seconds + alive_s for name in types})
+            pipe.zremrangebyscore(self.keys.alive, "-inf", seconds - 3600)
+            pipe.execute()
+
+    def forget_worker(self, worker: str, types: Iterable[str]) -> None:
+        """The worker has gone: it no longer counts as alive for these types."""
+        self.redis.zrem(self.keys.alive, *(f"{name} {worker}" for name in types))
+
+    def types(self) -> dict[str, tuple[dict[str, Any], bool]]:
+        """Each known job type: its description, and whether a worker that serves it is alive."""
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hgetall(self.keys.types)
+            pipe.time()
+            pipe.zrange(self.keys.alive, 0, -1, withscores=True)
+            described, (seconds, micros), alive = pipe.execute()
+        now = seconds + micros / 1e6
+        living = {member.split(b" ")[0] for member, until in alive if until > now}
+        return {
+            name.decode(): (json.loads(text), name in living) for name, text in sorted(described.items())
+        }
+
+
+def artifacts_value(artifacts: Iterable[Artifact]) -> str:
+    """The text of a job's `artifacts` field."""
+    return dumps([artifact.model_dump() for artifact in artifacts])
+
+
+def _error(code: ErrorCode, message: str) -> str:
+    return dumps({"code": code, "message": clip(message, MAX_ERROR_CHARS)})
+
+
+_CANCELED = _error(ErrorCode.CANCELED, "the job was canceled")
+
+
+def _csv(states: Iterable[State]) -> str:
+    return ",".join(states)
+
+
+_LUA = Path(__file__).parent / "lua"
+_READS = {"read", "read_feed", "snapshot_feed"}
+
+
+def _source(path: Path) -> str:
+    """A script, led by the prelude if it changes a job."""
+    text = path.read_text()
+    if path.stem in _READS:
+        return text
+    prelude = (_LUA / "prelude.lua").read_text()
+    for mark, names in (("@STATES@", State), ("@DOCUMENT@", DOCUMENT)):
+        prelude = prelude.replace(mark, ",".join(f"'{name}'" for name in names))
+    return prelude + text
