@@ -8,11 +8,13 @@ import os
 # leaves the pool's processes alive to hand their jobs back; billiard itself then ends them with SIGQUIT.
 os.environ["REMAP_SIGTERM"] = "SIGQUIT"
 
+import logging
 import secrets
 import signal
 import socket
 import sys
 import threading
+import warnings
 from contextlib import suppress
 from types import FrameType
 from typing import Any
@@ -20,6 +22,7 @@ from typing import Any
 import redis
 from celery import Celery
 from celery.apps.worker import Worker
+from celery.platforms import SecurityWarning
 from celery.worker import state
 
 from service.config import Settings, load_or_exit
@@ -31,6 +34,9 @@ from worker.presence import Presence
 
 STOP_S = 4.0
 """From the signal to the end, whatever the jobs do. Honcho kills after 5."""
+
+
+logger = logging.getLogger("worker")
 
 
 class Server(Worker):  # type: ignore[misc]
@@ -68,6 +74,8 @@ class Server(Worker):  # type: ignore[misc]
 
 def main() -> int:
     settings = load_or_exit()
+    # It warns of root because of pickle, which this worker does not accept.
+    warnings.simplefilter("ignore", SecurityWarning)
     configure(settings.log_level, settings.log_format)
     for url in dict.fromkeys((settings.redis_url, settings.broker_url)):
         _check(url)
@@ -87,6 +95,7 @@ def main() -> int:
 
 
 def _serve(app: Celery, settings: Settings, queues: list[str]) -> int:
+    logger.info("serving %s with %d processes", ", ".join(queues), settings.worker_concurrency)
     server = Server(
         app=app,
         hostname=f"headway-{os.getpid()}@{socket.gethostname()}",

@@ -223,13 +223,11 @@ class Job(Generic[P]):
         if self._stop.wait(seconds):
             self._stop.check()
 
-    @contextmanager
-    def shield(self) -> Iterator[None]:
-        """Hold cancellation back until the block is left, for steps that must not be torn. Keep it
-        short: the worker's shutdown does not wait longer than 4 s, and a lost lease not at all."""
-        with self._stop.shield():
-            yield
-        self._stop.check()
+    def shield(self) -> AbstractContextManager[None]:
+        """Hold cancellation back until the block is left, for steps that must not be torn; the next call
+        after it raises. Keep it short: the worker's shutdown does not wait longer than 4 s, and a lost
+        lease not at all."""
+        return self._stop.shield()
 
 
 def _move(path: Path, target: Path, workdir: Path) -> None:
