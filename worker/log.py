@@ -42,7 +42,7 @@ def configure(level: str, style: Literal["text", "json"]) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # Celery says at INFO what the runtime says better.
-    for name in ("celery", "kombu", "amqp"):
+    for name in ("celery", "kombu", "amqp", "multiprocessing"):
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
     setup_logging.connect(_instead_of_celery, weak=False)
 
