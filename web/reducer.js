@@ -86,7 +86,7 @@ const CHANGES = {
     return {};
   },
   artifact(job, { job: _id, at: _at, ...artifact }) {
-    const others = job.artifacts.filter((one) => one.name !== artifact.name);
-    return { artifacts: [...others, artifact] };
+    const at = job.artifacts.findIndex((one) => one.name === artifact.name);
+    return { artifacts: at < 0 ? [...job.artifacts, artifact] : job.artifacts.with(at, artifact) };
   },
 };
