@@ -162,8 +162,8 @@ def _watch(client: Client, job_id: str, bar: Bar) -> Any:
     if job["state"] != "succeeded":
         error = job["error"] or {"code": job["state"], "message": ""}
         raise DemoError(f"job {job_id} {job['state']}: {error['code']}: {error['message']}")
-    _check(client, job_id, seen, cut_at, caught_up_to, bar)
     bar.show(job["progress"])
+    _check(client, job_id, seen, cut_at, caught_up_to, bar)
     return job
 
 

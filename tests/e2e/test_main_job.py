@@ -67,7 +67,9 @@ def test_20_real_jobs_on_one_connection_through_200_cuts_miss_nothing(stack: Sta
     as_list = "/events?" + "&".join(f"job={job_id}" for job_id in jobs)
     of_group: list[Seen] = []
     feed = threading.Thread(
-        target=lambda: of_group.extend(follow(stack, "/events?group=twenty", all_ended, cuts=200, piece=400))
+        target=lambda: of_group.extend(
+            follow(stack, "/events?group=twenty", all_ended, cuts=200, piece=400)
+        )
     )
     feed.start()
     listed = follow(stack, as_list, all_ended, cuts=200, piece=400)
@@ -88,7 +90,9 @@ def test_a_clip_is_encoded_with_a_bar_that_moves_and_never_falls(stack: Stack, t
     events = follow(stack, f"/jobs/{job['id']}/events", has_ended, cuts=3)
     ended = events[-1].data
     assert ended["state"] == "succeeded", ended["error"]
-    fractions = [e.data["fraction"] for e in events if e.event == "progress" and e.data["fraction"] is not None]
+    fractions = [
+        e.data["fraction"] for e in events if e.event == "progress" and e.data["fraction"] is not None
+    ]
     assert len(set(fractions)) >= 5
     assert fractions == sorted(fractions)
     assert max(fractions) < 1, "all of it is only there when it succeeded"
