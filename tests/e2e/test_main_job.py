@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import subprocess
 import threading
@@ -10,10 +12,11 @@ from typing import Any
 
 from tests.readers import Reader, Seen
 from tests.stack import Stack
+from worker import ffmpeg
 
 
-def follow(stack: Stack, path: str, done: Any, cuts: int = 0, piece: int = 1500) -> list[Seen]:
-    """Read a stream from `0` until `done(events)`, cutting it so often at random places."""
+def follow(stack: Stack, path: str, done: Any, cuts: int = 0) -> list[Seen]:
+    """Read a stream from `0` until `done(events)`, cutting it so often at random moments and bytes."""
     rng = random.Random(11)
     events: list[Seen] = []
     cursor = "0"
@@ -22,11 +25,12 @@ def follow(stack: Stack, path: str, done: Any, cuts: int = 0, piece: int = 1500)
             if reader.status == 204:
                 break
             assert reader.status == 200
-            pieces = rng.randrange(1, 4) if cuts > 0 else None
-            cuts -= 1
-            while not reader.closed and pieces != 0 and not (events and done(events)):
-                events += reader.receive(rng.randrange(1, piece))
-                pieces = None if pieces is None else pieces - 1
+            if cuts > 0:
+                cuts -= 1
+                events += reader.for_seconds(rng.uniform(0, 0.06), rng.randrange(1, 900))
+            else:
+                while not reader.closed and not (events and done(events)):
+                    events += reader.receive()
             cursor = reader.parser.last_event_id or cursor
     assert cuts <= 0, f"the job was over before the last {cuts} cuts"
     return events
@@ -48,7 +52,7 @@ def test_a_real_job_watched_through_200_cuts_gives_what_an_uncut_stream_gives(st
     with Reader(stack.url, path, "0") as reader:
         whole = threading.Thread(target=lambda: uncut.extend(reader.until_end()))
         whole.start()
-        cut = follow(stack, path, has_ended, cuts=200, piece=400)
+        cut = follow(stack, path, has_ended, cuts=200)
         whole.join(30)
     assert cut == uncut == everything(stack, job["id"])
     assert cut[-1].data["state"] == "succeeded"
@@ -67,12 +71,10 @@ def test_20_real_jobs_on_one_connection_through_200_cuts_miss_nothing(stack: Sta
     as_list = "/events?" + "&".join(f"job={job_id}" for job_id in jobs)
     of_group: list[Seen] = []
     feed = threading.Thread(
-        target=lambda: of_group.extend(
-            follow(stack, "/events?group=twenty", all_ended, cuts=200, piece=400)
-        )
+        target=lambda: of_group.extend(follow(stack, "/events?group=twenty", all_ended, cuts=200))
     )
     feed.start()
-    listed = follow(stack, as_list, all_ended, cuts=200, piece=400)
+    listed = follow(stack, as_list, all_ended, cuts=200)
     feed.join(60)
 
     def in_order(events: list[Seen]) -> list[Seen]:
@@ -102,13 +104,16 @@ def test_a_clip_is_encoded_with_a_bar_that_moves_and_never_falls(stack: Stack, t
     assert (status, headers["content-type"], len(body)) == (200, "video/mp4", made["video.mp4"]["size"])
     video = tmp_path / "video.mp4"
     video.write_bytes(body)
-    from worker.ffmpeg import ffprobe_path
-
+    options, shown = (
+        "-v error -count_frames -of default=nw=1 -show_entries",
+        "stream=codec_name,width,nb_read_frames",
+    )
     probed = subprocess.run(
-        [ffprobe_path(), "-v", "error", "-count_frames", "-show_entries", "stream=codec_name,width,nb_read_frames",
-         "-of", "default=nw=1", str(video)],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        [ffmpeg.locate("ffprobe"), *options.split(), shown, video],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert {"codec_name=h264", "width=640", "nb_read_frames=600"} <= set(probed.split())
 
 
@@ -120,11 +125,8 @@ def test_an_upload_is_encoded_and_one_that_is_no_video_fails_with_ffmpegs_own_wo
     assert first["state"] == "succeeded", first["error"]
     clip = stack.call("GET", first["artifacts"][0]["url"])[2]
     for content, state in ((clip, "succeeded"), (b"no video at all", "failed"), (clip[:200], "failed")):
-        status, upload = stack.call("PUT", "/uploads/clip.webm", content)[0], None
+        status, _, upload = stack.call("PUT", "/uploads/clip.webm", content)
         assert status == 201
-        upload = stack.call("PUT", "/uploads/clip.webm", content)[2]
-        import json
-
         upload_id = json.loads(upload)["id"]
         job = stack.submit("video.encode", {"input": f"upload:{upload_id}", "preset": "mp4"})
         ended = stack.wait_ended(job["id"])
@@ -171,8 +173,6 @@ def test_attempts_fail_and_the_last_one_succeeds(stack: Stack) -> None:
 
 
 def test_a_checksum_of_a_file_below_data_dir_is_right(stack: Stack) -> None:
-    import hashlib
-
     data = random.Random(1).randbytes(5_000_000)
     (stack.directory / "big.bin").write_bytes(data)
     job = stack.submit("file.checksum", {"input": "file:big.bin"})
