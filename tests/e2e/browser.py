@@ -54,7 +54,7 @@ class Browser:
         options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = Chrome(options=options, service=Service(driver))
-        self.driver.set_script_timeout(PATIENCE_S)
+        self.driver.set_page_load_timeout(PATIENCE_S)
 
     def close(self) -> None:
         self.driver.quit()

@@ -223,6 +223,18 @@ def test_the_address_of_a_job_opens_it_and_of_none_says_so(browser: Browser, sta
     assert "404" in missing_job[0]
 
 
+def test_pages_that_were_left_hold_no_connection(browser: Browser, stack: Stack) -> None:
+    # A browser has six connections to a host: with the seventh page nothing would load any more.
+    for _ in range(8):
+        browser.driver.get("about:blank")
+        browser.open(stack.url)
+    browser.driver.get("about:blank")
+    browser.driver.back()
+    browser.until(lambda: browser.connection() == "Live", "the page to be live again")
+    job = stack.submit("simulate", {"duration_s": 0.2})
+    browser.until_state(job["id"], "succeeded")
+
+
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """A small real video with sound."""
