@@ -39,7 +39,10 @@ class StrictJSON(DefaultJSONProvider):
     """JSON as RFC 8259 has it: Python would also read NaN and Infinity."""
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
-        return json.loads(s, parse_constant=_no_constant, **kwargs)
+        try:
+            return json.loads(s, parse_constant=_no_constant, **kwargs)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def _no_constant(name: str) -> None:
@@ -74,10 +77,14 @@ def create_app(settings: Settings) -> APIFlask:
     def _bound_the_body() -> None:
         if request.endpoint in ("files.upload", "files.upload_named"):
             return
-        request.max_content_length = MAX_BODY_BYTES
-        if request.endpoint == "jobs.submit" and request.mimetype != "application/json":
-            # A web page elsewhere can send any other type without asking.
-            raise Problem(415, "send the job as application/json")
+        # One byte more, or a chunked body would be cut at the limit without a word.
+        request.max_content_length = MAX_BODY_BYTES + 1
+        if request.endpoint == "jobs.submit":
+            if request.mimetype != "application/json":
+                # A web page elsewhere can send any other type without asking.
+                raise Problem(415, "send the job as application/json")
+            if len(request.get_data()) > MAX_BODY_BYTES:
+                raise Problem(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
 
     @app.after_request
     def _secure(response: Response) -> Response:

@@ -136,9 +136,9 @@ def _find(data_dir: Path, job: Job, name: str) -> tuple[Path | None, str]:
     for known in job.artifacts:
         parent = str(PurePosixPath(known.name).parent)
         if name == known.name or (parent != "." and name.startswith(parent + "/")):
-            root = (data_dir / "artifacts" / job.id / str(known.attempt)).resolve()
+            root = data_dir.resolve() / "artifacts" / job.id / str(known.attempt)
             path = (root / name).resolve()
-            if not path.is_relative_to(root) or not path.is_file():
+            if not path.is_relative_to(root / parent) or not path.is_file():
                 continue
             guessed = mimetypes.guess_type(name)[0] or "application/octet-stream"
             return path, known.media_type if name == known.name else guessed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -125,6 +126,18 @@ class Reader:
     def __iter__(self) -> Iterator[Seen]:
         while not self.closed:
             yield from self.receive()
+
+    def for_seconds(self, seconds: float, size: int) -> list[Seen]:
+        """What comes within that time, read in pieces of at most so many bytes."""
+        found: list[Seen] = []
+        deadline = time.monotonic() + seconds
+        while not self.closed and (left := deadline - time.monotonic()) > 0:
+            self._socket.settimeout(left)
+            try:
+                found += self.receive(size)
+            except TimeoutError:
+                break
+        return found
 
     def take(self, count: int) -> list[Seen]:
         """The next so many events (fewer if the stream closes first)."""

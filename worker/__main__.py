@@ -1,0 +1,129 @@
+"""`python -m worker`: serve jobs until SIGTERM or SIGINT, then be gone within 5 seconds."""
+
+from __future__ import annotations
+
+import os
+
+# Read by billiard when it is imported. With it SIGTERM, which honcho sends to the whole process group,
+# leaves the pool's processes alive to hand their jobs back; billiard itself then ends them with SIGQUIT.
+os.environ["REMAP_SIGTERM"] = "SIGQUIT"
+
+import logging
+import secrets
+import signal
+import socket
+import sys
+import threading
+import warnings
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+import redis
+from celery import Celery
+from celery.apps.worker import Worker
+from celery.platforms import SecurityWarning
+from celery.worker import state
+
+from service.config import Settings, load_or_exit
+from service.contract.store import connect
+from worker.app import make_app, make_store
+from worker.jobtype import discover
+from worker.log import configure
+from worker.presence import Presence
+
+STOP_S = 4.0
+"""From the signal to the end, whatever the jobs do. Honcho kills after 5."""
+
+
+logger = logging.getLogger("worker")
+
+
+class Server(Worker):  # type: ignore[misc]
+    """Celery's worker, but for how it stops: the jobs are told at once, and there is a deadline."""
+
+    _ending = False
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        super().install_platform_tweaks(worker)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, self._on_stop)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    def _on_stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        # Honcho and a terminal both signal the whole group, so the same stop arrives more than once.
+        if self._ending:
+            return
+        self._ending = True
+        timer = threading.Timer(STOP_S, self._give_up)
+        timer.daemon = True
+        timer.start()
+        self._signal_pool(signal.SIGTERM)
+        state.should_stop = os.EX_OK
+
+    def _signal_pool(self, number: signal.Signals) -> None:
+        for process in list(getattr(getattr(self.pool, "_pool", None), "_pool", ())):
+            with suppress(ProcessLookupError, TypeError):
+                os.kill(process.pid, number)
+
+    def _give_up(self) -> None:
+        """Their subprocesses die with the pool's processes, their jobs' leases run out."""
+        self._signal_pool(signal.SIGKILL)
+        os._exit(os.EX_OK)
+
+
+def main() -> int:
+    settings = load_or_exit()
+    # It warns of root because of pickle, which this worker does not accept.
+    warnings.simplefilter("ignore", SecurityWarning)
+    configure(settings.log_level, settings.log_format)
+    for url in dict.fromkeys((settings.redis_url, settings.broker_url)):
+        _check(url)
+    types = discover()
+    app = make_app(settings, types)
+    presence = Presence(
+        make_store(settings),
+        f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+        {name: job_type.describe() for name, job_type in types.items()},
+        settings.data_dir.resolve(),
+    )
+    presence.start()
+    try:
+        return _serve(app, settings, sorted({job_type.queue for job_type in types.values()}))
+    finally:
+        presence.stop()
+
+
+def _serve(app: Celery, settings: Settings, queues: list[str]) -> int:
+    logger.info("serving %s with %d processes", ", ".join(queues), settings.worker_concurrency)
+    server = Server(
+        app=app,
+        hostname=f"headway-{os.getpid()}@{socket.gethostname()}",
+        pool_cls="prefork",
+        concurrency=settings.worker_concurrency,
+        queues=queues,
+        loglevel=settings.log_level,
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    server.start()
+    return int(server.exitcode or 0)
+
+
+def _check(url: str) -> None:
+    """Exit with status 2 and one line, unless Redis answers."""
+    client = connect(url, connections=1, timeout_s=5)
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        where = url.rpartition("@")[2]
+        print(f"headway: Redis does not answer at {where}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    finally:
+        client.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Presence: while a worker is up, the store knows the job types it serves."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import redis
+
+from service.contract.store import JobStore
+
+INTERVAL_S = 3.0
+ALIVE_S = 10.0
+"""A worker counts as alive this long after it was last heard of."""
+SWEEP_INTERVAL_S = 30.0
+
+logger = logging.getLogger(__name__)
+
+
+class Presence:
+    """Registers a worker's job types every few seconds, and removes what killed attempts left behind."""
+
+    def __init__(self, store: JobStore, worker: str, types: Mapping[str, str], data_dir: Path) -> None:
+        self._store = store
+        self._worker = worker
+        self._types = types
+        self._work = data_dir / "work"
+        self._gone = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+
+    def start(self) -> None:
+        """Register, then keep registered from a thread. Raises redis.RedisError."""
+        self._register()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No longer count as alive; what Redis says to that does not matter any more."""
+        self._gone.set()
+        self._thread.join(1)
+        with suppress(redis.RedisError):
+            self._store.forget_worker(self._worker, self._types)
+
+    def _register(self) -> None:
+        self._store.register_types(self._worker, self._types, ALIVE_S)
+
+    def _run(self) -> None:
+        swept = float("-inf")
+        while True:
+            if time.monotonic() - swept >= SWEEP_INTERVAL_S:
+                swept = time.monotonic()
+                try:
+                    sweep(self._store, self._work)
+                except (redis.RedisError, OSError) as error:
+                    logger.warning("work directories are not swept: %s", error)
+            if self._gone.wait(INTERVAL_S):
+                return
+            try:
+                self._register()
+            except redis.RedisError as error:
+                logger.warning("job types are not registered: %s", error)
+
+
+def sweep(store: JobStore, work: Path) -> None:
+    """Remove the directories of attempts that are over: whoever had them was killed."""
+    if not work.is_dir():
+        return
+    found = [path.name for path in work.iterdir()]
+    for job_id in found:
+        job = store.get(job_id)
+        if job is None or job.ended:
+            shutil.rmtree(work / job_id, ignore_errors=True)
+            continue
+        for attempt in (work / job_id).iterdir():
+            if attempt.name.isdigit() and int(attempt.name) < job.attempt:
+                shutil.rmtree(attempt, ignore_errors=True)
