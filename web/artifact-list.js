@@ -44,7 +44,9 @@ export class ArtifactList extends HTMLElement {
  * @returns {URL | null}
  */
 function posterOf(links) {
-  const film = links.some(({ artifact: { media_type: type } }) => type.startsWith("video/") || HLS.has(type));
+  const film = links.some(
+    ({ artifact: { media_type: type } }) => type.startsWith("video/") || HLS.has(type),
+  );
   const picture = links.find(({ artifact }) => /^poster\.\w+$/.test(artifact.name));
   return film ? (picture?.url ?? null) : null;
 }

@@ -108,10 +108,23 @@ export class EventStream extends EventTarget {
     const current = (/** @type {(message: any) => void} */ listener) => (/** @type {any} */ message) => {
       if (this.#source === source) listener(message);
     };
-    source.addEventListener("open", current(() => this.#opened()));
-    source.addEventListener("error", current(() => this.#failed(source)));
-    source.addEventListener("heartbeat", current((message) => this.#beat(message)));
-    for (const type of TYPES) source.addEventListener(type, current((message) => this.#received(message)));
+    source.addEventListener(
+      "open",
+      current(() => this.#opened()),
+    );
+    source.addEventListener(
+      "error",
+      current(() => this.#failed(source)),
+    );
+    source.addEventListener(
+      "heartbeat",
+      current((message) => this.#beat(message)),
+    );
+    for (const type of TYPES)
+      source.addEventListener(
+        type,
+        current((message) => this.#received(message)),
+      );
   }
 
   #disconnect() {

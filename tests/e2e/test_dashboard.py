@@ -223,6 +223,13 @@ def test_the_address_of_a_job_opens_it_and_of_none_says_so(browser: Browser, sta
     assert "404" in missing_job[0]
 
 
+def test_the_page_comes_with_a_policy_that_allows_nothing_inline(stack: Stack) -> None:
+    _, headers, page = stack.call("GET", "/")
+    assert "script-src 'self'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert b" style=" not in page
+
+
 def test_pages_that_were_left_hold_no_connection(browser: Browser, stack: Stack) -> None:
     # A browser has six connections to a host: with the seventh page nothing would load any more.
     for _ in range(8):
