@@ -1,10 +1,13 @@
-# `make run` needs Python 3.11+ and make, nothing else: everything is installed into .venv.
+# `make run` needs Python 3.11+ with venv, and make; everything else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check
 .DEFAULT_GOAL := run
+.DELETE_ON_ERROR:
 .PHONY: run demo test setup check bench clean
 
-# Recipes are single commands without a shell, so that a signal to make reaches the program itself.
+# A recipe is one command that make runs without a shell between: make passes a SIGTERM on to its own
+# child and no further.
 run: .venv/ready
 	@$(BIN)/python -m service run
 
@@ -19,21 +22,26 @@ check: .venv/ready-for-tests
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/python -m pytest
 
 bench: .venv/ready-for-tests
-	$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
 
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
-
-.venv/ready: requirements.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+# The stamps come last: a set-up that was interrupted is started anew, since what pip left half-written
+# looks installed to the next pip.
+.venv/ready: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("headway: needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; name another with: make PYTHON=python3.12")'
+	@echo Setting up .venv, once and whenever requirements.txt changes. This takes a minute.
+	@$(PYTHON) -m venv --clear .venv
+	@$(PIP_INSTALL) -r requirements.txt
 	@touch $@
 
 .venv/ready-for-tests: tests/requirements.txt .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@echo Adding what the checks and tests need to .venv.
+	@mv .venv/ready .venv/ready-before
+	@$(PIP_INSTALL) -r tests/requirements.txt
+	@mv .venv/ready-before .venv/ready
 	@touch $@

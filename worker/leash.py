@@ -20,7 +20,7 @@ def main() -> None:
     if os.getppid() != parent:
         os._exit(1)
     try:
-        os.execvp(program[0], program)  # noqa: S606
+        os.execvp(program[0], program)
     except OSError as error:
         sys.stderr.write(f"{program[0]}: {error.strerror}\n")
         os._exit(127)

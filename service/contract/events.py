@@ -206,3 +206,19 @@ def clip(text: str, limit: int) -> str:
     """At most `limit` characters, the cut made visible; lone surrogates replaced, so that it encodes."""
     text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+class Published(NamedTuple):
+    """An event as it goes over a channel: what came before it there, and its finished SSE frame."""
+
+    prev: EventId
+    id: EventId
+    type: bytes
+    frame: bytes
+
+    @classmethod
+    def of(cls, raw: bytes) -> Published:
+        """Decode a message of lua/prelude.lua's emit: `<prev> <type>\\nid: <id>\\n…`."""
+        head, _, frame = raw.partition(b"\n")
+        prev, _, event_type = head.partition(b" ")
+        return cls(EventId.of(prev), EventId.of(frame[4 : frame.index(b"\n")]), event_type, frame)

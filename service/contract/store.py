@@ -24,6 +24,7 @@ from service.contract.events import (
     DOCUMENT,
     MAX_ERROR_CHARS,
     MAX_RESULT_BYTES,
+    ZERO,
     Artifact,
     Event,
     EventId,
@@ -99,6 +100,10 @@ class JobPage:
     clock: EventId
     fields: dict[bytes, bytes]
     events: list[Event]
+
+    @property
+    def id(self) -> str:
+        return self.fields[b"id"].strip(b'"').decode()
 
     @property
     def document(self) -> bytes:
@@ -183,9 +188,9 @@ class JobStore:
 
     # -- submitting --------------------------------------------------------------------------------
 
-    def create(self, new: NewJob, *, once: tuple[str, str] | None = None) -> tuple[Job, bool]:
+    def create(self, new: NewJob, *, once: tuple[str, str] | None = None) -> tuple[str, bytes, bool]:
         """Make a job, its first event and its alarm. `once` is an idempotency key and a hash of the
-        request; the second value says whether the job is new.
+        request. The job's id and document, and whether it is new.
 
         Raises IdempotencyConflict if the key belongs to another request.
         """
@@ -216,13 +221,14 @@ class JobStore:
         if reply[0] == b"conflict":
             raise IdempotencyConflict(key)
         if reply[0] == b"same":
-            job = self.get(reply[1].decode())
-            if job is not None:
-                return job, False
+            job_id = reply[1].decode()
+            found = self.documents([job_id])[0]
+            if found is not None:
+                return job_id, found, False
             # Its job was swept away between two steps; the key goes with it.
             self.redis.delete(self.keys.once(new.owner, key))
             return self.create(new, once=once)
-        return Job.model_validate_json(reply[1]), True
+        return ref.id, bytes(reply[1]), True
 
     # -- working -----------------------------------------------------------------------------------
 
@@ -300,9 +306,9 @@ class JobStore:
             raise StaleFence
         return len(reply) > 1 and bool(reply[1])
 
-    def cancel(self, job_id: str) -> tuple[Job, bool] | None:
-        """End a job that waits, flag one that runs. The second value says whether it had ended
-        before; None if there is no such job."""
+    def cancel(self, job_id: str) -> tuple[bytes, bool] | None:
+        """End a job that waits, flag one that runs. Its document, and whether it had ended before;
+        None if there is no such job."""
         ref = self.ref(job_id)
         if ref is None:
             return None
@@ -316,7 +322,7 @@ class JobStore:
         )
         if reply[0] == b"gone":
             return None
-        return Job.model_validate_json(reply[1]), reply[0] == b"ended"
+        return bytes(reply[1]), reply[0] == b"ended"
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -335,13 +341,18 @@ class JobStore:
         """A job and up to `limit` events after `cursor` (None: no events); None if there is no such job."""
         return self.read_jobs([(job_id, cursor)], limit)[0]
 
-    def read_jobs(self, wanted: Sequence[tuple[str, EventId | None]], limit: int) -> list[JobPage | None]:
-        """The same for many in one round trip. Each is consistent by itself; the first one's clock
-        is a horizon up to which all are complete."""
+    def read_jobs(
+        self,
+        wanted: Sequence[tuple[str, EventId | None]],
+        limit: int,
+        *,
+        together: bool = True,
+    ) -> list[JobPage | None]:
+        """The same for many, as they are at one moment; or each at its own, if not `together`."""
         here = [(job_id, cursor) for job_id, cursor in wanted if self.keys.holds(job_id)]
         if not here:
             return [None] * len(wanted)
-        with self.redis.pipeline(transaction=False) as pipe:
+        with self.redis.pipeline(transaction=together and len(here) > 1) as pipe:
             for job_id, cursor in here:
                 after = "" if cursor is None or max(cursor) > _HIGHEST else str(cursor)
                 keys = [self.keys.clock_of(job_id), self.keys.job(job_id), self.keys.events(job_id)]
@@ -360,6 +371,22 @@ class JobStore:
                 else None
             )
         return pages
+
+    def last_events(self, job_ids: Sequence[str]) -> list[Event | None]:
+        """The newest event of each job, None where there is none."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.xrevrange(self.keys.events(job_id), count=1)
+            found = pipe.execute() if job_ids else []
+        return [_event(*entries[0]) if entries else None for entries in found]
+
+    def last_ids(self, topics: Sequence[str]) -> list[EventId]:
+        """The last id of each stream of events or feed, ZERO where there is none."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for topic in topics:
+                pipe.hget(*self.keys.last_of(topic))
+            found = pipe.execute()
+        return [EventId.of(raw.strip(b'"')) if raw else ZERO for raw in found]
 
     def read_feed(self, owner: str, group: str | None, cursor: EventId, limit: int) -> FeedPage:
         """Up to `limit` of the events that the feed keeps after `cursor`."""
@@ -395,11 +422,7 @@ class JobStore:
                     pipe.xrange(self.keys.events(job_id), progress_id, progress_id)
                     asked = True
             found = pipe.execute() if asked else []
-        return [
-            Event(EventId.of(i), EventId.of(d[b"p"]), d[b"e"].decode(), d[b"d"])
-            for entries in found
-            for i, d in entries
-        ]
+        return [_event(*entry) for entries in found for entry in entries]
 
     def snapshot_feed(self, owner: str, group: str | None) -> tuple[EventId, list[JobPage]]:
         """The feed's last id and its live jobs, in the order of their last ids."""
@@ -539,6 +562,11 @@ class JobStore:
 def artifacts_value(artifacts: Iterable[Artifact]) -> str:
     """The text of a job's `artifacts` field."""
     return dumps([artifact.model_dump() for artifact in artifacts])
+
+
+def _event(raw_id: bytes, fields: dict[bytes, bytes]) -> Event:
+    """An entry as redis-py decodes it outside of scripts."""
+    return Event(EventId.of(raw_id), EventId.of(fields[b"p"]), fields[b"e"].decode(), fields[b"d"])
 
 
 def _error(code: ErrorCode, message: str) -> str:

@@ -1,0 +1,67 @@
+"""`python -m service <command>`: what the Makefile and the Procfile start."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+
+def web(_: argparse.Namespace) -> NoReturn:
+    """the HTTP service alone, as the Procfile runs it: needs REDIS_URL"""
+    from service import config, web
+
+    settings = config.load_or_exit()
+    web.check(settings)
+    web.serve()
+
+
+def run(args: argparse.Namespace) -> int:
+    """Valkey (unless REDIS_URL is set), web and worker, until Ctrl-C: `make run`"""
+    from service import run
+
+    return run.run(args.procfile)
+
+
+def demo(_: argparse.Namespace) -> int:
+    """encode a clip and watch it over a stream that is cut and resumed: `make demo`"""
+    from service import demo
+
+    return demo.demo(os.environ)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description="Headway shows how far long-running jobs are.",
+        epilog="The settings come from the environment; the README has the table.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
+    for command in (web, run, demo):
+        added = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
+        added.set_defaults(command=command)
+        if command is run:
+            added.add_argument(
+                "-f",
+                "--procfile",
+                type=Path,
+                default=Path(__file__).parent.parent / "Procfile",
+                help="the processes to run (default: the Procfile of this checkout)",
+            )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = _parser().parse_args(arguments)
+    try:
+        status: int = args.command(args)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""The loop that answers alarms and sweeps away what is over its retention. Every web process runs it.
+
+Taking an alarm is atomic in the store, so any number of loops may run; nobody can watch a job without
+a web process, so nobody is told a lie while none runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import redis
+
+from service import metrics
+from service.contract.store import JobStore
+from service.dispatch import Dispatch
+
+log = logging.getLogger(__name__)
+
+PERIOD_S = 0.5
+"""Between two looks, jittered so that processes do not look at the same moment."""
+
+
+class AlarmLoop:
+    """Answers the alarms of every partition until the process ends."""
+
+    def __init__(self, store: JobStore, dispatch: Dispatch, data_dir: Path) -> None:
+        self._store = store
+        self._dispatch = dispatch
+        self._artifacts = data_dir / "artifacts"
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="alarms", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.look()
+            except redis.RedisError as error:
+                log.warning("alarms cannot be answered: %s", error)
+            except Exception:
+                # Without this loop no job is ever missed again: it must outlive any one job's trouble.
+                log.exception("an alarm could not be answered")
+            time.sleep(PERIOD_S * random.uniform(0.5, 1.5))  # noqa: S311
+
+    def look(self) -> None:
+        """Answer what is due now."""
+        for partition in range(self._store.keys.partitions):
+            for job_id in self._store.due(partition):
+                message = self._store.answer_alarm(job_id)
+                if message is not None:
+                    log.info("job %s: nobody works on it, sending its message again", job_id)
+                    metrics.ALARMS_ANSWERED.inc()
+                    self._dispatch.send(message.id, message.type, message.queue)
+            for job_id in self._store.expired(partition):
+                shutil.rmtree(self._artifacts / job_id, ignore_errors=True)
+                self._store.sweep(job_id)

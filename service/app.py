@@ -1,0 +1,126 @@
+"""The Flask application."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from apiflask import APIFlask
+from flask import Blueprint, Response, request, send_from_directory
+from flask.json.provider import DefaultJSONProvider
+from flask_swagger_ui import __file__ as swagger_ui
+
+from service import files, health, jobs, openapi, streams, types
+from service.admission import Admission
+from service.config import Settings
+from service.context import Context
+from service.contract.keys import Keys
+from service.contract.store import JobStore, connect
+from service.dispatch import Dispatch
+from service.hub import Hub
+from service.jobtypes import JobTypes
+from service.problems import Problem, answer_problems
+from service.reads import Reads
+
+MAX_BODY_BYTES = 1 << 20
+"""Of a JSON body."""
+STORE_CONNECTIONS = 32
+"""Of one process; who needs one more waits for it."""
+
+WEB = Path(__file__).parent.parent / "web"
+
+_CSP = (
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+
+
+class StrictJSON(DefaultJSONProvider):
+    """JSON as RFC 8259 has it: Python would also read NaN and Infinity."""
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        try:
+            return json.loads(s, parse_constant=_no_constant, **kwargs)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def create_app(settings: Settings) -> APIFlask:
+    """An application with a store and a hub of its own; `start` begins what works in the background."""
+    app = APIFlask(
+        __name__,
+        title="Headway",
+        version="0.1.0",
+        json_errors=False,
+        docs_path="/docs",
+        spec_path="/openapi.json",
+    )
+    app.json = StrictJSON(app)
+    client = connect(settings.redis_url, connections=STORE_CONNECTIONS)
+    store = JobStore(
+        client,
+        Keys(settings.key_prefix, settings.partitions),
+        events_per_job=settings.events_per_job,
+        retention_s=settings.retention_s,
+    )
+    app.extensions["headway"] = Context(
+        settings,
+        store,
+        Hub(store),
+        Dispatch(settings),
+        JobTypes(store),
+        Reads(store),
+        Admission(settings.max_streams, settings.max_streams_per_caller),
+    )
+    answer_problems(app)
+    openapi.describe(app)
+    for blueprint in (jobs.bp, streams.bp, types.bp, files.bp, health.bp, _pages()):
+        app.register_blueprint(blueprint)
+
+    @app.before_request
+    def _bound_the_body() -> None:
+        if request.endpoint in ("files.upload", "files.upload_named"):
+            return
+        # One byte more, or a chunked body would be cut at the limit without a word.
+        request.max_content_length = MAX_BODY_BYTES + 1
+        if request.endpoint == "jobs.submit":
+            if request.mimetype != "application/json":
+                # A web page elsewhere can send any other type without asking.
+                raise Problem(415, "send the job as application/json")
+            if len(request.get_data()) > MAX_BODY_BYTES:
+                raise Problem(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+
+    @app.after_request
+    def _secure(response: Response) -> Response:
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("Referrer-Policy", "same-origin")
+        return response
+
+    return app
+
+
+def _pages() -> Blueprint:
+    """The dashboard, and the files of the documentation page."""
+    pages = Blueprint("pages", __name__)
+
+    @pages.get("/")
+    def dashboard() -> Response:
+        response = send_from_directory(WEB, "index.html", max_age=0)
+        response.headers["Content-Security-Policy"] = _CSP
+        return response
+
+    @pages.get("/web/<path:name>")
+    def web(name: str) -> Response:
+        return send_from_directory(WEB, name, max_age=0)
+
+    @pages.get("/docs/<path:name>")
+    def docs(name: str) -> Response:
+        return send_from_directory(Path(swagger_ui).parent / "dist", name)
+
+    return pages

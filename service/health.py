@@ -1,0 +1,41 @@
+"""GET /healthz, /readyz and /metrics."""
+
+from __future__ import annotations
+
+import redis
+from apiflask import APIBlueprint
+from flask import Response
+
+from service import metrics
+from service.context import context
+from service.contract.events import dumps
+from service.problems import Problem
+
+bp = APIBlueprint("health", __name__, tag="Operations")
+
+
+@bp.get("/healthz")
+@bp.doc(summary="The process is alive")
+def healthz() -> Response:
+    return Response(dumps({"status": "alive"}), mimetype="application/json")
+
+
+@bp.get("/readyz")
+@bp.doc(summary="The process is able to serve", responses={503: "draining, or cut off from the store"})
+def readyz() -> Response:
+    here = context()
+    if here.hub.draining:
+        raise Problem(503, "draining")
+    if not here.hub.connected:
+        raise Problem(503, "the hub has no connection to Redis")
+    try:
+        here.store.redis.ping()
+    except redis.RedisError:
+        raise Problem(503, "the store cannot be reached") from None
+    return Response(dumps({"status": "ready"}), mimetype="application/json")
+
+
+@bp.get("/metrics")
+@bp.doc(summary="Metrics for Prometheus, of all processes of this web service")
+def metrics_page() -> Response:
+    return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)

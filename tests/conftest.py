@@ -1,0 +1,59 @@
+"""Fixtures: a Valkey for the whole session, a store under a prefix of its own, a whole stack."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service import valkey
+from service.contract.keys import Keys
+from service.contract.store import JobStore, connect
+from tests.stack import Stack
+
+
+def missing(what: str) -> None:
+    """Something is not installed: skip here, fail in CI, where nothing may be missing."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is missing, and this is CI")
+    pytest.skip(f"{what} is not installed")
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[valkey.Valkey]:
+    server = valkey.start(tmp_path_factory.mktemp("valkey"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def store(valkey_server: valkey.Valkey) -> Iterator[JobStore]:
+    """A store that shares its server, and no key, with others."""
+    client = connect(valkey_server.url)
+    yield JobStore(client, Keys(f"test-{secrets.token_hex(4)}:"), events_per_job=50, retention_s=60)
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Valkey, web and worker, shared by the tests of a session: leave nothing running in it."""
+    stack = Stack(tmp_path_factory.mktemp("stack"), HEARTBEAT_S="1", DRAIN_S="1")
+    try:
+        stack.start_web()
+        stack.start_worker()
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.fixture
+def own_stack(tmp_path: Path) -> Iterator[Stack]:
+    """A Valkey and whatever the test starts; it may break any of it."""
+    stack = Stack(tmp_path, HEARTBEAT_S="1", DRAIN_S="1", EVENTS_PER_JOB="50")
+    try:
+        yield stack
+    finally:
+        stack.close()

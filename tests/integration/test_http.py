@@ -1,0 +1,388 @@
+"""The HTTP interface over the real web process: what is asked for, and every kind of mistake."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+
+from service.contract.events import Artifact, dumps
+from service.contract.store import Report, artifacts_value
+from tests.stack import Stack, until
+
+TYPE = {
+    "name": "t",
+    "title": "A type",
+    "queue": "nobody",
+    "max_attempts": None,
+    "params": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["input"],
+        "properties": {
+            "input": {"type": "string"},
+            "width": {"anyOf": [{"type": "integer", "minimum": 16}, {"type": "null"}]},
+            "preset": {"enum": ["a", "b"]},
+        },
+    },
+}
+GOOD = {"type": "t", "params": {"input": "x"}}
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Valkey and a web process, and a job type that nobody works on."""
+    stack = Stack(tmp_path_factory.mktemp("http"), DRAIN_S="0", MAX_UPLOAD_BYTES="3000000")
+    try:
+        stack.start_web()
+        stack.store.register_types("worker", {"t": json.dumps(TYPE)}, 3600)
+        yield stack
+    finally:
+        stack.close()
+
+
+def problem(
+    web: Stack, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+) -> dict[str, Any]:
+    status, got, answer = web.call(method, path, body, headers)
+    assert got["content-type"] == "application/problem+json", answer
+    document = json.loads(answer)
+    assert document["status"] == status
+    assert {"type", "title", "status", "detail"} <= document.keys()
+    return document
+
+
+def test_a_submitted_job_is_answered_with_its_place_and_its_document(web: Stack) -> None:
+    body = {**GOOD, "group": "g", "labels": {"a": "b"}, "max_attempts": 5, "timeout_s": 60}
+    status, headers, answer = web.call("POST", "/jobs", body)
+    job = json.loads(answer)
+    assert (status, headers["location"]) == (202, f"/jobs/{job['id']}")
+    assert {key: job[key] for key in body} == body
+    assert (job["state"], job["attempt"], job["owner"]) == ("queued", 0, "local")
+    assert job["links"] == {"self": f"/jobs/{job['id']}", "events": f"/jobs/{job['id']}/events"}
+    assert web.get(f"/jobs/{job['id']}") == (200, job)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "pointers"),
+    [
+        ({"type": "nope", "params": {}}, 422, ["/type"]),
+        ({"params": {}}, 422, ["/type"]),
+        ({"type": "t"}, 422, ["/params/input"]),
+        ({"type": "t", "params": {"input": 1}}, 422, ["/params/input"]),
+        (
+            {"type": "t", "params": {"input": "x", "what": 1, "width": 1}},
+            422,
+            ["/params/what", "/params/width"],
+        ),
+        ({"type": "t", "params": {"input": "x", "preset": "z"}}, 422, ["/params/preset"]),
+        ({"type": "t", "params": []}, 422, ["/params"]),
+        ({**GOOD, "colour": "red"}, 422, ["/colour"]),
+        ({**GOOD, "max_attempts": 0}, 422, ["/max_attempts"]),
+        ({**GOOD, "timeout_s": -1}, 422, ["/timeout_s"]),
+        ({**GOOD, "group": ""}, 422, ["/group"]),
+        ({**GOOD, "group": "a\nb"}, 422, ["/group"]),
+        ({**GOOD, "labels": {"a": 1}}, 422, ["/labels/a"]),
+        ([], 422, [""]),
+        ("text", 422, [""]),
+        (None, 400, None),
+        (b"", 400, None),
+        (b"{", 400, None),
+        (b"\xff\xfe", 400, None),
+        (b'{"type": "t", "params": {"input": "x", "width": NaN}}', 400, None),
+        (b"[" * 100_000, 400, None),
+    ],
+)  # fmt: skip
+def test_a_bad_submission_is_refused_with_pointers_and_makes_no_job(
+    web: Stack, body: Any, status: int, pointers: list[str] | None
+) -> None:
+    before = len(web.get("/jobs?limit=500")[1]["items"])
+    found = problem(web, "POST", "/jobs", body, {"Content-Type": "application/json"})
+    assert found["status"] == status
+    if pointers is not None:
+        assert sorted(e["pointer"] for e in found["errors"]) == pointers
+        assert all(e["detail"] for e in found["errors"])
+    if isinstance(body, dict) and body.get("type") == "nope":
+        assert found["known_types"] == ["t"]
+    assert len(web.get("/jobs?limit=500")[1]["items"]) == before
+
+
+def test_a_body_that_is_no_json_by_its_type_is_refused(web: Stack) -> None:
+    for media_type in ("text/plain", "application/x-www-form-urlencoded"):
+        found = problem(web, "POST", "/jobs", json.dumps(GOOD).encode(), {"Content-Type": media_type})
+        assert found["status"] == 415
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_of_100_mb_is_refused_and_the_client_hears_it(web: Stack, chunked: bool) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
+    piece = b'{"type":"t"' + b" " * (1 << 20)
+    try:
+        connection.request(
+            "POST",
+            "/jobs",
+            (piece for _ in range(100)),
+            {"Content-Type": "application/json"}
+            | ({"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(100 * len(piece))}),
+            encode_chunked=chunked,
+        )
+        response = connection.getresponse()
+        answer = response.read()
+        assert response.status == 413, answer
+        assert response.getheader("content-type") == "application/problem+json"
+    finally:
+        connection.close()
+    assert web.get("/healthz")[0] == 200
+
+
+def test_unknown_ids_paths_and_methods_are_problems(web: Stack) -> None:
+    for job_id in ("0-" + "x" * 22, "rubbish", "0-%E2%98%83", "1-" + "x" * 22, "x" * 5000):
+        assert problem(web, "GET", f"/jobs/{job_id}")["status"] == 404
+        assert problem(web, "POST", f"/jobs/{job_id}/cancel")["status"] == 404
+        assert problem(web, "POST", f"/jobs/{job_id}/retry")["status"] == 404
+        assert problem(web, "GET", f"/jobs/{job_id}/artifacts/a")["status"] == 404
+    assert problem(web, "GET", "/nowhere")["status"] == 404
+    assert problem(web, "GET", "/web/../requirements.txt")["status"] == 404
+    assert problem(web, "GET", "/web/%2e%2e/requirements.txt")["status"] == 404
+    for method, path in (("DELETE", "/jobs"), ("PUT", "/jobs"), ("POST", "/events"), ("PATCH", "/types")):
+        status, headers, _ = web.call(method, path)
+        assert status == 405
+        assert "GET" in headers["allow"]
+
+
+def test_50_concurrent_posts_with_one_idempotency_key_make_one_job(web: Stack) -> None:
+    body = {**GOOD, "group": "idempotent"}
+    headers = {"Idempotency-Key": "the key ☃".encode().decode("latin-1")}
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda _: web.call("POST", "/jobs", body, headers), range(50)))
+    assert sorted(status for status, _, _ in answers) == [200] * 49 + [202]
+    assert len({json.loads(answer)["id"] for _, _, answer in answers}) == 1
+    assert len(web.get("/jobs?group=idempotent")[1]["items"]) == 1
+    spaced = json.dumps(dict(reversed(body.items())), indent=3).encode()
+    same = web.call("POST", "/jobs", spaced, {**headers, "Content-Type": "application/json"})
+    assert same[0] == 200, "the request's meaning counts, not its bytes"
+    assert problem(web, "POST", "/jobs", {**body, "group": "other"}, headers)["status"] == 422
+    assert problem(web, "POST", "/jobs", body, {"Idempotency-Key": "x" * 256})["status"] == 400
+
+
+def test_jobs_are_listed_newest_first_with_filters_and_pages(web: Stack) -> None:
+    ids = [web.submit("t", {"input": str(n)}, group="listed")["id"] for n in range(5)]
+    web.call("POST", f"/jobs/{ids[0]}/cancel")
+    got: list[str] = []
+    cursor = ""
+    while cursor is not None:
+        page = web.get(f"/jobs?group=listed&limit=2{cursor and f'&cursor={cursor}'}")[1]
+        got += [item["id"] for item in page["items"]]
+        cursor = page["next"]
+    assert got == ids[::-1]
+    assert [j["id"] for j in web.get("/jobs?group=listed&state=canceled")[1]["items"]] == [ids[0]]
+    assert web.get("/jobs?group=listed&type=other")[1] == {"items": [], "next": None}
+    for bad in ("state=asleep", "limit=0", "limit=x", "cursor=x", "limit=501", "colour=red"):
+        assert problem(web, "GET", f"/jobs?{bad}")["status"] == 422
+
+
+def test_cancel_is_202_then_200_and_retry_makes_a_new_job_that_names_the_old(web: Stack) -> None:
+    job = web.submit("t", {"input": "x"}, labels={"k": "v"}, group="again", timeout_s=5)
+    assert problem(web, "POST", f"/jobs/{job['id']}/retry")["status"] == 409
+    status, _, answer = web.call("POST", f"/jobs/{job['id']}/cancel")
+    canceled = json.loads(answer)
+    assert (status, canceled["state"], canceled["error"]["code"]) == (202, "canceled", "canceled")
+    assert web.call("POST", f"/jobs/{job['id']}/cancel")[0] == 200
+    status, headers, answer = web.call("POST", f"/jobs/{job['id']}/retry")
+    again = json.loads(answer)
+    assert (status, headers["location"]) == (202, f"/jobs/{again['id']}")
+    assert again["retry_of"] == job["id"] != again["id"]
+    for same in ("type", "params", "labels", "group", "timeout_s", "max_attempts"):
+        assert again[same] == job[same]
+
+
+def test_types_tell_their_schema_and_whether_a_worker_is_alive(web: Stack) -> None:
+    old = {**TYPE, "name": "old", "title": "Old"}
+    web.store.register_types("gone", {"old": json.dumps(old)}, 3600)
+    web.store.forget_worker("gone", ["old"])
+    items = {item["name"]: item for item in web.get("/types")[1]["items"]}
+    assert items["t"] == {
+        "name": "t", "title": "A type", "queue": "nobody", "params": TYPE["params"], "alive": True,
+    }  # fmt: skip
+    assert items["old"]["alive"] is False
+    web.store.redis.hdel(web.store.keys.types, "old")
+
+
+def uploads(web: Stack) -> list[Path]:
+    return list((web.directory / "uploads").glob("*")) + list((web.directory / "uploads").glob(".*"))
+
+
+def test_an_upload_is_kept_as_it_was_sent(web: Stack) -> None:
+    data = bytes(range(256)) * 5000
+    for method, path, name in (
+        ("POST", "/uploads?name=clip.mp4", "clip.mp4"),
+        ("PUT", "/uploads/clip%20%E2%98%83.mp4", "clip ☃.mp4"),
+        ("PUT", "/uploads/..%2F..%2Fetc%2Fpasswd", "passwd"),
+        ("POST", "/uploads", "upload"),
+    ):
+        status, _, answer = web.call(method, path, data)
+        made = json.loads(answer)
+        assert (status, made["name"], made["size"]) == (201, name, len(data))
+        kept = web.directory / "uploads" / made["id"]
+        assert (kept / "data").read_bytes() == data
+        assert json.loads((kept / "meta.json").read_text()) == made
+    assert web.call("POST", "/uploads", b"", {"Content-Type": "video/mp4"})[0] == 201
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_upload_that_is_too_large_leaves_nothing(web: Stack, chunked: bool) -> None:
+    before = uploads(web)
+    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
+    try:
+        connection.request(
+            "POST",
+            "/uploads",
+            (b"x" * 100_000 for _ in range(40)),
+            {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": "4000000"},
+            encode_chunked=chunked,
+        )
+        response = connection.getresponse()
+        assert (response.status, response.getheader("content-type")) == (413, "application/problem+json")
+        response.read()
+    finally:
+        connection.close()
+    assert uploads(web) == before
+
+
+@pytest.mark.parametrize("head", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
+def test_an_upload_whose_sender_vanishes_leaves_nothing(web: Stack, head: str) -> None:
+    before = uploads(web)
+    with socket.create_connection(("127.0.0.1", web.port)) as sender:
+        piece = b"x" * 65536 if "Length" in head else b"10000\r\n" + b"x" * 65536 + b"\r\n"
+        sender.sendall(f"POST /uploads HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() + piece)
+        until(lambda: len(uploads(web)) > len(before), what="the upload to begin")
+    until(lambda: uploads(web) == before, what="the partial upload to be gone")
+
+
+@pytest.mark.parametrize("name", ["", "%00", "x" * 300, "..", "a%0Ab"])
+def test_an_uploads_name_has_bounds(web: Stack, name: str) -> None:
+    assert problem(web, "POST", f"/uploads?name={name}", b"x")["status"] == 422
+
+
+@pytest.fixture
+def artifact(web: Stack) -> tuple[str, bytes]:
+    """A running job whose second attempt made an artifact that the first had made too."""
+    job_id = web.submit("t", {"input": "x"})["id"]
+    ref = web.store.ref(job_id)
+    assert ref is not None
+    held = web.store.claim(ref, token="a", lease_s=60, worker="w")
+    assert held is not None
+    data = bytes(range(256)) * 40
+    for attempt, content in ((1, b"old"), (2, data)):
+        place = web.directory / "artifacts" / job_id / str(attempt)
+        (place / "hls").mkdir(parents=True)
+        for name in ("video.mp4", "evil.html", "hls/master.m3u8", "hls/0.ts", "secret"):
+            (place / name).write_bytes(content)
+    (web.directory / "outside").write_bytes(b"secret")
+    kinds = {
+        "video.mp4": "video/mp4",
+        "evil.html": "text/html",
+        "hls/master.m3u8": "application/vnd.apple.mpegurl",
+    }
+    url = f"/jobs/{job_id}/artifacts/"
+    made = [
+        Artifact(name=name, media_type=kind, size=len(data), url=url + name, attempt=2)
+        for name, kind in kinds.items()
+    ]
+    web.store.append(
+        held,
+        1,
+        [Report("artifact", dumps(m.model_dump()), "artifacts", artifacts_value(made)) for m in made],
+    )
+    return job_id, data
+
+
+def test_an_artifact_is_served_whole_in_parts_and_not_again(
+    web: Stack, artifact: tuple[str, bytes]
+) -> None:
+    job_id, data = artifact
+    url = web.get(f"/jobs/{job_id}")[1]["artifacts"][0]["url"]
+    status, headers, body = web.call("GET", url)
+    assert (status, body, headers["content-type"]) == (200, data, "video/mp4")
+    assert headers["content-disposition"].startswith("attachment")
+    assert headers["accept-ranges"] == "bytes"
+    status, part_headers, body = web.call("GET", url, headers={"Range": "bytes=100-199"})
+    assert (status, body) == (206, data[100:200])
+    assert part_headers["content-range"] == f"bytes 100-199/{len(data)}"
+    assert web.call("GET", url, headers={"Range": "bytes=-5"})[2] == data[-5:]
+    assert web.call("GET", url, headers={"Range": "bytes=999999-"})[0] == 416
+    assert web.call("GET", url, headers={"If-None-Match": headers["etag"]})[0] == 304
+    assert web.call("GET", url + "?play=1")[1]["content-disposition"].startswith("inline")
+    assert web.call("HEAD", url)[1]["content-length"] == str(len(data))
+
+
+def test_an_artifact_that_is_a_page_cannot_act_as_one_of_ours(
+    web: Stack, artifact: tuple[str, bytes]
+) -> None:
+    _, headers, _ = web.call("GET", f"/jobs/{artifact[0]}/artifacts/evil.html?play=1")
+    assert "sandbox" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_only_artifacts_and_what_lies_beside_a_playlist_are_served(
+    web: Stack, artifact: tuple[str, bytes]
+) -> None:
+    job_id, data = artifact
+    assert web.call("GET", f"/jobs/{job_id}/artifacts/hls/0.ts")[2] == data
+    for name in ("secret", "hls/../secret", "hls/%2e%2e/secret", "hls/..%2f..%2f..%2f..%2foutside", "hls"):
+        assert web.call("GET", f"/jobs/{job_id}/artifacts/{name}")[0] == 404
+
+
+def test_the_openapi_document_is_valid_and_complete(web: Stack) -> None:
+    spec = web.get("/openapi.json")[1]
+    validate(spec)
+    assert spec["openapi"].startswith("3.1")
+    routes = {f"{method.upper()} {path}" for path, item in spec["paths"].items() for method in item}
+    assert {
+        "POST /jobs", "GET /jobs", "GET /jobs/{job_id}", "GET /jobs/{job_id}/events", "GET /events",
+        "POST /jobs/{job_id}/cancel", "POST /jobs/{job_id}/retry", "POST /uploads", "PUT /uploads/{name}",
+        "GET /jobs/{job_id}/artifacts/{name}", "GET /types", "GET /healthz", "GET /readyz",
+    } <= routes  # fmt: skip
+    submit = spec["paths"]["/jobs"]["post"]
+    assert submit["requestBody"]["required"] is True
+    assert list(submit["responses"]["422"]["content"]) == ["application/problem+json"]
+
+
+def test_the_pages_name_nothing_outside_this_origin(web: Stack) -> None:
+    for path in ("/docs", "/"):
+        status, headers, body = web.call("GET", path)
+        assert (status, headers["content-type"].split(";")[0]) == (200, "text/html")
+        assert b'src="http' not in body
+        assert b'href="http' not in body
+    for path in ("swagger-ui.css", "swagger-ui-bundle.js", "swagger-ui-standalone-preset.js"):
+        assert web.call("GET", f"/docs/{path}")[0] == 200
+
+
+def test_a_store_that_is_away_is_a_503_and_readiness_says_so(own_stack: Stack) -> None:
+    own_stack.start_web()
+    own_stack.store.register_types("worker", {"t": json.dumps(TYPE)}, 3600)
+    assert own_stack.get("/readyz")[0] == 200
+    own_stack.valkey.stop()
+    for method, path, body in (("POST", "/jobs", GOOD), ("GET", "/jobs", None), ("GET", "/readyz", None)):
+        assert problem(own_stack, method, path, body)["status"] == 503
+    assert own_stack.get("/healthz")[0] == 200
+
+
+def test_a_store_that_is_nearly_full_takes_no_new_job_and_lets_the_living_write(own_stack: Stack) -> None:
+    own_stack.start_web()
+    own_stack.store.register_types("worker", {"t": json.dumps(TYPE)}, 3600)
+    job_id = own_stack.submit("t", {"input": "x"})["id"]
+    used = own_stack.store.redis.info("memory")["used_memory"]
+    own_stack.store.redis.config_set("maxmemory", int(used * 1.1))
+    status, headers, _ = own_stack.call("POST", "/jobs", GOOD)
+    assert (status, headers["retry-after"]) == (503, "30")
+    ref = own_stack.store.ref(job_id)
+    assert ref is not None
+    assert own_stack.store.claim(ref, token="t", lease_s=9, worker="w") is not None

@@ -1,0 +1,392 @@
+"""JobStore on a real Valkey: every promise of the store, one at a time."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from service.contract.events import ZERO, Event, EventId, Job, RecordError, RecordTooLarge, dumps
+from service.contract.states import ErrorCode, State
+from service.contract.store import (
+    Claim,
+    IdempotencyConflict,
+    JobStore,
+    NewJob,
+    Report,
+    StaleFence,
+)
+
+
+def new_job(**more: Any) -> NewJob:
+    return NewJob(
+        **{"owner": "ann", "type": "t", "params": {"a": 1}, "queue": "q", "max_attempts": 2, **more}
+    )
+
+
+def create(store: JobStore, **more: Any) -> str:
+    return store.create(new_job(**more))[0]
+
+
+def claim(store: JobStore, job_id: str, token: str = "token", lease_s: float = 12) -> Claim:
+    ref = store.ref(job_id)
+    assert ref is not None
+    claim = store.claim(ref, token=token, lease_s=lease_s, worker="w")
+    assert claim is not None
+    return claim
+
+
+def progress(fraction: float) -> Report:
+    body = dumps({"fraction": fraction})
+    return Report("progress", body, "progress", body)
+
+
+def log(message: str) -> Report:
+    return Report("log", dumps({"level": "info", "message": message}))
+
+
+def events(store: JobStore, job_id: str, cursor: EventId = ZERO) -> list[Event]:
+    page = store.read(job_id, cursor, 1000)
+    assert page is not None
+    return page.events
+
+
+def job(store: JobStore, job_id: str) -> Job:
+    found = store.get(job_id)
+    assert found is not None
+    return found
+
+
+def test_a_new_job_is_queued_and_has_its_first_event_and_an_alarm(store: JobStore) -> None:
+    job_id, document, is_new = store.create(new_job(group="g", labels={"k": "v"}, timeout_s=2.5))
+    made = Job.model_validate_json(document)
+    assert is_new
+    assert (made.state, made.attempt, made.params, made.group) == (State.QUEUED, 0, {"a": 1}, "g")
+    assert (made.labels, made.timeout_s, made.artifacts) == ({"k": "v"}, 2.5, [])
+    (first,) = events(store, job_id)
+    assert (str(first.id), first.prev, first.type) == (made.last_event_id, ZERO, "state")
+    assert store.redis.zscore(store.keys.alarms(0), job_id) is not None
+
+
+def test_the_document_over_http_and_the_end_event_are_the_same_text(store: JobStore) -> None:
+    job_id = create(store, params={"text": '/ü"\\\n\u2028', "n": 1.5, "none": None}, labels={"a": "☃"})
+    store.end(claim(store, job_id), State.SUCCEEDED, result={"deep": [1, {"x": []}]})
+    page = store.read(job_id, ZERO, 100)
+    assert page is not None
+    assert page.events[-1].data == page.document
+    assert json.loads(page.document)["params"] == {"text": '/ü"\\\n\u2028', "n": 1.5, "none": None}
+
+
+def test_ids_strictly_increase_over_all_jobs_and_each_event_names_the_one_before(store: JobStore) -> None:
+    ids = [create(store) for _ in range(5)]
+    claims = [claim(store, job_id) for job_id in ids]
+
+    def report(held: Claim) -> None:
+        for batch in range(1, 9):
+            store.append(held, batch, [log(str(batch)), progress(batch / 10)])
+
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(report, claims))
+    all_ids = []
+    for job_id in ids:
+        before = ZERO
+        for event in events(store, job_id):
+            assert event.prev == before < event.id
+            before = event.id
+            all_ids.append(event.id)
+    assert len(set(all_ids)) == len(all_ids) == 5 * (2 + 16)
+
+
+def test_the_clock_never_goes_back_when_the_machines_clock_does(store: JobStore) -> None:
+    job_id = create(store)
+    ahead = int(time.time() * 1000) + 3_600_000
+    store.redis.hset(store.keys.clock(0), mapping={"ms": ahead, "n": 7})
+    held = claim(store, job_id)
+    store.append(held, 1, [log("a"), log("b")])
+    assert [e.id for e in events(store, job_id)][1:] == [EventId(ahead, n) for n in (8, 9, 10)]
+
+
+def test_one_idempotency_key_makes_one_job_however_many_ask_at_once(store: JobStore) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        made = list(pool.map(lambda _: store.create(new_job(), once=("key", "hash")), range(50)))
+    assert len({job_id for job_id, _, _ in made}) == 1
+    assert sum(is_new for _, _, is_new in made) == 1
+    with pytest.raises(IdempotencyConflict):
+        store.create(new_job(), once=("key", "other"))
+    assert len(store.list_jobs("ann")[0]) == 1
+
+
+def test_only_one_of_many_workers_gets_a_job(store: JobStore) -> None:
+    ref = store.ref(create(store))
+    assert ref is not None
+    with ThreadPoolExecutor(16) as pool:
+        claims = list(pool.map(lambda n: store.claim(ref, token=str(n), lease_s=9, worker="w"), range(16)))
+    assert sum(c is not None for c in claims) == 1
+    assert job(store, ref.id).attempt == 1
+
+
+def test_a_claim_whose_reply_was_lost_is_the_same_claim_when_repeated(store: JobStore) -> None:
+    job_id = create(store)
+    first, again = claim(store, job_id), claim(store, job_id)
+    assert (first.fence, first.job.attempt) == (again.fence, again.job.attempt)
+    assert len(events(store, job_id)) == 2
+
+
+def test_a_batch_whose_reply_was_lost_is_written_once(store: JobStore) -> None:
+    job_id = create(store)
+    held = claim(store, job_id)
+    for _ in range(3):
+        store.append(held, 1, [log("once"), progress(0.5)])
+    assert [e.type for e in events(store, job_id)] == ["state", "state", "log", "progress"]
+
+
+def test_a_write_with_an_old_fence_is_refused_and_changes_nothing(store: JobStore) -> None:
+    job_id = create(store)
+    old = claim(store, job_id, "one")
+    store.retry(old, delay_s=0, reason="x")
+    new = claim(store, job_id, "two")
+    before = events(store, job_id)
+    for write in (
+        lambda: store.append(old, 9, [progress(0.9)]),
+        lambda: store.renew(old, lease_s=12),
+        lambda: store.retry(old, delay_s=0, reason="x"),
+        lambda: store.end(old, State.SUCCEEDED),
+    ):
+        with pytest.raises(StaleFence):
+            write()
+    assert events(store, job_id) == before
+    store.append(new, 1, [progress(0.1)])
+    assert job(store, job_id).progress.fraction == 0.1  # type: ignore[union-attr]
+
+
+def test_nothing_comes_after_the_end(store: JobStore) -> None:
+    job_id = create(store)
+    held = claim(store, job_id)
+    store.end(held, State.FAILED, error=(ErrorCode.ERROR, "boom"))
+    document, sealed = store.documents([job_id])[0], events(store, job_id)
+    store.end(held, State.FAILED, error=(ErrorCode.ERROR, "boom"))  # the reply was lost: harmless
+    with pytest.raises(StaleFence):
+        store.append(held, 1, [log("late")])
+    with pytest.raises(StaleFence):
+        store.end(held, State.SUCCEEDED)
+    with pytest.raises(StaleFence):
+        store.retry(held, delay_s=0, reason="late")
+    assert store.cancel(job_id) == (document, True)
+    assert store.claim(held.ref, token="late", lease_s=9, worker="w") is None
+    assert events(store, job_id) == sealed
+    assert [e.type for e in sealed].count("end") == 1
+    assert store.redis.zscore(store.keys.alarms(0), job_id) is None
+
+
+def test_a_waiting_job_is_canceled_at_once_and_a_running_one_is_told(store: JobStore) -> None:
+    waiting, running = create(store), create(store)
+    held = claim(store, running)
+    assert store.cancel(waiting)[1] is False  # type: ignore[index]
+    assert job(store, waiting).state is State.CANCELED
+    assert job(store, waiting).error.code is ErrorCode.CANCELED  # type: ignore[union-attr]
+    assert store.renew(held, lease_s=12) is False
+    store.cancel(running)
+    store.cancel(running)
+    assert job(store, running).state is State.RUNNING
+    assert store.renew(held, lease_s=12) is True
+    assert store.append(held, 1, [progress(0.2)]) is True
+    assert [json.loads(e.data).get("reason") for e in events(store, running) if e.type == "state"][2:] == [
+        "cancellation was asked for"
+    ]
+    assert store.cancel("0-" + "x" * 22) is None
+
+
+def test_a_lease_that_runs_out_gives_the_job_to_the_next_attempt_and_then_fails_it(store: JobStore) -> None:
+    job_id = create(store, max_attempts=2)
+    for attempt in (1, 2):
+        held = claim(store, job_id, str(attempt), lease_s=0.02)
+        assert held.job.attempt == attempt
+        time.sleep(0.03)  # the lease itself
+        assert store.due(0) == [job_id]
+        due = store.answer_alarm(job_id)
+        if attempt == 1:
+            assert due is not None
+            assert (due.type, due.queue, job(store, job_id).state) == ("t", "q", State.RETRYING)
+            assert store.redis.zscore(store.keys.alarms(0), job_id) is not None
+        else:
+            assert due is None
+    ended = job(store, job_id)
+    assert (ended.state, ended.error.code) == (State.FAILED, ErrorCode.WORKER_LOST)  # type: ignore[union-attr]
+    assert store.due(0) == []
+    with pytest.raises(StaleFence):
+        store.append(held, 1, [progress(1)])
+
+
+def test_a_lease_that_is_renewed_sets_off_no_alarm(store: JobStore) -> None:
+    job_id = create(store)
+    held = claim(store, job_id, lease_s=0.05)
+    store.renew(held, lease_s=60)
+    time.sleep(0.06)  # the first lease
+    assert store.due(0) == []
+    assert job(store, job_id).state is State.RUNNING
+
+
+def test_an_unclaimed_job_is_sent_again_by_exactly_one_of_many_processes(store: JobStore) -> None:
+    job_id = create(store)
+    store.redis.zadd(store.keys.alarms(0), {job_id: 1})
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: store.answer_alarm(job_id), range(8)))
+    assert sum(answer is not None for answer in answers) == 1
+    assert store.redis.zscore(store.keys.alarms(0), job_id) > time.time() * 1000  # type: ignore[operator]
+
+
+def test_a_job_past_its_deadline_fails_with_timeout(store: JobStore) -> None:
+    job_id = create(store, timeout_s=0.02)
+    claim(store, job_id, lease_s=60)
+    time.sleep(0.03)  # the deadline itself
+    assert store.due(0) == [job_id]
+    assert store.answer_alarm(job_id) is None
+    assert job(store, job_id).error.code is ErrorCode.TIMEOUT  # type: ignore[union-attr]
+
+
+def test_a_retry_is_not_claimed_before_its_time(store: JobStore) -> None:
+    job_id = create(store)
+    held = claim(store, job_id, "one")
+    store.retry(held, delay_s=60, reason="later")
+    assert store.claim(held.ref, token="two", lease_s=9, worker="w") is None
+    assert job(store, job_id).state is State.RETRYING
+    assert store.due(0) == []
+
+
+def test_a_new_attempt_starts_without_the_progress_of_the_old(store: JobStore) -> None:
+    job_id = create(store)
+    held = claim(store, job_id, "one")
+    store.append(held, 1, [progress(0.9)])
+    store.retry(held, delay_s=0, reason="again")
+    held = claim(store, job_id, "two")
+    assert held.job.attempt == 2
+    assert held.job.progress is None
+
+
+def test_old_events_are_trimmed_and_the_gap_shows_in_prev(store: JobStore) -> None:
+    job_id = create(store)
+    held = claim(store, job_id)
+    store.append(held, 1, [log(str(n)) for n in range(80)])
+    kept = events(store, job_id)
+    assert len(kept) == 50  # the fixture's cap
+    assert kept[0].prev > ZERO
+
+
+def test_the_feed_of_an_owner_and_of_a_group_hold_everything_but_progress(store: JobStore) -> None:
+    one, two = create(store, group="g"), create(store)
+    create(store, owner="bob")
+    held = claim(store, one)
+    store.append(held, 1, [log("a"), progress(0.1), progress(0.2)])
+    store.end(held, State.SUCCEEDED)
+    feed = store.read_feed("ann", None, ZERO, 100)
+    assert [e.type for e in feed.events] == ["state", "state", "state", "log", "end"]
+    assert [e.prev for e in feed.events[1:]] == [e.id for e in feed.events[:-1]]
+    group = store.read_feed("ann", "g", ZERO, 100)
+    assert [e.type for e in group.events] == ["state", "state", "log", "end"]
+    assert {json.loads(e.data).get("job", one) for e in group.events} == {one}
+    claim(store, two)
+    assert store.read_feed("ann", None, ZERO, 1).running == [two]
+
+
+def test_the_live_jobs_of_a_feed_come_in_the_order_of_their_last_ids(store: JobStore) -> None:
+    first, second, third = create(store, group="g"), create(store, group="h"), create(store, group="g")
+    store.append(claim(store, first), 1, [progress(0.1)])
+    store.end(claim(store, second), State.SUCCEEDED)
+    last, pages = store.snapshot_feed("ann", None)
+    assert [page.id for page in pages] == [third, first]
+    assert last == store.read(second, None, 0).last  # type: ignore[union-attr]
+    assert [page.id for page in store.snapshot_feed("ann", "h")[1]] == []
+
+
+def test_jobs_are_listed_newest_first_filtered_and_in_pages(store: JobStore) -> None:
+    ids = [create(store, group="even" if n % 2 == 0 else "odd", type=f"t{n % 3}") for n in range(10)]
+    store.end(claim(store, ids[0]), State.SUCCEEDED)
+
+    def listed(**filters: Any) -> list[str]:
+        found: list[str] = []
+        cursor = None
+        while True:
+            items, cursor = store.list_jobs("ann", cursor=cursor, limit=3, **filters)
+            assert len(items) <= 3
+            found += [json.loads(item)["id"] for item in items]
+            if cursor is None:
+                return found
+
+    newest_first = ids[::-1]
+    assert listed() == newest_first
+    assert listed(state=State.SUCCEEDED) == [ids[0]]
+    assert listed(group="odd") == [i for n, i in reversed(list(enumerate(ids))) if n % 2]
+    assert listed(type="t1") == [i for n, i in reversed(list(enumerate(ids))) if n % 3 == 1]
+    assert listed(type="t0", group="even", state=State.QUEUED) == [ids[6]]
+    assert store.list_jobs("bob") == ([], None)
+
+
+def test_an_ended_job_is_swept_away_after_its_retention_and_not_before(store: JobStore) -> None:
+    job_id = create(store, group="g")
+    store.end(claim(store, job_id), State.SUCCEEDED)
+    assert store.expired(0) == []
+    assert store.sweep(job_id) is False
+    store.redis.zadd(store.keys.expiring(0), {job_id: 1})
+    assert store.expired(0) == [job_id]
+    assert store.sweep(job_id) is True
+    assert store.get(job_id) is None
+    assert store.list_jobs("ann") == ([], None)
+    assert store.list_jobs("ann", group="g") == ([], None)
+    left = {key for key in store.redis.scan_iter(f"{store.keys.prefix}*") if job_id.encode() in key}
+    assert left == set()
+
+
+def test_results_that_are_no_json_or_too_large_are_refused_and_the_job_goes_on(store: JobStore) -> None:
+    held = claim(store, create(store))
+    with pytest.raises(RecordError):
+        store.end(held, State.SUCCEEDED, result=float("nan"))
+    with pytest.raises(RecordTooLarge):
+        store.end(held, State.SUCCEEDED, result="x" * 100_000)
+    assert job(store, held.ref.id).state is State.RUNNING
+
+
+@pytest.mark.parametrize(
+    "foreign", ["", "x", "0-short", "../../etc/passwd", "7-" + "x" * 22, "0-" + "ü" * 22]
+)
+def test_ids_that_cannot_be_ids_are_no_jobs(store: JobStore, foreign: str) -> None:
+    assert store.get(foreign) is None
+    assert store.ref(foreign) is None
+
+
+def test_a_write_publishes_the_finished_frame_with_its_predecessor(store: JobStore) -> None:
+    job_id = create(store)
+    heard = store.redis.pubsub(ignore_subscribe_messages=True)
+    heard.subscribe(store.keys.events(job_id))
+    got: list[bytes] = []
+    listener = threading.Thread(target=lambda: got.append(next(iter(heard.listen()))["data"]))
+    listener.start()
+    claim(store, job_id)
+    listener.join(5)
+    heard.close()
+    first, second = events(store, job_id)
+    assert got == [
+        b"%s state\nid: %s\nevent: state\ndata: %s\n\n"
+        % (str(first.id).encode(), str(second.id).encode(), second.data)
+    ]
+
+
+def test_partitions_divide_owners_and_keep_each_ones_jobs_together(store: JobStore) -> None:
+    keys = type(store.keys)(store.keys.prefix, 16)
+    divided = JobStore(store.redis, keys)
+    owners = [f"owner{n}" for n in range(40)]
+    assert len({keys.partition(owner) for owner in owners}) > 8
+    for owner in owners[:5]:
+        job_id = create(divided, owner=owner)
+        assert job_id.startswith(f"{keys.partition(owner)}-")
+        divided.end(claim(divided, job_id), State.SUCCEEDED)
+        assert [json.loads(d)["id"] for d in divided.list_jobs(owner)[0]] == [job_id]
+        tags = {
+            key.split(b"{")[1].split(b"}")[0]
+            for key in divided.keys.write_set(divided.ref(job_id))
+            for key in [key.encode()]
+        }  # type: ignore[arg-type]
+        assert tags == {str(keys.partition(owner)).encode()}

@@ -1,0 +1,193 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, mock, test } from "node:test";
+
+import { EventStream } from "../../web/event-stream.js";
+
+/** The part of EventSource that a stream uses, driven by the test. */
+class Source extends EventTarget {
+  static CONNECTING = 0;
+  static OPEN = 1;
+  static CLOSED = 2;
+  static all = [];
+  readyState = Source.CONNECTING;
+
+  constructor(url) {
+    super();
+    this.url = new URL(url);
+    Source.all.push(this);
+  }
+
+  close() {
+    this.readyState = Source.CLOSED;
+  }
+
+  opens() {
+    this.readyState = Source.OPEN;
+    this.dispatchEvent(new Event("open"));
+  }
+
+  says(type, data, lastEventId = "") {
+    this.dispatchEvent(new MessageEvent(type, { data: JSON.stringify(data), lastEventId }));
+  }
+
+  breaks(readyState = Source.CONNECTING) {
+    this.readyState = readyState;
+    this.dispatchEvent(new Event("error"));
+  }
+}
+
+const last = () => Source.all.at(-1);
+let stream;
+
+function opened(options = {}) {
+  stream = new EventStream("http://headway.test/events", { EventSource: Source, ...options });
+  stream.open();
+  return stream;
+}
+
+beforeEach(() => {
+  Source.all = [];
+  mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: 1_000_000 });
+});
+
+afterEach(() => {
+  stream.close();
+  mock.timers.reset();
+});
+
+test("it asks for heartbeats that it can see, and for no cursor while it has none", () => {
+  opened();
+  assert.equal(last().url.searchParams.get("heartbeat"), "event");
+  assert.equal(last().url.searchParams.has("last_event_id"), false);
+});
+
+test("events come with their id and their data", () => {
+  const events = [];
+  opened().addEventListener("event", ({ detail }) => events.push(detail));
+  last().opens();
+  last().says("progress", { job: "a", fraction: 0.5 }, "5-0");
+  assert.deepEqual(events, [{ id: "5-0", event: "progress", data: { job: "a", fraction: 0.5 } }]);
+  assert.equal(stream.cursor, "5-0");
+  assert.equal(stream.status, "live");
+});
+
+test("silence for two and a half heartbeats is out of date, and a new connection continues", () => {
+  opened();
+  last().opens();
+  last().says("heartbeat", { interval_s: 4 }, "7-1");
+  const statuses = [];
+  stream.addEventListener("status", () => statuses.push(stream.status));
+  mock.timers.tick(10_000);
+  assert.equal(Source.all.length, 1);
+  mock.timers.tick(1000);
+  assert.equal(Source.all.length, 2);
+  assert.deepEqual(statuses, ["stale"]);
+  assert.equal(stream.since, 1_000_000, "out of date since it was last heard");
+  assert.equal(Source.all[0].readyState, Source.CLOSED);
+  assert.equal(last().url.searchParams.get("last_event_id"), "7-1");
+  last().opens();
+  assert.equal(stream.status, "live");
+});
+
+test("how long silence may last is learnt from the heartbeats when they do not say it", () => {
+  opened();
+  last().opens();
+  mock.timers.tick(2000);
+  last().says("heartbeat", {});
+  mock.timers.tick(5000);
+  assert.equal(Source.all.length, 1);
+  mock.timers.tick(1000);
+  assert.equal(Source.all.length, 2);
+});
+
+test("a service whose heartbeat is slower than the default is not cut off for ever", () => {
+  opened();
+  last().opens();
+  for (let minute = 0; minute < 30; minute += 1) {
+    mock.timers.tick(60_000);
+    if (last().readyState !== Source.OPEN) last().opens();
+    else last().says("heartbeat", {});
+  }
+  assert.ok(Source.all.length <= 3, `${Source.all.length} connections`);
+  assert.equal(stream.status, "live");
+});
+
+test("the browser reconnects by itself after a broken connection, and the status says since when", () => {
+  opened();
+  last().opens();
+  mock.timers.tick(3000);
+  last().says("log", {}, "5-0");
+  mock.timers.tick(2000);
+  last().breaks();
+  assert.equal(stream.status, "reconnecting");
+  assert.equal(stream.since, 1_003_000);
+  mock.timers.tick(5000);
+  last().breaks();
+  assert.equal(stream.since, 1_003_000, "the same silence goes on");
+  assert.equal(Source.all.length, 1);
+  last().opens();
+  assert.equal(stream.status, "live");
+});
+
+test("after a refusal, which ends an EventSource for good, it comes back with its cursor, ever slower", () => {
+  mock.method(Math, "random", () => 1);
+  opened();
+  last().opens();
+  last().says("log", {}, "5-0");
+  last().breaks(Source.CLOSED);
+  for (const wait of [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]) {
+    const before = Source.all.length;
+    mock.timers.tick(wait - 1);
+    assert.equal(Source.all.length, before, `not before ${wait} ms`);
+    mock.timers.tick(1);
+    assert.equal(Source.all.length, before + 1, `after ${wait} ms`);
+    assert.equal(last().url.searchParams.get("last_event_id"), "5-0");
+    last().breaks(Source.CLOSED);
+  }
+  mock.restoreAll();
+});
+
+test("it gives up after as many refusals as it was told", () => {
+  opened({ attempts: 2 });
+  last().breaks(Source.CLOSED);
+  mock.timers.tick(1000);
+  last().breaks(Source.CLOSED);
+  assert.equal(stream.status, "closed");
+  mock.timers.tick(120_000);
+  assert.equal(Source.all.length, 2);
+});
+
+test("a service that says it is going is reconnecting before the connection breaks", () => {
+  opened();
+  last().opens();
+  last().says("shutdown", { retry_ms: 10 });
+  assert.equal(stream.status, "reconnecting");
+});
+
+test("a source that was replaced is not heard any more", () => {
+  const events = [];
+  opened().addEventListener("event", ({ detail }) => events.push(detail));
+  last().opens();
+  const old = last();
+  mock.timers.tick(60_000);
+  assert.notEqual(last(), old);
+  old.says("log", {}, "9-0");
+  assert.deepEqual(events, []);
+  assert.equal(stream.cursor, null);
+});
+
+test("an id that came alone is the cursor as soon as a heartbeat carries it", () => {
+  opened();
+  last().opens();
+  last().says("heartbeat", {}, "8-0");
+  assert.equal(stream.cursor, "8-0");
+});
+
+test("after close nothing happens", () => {
+  opened();
+  last().opens();
+  stream.close();
+  mock.timers.tick(600_000);
+  assert.equal(Source.all.length, 1);
+  assert.equal(last().readyState, Source.CLOSED);
+});

@@ -1,0 +1,179 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { afterEach, beforeEach, mock, test } from "node:test";
+
+import { JobFeed } from "../../web/job-feed.js";
+
+const { base } = JSON.parse(readFileSync(new URL("cases/reduce.json", import.meta.url), "utf8"));
+const job = (id, last, more = {}) => ({ ...base, id, last_event_id: last, ...more });
+const ended = (id, last) => job(id, last, { state: "succeeded", finished_at: base.updated_at });
+const progress = (id, fraction) => ({ job: id, attempt: 1, at: base.updated_at, fraction });
+
+/** A service whose answers the test gives. */
+class Client {
+  stream = new (class extends EventTarget {
+    status = "live";
+    open() {}
+    close() {}
+  })();
+  asked = [];
+  #waiting = [];
+
+  watch() {
+    return this.stream;
+  }
+
+  #ask(what) {
+    this.asked.push(what);
+    return new Promise((resolve, reject) => this.#waiting.push({ what, resolve, reject }));
+  }
+
+  list({ cursor }) {
+    return this.#ask(`list ${cursor}`);
+  }
+
+  get(id) {
+    return this.#ask(`get ${id}`);
+  }
+
+  async answers(what, value) {
+    const index = this.#waiting.findIndex((one) => one.what === what);
+    assert.notEqual(index, -1, `nobody asked ${what}, but ${this.asked}`);
+    const [{ resolve, reject }] = this.#waiting.splice(index, 1);
+    if (value instanceof Error) reject(value);
+    else resolve(value);
+    await settled();
+  }
+
+  opens(cursor = null) {
+    this.stream.dispatchEvent(new CustomEvent("open", { detail: { cursor } }));
+  }
+
+  says(event, data, id) {
+    this.stream.dispatchEvent(new CustomEvent("event", { detail: { id, event, data } }));
+  }
+}
+
+const settled = async () => {
+  for (let i = 0; i < 10; i += 1) await Promise.resolve();
+};
+const page = (...items) => ({ items, next: null });
+const notFound = () => Object.assign(new Error("gone"), { status: 404 });
+let client, feed;
+
+beforeEach(() => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  client = new Client();
+  feed = new JobFeed(client);
+  feed.start();
+  client.opens();
+});
+
+afterEach(() => {
+  feed.stop();
+  mock.timers.reset();
+});
+
+const fraction = (id) => feed.jobs.get(id)?.progress.fraction;
+
+test("a listing that is older than the events does not overwrite them", async () => {
+  client.says("snapshot", job("a", "10-0"), "10-0");
+  client.says("progress", progress("a", 0.9), "12-0");
+  await client.answers("list null", page(job("a", "11-0", { progress: { fraction: 0.6 } })));
+  assert.equal(fraction("a"), 0.9);
+});
+
+test("a listing that is newer than the events counts, and the events it holds are not applied again", async () => {
+  client.says("snapshot", job("a", "10-0"), "10-0");
+  await client.answers("list null", page(job("a", "20-0", { progress: { fraction: 0.9 } })));
+  client.says("progress", progress("a", 0.7), "15-0");
+  assert.equal(fraction("a"), 0.9);
+  client.says("progress", progress("a", 0.95), "21-0");
+  assert.equal(fraction("a"), 0.95);
+});
+
+test("an event of a job that nobody knows has it fetched, and what happens meanwhile is not lost", async () => {
+  await client.answers("list null", page());
+  client.says("state", { ...progress("new", 0), state: "queued" }, "30-0");
+  client.says("progress", progress("new", 0.2), "31-0");
+  client.says("progress", progress("new", 0.4), "32-0");
+  assert.equal(feed.jobs.has("new"), false);
+  await client.answers("get new", job("new", "31-0", { progress: { fraction: 0.2 } }));
+  assert.equal(fraction("new"), 0.4);
+  assert.equal(client.asked.filter((what) => what === "get new").length, 1);
+});
+
+test("a job that ended between the stream's opening and its snapshots is asked for again", async () => {
+  client.says("snapshot", job("told", "9-0"), "9-0");
+  await client.answers("list null", page(job("told", "9-0"), job("missed", "8-0")));
+  mock.timers.tick(2000);
+  assert.deepEqual(client.asked, ["list null", "get missed"]);
+  await client.answers("get missed", ended("missed", "9-5"));
+  assert.equal(feed.jobs.get("missed").state, "succeeded");
+});
+
+test("a reset replaces what is held, even by ids that are older, and asks about what it does not name", async () => {
+  await client.answers("list null", page());
+  for (const id of ["kept", "dropped", "swept"]) client.says("snapshot", job(id, "50-0"), "50-0");
+  client.says("end", ended("over", "51-0"), "51-0");
+  client.says(
+    "reset",
+    { reason: "cursor_ahead", jobs: [job("kept", "5-0", { progress: { fraction: 0.1 } })] },
+    "5-0",
+  );
+  assert.equal(fraction("kept"), 0.1);
+  client.says("progress", progress("kept", 0.2), "6-0");
+  assert.equal(fraction("kept"), 0.2);
+  await client.answers("get dropped", ended("dropped", "4-0"));
+  assert.equal(feed.jobs.get("dropped").state, "succeeded");
+  await client.answers("get swept", notFound());
+  assert.equal(feed.jobs.has("swept"), false);
+  await client.answers("list null", page(ended("meanwhile", "3-0")));
+  assert.deepEqual([...feed.jobs.keys()].sort(), ["dropped", "kept", "meanwhile", "over"]);
+});
+
+test("a stream that continues from a cursor lists nothing: nothing was missed", async () => {
+  await client.answers("list null", page());
+  client.opens("60-0");
+  assert.deepEqual(client.asked, ["list null"]);
+});
+
+test("a listing that failed is asked for again", async () => {
+  const problems = [];
+  feed.addEventListener("problem", ({ detail }) => problems.push(detail.message));
+  await client.answers("list null", new Error("no"));
+  assert.deepEqual(problems, ["no"]);
+  mock.timers.tick(2000);
+  await client.answers("list null", page(job("a", "1-0")));
+  assert.equal(feed.jobs.has("a"), true);
+});
+
+test("a fetch that failed is tried again, one that found nothing is not", async () => {
+  await client.answers("list null", page());
+  feed.want("a");
+  feed.want("b");
+  await client.answers("get a", Object.assign(new Error("cut"), { status: 0 }));
+  await client.answers("get b", notFound());
+  mock.timers.tick(2000);
+  await settled();
+  await client.answers("get a", job("a", "1-0"));
+  assert.deepEqual(client.asked, ["list null", "get a", "get b", "get a"]);
+  assert.deepEqual([...feed.jobs.keys()], ["a"]);
+});
+
+test("at most three jobs are fetched at a time", async () => {
+  await client.answers("list null", page());
+  for (const id of ["a", "b", "c", "d"]) feed.want(id);
+  assert.deepEqual(client.asked, ["list null", "get a", "get b", "get c"]);
+  await client.answers("get a", job("a", "1-0"));
+  assert.equal(client.asked.at(-1), "get d");
+});
+
+test("the past comes page by page", async () => {
+  await client.answers("list null", { items: [job("a", "2-0")], next: "77" });
+  assert.equal(feed.hasMore, true);
+  feed.more();
+  await client.answers("list 77", page(ended("b", "1-0")));
+  assert.deepEqual([...feed.jobs.keys()], ["a", "b"]);
+  assert.equal(feed.hasMore, false);
+});

@@ -1,0 +1,40 @@
+/**
+ * `<connection-state>`: whether what the page shows is what is, in words.
+ */
+
+import { element, show } from "./element.js";
+import { duration } from "./figures.js";
+
+export class ConnectionState extends HTMLElement {
+  /** @type {import("./event-stream.js").EventStream | null} */ #stream = null;
+  #text = element("span");
+
+  connectedCallback() {
+    this.append(this.#text);
+    setInterval(() => this.#draw(), 1000);
+  }
+
+  set stream(/** @type {import("./event-stream.js").EventStream} */ stream) {
+    this.#stream = stream;
+    stream.addEventListener("status", () => this.#draw());
+    this.#draw();
+  }
+
+  #draw() {
+    if (!this.#stream) return;
+    const { status, since } = this.#stream;
+    this.dataset.status = status;
+    const seconds = Math.floor((Date.now() - since) / 1000);
+    const lasting = seconds < 1 ? "" : ` since ${seconds < 60 ? `${seconds} s` : duration(seconds)}`;
+    const texts = {
+      live: "Live",
+      connecting: `Connecting${lasting}`,
+      reconnecting: `Reconnecting${lasting}`,
+      stale: `Out of date${lasting}`,
+      closed: "Not connected",
+    };
+    show(this.#text, texts[status]);
+  }
+}
+
+customElements.define("connection-state", ConnectionState);
