@@ -12,6 +12,7 @@ from flask.json.provider import DefaultJSONProvider
 from flask_swagger_ui import __file__ as swagger_ui
 
 from service import files, health, jobs, openapi, streams, types
+from service.admission import Admission
 from service.config import Settings
 from service.context import Context
 from service.contract.keys import Keys
@@ -20,6 +21,7 @@ from service.dispatch import Dispatch
 from service.hub import Hub
 from service.jobtypes import JobTypes
 from service.problems import Problem, answer_problems
+from service.reads import Reads
 
 MAX_BODY_BYTES = 1 << 20
 """Of a JSON body."""
@@ -67,7 +69,15 @@ def create_app(settings: Settings) -> APIFlask:
         events_per_job=settings.events_per_job,
         retention_s=settings.retention_s,
     )
-    app.extensions["headway"] = Context(settings, store, Hub(client), Dispatch(settings), JobTypes(store))
+    app.extensions["headway"] = Context(
+        settings,
+        store,
+        Hub(store),
+        Dispatch(settings),
+        JobTypes(store),
+        Reads(store),
+        Admission(settings.max_streams, settings.max_streams_per_caller),
+    )
     answer_problems(app)
     openapi.describe(app)
     for blueprint in (jobs.bp, streams.bp, types.bp, files.bp, health.bp, _pages()):

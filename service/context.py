@@ -7,11 +7,13 @@ from typing import cast
 
 from flask import current_app
 
+from service.admission import Admission
 from service.config import Settings
 from service.contract.store import JobStore
 from service.dispatch import Dispatch
 from service.hub import Hub
 from service.jobtypes import JobTypes
+from service.reads import Reads
 
 OWNER = "local"
 """Who every caller is, until there is authentication."""
@@ -24,6 +26,8 @@ class Context:
     hub: Hub
     dispatch: Dispatch
     types: JobTypes
+    reads: Reads
+    admission: Admission
 
 
 def context() -> Context:

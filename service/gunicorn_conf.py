@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import threading
 import time
 from typing import Any
@@ -33,12 +36,45 @@ DRAIN_SHARE = 0.8
 """Of DRAIN_S in which the streams say goodbye; the rest is for their last bytes."""
 
 
+# One directory for the counters of all workers; before any of them imports service.metrics.
+_metrics = tempfile.mkdtemp(prefix="headway-metrics-")
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
+
+_drained = threading.Event()
+
+
+def on_exit(server: Any) -> None:  # noqa: ARG001
+    shutil.rmtree(_metrics, ignore_errors=True)
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
+    """The gauges of a process that has gone count no more; its counters stay."""
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
 def post_worker_init(worker: Any) -> None:
-    """Drain when the process is told to stop: gunicorn itself would wait for open streams, in vain."""
+    """Drain when the process is told to stop. gunicorn waits for requests, in vain for open streams,
+    and not at all for the sockets that were handed over."""
+    from service import wsgi
 
     def watch() -> None:
         while worker.alive:
             time.sleep(0.1)
-        worker.wsgi.extensions["headway"].hub.drain(_settings.drain_s * DRAIN_SHARE)
+        window_s = _settings.drain_s * DRAIN_SHARE
+        worker.wsgi.extensions["headway"].hub.drain(window_s)
+        wsgi.sockets.drain(window_s)
+        _drained.set()
 
     threading.Thread(target=watch, name="drain", daemon=True).start()
+
+
+def post_request(worker: Any, req: Any, environ: dict[str, Any], resp: Any) -> None:  # noqa: ARG001
+    """A connection that was handed over has no next request."""
+    if "headway.handed_over" in environ:
+        req.must_close = True
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
+    _drained.wait(_settings.drain_s)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import socket
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -13,17 +15,21 @@ import redis
 from apiflask import APIBlueprint
 from flask import Response, request
 
-from service import sse
+from service import metrics, sse
+from service.admission import Admission
 from service.catchup import CatchUp, FeedCatchUp, JobCatchUp, JobGone, JobListCatchUp, Page, cursor_fault
 from service.context import OWNER, Context, context
 from service.contract.events import ZERO, BadEventId, EventId
-from service.hub import Hub, Watcher
+from service.hub import Hub
 from service.problems import Problem, job_not_found
+from service.sockets import Sockets
 
 bp = APIBlueprint("streams", __name__, tag="Events")
 
 RETRY_MS = (1000, 2000)
 """A client that lost its stream waits between these before it comes back: not all at the same moment."""
+FULL_RETRY_MS = (5_000, 15_000)
+"""The same for one that found no room."""
 OPEN_S = 0.5
 """How long a request waits for the store before it opens as behind: the first bytes must not depend
 on Redis. If the hub has no connection either, there is nothing to wait for."""
@@ -33,19 +39,29 @@ POLL_LIMIT = 1000
 POLL_WAIT_S = 60.0
 
 
-class EventStream(Watcher):
+class EventStream:
     """One client's stream, as an iterable of chunks of bytes: the portable path, for any WSGI server.
 
     `open` may be called first, to know what the answer will be. `close` must be called in the end,
     iterated or not; WSGI servers do.
     """
 
-    __slots__ = ("_catchup", "_first", "_heartbeat", "_heartbeat_s", "_hub", "_start", "_written")
-
     def __init__(
-        self, hub: Hub, catchup: CatchUp, heartbeat_s: float, heartbeat: Callable[[], bytes]
+        self,
+        hub: Hub,
+        admission: Admission,
+        caller: str,
+        catchup: CatchUp,
+        heartbeat_s: float,
+        heartbeat: Callable[[], bytes],
     ) -> None:
-        super().__init__(catchup.topics)
+        """The caller was admitted; its place is given back by `close`."""
+        self._admission: Admission | None = admission
+        self._caller = caller
+        self.topics = catchup.topics
+        self.cursor = ZERO
+        self.generation = -1
+        self._woken = threading.Event()
         self._hub = hub
         self._catchup = catchup
         self._heartbeat_s = heartbeat_s
@@ -71,11 +87,34 @@ class EventStream(Watcher):
 
     def close(self) -> None:
         self._hub.leave(self)
+        if self._admission is not None:
+            self._admission.release(self._caller)
+            self._admission = None
+
+    def notify(self) -> None:
+        self._woken.set()
+
+    def hand_over(self, sockets: Sockets, sock: socket.socket, head: bytes) -> None:
+        """Have the hub write to the socket, instead of being iterated. Raises OSError if it is gone."""
+        sockets.adopt(
+            sock,
+            head + sse.retry(random.randint(*RETRY_MS)),  # noqa: S311
+            self._catchup,
+            self._heartbeat,
+            self._caller,
+            self._start,
+            self.cursor,
+            self._first,
+            self.generation,
+        )
+        self._admission = None
 
     def _catch_up(self, timeout_s: float) -> Page:
-        generation = self._hub.wait_ready(self, timeout_s)
-        if generation is None:
-            raise redis.ConnectionError("the hub is not connected")
+        deadline = time.monotonic() + timeout_s
+        while (generation := self._hub.ready(self)) is None:
+            if not self._woken.wait(max(0.0, deadline - time.monotonic())):
+                raise redis.ConnectionError("the hub is not connected")
+            self._woken.clear()
         page = self._start() if self._start is not None else self._catchup.after(self.cursor)
         self._start = None
         self.cursor = page.cursor
@@ -94,7 +133,7 @@ class EventStream(Watcher):
                     try:
                         page = self._catch_up(STORE_RETRY_S)
                     except redis.RedisError:
-                        self.wake.clear()
+                        self._woken.clear()
                         yield from self._wait(STORE_RETRY_S)
                         continue
                 if page.frames:
@@ -115,7 +154,7 @@ class EventStream(Watcher):
     def _live(self) -> Generator[bytes, None, bool]:
         """Hand on what comes until the stream is behind, or closed (True)."""
         while not self._hub.draining:
-            self.wake.clear()
+            self._woken.clear()
             messages = self._hub.collect(self)
             if messages is None:
                 return False
@@ -123,6 +162,7 @@ class EventStream(Watcher):
                 yield from self._wait(self._heartbeat_s)
                 continue
             self.cursor = messages[-1].id
+            metrics.EVENTS_DELIVERED.inc(len(messages))
             yield self._write(b"".join(message.frame for message in messages))
             if self._catchup.ends and messages[-1].type == b"end":
                 return True
@@ -131,12 +171,33 @@ class EventStream(Watcher):
     def _wait(self, timeout_s: float) -> Iterator[bytes]:
         """Until somebody wakes us, at most so long; a heartbeat if it is time for one."""
         beat_in = self._written + self._heartbeat_s - time.monotonic()
-        if not self.wake.wait(max(0.0, min(timeout_s, beat_in))) and beat_in <= timeout_s:
+        if not self._woken.wait(max(0.0, min(timeout_s, beat_in))) and beat_in <= timeout_s:
             yield self._write(self._heartbeat())
 
     def _write(self, chunk: bytes) -> bytes:
         self._written = time.monotonic()
         return chunk
+
+
+def _wants_json() -> bool:
+    # Parsing the header takes longer than all else here, and hardly any stream needs it.
+    if "json" not in request.headers.get("Accept", ""):
+        return False
+    accepted = request.accept_mimetypes
+    return accepted.best_match([sse.CONTENT_TYPE, "application/json"]) == "application/json"
+
+
+class Poller:
+    """Somebody who waits for anything new."""
+
+    def __init__(self, topics: tuple[str, ...]) -> None:
+        self.topics = topics
+        self.cursor = ZERO
+        self.generation = -1
+        self.woken = threading.Event()
+
+    def notify(self) -> None:
+        self.woken.set()
 
 
 def _time_limit(seconds: float) -> AbstractContextManager[object]:
@@ -177,11 +238,22 @@ def _stream(here: Context, catchup: CatchUp) -> Response:
     kind = request.args.get("heartbeat", "comment")
     if kind not in ("comment", "event"):
         raise Problem(400, "heartbeat is `comment` or `event`")
+    caller = request.remote_addr or ""
+    if not here.admission.admit(caller):
+        # An error status would stop a browser for good: it is told to come back, and when.
+        metrics.STREAMS_REFUSED.inc()
+        body = sse.retry(random.randint(*FULL_RETRY_MS)) + b"\n"  # noqa: S311
+        return Response(body, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
+    metrics.STREAMS_OPENED.inc()
+    if cursor is not None or fault is not None:
+        metrics.STREAMS_RESUMED.inc()
     stream = EventStream(
         here.hub,
+        here.admission,
+        caller,
         catchup,
         here.settings.heartbeat_s,
-        (lambda: sse.heartbeat_event(_now())) if kind == "event" else (lambda: sse.HEARTBEAT_COMMENT),
+        (lambda: sse.heartbeat_event(_now(), here.settings.heartbeat_s)) if kind == "event" else (lambda: sse.HEARTBEAT_COMMENT),
     )
     try:
         stream.begin(cursor, fault)
@@ -197,7 +269,8 @@ def _stream(here: Context, catchup: CatchUp) -> Response:
     except BaseException:
         stream.close()
         raise
-    return Response(stream, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
+    # Passed through as it is, so that service/handover.py can recognise it.
+    return Response(stream, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS, direct_passthrough=True)
 
 
 @bp.get("/jobs/<job_id>/events")
@@ -210,11 +283,10 @@ def job_events(job_id: str) -> Response:
     here = context()
     if not here.store.keys.holds(job_id):
         raise job_not_found(job_id)
-    best = request.accept_mimetypes.best_match([sse.CONTENT_TYPE, "application/json"])
-    if best == "application/json":
+    if _wants_json():
         return _poll(here, job_id)
     try:
-        return _stream(here, JobCatchUp(here.store, job_id))
+        return _stream(here, JobCatchUp(here.reads, job_id))
     except JobGone:
         raise job_not_found(job_id) from None
 
@@ -250,13 +322,12 @@ def _poll(here: Context, job_id: str) -> Response:
     limit = int(_number("limit", 100, 1, POLL_LIMIT))
     wait_s = _number("wait", 0, 0, POLL_WAIT_S)
     deadline = time.monotonic() + wait_s
-    watcher = Watcher([here.store.keys.events(job_id)])
+    poller = Poller((here.store.keys.events(job_id),))
     if wait_s:
-        here.hub.join(watcher)
-        here.hub.wait_ready(watcher, min(wait_s, 1.0))
+        here.hub.join(poller)
     try:
         while True:
-            watcher.wake.clear()
+            poller.woken.clear()
             page = here.store.read(job_id, after, limit)
             if page is None:
                 raise job_not_found(job_id)
@@ -264,9 +335,10 @@ def _poll(here: Context, job_id: str) -> Response:
             left = deadline - time.monotonic()
             if fault or page.events or page.ended or left <= 0 or here.hub.draining:
                 break
-            watcher.wake.wait(left)
+            # Its subscription wakes it too, so that nothing falls between the first read and that.
+            poller.woken.wait(left)
     finally:
-        here.hub.leave(watcher)
+        here.hub.leave(poller)
     if fault:
         reset, events, cursor = b'{"reason":"%s","job":%s}' % (fault.encode(), page.document), [], page.last
     else:

@@ -24,6 +24,7 @@ from service.contract.events import (
     DOCUMENT,
     MAX_ERROR_CHARS,
     MAX_RESULT_BYTES,
+    ZERO,
     Artifact,
     Event,
     EventId,
@@ -339,12 +340,18 @@ class JobStore:
         """A job and up to `limit` events after `cursor` (None: no events); None if there is no such job."""
         return self.read_jobs([(job_id, cursor)], limit)[0]
 
-    def read_jobs(self, wanted: Sequence[tuple[str, EventId | None]], limit: int) -> list[JobPage | None]:
-        """The same for many, as they are at one moment."""
+    def read_jobs(
+        self,
+        wanted: Sequence[tuple[str, EventId | None]],
+        limit: int,
+        *,
+        together: bool = True,
+    ) -> list[JobPage | None]:
+        """The same for many, as they are at one moment; or each at its own, if not `together`."""
         here = [(job_id, cursor) for job_id, cursor in wanted if self.keys.holds(job_id)]
         if not here:
             return [None] * len(wanted)
-        with self.redis.pipeline(transaction=len(here) > 1) as pipe:
+        with self.redis.pipeline(transaction=together and len(here) > 1) as pipe:
             for job_id, cursor in here:
                 after = "" if cursor is None or max(cursor) > _HIGHEST else str(cursor)
                 keys = [self.keys.clock_of(job_id), self.keys.job(job_id), self.keys.events(job_id)]
@@ -371,6 +378,14 @@ class JobStore:
                 pipe.xrevrange(self.keys.events(job_id), count=1)
             found = pipe.execute() if job_ids else []
         return [_event(*entries[0]) if entries else None for entries in found]
+
+    def last_ids(self, topics: Sequence[str]) -> list[EventId]:
+        """The last id of each stream of events or feed, ZERO where there is none."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for topic in topics:
+                pipe.hget(*self.keys.last_of(topic))
+            found = pipe.execute()
+        return [EventId.of(raw.strip(b'"')) if raw else ZERO for raw in found]
 
     def read_feed(self, owner: str, group: str | None, cursor: EventId, limit: int) -> FeedPage:
         """Up to `limit` of the events that the feed keeps after `cursor`."""
