@@ -89,6 +89,12 @@ class Settings(BaseModel):
         return self.celery_broker_url or self.redis_url
 
     @property
+    def kombu_url(self) -> str:
+        """The same as kombu spells it: a Unix socket has another scheme there than in redis-py."""
+        scheme, _, rest = self.broker_url.partition("://")
+        return f"redis+socket://{rest}" if scheme == "unix" else self.broker_url
+
+    @property
     def base_url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"

@@ -22,7 +22,7 @@ class Dispatch:
     """Sends messages to the queues of the workers."""
 
     def __init__(self, settings: Settings) -> None:
-        self._app = Celery("headway", broker=settings.broker_url, set_as_current=False)
+        self._app = Celery("headway", broker=settings.kombu_url, set_as_current=False)
         self._app.conf.update(
             task_ignore_result=True,
             task_serializer="json",

@@ -28,12 +28,6 @@ def broker_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def broker_url(settings: Settings) -> str:
-    """The broker's URL as kombu spells it: a Unix socket has another scheme there than in redis-py."""
-    scheme, _, rest = settings.broker_url.partition("://")
-    return f"redis+socket://{rest}" if scheme == "unix" else settings.broker_url
-
-
 def make_store(settings: Settings) -> JobStore:
     """A store with its own connections. Not to be shared across a fork."""
     # A call that hangs must not outlive the lease it renews.
@@ -48,7 +42,7 @@ def make_store(settings: Settings) -> JobStore:
 
 def make_app(settings: Settings, types: Mapping[str, JobType[Any]]) -> Celery:
     """The application with a task for each job type. Each pool process makes its own runtime."""
-    app = Celery("headway", broker=broker_url(settings), set_as_current=False)
+    app = Celery("headway", broker=settings.kombu_url, set_as_current=False)
     app.conf.update(
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,

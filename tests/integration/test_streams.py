@@ -106,6 +106,22 @@ def test_a_list_of_20_jobs_cut_200_times_misses_nothing_and_doubles_nothing(web:
     assert seen(cut) == expected
 
 
+def test_a_list_with_a_long_past_comes_in_order_page_by_page(web: Stack) -> None:
+    ids = [create(web.store) for _ in range(4)]
+    held = [claim(web.store, job_id) for job_id in ids]
+    for batch in range(1, 11):
+        # One job has far more events than the others: a page of it ends long before theirs do.
+        web.store.append(held[batch % 3], batch, [log(batch)])
+        web.store.append(held[3], batch, [log(n) for n in range(150)])
+    path = "/events?last_event_id=0&" + "&".join(f"job={job_id}" for job_id in ids)
+    expected = sorted(
+        (entry for job_id in ids for entry in stored(web.store, job_id)),
+        key=lambda entry: tuple(map(int, entry[0].split("-"))),
+    )
+    with Reader(web.url, path) as reader:
+        assert seen(reader.take(len(expected))) == expected
+
+
 @pytest.mark.parametrize("group", ["cut-feed", None])
 def test_a_feed_cut_200_times_misses_nothing_but_superseded_progress(web: Stack, group: str | None) -> None:
     ids = [create(web.store, group=group) for _ in range(10)]
@@ -180,7 +196,7 @@ def test_a_cursor_that_cannot_be_resumed_gets_reset_with_the_state(
     first = stored(capped.store, job_id)[0][0]
     other = stored(capped.store, create(capped.store))[0][0]
     held = claim(capped.store, job_id)
-    capped.store.append(held, 1, [log(n) for n in range(2 * CAP)])
+    capped.store.append(held, 1, [log(n) for n in range(2 * CAP if fault == "trimmed" else 3)])
     if ended:
         capped.store.end(held, State.SUCCEEDED)
     cursor = {
@@ -356,6 +372,18 @@ def test_a_lost_redis_connection_loses_no_event(web: Stack) -> None:
             web.store.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
             work.join(0.2)
         assert seen(reader.until_end()) == stored(web.store, job_id)
+
+
+def test_an_end_that_falls_into_a_lost_connection_is_not_missed(web: Stack) -> None:
+    for _ in range(10):
+        job_id = create(web.store)
+        held = claim(web.store, job_id)
+        with Reader(web.url, f"/jobs/{job_id}/events", timeout=5) as reader:
+            reader.take(1)
+            # No later event could show the gap, and the audit would take longer than this waits.
+            web.store.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            web.store.end(held, State.SUCCEEDED)
+            assert [e.event for e in reader.until_end()] == ["end"]
 
 
 def test_a_stream_outlives_a_restart_of_valkey_and_says_so_meanwhile(small: Stack) -> None:
