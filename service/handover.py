@@ -6,16 +6,24 @@ whoever knows better ways to send it takes them.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterable
-from typing import Any, TypeGuard
+from typing import Any
+from urllib.parse import parse_qsl
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
+from service import sse
+from service.catchup import JobCatchUp, JobGone
+from service.context import Context
+from service.eventstream import Ask, EventStream, NoRoom, open_stream
+from service.problems import Problem
 from service.sockets import Sockets
-from service.streams import EventStream
+
+_JOB_EVENTS = re.compile(r"/jobs/([A-Za-z0-9_-]+)/events")
 
 HANDED_OVER = "headway.handed_over"
 """In the environ of a request whose connection is not gunicorn's any more."""
@@ -24,11 +32,15 @@ HANDED_OVER = "headway.handed_over"
 class HandOver:
     """WSGI middleware. Streams it cannot hand over (TLS, HTTP/2, another server) are iterated."""
 
-    def __init__(self, app: WSGIApplication, sockets: Sockets) -> None:
+    def __init__(self, app: WSGIApplication, sockets: Sockets, here: Context) -> None:
         self._app = app
         self._sockets = sockets
+        self._here = here
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        shortcut = self._shortcut(environ)
+        if shortcut is not None:
+            return self._hand_over(shortcut, environ, _SHORTCUT_HEAD)
         answer: list[Any] = []
 
         def hold(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
@@ -38,21 +50,51 @@ class HandOver:
             return _no_write
 
         body = self._app(environ, hold)
-        sock = environ.get("gunicorn.socket")
-        over_http2 = environ.get("HTTP_VERSION") == "2"
-        if not isinstance(body, EventStream) or not _is_plain(sock) or over_http2:
+        if not isinstance(body, EventStream) or not _can_be_handed_over(environ):
             start_response(*answer)
             return body
+        return self._hand_over(body, environ, _head(*answer))
+
+    def _hand_over(self, stream: EventStream, environ: WSGIEnvironment, head: bytes) -> Iterable[bytes]:
         try:
-            body.hand_over(self._sockets, sock, _head(*answer))
+            stream.hand_over(self._sockets, environ["gunicorn.socket"], head)
         finally:
-            body.close()
+            stream.close()
         environ[HANDED_OVER] = True
         return ALREADY_HANDLED  # type: ignore[no-any-return]
 
+    def _shortcut(self, environ: WSGIEnvironment) -> EventStream | None:
+        """The stream of one job without the detour through Flask, which takes longer than all else:
+        10,000 readers may come back at once. What is not plain success is None, and Flask's to answer."""
+        path = _JOB_EVENTS.fullmatch(environ.get("PATH_INFO", ""))
+        if (
+            path is None
+            or environ.get("REQUEST_METHOD") != "GET"
+            or "json" in environ.get("HTTP_ACCEPT", "")
+            or not self._here.store.keys.holds(path[1])
+            or not _can_be_handed_over(environ)
+        ):
+            return None
+        query = dict(parse_qsl(environ.get("QUERY_STRING", "")))
+        ask = Ask(
+            caller=environ.get("REMOTE_ADDR", ""),
+            header=environ.get("HTTP_LAST_EVENT_ID", "").strip(),
+            last_event_id=query.get("last_event_id", "").strip(),
+            heartbeat=query.get("heartbeat", ""),
+        )
+        try:
+            return open_stream(self._here, JobCatchUp(self._here.reads, path[1]), ask)
+        except (NoRoom, Problem, JobGone):
+            return None
 
-def _is_plain(sock: object) -> TypeGuard[socket.socket]:
-    return isinstance(sock, socket.socket) and not isinstance(sock, ssl.SSLSocket)
+
+def _can_be_handed_over(environ: WSGIEnvironment) -> bool:
+    sock = environ.get("gunicorn.socket")
+    return (
+        isinstance(sock, socket.socket)
+        and not isinstance(sock, ssl.SSLSocket)
+        and environ.get("HTTP_VERSION") != "2"
+    )
 
 
 def _head(status: str, headers: list[tuple[str, str]]) -> bytes:
@@ -63,3 +105,14 @@ def _head(status: str, headers: list[tuple[str, str]]) -> bytes:
 
 def _no_write(_: bytes) -> None:
     raise RuntimeError("the application must not use the write callable")
+
+
+_SHORTCUT_HEAD = _head(
+    "200 OK",
+    [
+        *sse.HEADERS.items(),
+        ("Content-Type", sse.CONTENT_TYPE),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", "same-origin"),
+    ],
+)

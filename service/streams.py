@@ -2,180 +2,24 @@
 
 from __future__ import annotations
 
-import random
-import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from datetime import UTC, datetime
 
-import redis
 from apiflask import APIBlueprint
 from flask import Response, request
 
 from service import metrics, sse
-from service.admission import Admission
-from service.catchup import CatchUp, FeedCatchUp, JobCatchUp, JobGone, JobListCatchUp, Page, cursor_fault
+from service.catchup import CatchUp, FeedCatchUp, JobCatchUp, JobGone, JobListCatchUp, cursor_fault
 from service.context import OWNER, Context, context
-from service.contract.events import ZERO, BadEventId, EventId
-from service.hub import Hub
+from service.contract.events import ZERO
+from service.eventstream import Ask, NoRoom, event_id, open_stream
 from service.problems import Problem, job_not_found
-from service.sockets import Sockets
-from service.timelimit import time_limit
 
 bp = APIBlueprint("streams", __name__, tag="Events")
 
-RETRY_MS = (1000, 2000)
-"""A client that lost its stream waits between these before it comes back: not all at the same moment."""
-FULL_RETRY_MS = (5_000, 15_000)
-"""The same for one that found no room."""
-OPEN_S = 0.5
-"""How long a request waits for the store before it opens as behind: the first bytes must not depend
-on Redis. If the hub has no connection either, there is nothing to wait for."""
-STORE_RETRY_S = 0.5
 MAX_JOBS = 1000
 POLL_LIMIT = 1000
 POLL_WAIT_S = 60.0
-
-
-class EventStream:
-    """One client's stream, as an iterable of chunks of bytes: the portable path, for any WSGI server.
-
-    `open` may be called first, to know what the answer will be. `close` must be called in the end,
-    iterated or not; WSGI servers do.
-    """
-
-    def __init__(
-        self,
-        hub: Hub,
-        admission: Admission,
-        caller: str,
-        catchup: CatchUp,
-        heartbeat_s: float,
-        heartbeat: Callable[[], bytes],
-    ) -> None:
-        """The caller was admitted; its place is given back by `close`."""
-        self._admission: Admission | None = admission
-        self._caller = caller
-        self.topics = catchup.topics
-        self.cursor = ZERO
-        self.generation = -1
-        self._woken = threading.Event()
-        self._hub = hub
-        self._catchup = catchup
-        self._heartbeat_s = heartbeat_s
-        self._heartbeat = heartbeat
-        self._start: Callable[[], Page] | None = None
-        self._first: Page | None = None
-        self._written = time.monotonic()
-        hub.join(self)
-
-    def begin(self, cursor: EventId | None, fault: str | None) -> None:
-        """Where the reader stands: at a cursor, or with nothing, or with something useless."""
-        if fault is not None:
-            self._start = lambda: self._catchup.reset(fault)
-        elif cursor is None:
-            self._start = self._catchup.start
-        else:
-            self.cursor = cursor
-
-    def open(self) -> Page:
-        """The first piece. Raises JobGone, and RedisError while the store or the hub is away."""
-        self._first = self._catch_up(OPEN_S)
-        return self._first
-
-    def close(self) -> None:
-        self._hub.leave(self)
-        if self._admission is not None:
-            self._admission.release(self._caller)
-            self._admission = None
-
-    def notify(self) -> None:
-        self._woken.set()
-
-    def hand_over(self, sockets: Sockets, sock: socket.socket, head: bytes) -> None:
-        """Have the hub write to the socket, instead of being iterated. Raises OSError if it is gone."""
-        sockets.adopt(
-            sock,
-            head + sse.retry(random.randint(*RETRY_MS)),  # noqa: S311
-            self._catchup,
-            self._heartbeat,
-            self._caller,
-            self._start,
-            self.cursor,
-            self._first,
-            self.generation,
-        )
-        self._admission = None
-
-    def _catch_up(self, timeout_s: float) -> Page:
-        deadline = time.monotonic() + timeout_s
-        while (generation := self._hub.ready(self)) is None:
-            if not self._woken.wait(max(0.0, deadline - time.monotonic())):
-                raise redis.ConnectionError("the hub is not connected")
-            self._woken.clear()
-        page = self._start() if self._start is not None else self._catchup.after(self.cursor)
-        self._start = None
-        self.cursor = page.cursor
-        # Live in the generation that was ready before the read: if the connection was lost since,
-        # this is an old one, and the hub says behind.
-        self.generation = generation if page.complete else -1
-        return page
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Chunks to write. It ends after `end` of a single job, and when the process drains."""
-        yield sse.retry(random.randint(*RETRY_MS))  # noqa: S311
-        page = self._first
-        try:
-            while not self._hub.draining:
-                if page is None:
-                    try:
-                        page = self._catch_up(STORE_RETRY_S)
-                    except redis.RedisError:
-                        self._woken.clear()
-                        yield from self._wait(STORE_RETRY_S)
-                        continue
-                if page.frames:
-                    yield self._write(page.frames)
-                if page.closed:
-                    return
-                if page.complete:
-                    closed = yield from self._live()
-                    if closed:
-                        return
-                page = None
-        except JobGone:
-            return
-        delay = self._hub.goodbye_delay()
-        time.sleep(delay)
-        yield sse.shutdown(random.randint(*RETRY_MS) + round(delay * 1000))  # noqa: S311
-
-    def _live(self) -> Generator[bytes, None, bool]:
-        """Hand on what comes until the stream is behind, or closed (True)."""
-        while not self._hub.draining:
-            self._woken.clear()
-            messages = self._hub.collect(self)
-            if messages is None:
-                return False
-            if not messages:
-                yield from self._wait(self._heartbeat_s)
-                continue
-            self.cursor = messages[-1].id
-            metrics.EVENTS_DELIVERED.inc(len(messages))
-            yield self._write(b"".join(message.frame for message in messages))
-            if self._catchup.ends and messages[-1].type == b"end":
-                return True
-        return False
-
-    def _wait(self, timeout_s: float) -> Iterator[bytes]:
-        """Until somebody wakes us, at most so long; a heartbeat if it is time for one."""
-        beat_in = self._written + self._heartbeat_s - time.monotonic()
-        if not self._woken.wait(max(0.0, min(timeout_s, beat_in))) and beat_in <= timeout_s:
-            yield self._write(self._heartbeat())
-
-    def _write(self, chunk: bytes) -> bytes:
-        self._written = time.monotonic()
-        return chunk
 
 
 def _wants_json() -> bool:
@@ -199,70 +43,21 @@ class Poller:
         self.woken.set()
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _cursor() -> tuple[EventId | None, str | None]:
-    """The reader's cursor, and why it is none. A browser sends the header by itself and could do nothing
-    about a refusal, so rubbish there is answered by `reset`; on the query it is the caller's mistake."""
-    header = request.headers.get("Last-Event-ID", "").strip()
-    if header:
-        try:
-            return EventId.parse(header), None
-        except BadEventId:
-            return None, "cursor_invalid"
-    text = request.args.get("last_event_id", "").strip()
-    if not text:
-        return None, None
-    return _event_id(text, "last_event_id"), None
-
-
-def _event_id(text: str, parameter: str) -> EventId:
-    try:
-        return EventId.parse(text)
-    except BadEventId as error:
-        raise Problem(400, f"{parameter} is {error}: give `<ms>-<n>` as an event had it, or `0`") from None
-
-
 def _stream(here: Context, catchup: CatchUp) -> Response:
-    cursor, fault = _cursor()
-    kind = request.args.get("heartbeat", "comment")
-    if kind not in ("comment", "event"):
-        raise Problem(400, "heartbeat is `comment` or `event`")
-    caller = request.remote_addr or ""
-    if not here.admission.admit(caller):
-        # An error status would stop a browser for good: it is told to come back, and when.
-        metrics.STREAMS_REFUSED.inc()
-        body = sse.retry(random.randint(*FULL_RETRY_MS)) + b"\n"  # noqa: S311
-        return Response(body, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
-    metrics.STREAMS_OPENED.inc()
-    if cursor is not None or fault is not None:
-        metrics.STREAMS_RESUMED.inc()
-    stream = EventStream(
-        here.hub,
-        here.admission,
-        caller,
-        catchup,
-        here.settings.heartbeat_s,
-        (lambda: sse.heartbeat_event(_now(), here.settings.heartbeat_s))
-        if kind == "event"
-        else (lambda: sse.HEARTBEAT_COMMENT),
+    ask = Ask(
+        caller=request.remote_addr or "",
+        header=request.headers.get("Last-Event-ID", "").strip(),
+        last_event_id=request.args.get("last_event_id", "").strip(),
+        heartbeat=request.args.get("heartbeat", ""),
     )
     try:
-        stream.begin(cursor, fault)
-        first = None
-        if here.hub.connected:
-            with time_limit(OPEN_S):
-                first = stream.open()
-        if first is not None and first.closed and not first.frames:
-            stream.close()
-            return Response(status=204)
-    except redis.RedisError:
-        pass  # it opens as behind, and catches up when the store is back
-    except BaseException:
-        stream.close()
-        raise
+        stream = open_stream(here, catchup, ask)
+    except NoRoom as full:
+        # An error status would stop a browser for good: it is told to come back, and when.
+        metrics.STREAMS_REFUSED.inc()
+        return Response(full.retry, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
+    if stream is None:
+        return Response(status=204)
     # Passed through as it is, so that service/handover.py can recognise it.
     return Response(stream, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS, direct_passthrough=True)
 
@@ -312,7 +107,7 @@ def events() -> Response:
 
 def _poll(here: Context, job_id: str) -> Response:
     """One page of events as JSON; with `wait`, answered as soon as there is one."""
-    after = _event_id(request.args.get("after") or "0", "after")
+    after = event_id(request.args.get("after") or "0", "after")
     limit = int(_number("limit", 100, 1, POLL_LIMIT))
     wait_s = _number("wait", 0, 0, POLL_WAIT_S)
     deadline = time.monotonic() + wait_s

@@ -35,7 +35,7 @@ _context: Context = app.extensions["headway"]
 sockets = Sockets(_context.hub, _context.admission, settings.heartbeat_s)
 if supported():
     sockets.start()
-    app.wsgi_app = HandOver(app.wsgi_app, sockets)  # type: ignore[method-assign]
+    app.wsgi_app = HandOver(app.wsgi_app, sockets, _context)  # type: ignore[method-assign]
 _context.hub.start()
 threading.Thread(target=gauge, args=(_context.admission, sockets), name="gauge", daemon=True).start()
 AlarmLoop(_context.store, _context.dispatch, settings.data_dir).start()

@@ -22,6 +22,7 @@ from service.contract.keys import Keys
 from service.contract.states import State
 from service.contract.store import JobStore, Report
 from service.hub import Hub
+from tests.proxy import Proxy
 from tests.readers import Parser, Reader, Seen, seen
 from tests.stack import Stack, until
 from tests.work import claim, create, log, progress, run_jobs, stored
@@ -29,7 +30,7 @@ from tests.work import claim, create, log, progress, run_jobs, stored
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("sockets"), HEARTBEAT_S="0.5", DRAIN_S="2")
+    stack = Stack(tmp_path_factory.mktemp("sockets"), HEARTBEAT_S="60", DRAIN_S="2")
     try:
         stack.start_web()
         yield stack
@@ -74,9 +75,8 @@ def raw(stack: Stack, path: str, receive_buffer: int | None = None) -> socket.so
     return sock
 
 
-def rest_of(sock: socket.socket) -> list[Seen]:
-    """Everything until the connection closes."""
-    data = b""
+def rest_of(sock: socket.socket, data: bytes = b"") -> list[Seen]:
+    """Everything until the connection closes, after what was read before."""
     while chunk := sock.recv(1 << 16):
         data += chunk
     head, _, body = data.partition(b"\r\n\r\n")
@@ -245,6 +245,29 @@ def test_a_paused_redis_is_noticed_and_nothing_is_missing_afterwards(own_stack: 
     assert rest[-1].event == "end"
 
 
+def test_a_connection_that_died_without_a_word_is_found_out_and_nothing_is_missing(
+    own_stack: Stack,
+) -> None:
+    proxy = Proxy(own_stack.valkey.port)
+    try:
+        own_stack.environ["REDIS_URL"] = f"redis://127.0.0.1:{proxy.port}/0"
+        own_stack.start_web()
+        job_id = create(own_stack.store)
+        with Reader(own_stack.url, f"/jobs/{job_id}/events", "0", timeout=30) as reader:
+            held = claim(own_stack.store, job_id)
+            reader.take(2)
+            proxy.freeze()
+            own_stack.store.append(held, 1, [log(1)])
+            began = time.monotonic()
+            assert [e.event for e in reader.take(1)] == ["log"]
+            # Asked after 2 s of silence, given up after 2 more; the audit would take 8 at least.
+            assert time.monotonic() - began < 7.5
+        assert metric(own_stack, "headway_hub_reconnections_total") == 1
+    finally:
+        own_stack.stop("web")
+        proxy.close()
+
+
 def test_a_killed_redis_that_comes_back_five_times_costs_no_reader_an_event(own_stack: Stack) -> None:
     own_stack.valkey.stop()
     port = own_stack.valkey.port
@@ -282,12 +305,15 @@ def test_streams_land_on_all_processes_and_metrics_count_them_all(own_stack: Sta
     before = each()
     with ExitStack() as opened:
         path = f"/jobs/{job_id}/events?last_event_id=0"
-        socks = [opened.enter_context(raw(own_stack, path)) for _ in range(300)]
+        socks = []
+        for _ in range(300):
+            socks.append(opened.enter_context(raw(own_stack, path)))
+            socks[-1].recv(1)
         until(lambda: metric(own_stack, "headway_streams_open") == 300, 10)
         assert all(now > then + 20 for now, then in zip(each(), before, strict=True))
         run_jobs(own_stack.store, [job_id], 4, 0.01).join()
         expected = stored(own_stack.store, job_id)
-        assert all(seen(rest_of(sock)) == expected for sock in socks)
+        assert all(seen(rest_of(sock, b"H")) == expected for sock in socks)
     until(lambda: metric(own_stack, "headway_streams_open") == 0, 5)
     until(lambda: metric(own_stack, "headway_events_delivered_total") == 300 * 6, 5)
     assert metric(own_stack, "headway_streams_opened_total") == 300
