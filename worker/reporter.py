@@ -65,6 +65,8 @@ class LineGate:
     def take(self, line: Line) -> list[Line]:
         """What becomes of this line: itself, nothing, or a count of those left out before it."""
         out = self.settle(line.at)
+        if line.at - self._since >= 1:
+            self._since, self._passed = line.at, 0
         if self._passed < MAX_LINES_PER_S:
             self._passed += 1
             out.append(line)
@@ -78,12 +80,10 @@ class LineGate:
 
     def settle(self, now: float) -> list[Line]:
         """When the second is over, the line that counts what it left out."""
-        if now - self._since < 1:
+        count = self._left_out
+        if not count or now - self._since < 1:
             return []
-        self._since, self._passed = now, 0
-        count, self._left_out = self._left_out, 0
-        if not count:
-            return []
+        self._left_out = 0
         return [
             Line(now, "warning", f"{count} log line{'s' * (count > 1)} left out: more than can be kept")
         ]

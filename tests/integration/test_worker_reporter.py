@@ -44,8 +44,8 @@ def store(worker_stack: WorkerStack) -> Troubled:
 @pytest.fixture
 def claim(store: Troubled) -> Claim:
     """A job that the test itself works on."""
-    job, _ = store.create(NewJob(owner="owner", type="none", params={}, queue="none", max_attempts=2))
-    ref = store.ref(job.id)
+    job_id, *_ = store.create(NewJob(owner="owner", type="none", params={}, queue="none", max_attempts=2))
+    ref = store.ref(job_id)
     assert ref is not None
     claim = store.claim(ref, token="test", lease_s=60, worker="test")
     assert claim is not None

@@ -36,11 +36,11 @@ def do(worker_stack: WorkerStack, tmp_path: Path) -> Iterator[Do]:
     runtime = Runtime(store, worker="test", data_dir=tmp_path, lease_s=1)
 
     def do(task: Task, max_attempts: int = 1) -> JobRecord:
-        job, _ = store.create(
+        job_id, *_ = store.create(
             NewJob(owner="owner", type="test", params={}, queue="none", max_attempts=max_attempts)
         )
-        runtime.run(JobType("test", "Test", "none", Params, None, task), job.id)
-        return worker_stack.job(job.id)
+        runtime.run(JobType("test", "Test", "none", Params, None, task), job_id)
+        return worker_stack.job(job_id)
 
     yield do
     for number, handler in before.items():
@@ -219,14 +219,14 @@ def test_a_task_that_ignores_even_the_interrupt_takes_its_process_with_it(
     worker_stack: WorkerStack, tmp_path: Path
 ) -> None:
     new = NewJob(owner="owner", type="test", params={}, queue="none", max_attempts=1)
-    job, _ = worker_stack.store.create(new)
-    arguments = [worker_stack.valkey.url, str(tmp_path), job.id]
+    job_id, *_ = worker_stack.store.create(new)
+    arguments = [worker_stack.valkey.url, str(tmp_path), job_id]
     with subprocess.Popen([sys.executable, "-c", STUBBORN, *arguments], cwd=ROOT) as process:
-        worker_stack.running(job.id)
+        worker_stack.running(job_id)
         eventually(lambda: list(tmp_path.rglob("half")))
-        worker_stack.store.cancel(job.id)
+        worker_stack.store.cancel(job_id)
         assert process.wait(8) == 1
-    assert worker_stack.job(job.id).state is State.CANCELED
+    assert worker_stack.job(job_id).state is State.CANCELED
     assert list((tmp_path / "work").iterdir()) == []
 
 

@@ -82,11 +82,11 @@ class WorkerStack:
     def submit(self, name: str, *, max_attempts: int = 3, owner: str = "owner", **params: Any) -> str:
         described, _ = self.store.types()[name]
         queue = described["queue"]
-        job, _ = self.store.create(
+        job_id, *_ = self.store.create(
             NewJob(owner=owner, type=name, params=params, queue=queue, max_attempts=max_attempts)
         )
-        self.send(name, job.id, queue)
-        return job.id
+        self.send(name, job_id, queue)
+        return job_id
 
     def send(self, name: str, job_id: str, queue: str) -> None:
         self.sender.send_task(name, args=[job_id], queue=queue)
