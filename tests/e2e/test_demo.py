@@ -54,11 +54,17 @@ def test_killed_it_takes_its_stack_with_it(tmp_path: Path) -> None:
         demo.nothing_left(15)
 
 
-def test_it_uses_the_headway_it_is_given(stack: Stack, tmp_path: Path) -> None:
+def test_it_uses_the_headway_it_is_given_and_leaves_it_alone(stack: Stack, tmp_path: Path) -> None:
     with service("demo", data=tmp_path / "var", HEADWAY_URL=stack.url + "/") as demo:
-        assert demo.wait(115) == 0, demo.output
-        assert f"Headway at {stack.url}, ready after 0.0 s\n" in demo.output
+        until(lambda: "%" in demo.output, 60, "the bar")
+        assert demo.output.startswith(f"Headway at {stack.url}, ready after 0.")
         assert not any("valkey" in line for line in demo.processes().values())
+        demo.process.send_signal(signal.SIGINT)
+        assert demo.wait(15) == 130
+        demo.nothing_left()
+    assert stack.get("/readyz")[0] == 200
+    for job in stack.get("/jobs?type=video.encode&state=running")[1]["items"]:
+        stack.call("POST", f"/jobs/{job['id']}/cancel", b"")
 
 
 @pytest.mark.parametrize(
