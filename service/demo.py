@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from service import config
 from service.client import SILENCE_S, Client, ClientError, Frame
-from service.supervisor import dies_with_us
+from service.pdeathsig import dies_with_us
 
 CLIPS_S = (60, 240, 960)
 """Lengths of the clip; the next is tried when a machine was too fast for the bar to move MOVES times."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import tempfile
 import threading
@@ -12,6 +13,10 @@ from typing import Any
 from service.config import load_or_exit
 
 _settings = load_or_exit()
+
+# A stream is a descriptor, and the usual soft limit is far below what the process can serve.
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_hard, _hard))
 
 bind = [
     f"[{_settings.host}]:{_settings.port}"
@@ -30,7 +35,17 @@ graceful_timeout = max(1, round(_settings.drain_s) + 1)
 limit_request_line = 0
 limit_request_field_size = 65_536
 control_socket_disable = True
-loglevel = _settings.log_level.lower()
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"ours": {"()": "service.contract.logs.formatter", "style": _settings.log_format}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
+    "root": {"handlers": ["stderr"], "level": _settings.log_level},
+    "loggers": {
+        "gunicorn.error": {"handlers": ["stderr"], "level": _settings.log_level, "propagate": False},
+        "gunicorn.access": {"handlers": [], "level": "WARNING", "propagate": False},
+    },
+}
 
 DRAIN_SHARE = 0.8
 """Of DRAIN_S in which the streams say goodbye; the rest is for their last bytes."""

@@ -19,28 +19,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
+from service.pdeathsig import dies_with_us
+
 _PR_SET_CHILD_SUBREAPER = 36
 _LINE = 16_384
 _WRITE = 4096  # PIPE_BUF: what select calls writable takes this much without blocking
 _PATIENCE_S = 1.0
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-
-
-def dies_with_us(signum: int) -> partial[None]:
-    """A preexec_fn: the process gets `signum` when the thread that started it has gone (Linux)."""
-    return partial(_die_with_parent, signum, os.getpid())
-
-
-def _die_with_parent(signum: int, parent: int) -> None:
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signum)
-        if os.getppid() != parent:  # it went before prctl
-            os._exit(1)
 
 
 class Console:

@@ -6,12 +6,9 @@ despite a path, and races for its port.
 
 from __future__ import annotations
 
-import ctypes
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +17,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from service.pdeathsig import dies_with_us
+
 READY_S = 10.0
 STOP_S = 10.0
-_PR_SET_PDEATHSIG = 1
 
 _CONFIG = """\
 bind 127.0.0.1
@@ -92,7 +90,7 @@ def start(directory: Path, *, port: int | None = None, fsync: str = "everysec") 
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=dies_with_us(signal.SIGTERM),
             )
         if _answers(process, chosen):
             return Valkey(process, chosen)
@@ -128,13 +126,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-
-
-def _die_with_parent() -> None:
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() == 1:
-            os._exit(1)

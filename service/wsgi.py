@@ -11,8 +11,8 @@ from service.alarms import AlarmLoop
 from service.app import create_app
 from service.config import load_or_exit
 from service.context import Context
+from service.contract.logs import log_to_stderr
 from service.handover import HandOver
-from service.logs import configure
 from service.sockets import Sockets, supported
 
 
@@ -28,7 +28,7 @@ def gauge(admission: Admission, sockets: Sockets) -> None:
 
 
 settings = load_or_exit()
-configure(settings)
+log_to_stderr(settings.log_level, settings.log_format)
 app = create_app(settings)
 
 _context: Context = app.extensions["headway"]

@@ -53,7 +53,7 @@ def test_every_event_has_a_section_with_an_example(event: EventType) -> None:
 
 
 def test_every_state_error_code_and_reason_is_in_the_docs() -> None:
-    source = (ROOT / "service" / "catchup.py").read_text() + (ROOT / "service" / "streams.py").read_text()
+    source = "".join(path.read_text() for path in (ROOT / "service").glob("*.py"))
     reasons = set(re.findall(r'"(cursor_\w+)"', source))
     assert len(reasons) >= 4
     for word in [*State, *ErrorCode, *sorted(reasons)]:
