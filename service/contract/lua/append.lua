@@ -10,17 +10,13 @@
 local job = load()
 if not job or job.state ~= 'running' or job.fence ~= ARGV[5] then return {'stale'} end
 local cancel = job.cancel_requested and 1 or 0
-local seq = tonumber(ARGV[6])
-if seq <= tonumber(redis.call('HGET', JOB, '_seq')) then return {'ok', cancel} end
-redis.call('HSET', JOB, '_seq', ARGV[6])
+if tonumber(ARGV[6]) <= job.seq then return {'ok', cancel} end
 for i = 7, #ARGV, 4 do
   local event, body, field, value = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  local id
   if field ~= '' then
-    id = append(job, event, body, field, value)
+    append(job, event, body, '_seq', ARGV[6], field, value)
   else
-    id = append(job, event, body)
+    append(job, event, body, '_seq', ARGV[6])
   end
-  if event == 'progress' then redis.call('HSET', JOB, '_progress_id', id) end
 end
 return {'ok', cancel}

@@ -65,12 +65,13 @@ end
 -- The job as this script needs it, or nil if there is none.
 local function load()
   local h = redis.call('HMGET', JOB, 'state', 'attempt', 'last_event_id', 'cancel_requested',
-    'max_attempts', 'timeout_s', '_score', '_fence', '_lease', '_deadline')
+    'max_attempts', 'timeout_s', '_score', '_fence', '_lease', '_deadline', '_seq')
   if not h[1] then return nil end
   return {
     state = string.sub(h[1], 2, -2), attempt = h[2], last = string.sub(h[3], 2, -2),
     cancel_requested = h[4] == 'true', max_attempts = tonumber(h[5]), timeout_s = tonumber(h[6]),
     score = h[7], fence = h[8], lease = tonumber(h[9]), deadline = tonumber(h[10]),
+    seq = tonumber(h[11]),
   }
 end
 
@@ -99,8 +100,8 @@ local function emit(job, id, event, data)
         'e', event, 'p', ids[2] or '0-0', 'd', data)
       redis.call('HSET', last, 'any', id, 'stored', id)
       redis.call('EXPIRE', stream, RETENTION_S)
+      redis.call('EXPIRE', last, RETENTION_S)
     end
-    redis.call('EXPIRE', last, RETENTION_S)
   end
   job.last = id
 end
@@ -115,9 +116,13 @@ end
 local function append(job, event, body, ...)
   local id, ms = tick()
   local at = rfc3339(ms)
-  redis.call('HSET', JOB, 'last_event_id', '"' .. id .. '"', 'updated_at', '"' .. at .. '"', ...)
+  if event == 'progress' then
+    redis.call('HSET', JOB, 'last_event_id', '"' .. id .. '"', 'updated_at', '"' .. at .. '"',
+      '_progress_id', id, ...)
+  else
+    redis.call('HSET', JOB, 'last_event_id', '"' .. id .. '"', 'updated_at', '"' .. at .. '"', ...)
+  end
   emit(job, id, event, with_head(job, at, body))
-  return id, at
 end
 
 local function state_body(state, reason)
