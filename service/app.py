@@ -20,6 +20,7 @@ from service.dispatch import Dispatch
 from service.hub import Hub
 from service.jobtypes import JobTypes
 from service.problems import Problem, answer_problems
+from service.reads import Reads
 
 MAX_BODY_BYTES = 1 << 20
 """Of a JSON body."""
@@ -67,7 +68,9 @@ def create_app(settings: Settings) -> APIFlask:
         events_per_job=settings.events_per_job,
         retention_s=settings.retention_s,
     )
-    app.extensions["headway"] = Context(settings, store, Hub(client), Dispatch(settings), JobTypes(store))
+    app.extensions["headway"] = Context(
+        settings, store, Hub(client), Dispatch(settings), JobTypes(store), Reads(store)
+    )
     answer_problems(app)
     openapi.describe(app)
     for blueprint in (jobs.bp, streams.bp, types.bp, files.bp, health.bp, _pages()):

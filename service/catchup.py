@@ -9,15 +9,13 @@ stream), the answer is `reset` with the whole state. Both raise JobGone for a jo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from service import sse
-from service.contract.events import ZERO, EventId, EventType
+from service.contract.events import ZERO, Event, EventId, EventType
 from service.contract.store import JobPage, JobStore
-
-PAGE = 500
-"""Events read at once."""
+from service.reads import PAGE, Reads
 
 
 class JobGone(LookupError):
@@ -26,20 +24,36 @@ class JobGone(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A piece of catching up. `cursor` is where the reader stands after it; `complete` says that the
-    store held no more, `closed` that nothing will ever follow."""
+    """A piece of catching up: a state, or events, or both. `cursor` is where the reader stands after
+    it; `complete` says that the store held no more, `closed` that nothing will ever follow."""
 
     cursor: EventId
-    frames: bytes
+    state: bytes = b""
+    events: Sequence[Event] = ()
     complete: bool = True
     closed: bool = False
+
+    @property
+    def frames(self) -> bytes:
+        """The bytes to write."""
+        return self.state + b"".join(map(sse.stored, self.events))
+
+    def newest_progress(self) -> Page:
+        """The same for a reader that was slow: of each job's progress only the newest."""
+        newest = {e.data.split(b",", 1)[0]: e.id for e in self.events if e.type == EventType.PROGRESS}
+        kept = [
+            e
+            for e in self.events
+            if e.type != EventType.PROGRESS or newest[e.data.split(b",", 1)[0]] == e.id
+        ]
+        return replace(self, events=kept)
 
 
 class CatchUp(Protocol):
     """What a stream reads when it is behind. `topics` are the channels it watches when it is not."""
 
     @property
-    def topics(self) -> Sequence[str]: ...
+    def topics(self) -> tuple[str, ...]: ...
 
     @property
     def ends(self) -> bool:
@@ -72,12 +86,13 @@ def cursor_fault(page: JobPage, cursor: EventId) -> str | None:
 class JobCatchUp:
     """One job: every event, and `end` is the last."""
 
+    __slots__ = ("_id", "_reads", "topics")
     ends = True
 
-    def __init__(self, store: JobStore, job_id: str) -> None:
-        self._store = store
+    def __init__(self, reads: Reads, job_id: str) -> None:
+        self._reads = reads
         self._id = job_id
-        self.topics = (store.keys.events(job_id),)
+        self.topics: tuple[str, ...] = (reads.store.keys.events(job_id),)
 
     def start(self) -> Page:
         return self._state(EventType.SNAPSHOT, None)
@@ -86,33 +101,33 @@ class JobCatchUp:
         return self._state(EventType.RESET, reason)
 
     def after(self, cursor: EventId) -> Page:
-        page = self._store.read(self._id, cursor, PAGE)
+        page = self._reads.job(self._id, cursor)
         if page is None:
             raise JobGone(self._id)
         fault = cursor_fault(page, cursor)
         if fault is not None:
             return self.reset(fault)
         if not page.events:
-            return Page(cursor, b"", closed=page.ended)
+            return Page(cursor, closed=page.ended)
         return Page(
             page.events[-1].id,
-            b"".join(map(sse.stored, page.events)),
+            events=page.events,
             complete=len(page.events) < PAGE,
             closed=page.events[-1].type == EventType.END,
         )
 
     def _state(self, event: EventType, reason: str | None) -> Page:
-        page = self._store.read(self._id, None, 0)
+        page = self._reads.job(self._id, None)
         if page is None:
             raise JobGone(self._id)
         data = _state_data(page, reason)
         if not page.ended:
             return Page(page.last, sse.frame(event, data, page.last))
-        end = self._store.last_events([self._id])[0]
+        end = self._reads.store.last_events([self._id])[0]
         if end is None:
             raise JobGone(self._id)
         # The state stands before the end, so that a reader cut off between the two still gets the end.
-        return Page(end.id, sse.frame(event, data, end.prev) + sse.stored(end), closed=True)
+        return Page(end.id, sse.frame(event, data, end.prev), [end], closed=True)
 
 
 def _state_data(page: JobPage, reason: str | None) -> bytes:
@@ -134,7 +149,7 @@ class JobListCatchUp:
     def __init__(self, store: JobStore, job_ids: Sequence[str]) -> None:
         self._store = store
         self._ids = list(dict.fromkeys(job_ids))
-        self.topics = [store.keys.events(job_id) for job_id in self._ids]
+        self.topics = tuple(store.keys.events(job_id) for job_id in self._ids)
 
     def start(self) -> Page:
         """A snapshot of each that lives, the end of each that has ended, by their last ids."""
@@ -181,7 +196,7 @@ class JobListCatchUp:
         )
         return Page(
             events[-1].id if events else cursor,
-            b"".join(map(sse.stored, events)),
+            events=events,
             complete=horizon is None,
         )
 
@@ -229,8 +244,8 @@ class FeedCatchUp:
                 return self.reset("cursor_trimmed")
         events = page.events
         if len(events) == PAGE:
-            return Page(events[-1].id, b"".join(map(sse.stored, events)), complete=False)
+            return Page(events[-1].id, events=events, complete=False)
         latest = self._store.latest_progress(page.running, self._group)
         # Progress newer than what was read here comes live: before it there may be events not yet read.
         events = sorted([*events, *(e for e in latest if cursor < e.id <= page.clock)], key=lambda e: e.id)
-        return Page(max(cursor, page.last), b"".join(map(sse.stored, events)))
+        return Page(max(cursor, page.last), events=events)

@@ -12,6 +12,7 @@ from service.contract.store import JobStore
 from service.dispatch import Dispatch
 from service.hub import Hub
 from service.jobtypes import JobTypes
+from service.reads import Reads
 
 OWNER = "local"
 """Who every caller is, until there is authentication."""
@@ -24,6 +25,7 @@ class Context:
     hub: Hub
     dispatch: Dispatch
     types: JobTypes
+    reads: Reads
 
 
 def context() -> Context:

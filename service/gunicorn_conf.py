@@ -33,12 +33,30 @@ DRAIN_SHARE = 0.8
 """Of DRAIN_S in which the streams say goodbye; the rest is for their last bytes."""
 
 
+_drained = threading.Event()
+
+
 def post_worker_init(worker: Any) -> None:
-    """Drain when the process is told to stop: gunicorn itself would wait for open streams, in vain."""
+    """Drain when the process is told to stop. gunicorn waits for requests, in vain for open streams,
+    and not at all for the sockets that were handed over."""
+    from service import wsgi
 
     def watch() -> None:
         while worker.alive:
             time.sleep(0.1)
-        worker.wsgi.extensions["headway"].hub.drain(_settings.drain_s * DRAIN_SHARE)
+        window_s = _settings.drain_s * DRAIN_SHARE
+        worker.wsgi.extensions["headway"].hub.drain(window_s)
+        wsgi.sockets.drain(window_s)
+        _drained.set()
 
     threading.Thread(target=watch, name="drain", daemon=True).start()
+
+
+def post_request(worker: Any, req: Any, environ: dict[str, Any], resp: Any) -> None:  # noqa: ARG001
+    """A connection that was handed over has no next request."""
+    if "headway.handed_over" in environ:
+        req.must_close = True
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
+    _drained.wait(_settings.drain_s)

@@ -1,11 +1,9 @@
 """The hub: one per process. It holds the one pub/sub connection, the topics, and who watches them.
 
-A topic is one Redis stream that someone here watches. The hub keeps a short ring of its latest
-messages. A stream (one client connection) has a cursor and takes from the rings what lies beyond it:
-there is no queue per reader. It is **live** while the rings reach back to its cursor, else **behind**,
-and then it reads the store (service/streams.py). Everything hard is "mark it behind": a gap in the
-chain of `prev`, a ring that is too short for a slow reader, a lost connection (all streams at once, by
-the generation).
+A stream (one client connection) has a cursor and no queue. It is **live** while it stands at its
+topics' last id, or the topics' rings reach back to its cursor; else it is **behind** and reads the
+store. Everything hard is "mark it behind": a gap in the chain of `prev`, a full socket, a ring that is
+too short, a lost connection (all streams at once, by the generation).
 
 The primitives are those of `threading`: greenlets under gunicorn's gevent worker, where they are
 patched, and threads anywhere else.
@@ -17,68 +15,35 @@ import logging
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection
 from redis.retry import Retry
 
-from service.contract.events import EventId, Published
+from service.contract.events import Published
+from service.topic import Topic, Watcher
 
 log = logging.getLogger(__name__)
 
-RING = 512
-"""Messages kept for each topic."""
 BATCH = 1000
-"""Messages taken from the socket before their readers are woken."""
-SILENCE_S = 5.0
+"""Messages taken from the socket before they are handed on."""
+SILENCE_S = 2.0
 """A connection silent for so long is asked for a sign of life; silent for as long again, it is dead."""
 RECONNECT_S = (0.05, 1.0)
 """The first and the longest pause before the hub connects again (jittered)."""
 
 
-class Watcher:
-    """What the hub knows of one client connection: its topics, its cursor, how to wake it."""
+class LiveWriter(Protocol):
+    """Who writes to the live sockets of a topic. Called with the hub's lock held."""
 
-    __slots__ = ("cursor", "generation", "topics", "wake")
+    def write(self, topic: Topic, messages: list[Published]) -> None: ...
 
-    def __init__(self, topics: Sequence[str]) -> None:
-        self.topics = topics
-        self.cursor = EventId(0, 0)
-        self.generation = -1
-        self.wake = threading.Event()
+    def fall_behind(self, topic: Topic) -> None: ...
 
-
-class Topic:
-    """A Redis stream that someone watches. The ring holds the messages after `floor` up to `tail`,
-    with none missing between; both are None until the first message."""
-
-    __slots__ = ("floor", "ready", "ring", "tail", "watchers")
-
-    def __init__(self) -> None:
-        self.watchers: set[Watcher] = set()
-        self.ready = threading.Event()
-        self.forget()
-
-    def forget(self) -> None:
-        self.ring: deque[Published] = deque()
-        self.floor: EventId | None = None
-        self.tail: EventId | None = None
-
-    def add(self, message: Published) -> None:
-        if self.tail is not None and message.id <= self.tail:
-            return
-        if message.prev != self.tail:
-            # The first message, or a gap: the ring vouches for nothing before it.
-            self.ring.clear()
-            self.floor = message.prev
-        self.ring.append(message)
-        self.tail = message.id
-        if len(self.ring) > RING:
-            self.floor = self.ring.popleft().id
+    def settle_all(self) -> None: ...
 
 
 class Hub:
@@ -93,9 +58,10 @@ class Hub:
         self._connection_settings = settings
         self._connection: AbstractConnection | None = None
         self._topics: dict[str, Topic] = {}
-        self._lock = threading.RLock()
-        self._started = False
         self._draining_until: float | None = None
+        self._started = False
+        self.lock = threading.RLock()
+        self.writer: LiveWriter | None = None
         self.generation = 0
         self.reconnections = 0
 
@@ -109,7 +75,7 @@ class Hub:
 
     def start(self) -> None:
         """Connect in the background; does nothing the second time."""
-        with self._lock:
+        with self.lock:
             if self._started:
                 return
             self._started = True
@@ -117,11 +83,11 @@ class Hub:
 
     def drain(self, window_s: float) -> None:
         """Tell every stream to say goodbye, spread over the window."""
-        with self._lock:
+        with self.lock:
             self._draining_until = time.monotonic() + window_s
             for topic in self._topics.values():
                 for watcher in topic.watchers:
-                    watcher.wake.set()
+                    watcher.notify()
 
     def goodbye_delay(self) -> float:
         """How long a stream waits before it closes while draining, so that not all do it at once."""
@@ -134,7 +100,7 @@ class Hub:
     def join(self, watcher: Watcher) -> None:
         """Subscribe to what the watcher needs that nobody here watches yet."""
         new = []
-        with self._lock:
+        with self.lock:
             for name in watcher.topics:
                 topic = self._topics.get(name)
                 if topic is None:
@@ -143,49 +109,46 @@ class Hub:
                 topic.watchers.add(watcher)
             self._send("SUBSCRIBE", new)
 
-    def leave(self, watcher: Watcher) -> None:
+    def leave(self, watcher: Watcher, fd: int = -1) -> None:
         """The opposite; harmless for a watcher that never joined or has left."""
         old = []
-        with self._lock:
+        with self.lock:
             for name in watcher.topics:
                 topic = self._topics.get(name)
                 if topic is None:
                     continue
                 topic.watchers.discard(watcher)
-                if not topic.watchers:
+                if topic.live.get(fd) is watcher:
+                    del topic.live[fd]
+                if not topic.watchers and not topic.live:
                     del self._topics[name]
                     old.append(name)
             self._send("UNSUBSCRIBE", old)
 
-    def wait_ready(self, watcher: Watcher, timeout_s: float) -> int | None:
-        """Wait until all the watcher's topics are subscribed, so that whatever the store does not
-        show after this will be heard. The generation in which that holds, or None."""
-        deadline = time.monotonic() + timeout_s
-        with self._lock:
-            generation = self.generation
-            topics = [self._topics[name] for name in watcher.topics if name in self._topics]
-        for topic in topics:
-            if not topic.ready.wait(max(0.0, deadline - time.monotonic())):
+    def topic(self, name: str) -> Topic:
+        """A topic that somebody watches."""
+        return self._topics[name]
+
+    def ready(self, watcher: Watcher) -> int | None:
+        """The generation in which all the watcher's topics are subscribed, so that whatever the store
+        does not show after this will be heard; None while they are not."""
+        for name in watcher.topics:
+            topic = self._topics.get(name)
+            if topic is None or not topic.ready:
                 return None
-        return generation if generation == self.generation else None
+        return self.generation
 
     def collect(self, watcher: Watcher) -> list[Published] | None:
         """The messages after the watcher's cursor, in order; None if it is behind."""
-        with self._lock:
+        with self.lock:
             if watcher.generation != self.generation:
                 return None
-            cursor = watcher.cursor
             found: list[Published] = []
             for name in watcher.topics:
-                topic = self._topics[name]
-                if topic.tail is None or topic.floor is None or topic.tail <= cursor:
-                    continue
-                if topic.floor > cursor:
+                newest_first = self._topics[name].after(watcher.cursor)
+                if newest_first is None:
                     return None
-                for message in reversed(topic.ring):
-                    if message.id <= cursor:
-                        break
-                    found.append(message)
+                found += newest_first
         found.sort(key=lambda message: message.id)
         return found
 
@@ -208,14 +171,14 @@ class Hub:
             connection = self._connection_class(**self._connection_settings)
             try:
                 connection.connect()
-                with self._lock:
+                with self.lock:
                     self._connection = connection
                     self._send("SUBSCRIBE", list(self._topics))
                 pause = RECONNECT_S[0]
                 log.info("the hub is connected")
                 self._read(connection)
             except (redis.RedisError, OSError) as error:
-                log.warning("the hub lost its connection to Redis: %s", error)
+                log.warning("the hub has no connection to Redis: %s", error)
             finally:
                 connection.disconnect()
                 self._lost()
@@ -224,15 +187,20 @@ class Hub:
 
     def _lost(self) -> None:
         """All streams are behind now, whatever they were."""
-        with self._lock:
+        with self.lock:
+            if self._connection is not None:
+                self.reconnections += 1
             self._connection = None
             self.generation += 1
-            self.reconnections += 1
             for topic in self._topics.values():
-                topic.ready.clear()
+                if self.writer is not None and topic.live:
+                    self.writer.fall_behind(topic)
+                topic.ready = False
                 topic.forget()
                 for watcher in topic.watchers:
-                    watcher.wake.set()
+                    watcher.notify()
+            if self.writer is not None:
+                self.writer.settle_all()
 
     def _read(self, connection: AbstractConnection) -> None:
         asked = False
@@ -240,29 +208,44 @@ class Hub:
             if not connection.can_read(timeout=SILENCE_S):
                 if asked:
                     raise redis.ConnectionError("it has been silent for too long")
-                with self._lock:
+                with self.lock:
                     connection.send_command("PING")
                 asked = True
                 continue
             asked = False
-            woken: set[Watcher] = set()
-            for _ in range(BATCH):
-                reply: Any = connection.read_response(timeout=SILENCE_S)
-                if isinstance(reply, list):
-                    self._take(reply, woken)
+            replies: list[Any] = []
+            while len(replies) < BATCH:
+                replies.append(connection.read_response(timeout=SILENCE_S))
                 if not connection.can_read(timeout=0):
                     break
-            for watcher in woken:
-                watcher.wake.set()
+            with self.lock:
+                self._hand_on({topic for topic in map(self._take, replies) if topic is not None})
+            # Messages may come without a pause: others must have their turn.
+            time.sleep(0)
 
-    def _take(self, reply: list[Any], woken: set[Watcher]) -> None:
-        kind, name = reply[0], reply[1].decode()
-        with self._lock:
-            topic = self._topics.get(name)
-            if topic is None:
-                return
-            if kind == b"message":
-                topic.add(Published.of(reply[2]))
-                woken |= topic.watchers
-            elif kind == b"subscribe":
-                topic.ready.set()
+    def _take(self, reply: Any) -> Topic | None:
+        """Note a message or a confirmation; the topic that has something for its watchers now."""
+        if not isinstance(reply, list):
+            return None  # the answer to PING while there are no subscriptions
+        topic = self._topics.get(reply[1].decode())
+        if topic is None:
+            return None
+        if reply[0] == b"message":
+            message = Published.of(reply[2])
+            if topic.live and self.writer is not None and topic.gap_before(message):
+                self.writer.fall_behind(topic)
+            topic.add(message)
+        elif reply[0] == b"subscribe":
+            topic.ready = True
+        return topic
+
+    def _hand_on(self, touched: set[Topic]) -> None:
+        for topic in touched:
+            if topic.fresh:
+                messages, topic.fresh = topic.fresh, []
+                if topic.live and self.writer is not None:
+                    self.writer.write(topic, messages)
+            for watcher in topic.watchers:
+                watcher.notify()
+        if self.writer is not None:
+            self.writer.settle_all()

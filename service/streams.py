@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import socket
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -17,8 +19,9 @@ from service import sse
 from service.catchup import CatchUp, FeedCatchUp, JobCatchUp, JobGone, JobListCatchUp, Page, cursor_fault
 from service.context import OWNER, Context, context
 from service.contract.events import ZERO, BadEventId, EventId
-from service.hub import Hub, Watcher
+from service.hub import Hub
 from service.problems import Problem, job_not_found
+from service.sockets import Sockets
 
 bp = APIBlueprint("streams", __name__, tag="Events")
 
@@ -33,19 +36,20 @@ POLL_LIMIT = 1000
 POLL_WAIT_S = 60.0
 
 
-class EventStream(Watcher):
+class EventStream:
     """One client's stream, as an iterable of chunks of bytes: the portable path, for any WSGI server.
 
     `open` may be called first, to know what the answer will be. `close` must be called in the end,
     iterated or not; WSGI servers do.
     """
 
-    __slots__ = ("_catchup", "_first", "_heartbeat", "_heartbeat_s", "_hub", "_start", "_written")
-
     def __init__(
         self, hub: Hub, catchup: CatchUp, heartbeat_s: float, heartbeat: Callable[[], bytes]
     ) -> None:
-        super().__init__(catchup.topics)
+        self.topics = catchup.topics
+        self.cursor = ZERO
+        self.generation = -1
+        self._woken = threading.Event()
         self._hub = hub
         self._catchup = catchup
         self._heartbeat_s = heartbeat_s
@@ -72,10 +76,28 @@ class EventStream(Watcher):
     def close(self) -> None:
         self._hub.leave(self)
 
+    def notify(self) -> None:
+        self._woken.set()
+
+    def hand_over(self, sockets: Sockets, sock: socket.socket, head: bytes) -> None:
+        """Have the hub write to the socket, instead of being iterated. Raises OSError if it is gone."""
+        sockets.adopt(
+            sock,
+            head + sse.retry(random.randint(*RETRY_MS)),  # noqa: S311
+            self._catchup,
+            self._heartbeat,
+            self._start,
+            self.cursor,
+            self._first,
+            self.generation,
+        )
+
     def _catch_up(self, timeout_s: float) -> Page:
-        generation = self._hub.wait_ready(self, timeout_s)
-        if generation is None:
-            raise redis.ConnectionError("the hub is not connected")
+        deadline = time.monotonic() + timeout_s
+        while (generation := self._hub.ready(self)) is None:
+            if not self._woken.wait(max(0.0, deadline - time.monotonic())):
+                raise redis.ConnectionError("the hub is not connected")
+            self._woken.clear()
         page = self._start() if self._start is not None else self._catchup.after(self.cursor)
         self._start = None
         self.cursor = page.cursor
@@ -94,7 +116,7 @@ class EventStream(Watcher):
                     try:
                         page = self._catch_up(STORE_RETRY_S)
                     except redis.RedisError:
-                        self.wake.clear()
+                        self._woken.clear()
                         yield from self._wait(STORE_RETRY_S)
                         continue
                 if page.frames:
@@ -115,7 +137,7 @@ class EventStream(Watcher):
     def _live(self) -> Generator[bytes, None, bool]:
         """Hand on what comes until the stream is behind, or closed (True)."""
         while not self._hub.draining:
-            self.wake.clear()
+            self._woken.clear()
             messages = self._hub.collect(self)
             if messages is None:
                 return False
@@ -131,12 +153,25 @@ class EventStream(Watcher):
     def _wait(self, timeout_s: float) -> Iterator[bytes]:
         """Until somebody wakes us, at most so long; a heartbeat if it is time for one."""
         beat_in = self._written + self._heartbeat_s - time.monotonic()
-        if not self.wake.wait(max(0.0, min(timeout_s, beat_in))) and beat_in <= timeout_s:
+        if not self._woken.wait(max(0.0, min(timeout_s, beat_in))) and beat_in <= timeout_s:
             yield self._write(self._heartbeat())
 
     def _write(self, chunk: bytes) -> bytes:
         self._written = time.monotonic()
         return chunk
+
+
+class Poller:
+    """Somebody who waits for anything new."""
+
+    def __init__(self, topics: tuple[str, ...]) -> None:
+        self.topics = topics
+        self.cursor = ZERO
+        self.generation = -1
+        self.woken = threading.Event()
+
+    def notify(self) -> None:
+        self.woken.set()
 
 
 def _time_limit(seconds: float) -> AbstractContextManager[object]:
@@ -197,7 +232,8 @@ def _stream(here: Context, catchup: CatchUp) -> Response:
     except BaseException:
         stream.close()
         raise
-    return Response(stream, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
+    # Passed through as it is, so that service/handover.py can recognise it.
+    return Response(stream, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS, direct_passthrough=True)
 
 
 @bp.get("/jobs/<job_id>/events")
@@ -214,7 +250,7 @@ def job_events(job_id: str) -> Response:
     if best == "application/json":
         return _poll(here, job_id)
     try:
-        return _stream(here, JobCatchUp(here.store, job_id))
+        return _stream(here, JobCatchUp(here.reads, job_id))
     except JobGone:
         raise job_not_found(job_id) from None
 
@@ -250,13 +286,12 @@ def _poll(here: Context, job_id: str) -> Response:
     limit = int(_number("limit", 100, 1, POLL_LIMIT))
     wait_s = _number("wait", 0, 0, POLL_WAIT_S)
     deadline = time.monotonic() + wait_s
-    watcher = Watcher([here.store.keys.events(job_id)])
+    poller = Poller((here.store.keys.events(job_id),))
     if wait_s:
-        here.hub.join(watcher)
-        here.hub.wait_ready(watcher, min(wait_s, 1.0))
+        here.hub.join(poller)
     try:
         while True:
-            watcher.wake.clear()
+            poller.woken.clear()
             page = here.store.read(job_id, after, limit)
             if page is None:
                 raise job_not_found(job_id)
@@ -264,9 +299,10 @@ def _poll(here: Context, job_id: str) -> Response:
             left = deadline - time.monotonic()
             if fault or page.events or page.ended or left <= 0 or here.hub.draining:
                 break
-            watcher.wake.wait(left)
+            # Its subscription wakes it too, so that nothing falls between the first read and that.
+            poller.woken.wait(left)
     finally:
-        here.hub.leave(watcher)
+        here.hub.leave(poller)
     if fault:
         reset, events, cursor = b'{"reason":"%s","job":%s}' % (fault.encode(), page.document), [], page.last
     else:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -149,3 +150,27 @@ class Reader:
     def until_end(self) -> list[Seen]:
         """All events until the stream closes."""
         return list(self)
+
+
+def follow(
+    url: str, path: str, done: Callable[[list[Seen]], bool], *, cuts: int = 0, longest_s: float = 0.06
+) -> list[Seen]:
+    """Read a stream from `0` until `done(events)`, breaking it so often at random moments and bytes,
+    and coming back with the last id each time."""
+    rng = random.Random(11)
+    events: list[Seen] = []
+    cursor = "0"
+    while not (events and done(events)):
+        with Reader(url, path, cursor) as reader:
+            if reader.status == 204:
+                break
+            assert reader.status == 200
+            if cuts > 0:
+                cuts -= 1
+                events += reader.for_seconds(rng.uniform(0, longest_s), rng.randrange(1, 900))
+            else:
+                while not reader.closed and not (events and done(events)):
+                    events += reader.receive()
+            cursor = reader.parser.last_event_id or cursor
+    assert cuts <= 0, f"it was over before the last {cuts} cuts"
+    return events

@@ -89,8 +89,11 @@ class Stack:
     def pid(self, name: str) -> int:
         return self._processes[name].pid
 
-    def start_web(self) -> None:
-        process = self.start("web", "-m", "service", "web")
+    def start_web(self, *, threads: bool = False) -> None:
+        """The web process; with `threads` under gunicorn's threaded worker, without greenlets."""
+        gunicorn = ["gunicorn", "--config", "python:service.gunicorn_conf", "service.wsgi:app"]
+        command = [*gunicorn, "-k", "gthread", "--threads", "64"] if threads else ["service", "web"]
+        process = self.start("web", "-m", *command)
 
         def ready() -> bool:
             assert process.poll() is None, self.log("web")

@@ -339,12 +339,18 @@ class JobStore:
         """A job and up to `limit` events after `cursor` (None: no events); None if there is no such job."""
         return self.read_jobs([(job_id, cursor)], limit)[0]
 
-    def read_jobs(self, wanted: Sequence[tuple[str, EventId | None]], limit: int) -> list[JobPage | None]:
-        """The same for many, as they are at one moment."""
+    def read_jobs(
+        self,
+        wanted: Sequence[tuple[str, EventId | None]],
+        limit: int,
+        *,
+        together: bool = True,
+    ) -> list[JobPage | None]:
+        """The same for many, as they are at one moment; or each at its own, if not `together`."""
         here = [(job_id, cursor) for job_id, cursor in wanted if self.keys.holds(job_id)]
         if not here:
             return [None] * len(wanted)
-        with self.redis.pipeline(transaction=len(here) > 1) as pipe:
+        with self.redis.pipeline(transaction=together and len(here) > 1) as pipe:
             for job_id, cursor in here:
                 after = "" if cursor is None or max(cursor) > _HIGHEST else str(cursor)
                 keys = [self.keys.clock_of(job_id), self.keys.job(job_id), self.keys.events(job_id)]

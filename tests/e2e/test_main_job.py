@@ -8,32 +8,10 @@ import random
 import subprocess
 import threading
 from pathlib import Path
-from typing import Any
 
-from tests.readers import Reader, Seen
+from tests.readers import Reader, Seen, follow
 from tests.stack import Stack
 from worker import ffmpeg
-
-
-def follow(stack: Stack, path: str, done: Any, cuts: int = 0) -> list[Seen]:
-    """Read a stream from `0` until `done(events)`, cutting it so often at random moments and bytes."""
-    rng = random.Random(11)
-    events: list[Seen] = []
-    cursor = "0"
-    while not (events and done(events)):
-        with Reader(stack.url, path, cursor) as reader:
-            if reader.status == 204:
-                break
-            assert reader.status == 200
-            if cuts > 0:
-                cuts -= 1
-                events += reader.for_seconds(rng.uniform(0, 0.06), rng.randrange(1, 900))
-            else:
-                while not reader.closed and not (events and done(events)):
-                    events += reader.receive()
-            cursor = reader.parser.last_event_id or cursor
-    assert cuts <= 0, f"the job was over before the last {cuts} cuts"
-    return events
 
 
 def has_ended(events: list[Seen]) -> bool:
@@ -52,7 +30,7 @@ def test_a_real_job_watched_through_200_cuts_gives_what_an_uncut_stream_gives(st
     with Reader(stack.url, path, "0") as reader:
         whole = threading.Thread(target=lambda: uncut.extend(reader.until_end()))
         whole.start()
-        cut = follow(stack, path, has_ended, cuts=200)
+        cut = follow(stack.url, path, has_ended, cuts=200)
         whole.join(30)
     assert cut == uncut == everything(stack, job["id"])
     assert cut[-1].data["state"] == "succeeded"
@@ -71,10 +49,10 @@ def test_20_real_jobs_on_one_connection_through_200_cuts_miss_nothing(stack: Sta
     as_list = "/events?" + "&".join(f"job={job_id}" for job_id in jobs)
     of_group: list[Seen] = []
     feed = threading.Thread(
-        target=lambda: of_group.extend(follow(stack, "/events?group=twenty", all_ended, cuts=200))
+        target=lambda: of_group.extend(follow(stack.url, "/events?group=twenty", all_ended, cuts=200))
     )
     feed.start()
-    listed = follow(stack, as_list, all_ended, cuts=200)
+    listed = follow(stack.url, as_list, all_ended, cuts=200)
     feed.join(60)
 
     def in_order(events: list[Seen]) -> list[Seen]:
@@ -89,7 +67,7 @@ def test_20_real_jobs_on_one_connection_through_200_cuts_miss_nothing(stack: Sta
 
 def test_a_clip_is_encoded_with_a_bar_that_moves_and_never_falls(stack: Stack, tmp_path: Path) -> None:
     job = stack.submit("video.encode", {"input": "sample:20", "preset": "mp4", "width": 640})
-    events = follow(stack, f"/jobs/{job['id']}/events", has_ended, cuts=3)
+    events = follow(stack.url, f"/jobs/{job['id']}/events", has_ended, cuts=3)
     ended = events[-1].data
     assert ended["state"] == "succeeded", ended["error"]
     fractions = [
@@ -164,7 +142,7 @@ def test_a_running_job_is_canceled_and_says_so(stack: Stack) -> None:
 
 def test_attempts_fail_and_the_last_one_succeeds(stack: Stack) -> None:
     job = stack.submit("simulate", {"duration_s": 1, "fail_at": 0.5, "fail_attempts": 2}, max_attempts=3)
-    events = follow(stack, f"/jobs/{job['id']}/events", has_ended)
+    events = follow(stack.url, f"/jobs/{job['id']}/events", has_ended)
     states = [(e.data["state"], e.data["attempt"]) for e in events if e.event == "state"]
     assert states == [
         ("queued", 0), ("running", 1), ("retrying", 1), ("running", 2), ("retrying", 2), ("running", 3),

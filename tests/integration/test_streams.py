@@ -20,18 +20,19 @@ from service import valkey
 from service.contract.events import ZERO, dumps
 from service.contract.states import State
 from service.contract.store import Claim, JobStore, NewJob, Report
-from tests.readers import Reader, Seen
+from tests.readers import Reader, Seen, follow
 from tests.stack import Stack, until
 
 CAP = 50
 
 
-@pytest.fixture(scope="module")
-def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Valkey and a web process, no worker: a test is the only one that works on its jobs."""
+@pytest.fixture(scope="module", params=["sockets", "threads"])
+def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Valkey and a web process, no worker: a test is the only one that works on its jobs. Once with the
+    sockets handed over to the hub, once under another WSGI server, which iterates."""
     stack = Stack(tmp_path_factory.mktemp("web"), HEARTBEAT_S="0.3", DRAIN_S="1", EVENTS_PER_JOB="2000")
     try:
-        stack.start_web()
+        stack.start_web(threads=request.param == "threads")
         yield stack
     finally:
         stack.close()
@@ -107,28 +108,6 @@ def run_jobs(store: JobStore, job_ids: list[str], events: int, pause: float) -> 
     return thread
 
 
-def read_with_cuts(web: Stack, path: str, cuts: int, done: Any) -> list[Seen]:
-    """Follow a stream from `0`, breaking it at random places, until `done(events)`."""
-    rng = random.Random(7)
-    events: list[Seen] = []
-    cursor = "0"
-    while not (events and done(events)):
-        with Reader(web.url, path, cursor) as reader:
-            if reader.status == 204:
-                break
-            assert reader.status == 200
-            if cuts > 0:
-                cuts -= 1
-                for _ in range(rng.randrange(3)):
-                    events += reader.receive(rng.randrange(1, 900))
-            else:
-                while not reader.closed and not (events and done(events)):
-                    events += reader.receive()
-            cursor = reader.parser.last_event_id or cursor
-    assert cuts <= 0
-    return events
-
-
 def test_a_stream_begins_with_a_snapshot_follows_live_and_closes_after_the_end(web: Stack) -> None:
     job_id = create(web.store)
     with Reader(web.url, f"/jobs/{job_id}/events") as reader:
@@ -152,8 +131,10 @@ def test_a_stream_cut_200_times_gives_exactly_what_an_uncut_one_gives(web: Stack
     with Reader(web.url, f"/jobs/{job_id}/events", "0") as reader:
         whole = threading.Thread(target=lambda: uncut.extend(reader.until_end()))
         whole.start()
-        work = run_jobs(web.store, [job_id], 800, 0.002)
-        cut = read_with_cuts(web, f"/jobs/{job_id}/events", 200, lambda got: got[-1].event == "end")
+        work = run_jobs(web.store, [job_id], 1500, 0.002)
+        cut = follow(
+            web.url, f"/jobs/{job_id}/events", lambda got: got[-1].event == "end", cuts=200, longest_s=0.01
+        )
         work.join()
         whole.join(10)
     assert seen(cut) == seen(uncut) == stored(web.store, job_id)
@@ -163,12 +144,12 @@ def test_a_stream_cut_200_times_gives_exactly_what_an_uncut_one_gives(web: Stack
 def test_a_list_of_20_jobs_cut_200_times_misses_nothing_and_doubles_nothing(web: Stack) -> None:
     ids = [create(web.store) for _ in range(20)]
     path = "/events?" + "&".join(f"job={job_id}" for job_id in ids)
-    work = run_jobs(web.store, ids, 60, 0.01)
+    work = run_jobs(web.store, ids, 100, 0.02)
 
     def all_ended(events: list[Seen]) -> bool:
         return sum(e.event == "end" for e in events) == 20
 
-    cut = read_with_cuts(web, path, 200, all_ended)
+    cut = follow(web.url, path, all_ended, cuts=200, longest_s=0.01)
     work.join()
     expected = sorted(
         (entry for job_id in ids for entry in stored(web.store, job_id)),
@@ -181,12 +162,12 @@ def test_a_list_of_20_jobs_cut_200_times_misses_nothing_and_doubles_nothing(web:
 def test_a_feed_cut_200_times_misses_nothing_but_superseded_progress(web: Stack, group: str | None) -> None:
     ids = [create(web.store, group=group) for _ in range(10)]
     path = f"/events?group={group}" if group else "/events"
-    work = run_jobs(web.store, ids, 100, 0.005)
+    work = run_jobs(web.store, ids, 150, 0.02)
 
     def all_ended(events: list[Seen]) -> bool:
         return len({e.data["id"] for e in events if e.event == "end" and e.data["id"] in ids}) == 10
 
-    cut = read_with_cuts(web, path, 200, all_ended)
+    cut = follow(web.url, path, all_ended, cuts=200, longest_s=0.01)
     work.join()
     mine = [e for e in cut if (e.data.get("job") or e.data.get("id")) in ids]
     got = seen(mine)
