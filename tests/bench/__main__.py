@@ -13,14 +13,15 @@ from tests.bench import (
     aborts,
     clients,
     fanout,
+    figures,
     machine,
     memory,
     peers,
     process,
     slow,
     spread,
-    storm,
     store,
+    storm,
     table,
 )
 from tests.bench.bench import Bench
@@ -77,6 +78,11 @@ def report(bench: Bench, names: list[str], began: datetime) -> None:
         found = table.rows(sample for sample in bench.samples if sample.scenario == name)
         if found:
             print(f"\n{table.text(SCENARIOS[name].TITLE, found)}")
+    reached = figures.figures(bench.samples)
+    if reached:
+        print("\n## Figures to reach\n")
+    for figure in reached:
+        print(figure)
     for note in bench.notes:
         print(f"\nnote: {note}")
     RESULTS.mkdir(exist_ok=True)
@@ -87,6 +93,7 @@ def report(bench: Bench, names: list[str], began: datetime) -> None:
         "runs": bench.runs,
         "samples": table.as_json(bench.samples),
         "notes": bench.notes,
+        "figures": [str(figure) for figure in reached],
     }
     target.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(f"\n{target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target}")

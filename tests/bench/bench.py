@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.bench import process
 from tests.bench.table import Sample
@@ -37,6 +38,12 @@ class Bench:
         if text not in self.notes:
             self.notes.append(text)
             print(f"  note: {text}", flush=True)
+
+    def note_trouble(self, scenario: str, who: str, got: dict[str, Any]) -> None:
+        """What sseload says of connections that did not stay open."""
+        if got["failed"] or got["closed"]:
+            words = got.get("words", "")
+            self.note(f"{scenario}, {who}: {got['failed']} failed, {got['closed']} closed. {words}")
 
     def add(self, scenario: str, case: str, who: str, **values: float) -> None:
         """One run's values; a name's last part after _ is the unit: p99_ms."""

@@ -60,10 +60,7 @@ def measure(bench: Bench, connections: int, make: Callable[[Path, Path], Server]
         finally:
             if publisher is not None:
                 publisher.stop()
-    if got["failed"] or got["closed"]:
-        bench.note(
-            f"fanout, {server.name}: {got['failed']} failed, {got['closed']} closed: {got.get('words')}"
-        )
+    bench.note_trouble(NAME, server.name, got)
     deliveries = got["events_per_s"] * elapsed
     values = {
         "deliveries_per_s": got["events_per_s"],

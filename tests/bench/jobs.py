@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -78,7 +78,7 @@ class PipelinedStore(JobStore):
 class NumberedKeys(Keys):
     """Keys whose new jobs have the ids that are set here, one after the other."""
 
-    ids: Iterator[str] = iter(())
+    ids: Iterator[str] = field(default_factory=lambda: iter(()))
 
     def new_job_id(self, owner: str) -> str:
         return next(self.ids)
@@ -119,7 +119,7 @@ def make(port: int, count: int, name: str = "bench") -> Jobs:
     stem = f"0-{name:-<16}"
     keys = NumberedKeys(ids=(f"{stem}{i:06d}" for i in range(count)))
     store = PipelinedStore(port, keys)
-    new = NewJob(owner=OWNER, type="bench", params={"n": 1}, queue="bench", max_attempts=1)
+    new = NewJob(owner=OWNER, type="bench", params={}, queue="bench", max_attempts=1)
     fences: list[str] = []
     for start in range(0, count, CHUNK):
         numbers = range(start, min(start + CHUNK, count))

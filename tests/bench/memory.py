@@ -7,7 +7,8 @@ from contextlib import closing
 
 from tests.bench import process
 from tests.bench.bench import Bench
-from tests.bench.clients import load, run as run_client
+from tests.bench.clients import load
+from tests.bench.clients import run as run_client
 from tests.bench.peers import Headway, Missing, Nchan, Server
 
 NAME = "memory"
@@ -53,10 +54,7 @@ def measure(bench: Bench, server: Server, jobs: int, case: str) -> None:
     time.sleep(max(0.0, opened + HOLD_S - time.monotonic()))
     after = process.memory(server.pid)
     got = clients.result()
-    if got["failed"] or got["closed"]:
-        bench.note(
-            f"memory, {server.name}: {got['failed']} failed, {got['closed']} closed: {got.get('words')}"
-        )
+    bench.note_trouble(NAME, server.name, got)
     bench.add(
         NAME,
         case,

@@ -51,7 +51,7 @@ class Spec:
 
 
 def body(number: int, pad: int, kind: str) -> str:
-    """An event as a worker makes it, with its number and time: of the job (`n`) and CLOCK_REALTIME (`t`)."""
+    """An event as a worker makes it, with its number in its job (`n`) and CLOCK_REALTIME in ns (`t`)."""
     mark = f'"n":{number},"t":{time.time_ns()}'
     if kind == "log":
         return f'{{"level":"info","message":"a line of the log{"." * pad}",{mark}}}'
@@ -100,7 +100,8 @@ def to_http(spec: Spec) -> Sender:
             )
             data = (head + body(spec.first + number, spec.pad, spec.kind)[1:]).encode()
             requests.append(
-                b"POST %s HTTP/1.1\r\nHost: bench\r\nX-EventSource-Event: %s\r\nContent-Length: %d\r\n\r\n%s"
+                b"POST %s HTTP/1.1\r\nHost: bench\r\n"
+                b"X-EventSource-Event: %s\r\nContent-Length: %d\r\n\r\n%s"
                 % ((spec.path % job).encode(), spec.kind.encode(), len(data), data)
             )
         connection.sendall(b"".join(requests))

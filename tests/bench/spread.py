@@ -50,10 +50,7 @@ def measure(bench: Bench, make: type[Headway] | type[Nchan], rate: int) -> None:
             got = clients.result()
         finally:
             publisher.stop()
-    if got["failed"] or got["closed"]:
-        bench.note(
-            f"spread, {server.name}: {got['failed']} failed, {got['closed']} closed: {got.get('words')}"
-        )
+    bench.note_trouble(NAME, server.name, got)
     values = {
         "sent_per_s": sent["sent"] / sent["seconds"],
         "p50_ms": got["p50_ms"],

@@ -89,7 +89,9 @@ def text(title: str, found: Sequence[Row]) -> str:
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(names) + 2)]
 
     def line_text(cells: Sequence[str]) -> str:
-        padded = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths))]
+        padded = [
+            c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+        ]
         return "| " + " | ".join(padded) + " |"
 
     rule = (
