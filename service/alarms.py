@@ -15,6 +15,7 @@ from pathlib import Path
 
 import redis
 
+from service import metrics
 from service.contract.store import JobStore
 from service.dispatch import Dispatch
 
@@ -53,6 +54,7 @@ class AlarmLoop:
                 message = self._store.answer_alarm(job_id)
                 if message is not None:
                     log.info("job %s: nobody works on it, sending its message again", job_id)
+                    metrics.ALARMS_ANSWERED.inc()
                     self._dispatch.send(message.id, message.type, message.queue)
             for job_id in self._store.expired(partition):
                 shutil.rmtree(self._artifacts / job_id, ignore_errors=True)

@@ -12,6 +12,7 @@ from flask.json.provider import DefaultJSONProvider
 from flask_swagger_ui import __file__ as swagger_ui
 
 from service import files, health, jobs, openapi, streams, types
+from service.admission import Admission
 from service.config import Settings
 from service.context import Context
 from service.contract.keys import Keys
@@ -69,7 +70,13 @@ def create_app(settings: Settings) -> APIFlask:
         retention_s=settings.retention_s,
     )
     app.extensions["headway"] = Context(
-        settings, store, Hub(client), Dispatch(settings), JobTypes(store), Reads(store)
+        settings,
+        store,
+        Hub(store),
+        Dispatch(settings),
+        JobTypes(store),
+        Reads(store),
+        Admission(settings.max_streams, settings.max_streams_per_caller),
     )
     answer_problems(app)
     openapi.describe(app)

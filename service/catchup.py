@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from service import sse
+from service import metrics, sse
 from service.contract.events import ZERO, Event, EventId, EventType
 from service.contract.store import JobPage, JobStore
 from service.reads import PAGE, Reads
@@ -98,6 +98,7 @@ class JobCatchUp:
         return self._state(EventType.SNAPSHOT, None)
 
     def reset(self, reason: str) -> Page:
+        metrics.STREAMS_RESET.labels(reason).inc()
         return self._state(EventType.RESET, reason)
 
     def after(self, cursor: EventId) -> Page:
@@ -162,6 +163,7 @@ class JobListCatchUp:
         return Page(max(frames, default=ZERO), b"".join(frames[i] for i in sorted(frames)))
 
     def reset(self, reason: str) -> Page:
+        metrics.STREAMS_RESET.labels(reason).inc()
         pages = self._pages()
         last = max(page.last for page in pages)
         return Page(last, sse.frame(EventType.RESET, _states_data(pages, reason), last))
@@ -228,6 +230,7 @@ class FeedCatchUp:
         return Page(last, b"".join(frames))
 
     def reset(self, reason: str) -> Page:
+        metrics.STREAMS_RESET.labels(reason).inc()
         last, pages = self._store.snapshot_feed(self._owner, self._group)
         return Page(last, sse.frame(EventType.RESET, _states_data(pages, reason), last))
 

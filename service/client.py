@@ -66,11 +66,14 @@ class Client:
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=SILENCE_S)
         text = None if body is None else json.dumps(body)
+        headers = {"Content-Type": "application/json", **(headers or {})}
         try:
-            connection.request(
-                method, self._base + path, text, {"Content-Type": "application/json", **(headers or {})}
-            )
-            with connection.getresponse() as response:
+            try:
+                connection.request(method, self._base + path, text, headers)
+                response = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                raise ClientError(f"{self.url} does not answer: {error or type(error).__name__}") from None
+            with response:
                 yield response
         finally:
             connection.close()

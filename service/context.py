@@ -7,6 +7,7 @@ from typing import cast
 
 from flask import current_app
 
+from service.admission import Admission
 from service.config import Settings
 from service.contract.store import JobStore
 from service.dispatch import Dispatch
@@ -26,6 +27,7 @@ class Context:
     dispatch: Dispatch
     types: JobTypes
     reads: Reads
+    admission: Admission
 
 
 def context() -> Context:

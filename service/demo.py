@@ -79,11 +79,15 @@ class Bar:
             print(text, flush=True)
 
     def say(self, line: str) -> None:
-        """A line of its own, above the bar."""
-        if self._drawn:
-            print()
-            self._drawn = False
+        """A line of its own, below the bar as it is."""
+        self.leave()
         print(line, flush=True)
+
+    def leave(self) -> None:
+        """The bar stays as it is, and what is printed next has a line of its own."""
+        if self._drawn:
+            print(flush=True)
+            self._drawn = False
 
 
 # -- the demonstration -------------------------------------------------------------------------------
@@ -100,12 +104,13 @@ def demo(environ: Mapping[str, str]) -> int:
         with contextlib.ExitStack() as last:
             url = environ.get("HEADWAY_URL") or last.enter_context(_stack(environ))
             client = Client(url)
+            client.json("GET", "/types")
             bar.say(f"Headway at {client.url}, ready after {time.monotonic() - started:.1f} s")
             job = _encode(client, bar)
             for path in _download(client, job, keep / job["id"]):
                 bar.say(f"result   {path} ({path.stat().st_size:,} bytes{_probed(path, environ)})")
     except (DemoError, ClientError, OSError, http.client.HTTPException) as error:
-        bar.say("")
+        bar.leave()
         print(f"headway: the demo failed: {error or type(error).__name__}", file=sys.stderr)
         return 1
     bar.say(f"done     in {time.monotonic() - started:.1f} s")
@@ -139,7 +144,12 @@ def _watch(client: Client, job_id: str, bar: Bar) -> Any:
     while not (seen and seen[-1].event == "end"):
         if time.monotonic() > deadline:
             raise DemoError(f"job {job_id} took longer than {LIMIT_S:.0f} s")
-        with contextlib.closing(client.events(job_id, seen[-1].id if seen else "0")) as stream:
+        cursor = seen[-1].id if seen else "0"
+        # A stream may break at any time; one that cannot be opened is another matter.
+        with (
+            contextlib.suppress(OSError, http.client.HTTPException),
+            contextlib.closing(client.events(job_id, cursor)) as stream,
+        ):
             for frame in stream:
                 if frame.event == "reset":
                     raise DemoError(f"the stream could not be resumed: {frame.data[:200]}")
@@ -153,7 +163,7 @@ def _watch(client: Client, job_id: str, bar: Bar) -> Any:
                         cut_at = frame.id
                         break
         if not cut_at or caught_up_to:
-            time.sleep(0.2)  # the server closed it: come back, but not at once
+            time.sleep(0.2)  # it was closed: come back, but not at once
         else:
             bar.say(f"cut      the stream, after event {cut_at}")
             caught_up_to = _stay_away(client, job_id, cut_at)
@@ -162,8 +172,8 @@ def _watch(client: Client, job_id: str, bar: Bar) -> Any:
     if job["state"] != "succeeded":
         error = job["error"] or {"code": job["state"], "message": ""}
         raise DemoError(f"job {job_id} {job['state']}: {error['code']}: {error['message']}")
-    _check(client, job_id, seen, cut_at, caught_up_to, bar)
     bar.show(job["progress"])
+    _check(client, job_id, seen, cut_at, caught_up_to, bar)
     return job
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import threading
 import time
 from typing import Any
@@ -33,7 +36,22 @@ DRAIN_SHARE = 0.8
 """Of DRAIN_S in which the streams say goodbye; the rest is for their last bytes."""
 
 
+# One directory for the counters of all workers; before any of them imports service.metrics.
+_metrics = tempfile.mkdtemp(prefix="headway-metrics-")
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
+
 _drained = threading.Event()
+
+
+def on_exit(server: Any) -> None:  # noqa: ARG001
+    shutil.rmtree(_metrics, ignore_errors=True)
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
+    """The gauges of a process that has gone count no more; its counters stay."""
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
 def post_worker_init(worker: Any) -> None:

@@ -1,4 +1,4 @@
-"""GET /healthz and /readyz."""
+"""GET /healthz, /readyz and /metrics."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import redis
 from apiflask import APIBlueprint
 from flask import Response
 
+from service import metrics
 from service.context import context
 from service.contract.events import dumps
 from service.problems import Problem
@@ -32,3 +33,9 @@ def readyz() -> Response:
     except redis.RedisError:
         raise Problem(503, "the store cannot be reached") from None
     return Response(dumps({"status": "ready"}), mimetype="application/json")
+
+
+@bp.get("/metrics")
+@bp.doc(summary="Metrics for Prometheus, of all processes of this web service")
+def metrics_page() -> Response:
+    return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)

@@ -23,7 +23,9 @@ from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection
 from redis.retry import Retry
 
-from service.contract.events import Published
+from service import metrics
+from service.contract.events import ZERO, EventId, Published
+from service.contract.store import JobStore
 from service.topic import Topic, Watcher
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,11 @@ BATCH = 1000
 """Messages taken from the socket before they are handed on."""
 SILENCE_S = 2.0
 """A connection silent for so long is asked for a sign of life; silent for as long again, it is dead."""
+AUDIT_S = 10.0
+"""Between two audits: each compares the topics' last ids with the store's."""
+AUDIT_GRACE_S = 1.0
+"""How long a message may be under way before it counts as lost."""
+AUDIT_BATCH = 500
 RECONNECT_S = (0.05, 1.0)
 """The first and the longest pause before the hub connects again (jittered)."""
 
@@ -49,8 +56,9 @@ class LiveWriter(Protocol):
 class Hub:
     """Topics, watchers and the connection to Redis that feeds them. Start it once in each process."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        pool = client.connection_pool
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        pool = store.redis.connection_pool
         settings = dict(pool.connection_kwargs)
         # It waits for messages as long as it takes; SILENCE_S finds a dead connection.
         settings.update(socket_timeout=None, retry=Retry(NoBackoff(), 0), health_check_interval=0)
@@ -63,7 +71,6 @@ class Hub:
         self.lock = threading.RLock()
         self.writer: LiveWriter | None = None
         self.generation = 0
-        self.reconnections = 0
 
     @property
     def connected(self) -> bool:
@@ -80,6 +87,7 @@ class Hub:
                 return
             self._started = True
         threading.Thread(target=self._run, name="hub", daemon=True).start()
+        threading.Thread(target=self._audit_forever, name="audit", daemon=True).start()
 
     def drain(self, window_s: float) -> None:
         """Tell every stream to say goodbye, spread over the window."""
@@ -152,6 +160,57 @@ class Hub:
         found.sort(key=lambda message: message.id)
         return found
 
+    # -- the audit ---------------------------------------------------------------------------------
+
+    def _audit_forever(self) -> None:
+        while True:
+            time.sleep(AUDIT_S * random.uniform(0.8, 1.2))  # noqa: S311
+            try:
+                self.audit()
+            except redis.RedisError as error:
+                log.debug("the audit could not read the store: %s", error)
+
+    def audit(self) -> None:
+        """Find the topics whose last message never came, though the connection seems well. Nothing
+        else would: their readers look live, and the next message may be the `end`, or none."""
+        with self.lock:
+            names = [name for name, topic in self._topics.items() if topic.tail is not None]
+        for i in range(0, len(names), AUDIT_BATCH):
+            late = self._late(dict.fromkeys(names[i : i + AUDIT_BATCH], ZERO))
+            if late:
+                time.sleep(AUDIT_GRACE_S)
+                for name in self._late(late):
+                    log.warning("nothing was heard of the newest event of %s: reading the store", name)
+                    metrics.HUB_DISTRUSTED.inc()
+                    self._distrust(name)
+
+    def _late(self, expected: dict[str, EventId]) -> dict[str, EventId]:
+        """The topics that lag behind what is expected of them, or behind the store where that is ZERO."""
+        unknown = [name for name, last in expected.items() if last == ZERO]
+        found = {**expected, **dict(zip(unknown, self._store.last_ids(unknown), strict=True))}
+        late = {}
+        with self.lock:
+            for name, last in found.items():
+                topic = self._topics.get(name)
+                if topic is not None and topic.tail is not None and topic.tail < last:
+                    late[name] = last
+        return late
+
+    def _distrust(self, name: str) -> None:
+        """Have all readers of a topic catch up from the store."""
+        with self.lock:
+            topic = self._topics.get(name)
+            if topic is None:
+                return
+            if self.writer is not None and topic.live:
+                self.writer.fall_behind(topic)
+            topic.forget()
+            for watcher in topic.watchers:
+                watcher.generation = -1
+                watcher.notify()
+            if self.writer is not None:
+                self.writer.settle_all()
+
     # -- the connection ----------------------------------------------------------------------------
 
     def _send(self, command: str, names: Sequence[str]) -> None:
@@ -189,7 +248,7 @@ class Hub:
         """All streams are behind now, whatever they were."""
         with self.lock:
             if self._connection is not None:
-                self.reconnections += 1
+                metrics.HUB_RECONNECTIONS.inc()
             self._connection = None
             self.generation += 1
             for topic in self._topics.values():

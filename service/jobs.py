@@ -11,6 +11,7 @@ from apiflask import APIBlueprint
 from flask import Response, request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from service import metrics
 from service.context import OWNER, Context, context
 from service.contract.events import Job, RecordError
 from service.contract.states import State
@@ -116,6 +117,7 @@ def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Respons
     except redis.OutOfMemoryError:
         raise _full() from None
     if is_new:
+        metrics.JOBS_SUBMITTED.labels(new.type).inc()
         here.dispatch.send(job_id, new.type, new.queue)
     return _json(document, 202 if is_new else 200, {"Location": f"/jobs/{job_id}"})
 

@@ -33,7 +33,8 @@ import gevent.socket
 import redis
 from gevent.event import Event
 
-from service import sse
+from service import metrics, sse
+from service.admission import Admission
 from service.catchup import CatchUp, JobGone, Page
 from service.contract.events import EventId, Published
 from service.hub import Hub
@@ -66,6 +67,7 @@ class SocketStream:
     __slots__ = (
         "behind",
         "blocked",
+        "caller",
         "catchup",
         "closing",
         "cursor",
@@ -78,7 +80,10 @@ class SocketStream:
         "start",
     )
 
-    def __init__(self, owner: Sockets, fd: int, catchup: CatchUp, heartbeat: Callable[[], bytes]) -> None:
+    def __init__(
+        self, owner: Sockets, fd: int, catchup: CatchUp, heartbeat: Callable[[], bytes], caller: str
+    ) -> None:
+        self.caller = caller
         self.owner = owner
         self.fd = fd
         self.catchup = catchup
@@ -101,8 +106,9 @@ class SocketStream:
 class Sockets:
     """All event streams of this process that were handed over. `start` it in the process that serves."""
 
-    def __init__(self, hub: Hub, heartbeat_s: float) -> None:
+    def __init__(self, hub: Hub, admission: Admission, heartbeat_s: float) -> None:
         self._hub = hub
+        self._admission = admission
         self._heartbeat_s = heartbeat_s
         self._streams: dict[int, SocketStream] = {}
         self._behind: deque[SocketStream] = deque()
@@ -135,18 +141,20 @@ class Sockets:
         head: bytes,
         catchup: CatchUp,
         heartbeat: Callable[[], bytes],
+        caller: str,
         start: Callable[[], Page] | None,
         cursor: EventId,
         first: Page | None,
         generation: int,
     ) -> None:
-        """Take over a connection whose response begins with `head`. The caller's own descriptor may be
-        closed afterwards; `first` was read in `generation`, or is still to be read."""
+        """Take over a connection whose response begins with `head`, and its place in the admission. The
+        caller's own descriptor may be closed afterwards; `first` was read in `generation`, or is still
+        to be read. Raises OSError if the connection has gone."""
         fd = os.dup(sock.fileno())
         try:
             os.set_blocking(fd, False)
             _tune(fd)
-            stream = SocketStream(self, fd, catchup, heartbeat)
+            stream = SocketStream(self, fd, catchup, heartbeat, caller)
             self._epoll.register(fd, select.EPOLLRDHUP)
         except OSError:
             os.close(fd)
@@ -169,6 +177,7 @@ class Sockets:
         if self._streams.get(stream.fd) is not stream:
             return
         del self._streams[stream.fd]
+        self._admission.release(stream.caller)
         self._hub.leave(stream, stream.fd)
         stream.generation = -1
         stream.closing = True
@@ -214,6 +223,7 @@ class Sockets:
             if sent != size:
                 odd.append((fd, sent))
         self.delivered += len(messages) * (len(topic.live) - len(odd))
+        metrics.APPEND_TO_WRITE.observe(max(0.0, time.time() - messages[0].id.ms / 1000))
         for fd, sent in odd:
             stream = cast(SocketStream, topic.live.pop(fd))
             topic.watchers.add(stream)

@@ -15,7 +15,8 @@ import redis
 from apiflask import APIBlueprint
 from flask import Response, request
 
-from service import sse
+from service import metrics, sse
+from service.admission import Admission
 from service.catchup import CatchUp, FeedCatchUp, JobCatchUp, JobGone, JobListCatchUp, Page, cursor_fault
 from service.context import OWNER, Context, context
 from service.contract.events import ZERO, BadEventId, EventId
@@ -27,6 +28,8 @@ bp = APIBlueprint("streams", __name__, tag="Events")
 
 RETRY_MS = (1000, 2000)
 """A client that lost its stream waits between these before it comes back: not all at the same moment."""
+FULL_RETRY_MS = (5_000, 15_000)
+"""The same for one that found no room."""
 OPEN_S = 0.5
 """How long a request waits for the store before it opens as behind: the first bytes must not depend
 on Redis. If the hub has no connection either, there is nothing to wait for."""
@@ -44,8 +47,17 @@ class EventStream:
     """
 
     def __init__(
-        self, hub: Hub, catchup: CatchUp, heartbeat_s: float, heartbeat: Callable[[], bytes]
+        self,
+        hub: Hub,
+        admission: Admission,
+        caller: str,
+        catchup: CatchUp,
+        heartbeat_s: float,
+        heartbeat: Callable[[], bytes],
     ) -> None:
+        """The caller was admitted; its place is given back by `close`."""
+        self._admission: Admission | None = admission
+        self._caller = caller
         self.topics = catchup.topics
         self.cursor = ZERO
         self.generation = -1
@@ -75,6 +87,9 @@ class EventStream:
 
     def close(self) -> None:
         self._hub.leave(self)
+        if self._admission is not None:
+            self._admission.release(self._caller)
+            self._admission = None
 
     def notify(self) -> None:
         self._woken.set()
@@ -86,11 +101,13 @@ class EventStream:
             head + sse.retry(random.randint(*RETRY_MS)),  # noqa: S311
             self._catchup,
             self._heartbeat,
+            self._caller,
             self._start,
             self.cursor,
             self._first,
             self.generation,
         )
+        self._admission = None
 
     def _catch_up(self, timeout_s: float) -> Page:
         deadline = time.monotonic() + timeout_s
@@ -145,6 +162,7 @@ class EventStream:
                 yield from self._wait(self._heartbeat_s)
                 continue
             self.cursor = messages[-1].id
+            metrics.EVENTS_DELIVERED.inc(len(messages))
             yield self._write(b"".join(message.frame for message in messages))
             if self._catchup.ends and messages[-1].type == b"end":
                 return True
@@ -159,6 +177,14 @@ class EventStream:
     def _write(self, chunk: bytes) -> bytes:
         self._written = time.monotonic()
         return chunk
+
+
+def _wants_json() -> bool:
+    # Parsing the header takes longer than all else here, and hardly any stream needs it.
+    if "json" not in request.headers.get("Accept", ""):
+        return False
+    accepted = request.accept_mimetypes
+    return accepted.best_match([sse.CONTENT_TYPE, "application/json"]) == "application/json"
 
 
 class Poller:
@@ -212,11 +238,22 @@ def _stream(here: Context, catchup: CatchUp) -> Response:
     kind = request.args.get("heartbeat", "comment")
     if kind not in ("comment", "event"):
         raise Problem(400, "heartbeat is `comment` or `event`")
+    caller = request.remote_addr or ""
+    if not here.admission.admit(caller):
+        # An error status would stop a browser for good: it is told to come back, and when.
+        metrics.STREAMS_REFUSED.inc()
+        body = sse.retry(random.randint(*FULL_RETRY_MS)) + b"\n"  # noqa: S311
+        return Response(body, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
+    metrics.STREAMS_OPENED.inc()
+    if cursor is not None or fault is not None:
+        metrics.STREAMS_RESUMED.inc()
     stream = EventStream(
         here.hub,
+        here.admission,
+        caller,
         catchup,
         here.settings.heartbeat_s,
-        (lambda: sse.heartbeat_event(_now())) if kind == "event" else (lambda: sse.HEARTBEAT_COMMENT),
+        (lambda: sse.heartbeat_event(_now(), here.settings.heartbeat_s)) if kind == "event" else (lambda: sse.HEARTBEAT_COMMENT),
     )
     try:
         stream.begin(cursor, fault)
@@ -246,8 +283,7 @@ def job_events(job_id: str) -> Response:
     here = context()
     if not here.store.keys.holds(job_id):
         raise job_not_found(job_id)
-    best = request.accept_mimetypes.best_match([sse.CONTENT_TYPE, "application/json"])
-    if best == "application/json":
+    if _wants_json():
         return _poll(here, job_id)
     try:
         return _stream(here, JobCatchUp(here.reads, job_id))

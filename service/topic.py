@@ -22,10 +22,8 @@ class Watcher(Protocol):
     @property
     def cursor(self) -> EventId: ...
 
-    @property
-    def generation(self) -> int:
-        """The hub's generation in which it last caught up."""
-        ...
+    generation: int
+    """The hub's generation in which it last caught up."""
 
     def notify(self) -> None:
         """One of its topics has something new, is subscribed now, or was lost. Called with the hub's

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
+from service import metrics
+from service.admission import Admission
 from service.alarms import AlarmLoop
 from service.app import create_app
 from service.config import load_or_exit
@@ -10,14 +15,27 @@ from service.handover import HandOver
 from service.logs import configure
 from service.sockets import Sockets, supported
 
+
+def gauge(admission: Admission, sockets: Sockets) -> None:
+    """Hand on what is counted here without a lock, once a second."""
+    delivered = 0
+    while True:
+        time.sleep(1)
+        metrics.STREAMS_OPEN.set(admission.open)
+        metrics.STREAMS_BEHIND.set(sockets.behind)
+        metrics.EVENTS_DELIVERED.inc(sockets.delivered - delivered)
+        delivered = sockets.delivered
+
+
 settings = load_or_exit()
 configure(settings)
 app = create_app(settings)
 
 _context: Context = app.extensions["headway"]
-sockets = Sockets(_context.hub, settings.heartbeat_s)
+sockets = Sockets(_context.hub, _context.admission, settings.heartbeat_s)
 if supported():
     sockets.start()
     app.wsgi_app = HandOver(app.wsgi_app, sockets)  # type: ignore[method-assign]
 _context.hub.start()
+threading.Thread(target=gauge, args=(_context.admission, sockets), name="gauge", daemon=True).start()
 AlarmLoop(_context.store, _context.dispatch, settings.data_dir).start()

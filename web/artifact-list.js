@@ -21,13 +21,13 @@ export class ArtifactList extends HTMLElement {
     if (key === this.#key) return;
     this.#key = key;
     const links = artifacts.map((artifact) => ({ artifact, url: ownUrl(artifact.url) }));
-    const poster = links.find(({ artifact }) => /^poster\b/.test(artifact.name))?.url;
+    const poster = posterOf(links);
     /** @type {Map<string, HTMLElement>} */
     const players = new Map();
     for (const { artifact, url } of links) {
-      if (!url || players.size >= MAX_PLAYERS) continue;
+      if (!url || url === poster || players.size >= MAX_PLAYERS) continue;
       const id = JSON.stringify(artifact);
-      const made = this.#players.get(id) ?? player(artifact, url, poster ?? null);
+      const made = this.#players.get(id) ?? player(artifact, url, poster);
       if (made) players.set(id, made);
     }
     for (const [id, old] of this.#players) if (!players.has(id)) old.remove();
@@ -36,6 +36,19 @@ export class ArtifactList extends HTMLElement {
     this.querySelector("ul")?.remove();
     this.append(element("ul", {}, ...links.map(({ artifact, url }) => row(artifact, url))));
   }
+}
+
+/**
+ * The still picture of a film, which is shown before it plays and not once more beside it.
+ * @param {{artifact: Artifact, url: URL | null}[]} links
+ * @returns {URL | null}
+ */
+function posterOf(links) {
+  const film = links.some(
+    ({ artifact: { media_type: type } }) => type.startsWith("video/") || HLS.has(type),
+  );
+  const picture = links.find(({ artifact }) => /^poster\.\w+$/.test(artifact.name));
+  return film ? (picture?.url ?? null) : null;
 }
 
 /**

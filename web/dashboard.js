@@ -42,7 +42,8 @@ function placeFor(job) {
   while (low < high) {
     const middle = (low + high) >> 1;
     const other = /** @type {Job} */ (/** @type {JobCard} */ (list.children[middle]).job);
-    const before = other.created_at > job.created_at || (other.created_at === job.created_at && other.id > job.id);
+    const before =
+      other.created_at > job.created_at || (other.created_at === job.created_at && other.id > job.id);
     if (before) low = middle + 1;
     else high = middle;
   }
@@ -82,7 +83,8 @@ function drawJob(id) {
 
 function drawEmpty() {
   const { status } = feed.stream;
-  const text = cards.size > 0 ? "" : status === "live" ? "No jobs yet. Submit one." : "Waiting for the service.";
+  const text =
+    cards.size > 0 ? "" : status === "live" ? "No jobs yet. Submit one." : "Waiting for the service.";
   show(empty, text);
 }
 
@@ -152,7 +154,9 @@ globalThis.addEventListener("hashchange", route);
 setInterval(() => cards.forEach((card) => card.tick()), TICK_MS);
 
 const form = new SubmitForm(/** @type {HTMLFormElement} */ (part("submit-form")), client);
-form.element.addEventListener("submitted", (event) => feed.put(/** @type {CustomEvent} */ (event).detail.job));
+form.element.addEventListener("submitted", (event) =>
+  feed.put(/** @type {CustomEvent} */ (event).detail.job),
+);
 feed.stream.addEventListener("open", () => form.refresh());
 
 // On a phone the jobs come first; the form is one tap away.

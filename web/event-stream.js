@@ -43,6 +43,8 @@ export class EventStream extends EventTarget {
   /** @type {ReturnType<typeof setInterval> | undefined} */ #watchdog;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #reopening;
   #onReturn = () => this.#returned();
+  #onHide = () => this.#hidden();
+  #onShow = (/** @type {any} */ event) => event.persisted && this.#connect();
 
   /**
    * @param {string | URL} url absolute
@@ -74,6 +76,9 @@ export class EventStream extends EventTarget {
     // A machine that slept, or a page that was in the background, finds out now, not at the next check.
     globalThis.addEventListener?.("online", this.#onReturn);
     globalThis.document?.addEventListener("visibilitychange", this.#onReturn);
+    // A page that is kept for the way back would keep its connection, of the six that there are to a host.
+    globalThis.addEventListener?.("pagehide", this.#onHide);
+    globalThis.addEventListener?.("pageshow", this.#onShow);
     this.#connect();
   }
 
@@ -84,6 +89,8 @@ export class EventStream extends EventTarget {
     clearTimeout(this.#reopening);
     globalThis.removeEventListener?.("online", this.#onReturn);
     globalThis.document?.removeEventListener("visibilitychange", this.#onReturn);
+    globalThis.removeEventListener?.("pagehide", this.#onHide);
+    globalThis.removeEventListener?.("pageshow", this.#onShow);
     this.#disconnect();
     this.#become("closed");
   }
@@ -101,10 +108,23 @@ export class EventStream extends EventTarget {
     const current = (/** @type {(message: any) => void} */ listener) => (/** @type {any} */ message) => {
       if (this.#source === source) listener(message);
     };
-    source.addEventListener("open", current(() => this.#opened()));
-    source.addEventListener("error", current(() => this.#failed(source)));
-    source.addEventListener("heartbeat", current((message) => this.#beat(message)));
-    for (const type of TYPES) source.addEventListener(type, current((message) => this.#received(message)));
+    source.addEventListener(
+      "open",
+      current(() => this.#opened()),
+    );
+    source.addEventListener(
+      "error",
+      current(() => this.#failed(source)),
+    );
+    source.addEventListener(
+      "heartbeat",
+      current((message) => this.#beat(message)),
+    );
+    for (const type of TYPES)
+      source.addEventListener(
+        type,
+        current((message) => this.#received(message)),
+      );
   }
 
   #disconnect() {
@@ -180,6 +200,13 @@ export class EventStream extends EventTarget {
     if (this.status !== "connecting") this.#become("stale");
     this.#heardAt = now;
     this.#connect();
+  }
+
+  #hidden() {
+    clearTimeout(this.#reopening);
+    this.#reopening = undefined;
+    this.#disconnect();
+    if (this.status === "live") this.#become("reconnecting");
   }
 
   /** The network or the page is back. Timers may have stood still, and waiting longer is no use. */

@@ -34,6 +34,15 @@ export function quantity(value, unit) {
   return unit ? `${number(value)} ${unit}` : number(value);
 }
 
+/**
+ * How fast it goes. Seconds of a film in a second are a speed.
+ * @param {number} value
+ * @param {string | null | undefined} unit
+ */
+export function rate(value, unit) {
+  return unit === "s" ? `${number(value)}×` : `${quantity(value, unit)}/s`;
+}
+
 /** @param {number} seconds */
 export function duration(seconds) {
   if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
@@ -50,7 +59,7 @@ export function duration(seconds) {
  */
 export function ago(time, now) {
   const s = Math.max(0, (now - Date.parse(time)) / 1000);
-  if (s < 60) return "just now";
+  if (s < 60) return "now";
   if (s < 3600) return `${Math.floor(s / 60)} min ago`;
   if (s < 86_400) return `${Math.floor(s / 3600)} h ago`;
   return new Date(time).toLocaleDateString("en", { day: "numeric", month: "short" });

@@ -21,7 +21,14 @@ export class InputField {
   #upload;
   #choice = "sample";
   /** @type {WeakMap<File, string>} */ #uploaded = new WeakMap();
-  #seconds = element("input", { type: "number", min: "1", max: "3600", step: "any", value: "5", id: newId() });
+  #seconds = element("input", {
+    type: "number",
+    min: "1",
+    max: "3600",
+    step: "any",
+    value: "5",
+    id: newId(),
+  });
   #file = element("input", { type: "file", id: newId() });
   #reference = element("input", {
     type: "text",
@@ -55,7 +62,12 @@ export class InputField {
     }
     const group = newId();
     const radios = CHOICES.map(([value, title]) => {
-      const radio = element("input", { type: "radio", name: group, value, checked: value === this.#choice });
+      const radio = element("input", {
+        type: "radio",
+        name: group,
+        value,
+        checked: value === this.#choice,
+      });
       radio.addEventListener("change", () => this.#choose(value));
       return element("label", {}, radio, element("span", {}, title));
     });

@@ -48,7 +48,8 @@ export class JobDetails extends HTMLElement {
       );
     }
     show(this.#params, JSON.stringify(job.params, null, 2));
-    const result = job.result === null || job.result === undefined ? "" : JSON.stringify(job.result, null, 2);
+    const result =
+      job.result === null || job.result === undefined ? "" : JSON.stringify(job.result, null, 2);
     show(this.#result, result);
     this.#resultPart.hidden = result === "";
     this.#artifactPart.hidden = job.artifacts.length === 0;

@@ -32,7 +32,8 @@ export class JobFeed extends EventTarget {
   #listing = false;
   #listAgain = false;
   #started = false;
-  /** @type {Map<string, JobEvent[]>} Jobs to fetch, with what happened to them meanwhile. */ #wanted = new Map();
+  /** @type {Map<string, JobEvent[]>} Jobs to fetch, with what happened to them meanwhile. */ #wanted =
+    new Map();
   #fetching = new Set();
   /** @type {Set<string>} Held, but not to be trusted against a document. */ #doubted = new Set();
   /** @type {Set<string>} The stream has spoken of them since it opened. */ #vouched = new Set();
@@ -46,7 +47,9 @@ export class JobFeed extends EventTarget {
       if (/** @type {CustomEvent} */ (event).detail.cursor === null) this.#begin();
       this.#fetch();
     });
-    this.stream.addEventListener("event", (event) => this.#apply(/** @type {CustomEvent} */ (event).detail));
+    this.stream.addEventListener("event", (event) =>
+      this.#apply(/** @type {CustomEvent} */ (event).detail),
+    );
     this.stream.addEventListener("status", () => this.dispatchEvent(new CustomEvent("status")));
   }
 

@@ -8,7 +8,7 @@
  */
 
 import { element, show } from "./element.js";
-import { duration, percent, quantity, shownFraction } from "./figures.js";
+import { duration, percent, quantity, rate, shownFraction } from "./figures.js";
 import { isLive } from "./reducer.js";
 
 /** @typedef {import("./reducer.js").Job} Job */
@@ -72,14 +72,14 @@ function stageText({ name, index, count }) {
 
 /** @param {Job} job */
 function paceText({ progress }) {
-  const { current, total, unit, rate, eta_s: eta } = progress ?? {};
+  const { current, total, unit, rate: pace, eta_s: eta } = progress ?? {};
   const parts = [];
   if (typeof current === "number" && typeof total === "number") {
     parts.push(`${quantity(current, unit === "bytes" ? unit : null)} of ${quantity(total, unit)}`);
   } else if (typeof current === "number") {
     parts.push(quantity(current, unit));
   }
-  if (typeof rate === "number") parts.push(`${quantity(rate, unit)}/s`);
+  if (typeof pace === "number" && pace > 0) parts.push(rate(pace, unit));
   if (typeof eta === "number") parts.push(`${duration(eta)} left`);
   return parts.join(" · ");
 }

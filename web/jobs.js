@@ -174,7 +174,9 @@ export class Headway {
         return resolve(JSON.parse(responseText));
       };
       request.onerror = () =>
-        reject(new Problem(0, { title: "Upload failed", detail: "The connection broke during the upload." }));
+        reject(
+          new Problem(0, { title: "Upload failed", detail: "The connection broke during the upload." }),
+        );
       request.onabort = () => reject(signal?.reason);
       signal?.addEventListener("abort", () => request.abort(), { once: true });
       request.send(file);

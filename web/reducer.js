@@ -75,8 +75,7 @@ const CHANGES = {
       // Each attempt starts from nothing. What the last one had reached stays visible until then.
       progress: begins ? null : job.progress,
       // A job that runs and is told again that it runs, in the same attempt, was asked to stop.
-      cancel_requested:
-        job.cancel_requested || (state === "running" && job.state === "running" && !begins),
+      cancel_requested: job.cancel_requested || (state === "running" && job.state === "running" && !begins),
     };
   },
   progress(_job, { job: _id, attempt, at: _at, ...progress }) {

@@ -51,7 +51,10 @@ export function kindOf(property, root) {
  */
 function resolve(ref, root) {
   if (!ref.startsWith("#/")) return {};
-  const names = ref.slice(2).split("/").map((name) => name.replaceAll("~1", "/").replaceAll("~0", "~"));
+  const names = ref
+    .slice(2)
+    .split("/")
+    .map((name) => name.replaceAll("~1", "/").replaceAll("~0", "~"));
   return names.reduce((/** @type {any} */ at, name) => at?.[name], root) ?? {};
 }
 
@@ -84,7 +87,9 @@ export function limitsOf({ type, schema }) {
  * @param {string | undefined} title
  */
 export function titleOf(name, title) {
-  const made = name.replace(/[a-z]+/gi, (word) => word[0].toUpperCase() + word.slice(1)).replaceAll("_", " ");
+  const made = name
+    .replace(/[a-z]+/gi, (word) => word[0].toUpperCase() + word.slice(1))
+    .replaceAll("_", " ");
   if (title && title !== made) return title;
   const words = name.replace(/_s$/, " (s)").replaceAll("_", " ");
   return words.charAt(0).toUpperCase() + words.slice(1);

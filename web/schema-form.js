@@ -70,7 +70,9 @@ export class SchemaForm {
       return !field;
     });
     for (const [field, details] of found) field.showError(details.join(" "));
-    found.keys().next().value?.focus();
+    const first = found.keys().next().value;
+    first?.element.closest("details")?.setAttribute("open", "");
+    first?.focus();
     return rest;
   }
 

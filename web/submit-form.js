@@ -49,7 +49,8 @@ export class SubmitForm {
   constructor(form, client) {
     this.#client = client;
     this.element = form;
-    const part = (/** @type {string} */ name) => /** @type {any} */ (form.querySelector(`[data-part=${name}]`));
+    const part = (/** @type {string} */ name) =>
+      /** @type {any} */ (form.querySelector(`[data-part=${name}]`));
     this.#select = /** @type {HTMLSelectElement} */ (part("type"));
     this.#fields = /** @type {HTMLElement} */ (part("params"));
     this.#button = /** @type {HTMLButtonElement} */ (part("submit"));
@@ -96,7 +97,9 @@ export class SubmitForm {
       show(this.#typeNote, "No worker has registered a job type yet.");
       return;
     }
-    const note = type.alive ? type.title : `${type.title}. No worker that serves it is alive: it will wait.`;
+    const note = type.alive
+      ? type.title
+      : `${type.title}. No worker that serves it is alive: it will wait.`;
     show(this.#typeNote, note);
     // Fields are made anew only if they are others: what was entered stays.
     const key = JSON.stringify([type.name, type.params]);

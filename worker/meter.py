@@ -30,6 +30,11 @@ ETA_AFTER_S = 2.0
 ETA_AFTER_FRACTION = 0.02
 """An ETA before both of these says nothing about the end."""
 
+MAX_ETA_S = 365 * 86_400.0
+"""Further away than this is no estimate."""
+MAX_NUMBER = 2**53
+"""JavaScript's numbers are exact up to this."""
+
 log = logging.getLogger(__name__)
 
 
@@ -187,18 +192,19 @@ class Meter:
         if current / total < ETA_AFTER_FRACTION:
             return None
         later = total / rate * stage.share.after / stage.share.weight
-        return round(max(total - current, 0) / rate + later, 1)
+        seconds = max(total - current, 0) / rate + later
+        return round(seconds, 1) if seconds <= MAX_ETA_S else None
 
     def _number(self, value: Any) -> float | None:
-        """What JSON can hold of a number: no NaN, no infinity, no other types."""
-        if value is None or type(value) is int:
-            return value
+        """What every reader understands of a number: no NaN, no infinity, nothing beyond 2^53."""
+        if value is None:
+            return None
         try:
-            number = float(value)
+            number = value if type(value) is int else float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if not math.isfinite(number):
-            self._warn("a progress number is not finite: %r", value)
+        if not abs(number) <= MAX_NUMBER:
+            self._warn("a progress number cannot be sent: %.100r", value)
             return None
         return number
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import redis
 
 from service.contract.store import JobStore
+from worker.runtime import remove_attempts
 
 INTERVAL_S = 3.0
 ALIVE_S = 10.0
@@ -74,7 +75,5 @@ def sweep(store: JobStore, work: Path) -> None:
         job = store.get(job_id)
         if job is None or job.ended:
             shutil.rmtree(work / job_id, ignore_errors=True)
-            continue
-        for attempt in (work / job_id).iterdir():
-            if attempt.name.isdigit() and int(attempt.name) < job.attempt:
-                shutil.rmtree(attempt, ignore_errors=True)
+        else:
+            remove_attempts(work / job_id, before=job.attempt)

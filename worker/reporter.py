@@ -131,7 +131,7 @@ class Reporter:
 
     def log(self, level: Level, message: str) -> None:
         """Queue a line; beyond the backlog it is only counted."""
-        if self._inbox.qsize() >= MAX_BACKLOG:
+        if self._inbox.qsize() + len(self._waiting) >= MAX_BACKLOG:
             self._refused += 1
         else:
             self._inbox.put(Line(self._clock(), level, clip(message, MAX_LOG_CHARS)))
@@ -170,9 +170,16 @@ class Reporter:
     def _gather(self) -> None:
         """Collect until the next send is due: the interval is over, an artifact waits, or it closes."""
         deadline = self._clock() + INTERVAL_S
-        while not self._closing and len(self._waiting) < MAX_BACKLOG:
+        due: int | None = None
+        while not self._closing:
+            left = max(0.0, deadline - self._clock())
+            if not left:
+                # What is there by now and no more: a task may log faster than this loop runs.
+                due = self._inbox.qsize() if due is None else due - 1
+                if due == 0:
+                    break
             try:
-                item = self._inbox.get(timeout=max(0.0, deadline - self._clock()))
+                item = self._inbox.get(timeout=left)
             except queue.Empty:
                 break
             if item is None:
@@ -199,6 +206,8 @@ class Reporter:
             if not reports:
                 return
             self._send(reports)
+            if self._lost:
+                return
             del self._waiting[: len(items)]
             for item in items:
                 if isinstance(item, Publication):

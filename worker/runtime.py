@@ -113,6 +113,8 @@ class Attempt:
         self._reporter.start()
         self._keeper.start()
         try:
+            # Whoever made earlier attempts is gone, perhaps without a chance to clean up.
+            remove_attempts(self._place.work.parent, before=self.claim.job.attempt)
             outcome = self._outcome()
             # No process and no file is left when the job's end is seen.
             self._children.close()
@@ -356,6 +358,14 @@ def insist(call: Callable[[], T], what: str, limit_s: float = float("inf")) -> T
                 logger.warning("%s waits for Redis: %s", what, error)
             time.sleep(pause)
             pause = min(pause * 2, 1.0)
+
+
+def remove_attempts(directory: Path, *, before: int) -> None:
+    """Remove the work directories of a job's attempts before this one."""
+    with suppress(OSError):
+        for path in directory.iterdir():
+            if path.name.isdigit() and int(path.name) < before:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _in_main_thread() -> bool:

@@ -106,6 +106,13 @@ class Keys:
     def once(self, owner: str, key: str) -> str:
         return f"{self._in(self.partition(owner))}once:{owner}:{key}"
 
+    def last_of(self, topic: str) -> tuple[str, str]:
+        """The hash, and its field, that holds the last id of a stream of events or of a feed."""
+        head, _, name = topic.rpartition("}:")
+        if name.startswith("events:"):
+            return f"{head}}}:job:{name.removeprefix('events:')}", "last_event_id"
+        return f"{head}}}:last:{name}", "any"
+
     @property
     def types(self) -> str:
         return f"{self.prefix}{{types}}:types"

@@ -24,6 +24,7 @@ from service.contract.events import (
     DOCUMENT,
     MAX_ERROR_CHARS,
     MAX_RESULT_BYTES,
+    ZERO,
     Artifact,
     Event,
     EventId,
@@ -377,6 +378,14 @@ class JobStore:
                 pipe.xrevrange(self.keys.events(job_id), count=1)
             found = pipe.execute() if job_ids else []
         return [_event(*entries[0]) if entries else None for entries in found]
+
+    def last_ids(self, topics: Sequence[str]) -> list[EventId]:
+        """The last id of each stream of events or feed, ZERO where there is none."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for topic in topics:
+                pipe.hget(*self.keys.last_of(topic))
+            found = pipe.execute()
+        return [EventId.of(raw.strip(b'"')) if raw else ZERO for raw in found]
 
     def read_feed(self, owner: str, group: str | None, cursor: EventId, limit: int) -> FeedPage:
         """Up to `limit` of the events that the feed keeps after `cursor`."""

@@ -116,7 +116,11 @@ test("a reset replaces what is held, even by ids that are older, and asks about 
   await client.answers("list null", page());
   for (const id of ["kept", "dropped", "swept"]) client.says("snapshot", job(id, "50-0"), "50-0");
   client.says("end", ended("over", "51-0"), "51-0");
-  client.says("reset", { reason: "cursor_ahead", jobs: [job("kept", "5-0", { progress: { fraction: 0.1 } })] }, "5-0");
+  client.says(
+    "reset",
+    { reason: "cursor_ahead", jobs: [job("kept", "5-0", { progress: { fraction: 0.1 } })] },
+    "5-0",
+  );
   assert.equal(fraction("kept"), 0.1);
   client.says("progress", progress("kept", 0.2), "6-0");
   assert.equal(fraction("kept"), 0.2);

@@ -16,7 +16,8 @@ for (const { name, job, events, expect } of reduction.cases) {
     const found = events.reduce(reduce, start);
     assert.deepEqual(found, wanted);
     assert.equal(JSON.stringify(start), frozen, "the job that was given is left alone");
-    if (start && JSON.stringify(expect) === "{}") assert.equal(found, start, "no change is the same object");
+    if (start && JSON.stringify(expect) === "{}")
+      assert.equal(found, start, "no change is the same object");
   });
 }
 

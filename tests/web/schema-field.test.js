@@ -50,7 +50,12 @@ test("exclusive limits of whole numbers are limits one further", () => {
 });
 
 test("what no input fits is written as JSON", () => {
-  for (const property of [{ type: "object" }, { type: "array" }, {}, { anyOf: [{ type: "string" }, { type: "integer" }] }]) {
+  for (const property of [
+    { type: "object" },
+    { type: "array" },
+    {},
+    { anyOf: [{ type: "string" }, { type: "integer" }] },
+  ]) {
     assert.equal(kindOf(property, root).type, "json");
   }
 });
@@ -83,5 +88,11 @@ test("percents are whole and not spoilt by binary fractions", () => {
 });
 
 test("sizes have three digits", () => {
-  assert.deepEqual([0, 999, 1000, 12_345_678, 999_600].map(size), ["0 B", "999 B", "1.00 kB", "12.3 MB", "1.00 MB"]);
+  assert.deepEqual([0, 999, 1000, 12_345_678, 999_600].map(size), [
+    "0 B",
+    "999 B",
+    "1.00 kB",
+    "12.3 MB",
+    "1.00 MB",
+  ]);
 });

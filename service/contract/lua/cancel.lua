@@ -15,6 +15,7 @@ if contains(ARGV[5], job.state) then
   return {'canceled', document()}
 end
 if not job.cancel_requested then
-  append(job, 'state', state_body(job.state, ARGV[8]), 'cancel_requested', 'true')
+  append(job, 'state', '{"state":"' .. job.state .. '","cancel_requested":true,"reason":' .. ARGV[8] .. '}',
+    'cancel_requested', 'true')
 end
 return {'requested', document()}

@@ -1,0 +1,50 @@
+"""What /metrics shows, right over all processes of one web service.
+
+prometheus_client decides at its import whether it counts for many processes, by
+PROMETHEUS_MULTIPROC_DIR: service/gunicorn_conf.py sets that before any worker imports this.
+"""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+STREAMS_OPEN = Gauge("headway_streams_open", "Event streams held now.", multiprocess_mode="livesum")
+STREAMS_BEHIND = Gauge(
+    "headway_streams_behind", "Event streams that wait to catch up now.", multiprocess_mode="livesum"
+)
+STREAMS_OPENED = Counter("headway_streams_opened", "Event streams opened.")
+STREAMS_RESUMED = Counter("headway_streams_resumed", "Those of them that came with a cursor.")
+STREAMS_REFUSED = Counter("headway_streams_refused", "Event streams over the limit, told to come back.")
+STREAMS_RESET = Counter("headway_streams_reset", "Readers that were sent a reset.", ["reason"])
+EVENTS_DELIVERED = Counter("headway_events_delivered", "Events written to readers, live.")
+APPEND_TO_WRITE = Histogram(
+    "headway_append_to_write_seconds",
+    "From the append of an event in the store to its write to the live readers of a topic.",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+HUB_RECONNECTIONS = Counter("headway_hub_reconnections", "Connections to Redis that the hub lost.")
+HUB_DISTRUSTED = Counter("headway_hub_distrusted", "Topics that the audit found behind the store.")
+JOBS_SUBMITTED = Counter("headway_jobs_submitted", "Jobs made.", ["type"])
+ALARMS_ANSWERED = Counter("headway_alarms_answered", "Alarms that had a message sent again.")
+
+
+def exposition() -> bytes:
+    """The text of /metrics: of all processes where there are many, else of this one."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

@@ -1,0 +1,163 @@
+"""A real Chromium for tests, and what the tests ask of a page."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+PATIENCE_S = 30
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--autoplay-policy=no-user-gesture-required",
+    "--window-size=1280,1000",
+)
+
+
+def installed() -> tuple[str, str] | None:
+    """Chromium and its driver, if both are there."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    return (chromium, driver) if chromium and driver else None
+
+
+class Browser:
+    """One window. Call `close` in the end."""
+
+    def __init__(self, directory: Path, downloads: Path) -> None:
+        self.downloads = downloads
+        programs = installed()
+        assert programs is not None
+        options = ChromeOptions()
+        options.binary_location, driver = programs
+        for flag in FLAGS:
+            options.add_argument(flag)
+        options.add_argument(f"--user-data-dir={directory}")
+        options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        self.driver = Chrome(options=options, service=Service(driver))
+        self.driver.set_page_load_timeout(PATIENCE_S)
+
+    def close(self) -> None:
+        self.driver.quit()
+
+    def open(self, url: str) -> None:
+        """The page, once it is connected."""
+        self.driver.get(url)
+        self.until(lambda: self.connection() == "Live", "the page to be live")
+
+    def until(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
+        """Ask until the answer is true; the answer. Elements may go while they are looked at."""
+        gone = (NoSuchElementException, StaleElementReferenceException)
+        wait = WebDriverWait(self.driver, seconds, poll_frequency=0.05, ignored_exceptions=gone)
+        return wait.until(lambda _: condition(), f"waited {seconds} s in vain for {what}")
+
+    def find(self, selector: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def text(self, selector: str) -> str:
+        """All of the text, also what is scrolled away; empty if there is no such element."""
+        return str(self.run("return document.querySelector(arguments[0])?.textContent ?? ''", selector))
+
+    def connection(self) -> str:
+        return self.text("connection-state")
+
+    def fill(self, selector: str, text: str) -> None:
+        field = self.find(selector)
+        field.clear()
+        field.send_keys(text)
+
+    def choose_type(self, name: str) -> None:
+        option = f"#type option[value='{name}']"
+        self.until(lambda: self.find(option).is_displayed(), f"the type {name}")
+        self.find(option).click()
+
+    def submit(self) -> str:
+        """Press the button; the id of the job that it made."""
+        before = self.run("return document.querySelector('[data-part=done] a')")
+        self.find("[data-part=submit]").click()
+
+        def link() -> WebElement | None:
+            problem = self.text("[data-part=problem]")
+            assert not problem, problem
+            found = self.find("[data-part=done] a")
+            return found if found != before else None
+
+        link_found: WebElement = self.until(link, "the submission to be answered")
+        return str(link_found.get_attribute("href")).rsplit("/", 1)[1]
+
+    def details(self, job_id: str) -> None:
+        """Open the job's details."""
+        self.run("location.hash = `#/jobs/${arguments[0]}`", job_id)
+        self.until(lambda: self.all(f"{card(job_id)} job-details"), "the details to open")
+
+    def state(self, job_id: str) -> str:
+        return self.text(f"{card(job_id)} .state")
+
+    def until_state(self, job_id: str, *states: str) -> str:
+        return str(
+            self.until(lambda: (s := self.state(job_id)) in states and s, f"{job_id} to be {states}")
+        )
+
+    def values(self, job_id: str) -> Callable[[], list[str]]:
+        """Watch the bar from now on: call for the values that it has had."""
+        self.run(
+            """
+            const [selector] = arguments;
+            const bar = document.querySelector(`${selector} [role=progressbar]`);
+            const seen = (window.seen ??= {});
+            seen[selector] = [bar.getAttribute("aria-valuenow")];
+            new MutationObserver(() => seen[selector].push(bar.getAttribute("aria-valuenow")))
+              .observe(bar, {attributes: true, attributeFilter: ["aria-valuenow"]});
+            """,
+            card(job_id),
+        )
+        return lambda: list(self.run("return window.seen[arguments[0]]", card(job_id)))
+
+    def console_errors(self) -> list[str]:
+        """What the console has said since the last call that is an error or a warning."""
+        return [
+            entry["message"]
+            for entry in self.driver.get_log("browser")
+            if entry["level"] in ("SEVERE", "WARNING")
+        ]
+
+    def requested_origins(self) -> set[str]:
+        """The origins of all requests of the page since the last call."""
+        origins: set[str] = set()
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                url = urlsplit(message["params"]["request"]["url"])
+                if url.scheme not in ("data", "blob", "chrome"):
+                    origins.add(f"{url.scheme}://{url.netloc}")
+        return origins
+
+
+def card(job_id: str) -> str:
+    """The selector of a job's card."""
+    return f'job-card[data-id="{job_id}"]'

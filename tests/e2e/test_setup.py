@@ -1,0 +1,89 @@
+"""The set-up: it notices what changed, and mends what was interrupted."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.command import Command
+from tests.stack import ROOT, until
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The Makefile with requirements that need no network."""
+    directory = tmp_path / "checkout"
+    (directory / "tests").mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", directory)
+    for path in ("requirements.txt", "tests/requirements.txt"):
+        (directory / path).write_text("# nothing\n")
+    return directory
+
+
+def make(checkout: Path, target: str, **environ: str) -> Command:
+    environ = {"PYTHON": sys.executable, **environ}
+    return Command("make", target, data=checkout.parent / "var", cwd=checkout, **environ)
+
+
+def test_it_runs_once_and_again_when_the_requirements_change(checkout: Path) -> None:
+    with make(checkout, "setup") as first:
+        assert first.wait(60) == 0, first.output
+        assert first.output.splitlines() == [
+            "Setting up .venv, once and whenever requirements.txt changes. This takes a minute.",
+            "Adding what the checks and tests need to .venv.",
+        ]
+    with make(checkout, "setup") as second:
+        assert second.wait(60) == 0
+        assert "Setting up" not in second.output
+    stamp = (checkout / ".venv" / "ready").stat().st_mtime
+    os.utime(checkout / "requirements.txt", (stamp + 5, stamp + 5))
+    with make(checkout, "setup") as third:
+        assert third.wait(60) == 0
+        assert "Setting up" in third.output
+
+
+@pytest.mark.parametrize("point", ["pyvenv.cfg", "bin/pip"])
+def test_sigterm_ends_it_and_the_next_one_mends_it(checkout: Path, point: str) -> None:
+    with make(checkout, "setup") as interrupted:
+        until((checkout / ".venv" / point).exists, 30, point)
+        interrupted.process.terminate()
+        assert interrupted.wait(10) == -signal.SIGTERM
+        interrupted.nothing_left(10)
+    with make(checkout, "setup") as mended:
+        assert mended.wait(60) == 0, mended.output
+    pip = checkout / ".venv" / "bin" / "pip"
+    assert subprocess.run([pip, "--version"], capture_output=True, check=False).returncode == 0
+
+
+def test_a_failed_installation_is_said_and_mended_later(checkout: Path) -> None:
+    (checkout / "requirements.txt").write_text("./there-is-no-such-package\n")
+    with make(checkout, "setup") as failed:
+        assert failed.wait(60) == 2
+        assert "there-is-no-such-package" in failed.output
+    (checkout / "requirements.txt").write_text("")
+    with make(checkout, "setup") as mended:
+        assert mended.wait(60) == 0, mended.output
+
+
+def test_an_old_python_is_refused_in_one_clear_line(checkout: Path) -> None:
+    old = checkout / "old-python"
+    old.write_text(
+        f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = (3, 9, 18); '
+        'sys.version = \'3.9.18 (main)\'; exec(sys.argv[2])" "$@"\n'
+    )
+    old.chmod(0o755)
+    with make(checkout, "run", PYTHON="./old-python") as refused:
+        assert refused.wait(20) == 2
+        lines = [line for line in refused.output.splitlines() if not re.match(r"make.*\*\*\*", line)]
+        assert lines == [
+            "headway: needs Python 3.11 or newer, and ./old-python is 3.9.18; "
+            "name another with: make PYTHON=python3.12"
+        ]
+        assert not (checkout / ".venv").exists()

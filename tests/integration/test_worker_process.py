@@ -1,0 +1,73 @@
+"""The process `python -m worker`: how it starts, what it announces, and Redis going away under it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import jsonschema
+
+from service import valkey
+from service.contract.states import State
+from tests.integration.worker_stack import ROOT, WorkerStack, eventually
+
+NewStack = Callable[..., WorkerStack]
+
+
+def start(**env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "worker"], env=env, cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+
+
+def test_without_redis_it_says_so_in_one_line_and_exits_with_2() -> None:
+    ended = start(REDIS_URL="redis://user:secret@127.0.0.1:1/0")
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("headway: Redis does not answer at 127.0.0.1:1")
+    assert "secret" not in ended.stderr
+
+
+def test_a_bad_setting_is_one_line_and_exit_2() -> None:
+    for env in ({}, {"REDIS_URL": "redis://127.0.0.1:1", "LEASE_S": "soon"}):
+        ended = start(**env)
+        assert ended.returncode == 2
+        assert ended.stderr.count("\n") == 1
+        assert ended.stderr.startswith("headway: ")
+
+
+def test_it_announces_its_job_types_and_takes_them_back(new_worker_stack: NewStack) -> None:
+    stack = new_worker_stack(LOG_FORMAT="json")
+    types = stack.store.types()
+    assert {name: described["queue"] for name, (described, _) in types.items()} == {
+        "file.checksum": "file",
+        "simulate": "default",
+        "video.encode": "video",
+    }
+    for described, is_alive in types.values():
+        assert is_alive
+        schema = described["params"]
+        jsonschema.Draft202012Validator.check_schema(schema)
+        assert schema["additionalProperties"] is False
+    stack.do("simulate", duration_s=0)
+    stack.worker.terminate()
+    assert stack.worker.wait(6) == 0
+    assert not any(is_alive for _, is_alive in stack.store.types().values())
+    assert all(line.startswith("{") for line in stack.log.read_text().splitlines())
+
+
+def test_a_restart_of_redis_disturbs_no_job_and_the_worker_hears_again(new_worker_stack: NewStack) -> None:
+    stack = new_worker_stack(LEASE_S="20")
+    job_id = stack.submit("simulate", duration_s=4, rate=20, log_every=1)
+    stack.until(job_id, lambda job: job.progress is not None)
+    port = stack.valkey.port
+    stack.valkey.stop()
+    eventually(lambda: "wait for Redis" in stack.log.read_text(), "a write fails")
+    stack.valkey = valkey.start(stack.data_dir / "valkey", port=port)
+    job = stack.ended(job_id)
+    assert job.state is State.SUCCEEDED
+    assert job.attempt == 1
+    lines = [e.data["message"] for e in stack.events(job_id, "log")]
+    assert lines == [f"update {n} of 80" for n in range(1, 81)]
+    assert stack.ended(stack.submit("simulate", duration_s=0), 15).state is State.SUCCEEDED

@@ -1,0 +1,244 @@
+"""What surrounds a task, with tasks made for the occasion, in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.contract.events import Job as JobRecord
+from service.contract.states import ErrorCode, State
+from service.contract.store import NewJob
+from tests.integration.worker_stack import WorkerStack, eventually
+from worker.jobtype import JobType, Params
+from worker.progress import Job
+from worker.runtime import Runtime
+from worker.stop import InvalidInput, JobStopped
+
+Task = Callable[[Job[Params]], Any]
+Do = Callable[..., JobRecord]
+
+
+@pytest.fixture
+def do(worker_stack: WorkerStack, tmp_path: Path) -> Iterator[Do]:
+    """Runs a function as the task of a job, and returns the job afterwards."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    store = worker_stack.store
+    runtime = Runtime(store, worker="test", data_dir=tmp_path, lease_s=1)
+
+    def do(task: Task, max_attempts: int = 1) -> JobRecord:
+        job, _ = store.create(
+            NewJob(owner="owner", type="test", params={}, queue="none", max_attempts=max_attempts)
+        )
+        runtime.run(JobType("test", "Test", "none", Params, None, task), job.id)
+        return worker_stack.job(job.id)
+
+    yield do
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def cancels(stack: WorkerStack, job_id: str) -> None:
+    stack.store.cancel(job_id)
+
+
+def test_what_a_task_returns_is_the_result_and_1_comes_with_success(do: Do) -> None:
+    job = do(lambda job: {"answer": 42})
+    assert job.state is State.SUCCEEDED
+    assert job.result == {"answer": 42}
+    assert job.progress is not None
+    assert job.progress.fraction == 1
+
+
+def test_a_result_that_cannot_be_stored_fails_the_job(do: Do) -> None:
+    for result, what in ((object(), "JSON"), (float("nan"), "JSON"), ("x" * 70_000, "more than 65536")):
+        job = do(lambda job, result=result: result)
+        assert job.state is State.FAILED
+        assert job.error is not None
+        assert what in job.error.message
+
+
+def test_invalid_input_is_not_retried(do: Do) -> None:
+    def task(job: Job[Params]) -> None:
+        raise InvalidInput("no such thing")
+
+    job = do(task, max_attempts=5)
+    assert job.state is State.FAILED
+    assert job.error is not None
+    assert (job.error.code, job.error.message) == (ErrorCode.INVALID_INPUT, "no such thing")
+
+
+def test_a_published_file_is_moved_in_one_step_and_belongs_to_its_attempt(do: Do) -> None:
+    seen: dict[str, Any] = {}
+
+    def task(job: Job[Params]) -> None:
+        path = job.workdir / "made"
+        path.write_text("content")
+        seen["inode"] = path.stat().st_ino
+        seen["shown"] = job.artifact("note.txt", path)
+        seen["moved"] = not path.exists()
+        (job.workdir / "pages").mkdir()
+        (job.workdir / "pages" / "index.html").write_text("<p>")
+        job.artifact("pages", job.workdir / "pages", index="index.html")
+        for bad in ("../x", "a/b", "", ".hidden"):
+            with pytest.raises(ValueError):
+                job.artifact(bad, path)
+        seen["dir"] = job.data_dir / "artifacts" / job.id / "1"
+
+    job = do(task)
+    assert job.state is State.SUCCEEDED
+    assert (seen["dir"] / "note.txt").stat().st_ino == seen["inode"], "renamed, never half there"
+    assert seen["moved"]
+    assert [(a.name, a.media_type, a.size) for a in job.artifacts] == [
+        ("note.txt", "text/plain", 7),
+        ("pages/index.html", "text/html", 3),
+    ]
+
+
+def test_the_work_directory_goes_with_the_attempt(do: Do, tmp_path: Path) -> None:
+    def task(job: Job[Params]) -> None:
+        (job.workdir / "half").write_text("half")
+        raise RuntimeError("broken")
+
+    assert do(task).state is State.FAILED
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_except_exception_does_not_swallow_a_cancellation(do: Do, worker_stack: WorkerStack) -> None:
+    def task(job: Job[Params]) -> str:
+        cancels(worker_stack, job.id)
+        while True:
+            try:
+                job.sleep(10)
+            except Exception:  # noqa: BLE001
+                return "swallowed"
+
+    assert do(task).state is State.CANCELED
+
+
+def test_a_shield_holds_cancellation_back_until_its_end(do: Do, worker_stack: WorkerStack) -> None:
+    steps = []
+
+    def task(job: Job[Params]) -> None:
+        with job.shield():
+            cancels(worker_stack, job.id)
+            # The keeper has seen it when it would have been raised.
+            eventually(lambda: job._stop.reason is not None)
+            job.check()
+            steps.append("within")
+        with suppress(OSError):
+            job.check()
+        steps.append("after")
+
+    assert do(task).state is State.CANCELED
+    assert steps == ["within"]
+
+
+def test_a_subprocess_ends_with_its_whole_group(do: Do, worker_stack: WorkerStack) -> None:
+    pids: list[int] = []
+
+    def task(job: Job[Params]) -> None:
+        # The grandchild does not listen to TERM, and outlives its parent.
+        script = "(trap '' TERM; while :; do sleep 0.1; done) & echo $!; wait"
+        with job.subprocess(["/bin/sh", "-c", script], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            pids.extend((process.pid, int(process.stdout.readline())))
+            cancels(worker_stack, job.id)
+            process.wait()
+        job.check()
+
+    assert do(task).state is State.CANCELED
+    for pid in pids:
+        eventually(lambda pid=pid: gone(pid), "it is gone", 2)
+
+
+def test_a_task_that_succeeds_on_the_ruins_of_its_subprocess_is_canceled(
+    do: Do, worker_stack: WorkerStack
+) -> None:
+    def task(job: Job[Params]) -> str:
+        with job.subprocess(["sleep", "60"]) as process:
+            cancels(worker_stack, job.id)
+            process.wait()
+        return "done"
+
+    assert do(task).state is State.CANCELED
+
+
+def test_a_program_that_is_not_there_exits_with_127(do: Do) -> None:
+    def task(job: Job[Params]) -> list[Any]:
+        with job.subprocess(["no-such-program"], stderr=subprocess.PIPE) as process:
+            assert process.stderr is not None
+            return [process.stderr.read().decode(), process.wait()]
+
+    assert do(task).result == ["no-such-program: No such file or directory\n", 127]
+
+
+def test_an_interrupt_reaches_a_task_that_sleeps(do: Do, worker_stack: WorkerStack) -> None:
+    def task(job: Job[Params]) -> None:
+        cancels(worker_stack, job.id)
+        time.sleep(60)
+
+    began = time.monotonic()
+    assert do(task).state is State.CANCELED
+    assert 2 <= time.monotonic() - began < 4.5
+
+
+def test_the_lease_is_kept_while_the_task_says_nothing(do: Do, worker_stack: WorkerStack) -> None:
+    due: list[str] = []
+
+    def task(job: Job[Params]) -> None:
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            due.extend(found for found in worker_stack.store.due(0) if found == job.id)
+            time.sleep(0.05)
+
+    assert do(task).state is State.SUCCEEDED
+    assert due == []
+
+
+def test_tracked_items_are_counted(do: Do) -> None:
+    def task(job: Job[Params]) -> list[int]:
+        return list(job.track([3, 4, 5]))
+
+    job = do(task)
+    assert job.result == [3, 4, 5]
+    assert job.progress is not None
+    assert (job.progress.current, job.progress.total, job.progress.unit) == (3, 3, "items")
+
+
+def test_no_thread_outlives_the_job(do: Do) -> None:
+    do(lambda job: None)
+    assert {t.name for t in threading.enumerate()}.isdisjoint({"reporter", "keeper"})
+
+
+def test_a_lost_lease_is_not_held_back_by_a_shield(do: Do, worker_stack: WorkerStack) -> None:
+    raised = []
+
+    def task(job: Job[Params]) -> None:
+        worker_stack.store.redis.hincrby(worker_stack.store.keys.job(job.id), "_fence", 1)
+        try:
+            with job.shield():
+                job.sleep(10)
+        except JobStopped as stopped:
+            raised.append(type(stopped).__name__)
+            raise
+
+    job = do(task)
+    assert raised == ["LeaseLost"]
+    assert job.state is State.RUNNING, "the old attempt has written nothing"
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"

@@ -1,0 +1,101 @@
+"""The docs name every setting, route, event and job type, and the README's own code works."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.app import create_app
+from service.config import Settings, load
+from service.contract.events import EventType
+from service.contract.states import ErrorCode, State
+from worker.jobtype import discover
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text()
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+
+
+def test_every_setting_is_in_the_readmes_table_with_its_default() -> None:
+    rows = dict(re.findall(r"(?m)^\| `([A-Z_]+)` \| (\S*) ?\|", README))
+    assert list(rows) == [name.upper() for name in Settings.model_fields]
+    settings = load({"REDIS_URL": "redis://127.0.0.1"})
+    said_otherwise = {"REDIS_URL": "", "CELERY_BROKER_URL": "`REDIS_URL`", "WORKER_CONCURRENCY": "cores"}
+    for name, default in rows.items():
+        value = getattr(settings, name.lower())
+        shown = f"{value:.0f}" if isinstance(value, float) else str(value)
+        assert default == said_otherwise.get(name, f"`{shown}`"), name
+
+
+def test_every_route_is_in_the_docs() -> None:
+    app = create_app(load({"REDIS_URL": "redis://127.0.0.1:1"}))
+    internal = {"/static/<path:filename>", "/web/<path:name>"}
+    missing = []
+    for rule in app.url_map.iter_rules():
+        path = re.sub(r"<(?:\w+:)?(?:\w+_)?(\w+)>", r"{\1}", rule.rule)
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+            named = f"`{method} {path}`" in PROTOCOL or f"`{path}`" in PROTOCOL + README
+            if not named and rule.rule not in internal and not path.startswith("/docs"):
+                missing.append(f"{method} {path}")
+    assert not missing
+
+
+@pytest.mark.parametrize("event", list(EventType))
+def test_every_event_has_a_section_with_an_example(event: EventType) -> None:
+    section = PROTOCOL.partition(f"\n### {event}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
+    assert f"\nevent: {event}\n" in section
+
+
+def test_every_state_error_code_and_reason_is_in_the_docs() -> None:
+    source = (ROOT / "service" / "catchup.py").read_text() + (ROOT / "service" / "streams.py").read_text()
+    reasons = set(re.findall(r'"(cursor_\w+)"', source))
+    assert len(reasons) >= 4
+    for word in [*State, *ErrorCode, *sorted(reasons)]:
+        assert f"`{word}`" in PROTOCOL, word
+
+
+def test_every_job_type_and_parameter_is_in_the_readme() -> None:
+    for name, job_type in discover().items():
+        row = re.search(rf"(?m)^\| `{re.escape(name)}` \|(.*)\|$", README)
+        assert row, name
+        for parameter in job_type.params.model_fields:
+            assert f"`{parameter}`" in row[1], f"{name}: {parameter}"
+
+
+def test_every_file_that_the_docs_link_to_exists() -> None:
+    for path, text in ((ROOT, README), (ROOT / "docs", PROTOCOL)):
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (path / target).exists(), target
+
+
+def test_one_events_way_is_at_most_eight_files() -> None:
+    way = README.partition("### One event's way")[2].partition("###")[0]
+    assert 1 < len(re.findall(r"(?m)^\d+\. ", way)) <= 8
+
+
+def test_the_readmes_job_type_is_a_job_type(tmp_path: Path) -> None:
+    """In a process of its own, as the registration is for good."""
+    module = tmp_path / "text_words.py"
+    module.write_text(README.partition("```python\n")[2].partition("```")[0])
+    code = "import text_words; print(text_words.words.describe())"
+    described = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(described.stdout)["name"] == "text.words"
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"`make (\w+)`|(?m:^    make (\w+))", README)):
+        assert f"\n{''.join(target)}:" in makefile
