@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -63,10 +65,15 @@ def main() -> None:
             quick=given.quick,
             python=peers.environment(directory / "venv") if given.peers == "all" else None,
         )
+        bench.note("load of the machine before: {:.1f} {:.1f} {:.1f}".format(*os.getloadavg()))
         for name in given.names:
             print(f"{SCENARIOS[name].TITLE} …", flush=True)
             start = time.monotonic()
-            SCENARIOS[name].run(bench)
+            try:
+                SCENARIOS[name].run(bench)
+            except (clients.ClientError, AssertionError, OSError, subprocess.SubprocessError) as error:
+                # What the others measured is worth having.
+                bench.note(f"{name} stopped: {error}")
             print(f"  ({time.monotonic() - start:.0f} s)", flush=True)
     report(bench, given.names, began)
 
