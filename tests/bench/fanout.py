@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from tests.bench import process
 from tests.bench.bench import Bench, Window
 from tests.bench.clients import load
 from tests.bench.peers import Headway, Missing, Nchan, RawFan, Server, Starlette
@@ -52,9 +53,12 @@ def measure(bench: Bench, connections: int, make: Callable[[Path, Path], Server]
             opened = clients.wait_open()
             time.sleep(SETTLE_S)
             window = Window(serving=server.pid, store=server.store_pid)
+            writes, waited = process.writes(server.pid), process.waited_s(server.pid)
             began = time.monotonic()
             time.sleep(max(0.0, opened + seconds - 0.2 - time.monotonic()))
             cpu = window.end()
+            writes = process.writes(server.pid) - writes
+            waited = process.waited_s(server.pid) - waited
             elapsed = time.monotonic() - began
             got = clients.result()
         finally:
@@ -65,6 +69,11 @@ def measure(bench: Bench, connections: int, make: Callable[[Path, Path], Server]
     values = {
         "deliveries_per_s": got["events_per_s"],
         "CPU_µs_each": cpu["serving"] / deliveries * 1e6 if deliveries else 0.0,
+        # A server that is late may put several events into one write: fewer writes, later events. Then
+        # the price of a delivery is not that of a server which writes each by itself.
+        "events_a_write": deliveries / writes if writes else 0.0,
+        "CPU_µs_a_write": cpu["serving"] / writes * 1e6 if writes else 0.0,
+        "waited_for_a_core_%": waited / elapsed * 100,
         "CPU_%": cpu["serving"] / elapsed * 100,
         "p50_ms": got["p50_ms"],
         "p99_ms": got["p99_ms"],

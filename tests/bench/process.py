@@ -52,6 +52,16 @@ def parse_rollup(text: str) -> Memory:
     return Memory(found.get("Rss", 0), found.get("Pss", 0))
 
 
+def parse_io(text: str) -> int:
+    """/proc/<pid>/io: how often it has called write(2) and its kin, on sockets too."""
+    return next((int(line[6:]) for line in text.splitlines() if line.startswith("syscw:")), 0)
+
+
+def parse_schedstat(text: str) -> float:
+    """/proc/<pid>/schedstat: for how many seconds its main thread could have run and had no core."""
+    return int(text.split()[1]) / 1e9
+
+
 def descendants(stats: Iterable[Stat], root: int) -> list[Stat]:
     """The process and all below it; empty if it is not there."""
     children = defaultdict(list)
@@ -81,6 +91,16 @@ def tree(pid: int) -> list[Stat]:
 def cpu_s(pid: int) -> float:
     """CPU time of a process and its living children."""
     return sum(stat.cpu_s for stat in tree(pid))
+
+
+def writes(pid: int) -> int:
+    """System calls that write, of a process and its children."""
+    return sum(parse_io((PROC / str(stat.pid) / "io").read_text()) for stat in tree(pid))
+
+
+def waited_s(pid: int) -> float:
+    """How long a process and its children had work and no core to do it on."""
+    return sum(parse_schedstat((PROC / str(stat.pid) / "schedstat").read_text()) for stat in tree(pid))
 
 
 def memory(pid: int) -> Memory:

@@ -46,6 +46,10 @@ class Spec:
     first: int = 0
     """Number of the first event of each job; also how many batches its claim has had."""
 
+    punctual: bool = False
+    """Stop when the seconds are over, even if not all was sent: readers that have a fixed time to stay
+    would be said to have lost what was sent after they had gone."""
+
     def argument(self) -> str:
         return json.dumps(asdict(self))
 
@@ -130,6 +134,8 @@ def run(spec: Spec) -> dict[str, float]:
     start = time.monotonic()
     while sent < total:
         elapsed = time.monotonic() - start
+        if spec.punctual and elapsed > spec.seconds:
+            break
         due = min(total, int(elapsed * spec.rate) + 1)
         if due <= sent:
             time.sleep(max(TICK_S, sent / spec.rate - elapsed))

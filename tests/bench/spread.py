@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
+from tests.bench import process
 from tests.bench.bench import Bench, Window
 from tests.bench.clients import load
 from tests.bench.peers import Headway, Missing, Nchan
@@ -30,7 +31,7 @@ def measure(bench: Bench, make: type[Headway] | type[Nchan], rate: int) -> None:
     directory = bench.fresh()
     count, seconds = bench.connections, bench.seconds
     with closing(make(directory, count)) as server:
-        publisher = server.publish(rate, seconds, directory / "open")
+        publisher = server.publish(rate, seconds, directory / "open", punctual=True)
         try:
             clients = load(
                 bench.binaries["sseload"],
@@ -42,9 +43,11 @@ def measure(bench: Bench, make: type[Headway] | type[Nchan], rate: int) -> None:
                 jobs=count,
             )
             opened = clients.wait_open()
+            waited = process.waited_s(server.pid)
             window = Window(serving=server.pid, store=server.store_pid, publisher=publisher.process.pid)
             time.sleep(max(0.0, opened + seconds * 0.95 - time.monotonic()))
             cpu = window.end()
+            waited = process.waited_s(server.pid) - waited
             elapsed = time.monotonic() - opened
             sent = publisher.result()
             got = clients.result()
@@ -58,6 +61,7 @@ def measure(bench: Bench, make: type[Headway] | type[Nchan], rate: int) -> None:
         "max_ms": got["max_ms"],
         "lost": sent["sent"] - got["events"],
         "late_ms": sent["late_ms"],
+        "waited_for_a_core_%": waited / elapsed * 100,
         "CPU_%": cpu["serving"] / elapsed * 100,
         "publisher_%": cpu["publisher"] / elapsed * 100,
         "client_s": got["client_cpu_s"],

@@ -9,7 +9,15 @@ import pytest
 
 from tests.bench.figures import Figure, figures
 from tests.bench.jobs import NumberedKeys
-from tests.bench.process import Memory, Stat, descendants, parse_rollup, parse_stat
+from tests.bench.process import (
+    Memory,
+    Stat,
+    descendants,
+    parse_io,
+    parse_rollup,
+    parse_schedstat,
+    parse_stat,
+)
 from tests.bench.publisher import Spec, body
 from tests.bench.table import Row, Sample, Spread, cell, number, percentile, rows, text
 
@@ -39,6 +47,14 @@ def test_memory_is_read_from_a_rollup_and_adds_up() -> None:
     assert parse_rollup(rollup) == Memory(2048, 1024)
     assert parse_rollup(rollup) + Memory(1, 2) == Memory(2049, 1026)
     assert parse_rollup("") == Memory(0, 0)
+
+
+def test_writes_are_counted_and_not_the_bytes_written() -> None:
+    assert parse_io("rchar: 1\nwchar: 2\nsyscr: 3\nsyscw: 45\nwrite_bytes: 6\n") == 45
+
+
+def test_waiting_for_a_core_is_told_from_running() -> None:
+    assert parse_schedstat("7000000000 2500000000 12\n") == 2.5
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0, 1), (0.5, 50), (0.99, 99), (1, 100)])
@@ -84,7 +100,12 @@ def test_every_line_of_a_table_is_equally_long() -> None:
 
 
 def fan(who: str, **values: float) -> Sample:
-    names = {"rate": "deliveries/s", "cpu": "CPU µs each"}
+    names = {
+        "rate": "deliveries/s",
+        "cpu": "CPU µs each",
+        "batch": "events a write",
+        "write": "CPU µs a write",
+    }
     return Sample("fanout", "10,000 readers", who, {names[name]: value for name, value in values.items()})
 
 
@@ -95,6 +116,14 @@ def test_figures_are_ratios_to_the_peers_of_the_same_run() -> None:
         fan("write(2) loop", rate=210, cpu=5),
     ]
     assert [(figure.reached, figure.holds) for figure in figures(samples)] == [(2.0, True), (1.2, False)]
+
+
+def test_a_delivery_that_is_cheap_by_batching_is_shown_beside_the_price_of_a_write() -> None:
+    samples = [fan("headway", cpu=2, batch=4, write=8), fan("write(2) loop", cpu=5, write=5)]
+    delivery, write = figures(samples)
+    assert (delivery.reached, delivery.holds) == (0.4, True)
+    assert "4 events a write" in delivery.what
+    assert (write.reached, write.holds) == (1.6, False)
 
 
 def test_without_the_peer_there_is_no_figure() -> None:
