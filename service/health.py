@@ -10,6 +10,10 @@ from service import metrics
 from service.context import context
 from service.contract.events import dumps
 from service.problems import Problem
+from service.timelimit import time_limit
+
+PING_S = 1.0
+"""A store that takes longer to answer is not one to send readers to."""
 
 bp = APIBlueprint("health", __name__, tag="Operations")
 
@@ -28,10 +32,14 @@ def readyz() -> Response:
         raise Problem(503, "draining")
     if not here.hub.connected:
         raise Problem(503, "the hub has no connection to Redis")
+    answered = False
     try:
-        here.store.redis.ping()
+        with time_limit(PING_S):
+            answered = here.store.redis.ping()
     except redis.RedisError:
-        raise Problem(503, "the store cannot be reached") from None
+        pass
+    if not answered:
+        raise Problem(503, "the store cannot be reached")
     return Response(dumps({"status": "ready"}), mimetype="application/json")
 
 

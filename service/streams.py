@@ -7,10 +7,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 
-import gevent.monkey
 import redis
 from apiflask import APIBlueprint
 from flask import Response, request
@@ -23,6 +21,7 @@ from service.contract.events import ZERO, BadEventId, EventId
 from service.hub import Hub
 from service.problems import Problem, job_not_found
 from service.sockets import Sockets
+from service.timelimit import time_limit
 
 bp = APIBlueprint("streams", __name__, tag="Events")
 
@@ -200,13 +199,6 @@ class Poller:
         self.woken.set()
 
 
-def _time_limit(seconds: float) -> AbstractContextManager[object]:
-    """Give up after so long and go on behind the block; without greenlets, the store's own timeouts."""
-    if gevent.monkey.is_module_patched("socket"):
-        return gevent.Timeout(seconds, False)  # type: ignore[arg-type]  # False: it is silent
-    return nullcontext()
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -253,13 +245,15 @@ def _stream(here: Context, catchup: CatchUp) -> Response:
         caller,
         catchup,
         here.settings.heartbeat_s,
-        (lambda: sse.heartbeat_event(_now(), here.settings.heartbeat_s)) if kind == "event" else (lambda: sse.HEARTBEAT_COMMENT),
+        (lambda: sse.heartbeat_event(_now(), here.settings.heartbeat_s))
+        if kind == "event"
+        else (lambda: sse.HEARTBEAT_COMMENT),
     )
     try:
         stream.begin(cursor, fault)
         first = None
         if here.hub.connected:
-            with _time_limit(OPEN_S):
+            with time_limit(OPEN_S):
                 first = stream.open()
         if first is not None and first.closed and not first.frames:
             stream.close()

@@ -21,6 +21,11 @@ class Seen:
     data: Any
 
 
+def seen(events: list[Seen]) -> list[tuple[str, str]]:
+    """Their ids and types."""
+    return [(e.id, e.event) for e in events]
+
+
 class Parser:
     """The event stream interpretation of the HTML standard, on bytes in pieces of any size."""
 
@@ -66,7 +71,14 @@ class Reader:
         host = urlsplit(url)
         self._socket = socket.create_connection((host.hostname, host.port), timeout)
         self.parser = Parser()
-        lines = [f"GET {path} HTTP/1.1", f"Host: {host.netloc}", "Accept: text/event-stream"]
+        try:
+            self._ask(host.netloc, path, cursor, headers)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def _ask(self, host: str, path: str, cursor: str | None, headers: dict[str, str]) -> None:
+        lines = [f"GET {path} HTTP/1.1", f"Host: {host}", "Accept: text/event-stream"]
         if cursor is not None:
             lines.append(f"Last-Event-ID: {cursor}")
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -83,6 +95,7 @@ class Reader:
         self.headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in rest)}
         self.closed = False
         self._chunked = self.headers.get("transfer-encoding") == "chunked"
+        self._left = int(self.headers["content-length"]) if "content-length" in self.headers else None
 
     def __enter__(self) -> Reader:
         return self
@@ -98,18 +111,21 @@ class Reader:
 
         Raises TimeoutError if nothing comes.
         """
-        body = self._take_chunks()
+        body = self._take_body()
         while not body and not self.closed:
             got = self._socket.recv(size)
             if not got:
                 self.closed = True
             self._raw += got
-            body = self._take_chunks()
+            body = self._take_body()
         return list(self.parser.feed(body))
 
-    def _take_chunks(self) -> bytes:
+    def _take_body(self) -> bytes:
         if not self._chunked:
             body, self._raw = self._raw, b""
+            if self._left is not None:
+                self._left -= len(body)
+                self.closed = self._left <= 0
             return body
         body = b""
         while b"\r\n" in self._raw:

@@ -64,7 +64,7 @@ class Stack:
     def new_store(self) -> JobStore:
         """A store as the processes have it."""
         return JobStore(
-            connect(self.valkey.url),
+            connect(self.valkey.url, timeout_s=60),  # a test may stop the server for a while
             Keys(self.environ.get("KEY_PREFIX", "headway:")),
             events_per_job=int(self.environ.get("EVENTS_PER_JOB", "2000")),
         )

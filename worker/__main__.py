@@ -23,6 +23,7 @@ import redis
 from celery import Celery
 from celery.apps.worker import Worker
 from celery.platforms import SecurityWarning
+from celery.signals import worker_ready
 from celery.worker import state
 
 from service.config import Settings, load_or_exit
@@ -87,7 +88,12 @@ def main() -> int:
         {name: job_type.describe() for name, job_type in types.items()},
         settings.data_dir.resolve(),
     )
-    presence.start()
+
+    def start_presence(**_: object) -> None:
+        presence.start()
+
+    # Not earlier: whoever counts as alive takes messages, and hears a SIGTERM.
+    worker_ready.connect(start_presence)
     try:
         return _serve(app, settings, sorted({job_type.queue for job_type in types.values()}))
     finally:

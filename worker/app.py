@@ -25,8 +25,13 @@ def broker_options(settings: Settings) -> dict[str, Any]:
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 10,
-        "retry_on_timeout": True,
     }
+
+
+def broker_url(settings: Settings) -> str:
+    """The broker's URL as kombu spells it: a Unix socket has another scheme there than in redis-py."""
+    scheme, _, rest = settings.broker_url.partition("://")
+    return f"redis+socket://{rest}" if scheme == "unix" else settings.broker_url
 
 
 def make_store(settings: Settings) -> JobStore:
@@ -43,7 +48,7 @@ def make_store(settings: Settings) -> JobStore:
 
 def make_app(settings: Settings, types: Mapping[str, JobType[Any]]) -> Celery:
     """The application with a task for each job type. Each pool process makes its own runtime."""
-    app = Celery("headway", broker=settings.broker_url, set_as_current=False)
+    app = Celery("headway", broker=broker_url(settings), set_as_current=False)
     app.conf.update(
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,

@@ -19,6 +19,8 @@ INTERVAL_S = 3.0
 ALIVE_S = 10.0
 """A worker counts as alive this long after it was last heard of."""
 SWEEP_INTERVAL_S = 30.0
+FORGOTTEN_S = 86_400.0
+"""A work directory of a job that Redis does not know is removed after this long without a change."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,35 +37,29 @@ class Presence:
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
     def start(self) -> None:
-        """Register, then keep registered from a thread. Raises redis.RedisError."""
-        self._register()
+        """Register now, and again every few seconds, from a thread."""
         self._thread.start()
 
     def stop(self) -> None:
         """No longer count as alive; what Redis says to that does not matter any more."""
         self._gone.set()
-        self._thread.join(1)
-        with suppress(redis.RedisError):
-            self._store.forget_worker(self._worker, self._types)
-
-    def _register(self) -> None:
-        self._store.register_types(self._worker, self._types, ALIVE_S)
+        if self._thread.is_alive():
+            self._thread.join(1)
+            with suppress(redis.RedisError):
+                self._store.forget_worker(self._worker, self._types)
 
     def _run(self) -> None:
         swept = float("-inf")
         while True:
-            if time.monotonic() - swept >= SWEEP_INTERVAL_S:
-                swept = time.monotonic()
-                try:
+            try:
+                self._store.register_types(self._worker, self._types, ALIVE_S)
+                if time.monotonic() - swept >= SWEEP_INTERVAL_S:
+                    swept = time.monotonic()
                     sweep(self._store, self._work)
-                except (redis.RedisError, OSError) as error:
-                    logger.warning("work directories are not swept: %s", error)
+            except (redis.RedisError, OSError) as error:
+                logger.warning("job types are not registered, or files not swept: %s", error)
             if self._gone.wait(INTERVAL_S):
                 return
-            try:
-                self._register()
-            except redis.RedisError as error:
-                logger.warning("job types are not registered: %s", error)
 
 
 def sweep(store: JobStore, work: Path) -> None:
@@ -73,7 +69,8 @@ def sweep(store: JobStore, work: Path) -> None:
     found = [path.name for path in work.iterdir()]
     for job_id in found:
         job = store.get(job_id)
-        if job is None or job.ended:
-            shutil.rmtree(work / job_id, ignore_errors=True)
-        else:
+        if job is not None and not job.ended:
             remove_attempts(work / job_id, before=job.attempt)
+        # An unknown one may belong to another Redis with the same DATA_DIR.
+        elif job is not None or time.time() - (work / job_id).stat().st_mtime > FORGOTTEN_S:
+            shutil.rmtree(work / job_id, ignore_errors=True)

@@ -143,14 +143,15 @@ def connect(url: str, *, connections: int = 32, timeout_s: float = 5) -> redis.R
 
     RESP2, because RESP3 makes each connect log an error on Valkey.
     """
+    # A Unix socket has neither, and its connection class refuses them.
+    tcp = {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_connect_timeout": timeout_s}
     pool = redis.BlockingConnectionPool.from_url(
         url,
         max_connections=connections,
         timeout=timeout_s,
         protocol=2,
         socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        socket_keepalive=True,
+        **tcp,
         retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), 2),
     )
     return redis.Redis(connection_pool=pool)

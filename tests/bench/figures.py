@@ -76,8 +76,9 @@ def figures(samples: Iterable[Sample], size: int = 10_000) -> list[Figure]:
     )
     rss = [value("slow", case, "headway", "RSS after load MiB") for case in (without, beside)]
     figure("MiB that 100 slow readers cost", rss[1] - rss[0] if rss[0] and rss[1] else None, 10)
-    per_s = value("store", "appends with publish, one client", "headway", "events/s")
-    figure("appends/s of one Valkey", per_s, 20_000, True)
+    for case in ("1 client, pipelined", "2 clients, 50 events a call"):
+        per_s = value("store", f"appends, {case}", "headway", "events/s")
+        figure(f"appends/s of one Valkey, {case}", per_s, 20_000, True)
     update = value("store", "a report in the task's loop", "stage.update()", "ns a call")
     figure("ns a stage.update()", update, 100)
     return found

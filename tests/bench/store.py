@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-import timeit
 from contextlib import closing
 from pathlib import Path
 
@@ -14,13 +13,14 @@ from service.contract.events import EventType
 from service.contract.keys import Keys
 from service.contract.store import Report
 from tests.bench import jobs
+from tests.bench.appends import appends
 from tests.bench.bench import Bench, Window
 from tests.bench.publisher import body
-from worker.meter import Share, Stage
-from worker.stop import Stop
+from tests.bench.updates import updates
 
 NAME = "store"
 TITLE = "The store, and the worker's loop"
+LOOP = "a report in the task's loop"
 PIPELINE = 50
 CALLS = 1_000_000
 TQDM = """
@@ -31,10 +31,15 @@ print(min(timeit.repeat("bar.update(1)", globals=globals(), number={calls}, repe
 
 
 def run(bench: Bench) -> None:
+    seconds = min(bench.seconds, 3.0)
     for _ in range(bench.runs):
-        with closing(_Server(bench.fresh())) as server:
-            appends(bench, server.valkey)
-        updates(bench)
+        directory = bench.fresh()
+        with closing(_Server(directory)) as server:
+            pipelined(bench, server.valkey)
+            for case, values in appends(server.valkey, seconds):
+                bench.add(NAME, case, "headway", **values)
+            bench.add(NAME, LOOP, "stage.update()", **updates(server.valkey, directory, seconds))
+        tqdm(bench)
 
 
 class _Server:
@@ -45,7 +50,7 @@ class _Server:
         self.valkey.stop()
 
 
-def appends(bench: Bench, server: valkey.Valkey) -> None:
+def pipelined(bench: Bench, server: valkey.Valkey) -> None:
     """Progress of 100 jobs, by one connection that always has a pipeline under way."""
     made = jobs.make(server.port, 100)
     claims = made.claims()
@@ -65,7 +70,7 @@ def appends(bench: Bench, server: valkey.Valkey) -> None:
     store.redis.close()
     bench.add(
         NAME,
-        "appends with publish, one client",
+        "appends, 1 client, pipelined",
         "headway",
         events_per_s=done / elapsed,
         Valkey_CPU_µs_each=cpu / done * 1e6,
@@ -73,15 +78,11 @@ def appends(bench: Bench, server: valkey.Valkey) -> None:
     )
 
 
-def updates(bench: Bench) -> None:
+def tqdm(bench: Bench) -> None:
     calls = CALLS // 10 if bench.quick else CALLS
-    stage = Stage("encode", calls, "frames", Share(), time.monotonic(), Stop())
-    ours = timeit.timeit("update(5)", globals={"update": stage.update}, number=calls)
-    bench.add(NAME, "a report in the task's loop", "stage.update()", ns_a_call=ours / calls * 1e9)
-    done = subprocess.run(
-        [bench.python or sys.executable, "-c", TQDM.format(calls=calls)], capture_output=True, text=True
-    )
+    command = [bench.python or sys.executable, "-c", TQDM.format(calls=calls)]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
-        bench.add(NAME, "a report in the task's loop", "tqdm.update()", ns_a_call=float(done.stdout))
+        bench.add(NAME, LOOP, "tqdm.update()", ns_a_call=float(done.stdout))
     else:
         bench.note("tqdm is not installed (--peers all installs it for the run)")

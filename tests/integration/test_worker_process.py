@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,7 +41,7 @@ def test_a_bad_setting_is_one_line_and_exit_2() -> None:
 
 
 def test_it_announces_its_job_types_and_takes_them_back(new_worker_stack: NewStack) -> None:
-    stack = new_worker_stack(LOG_FORMAT="json")
+    stack = new_worker_stack()
     types = stack.store.types()
     assert {name: described["queue"] for name, (described, _) in types.items()} == {
         "file.checksum": "file",
@@ -50,11 +53,31 @@ def test_it_announces_its_job_types_and_takes_them_back(new_worker_stack: NewSta
         schema = described["params"]
         jsonschema.Draft202012Validator.check_schema(schema)
         assert schema["additionalProperties"] is False
-    stack.do("simulate", duration_s=0)
     stack.worker.terminate()
     assert stack.worker.wait(6) == 0
     assert not any(is_alive for _, is_alive in stack.store.types().values())
-    assert all(line.startswith("{") for line in stack.log.read_text().splitlines())
+
+
+def test_every_line_of_a_json_log_is_json(new_worker_stack: NewStack) -> None:
+    stack = new_worker_stack(LOG_FORMAT="json")
+    stack.do("simulate", duration_s=0, fail_at=0, max_attempts=1)
+    job_id = stack.submit("simulate", duration_s=60)
+    stack.running(job_id)
+    # Celery and its pool have something to say about this.
+    os.kill(stack.pool_process(job_id), signal.SIGKILL)
+    eventually(lambda: "exited prematurely" in stack.log.read_text())
+    lines = [json.loads(line) for line in stack.log.read_text().splitlines()]
+    assert {"worker", "worker.runtime", "celery.worker.request"} <= {line["logger"] for line in lines}
+    assert any("SimulatedFailure" in line.get("traceback", "") for line in lines)
+
+
+def test_a_busy_worker_leaves_messages_to_others(new_worker_stack: NewStack) -> None:
+    stack = new_worker_stack(WORKER_CONCURRENCY="1")
+    first, second = (stack.submit("simulate", duration_s=1, rate=50) for _ in range(2))
+    stack.until(first, lambda job: job.progress is not None and (job.progress.fraction or 0) > 0.5)
+    assert stack.store.redis.llen("test:default") == 1
+    assert stack.job(second).state is State.QUEUED
+    assert stack.ended(second).state is State.SUCCEEDED
 
 
 def test_a_restart_of_redis_disturbs_no_job_and_the_worker_hears_again(new_worker_stack: NewStack) -> None:

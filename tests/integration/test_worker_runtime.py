@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import pytest
 from service.contract.events import Job as JobRecord
 from service.contract.states import ErrorCode, State
 from service.contract.store import NewJob
-from tests.integration.worker_stack import WorkerStack, eventually
+from tests.integration.worker_stack import ROOT, WorkerStack, eventually
 from worker.jobtype import JobType, Params
 from worker.progress import Job
 from worker.runtime import Runtime
@@ -189,6 +190,44 @@ def test_an_interrupt_reaches_a_task_that_sleeps(do: Do, worker_stack: WorkerSta
     began = time.monotonic()
     assert do(task).state is State.CANCELED
     assert 2 <= time.monotonic() - began < 4.5
+
+
+STUBBORN = """
+import sys, time
+from pathlib import Path
+from service.contract.keys import Keys
+from service.contract.store import JobStore, connect
+from worker import runtime
+from worker.jobtype import JobType, Params
+
+def task(job):
+    (job.workdir / "half").write_text("half")
+    while True:
+        try:
+            time.sleep(1)
+        except BaseException:
+            pass
+
+runtime.GIVE_UP_AFTER_S = 2.5
+store = JobStore(connect(sys.argv[1]), Keys("test:"))
+this = runtime.Runtime(store, worker="stubborn", data_dir=Path(sys.argv[2]), lease_s=5)
+this.run(JobType("test", "Test", "none", Params, None, task), sys.argv[3])
+"""
+
+
+def test_a_task_that_ignores_even_the_interrupt_takes_its_process_with_it(
+    worker_stack: WorkerStack, tmp_path: Path
+) -> None:
+    new = NewJob(owner="owner", type="test", params={}, queue="none", max_attempts=1)
+    job, _ = worker_stack.store.create(new)
+    arguments = [worker_stack.valkey.url, str(tmp_path), job.id]
+    with subprocess.Popen([sys.executable, "-c", STUBBORN, *arguments], cwd=ROOT) as process:
+        worker_stack.running(job.id)
+        eventually(lambda: list(tmp_path.rglob("half")))
+        worker_stack.store.cancel(job.id)
+        assert process.wait(8) == 1
+    assert worker_stack.job(job.id).state is State.CANCELED
+    assert list((tmp_path / "work").iterdir()) == []
 
 
 def test_the_lease_is_kept_while_the_task_says_nothing(do: Do, worker_stack: WorkerStack) -> None:

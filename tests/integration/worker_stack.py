@@ -69,17 +69,13 @@ class WorkerStack:
         return worker
 
     def close(self) -> None:
+        # How it stops is for the tests of that; everything it started dies with it.
         with suppress(ProcessLookupError):
-            os.killpg(self.worker.pid, signal.SIGTERM)
-        try:
-            self.worker.wait(6)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(self.worker.pid, signal.SIGKILL)
-            self.worker.wait()
-            self.sender.close()
-            self.store.redis.close()
-            self.valkey.stop()
+            os.killpg(self.worker.pid, signal.SIGKILL)
+        self.worker.wait()
+        self.sender.close()
+        self.store.redis.close()
+        self.valkey.stop()
 
     # -- jobs --------------------------------------------------------------------------------------
 

@@ -1,0 +1,373 @@
+"""Streams whose sockets the hub owns: many, slow, stalled and vanished readers, and a Redis in trouble."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from service import valkey
+from service.contract.events import ZERO, EventId, dumps
+from service.contract.keys import Keys
+from service.contract.states import State
+from service.contract.store import JobStore, Report
+from service.hub import Hub
+from tests.readers import Parser, Reader, Seen, seen
+from tests.stack import Stack, until
+from tests.work import claim, create, log, progress, run_jobs, stored
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("sockets"), HEARTBEAT_S="0.5", DRAIN_S="2")
+    try:
+        stack.start_web()
+        yield stack
+    finally:
+        stack.close()
+
+
+def metric(stack: Stack, name: str) -> float:
+    text = stack.call("GET", "/metrics")[2].decode()
+    found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+def children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in text.split()]
+
+
+def descriptors(stack: Stack) -> int:
+    return sum(map(open_files, children(stack.pid("web"))))
+
+
+def open_files(pid: int) -> int:
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def resident(stack: Stack) -> int:
+    """KiB of the web's worker processes."""
+    texts = [Path(f"/proc/{pid}/status").read_text() for pid in children(stack.pid("web"))]
+    lines = [line for text in texts for line in text.splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def raw(stack: Stack, path: str, receive_buffer: int | None = None) -> socket.socket:
+    """A request for a stream on a socket that is only read when the test does it."""
+    sock = socket.socket()
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(20)
+    sock.connect(("127.0.0.1", stack.port))
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    return sock
+
+
+def rest_of(sock: socket.socket) -> list[Seen]:
+    """Everything until the connection closes."""
+    data = b""
+    while chunk := sock.recv(1 << 16):
+        data += chunk
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), head
+    return list(Parser().feed(body))
+
+
+def test_the_socket_is_handed_over_and_the_end_of_the_connection_is_the_end(web: Stack) -> None:
+    job_id = create(web.store)
+    with Reader(web.url, f"/jobs/{job_id}/events") as reader:
+        assert reader.headers["connection"] == "close"
+        assert "transfer-encoding" not in reader.headers
+        reader.take(1)
+        run_jobs(web.store, [job_id], 3, 0).join()
+        assert reader.until_end()[-1].event == "end"
+
+
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+def test_a_reader_that_goes_is_noticed_at_once_and_leaves_nothing(web: Stack, how: str) -> None:
+    job_id = create(web.store)
+    before = descriptors(web)
+    socks = [raw(web, f"/jobs/{job_id}/events") for _ in range(50)]
+    for sock in socks:
+        sock.recv(10)
+    assert descriptors(web) >= before + 50
+    for sock in socks:
+        if how == "RST":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+    # No event and no heartbeat is needed for it: the kernel tells.
+    until(lambda: descriptors(web) <= before + 2, 5, "the descriptors to be closed")
+    until(lambda: metric(web, "headway_streams_open") == 0, 5, "the streams to be counted off")
+    channel = web.store.keys.events(job_id)
+    until(lambda: web.store.redis.pubsub_numsub(channel) == [(channel.encode(), 0)], 5)
+
+
+def test_connects_and_aborts_leave_memory_and_descriptors_where_they_were(web: Stack) -> None:
+    job_id = create(web.store)
+
+    def churn(count: int) -> None:
+        for _ in range(count):
+            sock = raw(web, f"/jobs/{job_id}/events")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+        until(lambda: metric(web, "headway_streams_open") == 0, 10)
+
+    def used() -> tuple[int, int, int]:
+        return resident(web), descriptors(web), len(web.store.redis.client_list())
+
+    # A burst makes room for as many requests at once, and that room stays: what counts is that it
+    # ends. Forgotten streams would show in every round.
+    grown = []
+    before = used()
+    for _ in range(6):
+        churn(1500)
+        after = used()
+        grown.append([now - then for now, then in zip(after, before, strict=True)])
+        before = after
+    assert min(kib for kib, _, _ in grown) < 300
+    assert min(files for _, files, _ in grown) <= 0
+    assert min(clients for _, _, clients in grown) <= 0
+
+
+def test_stalled_readers_cost_no_memory_and_get_the_newest_progress_and_all_else(web: Stack) -> None:
+    job_id = create(web.store)
+    path = f"/jobs/{job_id}/events?last_event_id=0"
+    text = "x" * 4000
+    held = claim(web.store, job_id)
+    with ExitStack() as opened:
+        stalled = [opened.enter_context(raw(web, path, receive_buffer=4096)) for _ in range(20)]
+        reader = opened.enter_context(Reader(web.url, path))
+        got: list[Seen] = []
+        reading = threading.Thread(target=lambda: got.extend(reader.until_end()))
+        reading.start()
+        before = resident(web)
+        for batch in range(1, 900):
+            line = Report("log", dumps({"level": "info", "message": f"{batch} {text}"}))
+            web.store.append(held, batch, [line, progress(batch)])
+        assert resident(web) - before < 20 * 1024, "KiB; 20 queues would hold 70 MB"
+        web.store.end(held, State.SUCCEEDED)
+        reading.join(30)
+        expected = stored(web.store, job_id)
+        assert seen(got) == expected
+        for sock in stalled:
+            late = seen(rest_of(sock))
+            assert [e for e in late if e[1] != "progress"] == [e for e in expected if e[1] != "progress"]
+            assert len(late) < len(expected), "superseded progress need not be read"
+            assert [e for e in late if e[1] == "progress"][-1] == expected[-2]
+
+
+def test_2000_streams_are_told_and_gone_within_the_drain_window(own_stack: Stack) -> None:
+    own_stack.environ["DRAIN_S"] = "3"
+    own_stack.start_web()
+    jobs = [create(own_stack.store) for _ in range(20)]
+    with ExitStack() as opened:
+        socks = [opened.enter_context(raw(own_stack, f"/jobs/{jobs[n % 20]}/events")) for n in range(2000)]
+        for sock in socks:
+            sock.recv(10)
+        before = time.monotonic()
+        assert own_stack.stop("web", seconds=20) == 0
+        assert time.monotonic() - before < 5
+        retries = set()
+        for sock in socks:
+            data = b""
+            while chunk := sock.recv(1 << 16):
+                data += chunk
+            assert data.endswith(b"\n\n")
+            assert b"event: shutdown\n" in data
+            retries.add(data.rpartition(b"retry: ")[2].partition(b"\n")[0])
+        assert len(retries) > 500
+
+
+def test_a_killed_web_process_costs_no_reader_an_event(own_stack: Stack) -> None:
+    own_stack.start_web()
+    jobs = [create(own_stack.store) for _ in range(5)]
+    results: dict[int, list[Seen]] = {}
+
+    def read(n: int) -> None:
+        events: list[Seen] = []
+        cursor = "0"
+        while not (events and events[-1].event == "end"):
+            try:
+                with Reader(own_stack.url, f"/jobs/{jobs[n % 5]}/events", cursor) as reader:
+                    if reader.status == 204:
+                        break
+                    while not reader.closed:
+                        events += reader.receive()
+                        cursor = reader.parser.last_event_id or cursor
+            except OSError:
+                time.sleep(0.05)  # nobody listens yet
+        results[n] = events
+
+    readers = [threading.Thread(target=read, args=(n,)) for n in range(60)]
+    work = run_jobs(own_stack.store, jobs, 45, 0.08)
+    for reader in readers:
+        reader.start()
+    for _ in range(2):
+        own_stack.restart_web()
+    work.join()
+    for reader in readers:
+        reader.join(30)
+    for n, events in results.items():
+        assert seen(events) == stored(own_stack.store, jobs[n % 5])
+    assert len(results) == 60
+
+
+def test_a_paused_redis_is_noticed_and_nothing_is_missing_afterwards(own_stack: Stack) -> None:
+    own_stack.start_web()
+    job_id = create(own_stack.store)
+    with Reader(own_stack.url, f"/jobs/{job_id}/events", "0", timeout=40) as reader:
+        reader.take(1)
+        work = run_jobs(own_stack.store, [job_id], 40, 0.02)
+        reader.take(5)
+        os.kill(own_stack.valkey.process.pid, signal.SIGSTOP)
+        try:
+            until(lambda: own_stack.get("/readyz")[0] == 503, 15, "readiness to say so")
+            with Reader(own_stack.url, f"/jobs/{job_id}/events", "0") as late:
+                assert late.status == 200
+        finally:
+            os.kill(own_stack.valkey.process.pid, signal.SIGCONT)
+        until(lambda: own_stack.get("/readyz")[0] == 200, 15, "readiness to come back")
+        rest = reader.until_end()
+        work.join()
+    expected = stored(own_stack.store, job_id)
+    assert seen(rest) == expected[-len(rest) :]
+    assert rest[-1].event == "end"
+
+
+def test_a_killed_redis_that_comes_back_five_times_costs_no_reader_an_event(own_stack: Stack) -> None:
+    own_stack.valkey.stop()
+    port = own_stack.valkey.port
+    own_stack.valkey = valkey.start(own_stack.directory / "valkey", port=port, fsync="always")
+    own_stack.start_web()
+    job_id = create(own_stack.store)
+    held = claim(own_stack.store, job_id)
+    with ExitStack() as opened:
+        readers = [
+            opened.enter_context(Reader(own_stack.url, f"/jobs/{job_id}/events", "0", timeout=40))
+            for _ in range(20)
+        ]
+        for n in range(5):
+            for batch in range(n * 8, n * 8 + 8):
+                own_stack.store.append(held, batch + 1, [progress(batch) if batch % 2 else log(batch)])
+            own_stack.valkey.process.kill()
+            own_stack.valkey.process.wait()
+            own_stack.valkey = valkey.start(own_stack.directory / "valkey", port=port, fsync="always")
+        own_stack.store.end(held, State.SUCCEEDED)
+        expected = stored(own_stack.store, job_id)
+        assert len(expected) == 2 + 40 + 1
+        for reader in readers:
+            assert seen(reader.until_end()) == expected
+
+
+def test_streams_land_on_all_processes_and_metrics_count_them_all(own_stack: Stack) -> None:
+    own_stack.environ["WEB_CONCURRENCY"] = "2"
+    own_stack.start_web()
+    until(lambda: len(children(own_stack.pid("web"))) == 2)
+    job_id = create(own_stack.store)
+
+    def each() -> list[int]:
+        return [open_files(pid) for pid in children(own_stack.pid("web"))]
+
+    before = each()
+    with ExitStack() as opened:
+        path = f"/jobs/{job_id}/events?last_event_id=0"
+        socks = [opened.enter_context(raw(own_stack, path)) for _ in range(300)]
+        until(lambda: metric(own_stack, "headway_streams_open") == 300, 10)
+        assert all(now > then + 20 for now, then in zip(each(), before, strict=True))
+        run_jobs(own_stack.store, [job_id], 4, 0.01).join()
+        expected = stored(own_stack.store, job_id)
+        assert all(seen(rest_of(sock)) == expected for sock in socks)
+    until(lambda: metric(own_stack, "headway_streams_open") == 0, 5)
+    until(lambda: metric(own_stack, "headway_events_delivered_total") == 300 * 6, 5)
+    assert metric(own_stack, "headway_streams_opened_total") == 300
+    assert metric(own_stack, "headway_streams_resumed_total") == 300
+    assert metric(own_stack, "headway_append_to_write_seconds_count") > 0
+
+
+@pytest.mark.parametrize("limit", ["MAX_STREAMS", "MAX_STREAMS_PER_CALLER"])
+def test_a_stream_over_the_limit_is_told_to_come_back_and_not_refused(own_stack: Stack, limit: str) -> None:
+    own_stack.environ[limit] = "3"
+    own_stack.start_web()
+    job_id = create(own_stack.store)
+    path = f"/jobs/{job_id}/events"
+    with ExitStack() as opened:
+        for _ in range(3):
+            opened.enter_context(Reader(own_stack.url, path)).take(1)
+        with Reader(own_stack.url, path) as late:
+            assert late.status == 200, "an error status would stop a browser for good"
+            assert late.headers["content-type"] == "text/event-stream"
+            assert late.until_end() == []
+            assert late.parser.retry_ms is not None
+            assert late.parser.retry_ms >= 5000
+    assert metric(own_stack, "headway_streams_refused_total") == 1
+    with Reader(own_stack.url, path) as reader:
+        until(lambda: reader.take(1) or reader.closed)
+
+
+class Standing:
+    """A watcher that counts how often it was told."""
+
+    def __init__(self, topic: str) -> None:
+        self.topics = (topic,)
+        self.cursor: EventId = ZERO
+        self.generation = -1
+        self.told = threading.Semaphore(0)
+
+    def notify(self) -> None:
+        self.told.release()
+
+
+def test_the_audit_finds_an_event_that_was_never_heard_of(store: JobStore) -> None:
+    job_id = create(store)
+    hub = Hub(store)
+    watcher = Standing(store.keys.events(job_id))
+    hub.join(watcher)
+    hub.start()
+    until(lambda: hub.ready(watcher) is not None)
+    held = claim(store, job_id)
+    until(lambda: hub.topic(watcher.topics[0]).tail is not None)
+    watcher.generation, watcher.cursor = hub.generation, hub.topic(watcher.topics[0]).tail or ZERO
+    assert hub.collect(watcher) == []
+    hub.audit()
+    assert hub.collect(watcher) == [], "nothing is missing yet"
+    # An event whose message is lost: the store has it, the channel has not.
+    quiet = JobStore(store.redis, Keys(store.keys.prefix))
+    source = quiet._scripts["append"].script
+    store.redis.eval(
+        re.sub(r"redis\.call\('PUBLISH'.*", "", source),
+        len(store.keys.write_set(held.ref)),
+        *store.keys.write_set(held.ref),
+        *(held.ref.id, 50, 500, 60, held.fence, 1, "log", '{"message":"x"}', "", ""),
+    )
+    hub.audit()
+    assert hub.collect(watcher) is None, "it reads the store now"
+    hub.leave(watcher)
+
+
+def test_a_gap_in_what_is_published_sends_the_readers_to_the_store(web: Stack) -> None:
+    job_id = create(web.store)
+    channel = web.store.keys.events(job_id)
+    with Reader(web.url, f"/jobs/{job_id}/events", "0") as reader:
+        reader.take(1)
+        held = claim(web.store, job_id)
+        reader.take(1)
+        last = stored(web.store, job_id)[-1][0]
+        ms, _, n = last.partition("-")
+        # A forged message that claims a predecessor nobody here has heard of.
+        lost, forged = f"{ms}-{int(n) + 1}", f"{ms}-{int(n) + 2}"
+        frame = f"id: {forged}\nevent: log\ndata: {json.dumps({'forged': True})}\n\n"
+        web.store.redis.publish(channel, f"{lost} log\n{frame}")
+        web.store.append(held, 1, [log(1)])
+        web.store.end(held, State.SUCCEEDED)
+        assert seen(reader.until_end()) == stored(web.store, job_id)[2:]
