@@ -14,7 +14,6 @@ from service import valkey
 from service.contract.events import EventType
 from service.contract.keys import Keys
 from service.contract.store import JobStore, NewJob, Report, connect
-from tests.bench.figure import SECONDS, Figure
 
 BODY = json.dumps(
     {
@@ -30,7 +29,7 @@ def new_job() -> NewJob:
     return NewJob(owner="bench", type="bench", params={}, queue="bench", max_attempts=1)
 
 
-def append_for(url: str, batch: int) -> tuple[int, float]:
+def append_for(url: str, batch: int, seconds: float) -> tuple[int, float]:
     """Append batches to one job for a while; how many events, in how many seconds."""
     store = JobStore(connect(url, connections=1), Keys("bench:"))
     ref = store.ref(store.create(new_job())[0])
@@ -40,23 +39,26 @@ def append_for(url: str, batch: int) -> tuple[int, float]:
     reports = [Report(EventType.PROGRESS, BODY, "progress", BODY)] * batch
     calls = 0
     started = time.perf_counter()
-    while (taken := time.perf_counter() - started) < SECONDS:
+    while (taken := time.perf_counter() - started) < seconds:
         calls += 1
         store.append(claim, calls, reports)
     return calls * batch, taken
 
 
-def appends(server: valkey.Valkey) -> Iterator[Figure]:
-    """Each append is the whole script: fence, state, job, two streams' ids, event, publication."""
+def appends(server: valkey.Valkey, seconds: float) -> Iterator[tuple[str, dict[str, float]]]:
+    """Each append is the whole script: fence, state, job, two streams' ids, event, publication.
+    JobStore as workers have it, waiting for every answer: a case and its values."""
     client = redis.Redis.from_url(server.url, protocol=2)
     for clients, batch in ((1, 1), (4, 1), (1, 50), (2, 50)):
         before = client.info("cpu")
         with ProcessPoolExecutor(clients, mp_context=get_context("spawn")) as pool:
-            done = list(pool.map(append_for, [server.url] * clients, [batch] * clients))
+            done = list(
+                pool.map(append_for, [server.url] * clients, [batch] * clients, [seconds] * clients)
+            )
         after = client.info("cpu")
         events = sum(count for count, _ in done)
         cpu = sum(after[key] - before[key] for key in ("used_cpu_user", "used_cpu_sys"))
         name = f"appends, {clients} client{'s'[: clients > 1]}, {batch} event{'s'[: batch > 1]} a call"
-        yield Figure(name, sum(count / taken for count, taken in done), "events/s")
-        yield Figure(f"{name}: Valkey's CPU", cpu / events * 1e6, "µs/event")
+        per_s = sum(count / taken for count, taken in done)
+        yield name, {"events_per_s": per_s, "Valkey_CPU_µs_each": cpu / events * 1e6}
     client.close()

@@ -1,0 +1,108 @@
+"""The web process is killed under its readers and started again; all come back at once, with cursors."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+
+from tests.bench.bench import Bench
+from tests.bench.clients import ClientError
+from tests.bench.peers import Headway
+
+NAME = "storm"
+TITLE = "Reconnect storm: the process killed and started again under its readers"
+BEFORE, AWAY, AFTER = 2, 3, 2
+"""Log lines of each job while the readers are there, while the process is away, and from the moment
+that they come back: each reader has to see all of them, once and in order."""
+RATE = 1000.0
+"""Events a second while they come back."""
+GIVE_UP_S = 60.0
+
+
+def run(bench: Bench) -> None:
+    for _ in range(bench.runs):
+        for jobs, case in ((bench.connections, "a job each"), (1, "all of one job")):
+            with closing(Headway(bench.fresh(), jobs)) as server:
+                measure(bench, server, jobs, f"{bench.connections:,} readers, {case}")
+
+
+def measure(bench: Bench, server: Headway, jobs: int, case: str) -> None:
+    directory = bench.fresh()
+    go, opened, now = directory / "go", directory / "opened", directory / "now"
+    now.touch()
+    command = [
+        bench.binaries["storm"], "127.0.0.1", str(server.port), server.path, str(bench.connections),
+        str(go), str(opened), str(GIVE_UP_S),
+    ]  # fmt: skip
+    readers = subprocess.Popen(
+        command,
+        env={**os.environ, "STORM_MOD": str(jobs)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_for(opened, readers)
+        rate = max(RATE, jobs / 2)
+        append(server, rate, jobs * BEFORE, 0, now)
+        time.sleep(1)  # all have them, or would be behind when the process dies
+        server.stack.stop("web", signal.SIGKILL)
+        append(server, rate, jobs * AWAY, BEFORE, now)
+        last = BEFORE + AWAY + AFTER - 1
+        live = server.publish(RATE, jobs * AFTER / RATE, go, kind="log", first=BEFORE + AWAY)
+        starting = time.monotonic()
+        server.stack.start_web()
+        ready = time.monotonic()
+        hand_over(go, f"{BEFORE + AWAY - 1} {last}\n")
+        live.result()
+        out, error = readers.communicate(timeout=GIVE_UP_S + 30)
+        if readers.returncode != 0:
+            raise ClientError(f"storm: {error[-500:]}")
+    finally:
+        readers.kill()
+        readers.wait()
+    got = json.loads(out)
+    bench.add(
+        NAME,
+        case,
+        server.name,
+        start_s=ready - starting,
+        caught_up_p50_s=got["caught_p50_s"],
+        caught_up_all_s=got["caught_all_s"],
+        start_to_all_s=ready - starting + got["caught_all_s"],
+        caught_up=got["caught_up"],
+        refused=got["refused"],
+        failed=got["failed"],
+        **{"not 200": got["not_200"]},
+        closed_early=got["closed_early"],
+        gaps=got["gaps"],
+        doubles=got["doubles"],
+        resets=got["resets"],
+        incomplete=got["incomplete"],
+    )
+
+
+def append(server: Headway, rate: float, count: int, first: int, ready: Path) -> None:
+    """So many log lines, over all jobs in turn; returns when they are written."""
+    server.publish(rate, count / rate, ready, kind="log", first=first).result()
+
+
+def hand_over(path: Path, text: str) -> None:
+    """A file that is complete as soon as it is there."""
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.rename(path)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise ClientError(f"storm: not all readers came: {process.communicate()[1][-500:]}")
+        time.sleep(0.01)
