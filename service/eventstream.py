@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import socket
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from service.contract.events import ZERO, BadEventId, EventId
 from service.hub import Hub
 from service.problems import Problem
 from service.sockets import Sockets
-from service.timelimit import time_limit
+from service.waiting import new_event, time_limit
 
 RETRY_MS = (1000, 2000)
 """A client that lost its stream waits between these before it comes back: not all at the same moment."""
@@ -144,7 +143,7 @@ class EventStream:
         self.topics = catchup.topics
         self.cursor = ZERO
         self.generation = -1
-        self._woken = threading.Event()
+        self._woken = new_event()
         self._hub = hub
         self._catchup = catchup
         self._heartbeat_s = heartbeat_s

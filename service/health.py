@@ -10,7 +10,7 @@ from service import metrics
 from service.context import context
 from service.contract.events import dumps
 from service.problems import Problem
-from service.timelimit import time_limit
+from service.waiting import time_limit
 
 PING_S = 1.0
 """A store that takes longer to answer is not one to send readers to."""

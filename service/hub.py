@@ -27,6 +27,7 @@ from service import metrics
 from service.contract.events import ZERO, EventId, Published
 from service.contract.store import JobStore
 from service.topic import Topic, Watcher
+from service.waiting import new_event
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,9 @@ AUDIT_S = 10.0
 """Between two audits: each compares the topics' last ids with the store's."""
 AUDIT_GRACE_S = 1.0
 """How long a message may be under way before it counts as lost."""
-AUDIT_BATCH = 500
+AUDIT_BATCH = 100
+AUDIT_PAUSE_S = 0.02
+"""Between two batches: what readers wait for comes first."""
 RECONNECT_S = (0.05, 1.0)
 """The first and the longest pause before the hub connects again (jittered)."""
 
@@ -66,6 +69,8 @@ class Hub:
         self._connection_settings = settings
         self._connection: AbstractConnection | None = None
         self._topics: dict[str, Topic] = {}
+        self._unsent: set[str] = set()
+        self._joined = new_event()
         self._draining_until: float | None = None
         self._started = False
         self.lock = threading.RLock()
@@ -87,6 +92,7 @@ class Hub:
                 return
             self._started = True
         threading.Thread(target=self._run, name="hub", daemon=True).start()
+        threading.Thread(target=self._subscribe, name="subscribe", daemon=True).start()
         threading.Thread(target=self._audit_forever, name="audit", daemon=True).start()
 
     def drain(self, window_s: float) -> None:
@@ -107,15 +113,14 @@ class Hub:
 
     def join(self, watcher: Watcher) -> None:
         """Subscribe to what the watcher needs that nobody here watches yet."""
-        new = []
         with self.lock:
             for name in watcher.topics:
                 topic = self._topics.get(name)
                 if topic is None:
                     topic = self._topics[name] = Topic()
-                    new.append(name)
+                    self._unsent.add(name)
+                    self._joined.set()
                 topic.watchers.add(watcher)
-            self._send("SUBSCRIBE", new)
 
     def leave(self, watcher: Watcher, fd: int = -1) -> None:
         """The opposite; harmless for a watcher that never joined or has left."""
@@ -130,8 +135,21 @@ class Hub:
                     del topic.live[fd]
                 if not topic.watchers and not topic.live:
                     del self._topics[name]
-                    old.append(name)
+                    if name in self._unsent:
+                        self._unsent.discard(name)
+                    else:
+                        old.append(name)
             self._send("UNSUBSCRIBE", old)
+
+    def _subscribe(self) -> None:
+        """Send what was joined: readers that come together share one command."""
+        while True:
+            self._joined.wait()
+            with self.lock:
+                self._joined.clear()
+                names = list(self._unsent)
+                self._unsent.clear()
+                self._send("SUBSCRIBE", names)
 
     def topic(self, name: str) -> Topic:
         """A topic that somebody watches."""
@@ -176,6 +194,7 @@ class Hub:
         with self.lock:
             names = [name for name, topic in self._topics.items() if topic.tail is not None]
         for i in range(0, len(names), AUDIT_BATCH):
+            time.sleep(AUDIT_PAUSE_S)
             late = self._late(dict.fromkeys(names[i : i + AUDIT_BATCH], ZERO))
             if late:
                 time.sleep(AUDIT_GRACE_S)
@@ -232,6 +251,7 @@ class Hub:
                 connection.connect()
                 with self.lock:
                     self._connection = connection
+                    self._unsent.clear()
                     self._send("SUBSCRIBE", list(self._topics))
                 pause = RECONNECT_S[0]
                 log.info("the hub is connected")

@@ -11,6 +11,7 @@ import redis
 
 from service.contract.events import EventId
 from service.contract.store import JobPage, JobStore
+from service.waiting import new_event
 
 BATCH = 256
 """Reads in one round trip."""
@@ -24,7 +25,7 @@ class _Read:
     __slots__ = ("done", "error", "page")
 
     def __init__(self) -> None:
-        self.done = threading.Event()
+        self.done = new_event()
         self.page: JobPage | None = None
         self.error: redis.RedisError | None = None
 
