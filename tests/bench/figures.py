@@ -47,13 +47,13 @@ def figures(samples: Iterable[Sample], size: int = 10_000) -> list[Figure]:
         ours, theirs = value("fanout", case, "headway", name), value("fanout", case, who, name)
         return ours / theirs if ours and theirs else None
 
-    fan = f"{size:,} readers"
+    fan = f"{size:,} readers, 20 events/s"
     batch = value("fanout", fan, "headway", "events a write")
     how = f" ({number(batch)} events a write)" if batch else ""
     figure("deliveries/s of one job, times nchan's" + how, ratio(fan, "nchan", "deliveries/s"), 2, True)
     figure("CPU a delivery, times the bare loop's" + how, ratio(fan, LOOP, "CPU µs each"), 1.15)
     # The loop never puts two events into one write, so only a write compares like with like.
-    for case in (f"{1000:,} readers", fan):
+    for case in ("1,000 readers, 20 events/s", f"{size:,} readers, 5 events/s", fan):
         figure(f"CPU a write, {case}, times the bare loop's", ratio(case, LOOP, "CPU µs a write"), 1.15)
     each = f"{size:,} jobs, 5,000 events/s"
     figure("append to client at 5,000 events/s, p99 ms", value("spread", each, "headway", "p99 ms"), 5)

@@ -106,7 +106,9 @@ def fan(who: str, **values: float) -> Sample:
         "batch": "events a write",
         "write": "CPU µs a write",
     }
-    return Sample("fanout", "10,000 readers", who, {names[name]: value for name, value in values.items()})
+    return Sample(
+        "fanout", "10,000 readers, 20 events/s", who, {names[name]: value for name, value in values.items()}
+    )
 
 
 def test_figures_are_ratios_to_the_peers_of_the_same_run() -> None:
