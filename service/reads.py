@@ -42,7 +42,8 @@ class Reads:
 
     def job(self, job_id: str, cursor: EventId | None) -> JobPage | None:
         """A job and up to PAGE events after the cursor (None: no events), as they are at some moment
-        after this call; None if there is no such job. Raises RedisError."""
+        after this call; None if there is no such job. With a cursor the page is brief
+        (JobStore.read_jobs). Raises RedisError."""
         with self._lock:
             # A read that was sent already may be older than this call, so it is not among these.
             read = self._wanted.setdefault((job_id, cursor), _Read())
@@ -67,7 +68,7 @@ class Reads:
 
     def _read(self, keys: list[tuple[str, EventId | None]], batch: list[_Read]) -> None:
         try:
-            pages = self.store.read_jobs(keys, PAGE, together=False)
+            pages = self.store.read_jobs(keys, PAGE, together=False, brief=True)
         except redis.RedisError as error:
             for read in batch:
                 read.error = error

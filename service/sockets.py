@@ -46,9 +46,10 @@ CATCH_UPS = 64
 """Readers that catch up at the same time."""
 SEND_BUFFER = 64 * 1024
 """Bytes that the kernel keeps for a reader (it doubles them): the price of one that stops reading."""
-USER_TIMEOUT_MS = 30_000
-"""How long written bytes may stay unacknowledged before a reader counts as unplugged."""
-BEAT_TICKS = 50
+USER_TIMEOUT_MS = 300_000
+"""How long written bytes may stay untaken before a reader counts as unplugged. A reader that only
+stopped reading counts just the same, so it is not short: it comes back by itself, but late."""
+BEAT_TICKS = 150
 """Heartbeats are spread over so many moments of an interval."""
 PARK_S = 0.1
 """How long a reader waits that cannot catch up because Redis is away."""

@@ -347,8 +347,10 @@ class JobStore:
         limit: int,
         *,
         together: bool = True,
+        brief: bool = False,
     ) -> list[JobPage | None]:
-        """The same for many, as they are at one moment; or each at its own, if not `together`."""
+        """The same for many, as they are at one moment; or each at its own, if not `together`. A `brief`
+        page of a job with a cursor knows only where the job stands, and has no document."""
         here = [(job_id, cursor) for job_id, cursor in wanted if self.keys.holds(job_id)]
         if not here:
             return [None] * len(wanted)
@@ -356,7 +358,11 @@ class JobStore:
             for job_id, cursor in here:
                 after = "" if cursor is None or max(cursor) > _HIGHEST else str(cursor)
                 keys = [self.keys.clock_of(job_id), self.keys.job(job_id), self.keys.events(job_id)]
-                self._scripts["read"](keys=keys, args=[after, limit], client=pipe)
+                self._scripts["read"](
+                    keys=keys,
+                    args=[after, limit, "brief" if brief and cursor is not None else ""],
+                    client=pipe,
+                )
             replies = iter(pipe.execute())
         pages: list[JobPage | None] = []
         for job_id, _ in wanted:

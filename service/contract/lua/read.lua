@@ -1,13 +1,20 @@
 -- A job and its events after a cursor, as they are at one moment.
 --
 -- keys: 1 clock, 2 job, 3 events
--- args: 1 id after which to read, or '' for no events; 2 how many at most
+-- args: 1 id after which to read, or '' for no events; 2 how many at most; 3 'brief': of the job only
+--       what tells where it stands
 -- returns: {clock's last id, the job's hash (empty: no such job), entries of the stream}
 -- events: none
 
 local clock = redis.call('HMGET', KEYS[1], 'ms', 'n')
 local last = clock[1] and (clock[1] .. '-' .. clock[2]) or '0-0'
-local job = redis.call('HGETALL', KEYS[2])
+local job
+if ARGV[3] == 'brief' then
+  local values = redis.call('HMGET', KEYS[2], 'id', 'last_event_id', 'finished_at')
+  job = values[1] and {'id', values[1], 'last_event_id', values[2], 'finished_at', values[3] or 'null'} or {}
+else
+  job = redis.call('HGETALL', KEYS[2])
+end
 local entries = {}
 if ARGV[1] ~= '' and #job > 0 then
   entries = redis.call('XRANGE', KEYS[3], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
