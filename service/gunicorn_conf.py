@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -27,6 +28,9 @@ workers = _settings.web_concurrency
 worker_class = "gevent"
 worker_connections = 20_000
 backlog = 4096
+# Several processes that wait on one socket do not share: the one that is awake takes all. With a
+# socket each, the kernel spreads the connections.
+reuse_port = workers > 1
 keepalive = 75
 timeout = 60
 # The drain is over before this; what is left then is cut off.
@@ -56,6 +60,26 @@ _metrics = tempfile.mkdtemp(prefix="headway-metrics-")
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
 
 _drained = threading.Event()
+
+
+def when_ready(server: Any) -> None:
+    """Before the workers start: the master keeps the address, and takes no connections itself."""
+    if reuse_port:
+        for listener in server.LISTENERS:
+            listener.sock.shutdown(socket.SHUT_RD)
+
+
+def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001
+    if reuse_port:
+        for listener in worker.sockets:
+            own = socket.socket(listener.FAMILY, socket.SOCK_STREAM)
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            own.bind(listener.getsockname())
+            own.listen(backlog)
+            own.setblocking(False)
+            listener.sock.close()
+            listener.sock = own
 
 
 def on_exit(server: Any) -> None:  # noqa: ARG001

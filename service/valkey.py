@@ -31,6 +31,7 @@ daemonize no
 appendonly yes
 appendfsync {fsync}
 save ""
+auto-aof-rewrite-min-size 256mb
 maxmemory-policy noeviction
 client-output-buffer-limit pubsub 256mb 64mb 60
 tcp-backlog 511
