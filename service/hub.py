@@ -187,6 +187,8 @@ class Hub:
                 self.audit()
             except redis.RedisError as error:
                 log.debug("the audit could not read the store: %s", error)
+            except Exception:
+                log.exception("the audit met something unexpected")
 
     def audit(self) -> None:
         """Find the topics whose last message never came, though the connection seems well. Nothing
@@ -258,6 +260,9 @@ class Hub:
                 self._read(connection)
             except (redis.RedisError, OSError) as error:
                 log.warning("the hub has no connection to Redis: %s", error)
+            except Exception:
+                # Nobody is served without this loop: begin anew, with all readers behind.
+                log.exception("the hub met something unexpected")
             finally:
                 connection.disconnect()
                 self._lost()

@@ -27,7 +27,7 @@ class _Read:
     def __init__(self) -> None:
         self.done = new_event()
         self.page: JobPage | None = None
-        self.error: redis.RedisError | None = None
+        self.error: Exception | None = None
 
 
 class Reads:
@@ -52,8 +52,10 @@ class Reads:
                 self._thread.start()
         self._work.set()
         read.done.wait()
-        if read.error is not None:
+        if isinstance(read.error, redis.RedisError):
             raise redis.ConnectionError(str(read.error)) from read.error
+        if read.error is not None:
+            raise RuntimeError(f"a read failed: {read.error}") from read.error
         return read.page
 
     def _run(self) -> None:
@@ -69,7 +71,8 @@ class Reads:
     def _read(self, keys: list[tuple[str, EventId | None]], batch: list[_Read]) -> None:
         try:
             pages = self.store.read_jobs(keys, PAGE, together=False, brief=True)
-        except redis.RedisError as error:
+        except Exception as error:  # noqa: BLE001
+            # Whatever it is, it is the readers' to handle: without this loop none is ever read for.
             for read in batch:
                 read.error = error
         else:

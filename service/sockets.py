@@ -366,6 +366,12 @@ class Sockets:
             with self._hub.lock:
                 self._close(stream)
             return
+        except Exception:
+            # The reader comes back with its cursor; the greenlet is for all of them.
+            log.exception("a reader could not catch up")
+            with self._hub.lock:
+                self._close(stream)
+            return
         with self._hub.lock:
             if self._streams.get(stream.fd) is not stream:
                 return

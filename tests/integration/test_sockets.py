@@ -401,3 +401,12 @@ def test_a_gap_in_what_is_published_sends_the_readers_to_the_store(web: Stack) -
         web.store.append(held, 1, [log(1)])
         web.store.end(held, State.SUCCEEDED)
         assert seen(reader.until_end()) == stored(web.store, job_id)[2:]
+
+
+def test_a_message_that_is_none_of_ours_ends_no_stream(web: Stack) -> None:
+    job_id = create(web.store)
+    with Reader(web.url, f"/jobs/{job_id}/events", "0") as reader:
+        reader.take(1)
+        web.store.redis.publish(web.store.keys.events(job_id), b"rubbish")
+        run_jobs(web.store, [job_id], 3, 0.01).join()
+        assert seen(reader.until_end()) == stored(web.store, job_id)[1:]
