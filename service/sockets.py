@@ -117,9 +117,6 @@ class Sockets:
         self.unsettled: list[SocketStream] = []
         self.delivered = 0
 
-    def __len__(self) -> int:
-        return len(self._streams)
-
     @property
     def behind(self) -> int:
         """How many readers wait to catch up (without those whose buffer is full)."""

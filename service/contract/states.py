@@ -27,7 +27,6 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 
 LIVE = tuple(state for state in State if TRANSITIONS[state])
-ENDED = tuple(state for state in State if not TRANSITIONS[state])
 
 
 def sources(target: State) -> tuple[State, ...]:

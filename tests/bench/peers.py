@@ -17,6 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 from tests.bench import jobs
@@ -68,7 +69,7 @@ class Publishing:
         self.process.communicate()
 
 
-class Server:
+class Server(ABC):
     """A running server. `path` has a %d for the number of a job; `pid` and its children serve."""
 
     name: str
@@ -77,12 +78,12 @@ class Server:
     pid: int
     store_pid: int | None = None
 
+    @abstractmethod
     def publish(self, rate: float, seconds: float, ready: Path, **more: object) -> Publishing | None:
         """A publisher that begins when the file exists; None if the server makes its events by itself."""
-        raise NotImplementedError
 
-    def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> None: ...
 
 
 class Headway(Server):
