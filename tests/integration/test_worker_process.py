@@ -14,6 +14,7 @@ import jsonschema
 from service import valkey
 from service.contract.states import State
 from tests.integration.worker_stack import ROOT, WorkerStack, eventually
+from tests.proxy import Proxy
 
 NewStack = Callable[..., WorkerStack]
 
@@ -111,3 +112,38 @@ def test_a_restart_of_redis_disturbs_no_job_and_the_worker_hears_again(new_worke
     lines = [e.data["message"] for e in stack.events(job_id, "log")]
     assert lines == [f"update {n} of 80" for n in range(1, 81)]
     assert stack.ended(stack.submit("simulate", duration_s=0), 15).state is State.SUCCEEDED
+
+
+DEAF = """
+from worker import hearing
+from worker.__main__ import main
+
+hearing.DEAF_S, hearing.CHECK_S = 3.0, 0.5
+raise SystemExit(main())
+"""
+
+
+def test_a_worker_that_has_gone_deaf_starts_anew_and_hears_again(new_worker_stack: NewStack) -> None:
+    stack = new_worker_stack()
+    stack.worker.terminate()
+    stack.worker.wait(6)
+    broker = Proxy(stack.valkey.port)
+    try:
+        stack.env["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{broker.port}/0"
+        stack.command = ["-c", DEAF]
+        stack.worker = stack.start_worker()
+        (before,) = stack.store.workers()
+        busy = stack.submit("simulate", duration_s=4, rate=20)
+        stack.running(busy)
+        broker.freeze()
+        # Nobody answers alarms here, so the message that is sent now is the only one.
+        heard = stack.submit("simulate", duration_s=0)
+        eventually(lambda: stack.job(heard).ended, lambda: stack.log.read_text()[-4000:], 30)
+        assert "none was heard for 3 s" in stack.log.read_text()
+        (after,) = stack.store.workers()
+        assert (after.pid, after.name == before.name) == (before.pid, False)
+        assert stack.worker.poll() is None
+        # What it was at when it stopped was handed back.
+        assert stack.ended(busy).state is State.SUCCEEDED
+    finally:
+        broker.close()
