@@ -66,6 +66,9 @@ def figures(samples: Iterable[Sample], size: int = 10_000) -> list[Figure]:
                value("storm", storm, "headway", "caught up all s"), 6)  # fmt: skip
         for name in ("refused", "not 200", "gaps", "doubles", "incomplete"):
             figure(f"storm, {case}: {name}", value("storm", storm, "headway", name), 0)
+    for row in rows(by_scenario.get("outage", [])):
+        for name in ("closed early", "gaps", "doubles", "resets", "incomplete"):
+            figure(f"outage: {name}", row.values[name].median, 0)
     without, beside = (
         f"{size // 2:,} readers, 0 that never read",
         f"{size // 2:,} readers, 100 that never read",
