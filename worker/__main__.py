@@ -127,7 +127,7 @@ def main() -> int:
     # Not earlier: whoever counts as alive takes messages, and hears a SIGTERM.
     worker_ready.connect(start_presence)
     try:
-        server = _serve(app, settings, queues)
+        server = _serve(app, settings, queues, presence)
     finally:
         presence.stop()
     if server.anew:
@@ -135,7 +135,7 @@ def main() -> int:
     return int(server.exitcode or 0)
 
 
-def _serve(app: Celery, settings: Settings, queues: list[str]) -> Server:
+def _serve(app: Celery, settings: Settings, queues: list[str], presence: Presence) -> Server:
     logger.info("serving %s with %d processes", ", ".join(queues), settings.worker_concurrency)
     server = Server(
         app=app,
@@ -149,11 +149,17 @@ def _serve(app: Celery, settings: Settings, queues: list[str]) -> Server:
         without_mingle=True,
         without_heartbeat=True,
     )
+
+    def start_anew() -> None:
+        # First, as what is deaf may not stop in order either.
+        presence.stop()
+        server.start_anew()
+
     hearing = Hearing(
         connect(settings.broker_url, connections=1),
         [settings.key_prefix + queue for queue in queues],
         settings.worker_concurrency,
-        server.start_anew,
+        start_anew,
     )
 
     def start_hearing(**_: object) -> None:

@@ -100,6 +100,7 @@ class Attempt:
         self._children = Children(self.stop)
         self._meter = Meter()
         self._reporter = Reporter(runtime.store, claim, self._meter, self.stop)
+        self._patience_s = float("inf")
         self._ended = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         self._main = threading.main_thread().ident if _in_main_thread() else None
@@ -212,7 +213,7 @@ class Attempt:
             logger.warning("job %s: another attempt owns it, the outcome is void", self.claim.ref.id)
 
     def _insist(self, write: Callable[[], None]) -> None:
-        insist(write, f"the outcome of job {self.claim.ref.id}")
+        insist(write, f"the outcome of job {self.claim.ref.id}", self._patience_s)
 
     def _remove_files(self) -> None:
         shutil.rmtree(self._place.work, ignore_errors=True)
@@ -266,7 +267,10 @@ class Attempt:
             logger.error("job %s does not end, its process does", self.claim.ref.id)
             self._children.close()
             self._remove_files()
-            self._write(self._stopped())
+            # Not longer than the lease: then its alarm ends the job, and this process must not go on.
+            self._patience_s = self._lease_s
+            with suppress(redis.RedisError):
+                self._write(self._stopped())
             os._exit(1)
 
 
