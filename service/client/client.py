@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -144,7 +144,7 @@ class Client:
                     return ended
         return self.job(job_id)
 
-    def logs(self, job_id: str, *, follow: bool = False, cursor: str = "0") -> Iterator[Event]:
+    def logs(self, job_id: str, *, follow: bool = False, cursor: str = "0") -> Generator[Event, None, None]:
         """Its log lines: those that are kept, after the cursor; with `follow` also those to come."""
         job = self.job(job_id)
         if order(cursor) >= order(job["last_event_id"]) and not (follow and is_live(job)):
