@@ -32,10 +32,10 @@ def figures(progress: Mapping[str, Any]) -> list[str]:
     if stage:
         of = f" {stage['index']}/{stage['count']}" if stage["count"] > 1 else ""
         parts.append(f"{stage['name']}{of}")
-    if progress.get("rate") is not None:
-        parts.append(f"{progress['rate']:.3g} {progress.get('unit') or ''}/s".replace(" /s", "/s"))
     if progress.get("eta_s") is not None:
         parts.append(f"{duration(progress['eta_s'])} left")
+    if progress.get("rate") is not None:
+        parts.append(f"{progress['rate']:.3g} {progress.get('unit') or ''}/s".replace(" /s", "/s"))
     if progress.get("message"):
         parts.append(str(progress["message"]))
     return parts
