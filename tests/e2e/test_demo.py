@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from service.client import Frame, decode
 from tests.e2e.command import make, service
 from tests.stack import Stack, until
 
@@ -87,19 +86,3 @@ def test_a_bad_setting_is_one_clear_line_and_exit_2(tmp_path: Path) -> None:
     with service("demo", data=tmp_path / "var", LEASE_S="soon") as demo:
         assert demo.wait(20) == 2
         assert demo.output.startswith("headway: LEASE_S='soon'")
-
-
-@pytest.mark.parametrize(
-    ("lines", "frames"),
-    [
-        (b"id: 1-0\nevent: log\ndata: {}\n\n", [Frame("log", "{}", "1-0")]),
-        (b"data: a\ndata:b\ndata\n\n", [Frame("message", "a\nb\n", "")]),
-        (b": heartbeat\nretry: 5\n\n", []),
-        (b"id: 7-0\n\n", [Frame("message", "", "7-0")]),
-        (b"id: 7-0\r\nevent: end\r\ndata: \xc3\xa9\r\n\r\n", [Frame("end", "é", "7-0")]),
-        (b"event: end\ndata: cut off", []),
-        (b"event: end\ndata: cut off\n", []),
-    ],
-)
-def test_the_stream_is_decoded_as_the_specification_says(lines: bytes, frames: list[Frame]) -> None:
-    assert list(decode(lines.splitlines(keepends=True))) == frames
