@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
