@@ -11,10 +11,10 @@ from flask import Blueprint, Response, request, send_from_directory
 from flask.json.provider import DefaultJSONProvider
 from flask_swagger_ui import __file__ as swagger_ui
 
-from service import files, health, jobs, openapi, streams, types
+from service import files, health, jobs, openapi, streams, types, workers
 from service.admission import Admission
 from service.config import Settings
-from service.context import Context
+from service.context import OWNER, Context
 from service.contract.keys import Keys
 from service.contract.store import JobStore, connect
 from service.dispatch import Dispatch
@@ -22,6 +22,7 @@ from service.hub import Hub
 from service.jobtypes import JobTypes
 from service.problems import Problem, answer_problems
 from service.reads import Reads
+from service.workforce import Workforce
 
 MAX_BODY_BYTES = 1 << 20
 """Of a JSON body."""
@@ -75,12 +76,13 @@ def create_app(settings: Settings) -> APIFlask:
         Hub(store),
         Dispatch(settings),
         JobTypes(store),
+        Workforce(store, OWNER),
         Reads(store),
         Admission(settings.max_streams, settings.max_streams_per_caller),
     )
     answer_problems(app)
     openapi.describe(app)
-    for blueprint in (jobs.bp, streams.bp, types.bp, files.bp, health.bp, _pages()):
+    for blueprint in (jobs.bp, streams.bp, types.bp, workers.bp, files.bp, health.bp, _pages()):
         app.register_blueprint(blueprint)
 
     @app.before_request

@@ -14,6 +14,7 @@ from service.dispatch import Dispatch
 from service.hub import Hub
 from service.jobtypes import JobTypes
 from service.reads import Reads
+from service.workforce import Workforce
 
 OWNER = "local"
 """Who every caller is, until there is authentication."""
@@ -26,6 +27,7 @@ class Context:
     hub: Hub
     dispatch: Dispatch
     types: JobTypes
+    workforce: Workforce
     reads: Reads
     admission: Admission
 

@@ -52,10 +52,18 @@ class Listing(BaseModel):
     cursor: Annotated[int, Field(ge=0, le=2**53)] | None = None
 
 
+class JobAnswer(Job):
+    """A job, and why it waits. Events and the answers of a POST are without that: it is about the moment
+    at which it is asked."""
+
+    waiting_reason: str | None
+    """Why a queued or retrying job does not run now, for people; null if nothing is in its way."""
+
+
 class JobsPage(BaseModel):
     """Jobs, newest first; `next` is the cursor of the page after this one."""
 
-    items: list[Job]
+    items: list[JobAnswer]
     next: str | None
 
 
@@ -137,19 +145,22 @@ def _full() -> Problem:
 @bp.output(JobsPage)
 @bp.doc(summary="List jobs, newest first")
 def list_jobs(query_data: Listing) -> Response:
-    items, following = context().store.list_jobs(OWNER, **query_data.model_dump())
+    here = context()
+    found, following = here.store.list_jobs(OWNER, **query_data.model_dump())
+    items = here.workforce.explain(found)
     cursor = b"null" if following is None else b'"%d"' % following
     return _json(b'{"items":[%s],"next":%s}' % (b",".join(items), cursor))
 
 
 @bp.get("/jobs/<job_id>")
-@bp.output(Job)
+@bp.output(JobAnswer)
 @bp.doc(summary="One job", responses={404: "no such job"})
 def get_job(job_id: str) -> Response:
-    document = context().store.documents([job_id])[0]
+    here = context()
+    document = here.store.documents([job_id])[0]
     if document is None:
         raise job_not_found(job_id)
-    return _json(document)
+    return _json(here.workforce.explain([document])[0])
 
 
 @bp.post("/jobs/<job_id>/cancel")

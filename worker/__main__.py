@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import warnings
 from contextlib import suppress
 from types import FrameType
@@ -27,6 +28,7 @@ from celery.signals import worker_ready
 from celery.worker import state
 
 from service.config import Settings, load_or_exit
+from service.contract.events import rfc3339
 from service.contract.store import connect
 from worker.app import make_app, make_store
 from worker.jobtype import discover
@@ -81,10 +83,19 @@ def main() -> int:
     for url in dict.fromkeys((settings.redis_url, settings.broker_url)):
         _check(url)
     types = discover()
-    app = make_app(settings, types)
+    name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    app = make_app(settings, types, name)
+    queues = sorted({job_type.queue for job_type in types.values()})
     presence = Presence(
         make_store(settings),
-        f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+        name,
+        {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "concurrency": settings.worker_concurrency,
+            "queues": queues,
+            "started_at": rfc3339(time.time() * 1000),
+        },
         {name: job_type.describe() for name, job_type in types.items()},
         settings.data_dir.resolve(),
     )
@@ -95,7 +106,7 @@ def main() -> int:
     # Not earlier: whoever counts as alive takes messages, and hears a SIGTERM.
     worker_ready.connect(start_presence)
     try:
-        return _serve(app, settings, sorted({job_type.queue for job_type in types.values()}))
+        return _serve(app, settings, queues)
     finally:
         presence.stop()
 

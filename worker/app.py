@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,8 +39,9 @@ def make_store(settings: Settings) -> JobStore:
     )
 
 
-def make_app(settings: Settings, types: Mapping[str, JobType[Any]]) -> Celery:
-    """The application with a task for each job type. Each pool process makes its own runtime."""
+def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str) -> Celery:
+    """The application with a task for each job type. Each pool process makes its own runtime, and claims
+    jobs as `<worker>:<pid>`."""
     app = Celery("headway", broker=settings.kombu_url, set_as_current=False)
     app.conf.update(
         broker_connection_max_retries=None,
@@ -72,7 +72,7 @@ def make_app(settings: Settings, types: Mapping[str, JobType[Any]]) -> Celery:
         runtimes[:] = [
             Runtime(
                 make_store(settings),
-                worker=f"{socket.gethostname()}:{os.getpid()}",
+                worker=f"{worker}:{os.getpid()}",
                 data_dir=settings.data_dir.resolve(),
                 lease_s=settings.lease_s,
             )

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -26,11 +27,20 @@ logger = logging.getLogger(__name__)
 
 
 class Presence:
-    """Registers a worker's job types every few seconds, and removes what killed attempts left behind."""
+    """Registers a worker and its job types every few seconds, and removes what killed attempts left
+    behind."""
 
-    def __init__(self, store: JobStore, worker: str, types: Mapping[str, str], data_dir: Path) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        worker: str,
+        about: Mapping[str, Any],
+        types: Mapping[str, str],
+        data_dir: Path,
+    ) -> None:
         self._store = store
         self._worker = worker
+        self._about = about
         self._types = types
         self._work = data_dir / "work"
         self._gone = threading.Event()
@@ -52,7 +62,7 @@ class Presence:
         swept = float("-inf")
         while True:
             try:
-                self._store.register_types(self._worker, self._types, ALIVE_S)
+                self._store.register_types(self._worker, self._types, ALIVE_S, self._about)
                 if time.monotonic() - swept >= SWEEP_INTERVAL_S:
                     swept = time.monotonic()
                     sweep(self._store, self._work)

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -200,6 +201,12 @@ def dumps(value: Any, limit: int | None = None, what: str = "value") -> str:
     if limit is not None and size > limit:
         raise RecordTooLarge(f"{what} takes {size} bytes, more than {limit}")
     return text
+
+
+def rfc3339(ms: float) -> str:
+    """Milliseconds since 1970 as all our times are written: UTC, with milliseconds."""
+    at = datetime.fromtimestamp(ms / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def clip(text: str, limit: int) -> str:

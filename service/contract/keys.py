@@ -9,6 +9,7 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:job:<id>                hash    the job; a field is the JSON text of the document's field,
                                          fields that begin with _ are not part of the document
     P{p}:events:<id>             stream  the job's events (also the name of its channel)
+    P{p}:waiting:<queue>         zset    job id -> ms since when (or from when) it waits for a worker
     P{p}:jobs:<owner>            zset    all jobs of an owner, by time of creation
     P{p}:jobs:<owner>:<state>    zset    those in one state
     P{p}:group:<owner>:<group>   zset    those of one group
@@ -17,7 +18,11 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:last:<feed>             hash    any, stored: the feed's last ids, with and without progress
     P{p}:once:<owner>:<key>      string  idempotency key -> hash of the body and job id
     P{types}:types               hash    name of a job type -> its description in JSON
-    P{types}:alive               zset    "<type> <worker>" -> ms until which it counts as alive
+    P{types}:alive               zset    "<type> <worker>" -> seconds until which it counts as alive
+    P{types}:workers             hash    name of a worker -> what it says of itself, in JSON
+
+Names that people choose (owners, groups, queues) are percent-encoded: a colon or a brace in one would
+make it the name of another key.
 
 The design's feed `all` is not written: nothing reads it, and it would cost every write.
 """
@@ -28,6 +33,7 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from service.contract.states import State
 
@@ -40,6 +46,7 @@ class JobRef:
 
     id: str
     owner: str
+    queue: str
     group: str | None = None
 
 
@@ -90,21 +97,22 @@ class Keys:
 
     def jobs(self, owner: str, state: State | None = None) -> str:
         suffix = f":{state}" if state else ""
-        return f"{self._in(self.partition(owner))}jobs:{owner}{suffix}"
+        return f"{self._in(self.partition(owner))}jobs:{_name(owner)}{suffix}"
 
     def group(self, owner: str, group: str) -> str:
-        return f"{self._in(self.partition(owner))}group:{owner}:{group}"
+        return f"{self._in(self.partition(owner))}group:{_name(owner)}:{_name(group)}"
+
+    def waiting(self, partition: int, queue: str) -> str:
+        return f"{self._in(partition)}waiting:{_name(queue)}"
 
     def feed(self, owner: str, group: str | None = None) -> str:
-        name = f"owner:{owner}" if group is None else f"group:{owner}:{group}"
-        return f"{self._in(self.partition(owner))}feed:{name}"
+        return f"{self._in(self.partition(owner))}{_feed(owner, group)}"
 
     def feed_last(self, owner: str, group: str | None = None) -> str:
-        name = f"owner:{owner}" if group is None else f"group:{owner}:{group}"
-        return f"{self._in(self.partition(owner))}last:feed:{name}"
+        return f"{self._in(self.partition(owner))}last:{_feed(owner, group)}"
 
     def once(self, owner: str, key: str) -> str:
-        return f"{self._in(self.partition(owner))}once:{owner}:{key}"
+        return f"{self._in(self.partition(owner))}once:{_name(owner)}:{key}"
 
     def last_of(self, topic: str) -> tuple[str, str]:
         """The hash, and its field, that holds the last id of a stream of events or of a feed."""
@@ -121,6 +129,10 @@ class Keys:
     def alive(self) -> str:
         return f"{self.prefix}{{types}}:alive"
 
+    @property
+    def workers(self) -> str:
+        return f"{self.prefix}{{types}}:workers"
+
     def write_set(self, ref: JobRef) -> list[str]:
         """The keys of every script that changes a job, in the order of lua/prelude.lua."""
         partition = self.partition(ref.owner)
@@ -134,6 +146,7 @@ class Keys:
             self.feed_last(ref.owner),
             self.jobs(ref.owner),
             *(self.jobs(ref.owner, state) for state in State),
+            self.waiting(partition, ref.queue),
         ]
         if ref.group is not None:
             keys += [
@@ -142,3 +155,11 @@ class Keys:
                 self.group(ref.owner, ref.group),
             ]
         return keys
+
+
+def _name(chosen: str) -> str:
+    return quote(chosen, safe="")
+
+
+def _feed(owner: str, group: str | None) -> str:
+    return f"feed:owner:{_name(owner)}" if group is None else f"feed:group:{_name(owner)}:{_name(group)}"

@@ -33,6 +33,7 @@ from service.contract.events import (
     clip,
     document,
     dumps,
+    rfc3339,
 )
 from service.contract.keys import JobRef, Keys
 from service.contract.states import LIVE, ErrorCode, State, sources
@@ -138,6 +139,34 @@ class Due:
     queue: str
 
 
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A living worker, as it described itself."""
+
+    name: str
+    host: str
+    pid: int
+    concurrency: int
+    """Jobs that it does at once."""
+    types: tuple[str, ...]
+    queues: tuple[str, ...]
+    started_at: str
+    seen_at: str
+    """When it last said so. Times are RFC 3339."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A job that somebody works on, and who."""
+
+    id: str
+    type: str
+    attempt: int
+    since: str
+    """When this attempt began."""
+    worker: str
+
+
 def connect(url: str, *, connections: int = 32, timeout_s: float = 5) -> redis.Redis:
     """A client with a bounded pool whose callers wait for a free connection.
 
@@ -194,7 +223,7 @@ class JobStore:
 
         Raises IdempotencyConflict if the key belongs to another request.
         """
-        ref = JobRef(self.keys.new_job_id(new.owner), new.owner, new.group)
+        ref = JobRef(self.keys.new_job_id(new.owner), new.owner, new.queue, new.group)
         fields = {
             "id": dumps(ref.id),
             "type": dumps(new.type),
@@ -236,10 +265,12 @@ class JobStore:
         """The unchanging facts of a job, or None if there is no such job."""
         if not self.keys.holds(job_id):
             return None
-        owner, group = cast(list[bytes | None], self.redis.hmget(self.keys.job(job_id), "owner", "group"))
-        if owner is None or group is None:
+        owner, group, queue = cast(
+            list[bytes | None], self.redis.hmget(self.keys.job(job_id), "owner", "group", "_queue")
+        )
+        if owner is None or group is None or queue is None:
             return None
-        return JobRef(job_id, json.loads(owner), json.loads(group))
+        return JobRef(job_id, json.loads(owner), queue.decode(), json.loads(group))
 
     def claim(self, ref: JobRef, *, token: str, lease_s: float, worker: str) -> Claim | None:
         """Take a job that waits: one attempt more, a new fence, a lease. None if it cannot be had."""
@@ -535,14 +566,22 @@ class JobStore:
             return False
         return bool(self._change("sweep", ref)[0] == b"swept")
 
-    # -- job types ---------------------------------------------------------------------------------
+    # -- workers and job types ---------------------------------------------------------------------
 
-    def register_types(self, worker: str, types: Mapping[str, str], alive_s: float) -> None:
-        """Describe the job types (name → JSON) that a worker serves, for the next `alive_s` seconds."""
-        seconds, _ = self.redis.time()
+    def register_types(
+        self, worker: str, types: Mapping[str, str], alive_s: float, about: Mapping[str, Any] | None = None
+    ) -> None:
+        """Describe the job types (name → JSON) that a worker serves, for the next `alive_s` seconds.
+
+        `about` is what `workers` tells of it: host, pid, concurrency, queues, started_at.
+        """
+        seconds, micros = self.redis.time()
         with self.redis.pipeline(transaction=True) as pipe:
             for name, text in types.items():
                 pipe.hset(self.keys.types, name, text)
+            if about is not None:
+                seen_at = rfc3339(seconds * 1000 + micros // 1000)
+                pipe.hset(self.keys.workers, worker, dumps({**about, "seen_at": seen_at}))
             pipe.zadd(self.keys.alive, {f"{name} {worker}": seconds + alive_s for name in types})
             pipe.zremrangebyscore(self.keys.alive, "-inf", seconds - 3600)
             pipe.execute()
@@ -550,6 +589,75 @@ class JobStore:
     def forget_worker(self, worker: str, types: Iterable[str]) -> None:
         """The worker has gone: it no longer counts as alive for these types."""
         self.redis.zrem(self.keys.alive, *(f"{name} {worker}" for name in types))
+        self.redis.hdel(self.keys.workers, worker)
+
+    def workers(self) -> list[Worker]:
+        """The living workers, by name."""
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.hgetall(self.keys.workers)
+            pipe.time()
+            pipe.zrange(self.keys.alive, 0, -1, withscores=True)
+            described, (seconds, micros), alive = pipe.execute()
+        now = seconds + micros / 1e6
+        serves: dict[bytes, list[str]] = {}
+        known = set()
+        for member, until in alive:
+            type_name, _, worker = member.partition(b" ")
+            known.add(worker)
+            if until > now:
+                serves.setdefault(worker, []).append(type_name.decode())
+        killed = described.keys() - known
+        if killed:
+            self.redis.hdel(self.keys.workers, *killed)
+        found = []
+        for name, text in sorted(described.items()):
+            if name in serves:
+                about = json.loads(text)
+                found.append(
+                    Worker(
+                        name.decode(),
+                        about["host"],
+                        about["pid"],
+                        about["concurrency"],
+                        tuple(sorted(serves[name])),
+                        tuple(about["queues"]),
+                        about["started_at"],
+                        about["seen_at"],
+                    )
+                )
+        return found
+
+    def running(self, owner: str) -> list[Running]:
+        """The owner's jobs that somebody works on, the oldest job first."""
+        ids = cast(list[bytes], self.redis.zrange(self.keys.jobs(owner, State.RUNNING), 0, -1))
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hmget(self.keys.job(job_id.decode()), "state", "type", "attempt", "_since", "_worker")
+            rows = pipe.execute() if ids else []
+        return [
+            Running(job_id.decode(), *(json.loads(value) for value in row[1:]))
+            for job_id, row in zip(ids, rows, strict=True)
+            # The index was read a moment before.
+            if row[0] == b'"running"'
+        ]
+
+    def waiting(self, queues: Sequence[str]) -> dict[str, int]:
+        """How many jobs wait for a worker of each queue, whoever owns them."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                for partition in range(self.keys.partitions):
+                    pipe.zcard(self.keys.waiting(partition, queue))
+            counts = pipe.execute() if queues else []
+        of_each = self.keys.partitions
+        return {queue: sum(counts[n * of_each : (n + 1) * of_each]) for n, queue in enumerate(queues)}
+
+    def not_before(self, job_ids: Sequence[str]) -> list[int]:
+        """When each job's next attempt may start, in ms since 1970; 0 if at any time."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hget(self.keys.job(job_id), "_not_before")
+            found = pipe.execute() if job_ids else []
+        return [int(raw or 0) for raw in found]
 
     def types(self) -> dict[str, tuple[dict[str, Any], bool]]:
         """Each known job type: its description, and whether a worker that serves it is alive."""

@@ -101,7 +101,7 @@ class Jobs:
 
     def claims(self) -> list[Claim]:
         return [
-            Claim(JobRef(self.id(i), OWNER), cast(Job, None), fence, "")
+            Claim(JobRef(self.id(i), OWNER, "bench"), cast(Job, None), fence, "")
             for i, fence in enumerate(self.fences)
         ]
 
@@ -127,7 +127,7 @@ def make(port: int, count: int, name: str = "bench") -> Jobs:
             store.create(new)
         store.flush()
         for i in numbers:
-            ref = JobRef(f"{stem}{i:06d}", OWNER)
+            ref = JobRef(f"{stem}{i:06d}", OWNER, "bench")
             store.claim(ref, token="bench", lease_s=LEASE_S, worker="bench")
         for reply in store.flush():
             assert reply[0] == b"claimed", reply

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -36,13 +37,20 @@ TYPE = {
 GOOD = {"type": "t", "params": {"input": "x"}}
 
 
+def about(concurrency: int, queue: str) -> dict[str, Any]:
+    return {
+        "host": "here", "pid": 7, "concurrency": concurrency, "queues": [queue],
+        "started_at": "2026-11-24T20:00:00.000Z",
+    }  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Valkey and a web process, and a job type that nobody works on."""
     stack = Stack(tmp_path_factory.mktemp("http"), DRAIN_S="0", MAX_UPLOAD_BYTES="3000000")
     try:
         stack.start_web()
-        stack.store.register_types("worker", {"t": json.dumps(TYPE)}, 3600)
+        stack.store.register_types("worker", {"t": json.dumps(TYPE)}, 3600, about(9, "nobody"))
         yield stack
     finally:
         stack.close()
@@ -67,7 +75,7 @@ def test_a_submitted_job_is_answered_with_its_place_and_its_document(web: Stack)
     assert {key: job[key] for key in body} == body
     assert (job["state"], job["attempt"], job["owner"]) == ("queued", 0, "local")
     assert job["links"] == {"self": f"/jobs/{job['id']}", "events": f"/jobs/{job['id']}/events"}
-    assert web.get(f"/jobs/{job['id']}") == (200, job)
+    assert web.get(f"/jobs/{job['id']}") == (200, {**job, "waiting_reason": None})
 
 
 @pytest.mark.parametrize(
@@ -215,6 +223,74 @@ def test_types_tell_their_schema_and_whether_a_worker_is_alive(web: Stack) -> No
     web.store.redis.hdel(web.store.keys.types, "old")
 
 
+@contextlib.contextmanager
+def registered(web: Stack, worker: str, name: str, concurrency: int) -> Iterator[None]:
+    """A worker that says it is there, serves one type, and does nothing."""
+    described = json.dumps({**TYPE, "name": name, "queue": f"q-{name}"})
+    web.store.register_types(worker, {name: described}, 3600, about(concurrency, f"q-{name}"))
+    yield
+    web.store.forget_worker(worker, [name])
+    web.store.redis.hdel(web.store.keys.types, name)
+
+
+def test_workers_tell_what_they_do_and_queues_how_many_wait(web: Stack) -> None:
+    with registered(web, "one", "w", 2):
+        jobs = [web.submit("w", {"input": "x"})["id"] for _ in range(3)]
+        ref = web.store.ref(jobs[0])
+        assert ref is not None
+        held = web.store.claim(ref, token="w", lease_s=60, worker="one:4711")
+        assert held is not None
+        status, found = web.get("/workers")
+        assert status == 200
+        worker, other = found["items"]
+        assert (other["name"], other["jobs"]) == ("worker", [])
+        assert worker.pop("seen_at") >= held.job.created_at[:10]
+        assert worker == {
+            "name": "one", "host": "here", "pid": 7, "concurrency": 2, "types": ["w"], "queues": ["q-w"],
+            "started_at": "2026-11-24T20:00:00.000Z",
+            "jobs": [{"id": jobs[0], "type": "w", "attempt": 1, "since": held.job.started_at}],
+        }  # fmt: skip
+        queues = {queue["name"]: queue for queue in found["queues"]}
+        assert queues["q-w"] == {"name": "q-w", "waiting": 2, "workers": 1}
+        web.store.retry(held, delay_s=0, reason="again")
+        assert web.get("/workers")[1]["items"][0]["jobs"] == []
+        for job_id in jobs:
+            web.call("POST", f"/jobs/{job_id}/cancel")
+        queues = {queue["name"]: queue for queue in web.get("/workers")[1]["queues"]}
+        assert queues["q-w"]["waiting"] == 0
+    assert [w["name"] for w in web.get("/workers")[1]["items"]] == ["worker"], "only the living"
+
+
+def test_a_job_that_waits_says_why(web: Stack) -> None:
+    def reason(job_id: str) -> str | None:
+        """What one job and the list say, once they agree: they may be a second old."""
+
+        def said() -> list[str | None] | None:
+            listed = [j for j in web.get("/jobs?type=why")[1]["items"] if j["id"] == job_id]
+            shown = web.get(f"/jobs/{job_id}")[1]
+            return [shown["waiting_reason"]] if listed == [shown] else None
+
+        return until(said, what="one job and the list to agree")[0]
+
+    with registered(web, "one", "why", 1):
+        first, second = (web.submit("why", {"input": "x"})["id"] for _ in range(2))
+        until(lambda: reason(first) is None, what="the worker to be seen")
+        ref = web.store.ref(first)
+        assert ref is not None
+        held = web.store.claim(ref, token="w", lease_s=60, worker="one:4711")
+        assert held is not None
+        until(lambda: reason(second) == "all workers that serve why are busy", what="the reason to change")
+        assert reason(first) is None, "it runs"
+        web.store.retry(held, delay_s=60, reason="later")
+        assert str(reason(first)).startswith("the next attempt is due at 20")
+        until(lambda: reason(second) is None, what="the reason to go")
+        web.store.forget_worker("one", ["why"])
+        until(lambda: reason(second) == "no living worker serves why", what="the reason to change")
+        for job_id in (first, second):
+            web.call("POST", f"/jobs/{job_id}/cancel")
+            assert reason(job_id) is None
+
+
 def uploads(web: Stack) -> list[Path]:
     return list((web.directory / "uploads").glob("*")) + list((web.directory / "uploads").glob(".*"))
 
@@ -348,7 +424,7 @@ def test_the_openapi_document_is_valid_and_complete(web: Stack) -> None:
     assert {
         "POST /jobs", "GET /jobs", "GET /jobs/{job_id}", "GET /jobs/{job_id}/events", "GET /events",
         "POST /jobs/{job_id}/cancel", "POST /jobs/{job_id}/retry", "POST /uploads", "PUT /uploads/{name}",
-        "GET /jobs/{job_id}/artifacts/{name}", "GET /types", "GET /healthz", "GET /readyz",
+        "GET /jobs/{job_id}/artifacts/{name}", "GET /types", "GET /workers", "GET /healthz", "GET /readyz",
     } <= routes  # fmt: skip
     submit = spec["paths"]["/jobs"]["post"]
     assert submit["requestBody"]["required"] is True

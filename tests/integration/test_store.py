@@ -340,6 +340,16 @@ def test_an_ended_job_is_swept_away_after_its_retention_and_not_before(store: Jo
     assert left == set()
 
 
+def test_names_that_look_like_keys_clash_with_no_other(store: JobStore) -> None:
+    for owner, group in (("a", "b:c"), ("a:b", "c"), ("a:queued", None), ("a}:events", "}:x")):
+        job_id = create(store, owner=owner, group=group)
+        assert [json.loads(d)["id"] for d in store.list_jobs(owner)[0]] == [job_id] or owner == "a"
+        assert [e.type for e in store.read_feed(owner, group, ZERO, 10).events] == ["state"]
+        topic = store.keys.feed(owner, group)
+        assert store.last_ids([topic])[0] == store.read_feed(owner, group, ZERO, 10).last > ZERO
+    assert len(store.list_jobs("a", state=State.QUEUED)[0]) == 1
+
+
 def test_results_that_are_no_json_or_too_large_are_refused_and_the_job_goes_on(store: JobStore) -> None:
     held = claim(store, create(store))
     with pytest.raises(RecordError):

@@ -58,6 +58,23 @@ def test_it_announces_its_job_types_and_takes_them_back(new_worker_stack: NewSta
     assert not any(is_alive for _, is_alive in stack.store.types().values())
 
 
+def test_a_worker_tells_who_it_is_and_its_jobs_name_it(new_worker_stack: NewStack) -> None:
+    stack = new_worker_stack()
+    (worker,) = stack.store.workers()
+    assert (worker.pid, worker.concurrency) == (stack.worker.pid, 2)
+    assert worker.queues == ("default", "file", "video")
+    assert worker.types == ("file.checksum", "simulate", "video.encode")
+    job_id = stack.submit("simulate", duration_s=60)
+    stack.running(job_id)
+    (running,) = stack.store.running("owner")
+    assert (running.id, running.type, running.attempt) == (job_id, "simulate", 1)
+    assert running.worker == f"{worker.name}:{stack.pool_process(job_id)}"
+    stack.worker.terminate()
+    assert stack.worker.wait(6) == 0
+    assert stack.store.workers() == []
+    assert stack.store.running("owner") == []
+
+
 def test_every_line_of_a_json_log_is_json(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack(LOG_FORMAT="json")
     stack.do("simulate", duration_s=0, fail_at=0, max_attempts=1)

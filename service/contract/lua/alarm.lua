@@ -36,6 +36,7 @@ if job.state == 'running' then
     return {'ended'}
   end
   move(job, 'retrying', ARGV[10], '_not_before', '0', '_sends', '0')
+  redis.call('ZADD', WAITING, int(time), JOB_ID)
 end
 -- A message may only be waiting its turn: each time we wait twice as long before the next.
 local sends = redis.call('HINCRBY', JOB, '_sends', 1)

@@ -25,8 +25,10 @@ if job.timeout_s and not deadline then
   deadline = time + job.timeout_s * 1000
   redis.call('HSET', JOB, '_deadline', int(deadline))
 end
-redis.call('HSETNX', JOB, 'started_at', '"' .. rfc3339(time) .. '"')
+local at = '"' .. rfc3339(time) .. '"'
+redis.call('HSETNX', JOB, 'started_at', at)
+redis.call('ZREM', WAITING, JOB_ID)
 move(job, 'running', '', 'progress', 'null', '_token', ARGV[6], '_lease', int(lease), '_seq', '0',
-  '_worker', ARGV[8])
+  '_worker', ARGV[8], '_since', at)
 set_alarm(deadline and math.min(lease, deadline) or lease)
 return {'claimed', fence, document(), redis.call('HGET', JOB, '_checkpoint') or ''}

@@ -33,6 +33,7 @@ redis.call('HSET', JOB, 'state', '"queued"', 'attempt', '0', 'artifacts', '[]',
 redis.call('ZADD', ALL_JOBS, score, JOB_ID)
 redis.call('ZADD', INDEX['queued'], score, JOB_ID)
 if GROUP_JOBS then redis.call('ZADD', GROUP_JOBS, score, JOB_ID) end
+redis.call('ZADD', WAITING, int(ms), JOB_ID)
 set_alarm(ms + tonumber(ARGV[6]))
 emit({last = '0-0', attempt = '0'}, id, 'state',
   with_head({attempt = '0'}, rfc3339(ms), state_body('queued')))

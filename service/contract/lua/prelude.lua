@@ -1,8 +1,9 @@
 -- What every script that changes a job begins with.
 --
 -- keys: 1 clock, 2 alarms, 3 expiring, 4 job, 5 events, 6 the owner's feed, 7 its last ids,
---       8 the owner's jobs, then one index a state in the order of states.py, then, if the job has
---       a group: the group's feed, its last ids, its jobs (JobStore builds them: Keys.write_set)
+--       8 the owner's jobs, then one index a state in the order of states.py, then the jobs that wait
+--       for its queue, then, if the job has a group: the group's feed, its last ids, its jobs
+--       (JobStore builds them: Keys.write_set)
 -- args: 1 job id, 2 cap of the job's events, 3 cap of a feed, 4 retention in seconds; a script's own
 --       follow and are counted from 5
 -- The values of the job's hash are JSON texts; fields that begin with _ are ours alone and plain.
@@ -15,9 +16,10 @@ local DOCUMENT = {@DOCUMENT@}
 
 local INDEX = {}
 for i, state in ipairs(STATES) do INDEX[state] = KEYS[8 + i] end
+local WAITING = KEYS[9 + #STATES]
 local FEEDS = {{KEYS[6], KEYS[7]}}
-local GROUP_JOBS = KEYS[8 + #STATES + 3]
-if GROUP_JOBS then FEEDS[2] = {KEYS[8 + #STATES + 1], KEYS[8 + #STATES + 2]} end
+local GROUP_JOBS = KEYS[9 + #STATES + 3]
+if GROUP_JOBS then FEEDS[2] = {KEYS[9 + #STATES + 1], KEYS[9 + #STATES + 2]} end
 
 local function int(number) return string.format('%.0f', number) end
 
@@ -147,6 +149,7 @@ local function finish(job, state, result, error, progress)
   redis.call('ZREM', INDEX[job.state], JOB_ID)
   redis.call('ZADD', INDEX[state], job.score, JOB_ID)
   redis.call('ZREM', ALARMS, JOB_ID)
+  redis.call('ZREM', WAITING, JOB_ID)
   redis.call('ZADD', EXPIRING, int(ms + RETENTION_S * 1000), JOB_ID)
   redis.call('HSET', JOB, 'state', '"' .. state .. '"', 'result', result, 'error', error,
     'finished_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"')

@@ -12,5 +12,6 @@ if job.state == 'retrying' then return {'ok'} end
 if not contains(ARGV[6], job.state) then return {'stale'} end
 local due = now() + tonumber(ARGV[7])
 move(job, 'retrying', ARGV[8], '_not_before', int(due), '_sends', '0')
+redis.call('ZADD', WAITING, int(due), JOB_ID)
 set_alarm(job.deadline and math.min(due, job.deadline) or due)
 return {'ok'}
