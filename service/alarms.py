@@ -23,14 +23,24 @@ log = logging.getLogger(__name__)
 
 PERIOD_S = 0.5
 """Between two looks, jittered so that processes do not look at the same moment."""
+SILENCE_S = 3.0
+"""When no loop has reached the store for this long, no worker may have either."""
+PAGE = 100
+"""Alarms answered in one go."""
+CROWDED = 100
+"""With so many messages in a queue, one more of a job that had its own makes nobody find it sooner …"""
+RARELY = 16
+"""… and it might have been lost, so one in so many is sent all the same."""
 
 
 class AlarmLoop:
     """Answers the alarms of every partition until the process ends."""
 
-    def __init__(self, store: JobStore, dispatch: Dispatch, data_dir: Path) -> None:
+    def __init__(self, store: JobStore, dispatch: Dispatch, data_dir: Path, lease_s: float) -> None:
         self._store = store
         self._dispatch = dispatch
+        # A worker renews every second and gives a call that hangs a third of the lease.
+        self._grace_s = lease_s / 2
         self._artifacts = data_dir / "artifacts"
 
     def start(self) -> None:
@@ -38,24 +48,38 @@ class AlarmLoop:
 
     def _run(self) -> None:
         while True:
+            more = False
             try:
-                self.look()
+                more = self.look()
             except redis.RedisError as error:
                 log.warning("alarms cannot be answered: %s", error)
             except Exception:
                 # Without this loop no job is ever missed again: it must outlive any one job's trouble.
                 log.exception("an alarm could not be answered")
-            time.sleep(PERIOD_S * random.uniform(0.5, 1.5))  # noqa: S311
+            if not more:
+                time.sleep(PERIOD_S * random.uniform(0.5, 1.5))  # noqa: S311
 
-    def look(self) -> None:
-        """Answer what is due now."""
+    def look(self) -> bool:
+        """Answer what is due now; whether there was more than fits into one look."""
+        more = False
         for partition in range(self._store.keys.partitions):
-            for job_id in self._store.due(partition):
+            self._store.watch(partition, silence_s=SILENCE_S, grace_s=self._grace_s)
+            due = self._store.due(partition, PAGE)
+            more = more or len(due) == PAGE
+            backlogs: dict[str, int] = {}
+            for job_id in due:
                 message = self._store.answer_alarm(job_id)
-                if message is not None:
-                    log.info("job %s: nobody works on it, sending its message again", job_id)
-                    metrics.ALARMS_ANSWERED.inc()
-                    self._dispatch.send(message.id, message.type, message.queue)
+                if message is None:
+                    continue
+                if message.sends > 1 and message.sends % RARELY:
+                    if message.queue not in backlogs:
+                        backlogs[message.queue] = self._dispatch.backlog(message.queue)
+                    if backlogs[message.queue] >= CROWDED:
+                        continue
+                log.info("job %s: nobody works on it, sending its message again", job_id)
+                metrics.ALARMS_ANSWERED.inc()
+                self._dispatch.send(message.id, message.type, message.queue)
             for job_id in self._store.expired(partition):
                 shutil.rmtree(self._artifacts / job_id, ignore_errors=True)
                 self._store.sweep(job_id)
+        return more

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
@@ -45,3 +46,12 @@ class Dispatch:
             log.warning("job %s: the message could not be sent, its alarm will: %s", job_id, error)
             return False
         return True
+
+    def backlog(self, queue: str) -> int:
+        """How many messages nobody has taken yet; 0 if the broker cannot be reached."""
+        try:
+            with self._app.pool.acquire(block=True) as connection:
+                return int(connection.default_channel._size(queue))
+        except (OperationalError, OSError, redis.RedisError) as error:
+            log.warning("the backlog of queue %s is not known: %s", queue, error)
+            return 0

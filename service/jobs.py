@@ -100,19 +100,20 @@ def submit(json_data: Submission) -> Response:
         labels=json_data.labels,
         timeout_s=json_data.timeout_s,
     )
-    return _create(here, new, _once(json_data))
+    # The request's meaning and not its bytes: a client may order or space its JSON anew.
+    meaning = json.dumps(json_data.model_dump(mode="json"), sort_keys=True)
+    return _create(here, new, _once(meaning))
 
 
-def _once(submission: Submission) -> tuple[str, str] | None:
+def _once(meaning: str) -> tuple[str, str] | None:
+    """The request's Idempotency-Key and a hash of what it asks for."""
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
     if not 1 <= len(key) <= 255:
         raise Problem(400, "Idempotency-Key has 1 to 255 characters")
-    # The request's meaning and not its bytes: a client may order or space its JSON anew.
-    text = json.dumps(submission.model_dump(mode="json"), sort_keys=True)
     name = hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=20).hexdigest()
-    return name, hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=20).hexdigest()
+    return name, hashlib.blake2b(meaning.encode("utf-8", "replace"), digest_size=20).hexdigest()
 
 
 def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Response:
@@ -177,7 +178,12 @@ def cancel_job(job_id: str) -> Response:
 @bp.post("/jobs/<job_id>/retry")
 @bp.output(Job, status_code=202)
 @bp.doc(
-    summary="Submit an ended job again", responses={404: "no such job", 409: "the job has not ended yet"}
+    summary="Submit an ended job again",
+    responses={
+        200: "the job that this Idempotency-Key made before",
+        404: "no such job",
+        409: "the job has not ended yet",
+    },
 )
 def retry_job(job_id: str) -> Response:
     here = context()
@@ -200,4 +206,4 @@ def retry_job(job_id: str) -> Response:
         retry_of=old.id,
         checkpoint=page.fields.get(b"_checkpoint", b"").decode(),
     )
-    return _create(here, new, None)
+    return _create(here, new, _once(f"retry {old.id}"))

@@ -91,6 +91,9 @@ def _add_parameters(spec: dict[str, Any]) -> None:
         ("/jobs", "post"): [
             _parameter("Idempotency-Key", "header", "the same key and body give the same job"),
         ],
+        ("/jobs/{job_id}/retry", "post"): [
+            _parameter("Idempotency-Key", "header", "the same key for the same job gives the same new job"),
+        ],
         ("/uploads", "post"): [_parameter("name", "query", "the file's name")],
         ("/jobs/{job_id}/artifacts/{name}", "get"): [
             _parameter("play", "query", "show it in place, not as an attachment"),

@@ -39,4 +39,4 @@ if supported():
 _context.hub.start()
 garbage.start()
 threading.Thread(target=gauge, args=(_context.admission, sockets), name="gauge", daemon=True).start()
-AlarmLoop(_context.store, _context.dispatch, settings.data_dir).start()
+AlarmLoop(_context.store, _context.dispatch, settings.data_dir, settings.lease_s).start()

@@ -18,7 +18,7 @@ import time
 import warnings
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import redis
 from celery import Celery
@@ -31,13 +31,14 @@ from service.config import Settings, load_or_exit
 from service.contract.events import rfc3339
 from service.contract.store import connect
 from worker.app import make_app, make_store
+from worker.hearing import Hearing
 from worker.jobtype import discover
 from worker.log import configure
 from worker.presence import Presence
 
 STOP_S = 4.0
 """From the signal to the end, whatever the jobs do. Honcho kills after 5."""
-
+REAP_S = 1.0
 
 logger = logging.getLogger("worker")
 
@@ -46,12 +47,19 @@ class Server(Worker):  # type: ignore[misc]
     """Celery's worker, but for how it stops: the jobs are told at once, and there is a deadline."""
 
     _ending = False
+    anew = False
+    """Whether it is to start once more when it has stopped."""
 
     def install_platform_tweaks(self, worker: Any) -> None:
         super().install_platform_tweaks(worker)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    def start_anew(self) -> None:
+        """Stop in order, the jobs handed back, and start again in the same process."""
+        self.anew = True
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         # Honcho and a terminal both signal the whole group, so the same stop arrives more than once.
@@ -72,7 +80,20 @@ class Server(Worker):  # type: ignore[misc]
     def _give_up(self) -> None:
         """Their subprocesses die with the pool's processes, their jobs' leases run out."""
         self._signal_pool(signal.SIGKILL)
+        if self.anew:
+            replace_process()
         os._exit(os.EX_OK)
+
+
+def replace_process() -> NoReturn:
+    """Become what was started here, with the same pid: whoever supervises it notices nothing. What is
+    left of the pool is reaped first, as nobody will know of it afterwards."""
+    deadline = time.monotonic() + REAP_S
+    with suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.02)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def main() -> int:
@@ -106,12 +127,15 @@ def main() -> int:
     # Not earlier: whoever counts as alive takes messages, and hears a SIGTERM.
     worker_ready.connect(start_presence)
     try:
-        return _serve(app, settings, queues)
+        server = _serve(app, settings, queues, presence)
     finally:
         presence.stop()
+    if server.anew:
+        replace_process()
+    return int(server.exitcode or 0)
 
 
-def _serve(app: Celery, settings: Settings, queues: list[str]) -> int:
+def _serve(app: Celery, settings: Settings, queues: list[str], presence: Presence) -> Server:
     logger.info("serving %s with %d processes", ", ".join(queues), settings.worker_concurrency)
     server = Server(
         app=app,
@@ -125,8 +149,25 @@ def _serve(app: Celery, settings: Settings, queues: list[str]) -> int:
         without_mingle=True,
         without_heartbeat=True,
     )
+
+    def start_anew() -> None:
+        # First, as what is deaf may not stop in order either.
+        presence.stop()
+        server.start_anew()
+
+    hearing = Hearing(
+        connect(settings.broker_url, connections=1),
+        [settings.key_prefix + queue for queue in queues],
+        settings.worker_concurrency,
+        start_anew,
+    )
+
+    def start_hearing(**_: object) -> None:
+        hearing.start()
+
+    worker_ready.connect(start_hearing)
     server.start()
-    return int(server.exitcode or 0)
+    return server
 
 
 def _check(url: str) -> None:

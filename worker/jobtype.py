@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from service.contract.events import dumps
 from worker.progress import Job
+from worker.retry import DEFAULT, Retry
 
 
 class Params(BaseModel):
@@ -36,6 +37,7 @@ class JobType(Generic[P]):
     params: type[P]
     max_attempts: int | None
     function: Callable[[Job[P]], Any]
+    retry: Retry = DEFAULT
 
     def describe(self) -> str:
         """The JSON text that a worker registers; the service checks submissions against `params`."""
@@ -64,13 +66,14 @@ def job(
     title: str,
     queue: str | None = None,
     max_attempts: int | None = None,
+    retry: Retry = DEFAULT,
 ) -> Callable[[Callable[[Job[P]], Any]], JobType[P]]:
     """Make a function the task of a job type.
 
     `queue` is the name's family unless given ("video.encode" → "video", "simulate" → "default").
-    `max_attempts` is what a submission gets that names none; None leaves it to the service. The
-    function returns the job's result (JSON, at most MAX_RESULT_BYTES) and raises InvalidInput for
-    what no retry can mend.
+    `max_attempts` is what a submission gets that names none; None leaves it to the service. `retry`
+    says which errors are tried again, and when. The function returns the job's result (JSON, at most
+    MAX_RESULT_BYTES) and raises InvalidInput for what no retry can mend.
     Raises DuplicateJobType.
     """
 
@@ -79,7 +82,7 @@ def job(
             raise DuplicateJobType(name)
         family, dot, _ = name.partition(".")
         listens_on = queue or (family if dot else "default")
-        job_type = JobType(name, title, listens_on, params, max_attempts, function)
+        job_type = JobType(name, title, listens_on, params, max_attempts, function, retry)
         _types[name] = job_type
         return job_type
 

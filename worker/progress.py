@@ -18,7 +18,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from service.contract.events import Artifact
+from service.contract.events import MAX_CHECKPOINT_BYTES, Artifact, dumps
 from service.contract.store import JobStore
 from worker.children import Children, Stream
 from worker.meter import Meter, Plan, Share, Stage
@@ -46,6 +46,8 @@ class Reports(Protocol):
     def log(self, level: Level, message: str) -> None: ...
 
     def publish(self, artifact: Artifact) -> None: ...
+
+    def keep(self, checkpoint: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,7 @@ class Job(Generic[P]):
         self.data_dir = place.data_dir
         self.store = store
         """For reading other jobs. Writing is the runtime's."""
-        self.checkpoint: Any = json.loads(checkpoint) if checkpoint else None
-        """What the last attempt left for this one, or None."""
+        self._checkpoint = checkpoint
         self._place = place
         self._reports = reports
         self._meter = meter
@@ -156,6 +157,23 @@ class Job(Generic[P]):
         second, and of more than 5,000 while Redis is away, one line says how many were left out."""
         self._reports.log(level, str(message))
         self._stop.check()
+
+    @property
+    def checkpoint(self) -> Any:
+        """What the job left last for its next attempt, or None.
+
+        Set it to anything that is JSON; it is kept with the next report, 0.25 s later at most, and always
+        before the attempt ends by itself (one that is killed may lose that last quarter of a second). A
+        newer one replaces it, only the holder's is taken, and a job that is submitted again with
+        POST /jobs/{id}/retry starts from it too. Raises RecordError for what is no JSON, RecordTooLarge
+        for more than MAX_CHECKPOINT_BYTES of it.
+        """
+        return json.loads(self._checkpoint) if self._checkpoint else None
+
+    @checkpoint.setter
+    def checkpoint(self, value: Any) -> None:
+        self._checkpoint = dumps(value, MAX_CHECKPOINT_BYTES, "the checkpoint")
+        self._reports.keep(self._checkpoint)
 
     # -- files -------------------------------------------------------------------------------------
 

@@ -118,10 +118,14 @@ class Reporter:
         self._refused_seen = 0
         self._gate = LineGate()
         self._waiting: list[Line | Publication] = []
+        self._checkpoint: str | None = None
+        self._kept: str | None = None
         self._artifacts = {artifact.name: artifact for artifact in claim.job.artifacts}
         self._sent: Progress | None = None
         self._sent_at = float("-inf")
         self._batch = 0
+        self.answered_at = float("-inf")
+        """When the store last answered, and would have said that cancellation was asked for."""
         self._closing = False
         self._lost = False
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
@@ -143,6 +147,10 @@ class Reporter:
         self._inbox.put(publication)
         while not publication.written.wait(0.1):
             self._stop.check()
+
+    def keep(self, checkpoint: str) -> None:
+        """Write this JSON text beside the job with the next batch, unless a newer one comes before."""
+        self._checkpoint = checkpoint
 
     def close(self) -> bool:
         """Send all there is and end the thread, however long Redis is away; False if the lease is lost.
@@ -203,6 +211,10 @@ class Reporter:
                 if progress is not None:
                     text = dumps(progress.model_dump())
                     reports.append(Report(EventType.PROGRESS, text, "progress", text))
+                checkpoint = self._checkpoint
+                if checkpoint is not self._kept and checkpoint is not None:
+                    reports.append(Report("", "", "_checkpoint", checkpoint))
+                    self._kept = checkpoint
             if not reports:
                 return
             self._send(reports)
@@ -259,6 +271,7 @@ class Reporter:
             try:
                 if self._store.append(self._claim, self._batch, reports):
                     self._stop.request(JobCanceled)
+                self.answered_at = self._clock()
                 return
             except StaleFence:
                 self._lost = True

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -44,8 +43,6 @@ INTERRUPT = signal.SIGUSR2
 INTERRUPT_AFTER_S = 2.0
 GIVE_UP_AFTER_S = 10.0
 """A task that ignores even the interrupt for this long takes its process with it."""
-RETRY_FIRST_S = 1.0
-RETRY_MAX_S = 60.0
 _TICK_S = 0.1
 
 logger = logging.getLogger(__name__)
@@ -71,6 +68,11 @@ class TryAgain:
 
 
 @dataclass(frozen=True, slots=True)
+class HandedBack:
+    """The worker stops: another attempt follows at once, and this one does not count."""
+
+
+@dataclass(frozen=True, slots=True)
 class Canceled:
     pass
 
@@ -80,12 +82,7 @@ class Lost:
     """Another attempt owns the job: there is nothing to write."""
 
 
-Outcome = Succeeded | Failed | TryAgain | Canceled | Lost
-
-
-def backoff_s(attempt: int, draw: Callable[[], float] = random.random) -> float:
-    """The wait after a failed attempt: up to 1 s, doubled each time up to 60 s, with full jitter."""
-    return min(RETRY_FIRST_S * 2.0 ** (attempt - 1), RETRY_MAX_S) * draw()
+Outcome = Succeeded | Failed | TryAgain | HandedBack | Canceled | Lost
 
 
 class Attempt:
@@ -103,6 +100,7 @@ class Attempt:
         self._children = Children(self.stop)
         self._meter = Meter()
         self._reporter = Reporter(runtime.store, claim, self._meter, self.stop)
+        self._patience_s = float("inf")
         self._ended = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         self._main = threading.main_thread().ident if _in_main_thread() else None
@@ -141,8 +139,8 @@ class Attempt:
                 return self._stopped()
             logger.exception("job %s, attempt %d failed", job.id, job.attempt)
             message = _one_line(error)
-            if job.attempt < job.max_attempts:
-                return TryAgain(backoff_s(job.attempt), message)
+            if self.claim.attempts_left > 0 and self._type.retry.covers(error):
+                return TryAgain(self._type.retry.delay_s(job.attempt), message)
             return Failed(ErrorCode.ERROR, message)
         if self.stop.reason is LeaseLost:
             return Lost()
@@ -176,13 +174,10 @@ class Attempt:
             self.interruptible = False
 
     def _stopped(self) -> Outcome:
-        job = self.claim.job
         if self.stop.reason is JobCanceled:
             return Canceled()
         if self.stop.reason is WorkerStopping:
-            if job.attempt < job.max_attempts:
-                return TryAgain(0, "worker_shutdown")
-            return Failed(ErrorCode.WORKER_LOST, "the worker was stopped, and no attempt is left")
+            return HandedBack()
         return Lost()
 
     def _write(self, outcome: Outcome) -> None:
@@ -203,6 +198,12 @@ class Attempt:
                     self._insist(lambda: self._store.end(self.claim, State.FAILED, error=(code, message)))
                 case TryAgain(delay_s, reason):
                     self._insist(lambda: self._store.retry(self.claim, delay_s=delay_s, reason=reason))
+                case HandedBack():
+                    self._insist(
+                        lambda: self._store.retry(
+                            self.claim, delay_s=0, reason="worker_shutdown", counts=False
+                        )
+                    )
                 case Canceled():
                     why = (ErrorCode.CANCELED, "the job was canceled")
                     self._insist(lambda: self._store.end(self.claim, State.CANCELED, error=why))
@@ -212,7 +213,7 @@ class Attempt:
             logger.warning("job %s: another attempt owns it, the outcome is void", self.claim.ref.id)
 
     def _insist(self, write: Callable[[], None]) -> None:
-        insist(write, f"the outcome of job {self.claim.ref.id}")
+        insist(write, f"the outcome of job {self.claim.ref.id}", self._patience_s)
 
     def _remove_files(self) -> None:
         shutil.rmtree(self._place.work, ignore_errors=True)
@@ -222,14 +223,17 @@ class Attempt:
     # -- the keeper --------------------------------------------------------------------------------
 
     def _keep(self) -> None:
-        """Renew the lease about every second until the job has ended; see that the task ends in time."""
-        interval = min(1.0, self._lease_s / 4)
+        """Renew the lease until the job has ended, and ask about every second whether it is to end, unless
+        the reporter was told; see that the task ends in time."""
+        renew_s = self._lease_s / 4
+        ask_s = min(1.0, renew_s)
         renewed = time.monotonic()
         reachable = True
         ending: Ending | None = None
         while not self._ended.wait(_TICK_S):
-            if time.monotonic() - renewed >= interval:
-                renewed = time.monotonic()
+            now = time.monotonic()
+            if now - renewed >= renew_s or now - max(renewed, self._reporter.answered_at) >= ask_s:
+                renewed = now
                 try:
                     if self._store.renew(self.claim, lease_s=self._lease_s):
                         self.stop.request(JobCanceled)
@@ -263,7 +267,10 @@ class Attempt:
             logger.error("job %s does not end, its process does", self.claim.ref.id)
             self._children.close()
             self._remove_files()
-            self._write(self._stopped())
+            # Not longer than the lease: then its alarm ends the job, and this process must not go on.
+            self._patience_s = self._lease_s
+            with suppress(redis.RedisError):
+                self._write(self._stopped())
             os._exit(1)
 
 

@@ -29,6 +29,9 @@ MAX_DATA_BYTES = 16_384
 MAX_RESULT_BYTES = 65_536
 """Encoded size of a job's result; more is refused with RecordTooLarge."""
 
+MAX_CHECKPOINT_BYTES = 65_536
+"""Encoded size of what an attempt leaves for the next; more is refused with RecordTooLarge."""
+
 
 class RecordError(ValueError):
     """Something cannot be stored as a record."""

@@ -9,6 +9,8 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:job:<id>                hash    the job; a field is the JSON text of the document's field,
                                          fields that begin with _ are not part of the document
     P{p}:events:<id>             stream  the job's events (also the name of its channel)
+    P{p}:watch                   hash    when an alarm loop last reached the store, and until when leases
+                                         have a grace because none did (lua/watch.lua)
     P{p}:waiting:<queue>         zset    job id -> ms since when (or from when) it waits for a worker
     P{p}:jobs:<owner>            zset    all jobs of an owner, by time of creation
     P{p}:jobs:<owner>:<state>    zset    those in one state
@@ -81,6 +83,9 @@ class Keys:
 
     def alarms(self, partition: int) -> str:
         return self._in(partition) + "alarms"
+
+    def watch(self, partition: int) -> str:
+        return self._in(partition) + "watch"
 
     def expiring(self, partition: int) -> str:
         return self._in(partition) + "expiring"

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
@@ -40,7 +40,7 @@ from service.contract.states import LIVE, ErrorCode, State, sources
 
 REQUEUE_MS = 10_000
 """How long a message may take to be claimed before it is sent again (doubled each time, …"""
-REQUEUE_MAX_MS = 60_000
+REQUEUE_MAX_MS = 20_000
 """… up to this)."""
 FEED_FACTOR = 10
 """A feed keeps this many times the events of a job."""
@@ -82,13 +82,16 @@ class Claim:
     job: Job
     fence: str
     checkpoint: str
+    attempts_left: int = 0
+    """How many may follow this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One event of a holder's batch; `field` of the job takes `value` in the same write."""
+    """One event of a holder's batch; `field` of the job takes `value` in the same write. Without a type
+    only the field is written, and nobody hears of it."""
 
-    type: EventType
+    type: EventType | Literal[""]
     body: str
     field: str = ""
     value: str = ""
@@ -137,6 +140,8 @@ class Due:
     id: str
     type: str
     queue: str
+    sends: int
+    """How often the alarm has asked for that since somebody last worked on the job; counts from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +285,7 @@ class JobStore:
         if reply[0] != b"claimed":
             return None
         job = Job.model_validate_json(reply[2])
-        return Claim(ref, job, str(int(reply[1])), reply[3].decode())
+        return Claim(ref, job, str(int(reply[1])), reply[3].decode(), int(reply[4]))
 
     def renew(self, claim: Claim, *, lease_s: float) -> bool:
         """Renew the lease; True if cancellation was asked for. Raises StaleFence."""
@@ -318,8 +323,10 @@ class JobStore:
             )
         )
 
-    def retry(self, claim: Claim, *, delay_s: float, reason: str) -> None:
-        """Give up this attempt; the next may start after the delay. Raises StaleFence."""
+    def retry(self, claim: Claim, *, delay_s: float, reason: str, counts: bool = True) -> None:
+        """Give up this attempt; the next may start after the delay. If cancellation was asked for, the
+        job ends instead. An attempt that does not count leaves as many others as there were before it.
+        Raises StaleFence."""
         self._held(
             self._change(
                 "retry",
@@ -328,6 +335,8 @@ class JobStore:
                 _csv(sources(State.RETRYING)),
                 round(delay_s * 1000),
                 dumps(clip(reason, MAX_ERROR_CHARS)),
+                "" if counts else "1",
+                _CANCELED,
             )
         )
 
@@ -536,6 +545,13 @@ class JobStore:
         found = self.redis.zrange(key, "-inf", now_ms, byscore=True, offset=0, num=limit)
         return [job_id.decode() for job_id in cast(list[bytes], found)]
 
+    def watch(self, partition: int, *, silence_s: float, grace_s: float) -> None:
+        """Say that an alarm loop reaches the store. After `silence_s` in which none said so, leases that
+        are over are left alone for `grace_s`: a healthy worker could not renew them."""
+        self._scripts["watch"](
+            keys=[self.keys.watch(partition)], args=[round(silence_s * 1000), round(grace_s * 1000)]
+        )
+
     def answer_alarm(self, job_id: str) -> Due | None:
         """Do what a due alarm asks for, and set the next; a message to send is the caller's."""
         ref = self.ref(job_id)
@@ -552,10 +568,11 @@ class JobStore:
             _error(ErrorCode.TIMEOUT, "the job took longer than its timeout_s"),
             _CANCELED,
             dumps("worker_lost"),
+            keys=[self.keys.watch(self.keys.partition(ref.owner))],
         )
         if reply[0] != b"send":
             return None
-        return Due(job_id, json.loads(reply[1]), reply[2].decode())
+        return Due(job_id, json.loads(reply[1]), reply[2].decode(), int(reply[3]))
 
     def sweep(self, job_id: str) -> bool:
         """Remove an ended job whose retention is over; the caller removes its files first."""
@@ -695,13 +712,14 @@ def _csv(states: Iterable[State]) -> str:
 
 
 _LUA = Path(__file__).parent / "lua"
-_READS = {"read", "read_feed", "snapshot_feed"}
+_ALONE = {"read", "read_feed", "snapshot_feed", "watch"}
+"""Scripts that change no job."""
 
 
 def _source(path: Path) -> str:
     """A script, led by the prelude if it changes a job."""
     text = path.read_text()
-    if path.stem in _READS:
+    if path.stem in _ALONE:
         return text
     prelude = (_LUA / "prelude.lua").read_text()
     for mark, names in (("@STATES@", State), ("@DOCUMENT@", DOCUMENT)):

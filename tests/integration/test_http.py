@@ -211,6 +211,18 @@ def test_cancel_is_202_then_200_and_retry_makes_a_new_job_that_names_the_old(web
         assert again[same] == job[same]
 
 
+def test_a_retry_by_hand_with_an_idempotency_key_makes_one_job(web: Stack) -> None:
+    old = web.submit("t", {"input": "x"})["id"]
+    other = web.submit("t", {"input": "x"})["id"]
+    for job_id in (old, other):
+        web.call("POST", f"/jobs/{job_id}/cancel")
+    headers = {"Idempotency-Key": "again"}
+    first, second = (web.call("POST", f"/jobs/{old}/retry", headers=headers) for _ in range(2))
+    assert (first[0], second[0]) == (202, 200)
+    assert json.loads(first[2])["id"] == json.loads(second[2])["id"]
+    assert problem(web, "POST", f"/jobs/{other}/retry", headers=headers)["status"] == 422
+
+
 def test_types_tell_their_schema_and_whether_a_worker_is_alive(web: Stack) -> None:
     old = {**TYPE, "name": "old", "title": "Old"}
     web.store.register_types("gone", {"old": json.dumps(old)}, 3600)

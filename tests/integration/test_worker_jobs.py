@@ -202,6 +202,44 @@ def test_sigterm_to_the_worker_alone_does_the_same(new_worker_stack: NewStack) -
     assert stack.job(job_id).state is State.RETRYING
 
 
+def test_a_worker_that_stops_burns_no_attempt(new_worker_stack: NewStack) -> None:
+    stack = new_worker_stack()
+    job_id = stack.submit("simulate", duration_s=2, rate=20, max_attempts=1)
+    stack.until(job_id, lambda job: job.progress is not None)
+    stack.worker.terminate()
+    assert stack.worker.wait(6) == 0
+    assert stack.job(job_id).state is State.RETRYING
+    stack.worker = stack.start_worker()
+    job = stack.ended(job_id)
+    assert (job.state, job.attempt, job.max_attempts) == (State.SUCCEEDED, 2, 1)
+    at = [(e.data["attempt"], e.data.get("fraction")) for e in stack.events(job_id) if e.type != "end"]
+    assert [a for a, _ in at] == sorted(a for a, _ in at)
+    assert {a for a, _ in at} == {0, 1, 2}
+
+
+def test_a_running_job_past_its_deadline_fails_and_its_encoder_ends(worker_stack: WorkerStack) -> None:
+    job_id = encoding(worker_stack)
+    worker_stack.store.redis.hset(worker_stack.store.keys.job(job_id), "_deadline", 1)
+    worker_stack.store.redis.zadd(worker_stack.store.keys.alarms(0), {job_id: 1})
+    job = worker_stack.ended(job_id, 5)
+    assert job.error is not None
+    assert (job.state, job.error.code) == (State.FAILED, ErrorCode.TIMEOUT)
+    eventually(lambda: not worker_stack.encoders() and not worker_stack.work_files(), "all is gone", 6)
+
+
+def test_a_job_canceled_while_no_worker_lives_ends_and_leaves_nothing(new_worker_stack: NewStack) -> None:
+    stack = new_worker_stack()
+    job_id = encoding(stack)
+    os.killpg(stack.worker.pid, signal.SIGKILL)
+    stack.worker.wait()
+    stack.store.cancel(job_id)
+    assert stack.ended(job_id, 10).state is State.CANCELED
+    assert stack.encoders() == []
+    stack.worker = stack.start_worker()
+    eventually(lambda: stack.work_files() == [], "what the killed attempt left is swept away", 5)
+    assert stack.do("simulate", duration_s=0).state is State.SUCCEEDED
+
+
 def test_an_attempt_that_lost_its_lease_stops_and_writes_nothing(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack()
     job_id = encoding(stack)

@@ -14,6 +14,7 @@ import jsonschema
 from service import valkey
 from service.contract.states import State
 from tests.integration.worker_stack import ROOT, WorkerStack, eventually
+from tests.proxy import Proxy
 
 NewStack = Callable[..., WorkerStack]
 
@@ -113,3 +114,74 @@ def test_a_restart_of_redis_disturbs_no_job_and_the_worker_hears_again(new_worke
     lines = [e.data["message"] for e in stack.events(job_id, "log")]
     assert lines == [f"update {n} of 80" for n in range(1, 81)]
     assert stack.ended(stack.submit("simulate", duration_s=0)).state is State.SUCCEEDED
+
+
+DEAF = """
+from worker import hearing
+from worker.__main__ import main
+
+hearing.DEAF_S, hearing.CHECK_S = 3.0, 0.5
+raise SystemExit(main())
+"""
+
+
+def test_a_worker_that_has_gone_deaf_starts_anew_and_hears_again(new_worker_stack: NewStack) -> None:
+    stack = new_worker_stack()
+    stack.worker.terminate()
+    stack.worker.wait(6)
+    broker = Proxy(stack.valkey.port)
+    try:
+        stack.env["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{broker.port}/0"
+        stack.command = ["-c", DEAF]
+        stack.worker = stack.start_worker()
+        (before,) = stack.store.workers()
+        busy = stack.submit("simulate", duration_s=4, rate=20)
+        stack.running(busy)
+        broker.freeze()
+        # The first message goes to the dead connection, which still has a request open at the broker.
+        lost, heard = (stack.submit("simulate", duration_s=0) for _ in range(2))
+        eventually(lambda: stack.job(heard).ended, lambda: stack.log.read_text()[-4000:], 30)
+        assert "none was heard for 3 s" in stack.log.read_text()
+        (after,) = stack.store.workers()
+        assert (after.pid, after.name == before.name) == (before.pid, False)
+        assert stack.worker.poll() is None
+        # What it was at when it stopped was handed back.
+        assert stack.ended(busy).state is State.SUCCEEDED
+        assert stack.ended(lost).state is State.SUCCEEDED, "its alarm sent another message"
+    finally:
+        broker.close()
+
+
+CRASHING = """
+import ctypes, os
+from worker.__main__ import main
+from worker.jobtype import Params, job
+
+def crash(job, how):
+    if job.attempt == 1:
+        with job.subprocess(["sleep", "600", str(job.workdir)]):
+            how()
+    return job.attempt
+
+for name, how in (("abort", os.abort), ("segfault", lambda: ctypes.string_at(0))):
+    job("crash." + name, params=Params, title=name)(lambda job, how=how: crash(job, how))
+raise SystemExit(main())
+"""
+
+
+def test_a_native_crash_takes_its_subprocesses_with_it_and_nobody_elses_job(
+    new_worker_stack: NewStack,
+) -> None:
+    stack = new_worker_stack()
+    stack.worker.terminate()
+    stack.worker.wait(6)
+    stack.command = ["-c", CRASHING]
+    stack.worker = stack.start_worker()
+    other = stack.submit("simulate", duration_s=3, rate=10)
+    stack.running(other)
+    for name in ("crash.abort", "crash.segfault"):
+        job = stack.do(name)
+        assert (job.state, job.result) == (State.SUCCEEDED, 2)
+        assert [e.data.get("reason") for e in stack.events(job.id, "state")][2] == "worker_lost"
+    assert stack.encoders() == []
+    assert stack.ended(other).attempt == 1

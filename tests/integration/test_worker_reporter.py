@@ -138,6 +138,49 @@ def test_publish_waits_until_the_job_shows_the_artifact(
     assert types == ["state", "state", "log", "artifact", "artifact"]
 
 
+def test_a_checkpoint_goes_with_the_next_write_and_the_newest_counts(
+    worker_stack: WorkerStack, store: Troubled, claim: Claim
+) -> None:
+    before = worker_stack.events(claim.ref.id)
+    with reporting(store, claim) as (reporter, _, _):
+        store.reachable = False
+        for n in range(100):
+            reporter.keep(str(n))
+        store.reachable = True
+    store.retry(claim, delay_s=0, reason="again")
+    again = store.claim(claim.ref, token="again", lease_s=60, worker="test")
+    assert again is not None
+    assert again.checkpoint == "99"
+    assert len(worker_stack.events(claim.ref.id)) == len(before) + 2, "no event tells of it"
+    with reporting(store, claim) as (reporter, _, _):
+        reporter.keep("from an attempt that lost its lease")
+    assert store.redis.hget(store.keys.job(claim.ref.id), "_checkpoint") == b"99"
+
+
+class Counted(JobStore):
+    appends = 0
+
+    def append(self, claim: Claim, batch: int, reports: Iterable[Report]) -> bool:
+        self.appends += 1
+        return super().append(claim, batch, reports)
+
+
+def test_a_loop_that_updates_without_end_costs_four_writes_a_second_and_loses_no_last_value(
+    worker_stack: WorkerStack, claim: Claim
+) -> None:
+    store = Counted(worker_stack.store.redis, worker_stack.store.keys)
+    began = time.monotonic()
+    with reporting(store, claim) as (_, meter, stop):
+        meter.stage = stage = Stage("work", 100_000, None, Share(), 0, stop)
+        for n in range(1, 100_001):
+            stage.update(n)
+            if n % 10_000 == 1:  # and none after the last
+                time.sleep(0.2)
+    took = time.monotonic() - began
+    assert store.appends <= 4 * took + 2
+    assert worker_stack.events(claim.ref.id, "progress")[-1].data["current"] == 100_000
+
+
 def test_a_flush_brings_back_the_cancel_flag(
     worker_stack: WorkerStack, store: Troubled, claim: Claim
 ) -> None:

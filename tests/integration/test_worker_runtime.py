@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 
 from service.contract.events import Job as JobRecord
+from service.contract.events import RecordError
 from service.contract.states import ErrorCode, State
 from service.contract.store import NewJob
 from tests.integration.worker_stack import ROOT, WorkerStack, eventually
 from worker.jobtype import JobType, Params
 from worker.progress import Job
+from worker.retry import DEFAULT, Retry
 from worker.runtime import Runtime
 from worker.stop import InvalidInput, JobStopped
 
@@ -35,11 +37,11 @@ def do(worker_stack: WorkerStack, tmp_path: Path) -> Iterator[Do]:
     store = worker_stack.store
     runtime = Runtime(store, worker="test", data_dir=tmp_path, lease_s=2)
 
-    def do(task: Task, max_attempts: int = 1) -> JobRecord:
+    def do(task: Task, max_attempts: int = 1, retry: Retry = DEFAULT) -> JobRecord:
         job_id, *_ = store.create(
             NewJob(owner="owner", type="test", params={}, queue="none", max_attempts=max_attempts)
         )
-        runtime.run(JobType("test", "Test", "none", Params, None, task), job_id)
+        runtime.run(JobType("test", "Test", "none", Params, None, task, retry), job_id)
         return worker_stack.job(job_id)
 
     yield do
@@ -102,6 +104,42 @@ def test_a_published_file_is_moved_in_one_step_and_belongs_to_its_attempt(do: Do
         ("note.txt", "text/plain", 7),
         ("pages/index.html", "text/html", 3),
     ]
+
+
+def test_a_checkpoint_outlives_the_attempt(do: Do, worker_stack: WorkerStack) -> None:
+    def task(job: Job[Params]) -> None:
+        assert job.checkpoint is None
+        for bad in (float("nan"), object(), "x" * 70_000):
+            with pytest.raises(RecordError):
+                job.checkpoint = bad
+        job.checkpoint = {"done": 1}
+        job.checkpoint = {"done": [1, 2]}
+        assert job.checkpoint == {"done": [1, 2]}
+        raise OSError("and again")
+
+    job = do(task, max_attempts=2)
+    assert job.state is State.RETRYING
+    worker_stack.store.redis.hdel(worker_stack.store.keys.job(job.id), "_not_before")
+    ref = worker_stack.store.ref(job.id)
+    assert ref is not None
+    claim = worker_stack.store.claim(ref, token="next", lease_s=60, worker="next")
+    assert claim is not None
+    assert claim.checkpoint == '{"done":[1,2]}'
+    worker_stack.store.end(claim, State.SUCCEEDED)
+
+
+def test_a_type_says_which_errors_are_tried_again(do: Do) -> None:
+    policy = Retry(on=(OSError,), never=(FileNotFoundError,))
+    for error, state in (
+        (ConnectionError("x"), State.RETRYING),
+        (FileNotFoundError("x"), State.FAILED),
+        (ValueError("x"), State.FAILED),
+    ):
+
+        def task(job: Job[Params], error: Exception = error) -> None:
+            raise error
+
+        assert do(task, max_attempts=2, retry=policy).state is state
 
 
 def test_the_work_directory_goes_with_the_attempt(do: Do, tmp_path: Path) -> None:

@@ -58,12 +58,13 @@ class WorkerStack:
             **env,
         }
         self.log = directory / "worker.log"
+        self.command = ["-m", "worker"]
         self.worker = self.start_worker()
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "worker"], env=self.env, cwd=ROOT, stderr=log, start_new_session=True
+                [sys.executable, *self.command], env=self.env, cwd=ROOT, stderr=log, start_new_session=True
             )
         eventually(lambda: any(alive for _, alive in self.store.types().values()), "the worker registers")
         return worker

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from worker.reporter import MAX_LINES_PER_S, Line, LineGate
-from worker.runtime import backoff_s
+from worker.retry import Retry
 
 
 def line(at: float) -> Line:
@@ -33,6 +35,19 @@ def test_a_slow_task_is_never_held_up() -> None:
 
 
 def test_retries_wait_longer_each_time_with_full_jitter() -> None:
-    assert [backoff_s(n, lambda: 1.0) for n in (1, 2, 3, 7, 100)] == [1, 2, 4, 60, 60]
-    assert backoff_s(5, lambda: 0.0) == 0
-    assert all(0 <= backoff_s(3) <= 4 for _ in range(100))
+    policy = Retry()
+    assert [policy.delay_s(n, lambda: 1.0) for n in (1, 2, 3, 7, 1000)] == [1, 2, 4, 60, 60]
+    assert policy.delay_s(5, lambda: 0.0) == 0
+    assert all(0 <= policy.delay_s(3) <= 4 for _ in range(100))
+
+
+def test_a_policy_says_how_long_and_which_errors() -> None:
+    policy = Retry(first_s=10, max_s=30, jitter=0.5, on=(OSError,), never=(FileNotFoundError,))
+    assert [policy.delay_s(n, lambda: 0.0) for n in (1, 2, 3)] == [5, 10, 15]
+    assert [policy.delay_s(n, lambda: 1.0) for n in (1, 2, 3)] == [10, 20, 30]
+    assert policy.covers(ConnectionError())
+    assert not policy.covers(FileNotFoundError())
+    assert not policy.covers(ValueError())
+    for wrong in ({"first_s": -1}, {"first_s": 9, "max_s": 1}, {"jitter": 2}):
+        with pytest.raises(ValueError):
+            Retry(**wrong)

@@ -1,11 +1,12 @@
 -- Answers one job's alarm, if it is due. It is set anew in the same step, so no crash can lose it, and
 -- any number of processes may answer: all but the first find it not due.
 --
--- keys: prelude
+-- keys: prelude; last: watch (watch.lua)
 -- args: 5 first delay in ms before a message is sent again, 6 the longest such delay,
 --       7 error (JSON) of a lost worker, 8 error of a deadline that is over, 9 error of a cancellation,
 --       10 reason (JSON string) of the next attempt
--- returns: {'send', type (JSON), queue}: send the message (again) | {'ended'} | {'none'}
+-- returns: {'send', type (JSON), queue, how often it was asked for in a row}: send the message (again)
+--          | {'ended'} | {'none'}
 -- events: state (retrying) or end when a lease or the deadline is over
 
 local due = redis.call('ZSCORE', ALARMS, JOB_ID)
@@ -27,11 +28,23 @@ if job.state == 'running' then
     set_alarm(job.deadline and math.min(job.lease, job.deadline) or job.lease)
     return {'none'}
   end
+  -- The store was away, and with it the chance to renew: whoever holds the job gets a moment. It is
+  -- looked at here too, for the answer may have been on its way when the store went.
+  local watch = redis.call('HMGET', KEYS[#KEYS], 'at', 'silence', 'grace', 'grace_until')
+  local grace_until = tonumber(watch[4] or 0)
+  if watch[1] and time - tonumber(watch[1]) > tonumber(watch[2]) then
+    grace_until = time + tonumber(watch[3])
+    redis.call('HSET', KEYS[#KEYS], 'at', int(time), 'grace_until', int(grace_until))
+  end
+  if time < grace_until then
+    set_alarm(job.deadline and math.min(grace_until, job.deadline) or grace_until)
+    return {'none'}
+  end
   if job.cancel_requested then
     finish(job, 'canceled', 'null', ARGV[9], '')
     return {'ended'}
   end
-  if tonumber(job.attempt) >= job.max_attempts then
+  if attempts_left(job) <= 0 then
     finish(job, 'failed', 'null', ARGV[7], '')
     return {'ended'}
   end
@@ -44,4 +57,4 @@ local wait = math.min(tonumber(ARGV[5]) * 2 ^ math.min(sends - 1, 20), tonumber(
 local again = time + wait
 set_alarm(job.deadline and math.min(again, job.deadline) or again)
 local message = redis.call('HMGET', JOB, 'type', '_queue')
-return {'send', message[1], message[2]}
+return {'send', message[1], message[2], sends}

@@ -67,14 +67,20 @@ end
 -- The job as this script needs it, or nil if there is none.
 local function load()
   local h = redis.call('HMGET', JOB, 'state', 'attempt', 'last_event_id', 'cancel_requested',
-    'max_attempts', 'timeout_s', '_score', '_fence', '_lease', '_deadline', '_seq')
+    'max_attempts', 'timeout_s', '_score', '_fence', '_lease', '_deadline', '_seq',
+    '_handed_back')
   if not h[1] then return nil end
   return {
     state = string.sub(h[1], 2, -2), attempt = h[2], last = string.sub(h[3], 2, -2),
     cancel_requested = h[4] == 'true', max_attempts = tonumber(h[5]), timeout_s = tonumber(h[6]),
     score = h[7], fence = h[8], lease = tonumber(h[9]), deadline = tonumber(h[10]),
-    seq = tonumber(h[11]),
+    seq = tonumber(h[11]), handed_back = tonumber(h[12] or 0),
   }
+end
+
+-- How many attempts may follow. One that a stopping worker handed back does not count.
+local function attempts_left(job)
+  return job.max_attempts - (tonumber(job.attempt) - job.handed_back)
 end
 
 local function document()
