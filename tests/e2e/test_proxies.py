@@ -263,9 +263,9 @@ def test_a_caller_is_whom_the_proxy_sees_and_not_whom_the_client_claims_to_be(
         stack.close()
 
 
-def test_plain_http_is_sent_to_https(edge: Edge, name: str) -> None:
-    if name == "caddy":
-        pytest.skip("Caddy does it by itself, unless a test takes it the port")
+@pytest.mark.parametrize("name", ["nginx", "haproxy"], indirect=True, scope="module")
+def test_plain_http_is_sent_to_https(edge: Edge) -> None:
+    """Caddy does it by itself, on port 80 only."""
     answer = httpx.get(f"http://127.0.0.1:{edge.plain_port}/jobs?limit=1", follow_redirects=False)
     assert answer.status_code == 308
     assert answer.headers["location"].startswith("https://127.0.0.1")
