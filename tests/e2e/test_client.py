@@ -125,6 +125,9 @@ def test_a_frozen_tab_is_relieved_of_the_connection(browser: Browser, own_stack:
         own_stack.store.append(claim, 1, [progress(0.1)])
     for claim in claims:
         until(lambda claim=claim: tabs.fraction(claim.ref.id) == 0.1, what="the tabs to be in step")
+    # Until it has heard a heartbeat, a page does not know how long silence may last.
+    before = own_stack.store.redis.time()[0]
+    until(lambda: own_stack.store.redis.time()[0] > before + 2, what="two heartbeats")
     (leader,) = tabs.leaders()
     (other,) = [claim for claim in claims if claim.ref.id != leader]
     browser.driver.switch_to.window(tabs.of[leader])
