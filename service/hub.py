@@ -26,13 +26,14 @@ from redis.retry import Retry
 from service import metrics
 from service.contract.events import ZERO, EventId, Published
 from service.contract.store import JobStore
+from service.replies import Replies
 from service.topic import Topic, Watcher
 from service.waiting import new_event
 
 log = logging.getLogger(__name__)
 
-BATCH = 1000
-"""Messages taken from the socket before they are handed on."""
+READ_BYTES = 64 * 1024
+"""Taken from the socket at once, and then handed on."""
 SILENCE_S = 2.0
 """A connection silent for so long is asked for a sign of life; silent for as long again, it is dead."""
 AUDIT_S = 10.0
@@ -63,8 +64,13 @@ class Hub:
         self._store = store
         pool = store.redis.connection_pool
         settings = dict(pool.connection_kwargs)
-        # It waits for messages as long as it takes; SILENCE_S finds a dead connection.
-        settings.update(socket_timeout=None, retry=Retry(NoBackoff(), 0), health_check_interval=0)
+        settings.update(
+            parser_class=self._make_parser,
+            socket_read_size=READ_BYTES,
+            socket_timeout=SILENCE_S,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+        )
         self._connection_class = pool.connection_class
         self._connection_settings = settings
         self._connection: AbstractConnection | None = None
@@ -76,6 +82,10 @@ class Hub:
         self.lock = threading.RLock()
         self.writer: LiveWriter | None = None
         self.generation = 0
+
+    def _make_parser(self, **settings: Any) -> Replies:
+        self._replies = Replies(**settings)  # type: ignore[no-untyped-call]
+        return self._replies
 
     @property
     def connected(self) -> bool:
@@ -289,21 +299,17 @@ class Hub:
     def _read(self, connection: AbstractConnection) -> None:
         asked = False
         while True:
-            if not connection.can_read(timeout=SILENCE_S):
-                if asked:
-                    raise redis.ConnectionError("it has been silent for too long")
+            replies = self._replies.batch()
+            if replies:
+                asked = False
+                with self.lock:
+                    self._hand_on({topic for topic in map(self._take, replies) if topic is not None})
+            elif asked:
+                raise redis.ConnectionError("it has been silent for too long")
+            else:
                 with self.lock:
                     connection.send_command("PING")
                 asked = True
-                continue
-            asked = False
-            replies: list[Any] = []
-            while len(replies) < BATCH:
-                replies.append(connection.read_response(timeout=SILENCE_S))
-                if not connection.can_read(timeout=0):
-                    break
-            with self.lock:
-                self._hand_on({topic for topic in map(self._take, replies) if topic is not None})
             # Messages may come without a pause: others must have their turn.
             time.sleep(0)
 

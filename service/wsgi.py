@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 
-from service import metrics
+from service import garbage, metrics
 from service.admission import Admission
 from service.alarms import AlarmLoop
 from service.app import create_app
@@ -37,11 +36,7 @@ sockets = Sockets(_context.hub, _context.admission, settings.heartbeat_s)
 if supported():
     sockets.start()
     app.wsgi_app = HandOver(app.wsgi_app, sockets, _context)  # type: ignore[method-assign]
-# With thousands of streams a full collection would stop all of them for a tenth of a second, and it
-# would find next to nothing: what they are made of has no cycles.
-gc.collect()
-gc.freeze()
-gc.set_threshold(50_000, 50, 1000)
 _context.hub.start()
+garbage.start()
 threading.Thread(target=gauge, args=(_context.admission, sockets), name="gauge", daemon=True).start()
 AlarmLoop(_context.store, _context.dispatch, settings.data_dir).start()

@@ -18,6 +18,7 @@ from tests.bench import (
     figures,
     machine,
     memory,
+    outage,
     peers,
     process,
     slow,
@@ -28,7 +29,7 @@ from tests.bench import (
 )
 from tests.bench.bench import Bench
 
-SCENARIOS = {module.NAME: module for module in (fanout, spread, memory, storm, aborts, slow, store)}
+SCENARIOS = {module.NAME: module for module in (fanout, spread, memory, storm, aborts, slow, outage, store)}
 RESULTS = Path(__file__).parent / "results"
 
 

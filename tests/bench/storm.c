@@ -9,7 +9,8 @@
 //    lost their connection connect at that moment, and whatever is refused or closed from then on comes
 //    back 50 ms later and is counted.
 // 3. A reader is caught up when it has seen number TARGET. SECONDS after GO, or when all have seen LAST,
-//    one line of JSON: times from GO until readers were caught up, what went wrong on the way.
+//    one line of JSON: times from GO until readers were caught up, what went wrong on the way, and how
+//    many connections had ended before GO.
 // build: cc -O2 -o storm storm.c
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -38,7 +39,7 @@ static int cmp(const void *a, const void *b) { double x = *(double *)a, y = *(do
 
 static const char *host, *path; static int port, mod, ep, opening;
 static struct conn *c;
-static long refused, failed, not200, ended, gaps, doubles, resets, caught, done, target = -1, last_of_all = -1;
+static long refused, failed, not200, before, ended, gaps, doubles, resets, caught, done, target = -1, last_of_all = -1;
 static uint64_t go; static double *caught_at;
 
 static void hang_up(struct conn *x, uint64_t t) {
@@ -111,7 +112,7 @@ int main(int argc, char **argv) {
       }
       ssize_t r = read(x->fd, buf, 1 << 18);
       if (r < 0 && errno == EAGAIN) continue;
-      if (r <= 0) { if (go) ended++; hang_up(x, t); continue; }
+      if (r <= 0) { if (go) ended++; else before++; hang_up(x, t); continue; }
       char *from = buf;
       if (x->state == ASKED) {
         opening--; x->state = OPEN;
@@ -129,6 +130,6 @@ int main(int argc, char **argv) {
   long missing = 0; for (int i = 0; i < n; i++) if (!c[i].seen_any || c[i].last != last_of_all) missing++;
   qsort(caught_at, caught, sizeof(double), cmp);
 #define P(p) (caught ? caught_at[(long)((caught - 1) * p)] : 0)
-  printf("{\"caught_up\":%ld,\"caught_p50_s\":%.3f,\"caught_p99_s\":%.3f,\"caught_all_s\":%.3f,\"refused\":%ld,\"failed\":%ld,\"not_200\":%ld,\"closed_early\":%ld,\"gaps\":%ld,\"doubles\":%ld,\"resets\":%ld,\"incomplete\":%ld,\"seconds\":%.3f}\n",
-         caught, P(.5), P(.99), caught == n ? P(1) : -1, refused, failed, not200, ended, gaps, doubles, resets, missing, (t - go) / 1e9);
+  printf("{\"caught_up\":%ld,\"caught_p50_s\":%.3f,\"caught_p99_s\":%.3f,\"caught_all_s\":%.3f,\"refused\":%ld,\"failed\":%ld,\"not_200\":%ld,\"closed_before\":%ld,\"closed_early\":%ld,\"gaps\":%ld,\"doubles\":%ld,\"resets\":%ld,\"incomplete\":%ld,\"seconds\":%.3f}\n",
+         caught, P(.5), P(.99), caught == n ? P(1) : -1, refused, failed, not200, before, ended, gaps, doubles, resets, missing, (t - go) / 1e9);
 }

@@ -1,0 +1,142 @@
+"""Redis paused for half a minute, then killed and started again 20 times, under readers and load."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from contextlib import closing
+from typing import cast
+
+import redis
+
+from service import valkey
+from service.contract.events import EventType
+from service.contract.store import Claim, JobStore, Report
+from tests.bench.bench import Bench
+from tests.bench.clients import ClientError
+from tests.bench.peers import Headway
+from tests.bench.publisher import body
+from tests.bench.storm import hand_over, wait_for
+
+NAME = "outage"
+TITLE = "Redis paused and killed again and again under its readers"
+JOBS = 100
+RATE = 500.0
+"""Log lines a second, over all jobs in turn; what the outage holds up is made up for afterwards."""
+LINES = 5
+"""In one append: what it holds is there as a whole, or not at all."""
+PAUSE_S = 30.0
+KILLS = 20
+UP_S = 2.0
+"""Between two kills."""
+GIVE_UP_S = 60.0
+"""How long after the last event a reader may still be behind."""
+
+
+def run(bench: Bench) -> None:
+    pause_s, kills = (3.0, 2) if bench.quick else (PAUSE_S, KILLS)
+    for _ in range(bench.runs):
+        with closing(Headway(bench.fresh(), JOBS)) as server:
+            restart(server)  # now with every append on the disk before its answer
+            measure(bench, server, pause_s, kills)
+
+
+class Publisher:
+    """Appends in a thread until it is told to stop, each batch until Redis has taken it."""
+
+    def __init__(self, server: Headway) -> None:
+        self._store = server.stack.new_store()
+        self._claims = server.jobs.claims()
+        self._stop = threading.Event()
+        self._rounds = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def finish(self) -> int:
+        """Stop after the same number of lines for every job; the number of each job's last line."""
+        self._stop.set()
+        self._thread.join()
+        self._store.redis.close()
+        return self._rounds * LINES - 1
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            due = time.monotonic() + JOBS * LINES / RATE
+            first = self._rounds * LINES
+            for claim in self._claims:
+                lines = [body(n, 0, "log") for n in range(first, first + LINES)]
+                insist(self._store, claim, self._rounds + 1, [Report(EventType.LOG, t) for t in lines])
+                time.sleep(max(0.0, LINES / RATE - 0.001))
+            self._rounds += 1
+            time.sleep(max(0.0, due - time.monotonic()))
+
+
+def insist(store: JobStore, claim: Claim, batch: int, reports: list[Report]) -> None:
+    while True:
+        try:
+            store.append(claim, batch, reports)
+        except redis.RedisError:
+            time.sleep(0.05)
+        else:
+            return
+
+
+def restart(server: Headway) -> None:
+    before = server.stack.valkey
+    before.process.kill()
+    before.process.wait()
+    server.stack.valkey = valkey.start(server.stack.directory / "valkey", port=before.port, fsync="always")
+
+
+def measure(bench: Bench, server: Headway, pause_s: float, kills: int) -> None:
+    directory = bench.fresh()
+    go, opened = directory / "go", directory / "opened"
+    long_enough = pause_s + kills * (UP_S + valkey.READY_S) + GIVE_UP_S
+    command = [
+        bench.binaries["storm"], "127.0.0.1", str(server.port), server.path, str(bench.connections),
+        str(go), str(opened), str(long_enough),
+    ]  # fmt: skip
+    readers = subprocess.Popen(
+        command,
+        env={**os.environ, "STORM_MOD": str(JOBS)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_for(opened, readers)
+        publisher = Publisher(server)
+        time.sleep(UP_S)
+        pid = server.stack.valkey.process.pid
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(pause_s)
+        os.kill(pid, signal.SIGCONT)
+        for _ in range(kills):
+            time.sleep(UP_S)
+            restart(server)
+        time.sleep(UP_S)
+        last = publisher.finish()
+        hand_over(go, f"{last} {last}\n")
+        out, error = readers.communicate(timeout=long_enough + 30)
+        if readers.returncode != 0:
+            raise ClientError(f"storm: {error[-500:]}")
+    finally:
+        readers.kill()
+        readers.wait()
+    got = cast(dict[str, float], json.loads(out))
+    bench.add(
+        NAME,
+        f"{bench.connections:,} readers of {JOBS} jobs, {pause_s:.0f} s of pause, {kills} kills",
+        server.name,
+        events_a_job=last + 1,
+        complete_after_s=got["seconds"],
+        closed_early=got["closed_before"] + got["closed_early"],
+        gaps=got["gaps"],
+        doubles=got["doubles"],
+        resets=got["resets"],
+        incomplete=got["incomplete"],
+    )
