@@ -193,3 +193,20 @@ def test_axe_finds_nothing(chromium: Browser, stack: Stack, scheme: str) -> None
     assert problems == []
     for claim in claims[:2]:
         stack.store.end(claim, State.SUCCEEDED)
+
+
+def test_while_the_service_has_no_store_the_bar_is_out_of_date(chromium: Browser, own_stack: Stack) -> None:
+    own_stack.start_web()
+    claim = running_by_hand(own_stack)
+    page = Page(chromium, own_stack.url, f'<job-progress job="{claim.ref.id}"></job-progress>')
+    own_stack.store.append(claim, 1, [progress(0.2)])
+    page.until(".percent", "20 %")
+    valkey = own_stack.valkey.process.pid
+    os.kill(valkey, signal.SIGSTOP)
+    try:
+        page.until("[part=note]", "Out of date since")
+    finally:
+        os.kill(valkey, signal.SIGCONT)
+    chromium.until(lambda: page.texts(".job.stale") == [], "the bar to be fresh again")
+    own_stack.store.end(claim, State.SUCCEEDED)
+    page.until("[part=state]", "succeeded")
