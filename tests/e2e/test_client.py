@@ -114,29 +114,3 @@ def test_twenty_tabs_watch_twenty_jobs_on_one_connection_and_it_moves_when_its_t
     for job_id in tabs.of:
         until(lambda job_id=job_id: tabs.run(job_id, "return job.state.state") == "succeeded", what=job_id)
     until(lambda: streams_open(own_stack) == before, what="the connection that nobody needs to be closed")
-
-
-def test_a_frozen_tab_is_relieved_of_the_connection(browser: Browser, own_stack: Stack) -> None:
-    own_stack.start_web()
-    claims = [running_by_hand(own_stack) for _ in range(2)]
-    tabs = Tabs(browser, own_stack.url)
-    for claim in claims:
-        tabs.watch(claim.ref.id)
-        own_stack.store.append(claim, 1, [progress(0.1)])
-    for claim in claims:
-        until(lambda claim=claim: tabs.fraction(claim.ref.id) == 0.1, what="the tabs to be in step")
-    # Until it has heard a heartbeat, a page does not know how long silence may last.
-    before = own_stack.store.redis.time()[0]
-    until(lambda: own_stack.store.redis.time()[0] > before + 2, what="two heartbeats")
-    (leader,) = tabs.leaders()
-    (other,) = [claim for claim in claims if claim.ref.id != leader]
-    browser.driver.switch_to.window(tabs.of[leader])
-    browser.driver.execute_cdp_cmd("Page.setWebLifecycleState", {"state": "frozen"})
-    own_stack.store.append(other, 2, [log("said to a frozen tab"), progress(0.2)])
-    until(lambda: tabs.fraction(other.ref.id) == 0.2, 40, "another tab to take over")
-    assert tabs.run(other.ref.id, "return headway.stream().leads")
-    assert tabs.run(other.ref.id, "return events.filter(([event]) => event == 'log').length") == 1
-    own_stack.store.append(next(c for c in claims if c.ref.id == leader), 2, [progress(0.3)])
-    browser.driver.switch_to.window(tabs.of[leader])
-    browser.driver.execute_cdp_cmd("Page.setWebLifecycleState", {"state": "active"})
-    until(lambda: tabs.fraction(leader) == 0.3, what="the tab that woke up to be in step")
