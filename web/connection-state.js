@@ -31,6 +31,7 @@ export class ConnectionState extends HTMLElement {
       connecting: `Connecting${lasting}`,
       reconnecting: `Reconnecting${lasting}`,
       stale: `Out of date${lasting}`,
+      "gave-up": `Not connected${lasting}`,
       closed: "Not connected",
     };
     show(this.#text, texts[status]);
