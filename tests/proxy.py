@@ -35,12 +35,14 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._target))
-                self._open += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(
-                        target=self._forward, args=(source, sink, self._era), daemon=True
-                    ).start()
+                self._serve(near)
+
+    def _serve(self, near: socket.socket) -> None:
+        """Begin to forward what comes from a new client."""
+        far = socket.create_connection(("127.0.0.1", self._target))
+        self._open += [near, far]
+        for source, sink in ((near, far), (far, near)):
+            threading.Thread(target=self._forward, args=(source, sink, self._era), daemon=True).start()
 
     def _forward(self, source: socket.socket, sink: socket.socket, era: int) -> None:
         with contextlib.suppress(OSError):

@@ -1,0 +1,115 @@
+"""What a run does, drawn from its seed: the jobs and who deals with them, the faults and when."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+GROUPS = ["red", "green"]
+
+KILLS = {"pool": 5, "encoder": 4, "worker": 2, "worker group": 1, "web": 2, "web child": 1, "valkey": 2}
+PAUSES = {"pool": 4, "encoder": 1, "worker": 1, "worker group": 1, "web": 2, "valkey": 2}
+"""How often each is drawn. A group is the process with its children, as when a machine goes."""
+LONGEST_S = {"pool": 9.0, "encoder": 4.0, "worker": 4.0, "worker group": 9.0, "web": 5.0, "valkey": 5.0}
+"""Pauses of whoever holds a lease are often longer than the lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """A submission, and what is done with its job. Times in seconds after it was accepted."""
+
+    key: str
+    body: dict[str, Any]
+    patient: bool
+    """Whether the submitter asks again until it is answered."""
+    again: bool
+    """Whether it asks once more after it was."""
+    cancel_after: float | None
+    watch: str
+    """What its reader begins with: "0", "nothing", "foreign" (another stream's id), or "" for no reader."""
+    watch_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`what` is killed, and comes back after `seconds`; or is paused for so long. `after` seconds from the
+    last fault."""
+
+    act: str
+    what: str
+    after: float
+    seconds: float
+    luck: float
+    """Which of several: 0…1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    seed: int
+    jobs: list[JobPlan] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def draw(seed: int, jobs: int, faults: int, gap_s: float) -> Plan:
+    """The same plan for the same arguments. `gap_s` is the mean time between faults."""
+    rng = random.Random(seed)
+    return Plan(
+        seed,
+        [_job(rng, seed, n) for n in range(jobs)],
+        [_fault(rng, gap_s) for _ in range(faults)],
+    )
+
+
+def _job(rng: random.Random, seed: int, n: int) -> JobPlan:
+    key = f"s{seed}-{n}"
+    body = _encode(rng) if rng.random() < 0.25 else _simulate(rng)
+    body["labels"] = {"key": key}
+    body["max_attempts"] = rng.randint(2, 6)
+    if rng.random() < 0.5:
+        body["group"] = rng.choice(GROUPS)
+    if rng.random() < 0.06:
+        body["timeout_s"] = round(rng.uniform(1, 8), 1)
+    return JobPlan(
+        key,
+        body,
+        patient=rng.random() < 0.85,
+        again=rng.random() < 0.4,
+        cancel_after=rng.uniform(0, 4) if rng.random() < 0.2 else None,
+        watch=rng.choices(["0", "nothing", "foreign", ""], [45, 35, 8, 12])[0],
+        watch_after=rng.choice([0.0, 0.0, rng.uniform(0, 5)]),
+    )
+
+
+def _encode(rng: random.Random) -> dict[str, Any]:
+    return {
+        "type": "video.encode",
+        "params": {
+            "input": f"sample:{rng.randint(2, 5)}",
+            "width": rng.choice([160, 240, 320]),
+            "poster": rng.random() < 0.5,
+        },
+    }
+
+
+def _simulate(rng: random.Random) -> dict[str, Any]:
+    params: dict[str, Any] = {
+        "duration_s": round(rng.uniform(0.3, 4), 1),
+        "rate": rng.choice([5, 10, 20, 40]),
+        "stages": rng.randint(1, 3),
+        "log_every": rng.choice([0, 1, 1, 5]),
+    }
+    if rng.random() < 0.2:
+        params["fail_at"] = round(rng.uniform(0, 1), 2)
+        params["fail_attempts"] = rng.choice([1, 1, 2, 100])
+    if rng.random() < 0.1:
+        params |= {"ignore_cancel": True, "log_every": 0}
+    return {"type": "simulate", "params": params}
+
+
+def _fault(rng: random.Random, gap_s: float) -> Fault:
+    act = rng.choices(["kill", "pause"], [6, 4])[0]
+    odds = KILLS if act == "kill" else PAUSES
+    what = rng.choices(list(odds), list(odds.values()))[0]
+    longest = LONGEST_S[what] if act == "pause" else 2.5
+    return Fault(act, what, rng.uniform(0, 2 * gap_s), rng.uniform(0.1, longest), rng.random())

@@ -1,0 +1,250 @@
+"""The real stack, to be broken: Valkey, two web processes, two workers; what ends is started again."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from service import valkey
+from service.contract.keys import Keys
+from service.contract.store import JobStore, connect
+from tests.faults import processes
+from tests.faults.history import Encoder
+from tests.faults.plan import Fault
+from tests.faults.processes import Process
+from tests.stack import ROOT, free_port
+
+SETTLED = {"valkey": 5.0, "web": 5.0, "worker": 8.0}
+"""Seconds after its start, or the end of a pause, from which a process is expected to do its work."""
+AGAIN_S = 0.5
+"""Until a process that ended by itself is started again."""
+
+
+class Service:
+    """One of the stack's processes, started again after each end."""
+
+    def __init__(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+        self.name = name
+        self.kind = name.rstrip("12")
+        self._start = start
+        self.process = start()
+        self.well_since = time.monotonic()
+        self.again_at: float | None = None
+        self.paused = False
+        self.starts = 1
+
+    @property
+    def up(self) -> bool:
+        return self.again_at is None and not self.paused and self.process.poll() is None
+
+    @property
+    def settled(self) -> bool:
+        return self.up and time.monotonic() - self.well_since > SETTLED[self.kind]
+
+    def supervise(self) -> None:
+        """Start it again when it is time to. To be called often."""
+        if self.again_at is None and self.process.poll() is not None:
+            self.paused = False
+            self.again_at = time.monotonic() + AGAIN_S
+        if self.again_at is not None and time.monotonic() >= self.again_at:
+            self.process.wait()
+            self.again_at = None
+            self.process = self._start()
+            self.starts += 1
+            self.well_since = time.monotonic()
+
+
+class FaultStack:
+    """Everything that a run starts; `close` ends all of it. To be used from one thread that stays."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.resolve()
+        self._mark = f"HEADWAY_FAULTS={secrets.token_hex(8)}"
+        os.environ.update([self._mark.split("=")])
+        self.valkey_port = free_port()
+        self.url = f"redis://127.0.0.1:{self.valkey_port}/0"
+        self.ports = [free_port(), free_port()]
+        self.services: list[Service] = []
+        self._later: list[tuple[float, Callable[[], None]]] = []
+        try:
+            self.services.append(Service("valkey", self._start_valkey))
+            for n, port in enumerate(self.ports, 1):
+                self.services.append(Service(f"web{n}", self._starter(f"web{n}", port, "service", "web")))
+            for n in (1, 2):
+                self.services.append(Service(f"worker{n}", self._starter(f"worker{n}", 0, "worker")))
+        except BaseException:
+            self.close()
+            raise
+
+    def new_store(self, timeout_s: float = 5) -> JobStore:
+        return JobStore(connect(self.url, timeout_s=timeout_s), Keys())
+
+    def _start_valkey(self) -> subprocess.Popen[bytes]:
+        directory = self.directory / "valkey"
+        return valkey.start(directory, port=self.valkey_port, fsync="always").process
+
+    def _starter(self, name: str, port: int, *module: str) -> Callable[[], subprocess.Popen[bytes]]:
+        environ = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "REDIS_URL": self.url,
+            "HOST": "127.0.0.1",
+            "PORT": str(port or 1),
+            "DATA_DIR": str(self.directory),
+            "WORKER_CONCURRENCY": "2",
+            "LEASE_S": "3",
+            "HEARTBEAT_S": "1",
+            "DRAIN_S": "1",
+            "LOG_FORMAT": "json",
+            "LOG_LEVEL": "INFO",
+        }
+
+        def start() -> subprocess.Popen[bytes]:
+            with (self.directory / f"{name}.log").open("ab") as out:
+                return subprocess.Popen(
+                    [sys.executable, "-m", *module],
+                    cwd=ROOT,
+                    env=environ,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+
+        return start
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    def of(self, kind: str) -> list[Service]:
+        return [service for service in self.services if service.kind == kind]
+
+    @property
+    def calm(self) -> bool:
+        """Whether the store and a web process have been well for a while."""
+        return self.of("valkey")[0].settled and any(web.settled for web in self.of("web"))
+
+    def pool(self, worker: Service, table: dict[int, Process]) -> list[Process]:
+        """The processes of a worker that run tasks."""
+        return [p for p in table.values() if p.parent == worker.process.pid and "worker" in p.command]
+
+    def encoders(self, table: dict[int, Process]) -> list[Encoder]:
+        """Processes that have a file of an attempt's among their arguments."""
+        found = []
+        for p in table.values():
+            named = re.search(rf"{re.escape(str(self.directory))}/work/([\w-]+)/(\d+)/", p.command)
+            if named:
+                parent = table.get(p.parent)
+                held = p.stopped or (parent is not None and parent.stopped)
+                found.append(Encoder(p.pid, named[1], int(named[2]), held))
+        return found
+
+    # -- breaking ----------------------------------------------------------------------------------
+
+    def break_(self, fault: Fault, busy: list[int]) -> str | None:
+        """Do it, if there is something to do it to; what was done. `busy`: pool processes with a job."""
+        table = processes.table()
+        kind, _, part = fault.what.partition(" ")
+        if kind in ("pool", "encoder"):
+            return self._break_one(fault, kind, busy, table)
+        candidates = [service for service in self.of(kind) if service.up]
+        if not candidates:
+            return None
+        service = candidates[int(fault.luck * len(candidates))]
+        pid = service.process.pid
+        if part == "child":
+            children = [p.pid for p in table.values() if p.parent == pid]
+            if not children:
+                return None
+            processes.signal_all(children[:1], signal.SIGKILL)
+            return f"killed {service.name}'s child {children[0]}"
+        pids = [pid]
+        if part == "group" or kind == "web":
+            pids += [p.pid for p in table.values() if p.session == pid and p.pid != pid]
+        if fault.act == "kill":
+            service.again_at = time.monotonic() + fault.seconds
+            processes.signal_all(pids, signal.SIGKILL)
+            return f"killed {service.name} {part} {pids}"
+        service.paused = True
+        processes.signal_all(pids, signal.SIGSTOP)
+
+        def resume() -> None:
+            processes.signal_all(pids, signal.SIGCONT)
+            if service.process.pid == pid:
+                service.paused = False
+                service.well_since = time.monotonic()
+
+        self._at(fault.seconds, resume)
+        return f"paused {service.name} {part} {pids} for {fault.seconds:.1f} s"
+
+    def _break_one(self, fault: Fault, kind: str, busy: list[int], table: dict[int, Process]) -> str | None:
+        if kind == "encoder":
+            pids = [e.pid for e in self.encoders(table) if not e.held]
+        else:
+            pids = [
+                p.pid for worker in self.of("worker") for p in self.pool(worker, table) if not p.stopped
+            ]
+            # Mostly one that works.
+            pids = [pid for pid in pids if pid in busy] if fault.luck < 0.8 else pids
+        if not pids:
+            return None
+        pid = pids[int(fault.luck * 997) % len(pids)]
+        if fault.act == "kill":
+            processes.signal_all([pid], signal.SIGKILL)
+            return f"killed {kind} {pid}"
+        processes.signal_all([pid], signal.SIGSTOP)
+        self._at(fault.seconds, lambda: processes.signal_all([pid], signal.SIGCONT))
+        return f"paused {kind} {pid} for {fault.seconds:.1f} s"
+
+    def _at(self, seconds: float, call: Callable[[], None]) -> None:
+        self._later.append((time.monotonic() + seconds, call))
+
+    def supervise(self, *, all_well: bool = False) -> None:
+        """End pauses and start what is to be started again; all at once if all is to be well."""
+        now = time.monotonic()
+        due = [call for at, call in self._later if all_well or at <= now]
+        self._later = [(at, call) for at, call in self._later if not (all_well or at <= now)]
+        for call in due:
+            call()
+        for service in self.services:
+            if all_well and service.again_at is not None:
+                service.again_at = 0.0
+            service.supervise()
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def stop(self, seconds: float = 15) -> list[str]:
+        """Ask all but the store to end, and say what is still there afterwards."""
+        self.supervise(all_well=True)
+        asked = [service for service in self.services if service.kind != "valkey"]
+        processes.signal_all([service.process.pid for service in asked], signal.SIGTERM)
+        deadline = time.monotonic() + seconds
+        for service in asked:
+            with suppress(subprocess.TimeoutExpired):
+                service.process.wait(max(0.1, deadline - time.monotonic()))
+        left = self._strays()
+        while left and time.monotonic() < deadline:
+            time.sleep(0.1)
+            left = self._strays()
+        table = processes.table()
+        return [f"process {pid} ({table[pid].command[:120]})" for pid in left if pid in table]
+
+    def _strays(self) -> list[int]:
+        store = self.of("valkey")[0].process.pid
+        table = processes.table()
+        return [pid for pid in processes.ours(self._mark) if pid != store and pid in table]
+
+    def close(self) -> None:
+        """End everything this run has started, whoever its parent is by now."""
+        processes.signal_all(processes.ours(self._mark), signal.SIGKILL)
+        for service in self.services:
+            service.process.kill()
+            service.process.wait()
+        os.environ.pop(self._mark.partition("=")[0], None)
