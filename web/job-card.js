@@ -7,7 +7,7 @@
 import { element, show } from "./element.js";
 import { ago, shortId } from "./figures.js";
 import { JobDetails } from "./job-details.js";
-import { JobProgress } from "./job-progress.js";
+import { JobBar } from "./job-bar.js";
 import { isLive } from "./reducer.js";
 
 /** @typedef {import("./reducer.js").Job} Job */
@@ -24,7 +24,7 @@ export class JobCard extends HTMLElement {
   #labels = element("span", { class: "labels" });
   #created = element("time", { class: "created" });
   #cancel = element("button", { type: "button", class: "cancel" });
-  #bar = new JobProgress();
+  #bar = new JobBar();
   #error = element("p", { class: "error foreign" });
 
   constructor() {

@@ -1,10 +1,10 @@
 /**
- * `<job-progress>`: the bar of one job, with what is known about its pace.
+ * `<job-bar>`: the bar of one job, with what is known about its pace.
  *
- *     const bar = document.createElement("job-progress");
+ *     const bar = document.createElement("job-bar");
  *     bar.job = job;     // again with every new document of it
  *
- * It has no shadow root; its rules are in job-progress.css.
+ * It has no shadow root; its rules are in job-bar.css.
  */
 
 import { element, show } from "./element.js";
@@ -13,7 +13,7 @@ import { isLive } from "./reducer.js";
 
 /** @typedef {import("./reducer.js").Job} Job */
 
-export class JobProgress extends HTMLElement {
+export class JobBar extends HTMLElement {
   /** @type {Job | undefined} */ #job;
   #fill = element("div", { class: "fill" });
   #bar = element(
@@ -84,4 +84,4 @@ function paceText({ progress }) {
   return parts.join(" · ");
 }
 
-customElements.define("job-progress", JobProgress);
+customElements.define("job-bar", JobBar);
