@@ -44,6 +44,8 @@ let route = routeOf(location.hash);
 let page = null;
 /** Where the list was left. */
 let left = { hash: "#/", top: 0 };
+/** The address of what is shown; after a step it is no longer the page's. */
+let here = location.hash || "#/";
 let drawing = false;
 /** @type {Map<string, Job | undefined>} What changed since the last drawing, and what was known before. */
 const changed = new Map();
@@ -105,7 +107,7 @@ function drawPage(mentioned) {
     return;
   }
   if (!page) {
-    page = new JobPage(client, feed, job.id);
+    page = new JobPage(client, feed, job.id, left.hash);
     views.job.append(page);
   }
   show(part("notice"), "");
@@ -116,15 +118,16 @@ function drawPage(mentioned) {
 }
 
 function go() {
-  if (route.view === "jobs") left = { hash: location.hash || "#/", top: globalThis.scrollY };
+  if (route.view === "jobs") left = { hash: here, top: globalThis.scrollY };
   const before = route;
+  here = location.hash || "#/";
   route = routeOf(location.hash);
   const moved = before.view !== route.view || before.id !== route.id;
   show(part("notice"), "");
   for (const [name, view] of Object.entries(views)) view.hidden = name !== route.view;
   for (const link of document.querySelectorAll("nav [data-view]")) {
-    const here = /** @type {HTMLElement} */ (link).dataset.view === route.view;
-    if (here) link.setAttribute("aria-current", "page");
+    const current = /** @type {HTMLElement} */ (link).dataset.view === route.view;
+    if (current) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   if (moved) {
@@ -219,7 +222,9 @@ feed.addEventListener("status", () => {
   // What is not known to be fresh does not look fresh.
   document.body.classList.toggle("out-of-date", feed.status !== "live");
   if (feed.status === "live") form.refresh();
-  if (route.view === "jobs") drawRest();
+  if (route.view !== "jobs") return;
+  list.draw();
+  drawRest();
 });
 feed.addEventListener("problem", (event) => {
   say(`The list could not be read: ${/** @type {CustomEvent} */ (event).detail.message}`);
@@ -252,7 +257,12 @@ form.element.addEventListener("submitted", (event) => open(/** @type {CustomEven
 part("keys").addEventListener("click", () => help.showModal());
 globalThis.addEventListener("hashchange", go);
 setInterval(() => list.tick(), TICK_MS);
-reasons.start(() => (route.view === "jobs" ? list.inSight : [...(feed.jobs.get(route.id) ? [feed.jobs.get(route.id)] : [])]));
+reasons.start(() => (route.view === "jobs" ? list.inSight : [feed.jobs.get(route.id)].flatMap((job) => job ?? [])));
+// The address says what is shown, so that a link within the page must not change it.
+part("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  part("main").focus();
+});
 
 listenForFiles((file) => {
   location.hash = "#/new";
@@ -276,6 +286,8 @@ listenForKeys(
 );
 
 /** @type {any} */ (part("connection")).stream = feed;
+// Where the list was left is known here: the browser measures before there are jobs in it.
+history.scrollRestoration = "manual";
 catalog.filter = JobFilter.from(route.query);
 past.begin(catalog.filter);
 go();

@@ -48,7 +48,7 @@ export class EndNotices {
     const denied = Notification.permission === "denied";
     this.#button.disabled = denied;
     this.#button.setAttribute("aria-pressed", String(this.on));
-    this.#button.textContent = denied ? "Notices blocked" : this.on ? "Notices on" : "Notices off";
+    this.#button.textContent = denied ? "Notifications blocked" : this.on ? "Notify me ✓" : "Notify me";
     this.#button.title = denied
       ? "The browser does not allow notifications of this page."
       : "A notification when a job ends while this page is out of sight";

@@ -48,8 +48,8 @@ export class FilterBar {
   set filter({ state, type, group, text }) {
     this.#state = state;
     for (const [name, { input }] of this.#states) input.checked = name === state;
-    // What somebody is typing is newer than what the address says.
-    if (this.#search.value !== text && document.activeElement !== this.#search) this.#search.value = text;
+    // A write where nothing changes would move the cursor of who types.
+    if (this.#search.value !== text) this.#search.value = text;
     for (const [select, value] of /** @type {const} */ ([[this.#type, type], [this.#group, group]])) {
       if (value && ![...select.options].some((option) => option.value === value)) select.append(option(value));
       select.value = value;

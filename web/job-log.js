@@ -20,32 +20,31 @@ export class JobLog extends HTMLElement {
   #unseen = 0;
   #follows = true;
   #note = element("p", { class: "note", hidden: true });
-  #lines = element("ol", {
-    class: "lines",
-    role: "log",
-    "aria-live": "off",
-    "aria-label": "Log",
-    tabIndex: 0,
-  });
+  #lines = element("ol");
+  #box = element(
+    "div",
+    { class: "lines", role: "log", "aria-live": "off", "aria-label": "Log", tabIndex: 0, hidden: true },
+    this.#lines,
+  );
   #empty = element("p", { class: "note" }, "Nothing yet.");
   #follow = element("button", { type: "button", class: "follow", hidden: true });
 
   constructor() {
     super();
-    this.#lines.addEventListener("scroll", () => {
-      const { scrollHeight, scrollTop, clientHeight } = this.#lines;
+    this.#box.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.#box;
       this.#follows = scrollHeight - scrollTop - clientHeight < NEAR_PX;
       this.#drawFollow();
     });
     this.#follow.addEventListener("click", () => {
-      this.#lines.scrollTop = this.#lines.scrollHeight;
-      this.#lines.focus({ preventScroll: true });
+      this.#box.scrollTop = this.#box.scrollHeight;
+      this.#box.focus({ preventScroll: true });
     });
   }
 
   connectedCallback() {
     if (this.#lines.isConnected) return;
-    this.append(this.#note, element("div", { class: "scroller" }, this.#lines, this.#follow), this.#empty);
+    this.append(this.#note, element("div", { class: "scroller" }, this.#box, this.#follow), this.#empty);
   }
 
   clear() {
@@ -101,11 +100,12 @@ export class JobLog extends HTMLElement {
     this.#pending = [];
     list.append(...lines);
     this.#empty.hidden = list.childElementCount > 0;
+    this.#box.hidden = !this.#empty.hidden;
     if (this.#dropped) {
       this.#note.textContent = `${this.#dropped} earlier lines are not shown.`;
       this.#note.hidden = false;
     }
-    if (this.#follows) list.scrollTop = list.scrollHeight;
+    if (this.#follows) this.#box.scrollTop = this.#box.scrollHeight;
     this.#drawFollow();
   }
 

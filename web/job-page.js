@@ -21,12 +21,12 @@ import { isLive } from "./reducer.js";
 /** @typedef {import("./reducer.js").Job} Job */
 
 export class JobPage extends HTMLElement {
-  #client;
   #feed;
   #id;
   #history;
   #story = new JobStory();
   #drawing = false;
+  #back = element("a", { class: "back" }, "‹ Jobs");
   #type = element("bdi", { class: "type foreign" });
   #heading = element("h2", { tabIndex: -1 }, this.#type);
   #state = element("span", { class: "state" });
@@ -60,12 +60,13 @@ export class JobPage extends HTMLElement {
    * @param {import("./jobs.js").Headway} client
    * @param {import("./job-feed.js").JobFeed} feed
    * @param {string} id
+   * @param {string} back the address of the list, as it was left
    */
-  constructor(client, feed, id) {
+  constructor(client, feed, id, back) {
     super();
-    this.#client = client;
     this.#feed = feed;
     this.#id = id;
+    this.#back.href = back;
     this.#history = new JobHistory(client, feed, id);
     this.#history.addEventListener("clear", () => {
       this.#story = new JobStory();
@@ -88,7 +89,7 @@ export class JobPage extends HTMLElement {
     this.#change.href = `#/new?from=${encodeURIComponent(this.#id)}`;
     const { stages, pace, artifacts, result, attempts } = this.#parts;
     this.append(
-      element("a", { class: "back", href: "#/" }, "‹ Jobs"),
+      this.#back,
       element(
         "header",
         { class: "job-head" },

@@ -52,6 +52,8 @@ function entry({ at, kind, text, reason, count }, begin) {
     ),
   );
   line.dataset.kind = kind;
+  // In the colour of the state that begins here.
+  line.dataset.state = kind === "canceling" ? "retrying" : kind;
   return line;
 }
 

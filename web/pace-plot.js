@@ -9,6 +9,7 @@ import { duration, number, rate } from "./figures.js";
 
 /** @typedef {import("./job-story.js").Sample} Sample */
 /** @typedef {{at: number, attempt: number, value: number}} Point */
+/** @typedef {{from: number, span: number}} Times ms */
 
 const WIDTH = 600;
 const HEIGHT = 100;
@@ -21,17 +22,21 @@ export class PacePlot extends HTMLElement {
     const unit = samples.at(-1)?.unit ?? null;
     const rates = points(samples, "rate");
     const frames = points(samples, "fps");
-    this.#draw("Rate", rates, (value) => rate(value, unit));
-    this.#draw("Frames a second", frames, (value) => `${number(value)} fps`);
+    // Both over the same time, so that they can be compared.
+    const from = samples[0]?.at ?? 0;
+    const times = { from, span: Math.max(1, (samples.at(-1)?.at ?? 0) - from) };
+    this.#draw("Rate", rates, times, (value) => rate(value, unit));
+    this.#draw("Frames a second", frames, times, (value) => `${number(value)} fps`);
     this.hidden = rates.length < 2 && frames.length < 2;
   }
 
   /**
    * @param {string} title
    * @param {Point[]} held
+   * @param {Times} times
    * @param {(value: number) => string} words
    */
-  #draw(title, held, words) {
+  #draw(title, held, times, words) {
     let curve = this.#curves.get(title);
     if (held.length < 2) {
       curve?.element.remove();
@@ -43,12 +48,13 @@ export class PacePlot extends HTMLElement {
       this.#curves.set(title, curve);
       this.append(curve.element);
     }
-    curve.draw(held, words);
+    curve.draw(held, times, words);
   }
 }
 
 class Curve {
   /** @type {Point[]} */ #points = [];
+  /** @type {Times} */ #times = { from: 0, span: 1 };
   /** @type {(value: number) => string} */ #words = String;
   #now = element("strong");
   #about = element("span", { class: "note" });
@@ -56,7 +62,6 @@ class Curve {
   #attempts = svg("path", { class: "attempts" });
   #pointer = svg("path", { class: "pointer" });
   #svg = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
-  #high = element("span", { class: "high" });
   #end = element("span");
 
   /** @param {string} title */
@@ -67,7 +72,7 @@ class Curve {
       "figure",
       {},
       element("figcaption", {}, `${title} `, this.#now, " ", this.#about),
-      element("div", { class: "plot" }, this.#high, this.#svg),
+      element("div", { class: "plot" }, this.#svg),
       element("div", { class: "axis", "aria-hidden": "true" }, element("span", {}, "0 s"), this.#end),
     );
     this.#svg.addEventListener("pointermove", (event) => this.#point(event.offsetX / this.#svg.clientWidth));
@@ -79,13 +84,15 @@ class Curve {
 
   /**
    * @param {Point[]} points two at least
+   * @param {Times} times
    * @param {(value: number) => string} words
    */
-  draw(points, words) {
+  draw(points, times, words) {
     this.#points = points;
+    this.#times = times;
     this.#words = words;
     const high = Math.max(...points.map(({ value }) => value)) || 1;
-    const { from, span } = this.#times();
+    const { from, span } = times;
     let line = "";
     let attempts = "";
     points.forEach(({ at, attempt, value }, index) => {
@@ -96,7 +103,6 @@ class Curve {
     });
     this.#line.setAttribute("d", line);
     this.#attempts.setAttribute("d", attempts);
-    show(this.#high, words(high));
     show(this.#end, duration(span / 1000));
     const mean = points.reduce((sum, { value }) => sum + value, 0) / points.length;
     const about = `mean ${words(mean)}, highest ${words(high)}`;
@@ -105,15 +111,9 @@ class Curve {
     this.#say(last, about);
   }
 
-  #times() {
-    const from = this.#points[0].at;
-    const to = /** @type {Point} */ (this.#points.at(-1)).at;
-    return { from, span: Math.max(1, to - from) };
-  }
-
   /** @param {number} share of the width */
   #point(share) {
-    const { from, span } = this.#times();
+    const { from, span } = this.#times;
     const time = from + share * span;
     const near = this.#points.reduce((a, b) => (Math.abs(b.at - time) < Math.abs(a.at - time) ? b : a));
     const x = round(((near.at - from) / span) * WIDTH);

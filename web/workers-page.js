@@ -96,7 +96,7 @@ export class WorkersPage extends HTMLElement {
 }
 
 /**
- * Only what is another is drawn again: whoever has the focus, or selected something, keeps it.
+ * Only what is another is drawn again, and a link that had the focus keeps it.
  * @template {{name: string}} Item
  * @param {HTMLElement} list
  * @param {Item[]} items
@@ -109,8 +109,15 @@ function redraw(list, items, draw) {
     const held = /** @type {HTMLElement | undefined} */ (list.children[at]);
     if (held?.dataset.key === key) return;
     made.dataset.key = key;
-    if (held) held.replaceWith(made);
-    else list.append(made);
+    if (!held) {
+      list.append(made);
+      return;
+    }
+    const focused = held.contains(document.activeElement) && document.activeElement?.getAttribute("href");
+    held.replaceWith(made);
+    if (!focused) return;
+    const link = [...made.querySelectorAll("a")].find((one) => one.getAttribute("href") === focused);
+    link?.focus({ preventScroll: true });
   });
   while (list.childElementCount > items.length) list.lastElementChild?.remove();
 }
@@ -121,7 +128,7 @@ function workerElement({ name, host, pid, concurrency, types, queues, started_at
   const free = Math.max(0, concurrency - jobs.length);
   const tags = (/** @type {string[]} */ names) => names.map((one) => element("span", { class: "tag foreign" }, one));
   return element(
-    "article",
+    "div",
     { class: "worker", role: "listitem" },
     element("h3", {}, element("bdi", { class: "foreign", title: name }, host), element("span", { class: "note" }, ` process ${pid}, up ${up}`)),
     element(
