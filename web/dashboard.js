@@ -256,6 +256,8 @@ filters.element.addEventListener("filter", (event) => {
 form.element.addEventListener("submitted", (event) => open(/** @type {CustomEvent} */ (event).detail.job));
 part("keys").addEventListener("click", () => help.showModal());
 globalThis.addEventListener("hashchange", go);
+// A frame that was asked for just before comes only when somebody looks again.
+document.addEventListener("visibilitychange", () => document.hidden && drawing && draw());
 setInterval(() => list.tick(), TICK_MS);
 reasons.start(() => (route.view === "jobs" ? list.inSight : [feed.jobs.get(route.id)].flatMap((job) => job ?? [])));
 // The address says what is shown, so that a link within the page must not change it.

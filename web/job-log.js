@@ -84,6 +84,8 @@ export class JobLog extends HTMLElement {
     );
     line.dataset.level = level;
     this.#pending.push(line);
+    // A page that nobody sees has no frames, and must not keep for its return what it would not show.
+    if (this.#pending.length > 2 * MAX_LINES) this.#draw();
     if (this.#drawing) return;
     this.#drawing = true;
     requestAnimationFrame(() => this.#draw());
