@@ -38,13 +38,13 @@ class Row {
   #fill = element("div", { class: "fill", part: "fill" });
   #bar = element("div", { class: "bar", part: "bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100 }, this.#fill);
   #name = element("bdi", { class: "name", part: "name" });
-  #percent = element("span", { class: "percent", part: "percent" });
+  #percent = element("span", { class: "percent", part: "percent", dir: "ltr" });
   #state = element("span", { class: "state", part: "state" });
   #stage = element("bdi", { part: "stage" });
   #message = element("bdi", { class: "message", part: "message" });
-  #pace = element("span", { part: "pace" });
+  #pace = element("bdi", { part: "pace" });
   #error = element("bdi", { class: "error", part: "error" });
-  #cancel = element("button", { type: "button", part: "cancel" });
+  #cancel = element("button", { type: "button", part: "cancel", dir: "auto" });
   #log = element("div", { class: "log", part: "log", role: "log", "aria-live": "off", "aria-label": "Log", tabIndex: 0 });
   #details = element("details", { hidden: true }, element("summary", {}, "Log"), this.#log);
   /** @type {string[]} */ #lines = [];
@@ -166,10 +166,11 @@ export class JobProgress extends HTMLElement {
   #drawing = false;
   #opening = false;
   /** @type {ReturnType<typeof setInterval> | undefined} */ #clock;
+  #gone = "";
   #said = "";
   #saidAt = 0;
   #list = element("div", { part: "list" });
-  #note = element("span", { part: "note" });
+  #note = element("bdi", { part: "note" });
   #again = element("button", { type: "button", part: "again", hidden: true }, "Try again");
   #connection = element("div", { class: "about", part: "connection" }, this.#note, this.#again);
   #announcement = element("p", { class: "said", "aria-live": "polite" });
@@ -211,6 +212,7 @@ export class JobProgress extends HTMLElement {
     this.#feed?.stop();
     this.#feed = undefined;
     this.#rows.clear();
+    this.#gone = "";
     this.#list.replaceChildren();
   }
 
@@ -235,8 +237,8 @@ export class JobProgress extends HTMLElement {
   }
 
   #drawAll() {
-    this.#feed?.jobs.forEach((_, id) => this.#draw(id));
-    this.#tick();
+    this.#feed?.jobs.forEach((_, id) => this.#dirty.add(id));
+    this.#drawNow();
   }
 
   /** Fifty events of one job in one frame are one drawing. */
@@ -260,7 +262,7 @@ export class JobProgress extends HTMLElement {
       if (!job) {
         row?.node.remove();
         this.#rows.delete(id);
-        show(this.#note, `There is no job ${plain(id, 60)} (any more).`);
+        this.#gone = `There is no job ${plain(id, 60)} (any more).`;
         continue;
       }
       if (!row) {
@@ -276,7 +278,7 @@ export class JobProgress extends HTMLElement {
       });
     }
     this.#dirty.clear();
-    this.#announce();
+    this.#tick();
   }
 
   /**
@@ -305,8 +307,7 @@ export class JobProgress extends HTMLElement {
     const feed = this.#feed;
     if (!feed) return;
     const alive = [...feed.jobs.values()].some(isLive) || feed.jobs.size === 0;
-    const text = alive ? connectionText(feed.status, feed.since) : "";
-    if (text || feed.jobs.size > 0) show(this.#note, text);
+    show(this.#note, (alive && connectionText(feed.status, feed.since)) || this.#gone);
     this.#again.hidden = feed.status !== "gave-up";
     this.#announce();
   }

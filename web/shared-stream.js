@@ -301,6 +301,7 @@ export class SharedStream extends EventTarget {
     }
     if (message.idle) {
       this.cursor = null;
+      this.#cursorTopic = "";
       this.#covered.clear();
       this.#become("closed", Date.now());
     }

@@ -40,7 +40,7 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
 
 def streams_open(stack: Stack) -> int:
     _, _, body = stack.call("GET", "/metrics")
-    found = re.findall(rb"^headway_streams_open\S* ([\d.]+)$", body, re.M)
+    found = re.findall(rb"^headway_streams_open(?:\{\S*)? ([\d.]+)$", body, re.M)
     return int(sum(map(float, found)))
 
 

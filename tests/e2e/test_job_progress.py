@@ -15,6 +15,7 @@ from service.contract.store import Report
 from tests.conftest import missing
 from tests.e2e.browser import Browser, installed
 from tests.e2e.test_dashboard import HOSTILE, log, progress, running_by_hand
+from tests.npm import package
 from tests.stack import Stack
 
 PAGE = """
@@ -151,6 +152,9 @@ def test_what_is_not_known_to_be_fresh_does_not_look_fresh(chromium: Browser, ow
     own_stack.start_web()
     page.until(".percent", "60 %")
     assert page.texts(".job.stale") == []
+    # Until it has heard a heartbeat, the page does not know how long silence may last.
+    before = own_stack.store.redis.time()[0]
+    chromium.until(lambda: own_stack.store.redis.time()[0] > before + 2, "two heartbeats")
     os.killpg(own_stack.pid("web"), signal.SIGSTOP)
     try:
         page.until("[part=note]", "Out of date since")
@@ -159,3 +163,50 @@ def test_what_is_not_known_to_be_fresh_does_not_look_fresh(chromium: Browser, ow
     own_stack.store.end(claim, State.SUCCEEDED)
     page.until("[part=state]", "succeeded")
     assert page.text("[part=note]") == ""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(chromium: Browser, stack: Stack, scheme: str) -> None:
+    claims = [running_by_hand(stack, group=f"axe {scheme}") for _ in range(5)]
+    fields = {
+        "current": 40,
+        "total": 100,
+        "unit": "frames",
+        "rate": 20.0,
+        "eta_s": 3.0,
+        "message": "going on",
+    }
+    stage = {"name": "encode", "index": 2, "count": 3}
+    for claim in claims[1:]:
+        stack.store.append(claim, 1, [report(fraction=0.4, stage=stage, **fields)])
+    stack.store.end(claims[2], State.SUCCEEDED)
+    stack.store.end(claims[3], State.FAILED, error=(ErrorCode.ERROR, "the disk is full"))
+    stack.store.end(claims[4], State.CANCELED, error=(ErrorCode.CANCELED, "the job was canceled"))
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    page = Page(chromium, stack.url, f'<job-progress group="axe {scheme}" log></job-progress>')
+    chromium.until(lambda: len(page.texts(".job")) == 5, "all jobs")
+    chromium.run(package("axe-core/axe.min.js").read_text("utf-8"))
+    found = chromium.driver.execute_async_script("const [done] = arguments; axe.run(document).then(done)")
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    problems = [(one["id"], one["help"], [n["html"] for n in one["nodes"]]) for one in found["violations"]]
+    assert problems == []
+    for claim in claims[:2]:
+        stack.store.end(claim, State.SUCCEEDED)
+
+
+def test_while_the_service_has_no_store_the_bar_is_out_of_date(chromium: Browser, own_stack: Stack) -> None:
+    own_stack.start_web()
+    claim = running_by_hand(own_stack)
+    page = Page(chromium, own_stack.url, f'<job-progress job="{claim.ref.id}"></job-progress>')
+    own_stack.store.append(claim, 1, [progress(0.2)])
+    page.until(".percent", "20 %")
+    valkey = own_stack.valkey.process.pid
+    os.kill(valkey, signal.SIGSTOP)
+    try:
+        page.until("[part=note]", "Out of date since")
+    finally:
+        os.kill(valkey, signal.SIGCONT)
+    chromium.until(lambda: page.texts(".job.stale") == [], "the bar to be fresh again")
+    own_stack.store.end(claim, State.SUCCEEDED)
+    page.until("[part=state]", "succeeded")

@@ -297,6 +297,40 @@ def test_a_killed_redis_that_comes_back_five_times_costs_no_reader_an_event(own_
             assert seen(reader.until_end()) == expected
 
 
+def test_redis_connections_that_are_killed_cost_no_reader_an_event(own_stack: Stack) -> None:
+    own_stack.start_web()
+    jobs = [create(own_stack.store) for _ in range(3)]
+    path = "/events?" + "&".join(f"job={job_id}" for job_id in jobs)
+    with ExitStack() as opened:
+        readers = [
+            opened.enter_context(Reader(own_stack.url, f"/jobs/{jobs[n % 3]}/events", "0", timeout=40))
+            for n in range(12)
+        ]
+        many = opened.enter_context(Reader(own_stack.url, path, "0", timeout=40))
+        work = run_jobs(own_stack.store, jobs, 60, 0.02)
+        for n in range(8):
+            readers[0].take(4)
+            # All but the one that says so: the hub's, and those of reads and writes, in turn.
+            own_stack.store.redis.client_kill_filter(_type="pubsub" if n % 2 else "normal", skipme=True)
+        work.join()
+        rests = [seen(reader.until_end()) for reader in readers]
+        for n, rest in enumerate(rests):
+            expected = stored(own_stack.store, jobs[n % 3])
+            assert rest == expected[-len(rest) :]
+            assert n == 0 or len(rest) == len(expected)
+        ends: list[Seen] = []
+        got: list[Seen] = []
+        while len(ends) < 3:
+            got += (new := many.take(1))
+            ends += [event for event in new if event.event == "end"]
+        every = sorted(
+            (event for job_id in jobs for event in stored(own_stack.store, job_id)),
+            key=lambda event: EventId.parse(event[0]),
+        )
+        assert seen(got) == every
+    assert metric(own_stack, "headway_hub_reconnections_total") >= 4
+
+
 def test_streams_land_on_all_processes_and_metrics_count_them_all(own_stack: Stack) -> None:
     own_stack.environ["WEB_CONCURRENCY"] = "2"
     own_stack.start_web()
