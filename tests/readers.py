@@ -90,7 +90,9 @@ class Reader:
             if not chunk:
                 break
             self._raw += chunk
-        head, _, self._raw = self._raw.partition(b"\r\n\r\n")
+        head, whole, self._raw = self._raw.partition(b"\r\n\r\n")
+        if not whole:
+            head = b""  # cut off in the middle of it
         first, *rest = head.decode("latin-1").split("\r\n")
         self.status = int(first.split(" ")[1]) if first else 0
         self.headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in rest)}

@@ -315,7 +315,9 @@ class JobStore:
                 "end",
                 claim.ref,
                 claim.fence,
-                _csv(sources(state)),
+                # Not all that may lead there: an attempt that was given up holds nothing any more, even
+                # while no other has begun and its token is still the newest.
+                _csv(s for s in sources(state) if s is State.RUNNING),
                 state,
                 dumps(result, MAX_RESULT_BYTES, "the result"),
                 "null" if error is None else _error(*error),

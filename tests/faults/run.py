@@ -100,7 +100,7 @@ class Run:
         for watcher in self._watchers:
             group = watcher.reading.group
             if watcher.reading.jobs is None:
-                watcher.until = str(store.read_feed(OWNER, group, ZERO, 0).last)
+                watcher.until = str(store.read_feed(OWNER, group, ZERO, 1).last)
         readers = list(self._watchers)
         self._await(
             stack, READERS_S, "the readers", lambda: not any(w.is_alive() for w in readers), fatal=False
@@ -239,6 +239,8 @@ class Run:
         for port in stack.ports:
             status, document = ask(port, "GET", f"/jobs/{job_id}")
             if status == 200:
+                # Why it waits is about the moment, and no event tells it.
+                document.pop("waiting_reason", None)
                 self.history.documents[job_id] = document
                 return True
         return False

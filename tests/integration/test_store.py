@@ -163,6 +163,19 @@ def test_a_write_with_an_old_fence_is_refused_and_changes_nothing(store: JobStor
     assert job(store, job_id).progress.fraction == 0.1  # type: ignore[union-attr]
 
 
+def test_an_attempt_that_was_given_up_cannot_end_the_job_that_waits_for_the_next(store: JobStore) -> None:
+    job_id = create(store, max_attempts=2)
+    held = claim(store, job_id, lease_s=0.02)
+    time.sleep(0.03)  # the lease itself
+    store.answer_alarm(job_id)
+    before = events(store, job_id)
+    for state in (State.SUCCEEDED, State.FAILED, State.CANCELED):
+        with pytest.raises(StaleFence):
+            store.end(held, state)
+    assert events(store, job_id) == before
+    assert job(store, job_id).state is State.RETRYING
+
+
 def test_nothing_comes_after_the_end(store: JobStore) -> None:
     job_id = create(store)
     held = claim(store, job_id)

@@ -1,0 +1,439 @@
+"""JobStore as a state machine, with the time as an input: whatever is done in whatever order, at whatever
+times, forwards and backwards, the store does what the model does and keeps what must always hold."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from service import valkey
+from service.contract.events import ZERO, EventId, dumps
+from service.contract.keys import Keys
+from service.contract.states import ErrorCode, State
+from service.contract.store import (
+    REQUEUE_MAX_MS,
+    REQUEUE_MS,
+    Claim,
+    IdempotencyConflict,
+    NewJob,
+    Report,
+    StaleFence,
+)
+from tests.faults.timed import ASKS, TimedStore
+
+LEASE_MS = 3_000
+RETENTION_MS = 60_000
+OWNERS = ("ann", "bob")
+QUEUE = "q"
+WAITS = (State.QUEUED, State.RETRYING)
+LIVE = (*WAITS, State.RUNNING)
+
+
+@dataclass
+class Model:
+    """What a job must be."""
+
+    owner: str
+    group: str | None
+    max_attempts: int
+    timeout_ms: int | None
+    alarm: int | None
+    state: State = State.QUEUED
+    attempt: int = 0
+    fence: int = 0
+    lease: int = 0
+    deadline: int | None = None
+    not_before: int = 0
+    sends: int = 0
+    seq: int = 0
+    handed_back: int = 0
+    cancel: bool = False
+    events: list[str] = field(default_factory=lambda: ["state"])
+    expires: int | None = None
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE
+
+
+@dataclass
+class Held:
+    """A claim that somebody has, perhaps no longer with right."""
+
+    job: str
+    claim: Claim
+    token: str
+
+
+class StoreMachine(RuleBasedStateMachine):
+    server: ClassVar[valkey.Valkey]
+    jobs = Bundle("jobs")
+    claims = Bundle("claims")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys = Keys(f"machine-{secrets.token_hex(4)}:")
+        self.store = TimedStore(
+            self.server.url, self.keys, events_per_job=10_000, retention_s=RETENTION_MS / 1000
+        )
+        self.models: dict[str, Model] = {}
+        self.once: dict[tuple[str, str], tuple[str, str]] = {}
+        self.clock = EventId(0, 0)
+        self.seen: dict[str, list[EventId]] = {}
+        """Job → ids of its events, as they were at the last look."""
+
+    def teardown(self) -> None:
+        self.store.close()
+
+    # -- the model's own time ----------------------------------------------------------------------
+
+    @property
+    def now(self) -> int:
+        return self.store.now_ms
+
+    def tick(self) -> int:
+        """The moment of an event: the time, but never before the last."""
+        ms = max(self.now, self.clock.ms)
+        self.clock = EventId(ms, self.clock.n + 1 if ms == self.clock.ms else 0)
+        return ms
+
+    def wake(self, m: Model, at: int) -> None:
+        m.alarm = at if m.deadline is None else min(at, m.deadline)
+
+    def end(self, m: Model, state: State) -> None:
+        m.state, m.alarm, m.expires = state, None, self.tick() + RETENTION_MS
+        m.events.append("end")
+
+    # -- what is done ------------------------------------------------------------------------------
+
+    @rule(
+        ms=st.one_of(
+            st.integers(-5_000, 5_000),
+            st.sampled_from([1, LEASE_MS, LEASE_MS + 1, REQUEUE_MS, -LEASE_MS, 0, 20_000, -3_600_000]),
+        )
+    )
+    def time_moves(self, ms: int) -> None:
+        self.store.set_time(self.now + ms)
+
+    @rule(
+        target=jobs,
+        owner=st.sampled_from(OWNERS),
+        group=st.sampled_from([None, "g"]),
+        max_attempts=st.integers(1, 3),
+        timeout_s=st.sampled_from([None, None, 2.0, 10.0]),
+        key=st.sampled_from([None, None, "k1", "k2"]),
+        request=st.sampled_from(["one", "one", "other"]),
+    )
+    def create(
+        self,
+        owner: str,
+        group: str | None,
+        max_attempts: int,
+        timeout_s: float | None,
+        key: str | None,
+        request: str,
+    ) -> Any:
+        new = NewJob(owner, "t", {}, QUEUE, max_attempts, group=group, timeout_s=timeout_s)
+        once = None if key is None else (key, request)
+        before = None if key is None else self.once.get((owner, key))
+        if before is not None and before[0] in self.models:
+            if before[1] != request:
+                with pytest.raises(IdempotencyConflict):
+                    self.store.create(new, once=once)
+            else:
+                job_id, _, is_new = self.store.create(new, once=once)
+                assert (job_id, is_new) == (before[0], False)
+            return multiple()
+        if before is not None and before[1] != request:
+            return multiple()  # its job was swept away, and the key is still there
+        job_id, _, is_new = self.store.create(new, once=once)
+        assert is_new
+        assert job_id not in self.models
+        timeout_ms = None if timeout_s is None else round(timeout_s * 1000)
+        alarm = self.tick() + REQUEUE_MS
+        self.models[job_id] = Model(owner, group, max_attempts, timeout_ms, alarm)
+        if key is not None:
+            self.once[owner, key] = (job_id, request)
+        return job_id
+
+    @rule(target=claims, job=jobs)
+    def claim(self, job: str) -> Any:
+        ref = self.store.ref(job)
+        m = self.models.get(job)
+        if m is None:
+            assert ref is None
+            return multiple()
+        assert ref is not None
+        token = secrets.token_hex(4)
+        claim = self.store.claim(ref, token=token, lease_s=LEASE_MS / 1000, worker="w")
+        may = m.state in WAITS and self.now >= m.not_before
+        if not may or (m.deadline is not None and m.deadline <= self.now):
+            assert claim is None
+            return multiple()
+        assert claim is not None
+        m.state, m.attempt, m.fence, m.seq = State.RUNNING, m.attempt + 1, m.fence + 1, 0
+        m.lease = self.now + LEASE_MS
+        if m.timeout_ms is not None and m.deadline is None:
+            m.deadline = self.now + m.timeout_ms
+        self.tick()
+        m.events.append("state")
+        self.wake(m, m.lease)
+        assert (claim.job.attempt, claim.fence) == (m.attempt, str(m.fence))
+        assert claim.attempts_left == m.max_attempts - m.attempt + m.handed_back
+        return Held(job, claim, token)
+
+    def holds(self, held: Held) -> Model | None:
+        """The job's model, if the claim is still good."""
+        m = self.models.get(held.job)
+        good = m is not None and m.state is State.RUNNING and str(m.fence) == held.claim.fence
+        return m if good else None
+
+    @rule(held=claims)
+    def claim_whose_reply_was_lost(self, held: Held) -> None:
+        if self.holds(held) is not None:
+            again = self.store.claim(held.claim.ref, token=held.token, lease_s=9, worker="w")
+            assert again is not None
+            assert again.fence == held.claim.fence
+
+    @rule(held=claims)
+    def renew(self, held: Held) -> None:
+        m = self.holds(held)
+        if m is None:
+            with pytest.raises(StaleFence):
+                self.store.renew(held.claim, lease_s=LEASE_MS / 1000)
+            return
+        assert self.store.renew(held.claim, lease_s=LEASE_MS / 1000) is m.cancel
+        m.lease = self.now + LEASE_MS
+        self.wake(m, m.lease)
+
+    @rule(
+        held=claims,
+        kinds=st.lists(st.sampled_from(["log", "progress"]), min_size=1, max_size=3),
+        repeat=st.booleans(),
+    )
+    def append(self, held: Held, kinds: list[str], repeat: bool) -> None:
+        reports = [_report(kind) for kind in kinds]
+        m = self.holds(held)
+        if m is None:
+            with pytest.raises(StaleFence):
+                self.store.append(held.claim, 99, reports)
+            return
+        for _ in range(1 + repeat):
+            assert self.store.append(held.claim, m.seq + 1, reports) is m.cancel
+        m.seq += 1
+        for kind in kinds:
+            self.tick()
+            m.events.append(kind)
+
+    @rule(
+        held=claims,
+        state=st.sampled_from([State.SUCCEEDED, State.FAILED, State.CANCELED]),
+        repeat=st.booleans(),
+    )
+    def finish(self, held: Held, state: State, repeat: bool) -> None:
+        m = self.models.get(held.job)
+        error = None if state is State.SUCCEEDED else (ErrorCode.ERROR, "x")
+        if m is not None and m.state is state and str(m.fence) == held.claim.fence:
+            # It looks like the same end again, whose reply was lost.
+            self.store.end(held.claim, state, error=error)
+            return
+        m = self.holds(held)
+        if m is None:
+            with pytest.raises(StaleFence):
+                self.store.end(held.claim, state, error=error)
+            return
+        for _ in range(1 + repeat):
+            self.store.end(held.claim, state, error=error)
+        self.end(m, state)
+
+    @rule(
+        held=claims, delay_ms=st.sampled_from([0, 500, 4_000]), counts=st.booleans(), repeat=st.booleans()
+    )
+    def retry(self, held: Held, delay_ms: int, counts: bool, repeat: bool) -> None:
+        m = self.models.get(held.job)
+
+        def give_up() -> None:
+            self.store.retry(held.claim, delay_s=delay_ms / 1000, reason="r", counts=counts)
+
+        if m is not None and m.state is State.RETRYING and str(m.fence) == held.claim.fence:
+            give_up()  # once more, and nothing changes
+            return
+        m = self.holds(held)
+        if m is None:
+            with pytest.raises(StaleFence):
+                give_up()
+            return
+        give_up()
+        if m.cancel:
+            self.end(m, State.CANCELED)
+            return
+        if repeat:
+            give_up()
+        m.handed_back += not counts
+        m.state, m.not_before, m.sends = State.RETRYING, self.now + delay_ms, 0
+        self.tick()
+        m.events.append("state")
+        self.wake(m, m.not_before)
+
+    @rule(job=jobs)
+    def cancel(self, job: str) -> None:
+        found = self.store.cancel(job)
+        m = self.models.get(job)
+        if m is None:
+            assert found is None
+            return
+        assert found is not None
+        assert found[1] is not m.live
+        if m.state in WAITS:
+            m.cancel = True
+            self.end(m, State.CANCELED)
+        elif m.live and not m.cancel:
+            m.cancel = True
+            self.tick()
+            m.events.append("state")
+
+    @rule()
+    def the_alarm_loop_looks(self) -> None:
+        due = {job_id for job_id, m in self.models.items() if m.alarm is not None and m.alarm <= self.now}
+        assert set(self.store.due(0)) == due
+        for job_id in sorted(due):
+            self.answer(job_id)
+
+    @rule(job=jobs)
+    def answer(self, job: str) -> None:
+        m = self.models.get(job)
+        message = self.store.answer_alarm(job)
+        if m is None or m.alarm is None or m.alarm > self.now:
+            assert message is None
+        elif m.deadline is not None and m.deadline <= self.now:
+            assert message is None
+            self.end(m, State.FAILED)
+        elif m.state is State.RUNNING and m.lease > self.now:
+            assert message is None
+            self.wake(m, m.lease)
+        elif m.state is State.RUNNING and m.cancel:
+            self.end(m, State.CANCELED)
+        elif m.state is State.RUNNING and m.max_attempts - m.attempt + m.handed_back <= 0:
+            assert message is None
+            self.end(m, State.FAILED)
+        else:
+            if m.state is State.RUNNING:
+                m.state, m.not_before, m.sends = State.RETRYING, 0, 0
+                self.tick()
+                m.events.append("state")
+            m.sends += 1
+            self.wake(m, self.now + min(REQUEUE_MS * 2 ** (m.sends - 1), REQUEUE_MAX_MS))
+            assert message is not None
+            assert (message.id, message.queue, message.sends) == (job, QUEUE, m.sends)
+
+    @rule(later=st.booleans())
+    def the_sweep_looks(self, later: bool) -> None:
+        if later:
+            self.store.set_time(self.now + RETENTION_MS)
+        due = {
+            job_id for job_id, m in self.models.items() if m.expires is not None and m.expires <= self.now
+        }
+        assert set(self.store.expired(0)) == due
+        for job_id in due:
+            assert self.store.sweep(job_id)
+            del self.models[job_id]
+            self.seen.pop(job_id, None)
+
+    # -- what must always hold ---------------------------------------------------------------------
+
+    def zset(self, key: str) -> dict[str, int]:
+        found: Any = self.store.redis.zrange(key, 0, -1, withscores=True)
+        return {member.decode(): int(score) for member, score in found}
+
+    @invariant()
+    def every_live_job_has_one_alarm_and_no_other_has_any(self) -> None:
+        expected = {job_id: m.alarm for job_id, m in self.models.items() if m.live}
+        assert self.zset(self.keys.alarms(0)) == expected
+        assert None not in expected.values()
+        expiring = {job_id: m.expires for job_id, m in self.models.items() if not m.live}
+        assert self.zset(self.keys.expiring(0)) == expiring
+
+    @invariant()
+    def indexes_match_the_states(self) -> None:
+        for owner in OWNERS:
+            mine = {job_id: m for job_id, m in self.models.items() if m.owner == owner}
+            assert self.zset(self.keys.jobs(owner)).keys() == mine.keys()
+            for state in State:
+                expected = {job_id for job_id, m in mine.items() if m.state is state}
+                assert self.zset(self.keys.jobs(owner, state)).keys() == expected
+            assert self.zset(self.keys.group(owner, "g")).keys() == {j for j, m in mine.items() if m.group}
+        waits = {job_id for job_id, m in self.models.items() if m.state in WAITS}
+        assert self.zset(self.keys.waiting(0, QUEUE)).keys() == waits
+
+    @invariant()
+    def jobs_are_what_the_model_says_and_their_chains_are_unbroken(self) -> None:
+        ids: list[EventId] = []
+        for job_id, m in self.models.items():
+            page = self.store.read(job_id, ZERO, 10_000)
+            assert page is not None
+            job = json.loads(page.document)
+            found = (job["state"], job["attempt"], job["cancel_requested"], job["finished_at"] is None)
+            assert found == (m.state, m.attempt, m.cancel, m.live)
+            # Nothing after the end, and nothing of what was written is ever changed.
+            assert [e.type for e in page.events] == m.events
+            assert [e.prev for e in page.events] == [ZERO, *(e.id for e in page.events[:-1])]
+            assert page.last == page.events[-1].id <= page.clock == self.clock
+            mine = [e.id for e in page.events]
+            known = self.seen.get(job_id, [])
+            assert mine[: len(known)] == known
+            self.seen[job_id] = mine
+            ids += mine
+        assert len(set(ids)) == len(ids)
+        for owner in OWNERS:
+            for group in (None, "g"):
+                feed = self.store.read_feed(owner, group, ZERO, 10_000).events
+                chain = [ZERO, *(e.id for e in feed)]
+                assert [e.prev for e in feed] == chain[:-1]
+                assert chain == sorted(set(chain))
+
+
+def _report(kind: str) -> Report:
+    if kind == "log":
+        return Report("log", dumps({"level": "info", "message": "m"}))  # type: ignore[arg-type]
+    body = dumps({"fraction": 0.5})
+    return Report("progress", body, "progress", body)  # type: ignore[arg-type]
+
+
+def test_the_store_does_what_the_model_does(valkey_server: valkey.Valkey) -> None:
+    class Machine(StoreMachine):
+        server = valkey_server
+
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=30,
+            stateful_step_count=40,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_all_scripts_that_ask_for_the_time_are_given_ours(valkey_server: valkey.Valkey) -> None:
+    store = TimedStore(valkey_server.url, Keys("timed:"))
+    texts = {name: str(script.script) for name, script in store._scripts.items()}
+    assert not [name for name, text in texts.items() if ASKS in text or "'TIME'" in text]
+    asking = {name for name, text in texts.items() if "timed:time" in text}
+    assert {"create", "claim", "renew", "alarm", "sweep"} <= asking
+    store.close()
