@@ -182,6 +182,12 @@ class Stack:
         assert status == 202, body
         return json.loads(body)
 
+    def document(self, job_id: str) -> dict[str, Any]:
+        """The job as events have it: without what GET adds of the moment at which it is asked."""
+        job: dict[str, Any] = self.get(f"/jobs/{job_id}")[1]
+        del job["waiting_reason"]
+        return job
+
     def wait_ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
         """The job, once it has ended."""
 

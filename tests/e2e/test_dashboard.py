@@ -369,8 +369,6 @@ def test_a_job_that_waits_says_why(browser: Browser, stack: Stack) -> None:
     job_id = stack.store.create(
         NewJob(owner="local", type="by.nobody", params={}, queue="nobody", max_attempts=1)
     )[0]
-    if "waiting_reason" not in stack.get(f"/jobs/{job_id}")[1]:
-        pytest.skip("the service does not say why a job waits")
     reason = "no living worker serves by.nobody"
     browser.until(lambda: browser.text(f"{card(job_id)} .about-job") == reason, "the reason in the list")
     browser.details(job_id)
@@ -381,8 +379,6 @@ def test_a_job_that_waits_says_why(browser: Browser, stack: Stack) -> None:
 
 
 def test_the_workers_page_shows_who_does_what(browser: Browser, stack: Stack) -> None:
-    if stack.get("/workers")[0] == 404:
-        pytest.skip("the service does not tell who works")
     job = stack.submit("simulate", {"duration_s": 60})
     browser.go("#/workers")
     held = f"workers-page .held a[href='#/jobs/{job['id']}']"

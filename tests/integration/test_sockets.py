@@ -307,7 +307,7 @@ def test_redis_connections_that_are_killed_cost_no_reader_an_event(own_stack: St
             for n in range(12)
         ]
         many = opened.enter_context(Reader(own_stack.url, path, "0", timeout=40))
-        work = run_jobs(own_stack.store, jobs, 60, 0.02)
+        work = run_jobs(own_stack.store, jobs, 46, 0.03)  # EVENTS_PER_JOB is 50 here
         for n in range(8):
             readers[0].take(4)
             # All but the one that says so: the hub's, and those of reads and writes, in turn.

@@ -64,12 +64,12 @@ def test_a_stream_begins_with_a_snapshot_follows_live_and_closes_after_the_end(w
         assert reader.headers["cache-control"] == "no-store, no-transform"
         assert reader.headers["x-accel-buffering"] == "no"
         (snapshot,) = reader.take(1)
-        assert (snapshot.event, snapshot.data) == ("snapshot", web.get(f"/jobs/{job_id}")[1])
+        assert (snapshot.event, snapshot.data) == ("snapshot", web.document(job_id))
         assert snapshot.id == snapshot.data["last_event_id"]
         run_jobs(web.store, [job_id], 10, 0.01).join()
         rest = reader.until_end()
     assert seen(rest) == stored(web.store, job_id)[1:]
-    assert rest[-1].data == web.get(f"/jobs/{job_id}")[1]
+    assert rest[-1].data == web.document(job_id)
     assert reader.parser.retry_ms is not None
 
 
@@ -220,7 +220,7 @@ def test_a_cursor_that_cannot_be_resumed_gets_reset_with_the_state(
         assert reader.status == 200
         (reset, *rest) = reader.take(2 if ended else 1)
     assert reset.event == "reset"
-    assert reset.data["job"] == capped.get(f"/jobs/{job_id}")[1]
+    assert reset.data["job"] == capped.document(job_id)
     assert reset.data["reason"].startswith("cursor_")
     if ended:
         assert [e.event for e in rest] == ["end"]
