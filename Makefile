@@ -1,6 +1,8 @@
 # `make run` needs Python 3.11+ with venv, and make; everything else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+# Most tests wait most of the time: three of them keep two cores busy.
+TEST_PROCESSES ?= 3
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check
 .DEFAULT_GOAL := run
 .DELETE_ON_ERROR:
@@ -22,7 +24,7 @@ check: .venv/ready-for-tests
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 bench: .venv/ready-for-tests
 	@$(BIN)/python -m tests.bench

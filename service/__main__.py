@@ -1,4 +1,4 @@
-"""`python -m service <command>`: what the Makefile and the Procfile start."""
+"""`python -m service <command>`: what the Makefile and the Procfile start, and the client's commands."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
+
+from service.cli.parser import add_commands
 
 
 def web(_: argparse.Namespace) -> NoReturn:
@@ -51,11 +53,22 @@ def _parser() -> argparse.ArgumentParser:
                 default=Path(__file__).parent.parent / "Procfile",
                 help="the processes to run (default: the Procfile of this checkout)",
             )
+    add_commands(commands)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    args = _parser().parse_args(arguments)
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    args, rest = parser.parse_known_args(arguments)
+    # argparse takes no more of a list of arguments once an option came between them.
+    if rest and ("pairs" not in args or any(word.startswith("-") or "=" not in word for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    elif rest:
+        args.pairs += [(name, value) for name, _, value in (word.partition("=") for word in rest)]
     try:
         status: int = args.command(args)
     except KeyboardInterrupt:

@@ -6,7 +6,6 @@ Everything is seen from outside, as a client sees it: HTTP and the event stream.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import shutil
 import signal
@@ -15,13 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from service import config
-from service.client import SILENCE_S, Client, ClientError, Frame
+from service.client import Client, ClientError, Event, Job
 from service.pdeathsig import dies_with_us
 
 CLIPS_S = (60, 240, 960)
@@ -32,6 +30,7 @@ STOP_S = 15.0
 AWAY_S = 1.5
 """How long to stay away after the cut, so that there is something to miss."""
 LIMIT_S = 900.0
+SILENCE_S = 60.0
 BAR = 30
 
 
@@ -104,12 +103,12 @@ def demo(environ: Mapping[str, str]) -> int:
         with contextlib.ExitStack() as last:
             url = environ.get("HEADWAY_URL") or last.enter_context(_stack(environ))
             client = Client(url)
-            client.json("GET", "/types")
+            client.types()
             bar.say(f"Headway at {client.url}, ready after {time.monotonic() - started:.1f} s")
             job = _encode(client, bar)
             for path in _download(client, job, keep / job["id"]):
                 bar.say(f"result   {path} ({path.stat().st_size:,} bytes{_probed(path, environ)})")
-    except (DemoError, ClientError, OSError, http.client.HTTPException) as error:
+    except (DemoError, ClientError, OSError) as error:
         bar.leave()
         print(f"headway: the demo failed: {error or type(error).__name__}", file=sys.stderr)
         return 1
@@ -121,11 +120,10 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _encode(client: Client, bar: Bar) -> Any:
+def _encode(client: Client, bar: Bar) -> Job:
     """Encode and watch a clip that takes long enough to see something; the job."""
     for seconds in CLIPS_S:
-        submission = {"type": "video.encode", "params": {"input": f"sample:{seconds}", "preset": "mp4"}}
-        job_id = client.json("POST", "/jobs", submission)["id"]
+        job_id = client.submit("video.encode", {"input": f"sample:{seconds}", "preset": "mp4"})["id"]
         bar.say(f"job      {job_id}: video.encode of {seconds} s of video")
         before, since = bar.moves, time.monotonic()
         job = _watch(client, job_id, bar)
@@ -136,44 +134,49 @@ def _encode(client: Client, bar: Bar) -> Any:
     raise DemoError(f"the bar moved less than {MOVES} times, however long the clip")
 
 
-def _watch(client: Client, job_id: str, bar: Bar) -> Any:
+def _watch(client: Client, job_id: str, bar: Bar) -> Job:
     """Follow a job to its end over a stream that is cut half-way; check that nothing was missed."""
-    seen: list[Frame] = []
-    cut_at = caught_up_to = ""
     deadline = time.monotonic() + LIMIT_S
-    while not (seen and seen[-1].event == "end"):
-        if time.monotonic() > deadline:
-            raise DemoError(f"job {job_id} took longer than {LIMIT_S:.0f} s")
-        cursor = seen[-1].id if seen else "0"
-        # A stream may break at any time; one that cannot be opened is another matter.
-        with (
-            contextlib.suppress(OSError, http.client.HTTPException),
-            contextlib.closing(client.events(job_id, cursor)) as stream,
-        ):
-            for frame in stream:
-                if frame.event == "reset":
-                    raise DemoError(f"the stream could not be resumed: {frame.data[:200]}")
-                if not (frame.id and frame.data):
-                    continue  # a heartbeat or a goodbye: nothing that is kept
-                seen.append(frame)
-                if frame.event == "progress":
-                    progress = json.loads(frame.data)
-                    bar.show(progress)
-                    if not cut_at and (progress["fraction"] or 0) >= 0.5:
-                        cut_at = frame.id
-                        break
-        if not cut_at or caught_up_to:
-            time.sleep(0.2)  # it was closed: come back, but not at once
+    seen: list[Event] = []
+    with contextlib.closing(_events(client, job_id, "0", deadline)) as stream:
+        for event in stream:
+            seen.append(event)
+            if event.event == "progress":
+                bar.show(event.data)
+                if (event.data["fraction"] or 0) >= 0.5:
+                    break
         else:
-            bar.say(f"cut      the stream, after event {cut_at}")
-            caught_up_to = _stay_away(client, job_id, cut_at)
-            bar.say(f"resume   from there; {caught_up_to} is the last event by now")
-    job = json.loads(seen[-1].data)
-    if job["state"] != "succeeded":
-        error = job["error"] or {"code": job["state"], "message": ""}
-        raise DemoError(f"job {job_id} {job['state']}: {error['code']}: {error['message']}")
-    bar.show(job["progress"])
+            _succeeded(seen)
+            raise DemoError("the job ended before the stream could be cut")
+    cut_at = seen[-1].id
+    bar.say(f"cut      the stream, after event {cut_at}")
+    caught_up_to = _stay_away(client, job_id, cut_at)
+    bar.say(f"resume   from there; {caught_up_to} is the last event by now")
+    for event in _events(client, job_id, cut_at, deadline):
+        seen.append(event)
+        if event.event == "progress":
+            bar.show(event.data)
+    job = _succeeded(seen)
+    bar.show(job["progress"] or {})
     _check(client, job_id, seen, cut_at, caught_up_to, bar)
+    return job
+
+
+def _events(client: Client, job_id: str, cursor: str, deadline: float) -> Generator[Event, None, None]:
+    """What comes after the cursor; the stream is cut when nobody wants more of it."""
+    with client.watch(job_id, cursor=cursor, timeout_s=deadline - time.monotonic()) as watch:
+        for event in watch:
+            if event.event == "reset":
+                raise DemoError(f"the stream could not be resumed: {event.data['reason']}")
+            yield event
+
+
+def _succeeded(seen: list[Event]) -> Job:
+    """The job, from its last event."""
+    job: Job = seen[-1].data
+    if seen[-1].event != "end" or job["state"] != "succeeded":
+        error = job["error"] or {"code": job["state"], "message": ""}
+        raise DemoError(f"job {job['id']} {job['state']}: {error['code']}: {error['message']}")
     return job
 
 
@@ -181,7 +184,7 @@ def _stay_away(client: Client, job_id: str, cut_at: str) -> str:
     """Wait until the stream has gone on without us; the last event's id."""
     until = time.monotonic() + AWAY_S
     while True:
-        last: str = client.json("GET", f"/jobs/{job_id}")["last_event_id"]
+        last = client.job(job_id)["last_event_id"]
         if last != cut_at and time.monotonic() > until:
             return last
         if time.monotonic() > until + SILENCE_S:
@@ -189,12 +192,9 @@ def _stay_away(client: Client, job_id: str, cut_at: str) -> str:
         time.sleep(0.1)
 
 
-def _check(client: Client, job_id: str, seen: list[Frame], cut_at: str, resumed: str, bar: Bar) -> None:
+def _check(client: Client, job_id: str, seen: list[Event], cut_at: str, resumed: str, bar: Bar) -> None:
     """Compare what was seen with what the store has kept, event by event."""
-    if not cut_at:
-        raise DemoError("the job ended before the stream could be cut")
-    with contextlib.closing(client.events(job_id, "0")) as stream:
-        kept = [frame for frame in stream if frame.id and frame.data]
+    kept = list(client.watch(job_id, cursor="0"))
     for number, (got, stored) in enumerate(zip(seen, kept, strict=False), 1):
         if got != stored:
             raise DemoError(
@@ -202,7 +202,7 @@ def _check(client: Client, job_id: str, seen: list[Frame], cut_at: str, resumed:
             )
     if len(seen) != len(kept):
         raise DemoError(f"{len(seen)} events were seen, {len(kept)} are kept")
-    ids = [frame.id for frame in seen]
+    ids = [event.id for event in seen]
     missed = ids.index(resumed) - ids.index(cut_at) if resumed in ids else 0
     bar.say(
         f"stream   {len(seen)} events, the same and in the same order as the store has them: "
@@ -210,18 +210,9 @@ def _check(client: Client, job_id: str, seen: list[Frame], cut_at: str, resumed:
     )
 
 
-def _download(client: Client, job: Any, directory: Path) -> Iterator[Path]:
-    directory.mkdir(parents=True, exist_ok=True)
+def _download(client: Client, job: Job, directory: Path) -> Iterator[Path]:
     for artifact in job["artifacts"]:
-        path = directory / Path(artifact["name"]).name
-        with client.request("GET", urlsplit(artifact["url"]).path) as response:
-            if response.status != 200:
-                raise DemoError(f"{artifact['name']} cannot be fetched: {response.status}")
-            with path.open("wb") as out:
-                shutil.copyfileobj(response, out)
-        if path.stat().st_size != artifact["size"]:
-            raise DemoError(f"{path} has {path.stat().st_size} bytes instead of {artifact['size']}")
-        yield path
+        yield client.download(job, artifact["name"], directory)
 
 
 def _probed(path: Path, environ: Mapping[str, str]) -> str:

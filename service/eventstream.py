@@ -90,7 +90,7 @@ def open_stream(here: Context, catchup: CatchUp, ask: Ask) -> EventStream | None
         ask.caller,
         catchup,
         here.settings.heartbeat_s,
-        _heartbeat_event(here.settings.heartbeat_s) if ask.heartbeat == "event" else _heartbeat_comment,
+        _heartbeat_event(here) if ask.heartbeat == "event" else _heartbeat_comment,
     )
     try:
         stream.begin(cursor, fault)
@@ -113,8 +113,9 @@ def _heartbeat_comment() -> bytes:
     return sse.HEARTBEAT_COMMENT
 
 
-def _heartbeat_event(interval_s: float) -> Callable[[], bytes]:
-    return lambda: sse.heartbeat_event(_now(), interval_s)
+def _heartbeat_event(here: Context) -> Callable[[], bytes]:
+    interval_s = here.settings.heartbeat_s
+    return lambda: sse.heartbeat_event(_now(), interval_s, behind=not here.hub.connected)
 
 
 def _now() -> str:

@@ -17,6 +17,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from service import sse
+from service.caller import address
 from service.catchup import JobCatchUp, JobGone
 from service.context import Context
 from service.eventstream import Ask, EventStream, NoRoom, open_stream
@@ -77,7 +78,7 @@ class HandOver:
             return None
         query = dict(parse_qsl(environ.get("QUERY_STRING", "")))
         ask = Ask(
-            caller=environ.get("REMOTE_ADDR", ""),
+            caller=address(environ),
             header=environ.get("HTTP_LAST_EVENT_ID", "").strip(),
             last_event_id=query.get("last_event_id", "").strip(),
             heartbeat=query.get("heartbeat", ""),

@@ -41,9 +41,11 @@ def cursor(event_id: EventId) -> bytes:
     return b"id: %s\n\n" % (b"0" if event_id == (0, 0) else str(event_id).encode())
 
 
-def heartbeat_event(at: str, interval_s: float) -> bytes:
-    """A heartbeat that scripts can see, and when to expect the next; no id, so that it moves no cursor."""
-    return frame("heartbeat", dumps({"at": at, "interval_s": interval_s}).encode())
+def heartbeat_event(at: str, interval_s: float, *, behind: bool) -> bytes:
+    """A heartbeat that scripts can see, and when to expect the next; no id, so that it moves no cursor.
+    `behind`: what was sent so far may be out of date, since the store is away."""
+    said = {"at": at, "interval_s": interval_s, **({"behind": True} if behind else {})}
+    return frame("heartbeat", dumps(said).encode())
 
 
 def shutdown(retry_ms: int) -> bytes:

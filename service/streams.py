@@ -9,6 +9,7 @@ from apiflask import APIBlueprint
 from flask import Response, request
 
 from service import metrics, sse
+from service.caller import address
 from service.catchup import CatchUp, FeedCatchUp, JobCatchUp, JobGone, JobListCatchUp, cursor_fault
 from service.context import OWNER, Context, context
 from service.contract.events import ZERO
@@ -45,7 +46,7 @@ class Poller:
 
 def _stream(here: Context, catchup: CatchUp) -> Response:
     ask = Ask(
-        caller=request.remote_addr or "",
+        caller=address(request.environ),
         header=request.headers.get("Last-Event-ID", "").strip(),
         last_event_id=request.args.get("last_event_id", "").strip(),
         heartbeat=request.args.get("heartbeat", ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class Reader:
     """One request for a stream. `status` is 0 if the connection closed before an answer."""
 
     def __init__(
-        self, url: str, path: str, cursor: str | None = None, *, timeout: float = 20, **headers: str
+        self, url: str, path: str, cursor: str | None = None, *, timeout: float = 60, **headers: str
     ) -> None:
         host = urlsplit(url)
         self._socket = socket.create_connection((host.hostname, host.port), timeout)
@@ -171,10 +172,16 @@ class Reader:
 
 
 def follow(
-    url: str, path: str, done: Callable[[list[Seen]], bool], *, cuts: int = 0, longest_s: float = 0.06
+    url: str,
+    path: str,
+    done: Callable[[list[Seen]], bool],
+    *,
+    cuts: int = 0,
+    longest_s: float = 0.02,
+    after_cuts: threading.Event | None = None,
 ) -> list[Seen]:
     """Read a stream from `0` until `done(events)`, breaking it so often at random moments and bytes,
-    and coming back with the last id each time."""
+    and coming back with the last id each time. `after_cuts` is set when it is not broken any more."""
     rng = random.Random(11)
     events: list[Seen] = []
     cursor = "0"
@@ -190,5 +197,7 @@ def follow(
                 while not reader.closed and not (events and done(events)):
                     events += reader.receive()
             cursor = reader.parser.last_event_id or cursor
+        if cuts == 0 and after_cuts is not None:
+            after_cuts.set()
     assert cuts <= 0, f"it was over before the last {cuts} cuts"
     return events

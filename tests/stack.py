@@ -23,13 +23,25 @@ from service.contract.store import JobStore, connect
 ROOT = Path(__file__).parent.parent
 
 
+_held: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody else is given while this process lives, neither beside it nor after it is used.
+
+    A socket that is bound to it, and does not listen, keeps it from the kernel's choice, and in nobody's
+    way who binds that very port with SO_REUSEADDR, as servers do.
+    """
+    holder = socket.socket()
+    holder.bind(("127.0.0.1", 0))
+    # Not before: bound with it, two could be given one port.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _held.append(holder)
+    port: int = holder.getsockname()[1]
+    return port
 
 
-def until(condition: Callable[[], Any], seconds: float = 20, what: str = "the condition") -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60, what: str = "the condition") -> Any:
     """Ask until the answer is true; the answer. Fails after so long."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
@@ -111,7 +123,7 @@ class Stack:
             assert process.poll() is None, self.log("worker")
             return any(alive for _, alive in self.store.types().values())
 
-        until(registered, 30, "the worker to register")
+        until(registered, what="the worker to register")
 
     def stop(self, name: str, signum: int = signal.SIGTERM, seconds: float = 15) -> int:
         """End a process; what is left of its group is killed. Its exit status."""
@@ -169,6 +181,12 @@ class Stack:
         status, _, body = self.call("POST", "/jobs", {"type": type, "params": params, **more})
         assert status == 202, body
         return json.loads(body)
+
+    def document(self, job_id: str) -> dict[str, Any]:
+        """The job as events have it: without what GET adds of the moment at which it is asked."""
+        job: dict[str, Any] = self.get(f"/jobs/{job_id}")[1]
+        del job["waiting_reason"]
+        return job
 
     def wait_ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
         """The job, once it has ended."""

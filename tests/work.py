@@ -43,8 +43,11 @@ def stored(store: JobStore, job_id: str) -> list[tuple[str, str]]:
     return [(str(e.id), e.type) for e in page.events]
 
 
-def run_jobs(store: JobStore, job_ids: list[str], events: int, pause: float) -> threading.Thread:
-    """Work on the jobs side by side in another thread: progress and logs in turn, then the end."""
+def run_jobs(
+    store: JobStore, job_ids: list[str], events: int, pause: float, hold: threading.Event | None = None
+) -> threading.Thread:
+    """Work on the jobs side by side in another thread: progress and logs in turn, and then, not before
+    `hold` is set, the end."""
 
     def work() -> None:
         held = [claim(store, job_id) for job_id in job_ids]
@@ -52,6 +55,8 @@ def run_jobs(store: JobStore, job_ids: list[str], events: int, pause: float) -> 
             for c in held:
                 store.append(c, n, [progress(n) if n % 2 else log(n)])
             time.sleep(pause)
+        if hold is not None:
+            hold.wait(60)
         for c in held:
             store.end(c, State.SUCCEEDED)
 

@@ -5,16 +5,26 @@
 import { element, show } from "./element.js";
 import { duration } from "./figures.js";
 
+/**
+ * @typedef {EventTarget & {status: import("./event-stream.js").Status, since: number, again: () => void}} Watched
+ */
+
 export class ConnectionState extends HTMLElement {
-  /** @type {import("./event-stream.js").EventStream | null} */ #stream = null;
+  /** @type {Watched | null} */ #stream = null;
   #text = element("span");
+  #again = element("button", { type: "button", hidden: true }, "Try again");
+
+  constructor() {
+    super();
+    this.#again.addEventListener("click", () => this.#stream?.again());
+  }
 
   connectedCallback() {
-    this.append(this.#text);
+    this.append(this.#text, this.#again);
     setInterval(() => this.#draw(), 1000);
   }
 
-  set stream(/** @type {import("./event-stream.js").EventStream} */ stream) {
+  set stream(/** @type {Watched} */ stream) {
     this.#stream = stream;
     stream.addEventListener("status", () => this.#draw());
     this.#draw();
@@ -31,9 +41,11 @@ export class ConnectionState extends HTMLElement {
       connecting: `Connecting${lasting}`,
       reconnecting: `Reconnecting${lasting}`,
       stale: `Out of date${lasting}`,
+      "gave-up": `Not connected${lasting}`,
       closed: "Not connected",
     };
     show(this.#text, texts[status]);
+    this.#again.hidden = status !== "gave-up";
   }
 }
 

@@ -1,14 +1,26 @@
 /**
- * The dashboard: the list of jobs, the form, and the one job that is open.
+ * The dashboard: what is in the address is what is shown.
  */
 
 import "./connection-state.js";
+import "./job-list.js";
 import { show } from "./element.js";
-import { shortId } from "./figures.js";
-import { JobCard } from "./job-card.js";
-import { JobFeed } from "./job-feed.js";
+import { EndNotices } from "./end-notices.js";
+import { percent, shortId, shownFraction } from "./figures.js";
+import { listenForFiles } from "./file-drop.js";
+import { FilterBar } from "./filter-bar.js";
+import { JobCatalog } from "./job-catalog.js";
+import { JobFilter } from "./job-filter.js";
+import { JobPage, titleOf } from "./job-page.js";
+import { JobPast } from "./job-past.js";
 import { Headway } from "./jobs.js";
+import { JobFeed } from "./job-feed.js";
+import { isLive } from "./reducer.js";
+import { routeOf } from "./route.js";
+import { listenForKeys } from "./shortcuts.js";
 import { SubmitForm } from "./submit-form.js";
+import { WaitingReasons } from "./waiting-reasons.js";
+import { WorkersPage } from "./workers-page.js";
 
 /** @typedef {import("./reducer.js").Job} Job */
 
@@ -16,105 +28,160 @@ const TICK_MS = 30_000;
 
 const client = new Headway();
 const feed = new JobFeed(client);
-const list = part("jobs");
+const past = new JobPast(client, feed);
+const catalog = new JobCatalog();
+const reasons = new WaitingReasons(client);
+const list = /** @type {import("./job-list.js").JobList} */ (part("jobs"));
+const filters = new FilterBar(part("filters"));
+const form = new SubmitForm(/** @type {HTMLFormElement} */ (part("submit-form")), client);
+const notices = new EndNotices(/** @type {HTMLButtonElement} */ (part("notices")));
 const more = /** @type {HTMLButtonElement} */ (part("more"));
-const empty = part("empty");
-const notice = part("notice");
-const announcement = part("announcement");
-/** @type {Map<string, JobCard>} */
-const cards = new Map();
-/** @type {Set<string>} Jobs to draw with the next frame: fifty events of one job are one drawing. */
-const dirty = new Set();
-/** The job whose details are open, and whether it is still to be brought into view. */
-let opened = { id: "", show: false };
+const help = /** @type {HTMLDialogElement} */ (part("help"));
+const views = { jobs: part("jobs-view"), job: part("job-view"), new: part("new-view"), workers: part("workers-view") };
+
+let route = routeOf(location.hash);
+/** @type {JobPage | null} The job that is open. */
+let page = null;
+/** Where the list was left. */
+let left = { hash: "#/", top: 0 };
+/** The address of what is shown; after a step it is no longer the page's. */
+let here = location.hash || "#/";
+let drawing = false;
+/** @type {Map<string, Job | undefined>} What changed since the last drawing, and what was known before. */
+const changed = new Map();
 
 function part(/** @type {string} */ id) {
   return /** @type {HTMLElement} */ (document.getElementById(id));
 }
 
-/**
- * Where a card belongs: newest first.
- * @param {Job} job
- */
-function placeFor(job) {
-  let low = 0;
-  let high = list.children.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    const other = /** @type {Job} */ (/** @type {JobCard} */ (list.children[middle]).job);
-    const before =
-      other.created_at > job.created_at || (other.created_at === job.created_at && other.id > job.id);
-    if (before) low = middle + 1;
-    else high = middle;
-  }
-  return list.children[low] ?? null;
+/** Fifty events of one job, or of fifty jobs, are one drawing. */
+function soon() {
+  if (drawing) return;
+  drawing = true;
+  // A page that is not seen draws no frames, and has ends to tell all the same.
+  if (document.hidden) setTimeout(draw, 250);
+  else requestAnimationFrame(draw);
 }
 
 function draw() {
-  for (const id of dirty) drawJob(id);
-  dirty.clear();
-  drawEmpty();
-  if (opened.id) openJob();
+  drawing = false;
+  const ended = [];
+  for (const [id, before] of changed) {
+    const job = feed.jobs.get(id);
+    if (before && job && isLive(before) && !isLive(job)) ended.push(job);
+  }
+  const mentioned = changed.has(route.id);
+  changed.clear();
+  for (const job of ended) notices.take(job);
+  if (ended.length > 0) {
+    const texts = ended.slice(0, 3).map((job) => `${job.type} ${shortId(job.id)} ${job.state}`);
+    part("announcement").textContent = ended.length > 3 ? `${ended.length} jobs ended` : texts.join(", ");
+  }
+  if (route.view === "jobs") drawList();
+  if (route.view === "job") drawPage(mentioned);
 }
 
-/** @param {string} id */
-function drawJob(id) {
-  const job = feed.jobs.get(id);
-  let card = cards.get(id);
+function drawList() {
+  list.jobs = catalog.shown;
+  filters.catalog = catalog;
+  drawRest();
+}
+
+/** What stands below the list. */
+function drawRest() {
+  const none = catalog.shown.length === 0;
+  const reading = past.state === "reading" || past.state === "more";
+  const found = catalog.filter.empty ? "No jobs yet." : `None of the ${catalog.size} jobs that were read is like that.`;
+  const waiting = feed.status === "live" ? "Reading…" : "Waiting for the service.";
+  show(part("empty"), none ? (past.state === "all" || !reading ? found : waiting) : "");
+  show(more, past.state === "paused" ? "Look further back" : "");
+  const { filter } = catalog;
+  show(part("count"), none || filter.empty ? "" : `${catalog.shown.length} of ${catalog.size} read`);
+}
+
+/** @param {boolean} mentioned whether something was heard of the job, if only that it is none */
+function drawPage(mentioned) {
+  const job = feed.jobs.get(route.id);
   if (!job) {
-    card?.remove();
-    cards.delete(id);
-    if (opened.id === id) show(notice, `There is no job ${id} (any more).`);
+    if (mentioned) show(part("notice"), `There is no job ${route.id} (any more).`);
     return;
   }
-  const before = card?.job;
-  if (!card) {
-    card = new JobCard();
-    card.job = job;
-    list.insertBefore(card, placeFor(job));
-    cards.set(id, card);
-  } else {
-    card.job = job;
+  if (!page) {
+    page = new JobPage(client, feed, job.id, left.hash);
+    views.job.append(page);
   }
-  if (before && before.finished_at === null && job.finished_at !== null) {
-    announcement.textContent = `${job.type} ${shortId(job.id)} ${job.state}`;
+  show(part("notice"), "");
+  page.reason = reasons.for(job);
+  page.job = job;
+  const title = titleOf(job, percent(shownFraction(job)));
+  document.title = `${title} · Headway`;
+}
+
+function go() {
+  if (route.view === "jobs") left = { hash: here, top: globalThis.scrollY };
+  const before = route;
+  here = location.hash || "#/";
+  route = routeOf(location.hash);
+  const moved = before.view !== route.view || before.id !== route.id;
+  show(part("notice"), "");
+  for (const [name, view] of Object.entries(views)) view.hidden = name !== route.view;
+  for (const link of document.querySelectorAll("nav [data-view]")) {
+    const current = /** @type {HTMLElement} */ (link).dataset.view === route.view;
+    if (current) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   }
+  if (moved) {
+    page?.remove();
+    page = null;
+    views.workers.replaceChildren();
+  }
+  document.title = { jobs: "Headway", job: "Job · Headway", new: "New job · Headway", workers: "Workers · Headway" }[route.view];
+  SHOW[route.view]();
+  if (!moved) return;
+  // The reading, and the Tab key, begin at what is new.
+  const heading = /** @type {HTMLElement | null} */ (views[route.view].querySelector("h2"));
+  heading?.focus({ preventScroll: true });
+  globalThis.scrollTo({ top: route.view === "jobs" ? left.top : 0, behavior: "instant" });
 }
 
-function drawEmpty() {
-  const { status } = feed.stream;
-  const text =
-    cards.size > 0 ? "" : status === "live" ? "No jobs yet. Submit one." : "Waiting for the service.";
-  show(empty, text);
-}
-
-/** The details of the job that the address names; all others are closed. */
-function openJob() {
-  for (const [id, card] of cards) if (card.open && id !== opened.id) card.open = false;
-  const card = cards.get(opened.id);
-  if (!card) return;
-  show(notice, "");
-  card.open = true;
-  if (!opened.show) return;
-  opened.show = false;
-  card.scrollIntoView({ block: "nearest" });
-}
-
-function route() {
-  const match = /^#\/jobs\/([^/]+)$/.exec(location.hash);
-  opened = { id: match ? decode(match[1]) : "", show: true };
-  show(notice, "");
-  openJob();
-  if (opened.id && !feed.jobs.has(opened.id)) feed.want(opened.id);
-}
+const SHOW = {
+  jobs() {
+    const filter = JobFilter.from(route.query);
+    const other = filter.query !== catalog.filter.query;
+    filters.filter = filter;
+    if (other) {
+      catalog.filter = filter;
+      past.begin(filter);
+    }
+    drawList();
+    list.draw();
+  },
+  job() {
+    list.draw();
+    drawPage(false);
+    if (!feed.jobs.has(route.id)) feed.want(route.id);
+  },
+  async new() {
+    list.draw();
+    form.refresh();
+    const from = route.query.get("from");
+    if (!from) return;
+    try {
+      form.fill(feed.jobs.get(from) ?? (await client.get(from)));
+    } catch (error) {
+      show(part("notice"), `The job ${from} could not be read: ${/** @type {Error} */ (error).message}`);
+    }
+  },
+  workers() {
+    list.draw();
+    if (views.workers.childElementCount === 0) views.workers.append(new WorkersPage(client));
+  },
+};
 
 /** @param {string} text */
-function decode(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
+function say(text) {
+  if (page) page.say(text);
+  else show(part("notice"), text);
 }
 
 /** @param {Event} event */
@@ -122,47 +189,108 @@ async function cancel(event) {
   const { id } = /** @type {CustomEvent} */ (event).detail;
   try {
     feed.put(await client.cancel(id));
-    show(notice, "");
+    say("");
   } catch (error) {
-    show(notice, `${shortId(id)} was not canceled: ${/** @type {Error} */ (error).message}`);
-    cards.get(id)?.cancelRefused();
+    say(`${shortId(id)} was not canceled: ${/** @type {Error} */ (error).message}`);
+    list.card(id)?.cancelRefused();
   }
 }
 
+/** @param {Event} event */
+async function retry(event) {
+  const { id } = /** @type {CustomEvent} */ (event).detail;
+  try {
+    open(await client.retry(id));
+  } catch (error) {
+    say(`${shortId(id)} was not submitted again: ${/** @type {Error} */ (error).message}`);
+  }
+}
+
+/** @param {Job} job that was just made */
+function open(job) {
+  feed.put(job);
+  location.hash = `#/jobs/${encodeURIComponent(job.id)}`;
+}
+
 feed.addEventListener("change", (event) => {
-  if (dirty.size === 0) requestAnimationFrame(draw);
-  dirty.add(/** @type {CustomEvent} */ (event).detail.id);
+  const { id, job } = /** @type {CustomEvent} */ (event).detail;
+  const before = catalog.put(id, job);
+  if (!changed.has(id)) changed.set(id, before);
+  soon();
 });
 feed.addEventListener("status", () => {
   // What is not known to be fresh does not look fresh.
-  document.body.classList.toggle("out-of-date", feed.stream.status !== "live");
-  drawEmpty();
-});
-feed.addEventListener("page", () => {
-  more.hidden = !feed.hasMore;
-  more.disabled = false;
+  document.body.classList.toggle("out-of-date", feed.status !== "live");
+  if (feed.status === "live") form.refresh();
+  if (route.view !== "jobs") return;
+  list.draw();
+  drawRest();
 });
 feed.addEventListener("problem", (event) => {
-  show(notice, `The list could not be read: ${/** @type {CustomEvent} */ (event).detail.message}`);
+  say(`The list could not be read: ${/** @type {CustomEvent} */ (event).detail.message}`);
 });
-more.addEventListener("click", () => {
-  more.disabled = true;
-  feed.more();
+past.addEventListener("change", () => {
+  if (route.view !== "jobs") return;
+  drawRest();
+  if (past.state === "more") list.draw();
 });
-list.addEventListener("cancel-job", cancel);
-globalThis.addEventListener("hashchange", route);
-setInterval(() => cards.forEach((card) => card.tick()), TICK_MS);
+past.addEventListener("problem", (event) => {
+  say(`Older jobs could not be read: ${/** @type {CustomEvent} */ (event).detail.message}`);
+});
+reasons.addEventListener("change", () => {
+  if (route.view === "jobs") list.draw();
+  soon();
+});
+list.reasonFor = (job) => reasons.for(job);
+list.addEventListener("near-end", () => feed.status === "live" && past.more());
+more.addEventListener("click", () => past.again());
+document.addEventListener("cancel-job", cancel);
+document.addEventListener("retry-job", retry);
+filters.element.addEventListener("filter", (event) => {
+  const { query } = /** @type {CustomEvent} */ (event).detail;
+  // A letter more is not a step to go back.
+  history.replaceState(null, "", query ? `#/?${query}` : "#/");
+  go();
+  globalThis.scrollTo({ top: 0, behavior: "instant" });
+});
+form.element.addEventListener("submitted", (event) => open(/** @type {CustomEvent} */ (event).detail.job));
+part("keys").addEventListener("click", () => help.showModal());
+globalThis.addEventListener("hashchange", go);
+// A frame that was asked for just before comes only when somebody looks again.
+document.addEventListener("visibilitychange", () => document.hidden && drawing && draw());
+setInterval(() => list.tick(), TICK_MS);
+reasons.start(() => (route.view === "jobs" ? list.inSight : [feed.jobs.get(route.id)].flatMap((job) => job ?? [])));
+// The address says what is shown, so that a link within the page must not change it.
+part("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  part("main").focus();
+});
 
-const form = new SubmitForm(/** @type {HTMLFormElement} */ (part("submit-form")), client);
-form.element.addEventListener("submitted", (event) =>
-  feed.put(/** @type {CustomEvent} */ (event).detail.job),
+listenForFiles((file) => {
+  location.hash = "#/new";
+  form.takeFile(file);
+});
+listenForKeys(
+  {
+    "/": () => {
+      if (route.view !== "jobs") location.hash = left.hash;
+      setTimeout(() => filters.focus());
+    },
+    j: () => route.view === "jobs" && list.step(1),
+    k: () => route.view === "jobs" && list.step(-1),
+    n: () => (location.hash = "#/new"),
+    w: () => (location.hash = "#/workers"),
+    u: () => (location.hash = left.hash),
+    Escape: () => route.view !== "jobs" && (location.hash = left.hash),
+    "?": () => help.showModal(),
+  },
+  /** @type {HTMLInputElement} */ (part("keys-on")),
 );
-feed.stream.addEventListener("open", () => form.refresh());
 
-// On a phone the jobs come first; the form is one tap away.
-if (globalThis.matchMedia("(max-width: 60rem)").matches) part("new-job").removeAttribute("open");
-/** @type {any} */ (part("connection")).stream = feed.stream;
-drawEmpty();
-route();
+/** @type {any} */ (part("connection")).stream = feed;
+// Where the list was left is known here: the browser measures before there are jobs in it.
+history.scrollRestoration = "manual";
+catalog.filter = JobFilter.from(route.query);
+past.begin(catalog.filter);
+go();
 feed.start();
-form.refresh();

@@ -2,8 +2,8 @@
  * One stream of events that survives its connections.
  *
  * The browser's EventSource reconnects by itself after a dropped connection. It does not after an HTTP
- * error, it cannot tell a silent connection from a dead one, and a new one starts without the last id:
- * that is what this adds.
+ * error, it cannot tell a silent connection from a dead one, it asks for ever at the same pace, and a
+ * new one starts without the last id: that is what this adds.
  */
 
 const TYPES = ["snapshot", "state", "progress", "log", "artifact", "end", "reset", "shutdown"];
@@ -11,24 +11,30 @@ const DEFAULT_HEARTBEAT_MS = 15_000;
 /** Silence that lasts this many heartbeats means that the connection is dead. */
 const MISSED = 2.5;
 const CHECK_MS = 1000;
+/** How often the browser may try by itself, at the pace that the service gave it (`retry`). */
+const NATIVE_RETRIES = 5;
 const BACKOFF_MS = 1000;
 const BACKOFF_MAX_MS = 30_000;
 
 /**
  * `connecting`: never connected yet; `live`; `reconnecting`: the connection is known to be lost;
- * `stale`: nothing was heard for too long; `closed`: by us, or given up.
- * @typedef {"connecting" | "live" | "reconnecting" | "stale" | "closed"} Status
+ * `stale`: nothing was heard for too long, or the service says that it is behind; `gave-up`: tried as
+ * often as it was told; `closed`: by us.
+ * @typedef {"connecting" | "live" | "reconnecting" | "stale" | "gave-up" | "closed"} Status
  */
 
 /**
  * Dispatches `open` (detail: {cursor}, the id from which it continues, or null if it begins with
- * snapshots), `event` (detail: JobEvent) and `status`.
+ * snapshots), `event` (detail: JobEvent), `beat`, `status`, and `refused` when the service, or what
+ * is before it, answered with an error.
  */
 export class EventStream extends EventTarget {
   /** @type {Status} */
   status = "closed";
   /** When this status began to be true: for any but `live`, when the service was last heard. */
   since = Date.now();
+  /** How long silence may last, ms. */
+  allowedMs = MISSED * DEFAULT_HEARTBEAT_MS;
 
   /** @type {URL} */ #url;
   /** @type {string | null} */ #cursor;
@@ -38,7 +44,6 @@ export class EventStream extends EventTarget {
   #failures = 0;
   #heardAt = 0;
   /** @type {number[]} How long it was silent before the latest beats, ms. */ #silences = [];
-  #allowedMs = MISSED * DEFAULT_HEARTBEAT_MS;
   #learnt = false;
   /** @type {ReturnType<typeof setInterval> | undefined} */ #watchdog;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #reopening;
@@ -51,7 +56,7 @@ export class EventStream extends EventTarget {
    * @param {object} [options]
    * @param {string | null} [options.cursor] last id that is known; "0" for everything that is kept;
    *   null (the default) to begin with snapshots
-   * @param {number} [options.attempts] how many refusals in a row until it gives up; default: never
+   * @param {number} [options.attempts] how many failures in a row until it gives up; default: never
    * @param {typeof EventSource} [options.EventSource]
    */
   constructor(url, options = {}) {
@@ -67,18 +72,28 @@ export class EventStream extends EventTarget {
     return this.#cursor;
   }
 
-  /** Does nothing if it is open. Whoever opens it closes it. */
+  /** Whether the connection stands. */
+  get opened() {
+    return this.#source?.readyState === this.#EventSource.OPEN;
+  }
+
+  /** Whether a connection is under way, and nothing has failed yet. */
+  get connecting() {
+    return this.#failures === 0 && this.#source?.readyState === this.#EventSource.CONNECTING;
+  }
+
+  /** Does nothing if it is open; tries again if it gave up. Whoever opens it closes it. */
   open() {
+    if (this.status === "gave-up") {
+      this.#failures = 0;
+      this.#become("reconnecting");
+      this.#connect();
+    }
     if (this.status !== "closed") return;
     this.#heardAt = Date.now();
     this.#become("connecting");
-    this.#watchdog = setInterval(() => this.#look(), CHECK_MS);
-    // A machine that slept, or a page that was in the background, finds out now, not at the next check.
-    globalThis.addEventListener?.("online", this.#onReturn);
-    globalThis.document?.addEventListener("visibilitychange", this.#onReturn);
-    // A page that is kept for the way back would keep its connection, of the six that there are to a host.
-    globalThis.addEventListener?.("pagehide", this.#onHide);
-    globalThis.addEventListener?.("pageshow", this.#onShow);
+    this.#watchdog = setInterval(() => this.look(), CHECK_MS);
+    this.#listen("addEventListener");
     this.#connect();
   }
 
@@ -86,54 +101,63 @@ export class EventStream extends EventTarget {
   close() {
     if (this.status === "closed") return;
     clearInterval(this.#watchdog);
-    clearTimeout(this.#reopening);
-    globalThis.removeEventListener?.("online", this.#onReturn);
-    globalThis.document?.removeEventListener("visibilitychange", this.#onReturn);
-    globalThis.removeEventListener?.("pagehide", this.#onHide);
-    globalThis.removeEventListener?.("pageshow", this.#onShow);
+    this.#listen("removeEventListener");
     this.#disconnect();
     this.#become("closed");
   }
 
+  /**
+   * Go on at another address, from the same cursor.
+   * @param {string | URL} url absolute
+   */
+  move(url) {
+    this.#url = new URL(url);
+    if (this.status === "closed") this.open();
+    else this.#connect();
+  }
+
+  /**
+   * A machine that slept, or a page that was in the background, finds out now, not at the next check.
+   * @param {"addEventListener" | "removeEventListener"} change
+   */
+  #listen(change) {
+    globalThis[change]?.("online", this.#onReturn);
+    globalThis.document?.[change]("visibilitychange", this.#onReturn);
+    globalThis.document?.[change]("resume", this.#onReturn);
+    // A page that is kept for the way back would keep its connection, of the six that there are to a host.
+    globalThis[change]?.("pagehide", this.#onHide);
+    globalThis[change]?.("pageshow", this.#onShow);
+  }
+
   #connect() {
-    clearTimeout(this.#reopening);
-    this.#reopening = undefined;
     this.#disconnect();
     const url = new URL(this.#url);
     url.searchParams.set("heartbeat", "event");
     if (this.#cursor !== null) url.searchParams.set("last_event_id", this.#cursor);
     const source = new this.#EventSource(url.href);
     this.#source = source;
-    // A listener of a source that was replaced meanwhile must not touch its successor's state.
-    const current = (/** @type {(message: any) => void} */ listener) => (/** @type {any} */ message) => {
-      if (this.#source === source) listener(message);
+    /** @type {Record<string, (message: any) => void>} */
+    const listeners = {
+      open: () => this.#opened(),
+      error: () => this.#failed(source),
+      heartbeat: (message) => this.#beat(message),
+      ...Object.fromEntries(TYPES.map((type) => [type, (message) => this.#received(message)])),
     };
-    source.addEventListener(
-      "open",
-      current(() => this.#opened()),
-    );
-    source.addEventListener(
-      "error",
-      current(() => this.#failed(source)),
-    );
-    source.addEventListener(
-      "heartbeat",
-      current((message) => this.#beat(message)),
-    );
-    for (const type of TYPES)
-      source.addEventListener(
-        type,
-        current((message) => this.#received(message)),
-      );
+    for (const [type, listener] of Object.entries(listeners)) {
+      // A listener of a source that was replaced meanwhile must not touch its successor's state.
+      source.addEventListener(type, (message) => this.#source === source && listener(message));
+    }
   }
 
   #disconnect() {
+    clearTimeout(this.#reopening);
+    this.#reopening = undefined;
     this.#source?.close();
     this.#source = null;
   }
 
   #opened() {
-    this.#heard();
+    this.#heardAt = Date.now();
     this.#become("live");
     this.dispatchEvent(new CustomEvent("open", { detail: { cursor: this.#cursor } }));
   }
@@ -158,61 +182,68 @@ export class EventStream extends EventTarget {
    */
   #beat(message) {
     this.#silences = [...this.#silences.slice(-4), Date.now() - this.#heardAt];
-    this.#heard(message);
-    this.#become("live");
-    const interval = intervalMs(message.data) || Math.max(...this.#silences);
-    this.#allowedMs = MISSED * Math.max(interval, CHECK_MS);
+    const { interval_s: interval = 0, behind } = said(message.data);
+    const ms = interval * 1000 || Math.max(...this.#silences);
+    this.allowedMs = MISSED * Math.max(ms, CHECK_MS);
     this.#learnt = true;
+    if (behind) this.#become("stale");
+    this.#heard(message);
+    if (!behind) this.#become("live");
+    this.dispatchEvent(new Event("beat"));
   }
 
   /**
    * The last id may come with a message that has none of its own: the service also sends ids alone,
    * which dispatch nothing.
-   * @param {MessageEvent} [message]
+   * @param {MessageEvent} message
    */
   #heard(message) {
     this.#heardAt = Date.now();
     this.#failures = 0;
-    if (message?.lastEventId) this.#cursor = message.lastEventId;
+    if (message.lastEventId) this.#cursor = message.lastEventId;
   }
 
   /** @param {EventSource} source */
   #failed(source) {
     this.#become(this.status === "connecting" ? "connecting" : "reconnecting");
-    if (source.readyState !== this.#EventSource.CLOSED) return;
     this.#failures += 1;
+    const closed = source.readyState === this.#EventSource.CLOSED;
     if (this.#failures >= this.#attempts) {
-      this.close();
+      this.#disconnect();
+      this.#become("gave-up");
       return;
     }
+    if (!closed && this.#failures <= NATIVE_RETRIES) return;
+    this.#disconnect();
     const limit = Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** (this.#failures - 1));
     // Not all at once when a service comes back: anywhere below the limit.
     this.#reopening = setTimeout(() => this.#connect(), Math.random() * limit);
+    if (closed) this.dispatchEvent(new Event("refused"));
   }
 
-  #look() {
+  /** Look whether the silence has lasted too long; it does so by itself every second. */
+  look() {
     const now = Date.now();
-    if (now - this.#heardAt <= this.#allowedMs || this.#reopening !== undefined) return;
+    const waiting = this.#reopening !== undefined || this.status === "gave-up";
+    if (now - this.#heardAt <= this.allowedMs || waiting) return;
     // A service whose beat is slower than we think must not be cut off for ever.
-    if (!this.#learnt && this.#source?.readyState === this.#EventSource.OPEN) {
-      this.#allowedMs = Math.min(2 * this.#allowedMs, 3_600_000);
-    }
+    if (!this.#learnt && this.opened) this.allowedMs = Math.min(2 * this.allowedMs, 3_600_000);
     if (this.status !== "connecting") this.#become("stale");
     this.#heardAt = now;
     this.#connect();
   }
 
   #hidden() {
-    clearTimeout(this.#reopening);
-    this.#reopening = undefined;
     this.#disconnect();
     if (this.status === "live") this.#become("reconnecting");
   }
 
   /** The network or the page is back. Timers may have stood still, and waiting longer is no use. */
   #returned() {
-    if (this.status === "live") this.#look();
-    else if (globalThis.document?.visibilityState !== "hidden") this.#connect();
+    if (this.status === "live") this.look();
+    else if (globalThis.document?.visibilityState === "hidden") return;
+    else if (this.status === "gave-up") this.open();
+    else this.#connect();
   }
 
   /** @param {Status} status */
@@ -222,18 +253,18 @@ export class EventStream extends EventTarget {
     const silent = this.status === "reconnecting" || this.status === "stale";
     if (!silent || status === "live") this.since = status === "live" ? Date.now() : this.#heardAt;
     this.status = status;
-    this.dispatchEvent(new CustomEvent("status"));
+    this.dispatchEvent(new Event("status"));
   }
 }
 
 /**
  * @param {string} text
- * @returns {number} the interval that a heartbeat names, in ms; 0 if it names none
+ * @returns {{interval_s?: number, behind?: boolean}} what a heartbeat says; nothing if it is no object
  */
-function intervalMs(text) {
+function said(text) {
   try {
-    return Number(JSON.parse(text)?.interval_s ?? 0) * 1000;
+    return JSON.parse(text) ?? {};
   } catch {
-    return 0;
+    return {};
   }
 }

@@ -89,3 +89,19 @@ export function percent(fraction) {
 export function shortId(/** @type {string} */ id) {
   return id.slice(id.indexOf("-") + 1).slice(0, 8);
 }
+
+/**
+ * How long an ended job took, in words; empty while it has not ended or if it never began.
+ * @param {Job} job
+ */
+export function took({ started_at: from, finished_at: to }) {
+  return from && to ? `took ${duration((Date.parse(to) - Date.parse(from)) / 1000)}` : "";
+}
+
+/**
+ * A sentence of the service, with its moments as times of here.
+ * @param {string} text
+ */
+export function withLocalTimes(text) {
+  return text.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, (time) => new Date(time).toLocaleTimeString("en-GB"));
+}

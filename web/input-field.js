@@ -43,6 +43,7 @@ export class InputField {
   #sending = element("div", { class: "upload", hidden: true }, this.#progress, this.#sent, this.#stop);
   #error = element("p", { class: "field-error foreign", id: newId(), hidden: true });
   /** @type {Record<string, HTMLElement>} */ #parts;
+  /** @type {Map<string, HTMLInputElement>} */ #radios = new Map();
 
   /**
    * @param {string} name
@@ -54,7 +55,7 @@ export class InputField {
     this.#upload = upload;
     this.#parts = {
       sample: part("Seconds of test picture and sound", this.#seconds),
-      upload: part("File", this.#file),
+      upload: part("File, chosen or dropped anywhere on this page", this.#file),
       reference: part("upload:…, artifact:…, sample:… or file:…", this.#reference),
     };
     for (const control of [this.#seconds, this.#file, this.#reference]) {
@@ -69,6 +70,7 @@ export class InputField {
         checked: value === this.#choice,
       });
       radio.addEventListener("change", () => this.#choose(value));
+      this.#radios.set(value, radio);
       return element("label", {}, radio, element("span", {}, title));
     });
     this.element = element(
@@ -87,6 +89,7 @@ export class InputField {
   /** @param {string} choice */
   #choose(choice) {
     this.#choice = choice;
+    for (const [name, radio] of this.#radios) radio.checked = name === choice;
     for (const [name, one] of Object.entries(this.#parts)) one.hidden = name !== choice;
     // A hidden control that is required would stop the form, and say so to nobody.
     this.#seconds.required = choice === "sample";
@@ -94,6 +97,24 @@ export class InputField {
     this.#file.required = choice === "upload";
     this.#reference.required = choice === "reference";
     this.showError("");
+  }
+
+  /** @param {unknown} value as `value()` returns it */
+  fill(value) {
+    const seconds = /^sample:(.+)$/.exec(String(value))?.[1];
+    if (seconds) this.#seconds.value = seconds;
+    else this.#reference.value = String(value);
+    this.#choose(seconds ? "sample" : "reference");
+  }
+
+  /** @param {File} file to upload */
+  takeFile(file) {
+    // The one way to put a file into an input.
+    const held = new DataTransfer();
+    held.items.add(file);
+    this.#file.files = held.files;
+    this.#choose("upload");
+    this.focus();
   }
 
   /** @returns {Promise<string>} Rejects with what the upload rejects with. */

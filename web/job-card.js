@@ -1,31 +1,31 @@
 /**
- * `<job-card>`: one job in the list, and its details when it is open.
+ * `<job-card>`: one job in the list, in two lines and a bar.
  *
  * Dispatches `cancel-job` (bubbles; detail: {id}) when its button is pressed.
  */
 
 import { element, show } from "./element.js";
-import { ago, shortId } from "./figures.js";
-import { JobDetails } from "./job-details.js";
-import { JobProgress } from "./job-progress.js";
+import { ago, shortId, took } from "./figures.js";
+import { JobBar } from "./job-bar.js";
+import { JobTags } from "./job-tags.js";
 import { isLive } from "./reducer.js";
 
 /** @typedef {import("./reducer.js").Job} Job */
 
 export class JobCard extends HTMLElement {
   /** @type {Job | undefined} */ #job;
-  /** @type {JobDetails | null} */ #details = null;
+  /** Why the job waits; empty if nobody knows. To be set before the job. */
+  reason = "";
   #type = element("span", { class: "type foreign" });
   #id = element("code", { class: "id" });
   #link = element("a", { class: "title" }, this.#type, " ", this.#id);
   #state = element("span", { class: "state" });
   #attempt = element("span", { class: "attempt" });
-  #group = element("span", { class: "tag group foreign" });
-  #labels = element("span", { class: "labels" });
+  #tags = new JobTags();
   #created = element("time", { class: "created" });
   #cancel = element("button", { type: "button", class: "cancel" });
-  #bar = new JobProgress();
-  #error = element("p", { class: "error foreign" });
+  #bar = new JobBar();
+  #note = element("p", { class: "about-job foreign" });
 
   constructor() {
     super();
@@ -41,18 +41,9 @@ export class JobCard extends HTMLElement {
     if (this.#bar.isConnected) return;
     this.setAttribute("role", "listitem");
     this.append(
-      element(
-        "div",
-        { class: "head" },
-        this.#link,
-        this.#state,
-        this.#attempt,
-        this.#group,
-        this.#labels,
-        element("span", { class: "end" }, this.#created, this.#cancel),
-      ),
+      element("div", { class: "head" }, this.#link, this.#state, this.#attempt, this.#tags, this.#created, this.#cancel),
       this.#bar,
-      this.#error,
+      this.#note,
     );
   }
 
@@ -66,22 +57,9 @@ export class JobCard extends HTMLElement {
     if (job) this.#draw(job, before);
   }
 
-  get open() {
-    return this.#details !== null;
-  }
-
-  set open(open) {
-    if (open === this.open || !this.#job) return;
-    this.toggleAttribute("open", open);
-    if (open) {
-      this.#details = new JobDetails();
-      this.append(this.#details);
-      this.#details.job = this.#job;
-    } else {
-      this.#details?.remove();
-      this.#details = null;
-    }
-    this.#drawLink(this.#job);
+  /** The link to the job takes the focus. */
+  focus() {
+    this.#link.focus();
   }
 
   /** Words that change as time passes. */
@@ -94,46 +72,42 @@ export class JobCard extends HTMLElement {
    * @param {Job | undefined} before
    */
   #draw(job, before) {
+    this.#drawNote(job);
+    if (job === before) return;
     this.dataset.id = job.id;
     this.dataset.state = job.state;
     if (before?.id !== job.id) {
       show(this.#type, job.type);
       show(this.#id, shortId(job.id));
       this.#id.title = job.id;
-      this.#drawLink(job);
-      show(this.#group, job.group ?? "");
-      this.#labels.replaceChildren(
-        ...Object.entries(job.labels ?? {}).map(([name, value]) =>
-          element("span", { class: "tag foreign" }, `${name}: ${value}`),
-        ),
-      );
+      this.#link.href = `#/jobs/${encodeURIComponent(job.id)}`;
       this.#created.dateTime = job.created_at;
       this.#created.title = new Date(job.created_at).toLocaleString();
       this.tick();
     }
+    this.#tags.job = job;
     const live = isLive(job);
     show(this.#state, job.state);
     show(this.#attempt, job.attempt > 1 ? `attempt ${job.attempt} of ${job.max_attempts}` : "");
     const canceling = live && job.cancel_requested;
     show(this.#cancel, live ? (canceling ? "canceling…" : "Cancel") : "");
     this.#cancel.disabled = canceling;
-    this.#cancel.setAttribute("aria-label", `Cancel ${job.type} ${shortId(job.id)}`);
+    this.#cancel.setAttribute("aria-label", `${canceling ? "Canceling" : "Cancel"} ${job.type} ${shortId(job.id)}`);
     this.#bar.job = job;
+  }
+
+  /** @param {Job} job */
+  #drawNote(job) {
     // That a canceled job was canceled is its state; the error would only say it twice.
-    const { error } = job;
-    show(this.#error, error && error.code !== "canceled" ? `${error.code}: ${error.message}` : "");
-    if (this.#details) this.#details.job = job;
+    const error = job.error && job.error.code !== "canceled" ? `${job.error.code}: ${job.error.message}` : "";
+    this.#note.classList.toggle("error", error !== "");
+    show(this.#note, error || this.reason || took(job));
+    this.#note.title = error || this.reason;
   }
 
   /** The refusal of a cancellation: the button can be pressed again. */
   cancelRefused() {
     if (this.#job) this.#cancel.disabled = this.#job.cancel_requested;
-  }
-
-  /** @param {Job} job */
-  #drawLink(job) {
-    this.#link.href = this.open ? "#/" : `#/jobs/${encodeURIComponent(job.id)}`;
-    this.#link.setAttribute("aria-expanded", String(this.open));
   }
 }
 

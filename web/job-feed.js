@@ -1,8 +1,8 @@
 /**
- * The caller's jobs, kept in step with the service: one stream for what happens, listings for what was.
+ * Jobs, kept in step with the service: the shared stream for what happens, documents for what was.
  *
- * The stream is opened first and listed after, and every document is held against what the events
- * made of the job meanwhile (`newer`), so it does not matter which of the two is faster.
+ * Documents are read after the stream has begun, and every one is held against what the events made of
+ * the job meanwhile (`newer`), so it does not matter which of the two is faster.
  */
 
 import { isLive, newer, reduce } from "./reducer.js";
@@ -13,54 +13,82 @@ import { isLive, newer, reduce } from "./reducer.js";
  */
 
 const PAGE = 50;
+const LIVE_PAGE = 500;
 const FETCHES = 3;
 const RETRY_MS = 2000;
 /** After this long the stream has told about every live job that it knew when it opened. */
 const SETTLE_MS = 2000;
 
 /**
- * Dispatches `change` (detail: {id} of a job that is new, different or gone), `status` (see
- * `stream`), `page` (`hasMore` may have changed) and `problem` (detail: Error).
+ * Dispatches `change` (detail: {id, job} of a job that is new, different or gone), `event` (detail:
+ * JobEvent, of a job in the feed), `gap` (events were missed: what is held is read again), `status`,
+ * `page` (`hasMore` may have changed) and `problem` (detail: Error).
  */
 export class JobFeed extends EventTarget {
   /** @type {Map<string, Job>} */
   jobs = new Map();
   hasMore = false;
+  /** What it watches, as topics of its stream. */
+  topics;
 
   #client;
+  #group;
+  /** @type {ReadonlySet<string> | null} */ #only;
+  #started = false;
   /** @type {string | null} */ #next = null;
   #listing = false;
   #listAgain = false;
-  #started = false;
   /** @type {Map<string, JobEvent[]>} Jobs to fetch, with what happened to them meanwhile. */ #wanted =
     new Map();
   #fetching = new Set();
   /** @type {Set<string>} Held, but not to be trusted against a document. */ #doubted = new Set();
   /** @type {Set<string>} The stream has spoken of them since it opened. */ #vouched = new Set();
+  /** @type {Set<string>} Not of this feed, though the stream tells of them. */ #foreign = new Set();
+  #onStatus = () => this.dispatchEvent(new Event("status"));
+  #onRefused = () => this.#only?.forEach((id) => this.topics.has(`job:${id}`) && this.want(id));
 
-  /** @param {import("./jobs.js").Headway} client */
-  constructor(client) {
+  /**
+   * @param {import("./jobs.js").Headway} client
+   * @param {{jobs?: Iterable<string>, group?: string, mine?: boolean}} [of] default: all of one's own
+   */
+  constructor(client, { jobs, group } = {}) {
     super();
     this.#client = client;
-    this.stream = client.watch();
-    this.stream.addEventListener("open", (event) => {
-      if (/** @type {CustomEvent} */ (event).detail.cursor === null) this.#begin();
-      this.#fetch();
-    });
-    this.stream.addEventListener("event", (event) =>
-      this.#apply(/** @type {CustomEvent} */ (event).detail),
-    );
-    this.stream.addEventListener("status", () => this.dispatchEvent(new CustomEvent("status")));
+    this.#group = group;
+    this.#only = jobs ? new Set(jobs) : null;
+    this.topics = new Set(this.#only ? [...this.#only].map((id) => `job:${id}`) : [group ? `group:${group}` : "mine"]);
+    this.stream = client.stream();
   }
 
+  /** @type {import("./event-stream.js").Status} */
+  get status() {
+    return this.stream.status;
+  }
+
+  get since() {
+    return this.stream.since;
+  }
+
+  /** Does nothing if it has started. Whoever starts it stops it. */
   start() {
+    if (this.#started) return this;
     this.#started = true;
-    this.stream.open();
+    this.stream.addEventListener("status", this.#onStatus);
+    this.stream.addEventListener("refused", this.#onRefused);
+    this.stream.join(this);
+    return this;
   }
 
   stop() {
     this.#started = false;
-    this.stream.close();
+    this.stream.removeEventListener("status", this.#onStatus);
+    this.stream.removeEventListener("refused", this.#onRefused);
+    this.stream.leave(this);
+  }
+
+  /** Try again, after the stream gave up. */
+  again() {
+    this.stream.again();
   }
 
   /**
@@ -86,16 +114,74 @@ export class JobFeed extends EventTarget {
     await this.#list(this.#next);
   }
 
-  /** The stream began without a cursor: the past is not in it, only what is live. */
-  async #begin() {
+  /**
+   * From here on the stream misses nothing; what was before is read now. [Reader]
+   * @param {{topics: string[], fresh: boolean, gap: boolean}} how
+   */
+  async begin({ topics, fresh, gap }) {
+    if (gap) {
+      this.#doubt([]);
+      this.dispatchEvent(new Event("gap"));
+    }
+    if (this.#only) {
+      // With its snapshots the stream tells of each.
+      if (!fresh) topics.forEach((topic) => this.want(topic.slice(4)));
+      return;
+    }
     this.#vouched.clear();
     await this.#list(null);
+    if (!fresh) {
+      await this.#listLive();
+      return;
+    }
     // A job that was listed as live and ended before the stream took its snapshots is in neither.
     setTimeout(() => {
       for (const job of this.jobs.values()) {
         if (isLive(job) && !this.#vouched.has(job.id)) this.want(job.id);
       }
     }, SETTLE_MS);
+  }
+
+  /**
+   * An event of the stream. [Reader]
+   * @param {JobEvent} event
+   */
+  take(event) {
+    const { data } = event;
+    if (event.event === "reset") {
+      this.#doubt((data.jobs ?? [data.job]).filter((/** @type {Job} */ job) => this.#holds(job)));
+      this.dispatchEvent(new CustomEvent("event", { detail: event }));
+      return;
+    }
+    const whole = event.event === "snapshot" || event.event === "end";
+    const id = whole ? data.id : data.job;
+    if (this.#only ? !this.#only.has(id) : this.#foreign.has(id)) return;
+    this.#vouched.add(id);
+    const held = this.#doubted.has(id) ? undefined : this.jobs.get(id);
+    if (held || (whole && this.#holds(data))) this.#apply(held, id, event);
+    else if (!whole) {
+      const waiting = this.#wanted.get(id);
+      if (waiting) waiting.push(event);
+      else this.#wanted.set(id, [event]);
+      this.#fetch();
+    }
+  }
+
+  /** @param {Job} job */
+  #holds(job) {
+    return this.#only ? this.#only.has(job.id) : !this.#group || job.group === this.#group;
+  }
+
+  /**
+   * @param {Job | undefined} held
+   * @param {string} id
+   * @param {JobEvent} event
+   */
+  #apply(held, id, event) {
+    const job = reduce(held, event);
+    if (!job || job === held) return;
+    this.#keep(id, job);
+    this.dispatchEvent(new CustomEvent("event", { detail: event }));
   }
 
   /** @param {string | null} cursor */
@@ -106,7 +192,7 @@ export class JobFeed extends EventTarget {
     }
     this.#listing = true;
     try {
-      const page = await this.#client.list({ limit: PAGE, cursor });
+      const page = await this.#client.list({ group: this.#group, limit: PAGE, cursor });
       this.#next = page.next;
       this.hasMore = page.next !== null;
       for (const job of page.items) this.#found(job);
@@ -115,33 +201,26 @@ export class JobFeed extends EventTarget {
       if (cursor === null) setTimeout(() => this.#started && this.#list(null), RETRY_MS);
     } finally {
       this.#listing = false;
-      this.dispatchEvent(new CustomEvent("page"));
+      this.dispatchEvent(new Event("page"));
     }
     if (!this.#listAgain) return;
     this.#listAgain = false;
     await this.#list(null);
   }
 
-  /** @param {JobEvent} event */
-  #apply(event) {
-    const { data } = event;
-    if (event.event === "reset") {
-      this.#reset(data.jobs ?? (data.job ? [data.job] : []));
-      return;
+  /** What lives, however old: a stream that was open already sends no snapshots. */
+  async #listLive() {
+    try {
+      for (const state of ["running", "retrying", "queued"]) {
+        for (let cursor; cursor !== null; ) {
+          const page = await this.#client.list({ group: this.#group, state, limit: LIVE_PAGE, cursor });
+          for (const job of page.items) this.#found(job);
+          cursor = page.next;
+        }
+      }
+    } catch {
+      setTimeout(() => this.#started && this.#listLive(), RETRY_MS);
     }
-    const whole = event.event === "snapshot" || event.event === "end";
-    const id = whole ? data.id : data.job;
-    this.#vouched.add(id);
-    const held = this.#doubted.has(id) ? undefined : this.jobs.get(id);
-    if (!held && !whole) {
-      const waiting = this.#wanted.get(id);
-      if (waiting) waiting.push(event);
-      else this.#wanted.set(id, [event]);
-      this.#fetch();
-      return;
-    }
-    const job = reduce(held, event);
-    if (job) this.#keep(id, job);
   }
 
   /**
@@ -149,7 +228,7 @@ export class JobFeed extends EventTarget {
    * now, and ask again about everything else.
    * @param {Job[]} jobs
    */
-  #reset(jobs) {
+  #doubt(jobs) {
     this.#doubted = new Set(this.jobs.keys());
     for (const job of jobs) this.#keep(job.id, job);
     for (const id of this.#doubted) {
@@ -157,7 +236,7 @@ export class JobFeed extends EventTarget {
       if (held && isLive(held)) this.want(id);
     }
     // What came and ended in the meantime is in no one's list of live jobs.
-    this.#list(null);
+    if (!this.#only) this.#list(null);
   }
 
   /**
@@ -165,6 +244,10 @@ export class JobFeed extends EventTarget {
    * @param {Job} job
    */
   #found(job) {
+    if (!this.#holds(job)) {
+      this.#foreign.add(job.id);
+      return;
+    }
     const held = this.#doubted.has(job.id) ? undefined : this.jobs.get(job.id);
     this.#keep(job.id, newer(held, job));
   }
@@ -175,10 +258,12 @@ export class JobFeed extends EventTarget {
    */
   #keep(id, job) {
     this.#doubted.delete(id);
+    // Nothing comes after the end, so that nobody need listen for it.
+    if ((!job || !isLive(job)) && this.topics.delete(`job:${id}`)) this.stream.changed();
     if (job && job === this.jobs.get(id)) return;
     if (job) this.jobs.set(id, job);
     else this.jobs.delete(id);
-    this.dispatchEvent(new CustomEvent("change", { detail: { id } }));
+    this.dispatchEvent(new CustomEvent("change", { detail: { id, job } }));
   }
 
   /** Few at a time: a browser has six connections to a host, and the streams hold some of them. */
@@ -193,10 +278,10 @@ export class JobFeed extends EventTarget {
   async #fetchOne(id) {
     this.#fetching.add(id);
     try {
-      const found = await this.#client.get(id);
-      this.#found(found);
-      for (const event of this.#wanted.get(id) ?? []) this.#keep(id, reduce(this.jobs.get(id), event));
+      this.#found(await this.#client.get(id));
+      const events = this.#wanted.get(id) ?? [];
       this.#wanted.delete(id);
+      if (this.jobs.has(id)) for (const event of events) this.#apply(this.jobs.get(id), id, event);
     } catch (error) {
       const status = /** @type {{status?: number}} */ (error).status ?? 0;
       if (status >= 400 && status < 500 && status !== 429) {

@@ -1,77 +1,71 @@
 /**
- * `<job-log>`: what a job says, from the first line that is kept, and following while it is looked at.
+ * `<job-log>`: what a job says, from the first line that is kept.
  *
- * It reads the job's own stream, only while it is in the page. Changes of state are lines too.
+ * It follows what comes while its end is in sight; whoever scrolls up to read is left alone, and has a
+ * button to go on following. Changes of state are lines too.
  */
 
 import { element } from "./element.js";
-import { Headway } from "./jobs.js";
 
 /** @typedef {import("./reducer.js").JobEvent} JobEvent */
 
 const MAX_LINES = 1000;
-/** The service may refuse (the job is gone): that does not change by asking again and again. */
-const ATTEMPTS = 5;
 /** Scrolled this near to the end, it stays at the end. */
 const NEAR_PX = 24;
 
 export class JobLog extends HTMLElement {
-  /** @type {string | null} */ #job = null;
-  /** @type {import("./event-stream.js").EventStream | null} */ #stream = null;
   /** @type {HTMLElement[]} */ #pending = [];
   #drawing = false;
   #dropped = 0;
+  #unseen = 0;
+  #follows = true;
   #note = element("p", { class: "note", hidden: true });
-  #lines = element("ol", {
-    class: "lines",
-    role: "log",
-    "aria-live": "off",
-    "aria-label": "Log",
-    tabIndex: 0,
-  });
+  #lines = element("ol");
+  #box = element(
+    "div",
+    { class: "lines", role: "log", "aria-live": "off", "aria-label": "Log", tabIndex: 0, hidden: true },
+    this.#lines,
+  );
   #empty = element("p", { class: "note" }, "Nothing yet.");
+  #follow = element("button", { type: "button", class: "follow", hidden: true });
+
+  constructor() {
+    super();
+    this.#box.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.#box;
+      this.#follows = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+      this.#drawFollow();
+    });
+    this.#follow.addEventListener("click", () => {
+      this.#box.scrollTop = this.#box.scrollHeight;
+      this.#box.focus({ preventScroll: true });
+    });
+  }
 
   connectedCallback() {
-    this.append(this.#note, this.#lines, this.#empty);
-    this.#open();
+    if (this.#lines.isConnected) return;
+    this.append(this.#note, element("div", { class: "scroller" }, this.#box, this.#follow), this.#empty);
   }
 
-  disconnectedCallback() {
-    this.#stream?.close();
-    this.#stream = null;
-  }
-
-  set job(/** @type {string} */ id) {
-    if (id === this.#job) return;
-    this.#job = id;
-    if (this.isConnected) this.#open();
-  }
-
-  #open() {
-    this.#stream?.close();
+  clear() {
     this.#lines.replaceChildren();
     this.#pending = [];
     this.#dropped = 0;
-    this.#empty.hidden = false;
-    this.#note.hidden = true;
-    if (!this.#job) return;
-    // "0" asks for everything that is kept.
-    const stream = new Headway().events(this.#job, { cursor: "0", attempts: ATTEMPTS });
-    stream.addEventListener("event", (event) => this.#take(/** @type {CustomEvent} */ (event).detail));
-    stream.open();
-    this.#stream = stream;
+    this.#follows = true;
+    this.#draw();
+  }
+
+  /** Say above it that there was more. */
+  cut() {
+    this.#note.textContent = "Earlier lines are no longer kept.";
+    this.#note.hidden = false;
   }
 
   /** @param {JobEvent} event */
-  #take({ event, data }) {
+  take({ event, data }) {
     if (event === "log") this.#add(data.at, data.level, data.message);
     if (event === "state") this.#add(data.at, "state", stateText(data));
     if (event === "end") this.#add(data.finished_at, "state", endText(data));
-    if (event === "reset") {
-      this.#note.textContent = "Earlier lines are no longer kept.";
-      this.#note.hidden = false;
-    }
-    if (event === "end" || (event === "reset" && data.job?.finished_at)) this.#stream?.close();
   }
 
   /**
@@ -85,11 +79,13 @@ export class JobLog extends HTMLElement {
       "li",
       {},
       element("time", { dateTime: at }, time),
-      element("span", { class: "level" }, level),
+      element("span", { class: "level foreign" }, level),
       element("span", { class: "text foreign" }, message),
     );
     line.dataset.level = level;
     this.#pending.push(line);
+    // A page that nobody sees has no frames, and must not keep for its return what it would not show.
+    if (this.#pending.length > 2 * MAX_LINES) this.#draw();
     if (this.#drawing) return;
     this.#drawing = true;
     requestAnimationFrame(() => this.#draw());
@@ -98,19 +94,27 @@ export class JobLog extends HTMLElement {
   #draw() {
     this.#drawing = false;
     const list = this.#lines;
-    const follows = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_PX;
     const lines = this.#pending.slice(-MAX_LINES);
     const surplus = list.childElementCount + lines.length - MAX_LINES;
     this.#dropped += this.#pending.length - lines.length + Math.max(0, surplus);
     for (let i = 0; i < surplus; i += 1) list.firstElementChild?.remove();
+    this.#unseen += this.#pending.length;
     this.#pending = [];
     list.append(...lines);
     this.#empty.hidden = list.childElementCount > 0;
+    this.#box.hidden = !this.#empty.hidden;
     if (this.#dropped) {
       this.#note.textContent = `${this.#dropped} earlier lines are not shown.`;
       this.#note.hidden = false;
     }
-    if (follows) list.scrollTop = list.scrollHeight;
+    if (this.#follows) this.#box.scrollTop = this.#box.scrollHeight;
+    this.#drawFollow();
+  }
+
+  #drawFollow() {
+    if (this.#follows) this.#unseen = 0;
+    this.#follow.hidden = this.#follows;
+    this.#follow.textContent = this.#unseen > 0 ? `Follow (${this.#unseen} new)` : "Follow";
   }
 }
 

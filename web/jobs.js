@@ -1,66 +1,57 @@
 /**
- * The client of a Headway service.
+ * The client of a Headway service. `jobs.d.ts` has the types.
  *
  *     const headway = new Headway();
- *     const job = await headway.submit("simulate", {duration_s: 5});
- *     const stream = headway.watch({jobs: [job.id]});
- *     stream.addEventListener("event", ({detail}) => console.log(detail.event, detail.data));
- *     stream.open();
+ *     const job = headway.job(await headway.submit("simulate", {duration_s: 5}));
+ *     job.addEventListener("progress", ({detail}) => console.log(detail.fraction));
+ *     console.log((await job.done).state);
  */
 
 import { EventStream } from "./event-stream.js";
+import { JobFeed } from "./job-feed.js";
+import { JobHandle } from "./job-handle.js";
+import { Problem, problem } from "./problem.js";
+import { SharedStream } from "./shared-stream.js";
+import { submit, upload } from "./submission.js";
+
+export { newKey } from "./submission.js";
+export { Problem };
 
 /**
  * @typedef {import("./reducer.js").Job} Job
  * @typedef {{items: Job[], next: string | null}} JobPage
  * @typedef {{name: string, title: string, queue: string, params: any, alive: boolean}} JobType
  * @typedef {{id: string, name: string, size: number, media_type: string}} Upload
- * @typedef {{pointer: string, detail: string}} PointerError
  */
 
 const TIMEOUT_MS = 30_000;
+/** Failures in a row, at a pace of 30 s in the end, until a stream gives up. */
+const ATTEMPTS = 30;
 
-/** The service, or the way to it, said no. `status` is 0 if it could not be reached. */
-export class Problem extends Error {
-  name = "Problem";
-
-  /**
-   * @param {number} status
-   * @param {{title?: string, detail?: string, errors?: PointerError[]}} body of RFC 9457
-   */
-  constructor(status, body) {
-    super(body.detail || body.title || `The service answered ${status}`);
-    this.status = status;
-    this.title = body.title ?? "";
-    /** @type {PointerError[]} */
-    this.errors = Array.isArray(body.errors) ? body.errors : [];
-  }
-}
-
-/**
- * @param {number} status
- * @param {string} text
- * @param {string} statusText
- */
-function problem(status, text, statusText) {
-  try {
-    const body = JSON.parse(text);
-    if (body && typeof body === "object") return new Problem(status, body);
-  } catch {
-    // Not from the service itself, but from something in between.
-  }
-  return new Problem(status, { title: `${status} ${statusText}`.trim() });
-}
+/** @type {Map<string, SharedStream>} One for each service and caller, whoever in the page asks. */
+const streams = new Map();
 
 export class Headway {
   #base;
+  #token;
+  #options;
 
   /**
    * @param {object} [options]
-   * @param {string | URL} [options.base] where the service is; default: where the page came from
+   * @param {string | URL} [options.base] where the service is, with its path if it has one; default: the
+   *   root of where the page came from
+   * @param {string} [options.token] sent as a bearer token; with streams in the address, because an
+   *   EventSource sends no headers: give one that does not live long
+   * @param {boolean} [options.share] whether all tabs share one connection; default: true
+   * @param {number} [options.attempts] failures in a row until a stream gives up; default: 30
+   * @param {boolean} [options.remember] whether a reload of the page continues at its last event;
+   *   default: false
    */
-  constructor(options = {}) {
-    this.#base = new URL(options.base ?? globalThis.location?.origin ?? "http://127.0.0.1:8000");
+  constructor({ base, token, ...options } = {}) {
+    this.#base = new URL(base ?? globalThis.location?.origin ?? "http://127.0.0.1:8000", globalThis.location?.href);
+    if (!this.#base.pathname.endsWith("/")) this.#base.pathname += "/";
+    this.#token = token;
+    this.#options = { attempts: ATTEMPTS, ...options };
   }
 
   /**
@@ -68,7 +59,7 @@ export class Headway {
    * @param {Record<string, string | number | string[] | null | undefined>} [query]
    */
   url(path, query = {}) {
-    const url = new URL(path, this.#base);
+    const url = new URL(path.replace(/^\//, ""), this.#base);
     for (const [name, value] of Object.entries(query)) {
       for (const one of Array.isArray(value) ? value : [value]) {
         if (one !== null && one !== undefined) url.searchParams.append(name, String(one));
@@ -77,52 +68,74 @@ export class Headway {
     return url;
   }
 
+  /** @returns {Record<string, string>} what says who asks */
+  headers() {
+    return { accept: "application/json", ...(this.#token && { authorization: `Bearer ${this.#token}` }) };
+  }
+
   /**
    * @param {string} method
-   * @param {URL} url
-   * @param {{body?: unknown, headers?: Record<string, string>}} [options]
-   * @returns {Promise<any>} Rejects with a Problem.
+   * @param {URL | string} url or a path of the service
+   * @param {{body?: unknown, headers?: Record<string, string>, signal?: AbortSignal}} [options]
+   * @returns {Promise<any>} Rejects with a Problem, or with the signal's reason.
    */
-  async #ask(method, url, { body, headers = {} } = {}) {
+  async ask(method, url, { body, headers, signal } = {}) {
     let response, text;
+    const timeout = AbortSignal.timeout(TIMEOUT_MS);
     try {
-      response = await fetch(url, {
+      response = await fetch(typeof url === "string" ? this.url(url) : url, {
         method,
         headers: {
-          accept: "application/json",
+          ...this.headers(),
           ...(body === undefined ? {} : { "content-type": "application/json" }),
           ...headers,
         },
         body: body === undefined ? undefined : JSON.stringify(body),
-        signal: AbortSignal.timeout(TIMEOUT_MS),
+        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
       });
       text = await response.text();
-    } catch (cause) {
-      throw new Problem(0, { title: "The service cannot be reached", detail: explain(cause) });
+    } catch {
+      signal?.throwIfAborted();
+      const why = timeout.aborted ? `did not answer within ${TIMEOUT_MS / 1000} s` : "cannot be reached";
+      throw new Problem(0, { title: `The service ${why}.` });
     }
-    if (!response.ok) throw problem(response.status, text, response.statusText);
-    return JSON.parse(text);
+    if (!response.ok) throw problem(response.status, text, response.statusText, response.headers);
+    try {
+      return JSON.parse(text);
+    } catch {
+      // A proxy's page, maybe for a login.
+      throw new Problem(0, { title: "The answer is not the service's." });
+    }
   }
 
   /** @returns {Promise<JobType[]>} */
   async types() {
-    return (await this.#ask("GET", this.url("/types"))).items;
+    return (await this.ask("GET", "/types")).items;
   }
 
   /**
-   * Submit a job. Calling it again with the same key and arguments gives the same job, so a
-   * submission whose answer was lost can be repeated.
+   * Submit a job. A File or Blob among the parameters is uploaded first. If the answer is lost, the
+   * submission is repeated under the same key, which makes one job of it; calling this again with the
+   * same key and arguments does, too.
    * @param {string} type
    * @param {Record<string, unknown>} params
    * @param {{idempotencyKey?: string, group?: string, labels?: Record<string, string>,
-   *   max_attempts?: number, timeout_s?: number}} [options]
-   * @returns {Promise<Job>}
+   *   max_attempts?: number, timeout_s?: number, signal?: AbortSignal,
+   *   onUpload?: (fraction: number, file: Blob) => void}} [options]
+   * @returns {Promise<Job>} Rejects with a Problem, or with the signal's reason.
    */
-  submit(type, params, { idempotencyKey = newKey(), ...options } = {}) {
-    return this.#ask("POST", this.url("/jobs"), {
-      body: { type, params, ...options },
-      headers: { "idempotency-key": idempotencyKey },
-    });
+  submit(type, params, options = {}) {
+    return submit(this, type, params, options);
+  }
+
+  /**
+   * Upload a file, to be used as the input `upload:<id>`.
+   * @param {Blob} file
+   * @param {{onProgress?: (fraction: number) => void, signal?: AbortSignal}} [options]
+   * @returns {Promise<Upload>} Rejects with a Problem, or with the signal's reason.
+   */
+  upload(file, options = {}) {
+    return upload(this, file, options);
   }
 
   /**
@@ -130,7 +143,7 @@ export class Headway {
    * @returns {Promise<Job>}
    */
   get(id) {
-    return this.#ask("GET", this.url(`/jobs/${encodeURIComponent(id)}`));
+    return this.ask("GET", `/jobs/${encodeURIComponent(id)}`);
   }
 
   /**
@@ -139,7 +152,7 @@ export class Headway {
    * @returns {Promise<JobPage>}
    */
   list(query = {}) {
-    return this.#ask("GET", this.url("/jobs", query));
+    return this.ask("GET", this.url("/jobs", query));
   }
 
   /**
@@ -148,70 +161,61 @@ export class Headway {
    * @returns {Promise<Job>}
    */
   cancel(id) {
-    return this.#ask("POST", this.url(`/jobs/${encodeURIComponent(id)}/cancel`));
+    return this.ask("POST", `/jobs/${encodeURIComponent(id)}/cancel`);
   }
 
   /**
-   * Upload a file, to be used as the input `upload:<id>`. By XMLHttpRequest, because fetch does not
-   * tell how much was sent.
-   * @param {File} file
-   * @param {{onProgress?: (fraction: number) => void, signal?: AbortSignal}} [options]
-   * @returns {Promise<Upload>} Rejects with a Problem, or with the signal's reason.
+   * Do an ended job again.
+   * @param {string} id
+   * @returns {Promise<Job>} a new job, that names the old one in `retry_of`
    */
-  upload(file, { onProgress, signal } = {}) {
-    return new Promise((resolve, reject) => {
-      signal?.throwIfAborted();
-      const request = new XMLHttpRequest();
-      request.open("POST", this.url("/uploads", { name: file.name }));
-      request.setRequestHeader("accept", "application/json");
-      request.setRequestHeader("content-type", file.type || "application/octet-stream");
-      request.upload.onprogress = ({ lengthComputable, loaded, total }) => {
-        if (lengthComputable && total > 0) onProgress?.(loaded / total);
-      };
-      request.onload = () => {
-        const { status, statusText, responseText } = request;
-        if (status < 200 || status > 299) return reject(problem(status, responseText, statusText));
-        return resolve(JSON.parse(responseText));
-      };
-      request.onerror = () =>
-        reject(
-          new Problem(0, { title: "Upload failed", detail: "The connection broke during the upload." }),
-        );
-      request.onabort = () => reject(signal?.reason);
-      signal?.addEventListener("abort", () => request.abort(), { once: true });
-      request.send(file);
-    });
+  retry(id) {
+    return this.ask("POST", `/jobs/${encodeURIComponent(id)}/retry`);
   }
 
   /**
-   * A stream of many jobs, not opened yet: of these jobs, of a group, or (the default) of all one's own.
-   * @param {{jobs?: string[], group?: string}} [of]
-   * @param {{cursor?: string | null}} [options]
+   * One job. It is watched as soon as somebody listens to it or waits for it.
+   * @param {string | Job} job its id, or a document of it
    */
-  watch({ jobs, group } = {}, options = {}) {
-    return new EventStream(this.url("/events", { job: jobs, group }), options);
+  job(job) {
+    return new JobHandle(this, job);
   }
 
   /**
-   * The stream of one job, not opened yet. Close it after `end`.
+   * Watch many jobs: these, those of a group, or all of one's own. Whoever calls this calls `stop`.
+   * @param {{jobs?: Iterable<string>, group?: string, mine?: boolean}} [of]
+   */
+  watch(of) {
+    return new JobFeed(this, of).start();
+  }
+
+  /** The connection that all share who watch at this service as this caller. */
+  stream() {
+    // The token is part of the name: pages of one origin have no secrets from each other.
+    const name = `${this.#base} ${this.#token ?? ""}`;
+    let stream = streams.get(name);
+    if (!stream) {
+      stream = new SharedStream(name, (query) => this.#streamUrl("/events", query), this.#options);
+      streams.set(name, stream);
+    }
+    return stream;
+  }
+
+  /**
+   * The stream of one job on a connection of its own, not opened yet: for what happened before, from
+   * the cursor "0". Close it after `end`.
    * @param {string} id
    * @param {{cursor?: string | null, attempts?: number}} [options]
    */
   events(id, options = {}) {
-    return new EventStream(this.url(`/jobs/${encodeURIComponent(id)}/events`), options);
+    return new EventStream(this.#streamUrl(`/jobs/${encodeURIComponent(id)}/events`), options);
   }
-}
 
-/** A random key for one submission. `crypto.randomUUID` is missing on plain HTTP. */
-export function newKey() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/** @param {unknown} cause */
-function explain(cause) {
-  if (cause instanceof DOMException && cause.name === "TimeoutError") {
-    return `The service did not answer within ${TIMEOUT_MS / 1000} s.`;
+  /**
+   * @param {string} path
+   * @param {Record<string, string | string[] | undefined>} [query]
+   */
+  #streamUrl(path, query) {
+    return this.url(path, { ...query, access_token: this.#token });
   }
-  return "The service cannot be reached.";
 }

@@ -172,6 +172,19 @@ export class SchemaField {
     return element("textarea", { rows: 3, value: text, required: this.#required, placeholder: "JSON" });
   }
 
+  /**
+   * Enter a value, as `value()` would return it.
+   * @param {unknown} value
+   */
+  fill(value) {
+    const { type } = this.#kind;
+    const control = this.#control;
+    if (control instanceof HTMLInputElement && control.type === "checkbox") control.checked = value === true;
+    else if (value === null) control.value = "";
+    else if (["string", "integer", "number"].includes(type)) control.value = String(value);
+    else control.value = JSON.stringify(value, null, control instanceof HTMLTextAreaElement ? 2 : undefined);
+  }
+
   /** @returns {Promise<unknown>} Rejects with a SyntaxError for what should be JSON and is not. */
   async value() {
     const { type, schema, nullable } = this.#kind;

@@ -56,6 +56,25 @@ export class SchemaForm {
   }
 
   /**
+   * Enter these values; a field whose value is not among them stays as it is.
+   * @param {Record<string, unknown>} values
+   */
+  fill(values) {
+    for (const [name, field] of this.#fields) if (values[name] !== undefined) field.fill(values[name]);
+  }
+
+  /**
+   * Enter a file to be uploaded.
+   * @param {File} file
+   * @returns {boolean} whether there is a field that takes one
+   */
+  takeFile(file) {
+    const field = [...this.#fields.values()].find((one) => one instanceof InputField);
+    field?.takeFile(file);
+    return field !== undefined;
+  }
+
+  /**
    * Put each error beside the field it is about.
    * @param {PointerError[]} errors
    * @returns {PointerError[]} those that are about no field here

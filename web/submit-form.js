@@ -22,6 +22,11 @@ const OPTIONS = {
       maxLength: 128,
       description: "Jobs that belong together can be listed and watched together.",
     },
+    labels: {
+      type: "object",
+      title: "Labels",
+      description: 'As JSON, such as {"customer": "42"}. The list is searched for them.',
+    },
     max_attempts: { type: "integer", title: "Attempts at most", minimum: 1, maximum: 100 },
     timeout_s: { type: "number", title: "Time limit, seconds", minimum: 0 },
   },
@@ -31,10 +36,13 @@ export class SubmitForm {
   #client;
   /** @type {Map<string, JobType>} */ #types = new Map();
   #drawn = "";
+  /** @type {import("./reducer.js").Job | null} To be entered as soon as its type is known. */ #like = null;
+  /** @type {File | null} The same for a file, and any type that takes one. */ #file = null;
   /** Of the last submission that may or may not have arrived: what it was, and its key. */
   #unanswered = { text: "", key: "" };
   /** @type {SchemaForm} */ #params = new SchemaForm({}, { pointer: "/params" });
   #options = new SchemaForm(OPTIONS, { pointer: "" });
+  #optionsPart;
   #select;
   #fields;
   #button;
@@ -57,7 +65,8 @@ export class SubmitForm {
     this.#problem = /** @type {HTMLElement} */ (part("problem"));
     this.#done = /** @type {HTMLElement} */ (part("done"));
     this.#typeNote = /** @type {HTMLElement} */ (part("type-note"));
-    part("options").append(this.#options.element);
+    this.#optionsPart = /** @type {HTMLDetailsElement} */ (part("options"));
+    this.#optionsPart.append(this.#options.element);
     this.#select.addEventListener("change", () => this.#drawType());
     // Workers come and go: what can be chosen is asked for when somebody is about to choose.
     this.#select.addEventListener("focus", () => this.refresh());
@@ -79,6 +88,53 @@ export class SubmitForm {
     if (this.#types.size === 0) setTimeout(() => this.refresh(), RETRY_MS);
   }
 
+  /**
+   * Enter everything as it was for this job, to be changed and submitted.
+   * @param {import("./reducer.js").Job} job
+   */
+  fill(job) {
+    this.#like = job;
+    this.#fillIn();
+  }
+
+  /**
+   * Enter a file to be uploaded, under a type that takes one.
+   * @param {File} file
+   */
+  takeFile(file) {
+    this.#file = file;
+    this.#fillIn();
+  }
+
+  #fillIn() {
+    if (this.#types.size === 0) return;
+    if (this.#like) this.#fillLike(this.#like);
+    this.#like = null;
+    const names = [this.#select.value, ...[...this.#types.keys()].sort()];
+    const name = names.find((one) => this.#types.get(one)?.params.properties?.input);
+    if (!this.#file || !name) return;
+    this.#select.value = name;
+    this.#drawType();
+    this.#params.takeFile(this.#file);
+    this.#file = null;
+  }
+
+  /** @param {import("./reducer.js").Job} job */
+  #fillLike({ type, params, group, labels, max_attempts, timeout_s }) {
+    if (!this.#types.has(type)) {
+      show(this.#problem, `No worker has registered the type ${type}.`);
+      return;
+    }
+    this.#select.value = type;
+    // Nothing stays of what was entered for another job.
+    this.#drawn = "";
+    this.#drawType();
+    this.#params.fill(params);
+    const labelled = Object.keys(labels ?? {}).length > 0;
+    this.#options.fill({ group: group ?? "", labels: labelled ? labels : null, max_attempts, timeout_s });
+    this.#optionsPart.open = true;
+  }
+
   #drawTypes() {
     const chosen = this.#select.value;
     const names = [...this.#types.keys()].sort();
@@ -88,6 +144,7 @@ export class SubmitForm {
       if (names.includes(chosen)) this.#select.value = chosen;
     }
     this.#drawType();
+    this.#fillIn();
   }
 
   #drawType() {

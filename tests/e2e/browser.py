@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -84,39 +84,46 @@ class Browser:
         return str(self.run("return document.querySelector(arguments[0])?.textContent ?? ''", selector))
 
     def connection(self) -> str:
-        return self.text("connection-state")
+        return self.text("connection-state > span")
 
     def fill(self, selector: str, text: str) -> None:
         field = self.find(selector)
         field.clear()
         field.send_keys(text)
 
+    def press(self, key: str) -> None:
+        """A key, wherever the focus is."""
+        self.driver.switch_to.active_element.send_keys(key)
+
     def choose_type(self, name: str) -> None:
+        self.go("#/new")
         option = f"#type option[value='{name}']"
         self.until(lambda: self.find(option).is_displayed(), f"the type {name}")
         self.find(option).click()
 
     def submit(self) -> str:
-        """Press the button; the id of the job that it made."""
-        before = self.run("return document.querySelector('[data-part=done] a')")
+        """Press the button; the id of the job that it made, whose page is open now."""
         self.find("[data-part=submit]").click()
 
-        def link() -> WebElement | None:
+        def page() -> str | None:
             problem = self.text("[data-part=problem]")
             assert not problem, problem
-            found = self.find("[data-part=done] a")
-            return found if found != before else None
+            return self.run("return document.querySelector('job-page')?.dataset.id")
 
-        link_found: WebElement = self.until(link, "the submission to be answered")
-        return str(link_found.get_attribute("href")).rsplit("/", 1)[1]
+        return str(self.until(page, "the page of the new job"))
+
+    def go(self, address: str) -> None:
+        """Another page of the dashboard, such as `#/new`."""
+        self.run("location.hash = arguments[0]", address)
 
     def details(self, job_id: str) -> None:
-        """Open the job's details."""
-        self.run("location.hash = `#/jobs/${arguments[0]}`", job_id)
-        self.until(lambda: self.all(f"{card(job_id)} job-details"), "the details to open")
+        """Open the job's page."""
+        self.go(f"#/jobs/{job_id}")
+        self.until(lambda: self.all(page(job_id)), "the job's page")
 
     def state(self, job_id: str) -> str:
-        return self.text(f"{card(job_id)} .state")
+        """As its card says it, or its page, if that is open."""
+        return self.text(f"[data-id='{job_id}'] .state")
 
     def until_state(self, job_id: str, *states: str) -> str:
         return str(
@@ -124,7 +131,7 @@ class Browser:
         )
 
     def values(self, job_id: str) -> Callable[[], list[str]]:
-        """Watch the bar from now on: call for the values that it has had."""
+        """Watch the bar of the job's page from now on: call for the values that it has had."""
         self.run(
             """
             const [selector] = arguments;
@@ -134,9 +141,9 @@ class Browser:
             new MutationObserver(() => seen[selector].push(bar.getAttribute("aria-valuenow")))
               .observe(bar, {attributes: true, attributeFilter: ["aria-valuenow"]});
             """,
-            card(job_id),
+            page(job_id),
         )
-        return lambda: list(self.run("return window.seen[arguments[0]]", card(job_id)))
+        return lambda: list(self.run("return window.seen[arguments[0]]", page(job_id)))
 
     def console_errors(self) -> list[str]:
         """What the console has said since the last call that is an error or a warning."""
@@ -159,5 +166,10 @@ class Browser:
 
 
 def card(job_id: str) -> str:
-    """The selector of a job's card."""
+    """The selector of a job's card in the list."""
     return f'job-card[data-id="{job_id}"]'
+
+
+def page(job_id: str) -> str:
+    """The selector of a job's page."""
+    return f'job-page[data-id="{job_id}"]'

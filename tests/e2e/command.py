@@ -81,7 +81,7 @@ class Command:
             assert self.process.poll() is None, self.output
             return f"Headway is ready at {self.url}\n" in self.output
 
-        until(ready, 30, "the ready line")
+        until(ready, 60, "the ready line")
 
     def wait(self, seconds: float) -> int:
         """Its exit status."""

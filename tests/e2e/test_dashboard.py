@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from service.contract.events import EventType, dumps
 from service.contract.states import ErrorCode, State
 from service.contract.store import Claim, NewJob, Report
 from tests.conftest import missing
-from tests.e2e.browser import Browser, card, installed
+from tests.e2e.browser import Browser, card, installed, page
+from tests.npm import package
 from tests.stack import Stack
 
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
@@ -69,10 +71,9 @@ def test_a_job_submitted_with_the_form_moves_its_bar_until_it_succeeds(browser: 
     browser.fill("[data-field=stages] input", "2")
     browser.fill("[data-field=log_every] input", "10")
     job_id = browser.submit()
-    browser.until(lambda: browser.all(card(job_id)), "the job to appear")
     values = browser.values(job_id)
     browser.until_state(job_id, "running")
-    browser.until(lambda: "(2/2)" in browser.text(f"{card(job_id)} .stage"), "the second stage")
+    browser.until(lambda: "(2/2)" in browser.text(f"{page(job_id)} .stage"), "the second stage")
     browser.until_state(job_id, "succeeded")
     seen = [int(value) for value in values() if value is not None]
     assert len(set(seen)) >= 5
@@ -84,18 +85,33 @@ def test_a_job_submitted_with_the_form_moves_its_bar_until_it_succeeds(browser: 
 def test_the_log_of_a_job_is_read_from_its_beginning_and_follows(browser: Browser, stack: Stack) -> None:
     claim = running_by_hand(stack)
     stack.store.append(claim, 1, [log("the first line")])
-    browser.until(lambda: browser.all(card(claim.ref.id)), "the job to appear")
     browser.details(claim.ref.id)
-    lines = f"{card(claim.ref.id)} job-log"
+    lines = f"{page(claim.ref.id)} job-log"
     browser.until(lambda: "the first line" in browser.text(lines), "what was said before")
     stack.store.append(claim, 2, [log(f"line {n}") for n in range(1200)])
     browser.until(lambda: "line 1199" in browser.text(lines), "the last line")
     assert len(browser.all(f"{lines} li")) == 1000
     assert "earlier lines are not shown" in browser.text(lines)
+    at_end = """
+        const {scrollHeight, scrollTop, clientHeight} = document.querySelector("job-log .lines");
+        return scrollHeight - scrollTop - clientHeight < 24;
+    """
+    browser.until(lambda: browser.run(at_end), "the log to be at its end")
+
+    # Who scrolls up reads in peace, until the button is pressed.
+    browser.run("document.querySelector('job-log .lines').scrollTop = 100")
+    follow = f"{lines} .follow"
+    browser.until(lambda: browser.find(follow).is_displayed(), "the button")
+    stack.store.append(claim, 3, [log("one more")])
+    browser.until(lambda: browser.text(follow) == "Follow (1 new)", "the button to say how much is new")
+    assert not browser.run(at_end)
+    browser.find(follow).click()
+    browser.until(lambda: browser.run(at_end), "the log to follow again")
+
     stack.store.end(claim, State.SUCCEEDED, result={"answer": 42})
     browser.until_state(claim.ref.id, "succeeded")
     browser.until(lambda: "succeeded" in browser.text(f"{lines} li:last-child"), "the end in the log")
-    assert '"answer": 42' in browser.text(f"{card(claim.ref.id)} job-details")
+    assert '"answer": 42' in browser.text(f"{page(claim.ref.id)} .result")
 
 
 def test_a_job_that_somebody_else_submitted_appears_by_itself(browser: Browser, stack: Stack) -> None:
@@ -103,7 +119,7 @@ def test_a_job_that_somebody_else_submitted_appears_by_itself(browser: Browser, 
     browser.until(lambda: browser.all(card(job["id"])), "the job to appear")
     browser.until_state(job["id"], "succeeded")
     assert browser.text(f"{card(job['id'])} .group") == "elsewhere"
-    assert browser.text(f"{card(job['id'])} .labels") == "who: cron"
+    assert browser.text(f"{card(job['id'])} .label") == "who: cron"
 
 
 def test_a_job_is_canceled_with_its_button(browser: Browser, stack: Stack) -> None:
@@ -132,7 +148,7 @@ def test_a_failing_job_shows_its_attempts_and_its_error(browser: Browser, stack:
     browser.until(lambda: browser.all(card(job["id"])), "the job to appear")
     browser.until_state(job["id"], "failed")
     error = stack.wait_ended(job["id"])["error"]
-    assert browser.text(f"{card(job['id'])} .error") == f"{error['code']}: {error['message']}"
+    assert browser.text(f"{card(job['id'])} .about-job.error") == f"{error['code']}: {error['message']}"
     assert browser.text(f"{card(job['id'])} .attempt") == "attempt 2 of 2"
     assert browser.find(f"{card(job['id'])} [role=progressbar]").get_attribute("aria-valuenow") != "100"
 
@@ -151,33 +167,39 @@ def test_a_bar_whose_total_is_unknown_names_no_value(browser: Browser, stack: St
 
 
 def test_hostile_text_is_text_and_runs_nothing(browser: Browser, stack: Stack) -> None:
-    claim = running_by_hand(
-        stack, group=HOSTILE, labels={HOSTILE: "\u202ereversed"}, params={"text": HOSTILE}
-    )
-    here = card(claim.ref.id)
-    browser.until(lambda: browser.all(here), "the job to appear")
-    browser.details(claim.ref.id)
+    labels = {HOSTILE: "\u202ereversed"}
+    claim = running_by_hand(stack, group=HOSTILE, labels=labels, params={"text": HOSTILE})
     url = "javascript:window.hacked=1"
     artifact = {"name": HOSTILE, "media_type": "text/html", "size": 1, "url": url, "attempt": 1}
+    body = dumps({"fraction": 0.5, "message": HOSTILE, "stage": {"name": HOSTILE, "index": 1, "count": 2}})
     stack.store.append(
         claim,
         1,
         [
-            progress(0.5, HOSTILE),
+            Report(EventType.PROGRESS, body, "progress", body),
             log(f"{HOSTILE} \x1b[31m\u202e {'x' * 8000}"),
             Report(EventType.ARTIFACT, dumps(artifact), "artifacts", dumps([artifact])),
         ],
     )
-    browser.until(lambda: HOSTILE in browser.text(f"{here} .message"), "the message")
-    browser.until(lambda: HOSTILE in browser.text(f"{here} job-log"), "the log")
-    browser.until(lambda: HOSTILE in browser.text(f"{here} artifact-list"), "the artifact")
+    stays_within = "return document.documentElement.scrollWidth <= window.innerWidth"
+    browser.until(lambda: HOSTILE in browser.text(f"{card(claim.ref.id)} .message"), "the message")
+    assert browser.text(f"{card(claim.ref.id)} .group") == HOSTILE
+    assert browser.text(f"{card(claim.ref.id)} .label") == f"{HOSTILE}: \u202ereversed"
+    assert browser.run(stays_within)
+
+    browser.details(claim.ref.id)
+    here = page(claim.ref.id)
+    for part in ("job-log", "artifact-list", "job-stages", "job-timeline", ".parameters", "job-tags"):
+        selector = f"{here} {part}"
+        said = HOSTILE if part != ".parameters" else HOSTILE.replace('"', '\\"')
+        browser.until(lambda selector=selector, said=said: said in browser.text(selector), part)
     assert not browser.all(f"{here} artifact-list a"), "what leads elsewhere is no link"
     stack.store.end(claim, State.FAILED, error=(ErrorCode.ERROR, HOSTILE))
-    browser.until(lambda: HOSTILE in browser.text(f"{here} .error"), "the error")
-    assert browser.text(f"{here} .group") == HOSTILE
+    browser.until(lambda: HOSTILE in browser.text(f"{here} > .error"), "the error")
+    browser.until(lambda: HOSTILE in browser.text(f"{here} job-attempts"), "the attempt's end")
     assert browser.run("return window.hacked") is None
-    assert not browser.all(f"{here} img, {here} script")
-    assert browser.run("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert not browser.all("main img, main script")
+    assert browser.run(stays_within)
 
 
 def test_what_the_service_refuses_is_said_beside_its_field(browser: Browser) -> None:
@@ -192,7 +214,8 @@ def test_what_the_service_refuses_is_said_beside_its_field(browser: Browser) -> 
     assert browser.run("return document.activeElement.name") == "stages"
     browser.fill("[data-field=stages] input", "1")
     browser.fill("[data-field=duration_s] input", "0.2")
-    browser.submit()
+    browser.until_state(browser.submit(), "succeeded")
+    browser.go("#/new")
     assert browser.text(error) == ""
     # The console reports every answer that is an error; this one was asked for.
     refused = browser.console_errors()
@@ -200,27 +223,288 @@ def test_what_the_service_refuses_is_said_beside_its_field(browser: Browser) -> 
     assert "422" in refused[0]
 
 
-def test_a_job_is_opened_and_closed_with_the_keyboard(browser: Browser, stack: Stack) -> None:
-    job = stack.submit("simulate", {"duration_s": 0.2})
-    title = f"{card(job['id'])} .title"
-    browser.until(lambda: browser.all(title), "the job to appear")
-    browser.run("document.querySelector(arguments[0]).focus()", title)
-    browser.find(title).send_keys("\ue007")
-    browser.until(lambda: browser.all(f"{card(job['id'])} job-details"), "the details to open")
-    assert browser.find(title).get_attribute("aria-expanded") == "true"
-    browser.find(title).send_keys("\ue007")
-    browser.until(lambda: not browser.all("job-details"), "the details to close")
+def test_the_list_is_gone_through_with_the_keyboard(browser: Browser, stack: Stack) -> None:
+    older, newer = [stack.submit("simulate", {"duration_s": 0.2})["id"] for _ in range(2)]
+    browser.until(lambda: browser.all(card(newer)), "the jobs to appear")
+    focused = "return document.activeElement.closest('job-card')?.dataset.id"
+    browser.press("j")
+    browser.until(lambda: browser.run(focused) == newer, "the newest job to be next")
+    browser.press("j")
+    browser.until(lambda: browser.run(focused) == older, "the job before that to be next")
+    browser.press("k")
+    browser.until(lambda: browser.run(focused) == newer, "to be back at the newest")
+    browser.press(Keys.ENTER)
+    browser.until(lambda: browser.all(page(newer)), "the job's page")
+    assert browser.run("return document.activeElement.tagName") == "H2"
+    browser.press(Keys.ESCAPE)
+    browser.until(lambda: browser.all(card(newer)), "the list again")
+    browser.press("/")
+    browser.until(lambda: browser.run("return document.activeElement.type") == "search", "the search")
+    browser.press("j")
+    assert browser.run("return document.activeElement.value") == "j", "in a field a key is a letter"
+    browser.press(Keys.ESCAPE)
+    browser.press("?")
+    browser.until(lambda: browser.find("#help").is_displayed(), "the list of keys")
+    browser.press(Keys.ESCAPE)
+    browser.until(lambda: not browser.find("#help").is_displayed(), "it to close")
 
 
 def test_the_address_of_a_job_opens_it_and_of_none_says_so(browser: Browser, stack: Stack) -> None:
     job = stack.submit("simulate", {"duration_s": 0.2})
     browser.open(f"{stack.url}/#/jobs/{job['id']}")
-    browser.until(lambda: browser.all(f"{card(job['id'])} job-details"), "the details to open")
-    browser.run("location.hash = '#/jobs/0-AAAAAAAAAAAAAAAAAAAAAA'")
+    browser.until(lambda: browser.all(page(job["id"])), "the job's page")
+    browser.go("#/jobs/0-AAAAAAAAAAAAAAAAAAAAAA")
     browser.until(lambda: "There is no job" in browser.text("#notice"), "the notice")
+    assert not browser.all("job-page")
     missing_job = browser.console_errors()
     assert len(missing_job) == 1
     assert "404" in missing_job[0]
+
+
+def test_jobs_are_found_by_state_type_group_and_words(browser: Browser, stack: Stack) -> None:
+    def by_hand(**more: Any) -> str:
+        return running_by_hand(stack, **more).ref.id
+
+    one = by_hand(type="find.me", group="haystack", labels={"customer": "Ünal & Sons"})
+    two = running_by_hand(stack, type="find.me", group="haystack")
+    stack.store.append(two, 1, [progress(0.5, "looking for the needle")])
+    stack.store.end(two, State.FAILED, error=(ErrorCode.ERROR, "it broke"))
+    other = by_hand(type="find.other", group="barn")
+
+    def finds(*ids: str, of: tuple[str, ...] = (one, two.ref.id, other)) -> None:
+        expected = {job_id: job_id in ids for job_id in of}
+        browser.until(lambda: {i: bool(browser.all(card(i))) for i in of} == expected, f"only {ids}")
+
+    finds(one, two.ref.id, other)
+    for words, ids in {
+        "needle": [two.ref.id],
+        "ünal customer": [one],
+        other: [other],
+        "find.me": [one, two.ref.id],
+        "it broke": [two.ref.id],
+        "find.me barn": [],
+    }.items():
+        browser.fill("[data-part=search]", words)
+        finds(*ids)
+    browser.go("#/?group=haystack&state=failed")
+    finds(two.ref.id)
+    assert browser.run("return document.querySelector('[name=state]:checked').value") == "failed"
+    browser.find("[name=state][value='']").click()
+    finds(one, two.ref.id)
+    assert browser.run("return location.hash") == "#/?group=haystack"
+    browser.find("[data-part=group] option[value='']").click()
+    browser.find("[data-part=type] option[value='find.other']").click()
+    finds(other)
+
+
+def test_a_job_that_was_retried_shows_its_attempts_stages_and_pace(browser: Browser, stack: Stack) -> None:
+    params = {"duration_s": 3, "stages": 2, "fail_at": 0.2, "fail_attempts": 1, "log_every": 5}
+    job_id = stack.submit("simulate", params, max_attempts=2)["id"]
+    browser.details(job_id)
+    browser.until_state(job_id, "succeeded")
+    rows = f"{page(job_id)} job-attempts tbody tr"
+    browser.until(lambda: len(browser.all(rows)) == 2, "both attempts")
+    assert "retrying" in browser.text(f"{rows}:first-child")
+    assert "asked to fail at 0.2" in browser.text(f"{rows}:first-child")
+    assert "succeeded" in browser.text(f"{rows}:last-child")
+    stages = browser.all(f"{page(job_id)} job-stages li")
+    assert [stage.get_attribute("data-state") for stage in stages] == ["done", "done"]
+    kinds = [one.get_attribute("data-kind") for one in browser.all(f"{page(job_id)} job-timeline li")]
+    assert kinds[0] == "queued"
+    assert kinds[-1] == "succeeded"
+    assert kinds.count("running") == 2
+    assert kinds.index("retrying") < kinds.index("running", 2)
+    curve = browser.find(f"{page(job_id)} pace-plot .curve").get_attribute("d")
+    assert str(curve).count("L") >= 3
+    # What was followed is what is there to be read by somebody who comes later.
+    followed = browser.text(f"{page(job_id)} job-timeline")
+    browser.open(f"{stack.url}/#/jobs/{job_id}")
+    browser.until(lambda: browser.text(f"{page(job_id)} job-timeline") == followed, "the same timeline")
+
+
+def test_a_job_is_done_again_and_again_with_changes(browser: Browser, stack: Stack) -> None:
+    params = {"duration_s": 0.3, "stages": 2, "rate": 20}
+    first = stack.submit("simulate", params, group="again", labels={"try": "1"}, timeout_s=30)["id"]
+    browser.details(first)
+    browser.until_state(first, "succeeded")
+    browser.find(f"{page(first)} .again").click()
+    second = browser.until(lambda: browser.run(OTHER_PAGE, first), "the new job's page")
+    assert stack.get(f"/jobs/{second}")[1]["retry_of"] == first
+    browser.until_state(second, "succeeded")
+    browser.find(f"{page(second)} .change").click()
+    stages = "[data-field=stages] input"
+    browser.until(lambda: browser.find(stages).get_attribute("value") == "2", "the form to be filled in")
+    browser.fill(stages, "3")
+    third = stack.get(f"/jobs/{browser.submit()}")[1]
+    assert third["params"].items() >= {**params, "stages": 3}.items()
+    assert (third["group"], third["labels"], third["timeout_s"]) == ("again", {"try": "1"}, 30)
+    browser.until_state(third["id"], "succeeded")
+
+
+OTHER_PAGE = """
+const id = document.querySelector("job-page")?.dataset.id;
+return id && id !== arguments[0] ? id : null;
+"""
+
+DROP = """
+const held = new DataTransfer();
+held.items.add(new File(["dropped"], "dropped <b>file</b>.txt"));
+document.body.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: held}));
+"""
+
+
+def test_a_file_that_is_dropped_on_the_page_is_uploaded(browser: Browser, stack: Stack) -> None:
+    browser.choose_type("file.checksum")
+    browser.run(DROP)
+    upload = "[data-field=input] input[type=file]"
+    browser.until(
+        lambda: browser.run("return document.querySelector(arguments[0]).files.length", upload), "it"
+    )
+    job_id = browser.submit()
+    browser.until_state(job_id, "succeeded")
+    assert stack.get(f"/jobs/{job_id}")[1]["result"]["size"] == len("dropped")
+
+
+def test_a_job_that_waits_says_why(browser: Browser, stack: Stack) -> None:
+    job_id = stack.store.create(
+        NewJob(owner="local", type="by.nobody", params={}, queue="nobody", max_attempts=1)
+    )[0]
+    reason = "no living worker serves by.nobody"
+    browser.until(lambda: browser.text(f"{card(job_id)} .about-job") == reason, "the reason in the list")
+    browser.details(job_id)
+    browser.until(lambda: browser.text(f"{page(job_id)} .waiting") == reason, "the reason on its page")
+    stack.store.cancel(job_id)
+    browser.until_state(job_id, "canceled")
+    assert browser.text(f"{page(job_id)} .waiting") == ""
+
+
+def test_the_workers_page_shows_who_does_what(browser: Browser, stack: Stack) -> None:
+    job = stack.submit("simulate", {"duration_s": 60})
+    browser.go("#/workers")
+    held = f"workers-page .held a[href='#/jobs/{job['id']}']"
+    browser.until(lambda: browser.all(held), "the job beside its worker")
+    assert "of 2 places busy" in browser.text("workers-page > .note")
+    assert browser.all("workers-page table tbody tr")
+    stack.call("POST", f"/jobs/{job['id']}/cancel")
+    browser.until(lambda: not browser.all(held), "the job to go")
+    browser.find("workers-page .free")
+
+
+def test_a_notification_tells_of_an_end_while_nobody_looks(browser: Browser, stack: Stack) -> None:
+    browser.driver.execute_cdp_cmd(
+        "Browser.grantPermissions", {"origin": stack.url, "permissions": ["notifications"]}
+    )
+    assert browser.text("#notices") == "Notify me"
+    browser.find("#notices").click()
+    browser.until(lambda: browser.text("#notices") == "Notify me ✓", "the button to say so")
+    # The real thing, with an ear at it: nothing tells a page what the system has shown.
+    browser.run(
+        """
+        window.told = [];
+        window.Notification = new Proxy(Notification, {
+          construct(real, [title, options]) {
+            window.told.push(`${title}: ${options.body}`);
+            return new real(title, options);
+          },
+        });
+        Object.defineProperty(document, "hidden", {get: () => window.away, configurable: true});
+        """
+    )
+    seen = running_by_hand(stack)
+    browser.until(lambda: browser.state(seen.ref.id) == "running", "the first job")
+    stack.store.end(seen, State.SUCCEEDED)
+    browser.until_state(seen.ref.id, "succeeded")
+    browser.run("window.away = true")
+    unseen = running_by_hand(stack)
+    browser.until(lambda: browser.state(unseen.ref.id) == "running", "the second job")
+    stack.store.end(unseen, State.FAILED, error=(ErrorCode.ERROR, HOSTILE))
+    browser.until(lambda: browser.run("return window.told"), "the notification")
+    assert browser.run("return window.told") == [f"by.hand failed: {HOSTILE}"]
+    browser.find("#notices").click()
+    assert browser.text("#notices") == "Notify me"
+
+
+def test_five_thousand_jobs_are_a_few_cards_and_all_can_be_reached(
+    chromium: Browser, own_stack: Stack
+) -> None:
+    own_stack.start_web()
+    fields = {"owner": "local", "type": "by.hand", "params": {}, "queue": "nobody", "max_attempts": 1}
+    ids = [own_stack.store.create(NewJob(**fields, group=f"g{n % 10}"))[0] for n in range(5000)]
+    chromium.open(own_stack.url)
+    chromium.until(lambda: chromium.text(".chip[data-state=queued] .count") == "5000", "all of them", 60)
+    count = "return document.querySelectorAll('job-card').length"
+    nodes = "return document.querySelectorAll('job-list *').length"
+    assert 0 < chromium.run(count) < 40
+    assert chromium.run(nodes) < 1000
+    chromium.find(card(ids[-1]))
+    chromium.run("scrollTo(0, document.documentElement.scrollHeight / 2)")
+    chromium.until(lambda: not chromium.all(card(ids[-1])), "the first ones to go")
+    held = chromium.run(
+        """
+        const cards = [...document.querySelectorAll("job-card")];
+        const card = cards.find((one) => one.getBoundingClientRect().top > 100);
+        window.held = card.dataset.id;
+        return card.getBoundingClientRect().top;
+        """
+    )
+    # What comes in above does not move what is looked at.
+    newest = own_stack.store.create(NewJob(**fields))[0]
+    chromium.until(lambda: chromium.text(".chip[data-state=queued] .count") == "5001", "one more")
+    top = "return document.querySelector(`[data-id='${window.held}']`).getBoundingClientRect().top"
+    assert abs(chromium.run(top) - held) < 1
+    chromium.run("scrollTo(0, document.documentElement.scrollHeight)")
+    chromium.until(lambda: chromium.all(card(ids[0])), "the last one")
+    assert chromium.run(count) < 40
+    chromium.run("scrollTo(0, 0)")
+    chromium.until(lambda: chromium.all(card(newest)), "the newest one")
+    chromium.fill("[data-part=search]", ids[17])
+    chromium.until(lambda: chromium.run(count) == 1 and chromium.all(card(ids[17])), "the one")
+
+
+def accessibility(browser: Browser) -> list[str]:
+    """What axe finds on the page that is shown, in its present colours."""
+    browser.run(package("axe-core/axe.min.js").read_text())
+    found = browser.driver.execute_async_script("axe.run().then((found) => arguments[0](found.violations))")
+    return [
+        f"{one['id']}: {node['target']} {node['failureSummary']}" for one in found for node in one["nodes"]
+    ]
+
+
+def test_axe_finds_nothing_on_any_page_light_and_wide_or_dark_and_narrow(
+    browser: Browser, stack: Stack
+) -> None:
+    params = {"duration_s": 1.5, "stages": 2, "fail_at": 0.3, "fail_attempts": 1, "log_every": 5}
+    job_id = stack.submit("simulate", params, group="axe", labels={"a": "b"})["id"]
+    failed = running_by_hand(stack, group="axe")
+    stack.store.append(failed, 1, [progress(0.4, "half way")])
+    stack.store.end(failed, State.FAILED, error=(ErrorCode.ERROR, "it broke"))
+    live = running_by_hand(stack, group="axe")
+    stack.store.append(live, 1, [progress(None, "a message"), log("a line")])
+    stack.wait_ended(job_id)
+    pages = {
+        "#/": card(live.ref.id),
+        f"#/jobs/{job_id}": "job-attempts tr",
+        f"#/jobs/{live.ref.id}": "job-log li",
+        "#/new": "#type option",
+        **({"#/workers": ".worker"} if stack.get("/workers")[0] == 200 else {}),
+    }
+    cdp = browser.driver.execute_cdp_cmd
+    try:
+        for width, scheme in ((1280, "light"), (360, "dark")):
+            size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+            cdp("Emulation.setDeviceMetricsOverride", size)
+            features = [{"name": "prefers-color-scheme", "value": scheme}]
+            cdp("Emulation.setEmulatedMedia", {"features": features})
+            for address, there in pages.items():
+                browser.go(address)
+                browser.until(lambda there=there: browser.all(there), f"{there} on {address}")
+                wide = browser.run("return document.documentElement.scrollWidth - innerWidth")
+                assert wide <= 0, f"{address} at {width}"
+                assert accessibility(browser) == [], f"{address} at {width}, {scheme}"
+    finally:
+        cdp("Emulation.clearDeviceMetricsOverride", {})
+        cdp("Emulation.setEmulatedMedia", {"features": []})
+        stack.store.end(live, State.SUCCEEDED)
 
 
 def test_the_page_comes_with_a_policy_that_allows_nothing_inline(stack: Stack) -> None:
@@ -262,10 +546,9 @@ def test_an_uploaded_video_is_encoded_played_and_downloaded(
     browser.find("[data-field=input] input[value=upload]").click()
     browser.find("[data-field=input] input[type=file]").send_keys(str(clip))
     job_id = browser.submit()
-    browser.details(job_id)
     browser.until_state(job_id, "succeeded", "failed")
-    assert browser.state(job_id) == "succeeded", browser.text(f"{card(job_id)} .error")
-    video = browser.until(lambda: browser.find(f"{card(job_id)} video"), "the player")
+    assert browser.state(job_id) == "succeeded", browser.text(f"{page(job_id)} > .error")
+    video = browser.until(lambda: browser.find(f"{page(job_id)} video"), "the player")
     browser.run("arguments[0].muted = true; arguments[0].play()", video)
     browser.until(
         lambda: browser.run("return arguments[0].readyState >= 2 && arguments[0].currentTime > 0.2", video),
@@ -273,7 +556,7 @@ def test_an_uploaded_video_is_encoded_played_and_downloaded(
     )
     assert browser.run("return arguments[0].error", video) is None
     artifact = next(a for a in stack.get(f"/jobs/{job_id}")[1]["artifacts"] if a["name"].endswith(".mp4"))
-    link = browser.find(f"{card(job_id)} artifact-list a[download='{artifact['name']}']")
+    link = browser.find(f"{page(job_id)} artifact-list a[download='{artifact['name']}']")
     link.click()
     saved = browser.downloads / artifact["name"]
     browser.until(lambda: saved.exists() and saved.stat().st_size == artifact["size"], "the download")

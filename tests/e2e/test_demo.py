@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from service.client import Frame, decode
 from tests.e2e.command import make, service
 from tests.stack import Stack, until
 
@@ -17,7 +16,7 @@ def test_it_encodes_cuts_resumes_checks_and_leaves_only_the_result(tmp_path: Pat
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     with make("demo", data=tmp_path / "var", TMPDIR=str(scratch)) as demo:
-        assert demo.wait(115) == 0, demo.output
+        assert demo.wait(200) == 0, demo.output
         demo.nothing_left()
         moved = [int(number) for number in re.findall(r"bar +moved (\d+) times", demo.output)]
         assert moved[-1] >= 20, demo.output
@@ -39,7 +38,7 @@ def test_it_can_be_interrupted_and_leaves_nothing(tmp_path: Path, signum: int) -
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     with service("demo", data=tmp_path / "var", TMPDIR=str(scratch)) as demo:
-        until(lambda: "%" in demo.output, 60, "the bar")
+        until(lambda: "%" in demo.output, what="the bar")
         demo.process.send_signal(signum)
         assert demo.wait(15) == 130
         demo.nothing_left()
@@ -49,14 +48,14 @@ def test_it_can_be_interrupted_and_leaves_nothing(tmp_path: Path, signum: int) -
 
 def test_killed_it_takes_its_stack_with_it(tmp_path: Path) -> None:
     with service("demo", data=tmp_path / "var", TMPDIR=str(tmp_path)) as demo:
-        until(lambda: "%" in demo.output, 60, "the bar")
+        until(lambda: "%" in demo.output, what="the bar")
         demo.process.kill()
         demo.nothing_left(15)
 
 
 def test_it_uses_the_headway_it_is_given_and_leaves_it_alone(stack: Stack, tmp_path: Path) -> None:
     with service("demo", data=tmp_path / "var", HEADWAY_URL=stack.url + "/") as demo:
-        until(lambda: "%" in demo.output, 60, "the bar")
+        until(lambda: "%" in demo.output, what="the bar")
         assert demo.output.startswith(f"Headway at {stack.url}, ready after 0.")
         assert not any("valkey" in line for line in demo.processes().values())
         demo.process.send_signal(signal.SIGINT)
@@ -78,28 +77,12 @@ def test_a_failure_is_one_clear_line_and_exit_1(
     tmp_path: Path, environ: dict[str, str], words: str
 ) -> None:
     with service("demo", data=tmp_path / "var", **environ) as demo:
-        assert demo.wait(20) == 1
+        assert demo.wait(60) == 1
         assert demo.output.count("\n") == 1
         assert re.search(rf"headway: the demo failed: .*{words}", demo.output), demo.output
 
 
 def test_a_bad_setting_is_one_clear_line_and_exit_2(tmp_path: Path) -> None:
     with service("demo", data=tmp_path / "var", LEASE_S="soon") as demo:
-        assert demo.wait(20) == 2
+        assert demo.wait(60) == 2
         assert demo.output.startswith("headway: LEASE_S='soon'")
-
-
-@pytest.mark.parametrize(
-    ("lines", "frames"),
-    [
-        (b"id: 1-0\nevent: log\ndata: {}\n\n", [Frame("log", "{}", "1-0")]),
-        (b"data: a\ndata:b\ndata\n\n", [Frame("message", "a\nb\n", "")]),
-        (b": heartbeat\nretry: 5\n\n", []),
-        (b"id: 7-0\n\n", [Frame("message", "", "7-0")]),
-        (b"id: 7-0\r\nevent: end\r\ndata: \xc3\xa9\r\n\r\n", [Frame("end", "é", "7-0")]),
-        (b"event: end\ndata: cut off", []),
-        (b"event: end\ndata: cut off\n", []),
-    ],
-)
-def test_the_stream_is_decoded_as_the_specification_says(lines: bytes, frames: list[Frame]) -> None:
-    assert list(decode(lines.splitlines(keepends=True))) == frames

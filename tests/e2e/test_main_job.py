@@ -31,7 +31,7 @@ def test_a_real_job_watched_through_200_cuts_gives_what_an_uncut_stream_gives(st
         whole = threading.Thread(target=lambda: uncut.extend(reader.until_end()))
         whole.start()
         cut = follow(stack.url, path, has_ended, cuts=200)
-        whole.join(30)
+        whole.join(60)
     assert cut == uncut == everything(stack, job["id"])
     assert cut[-1].data["state"] == "succeeded"
     assert sum(e.event == "log" for e in cut) >= 500

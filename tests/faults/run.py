@@ -25,6 +25,10 @@ from tests.faults.wire import Wire
 STEP_S = 0.05
 CROWD = 16
 """More live jobs than this, and neither jobs nor faults are added: the stack would only fall behind."""
+FEW = 3
+"""Fewer than this, and jobs come faster than their share, so that something is there to be broken."""
+CHOICE = 12
+"""So many of the faults to come are looked at for one that can be done now."""
 READY_S = 60.0
 END_S = 150.0
 """Until all jobs must have ended, once nothing is broken any more. After many attempts the wait for the
@@ -145,23 +149,23 @@ class Run:
             done = 1 - len(faults) / len(self._plan.faults)
             wanted = min(len(self._plan.jobs), round(done * len(self._plan.jobs)) + lead)
             crowded = watch.live > CROWD
-            few = watch.live < 3 and time.monotonic() > submitted_at + 0.5
-            if jobs and not crowded and (few or len(self._plan.jobs) - len(jobs) < wanted):
+            few = watch.live < FEW and time.monotonic() > submitted_at + 0.5
+            ahead = len(self._plan.jobs) - len(jobs) - wanted
+            if jobs and not crowded and (ahead < 0 or (few and ahead < CROWD)):
                 submitted_at = time.monotonic()
                 self._submit(jobs.pop(0))
             if time.monotonic() >= next_at and not crowded:
-                fault = faults.pop(0)
                 if not jobs and not watch.live:
                     # Nobody works any more: what is left are those who serve.
-                    fault = replace(fault, what="web")
-                did = stack.break_(fault, watch.busy)
-                if did is None:
-                    # There is no encoder, say: something else meanwhile, that one later.
-                    faults.append(fault)
-                    next_at = time.monotonic() + 0.1
-                else:
-                    next_at = time.monotonic() + fault.after
-                    self.history.faults.append(f"{time.time():.3f} {did}")
+                    faults = [replace(fault, what="web") for fault in faults]
+                # There may be no encoder just now, say: then the next, and that one as soon as there is.
+                for fault in faults[:CHOICE]:
+                    did = stack.break_(fault, watch.busy)
+                    if did is not None:
+                        faults.remove(fault)
+                        next_at = time.monotonic() + fault.after
+                        self.history.faults.append(f"{time.time():.3f} {did}")
+                        break
             if time.monotonic() - said > 20:
                 said = time.monotonic()
                 self._say(

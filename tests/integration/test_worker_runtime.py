@@ -35,7 +35,7 @@ def do(worker_stack: WorkerStack, tmp_path: Path) -> Iterator[Do]:
     """Runs a function as the task of a job, and returns the job afterwards."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
     store = worker_stack.store
-    runtime = Runtime(store, worker="test", data_dir=tmp_path, lease_s=1)
+    runtime = Runtime(store, worker="test", data_dir=tmp_path, lease_s=2)
 
     def do(task: Task, max_attempts: int = 1, retry: Retry = DEFAULT) -> JobRecord:
         job_id, *_ = store.create(
@@ -196,7 +196,7 @@ def test_a_subprocess_ends_with_its_whole_group(do: Do, worker_stack: WorkerStac
 
     assert do(task).state is State.CANCELED
     for pid in pids:
-        eventually(lambda pid=pid: gone(pid), "it is gone", 2)
+        eventually(lambda pid=pid: gone(pid), "it is gone")
 
 
 def test_a_task_that_succeeds_on_the_ruins_of_its_subprocess_is_canceled(
@@ -227,7 +227,7 @@ def test_an_interrupt_reaches_a_task_that_sleeps(do: Do, worker_stack: WorkerSta
 
     began = time.monotonic()
     assert do(task).state is State.CANCELED
-    assert 2 <= time.monotonic() - began < 4.5
+    assert 2 <= time.monotonic() - began < 9, "before the process is given up"
 
 
 STUBBORN = """
@@ -263,7 +263,7 @@ def test_a_task_that_ignores_even_the_interrupt_takes_its_process_with_it(
         worker_stack.running(job_id)
         eventually(lambda: list(tmp_path.rglob("half")))
         worker_stack.store.cancel(job_id)
-        assert process.wait(8) == 1
+        assert process.wait(60) == 1
     assert worker_stack.job(job_id).state is State.CANCELED
     assert list((tmp_path / "work").iterdir()) == []
 
@@ -272,7 +272,7 @@ def test_the_lease_is_kept_while_the_task_says_nothing(do: Do, worker_stack: Wor
     due: list[str] = []
 
     def task(job: Job[Params]) -> None:
-        until = time.monotonic() + 2.5
+        until = time.monotonic() + 3
         while time.monotonic() < until:
             due.extend(found for found in worker_stack.store.due(0) if found == job.id)
             time.sleep(0.05)

@@ -103,7 +103,7 @@ class WorkerStack:
         assert job is not None
         return job
 
-    def until(self, job_id: str, holds: Callable[[Job], bool], timeout_s: float = 30) -> Job:
+    def until(self, job_id: str, holds: Callable[[Job], bool], timeout_s: float = 60) -> Job:
         """The job as soon as it is so, alarms being answered meanwhile."""
         job = self.job(job_id)
 
@@ -118,7 +118,7 @@ class WorkerStack:
         eventually(look, lambda: f"job: {job!r}\n{self.log.read_text()[-4000:]}", timeout_s)
         return job
 
-    def ended(self, job_id: str, timeout_s: float = 30) -> Job:
+    def ended(self, job_id: str, timeout_s: float = 60) -> Job:
         return self.until(job_id, lambda job: job.ended, timeout_s)
 
     def running(self, job_id: str) -> Job:
@@ -183,7 +183,7 @@ class WorkerStack:
 
 
 def eventually(
-    holds: Callable[[], object], what: str | Callable[[], str] = "it", timeout_s: float = 10
+    holds: Callable[[], object], what: str | Callable[[], str] = "it", timeout_s: float = 60
 ) -> None:
     """Wait until it is so; fails after the time."""
     deadline = time.monotonic() + timeout_s

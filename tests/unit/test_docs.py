@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from service.app import create_app
 from service.config import Settings, load
@@ -20,6 +21,7 @@ from worker.jobtype import discover
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+OPERATORS = (ROOT / "docs" / "operators.md").read_text()
 
 
 def test_every_setting_is_in_the_readmes_table_with_its_default() -> None:
@@ -68,8 +70,15 @@ def test_every_job_type_and_parameter_is_in_the_readme() -> None:
             assert f"`{parameter}`" in row[1], f"{name}: {parameter}"
 
 
+def test_every_metric_is_in_the_operators_table_as_it_is_exposed() -> None:
+    rows = dict(re.findall(r"(?m)^\| `(headway_\w+)` \| (\w+) \|", OPERATORS))
+    ours = {family.name: family.type for family in REGISTRY.collect() if family.name.startswith("headway_")}
+    assert len(ours) >= 12
+    assert rows == {f"{name}_total" if kind == "counter" else name: kind for name, kind in ours.items()}
+
+
 def test_every_file_that_the_docs_link_to_exists() -> None:
-    for path, text in ((ROOT, README), (ROOT / "docs", PROTOCOL)):
+    for path, text in ((ROOT, README), (ROOT / "docs", PROTOCOL), (ROOT / "docs", OPERATORS)):
         for target in re.findall(r"\]\(([^)#:]+)\)", text):
             assert (path / target).exists(), target
 

@@ -80,6 +80,9 @@ def breaches(found: Sources) -> list[str]:
                 broken.append(f"{module} imports {target}: the service sends tasks by name")
             if below(module, "worker") and below(target, "service") and not below(target, *SHARED):
                 broken.append(f"{module} imports {target}: of the service only {' and '.join(SHARED)}")
+            own = below(target, "service.client") or target.partition(".")[0] in sys.stdlib_module_names
+            if below(module, "service.client") and not own:
+                broken.append(f"{module} imports {target}: the client needs nothing but Python")
             if below(module, "service.contract"):
                 if target.partition(".")[0] in FRAMEWORKS:
                     broken.append(f"{module} imports {target}: the contract knows no framework")
@@ -131,6 +134,8 @@ def test_the_import_rules_hold() -> None:
         ("service.contract.store", "import gevent.monkey", "no framework"),
         ("service.contract.store", "from service import hub", "nothing around it"),
         ("service.contract.store", "from ..hub import Hub", "nothing around it"),
+        ("service.client.watch", "import httpx", "nothing but Python"),
+        ("service.client.watch", "from service.contract import keys", "nothing but Python"),
         ("service.jobs", "from typing import TYPE_CHECKING", ""),
         ("service.jobs", "import typing\nif typing.TYPE_CHECKING:\n    import json", "hides a cycle"),
         ("service", "VERSION = 1", "not empty"),

@@ -147,14 +147,53 @@ test("after a refusal, which ends an EventSource for good, it comes back with it
   mock.restoreAll();
 });
 
-test("it gives up after as many refusals as it was told", () => {
+test("it gives up after as many failures as it was told, and tries again when it is asked to", () => {
   opened({ attempts: 2 });
   last().breaks(Source.CLOSED);
   mock.timers.tick(1000);
   last().breaks(Source.CLOSED);
-  assert.equal(stream.status, "closed");
+  assert.equal(stream.status, "gave-up");
   mock.timers.tick(120_000);
   assert.equal(Source.all.length, 2);
+  stream.open();
+  assert.equal(Source.all.length, 3);
+  last().opens();
+  assert.equal(stream.status, "live");
+});
+
+test("what the browser tries for ever at one pace is tried ever slower", () => {
+  mock.method(Math, "random", () => 1);
+  opened();
+  for (let retry = 0; retry < 5; retry += 1) last().breaks();
+  assert.equal(Source.all.length, 1);
+  last().breaks();
+  assert.equal(last().readyState, Source.CLOSED);
+  mock.timers.tick(29_999);
+  assert.equal(Source.all.length, 1);
+  mock.timers.tick(1);
+  assert.equal(Source.all.length, 2);
+  mock.restoreAll();
+});
+
+test("a service that is behind says so, and what it last knew is not shown as fresh", () => {
+  opened();
+  last().opens();
+  mock.timers.tick(3000);
+  last().says("heartbeat", { interval_s: 4, behind: true });
+  assert.equal(stream.status, "stale");
+  assert.equal(stream.since, 1_000_000);
+  last().says("heartbeat", { interval_s: 4 });
+  assert.equal(stream.status, "live");
+});
+
+test("at another address it continues from its cursor", () => {
+  opened();
+  last().opens();
+  last().says("log", {}, "5-0");
+  stream.move("http://headway.test/events?job=b");
+  assert.equal(Source.all[0].readyState, Source.CLOSED);
+  assert.equal(last().url.searchParams.get("job"), "b");
+  assert.equal(last().url.searchParams.get("last_event_id"), "5-0");
 });
 
 test("a service that says it is going is reconnecting before the connection breaks", () => {

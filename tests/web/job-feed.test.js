@@ -11,16 +11,22 @@ const progress = (id, fraction) => ({ job: id, attempt: 1, at: base.updated_at, 
 
 /** A service whose answers the test gives. */
 class Client {
-  stream = new (class extends EventTarget {
+  shared = new (class extends EventTarget {
     status = "live";
-    open() {}
-    close() {}
+    changes = 0;
+    join(reader) {
+      this.reader = reader;
+    }
+    leave() {}
+    changed() {
+      this.changes += 1;
+    }
   })();
   asked = [];
   #waiting = [];
 
-  watch() {
-    return this.stream;
+  stream() {
+    return this.shared;
   }
 
   #ask(what) {
@@ -28,8 +34,8 @@ class Client {
     return new Promise((resolve, reject) => this.#waiting.push({ what, resolve, reject }));
   }
 
-  list({ cursor }) {
-    return this.#ask(`list ${cursor}`);
+  list({ cursor, state }) {
+    return this.#ask(state ? `list ${state}` : `list ${cursor}`);
   }
 
   get(id) {
@@ -45,12 +51,13 @@ class Client {
     await settled();
   }
 
-  opens(cursor = null) {
-    this.stream.dispatchEvent(new CustomEvent("open", { detail: { cursor } }));
+  begins(how = {}) {
+    const { reader } = this.shared;
+    reader.begin({ topics: [...reader.topics], fresh: true, gap: false, ...how });
   }
 
   says(event, data, id) {
-    this.stream.dispatchEvent(new CustomEvent("event", { detail: { id, event, data } }));
+    this.shared.reader.take({ id, event, data });
   }
 }
 
@@ -66,7 +73,7 @@ beforeEach(() => {
   client = new Client();
   feed = new JobFeed(client);
   feed.start();
-  client.opens();
+  client.begins();
 });
 
 afterEach(() => {
@@ -132,10 +139,62 @@ test("a reset replaces what is held, even by ids that are older, and asks about 
   assert.deepEqual([...feed.jobs.keys()].sort(), ["dropped", "kept", "meanwhile", "over"]);
 });
 
-test("a stream that continues from a cursor lists nothing: nothing was missed", async () => {
+test("on a stream that others had opened already, all that lives is listed", async () => {
   await client.answers("list null", page());
-  client.opens("60-0");
-  assert.deepEqual(client.asked, ["list null"]);
+  client.begins({ fresh: false });
+  await client.answers("list null", page(job("new", "60-0")));
+  for (const state of ["running", "retrying"]) await client.answers(`list ${state}`, page());
+  await client.answers("list queued", page(job("old", "6-0", { state: "queued" })));
+  assert.deepEqual([...feed.jobs.keys()], ["new", "old"]);
+});
+
+test("after a gap nothing that is held counts until it was read again", async () => {
+  let gaps = 0;
+  feed.addEventListener("gap", () => (gaps += 1));
+  await client.answers("list null", page(job("a", "50-0", { progress: { fraction: 0.5 } })));
+  client.begins({ fresh: false, gap: true });
+  client.says("progress", progress("a", 0.9), "80-0");
+  assert.equal(fraction("a"), 0.5);
+  await client.answers("get a", job("a", "70-0", { progress: { fraction: 0.8 } }));
+  assert.equal(fraction("a"), 0.9);
+  assert.equal(gaps, 1);
+});
+
+test("a list of jobs reads those that no snapshot tells of, and takes no others", async () => {
+  feed = new JobFeed(client, { jobs: ["a", "b"] }).start();
+  client.asked = [];
+  client.begins();
+  client.says("snapshot", job("a", "5-0"), "5-0");
+  client.says("snapshot", job("x", "6-0"), "6-0");
+  assert.deepEqual(client.asked, []);
+  client.begins({ topics: ["job:b"], fresh: false });
+  await client.answers("get b", job("b", "4-0"));
+  assert.deepEqual([...feed.jobs.keys()], ["a", "b"]);
+});
+
+test("a job that has ended, or is gone, is not listened for any more", async () => {
+  feed = new JobFeed(client, { jobs: ["a", "b", "c"] }).start();
+  client.begins();
+  client.says("end", ended("a", "5-0"), "5-0");
+  client.shared.dispatchEvent(new Event("refused"));
+  await client.answers("get b", notFound());
+  assert.deepEqual([...feed.topics], ["job:c"]);
+  assert.equal(client.shared.changes, 2);
+});
+
+test("of a group nothing else is taken, though the stream tells of all", async () => {
+  feed = new JobFeed(client, { group: "g" }).start();
+  client.begins();
+  client.says("snapshot", job("other", "5-0"), "5-0");
+  client.says("snapshot", job("ours", "6-0", { group: "g" }), "6-0");
+  client.says("state", { ...progress("late", 0), state: "running" }, "7-0");
+  client.says("state", { ...progress("theirs", 0), state: "running" }, "8-0");
+  await client.answers("get late", job("late", "7-0", { group: "g" }));
+  await client.answers("get theirs", job("theirs", "8-0"));
+  assert.deepEqual([...feed.jobs.keys()], ["ours", "late"]);
+  const asked = client.asked.length;
+  client.says("progress", progress("theirs", 0.5), "9-0");
+  assert.equal(client.asked.length, asked);
 });
 
 test("a listing that failed is asked for again", async () => {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,10 +15,13 @@ from service.contract.events import ZERO, Artifact, EventType, dumps
 from service.contract.states import ErrorCode, State
 from service.contract.store import Claim, JobStore, NewJob, Report, artifacts_value
 from tests.conftest import missing
+from tests.npm import package
 
 HERE = Path(__file__).parent
 WEB = HERE.parent.parent / "web"
 MAX_LINES = 400
+MAX_BYTES = 12_000
+"""Of the element with the client, minified and compressed together. The aim is 8,000."""
 
 
 @pytest.fixture(scope="session")
@@ -106,3 +111,46 @@ def test_no_file_of_the_page_is_too_long_to_read() -> None:
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) >= MAX_LINES
     }
     assert not long
+
+
+def test_the_types_are_what_a_user_of_the_client_writes(node: str) -> None:
+    compiler = [node, str(package("typescript/bin/tsc"))]
+    options = "--noEmit --strict --target es2022 --module nodenext --lib es2023,dom,dom.iterable"
+    command = [*compiler, *options.split(), str(HERE / "types.ts")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stdout
+
+
+def loaded_by(name: str) -> list[str]:
+    """The module and all that it imports."""
+    found = [name]
+    for path in found:
+        for imported in re.findall(r'^(?:import|export) .*?from "\./(.*?)"', read(path), re.M | re.S):
+            if imported not in found:
+                found.append(imported)
+    return found
+
+
+def read(name: str) -> str:
+    return (WEB / name).read_text("utf-8")
+
+
+def test_the_element_and_the_client_stay_small(node: str) -> None:
+    minified = "".join(
+        subprocess.run(
+            [
+                node,
+                str(package("terser/bin/terser")),
+                str(WEB / name),
+                "--module",
+                "--compress",
+                "--mangle",
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        ).stdout
+        for name in loaded_by("job-progress.js")
+    )
+    assert len(gzip.compress(minified.encode())) <= MAX_BYTES

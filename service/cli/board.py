@@ -1,0 +1,48 @@
+"""The jobs that are watched, as the events left them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from service.client import Client, Event, Job, NotFound, newer, reduce
+
+EXIT = {"succeeded": 0, "failed": 1, "canceled": 3}
+
+
+class Board:
+    """Holds a document of each job; asks for that of a job it only hears of."""
+
+    def __init__(self, client: Client) -> None:
+        self.jobs: dict[str, Job] = {}
+        self._client = client
+
+    def learn(self, job_ids: Iterable[str]) -> None:
+        """Where they stand. Raises ClientError."""
+        for job_id in job_ids:
+            self.jobs[job_id] = newer(self.jobs.get(job_id), self._client.job(job_id))
+
+    def happened(self, event: Event) -> list[Job]:
+        """The jobs that the event changed."""
+        if event.event == "reset" and "jobs" in event.data:
+            for job in event.data["jobs"]:
+                self.jobs[job["id"]] = job
+            return list(event.data["jobs"])
+        job_id = event.job_id
+        if job_id is None:
+            return []
+        if job_id not in self.jobs and event.event not in ("snapshot", "end", "reset"):
+            try:
+                self.learn([job_id])
+            except NotFound:
+                return []
+        before = self.jobs.get(job_id)
+        after = reduce(before, event)
+        if after is None:
+            return []
+        self.jobs[job_id] = after
+        return [after] if after is not before else []
+
+    def status(self) -> int:
+        """The exit status: that of the worst outcome, failed before canceled."""
+        states = {job["state"] for job in self.jobs.values()}
+        return next((EXIT[state] for state in ("failed", "canceled") if state in states), 0)

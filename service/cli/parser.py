@@ -1,0 +1,79 @@
+"""What may be typed after `python -m service` by those who use a Headway."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from service.cli import commands, completion
+
+EXIT = """exit status: 0 succeeded; 1 failed; 2 usage, or the service refused or cannot be reached;
+3 canceled; 130 detached by Ctrl-C"""
+
+
+def add_commands(added: Any) -> None:
+    """Add the commands to the subparsers."""
+
+    def command(name: str, does: Callable[..., int], help: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = added.add_parser(name, help=help, description=help, epilog=EXIT)
+        parser.add_argument("--url", help="default: HEADWAY_URL, else http://127.0.0.1:8000")
+        parser.add_argument("--json", action="store_true", help="one JSON object a line")
+        parser.set_defaults(command=commands.guarded, does=does)
+        return parser
+
+    def completed(action: argparse.Action, completer: Callable[..., list[str]]) -> None:
+        action.completer = completer  # type: ignore[attr-defined]
+
+    parser = command("submit", commands.submit, "submit a job and print its id")
+    completed(parser.add_argument("type", help="see `types`"), completion.types)
+    pairs = parser.add_argument(
+        "pairs",
+        metavar="key=value",
+        nargs="*",
+        type=commands.pair,
+        help="a parameter; the value is JSON if it can be, else text",
+    )
+    completed(pairs, completion.parameters)
+    parser.add_argument("--params", type=commands.parameters, default={}, help="parameters as JSON")
+    parser.add_argument("--file", type=Path, help="upload this file as the parameter `input`")
+    parser.add_argument("--watch", action="store_true", help="watch it, until it has ended")
+    parser.add_argument("--group")
+    parser.add_argument("--label", metavar="key=value", action="append", type=commands.pair, default=[])
+
+    parser = command("watch", commands.watch, "follow jobs until they have ended")
+    completed(parser.add_argument("jobs", metavar="ID", nargs="*", help="default: all"), completion.jobs)
+    parser.add_argument("--group", help="the jobs of a group, also those to come: until Ctrl-C")
+    parser.add_argument("--after", metavar="CURSOR", help="go on after this event; 0 for all that are kept")
+    parser.add_argument("--give-up", metavar="SECONDS", type=float, help="without a connection for so long")
+
+    parser = command("list", commands.list_jobs, "list jobs, newest first")
+    states = ["queued", "running", "retrying", "succeeded", "failed", "canceled"]
+    parser.add_argument("--state", choices=states)
+    completed(parser.add_argument("--type"), completion.types)
+    parser.add_argument("--group")
+    parser.add_argument("--limit", type=int, default=20, help="default: 20")
+
+    parser = command("cancel", commands.cancel, "ask for the end of jobs")
+    completed(parser.add_argument("jobs", metavar="ID", nargs="+"), completion.live_jobs)
+
+    parser = command("retry", commands.retry, "submit an ended job again and print the new one's id")
+    completed(parser.add_argument("job", metavar="ID"), completion.jobs)
+    parser.add_argument("--watch", action="store_true", help="watch it, until it has ended")
+
+    parser = command("logs", commands.logs, "print the log lines of a job")
+    completed(parser.add_argument("job", metavar="ID"), completion.jobs)
+    parser.add_argument("-f", "--follow", action="store_true", help="also those to come")
+    parser.add_argument("--after", metavar="CURSOR", default="0", help="only what came after this event")
+
+    command("types", commands.types, "print the job types and their parameters")
+
+    parser = command("download", commands.download, "fetch the artifacts of a job")
+    completed(parser.add_argument("job", metavar="ID"), completion.jobs)
+    parser.add_argument("names", metavar="NAME", nargs="*", help="default: all")
+    parser.add_argument("-o", "--output", type=Path, default=Path(), help="directory; default: this one")
+
+    parser = added.add_parser("completion", help="print what makes a shell complete all this")
+    parser.add_argument("shell", choices=sorted(completion.SCRIPTS))
+    parser.set_defaults(command=completion.script)

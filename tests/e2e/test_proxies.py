@@ -1,0 +1,340 @@
+"""The configurations of deploy/ under the real nginx, Caddy and HAProxy, before the real service."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.contract.events import Artifact, dumps
+from service.contract.states import State
+from service.contract.store import Report, artifacts_value
+from service.files import CHUNK
+from tests.conftest import missing
+from tests.e2e.browser import Browser, installed
+from tests.edge import PROGRAMS, Edge, program
+from tests.proxy import Proxy
+from tests.readers import Parser, Seen, seen
+from tests.stack import Stack, free_port, until
+from tests.work import claim, create, log, stored
+
+MAX_UPLOAD = 3_000_000
+STREAMS = 130
+"""More than nginx (128) and HAProxy (100) allow a connection by themselves."""
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
+def name(request: pytest.FixtureRequest) -> str:
+    if program(request.param) is None:
+        missing(request.param)
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Two web processes. No heartbeat comes to the help of whoever waits for something to be written."""
+    stack = Stack(
+        tmp_path_factory.mktemp("web"),
+        WEB_CONCURRENCY="2",
+        HEARTBEAT_S="600",
+        DRAIN_S="0",
+        MAX_UPLOAD_BYTES=str(MAX_UPLOAD),
+    )
+    try:
+        stack.start_web()
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.fixture(scope="module")
+def edge(name: str, web: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    edge = Edge(name, tmp_path_factory.mktemp(name), web.port)
+    yield edge
+    edge.close()
+
+
+def client(edge: Edge, *, http2: bool = True, address: str | None = None) -> httpx.Client:
+    """A client that speaks HTTP/2, and asks from that address of this machine."""
+    trust = ssl.create_default_context()
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    transport = httpx.HTTPTransport(verify=trust, http1=not http2, http2=http2, local_address=address)
+    return httpx.Client(transport=transport, base_url=edge.url, timeout=60)
+
+
+class Stream:
+    """An event stream through a proxy, piece by piece as it comes."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self.parser = Parser()
+        self._pieces = response.iter_raw()
+
+    def take(self, count: int) -> list[Seen]:
+        """The next so many events, not a piece further."""
+        found: list[Seen] = []
+        while len(found) < count:
+            found += self.parser.feed(next(self._pieces))
+        return found
+
+    def take_heartbeats(self, count: int) -> list[Seen]:
+        """What came until there were so many."""
+        found: list[Seen] = []
+        while self.parser.comments < count:
+            found += self.parser.feed(next(self._pieces))
+        return found
+
+    def until_end(self) -> list[Seen]:
+        return [event for piece in self._pieces for event in self.parser.feed(piece)]
+
+
+@contextmanager
+def stream(asks: httpx.Client, path: str, **headers: str) -> Iterator[Stream]:
+    accept = {"Accept": "text/event-stream", "Accept-Encoding": "gzip, zstd", **headers}
+    with asks.stream("GET", path, headers=accept) as response:
+        yield Stream(response)
+
+
+def streams_open(web: Stack) -> int:
+    text = web.call("GET", "/metrics")[2].decode()
+    return sum(
+        int(float(line.split()[1]))
+        for line in text.splitlines()
+        if line.startswith(("headway_streams_open ", "headway_streams_open{"))
+    )
+
+
+@pytest.mark.parametrize("http2", [True, False])
+def test_each_event_arrives_by_itself_and_at_once(web: Stack, edge: Edge, http2: bool) -> None:
+    job_id = create(web.store)
+    with client(edge, http2=http2) as asks, stream(asks, f"/jobs/{job_id}/events") as reader:
+        assert reader.response.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
+        assert reader.response.headers["content-type"] == "text/event-stream"
+        assert "content-encoding" not in reader.response.headers
+        got = reader.take(1)
+        held = claim(web.store, job_id)
+        got += reader.take(1)
+        for n in range(1, 21):
+            # The next is written only when this one has come through: a buffer would wait for ever.
+            web.store.append(held, n, [log(n)])
+            got += reader.take(1)
+        web.store.end(held, State.SUCCEEDED)
+        got += reader.until_end()
+    assert got[0].event == "snapshot"
+    assert seen(got[1:]) == stored(web.store, job_id)[1:]
+
+
+def test_the_cursor_of_a_browser_comes_through(web: Stack, edge: Edge) -> None:
+    job_id = create(web.store)
+    web.store.end(claim(web.store, job_id), State.SUCCEEDED)
+    ids = [event_id for event_id, _ in stored(web.store, job_id)]
+    with client(edge) as asks:
+        with stream(asks, f"/jobs/{job_id}/events", **{"Last-Event-ID": ids[0]}) as reader:
+            assert [event.id for event in reader.until_end()] == ids[1:]
+        assert asks.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": ids[-1]}).status_code == 204
+
+
+def test_a_client_that_goes_is_gone_at_the_service_too(web: Stack, edge: Edge) -> None:
+    job_id = create(web.store)
+    with ExitStack() as opened:
+        for _ in range(10):
+            asks = opened.enter_context(client(edge))
+            opened.enter_context(stream(asks, f"/jobs/{job_id}/events")).take(1)
+        until(lambda: streams_open(web) == 10, what="the streams to be counted")
+    # No event and no heartbeat fails on its way to them.
+    until(lambda: streams_open(web) == 0, what="the service to notice")
+
+
+def test_a_quiet_stream_lives_on_its_heartbeats_and_a_silent_one_is_ended(
+    name: str, tmp_path: Path
+) -> None:
+    stack = Stack(tmp_path / "stack", HEARTBEAT_S="0.25", DRAIN_S="0")
+    between = Proxy(stack.port)
+    edge = None
+    try:
+        stack.start_web()
+        edge = Edge(name, tmp_path / "edge", between.port, idle="2s")
+        job_id = create(stack.store)
+        with client(edge) as asks, stream(asks, f"/jobs/{job_id}/events") as reader:
+            reader.take(1)
+            # For longer than any silence may last: each heartbeat is 0.25 s after the one before.
+            assert reader.take_heartbeats(14) == []
+            between.freeze()
+            # Some say that it broke off and some that it ended: it is over either way.
+            with suppress(httpx.RemoteProtocolError):
+                reader.until_end()
+    finally:
+        if edge is not None:
+            edge.close()
+        between.close()
+        stack.close()
+
+
+def test_a_service_that_is_away_ends_no_event_source_for_good(name: str, tmp_path: Path) -> None:
+    edge = Edge(name, tmp_path, free_port())
+    try:
+        with client(edge) as asks:
+            for path in ("/jobs/0-AAAAAAAAAAAAAAAAAAAAAA/events", "/events?group=g"):
+                with stream(asks, path) as reader:
+                    assert reader.response.status_code == 200
+                    assert reader.response.headers["content-type"] == "text/event-stream"
+                    assert reader.until_end() == []
+                    assert 2000 <= (reader.parser.retry_ms or 0) <= 5000
+            assert asks.get("/jobs").status_code in (502, 503)
+    finally:
+        edge.close()
+
+
+def test_the_services_own_errors_pass_as_they_are(edge: Edge) -> None:
+    with client(edge) as asks:
+        for path in ("/jobs/0-AAAAAAAAAAAAAAAAAAAAAA/events", "/jobs/0-AAAAAAAAAAAAAAAAAAAAAA"):
+            answer = asks.get(path)
+            assert (answer.status_code, answer.json()["status"]) == (404, 404)
+
+
+def test_an_upload_reaches_the_service_while_it_is_sent(web: Stack, edge: Edge) -> None:
+    uploads = web.directory / "uploads"
+    body = bytes(range(256)) * 8000  # 2 MB: more than a proxy's defaults allow
+
+    def partial() -> int:
+        return sum(path.stat().st_size for path in uploads.glob(".*.partial/data"))
+
+    def pieces() -> Iterator[bytes]:
+        yield body[:1_500_000]
+        # The rest is sent only when this has arrived: a proxy that collects it all would wait for ever.
+        until(lambda: partial() >= CHUNK, what="the first part at the service")
+        yield body[1_500_000:]
+
+    with client(edge) as asks:
+        answer = asks.put("/uploads/clip.mp4", content=pieces())
+        assert answer.status_code == 201, answer.text
+    made = answer.json()
+    assert made["size"] == len(body)
+    assert (uploads / made["id"] / "data").read_bytes() == body
+
+
+def test_a_part_of_an_artifact_can_be_asked_for(web: Stack, edge: Edge) -> None:
+    job_id = create(web.store)
+    data = bytes(range(256)) * 4000
+    place = web.directory / "artifacts" / job_id / "1"
+    place.mkdir(parents=True)
+    (place / "video.mp4").write_bytes(data)
+    url = f"/jobs/{job_id}/artifacts/video.mp4"
+    made = Artifact(name="video.mp4", media_type="video/mp4", size=len(data), url=url, attempt=1)
+    report = Report("artifact", dumps(made.model_dump()), "artifacts", artifacts_value([made]))
+    web.store.append(claim(web.store, job_id), 1, [report])
+    with client(edge) as asks:
+        whole = asks.get(url)
+        assert (whole.status_code, whole.content) == (200, data)
+        part = asks.get(url, headers={"Range": "bytes=1000-1999"})
+        assert (part.status_code, part.content) == (206, data[1000:2000])
+        assert part.headers["content-range"] == f"bytes 1000-1999/{len(data)}"
+        assert asks.get(url, headers={"If-None-Match": whole.headers["etag"]}).status_code == 304
+
+
+def test_a_caller_is_whom_the_proxy_sees_and_not_whom_the_client_claims_to_be(
+    name: str, tmp_path: Path
+) -> None:
+    stack = Stack(tmp_path / "stack", MAX_STREAMS_PER_CALLER="2", DRAIN_S="0")
+    edge = None
+    try:
+        stack.start_web()
+        edge = Edge(name, tmp_path / "edge", stack.port)
+        path = f"/jobs/{create(stack.store)}/events"
+        with ExitStack() as opened:
+            one = opened.enter_context(client(edge, address="127.0.0.2"))
+            other = opened.enter_context(client(edge, address="127.0.0.3"))
+            for n in range(2):
+                claimed = {"X-Forwarded-For": f"203.0.113.{n}"}
+                opened.enter_context(stream(one, path, **claimed)).take(1)
+            refused = opened.enter_context(stream(one, path, **{"X-Forwarded-For": "203.0.113.9"}))
+            assert refused.until_end() == []
+            assert (refused.parser.retry_ms or 0) >= 5000
+            assert [event.event for event in opened.enter_context(stream(other, path)).take(1)] == [
+                "snapshot"
+            ]
+    finally:
+        if edge is not None:
+            edge.close()
+        stack.close()
+
+
+@pytest.mark.parametrize("name", ["nginx", "haproxy"], indirect=True, scope="module")
+def test_plain_http_is_sent_to_https(edge: Edge) -> None:
+    """Caddy does it by itself, on port 80 only."""
+    answer = httpx.get(f"http://127.0.0.1:{edge.plain_port}/jobs?limit=1", follow_redirects=False)
+    assert answer.status_code == 308
+    assert answer.headers["location"].startswith("https://127.0.0.1")
+    assert answer.headers["location"].endswith("/jobs?limit=1")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if installed() is None:
+        missing("chromium with chromedriver")
+    browser = Browser(tmp_path_factory.mktemp("profile"), tmp_path_factory.mktemp("downloads"))
+    browser.driver.execute_cdp_cmd("Security.setIgnoreCertificateErrors", {"ignore": True})
+    yield browser
+    browser.close()
+
+
+OPEN = """
+const [jobs] = arguments;
+window.streams = jobs.map((job) => new EventSource(`/jobs/${job}/events`));
+window.heard = {};
+window.streams.forEach((stream, n) =>
+  stream.addEventListener("log", (event) => (window.heard[jobs[n]] = JSON.parse(event.data).message)));
+"""
+LIVE = "return window.streams.filter((stream) => stream.readyState === EventSource.OPEN).length"
+CLOSE = "window.streams.forEach((stream) => stream.close())"
+
+
+def test_130_streams_are_live_in_one_page_over_http2(web: Stack, edge: Edge, browser: Browser) -> None:
+    jobs = [create(web.store) for _ in range(STREAMS)]
+    browser.driver.get(f"{edge.url}/healthz")
+    browser.run(OPEN, jobs)
+    browser.until(lambda: browser.run(LIVE) == STREAMS, "all streams to be open")
+    # And there is room for a request beside them.
+    browser.run("fetch('/healthz').then((answer) => (window.answered = answer.status))")
+    browser.until(lambda: browser.run("return window.answered") == 200, "a request beside them")
+    for job_id in jobs:
+        web.store.append(claim(web.store, job_id), 1, [log(7)])
+    browser.until(lambda: len(browser.run("return window.heard")) == STREAMS, "each to hear of its job")
+    browser.run(CLOSE)
+    # The connection stays: each stream is told off by itself.
+    until(lambda: streams_open(web) == 0, what="the service to notice")
+
+
+def test_over_http1_the_seventh_stream_waits_for_one_to_close(web: Stack, browser: Browser) -> None:
+    """Why HTTP/2: the same page without a proxy."""
+    jobs = [create(web.store) for _ in range(7)]
+    browser.driver.get(f"{web.url}/healthz")
+    browser.run(OPEN, jobs)
+    browser.until(lambda: browser.run(LIVE) == 6, "six to be open")
+    browser.run("window.streams.find((stream) => stream.readyState === EventSource.OPEN).close()")
+    browser.until(
+        lambda: browser.run("return window.streams.every((s) => s.readyState > 0)"), "the seventh"
+    )
+    assert browser.run(LIVE) == 6
+    browser.run(CLOSE)
+
+
+def test_a_browser_hears_that_its_upload_is_too_large_before_it_is_sent(
+    edge: Edge, browser: Browser
+) -> None:
+    browser.driver.get(f"{edge.url}/healthz")
+    browser.run(
+        """
+        fetch("/uploads", {method: "POST", body: new Uint8Array(arguments[0])})
+          .then(async (answer) => (window.refused = [answer.status, await answer.text()]))
+          .catch((error) => (window.refused = [0, `${error}`]));
+        """,
+        MAX_UPLOAD + 1,
+    )
+    status, text = browser.until(lambda: browser.run("return window.refused"), "an answer")
+    assert status == 413, text
+    assert "nothing was kept" in text

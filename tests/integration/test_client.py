@@ -1,0 +1,154 @@
+"""service.client against the real web process, also while that is killed."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from service.client import Client, Invalid, NotFound, Unreachable, WaitTimeout
+from service.contract.states import State
+from tests.proxy import Proxy
+from tests.stack import Stack, until
+from tests.work import claim, create, run_jobs, stored
+
+
+@pytest.fixture
+def small(own_stack: Stack) -> Stack:
+    own_stack.start_web()
+    return own_stack
+
+
+def test_a_watch_through_a_server_killed_twice_gives_exactly_the_stores_events(small: Stack) -> None:
+    small.environ["EVENTS_PER_JOB"] = "50"
+    job_id = create(small.store)
+    got: list[tuple[str, str]] = []
+    reader = threading.Thread(
+        target=lambda: got.extend((e.id, e.event) for e in Client(small.url).watch(job_id, cursor="0"))
+    )
+    reader.start()
+    work = run_jobs(small.store, [job_id], 30, 0.2)
+    for count in (4, 12):
+        until(lambda count=count: len(stored(small.store, job_id)) > count)
+        small.restart_web()
+    work.join()
+    reader.join(60)
+    assert not reader.is_alive()
+    assert got == stored(small.store, job_id)
+    assert got[-1][1] == "end"
+
+
+def test_a_list_ends_with_its_last_job_also_when_it_is_resumed_after_an_end(small: Stack) -> None:
+    ids = [create(small.store) for _ in range(2)]
+    run_jobs(small.store, ids[:1], 2, 0).join()
+    client = Client(small.url)
+    watch = client.watch(ids)
+    assert {next(watch).event, next(watch).event} == {"end", "snapshot"}
+    watch.close()
+    run_jobs(small.store, ids[1:], 2, 0).join()
+    rest = list(client.watch(ids, cursor=watch.cursor, timeout_s=20))
+    assert [e.job_id for e in rest if e.event == "end"] == ids[1:]
+    assert list(client.watch(ids, cursor=rest[-1].id, timeout_s=20)) == []
+
+
+def test_a_connection_that_fell_silent_is_given_up_and_nothing_is_missed(small: Stack) -> None:
+    job_id = create(small.store)
+    proxy = Proxy(small.port)
+    try:
+        watch = Client(f"http://127.0.0.1:{proxy.port}").watch(job_id, cursor="0", timeout_s=60)
+        assert next(watch).event == "state"
+        held = claim(small.store, job_id)
+        assert next(watch).data["state"] == "running"
+        threading.Timer(1.5, proxy.freeze).start()  # after a heartbeat: every second here
+        threading.Timer(2.0, lambda: small.store.end(held, State.SUCCEEDED)).start()
+        assert [event.event for event in watch] == ["end"]
+    finally:
+        proxy.close()
+
+
+def test_waiting_has_a_limit_and_returns_the_ended_job(small: Stack) -> None:
+    job_id = create(small.store)
+    client = Client(small.url)
+    with pytest.raises(WaitTimeout):
+        client.wait(job_id, timeout_s=0.3)
+    run_jobs(small.store, [job_id], 1, 0).join()
+    assert {**client.wait(job_id, timeout_s=20), "waiting_reason": None} == client.job(job_id)
+    assert list(client.watch(job_id, cursor=client.job(job_id)["last_event_id"])) == []
+
+
+def test_errors_are_typed_and_say_it_in_one_line(small: Stack) -> None:
+    client = Client(small.url)
+    for ask in (client.job, client.cancel, client.retry, client.wait):
+        with pytest.raises(NotFound, match="there is no job"):
+            ask("0-nowhere")
+    with pytest.raises(Invalid, match="no job type known here") as error:
+        client.submit("nothing")
+    assert error.value.errors[0][0] == "/type"
+    before = time.monotonic()
+    for call in (
+        lambda: Client("http://127.0.0.1:9").types(),
+        lambda: next(Client("http://127.0.0.1:9").watch()),
+    ):
+        with pytest.raises(Unreachable, match="does not answer"):
+            call()
+    assert time.monotonic() - before < 5
+
+
+def test_a_submission_whose_answer_was_lost_is_repeated_and_makes_one_job(stack: Stack) -> None:
+    group = f"lost-{time.time_ns()}"
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def lose_the_first_answer() -> None:
+        for number in range(2):
+            near, _ = listener.accept()
+            with near, socket.create_connection(("127.0.0.1", stack.port)) as far:
+                request = near.recv(1 << 16)
+                while not request.endswith(b"}"):
+                    request += near.recv(1 << 16)
+                far.sendall(request.replace(b"Host:", b"Connection: close\r\nHost:"))
+                answer = b"".join(iter(lambda far=far: far.recv(1 << 16), b""))
+                if number:
+                    near.sendall(answer)
+
+    between = threading.Thread(target=lose_the_first_answer)
+    between.start()
+    client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    job = client.submit("simulate", {"duration_s": 0.1}, group=group)
+    between.join(20)
+    listener.close()
+    assert [found["id"] for found in Client(stack.url).list(group=group)] == [job["id"]]
+
+
+def test_a_file_goes_up_and_an_artifact_comes_down_from_where_it_broke_off(
+    stack: Stack, tmp_path: Path
+) -> None:
+    client = Client(stack.url)
+    clip = tmp_path / "notes.txt"
+    clip.write_bytes(b"x" * 200_000)
+    steps: list[int] = []
+    sent = client.upload(clip, progress=lambda done, _: steps.append(done))
+    assert (sent["name"], sent["size"], steps[-1]) == ("notes.txt", 200_000, 200_000)
+    job = client.submit("video.encode", {"input": "sample:1", "preset": "mp4"})
+    job = client.wait(job["id"], timeout_s=90)
+    whole = client.download(job, "video.mp4", tmp_path / "whole").read_bytes()
+
+    class Cut(Exception):
+        pass
+
+    def cut(done: int, total: int) -> None:
+        if done > total / 3:
+            raise Cut
+
+    with pytest.raises(Cut):
+        client.download(job, "video.mp4", tmp_path, progress=cut)
+    (partial,) = tmp_path.glob(".video.mp4.*.part")
+    have = partial.stat().st_size
+    assert have > 0
+    seen: list[int] = []
+    path = client.download(job, "video.mp4", tmp_path, progress=lambda done, _: seen.append(done))
+    assert seen[0] == have
+    assert path.read_bytes() == whole
+    assert not list(tmp_path.glob(".video.mp4.*"))

@@ -1,0 +1,49 @@
+"""What deploy/ says fits what the service does by itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.config import Settings, load
+from service.streams import POLL_WAIT_S
+
+ROOT = Path(__file__).parent.parent.parent
+DEPLOY = ROOT / "deploy"
+SETTINGS: Settings = load({"REDIS_URL": "redis://127.0.0.1"})
+SILENCE = {
+    "nginx.conf": ["proxy_read_timeout", "send_timeout"],
+    "Caddyfile": ["read_timeout"],
+    "haproxy.cfg": ["timeout client", "timeout server"],
+}
+
+
+@pytest.mark.parametrize("name", SILENCE)
+def test_a_proxy_waits_longer_than_heartbeats_and_polls_may_take(name: str) -> None:
+    text = (DEPLOY / name).read_text()
+    for setting in SILENCE[name]:
+        found = re.search(rf"(?m)^\s*{setting}\s+(\d+)s", text)
+        assert found, setting
+        assert int(found[1]) > POLL_WAIT_S
+        assert int(found[1]) >= 4 * SETTINGS.heartbeat_s
+
+
+@pytest.mark.parametrize("name", SILENCE)
+def test_a_proxy_asks_where_the_service_is(name: str) -> None:
+    assert f"127.0.0.1:{SETTINGS.port}" in (DEPLOY / name).read_text()
+
+
+def test_the_units_start_what_the_procfile_starts() -> None:
+    for line in (ROOT / "Procfile").read_text().splitlines():
+        name, _, command = line.partition(": exec python ")
+        unit = (DEPLOY / "systemd" / f"headway-{name}.service").read_text()
+        assert f"\nExecStart=/opt/headway/.venv/bin/python {command}\n" in unit
+
+
+def test_a_unit_is_not_killed_before_it_has_stopped_by_itself() -> None:
+    for path in (DEPLOY / "systemd").iterdir():
+        found = re.search(r"(?m)^TimeoutStopSec=(\d+)$", path.read_text())
+        assert found, path
+        assert int(found[1]) > SETTINGS.drain_s + 2

@@ -1,0 +1,87 @@
+/**
+ * `<job-bar>`: the bar of one job, with what is known about its pace.
+ *
+ *     const bar = document.createElement("job-bar");
+ *     bar.job = job;     // again with every new document of it
+ *
+ * It has no shadow root; its rules are in job-bar.css.
+ */
+
+import { element, show } from "./element.js";
+import { duration, percent, quantity, rate, shownFraction } from "./figures.js";
+import { isLive } from "./reducer.js";
+
+/** @typedef {import("./reducer.js").Job} Job */
+
+export class JobBar extends HTMLElement {
+  /** @type {Job | undefined} */ #job;
+  #fill = element("div", { class: "fill" });
+  #bar = element(
+    "div",
+    { class: "bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100 },
+    this.#fill,
+  );
+  #percent = element("span", { class: "percent" });
+  #stage = element("span", { class: "stage" });
+  #message = element("span", { class: "message foreign" });
+  #pace = element("span", { class: "pace" });
+
+  connectedCallback() {
+    if (this.#bar.parentNode === this) return;
+    this.append(
+      element("div", { class: "row" }, this.#bar, this.#percent),
+      element("div", { class: "about" }, this.#stage, this.#message, this.#pace),
+    );
+  }
+
+  get job() {
+    return this.#job;
+  }
+
+  set job(job) {
+    this.#job = job;
+    if (job) this.#draw(job);
+  }
+
+  /** @param {Job} job */
+  #draw(job) {
+    const fraction = shownFraction(job);
+    const text = percent(fraction);
+    this.dataset.state = job.state;
+    this.toggleAttribute("indeterminate", fraction === null);
+    // Through the CSSOM, which a policy without 'unsafe-inline' allows.
+    this.#fill.style.setProperty("transform", `scaleX(${fraction ?? 1})`);
+    this.#bar.setAttribute("aria-label", `Progress of ${job.type}`);
+    if (fraction === null) this.#bar.removeAttribute("aria-valuenow");
+    else this.#bar.setAttribute("aria-valuenow", String(Math.floor(fraction * 100 + 1e-9)));
+    this.#bar.setAttribute("aria-valuetext", text ? `${text}, ${job.state}` : job.state);
+    this.#percent.textContent = text;
+
+    const live = isLive(job);
+    const stage = live ? job.progress?.stage : null;
+    show(this.#stage, stage ? stageText(stage) : "");
+    show(this.#message, (live && job.progress?.message) || "");
+    show(this.#pace, live ? paceText(job) : "");
+  }
+}
+
+/** @param {import("./reducer.js").Stage} stage */
+function stageText({ name, index, count }) {
+  return count > 1 ? `${name} (${index}/${count})` : name;
+}
+
+/** @param {Job} job */
+function paceText({ progress }) {
+  const { current, total, unit, rate: pace, eta_s: eta } = progress ?? {};
+  const parts = [];
+  if (typeof current === "number" && typeof total === "number") {
+    parts.push(`${quantity(current, unit === "bytes" ? unit : null)} of ${quantity(total, unit)}`);
+  } else if (typeof current === "number") {
+    parts.push(quantity(current, unit));
+  }
+  if (typeof pace === "number" && pace > 0) parts.push(rate(pace, unit));
+  if (typeof eta === "number") parts.push(`${duration(eta)} left`);
+  return parts.join(" · ");
+}
+
+customElements.define("job-bar", JobBar);

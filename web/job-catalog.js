@@ -1,0 +1,106 @@
+/**
+ * The jobs that are known, newest first, and those of them that a filter lets through.
+ */
+
+import { JobFilter } from "./job-filter.js";
+
+/** @typedef {import("./reducer.js").Job} Job */
+
+export class JobCatalog {
+  /** @type {Map<string, Job>} */ #byId = new Map();
+  /** @type {Job[]} */ #jobs = [];
+  /** @type {Job[] | null} What the filter lets through; null: not known. */ #shown = null;
+  #filter = new JobFilter();
+  /** How many there are of each. */
+  states = new Tally();
+  types = new Tally();
+  groups = new Tally();
+
+  get size() {
+    return this.#jobs.length;
+  }
+
+  get filter() {
+    return this.#filter;
+  }
+
+  set filter(filter) {
+    this.#filter = filter;
+    this.#shown = null;
+  }
+
+  /** @returns {readonly Job[]} newest first; another array whenever anything changed */
+  get shown() {
+    this.#shown ??= this.#filter.empty ? [...this.#jobs] : this.#jobs.filter((job) => this.#filter.matches(job));
+    return this.#shown;
+  }
+
+  /**
+   * @param {string} id
+   * @param {Job | undefined} job undefined: it is gone
+   * @returns {Job | undefined} what was known of it before
+   */
+  put(id, job) {
+    const before = this.#byId.get(id);
+    const at = before ?? job;
+    if (!at) return undefined;
+    this.#jobs.splice(this.#placeOf(at), before ? 1 : 0, ...(job ? [job] : []));
+    if (job) this.#byId.set(id, job);
+    else this.#byId.delete(id);
+    this.#count(before, -1);
+    this.#count(job, 1);
+    this.#shown = null;
+    return before;
+  }
+
+  /** @param {Job} job */
+  #placeOf(job) {
+    let low = 0;
+    let high = this.#jobs.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const other = this.#jobs[middle];
+      const before =
+        other.created_at > job.created_at || (other.created_at === job.created_at && other.id > job.id);
+      if (before) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /**
+   * @param {Job | undefined} job
+   * @param {1 | -1} by
+   */
+  #count(job, by) {
+    if (!job) return;
+    this.states.add(job.state, by);
+    this.types.add(job.type, by);
+    if (job.group !== null) this.groups.add(job.group, by);
+  }
+}
+
+/** How often each name occurs. */
+class Tally {
+  /** @type {Map<string, number>} */ #counts = new Map();
+
+  /**
+   * @param {string} name
+   * @param {number} by
+   */
+  add(name, by) {
+    const count = this.of(name) + by;
+    if (count > 0) this.#counts.set(name, count);
+    else this.#counts.delete(name);
+  }
+
+  /** @param {string} name */
+  of(name) {
+    return this.#counts.get(name) ?? 0;
+  }
+
+  /** @returns {string[]} those that occur, in order */
+  get names() {
+    return [...this.#counts.keys()].sort();
+  }
+}

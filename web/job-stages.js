@@ -1,0 +1,72 @@
+/**
+ * `<job-stages>`: the stages of the newest attempt, and how long each took.
+ */
+
+import { element, show } from "./element.js";
+import { duration, percent } from "./figures.js";
+
+/** @typedef {import("./job-story.js").JobStory} JobStory */
+/** @typedef {import("./job-story.js").Attempt} Attempt */
+
+export class JobStages extends HTMLElement {
+  #list = element("ol", { "aria-label": "Stages" });
+  #key = "";
+
+  connectedCallback() {
+    this.append(this.#list);
+  }
+
+  set story(/** @type {JobStory} */ { attempt }) {
+    const rows = attempt ? rowsOf(attempt) : [];
+    this.hidden = rows.length === 0;
+    const key = rows.map((row) => `${row.name}\n${row.state}`).join("\n");
+    if (key !== this.#key) {
+      this.#key = key;
+      this.#list.replaceChildren(...rows.map(rowElement));
+    }
+    rows.forEach(({ about, fraction }, at) => {
+      const row = this.#list.children[at];
+      show(/** @type {HTMLElement} */ (row.querySelector(".about")), about);
+      /** @type {HTMLElement} */ (row.querySelector(".fill")).style.transform = `scaleX(${fraction})`;
+    });
+  }
+}
+
+/**
+ * Those that were entered, and as many more as are to come; nobody knows their names yet.
+ * @param {Attempt} attempt
+ */
+function rowsOf({ stages, to, outcome }) {
+  const rows = stages.map((stage, at) => {
+    const last = at === stages.length - 1;
+    const state = !last || outcome === "succeeded" ? "done" : to === null ? "now" : "stopped";
+    const fraction = state === "done" ? 1 : (stage.fraction ?? 0);
+    const seconds = stage.to === null ? "" : duration((stage.to - stage.from) / 1000);
+    return { name: stage.name, state, fraction, about: seconds || percent(stage.fraction ?? null) };
+  });
+  const { index = 0, count = 0 } = stages.at(-1) ?? {};
+  // A list longer than this is no list of stages.
+  for (let at = index; at < Math.min(count, 50); at += 1) {
+    rows.push({ name: `stage ${at + 1}`, state: "to come", fraction: 0, about: "" });
+  }
+  return rows;
+}
+
+const MARKS = /** @type {Record<string, string>} */ ({ done: "✓", now: "▸", stopped: "✕", "to come": "·" });
+
+/** @param {{name: string, state: string}} row */
+function rowElement({ name, state }) {
+  const made = element(
+    "li",
+    {},
+    element("span", { class: "mark", "aria-hidden": "true" }, MARKS[state]),
+    element("span", { class: "name foreign" }, name),
+    element("span", { class: "hidden-text" }, state),
+    element("span", { class: "track" }, element("span", { class: "fill" })),
+    element("span", { class: "about" }),
+  );
+  made.dataset.state = state;
+  return made;
+}
+
+customElements.define("job-stages", JobStages);

@@ -1,0 +1,257 @@
+/** The client of a Headway service: types of `jobs.js`. */
+
+export type State = "queued" | "running" | "retrying" | "succeeded" | "failed" | "canceled";
+export type ErrorCode = "error" | "timeout" | "worker_lost" | "canceled" | "invalid_input";
+
+export interface Stage {
+  name: string;
+  /** From 1. */
+  index: number;
+  count: number;
+  fraction?: number | null;
+}
+
+export interface Progress {
+  /** 0…1; null while the total is unknown. 1 only when the job has succeeded. */
+  fraction?: number | null;
+  current?: number | null;
+  total?: number | null;
+  unit?: string | null;
+  message?: string | null;
+  stage?: Stage | null;
+  /** Units a second. */
+  rate?: number | null;
+  /** Seconds; absent until it means something. */
+  eta_s?: number | null;
+  data?: Record<string, unknown>;
+}
+
+export interface Artifact {
+  name: string;
+  media_type: string;
+  /** Bytes. */
+  size: number;
+  url: string;
+  attempt?: number;
+}
+
+/** A job as `GET /jobs/{id}` has it. Times are RFC 3339 in UTC. */
+export interface Job {
+  id: string;
+  type: string;
+  state: State;
+  owner: string;
+  group: string | null;
+  labels: Record<string, string>;
+  params: Record<string, unknown>;
+  attempt: number;
+  max_attempts: number;
+  timeout_s: number | null;
+  progress: Progress | null;
+  result: unknown;
+  error: { code: ErrorCode; message: string } | null;
+  artifacts: Artifact[];
+  cancel_requested: boolean;
+  retry_of: string | null;
+  created_at: string;
+  started_at: string | null;
+  finished_at: string | null;
+  updated_at: string;
+  last_event_id: string;
+  links: { self: string; events: string };
+  /** Why a job that is queued waits. */
+  waiting_reason?: string | null;
+}
+
+interface About {
+  job: string;
+  attempt: number;
+  at: string;
+}
+
+/** What events carry, by their names. */
+export interface EventData {
+  snapshot: Job;
+  state: About & { state: State; reason?: string };
+  progress: About & Progress;
+  log: About & { level: string; message: string };
+  artifact: About & Artifact;
+  end: Job;
+  reset: { reason: string; job?: Job; jobs?: Job[] };
+}
+
+export type JobEvent = {
+  [Name in keyof EventData]: { id: string; event: Name; data: EventData[Name] };
+}[keyof EventData];
+
+/**
+ * How what is shown relates to what is: `connecting` (never connected yet), `live`, `reconnecting`,
+ * `stale` (out of date), `gave-up` (until `again`), `closed` (nothing is watched).
+ */
+export type Status = "connecting" | "live" | "reconnecting" | "stale" | "gave-up" | "closed";
+
+type Listener<Target, Detail> =
+  | ((this: Target, event: CustomEvent<Detail>) => unknown)
+  | { handleEvent(event: CustomEvent<Detail>): unknown };
+
+interface Emitter<Events> extends EventTarget {
+  addEventListener<Name extends keyof Events & string>(
+    type: Name,
+    listener: Listener<this, Events[Name]> | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  removeEventListener<Name extends keyof Events & string>(
+    type: Name,
+    listener: Listener<this, Events[Name]> | null,
+    options?: boolean | EventListenerOptions,
+  ): void;
+}
+
+interface Connection {
+  readonly status: Status;
+  /** When this status began to be true, ms; for any but `live`, when the service was last heard. */
+  readonly since: number;
+  /** Try again, after the connection gave up. */
+  again(): void;
+}
+
+interface FeedEvents {
+  /** A job is new, different, or gone (`job` is undefined). */
+  change: { id: string; job: Job | undefined };
+  event: JobEvent;
+  /** Events were missed; what is held is read again. */
+  gap: null;
+  status: null;
+  /** `hasMore` may have changed. */
+  page: null;
+  problem: Error;
+}
+
+interface HandleEvents extends EventData {
+  change: { job: Job | undefined };
+  event: JobEvent;
+  /** Events were missed; `state` is read again. */
+  gap: null;
+  status: null;
+}
+
+/** Many jobs on one connection. */
+export interface JobFeed extends Emitter<FeedEvents>, Connection {
+  readonly jobs: ReadonlyMap<string, Job>;
+  /** Whether there are older jobs than those that are held. */
+  readonly hasMore: boolean;
+  start(): this;
+  stop(): void;
+  /** The next page of the past. */
+  more(): Promise<void>;
+  /** Take in a document from elsewhere. */
+  put(job: Job): void;
+  /** Fetch a job and keep it. */
+  want(id: string): void;
+}
+
+/** One job. It is watched from the first listener on, until its end or `close`. */
+export interface JobHandle extends Emitter<HandleEvents>, Connection, AsyncIterable<JobEvent> {
+  readonly id: string;
+  /** The job as its events made it; undefined until it was first read. */
+  readonly state: Job | undefined;
+  /**
+   * The job once it has ended, however it did. Rejects with a `Problem` if there is no such job, with
+   * an AbortError after `close`.
+   */
+  readonly done: Promise<Job>;
+  open(): void;
+  close(): void;
+  /** Ask for its end. It may still end otherwise. */
+  cancel(): Promise<void>;
+  /** A new job that does the same again. */
+  retry(): Promise<JobHandle>;
+}
+
+/** The service, or the way to it, said no (problem+json, RFC 9457). */
+export class Problem extends Error {
+  name: "Problem";
+  /** 0 if there was no answer. */
+  readonly status: number;
+  readonly type: string;
+  readonly title: string;
+  /** Of a validation: where, as JSON pointers, and what. */
+  readonly errors: { pointer: string; detail: string }[];
+  /** After how long it is worth asking again, if the answer said so. */
+  readonly retryAfterMs: number | null;
+}
+
+export interface HeadwayOptions {
+  /** Where the service is; default: the root of where the page came from. */
+  base?: string | URL;
+  /** A bearer token. Streams carry it in their address: give one that does not live long. */
+  token?: string;
+  /** Whether all tabs share one connection; default: true. */
+  share?: boolean;
+  /** Failures in a row until a stream gives up; default: 30. */
+  attempts?: number;
+  /** Whether a reload of the page continues at its last event; default: false. */
+  remember?: boolean;
+}
+
+export interface SubmitOptions {
+  /** Submissions with the same key and body are one job; default: a new one. */
+  idempotencyKey?: string;
+  group?: string;
+  labels?: Record<string, string>;
+  max_attempts?: number;
+  timeout_s?: number;
+  signal?: AbortSignal;
+  /** How much of a file among the parameters was sent, 0…1. */
+  onUpload?(fraction: number, file: Blob): void;
+}
+
+export interface Upload {
+  id: string;
+  name: string;
+  size: number;
+  media_type: string;
+}
+
+export interface JobType {
+  name: string;
+  title: string;
+  queue: string;
+  /** The JSON Schema of its parameters. */
+  params: Record<string, unknown>;
+  /** Whether a worker that serves it is alive. */
+  alive: boolean;
+}
+
+/** All promises reject with a `Problem`, or with the reason of their signal. */
+export class Headway {
+  constructor(options?: HeadwayOptions);
+  /**
+   * Submit a job. A File or Blob among the parameters is uploaded first. If the answer is lost, the
+   * submission is repeated under the same key.
+   */
+  submit(type: string, params: Record<string, unknown>, options?: SubmitOptions): Promise<Job>;
+  /** Upload a file, to be used as the input `upload:<id>`. */
+  upload(
+    file: Blob,
+    options?: { onProgress?(fraction: number): void; signal?: AbortSignal },
+  ): Promise<Upload>;
+  job(job: string | Job): JobHandle;
+  /** Watch these jobs, those of a group, or (the default) all of one's own, until `stop`. */
+  watch(of?: { jobs?: Iterable<string>; group?: string; mine?: boolean }): JobFeed;
+  get(id: string): Promise<Job>;
+  /** Jobs, newest first. */
+  list(query?: {
+    state?: State;
+    type?: string;
+    group?: string;
+    limit?: number;
+    cursor?: string | null;
+  }): Promise<{ items: Job[]; next: string | null }>;
+  types(): Promise<JobType[]>;
+  cancel(id: string): Promise<Job>;
+  retry(id: string): Promise<Job>;
+}
+
+/** A random key for one submission. */
+export function newKey(): string;
