@@ -151,7 +151,7 @@ class Run:
             crowded = watch.live > CROWD
             few = watch.live < FEW and time.monotonic() > submitted_at + 0.5
             ahead = len(self._plan.jobs) - len(jobs) - wanted
-            if jobs and not crowded and (ahead < 0 or (few and ahead < CROWD)):
+            if jobs and not crowded and (ahead < 0 or (few and (ahead < CROWD or not watch.live))):
                 submitted_at = time.monotonic()
                 self._submit(jobs.pop(0))
             if time.monotonic() >= next_at and not crowded:
