@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.faults import processes
 
 ROOT = Path(__file__).parents[2]
 COPIED = ["service", "worker", "tests", "web", "pyproject.toml"]
@@ -135,15 +139,19 @@ def take_away(directory: Path, broken: Break) -> None:
 
 def run(directory: Path, tests: tuple[str, ...]) -> tuple[int, set[str]]:
     """pytest's exit status, and which of the tests failed."""
+    mark = f"HEADWAY_BROKEN={secrets.token_hex(8)}"
+    name, _, value = mark.partition("=")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider", *tests],
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(directory)},
+        env={**os.environ, "PYTHONPATH": str(directory), name: value},
         capture_output=True,
         text=True,
         check=False,
         timeout=LIMIT_S,
     )
+    # What a protection would have ended may have outlived its test.
+    processes.signal_all(processes.ours(mark), signal.SIGKILL)
     return done.returncode, set(re.findall(r"(?m)^FAILED (\S+)", done.stdout))
 
 
