@@ -92,8 +92,12 @@ class FaultStack:
         return valkey.start(directory, port=self.valkey_port, fsync="always").process
 
     def _starter(self, name: str, port: int, *module: str) -> Callable[[], subprocess.Popen[bytes]]:
+        # A web process that is killed leaves its directory of metrics there.
+        temporary = self.directory / "tmp"
+        temporary.mkdir(exist_ok=True)
         environ = {
             **os.environ,
+            "TMPDIR": str(temporary),
             "PYTHONPATH": str(ROOT),
             "REDIS_URL": self.url,
             "HOST": "127.0.0.1",
