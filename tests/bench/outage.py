@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import threading
 import time
 from contextlib import closing
@@ -20,7 +19,7 @@ from tests.bench.bench import Bench
 from tests.bench.clients import ClientError
 from tests.bench.peers import Headway
 from tests.bench.publisher import body
-from tests.bench.storm import hand_over, wait_for
+from tests.bench.storm import hand_over, start, wait_for
 
 NAME = "outage"
 TITLE = "Redis paused and killed again and again under its readers"
@@ -96,17 +95,7 @@ def measure(bench: Bench, server: Headway, pause_s: float, kills: int) -> None:
     directory = bench.fresh()
     go, opened = directory / "go", directory / "opened"
     long_enough = pause_s + kills * (UP_S + valkey.READY_S) + GIVE_UP_S
-    command = [
-        bench.binaries["storm"], "127.0.0.1", str(server.port), server.path, str(bench.connections),
-        str(go), str(opened), str(long_enough),
-    ]  # fmt: skip
-    readers = subprocess.Popen(
-        command,
-        env={**os.environ, "STORM_MOD": str(JOBS)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    readers = start(bench, server, JOBS, go, opened, long_enough)
     try:
         wait_for(opened, readers)
         publisher = Publisher(server)

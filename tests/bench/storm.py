@@ -35,17 +35,7 @@ def measure(bench: Bench, server: Headway, jobs: int, case: str) -> None:
     directory = bench.fresh()
     go, opened, now = directory / "go", directory / "opened", directory / "now"
     now.touch()
-    command = [
-        bench.binaries["storm"], "127.0.0.1", str(server.port), server.path, str(bench.connections),
-        str(go), str(opened), str(GIVE_UP_S),
-    ]  # fmt: skip
-    readers = subprocess.Popen(
-        command,
-        env={**os.environ, "STORM_MOD": str(jobs)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    readers = start(bench, server, jobs, go, opened, GIVE_UP_S)
     try:
         wait_for(opened, readers)
         rate = max(RATE, jobs / 2)
@@ -84,6 +74,23 @@ def measure(bench: Bench, server: Headway, jobs: int, case: str) -> None:
         doubles=got["doubles"],
         resets=got["resets"],
         incomplete=got["incomplete"],
+    )
+
+
+def start(
+    bench: Bench, server: Headway, jobs: int, go: Path, opened: Path, seconds: float
+) -> subprocess.Popen[str]:
+    """The readers, in turn of so many jobs; the first lines of storm.c say what the files are for."""
+    command = [
+        bench.binaries["storm"], "127.0.0.1", str(server.port), server.path, str(bench.connections),
+        str(go), str(opened), str(seconds),
+    ]  # fmt: skip
+    return subprocess.Popen(
+        command,
+        env={**os.environ, "STORM_MOD": str(jobs)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
