@@ -160,6 +160,59 @@ test("after a gap nothing that is held counts until it was read again", async ()
   assert.equal(gaps, 1);
 });
 
+test("what is read again is not shown as fresh until it was", async () => {
+  const statuses = [];
+  feed.addEventListener("status", () => statuses.push(feed.status));
+  await client.answers("list null", page(job("a", "50-0"), job("b", "51-0"), ended("c", "52-0")));
+  client.begins({ fresh: false, gap: true });
+  assert.equal(feed.status, "stale");
+  await client.answers("get a", Object.assign(new Error("no"), { status: 503 }));
+  await client.answers("get b", ended("b", "60-0"));
+  assert.equal(feed.status, "stale");
+  mock.timers.tick(2000);
+  await settled();
+  await client.answers("get a", job("a", "61-0"));
+  assert.equal(feed.status, "live");
+  assert.deepEqual(statuses, ["stale", "live"]);
+});
+
+test("a listing that comes between an event and the document that it asks for loses nothing", async () => {
+  client.says("state", { ...progress("new", 0), state: "running" }, "31-0");
+  await client.answers("list null", page(job("new", "30-0", { state: "queued", progress: null })));
+  client.says("progress", progress("new", 0.2), "32-0");
+  assert.equal(feed.jobs.get("new").state, "running");
+  await client.answers("get new", job("new", "31-0"));
+  assert.equal(feed.jobs.get("new").state, "running");
+  assert.equal(fraction("new"), 0.2);
+});
+
+test("what is held from before the stream began is read before anything is added to it", async () => {
+  feed = new JobFeed(client, { jobs: ["a"] });
+  feed.put(job("a", "30-0", { state: "queued" }));
+  feed.start();
+  client.begins({ fresh: false });
+  client.says("progress", progress("a", 0.2), "32-0");
+  assert.equal(feed.status, "stale");
+  await client.answers("get a", job("a", "31-0"));
+  assert.equal(feed.jobs.get("a").state, "running");
+  assert.equal(fraction("a"), 0.2);
+  assert.equal(feed.status, "live");
+});
+
+test("what was asked for before a gap says nothing of what came in it", async () => {
+  feed = new JobFeed(client, { jobs: ["a"] }).start();
+  client.asked = [];
+  client.begins();
+  client.says("snapshot", job("a", "50-0"), "50-0");
+  feed.want("a");
+  client.begins({ fresh: false, gap: true });
+  await client.answers("get a", job("a", "50-0"));
+  assert.equal(feed.status, "stale");
+  await client.answers("get a", ended("a", "60-0"));
+  assert.equal(feed.jobs.get("a").state, "succeeded");
+  assert.deepEqual(client.asked, ["get a", "get a"]);
+});
+
 test("a list of jobs reads those that no snapshot tells of, and takes no others", async () => {
   feed = new JobFeed(client, { jobs: ["a", "b"] }).start();
   client.asked = [];
