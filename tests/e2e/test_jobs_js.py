@@ -357,7 +357,7 @@ const note = (what) => {
   sessionStorage.setItem(id, JSON.stringify(noted));
 };
 job.addEventListener("log", ({detail}) => note(detail.message));
-for (const type of ["gap", "reset"]) job.addEventListener(type, () => note(type));
+for (const type of ["gap", "reset", "end"]) job.addEventListener(type, () => note(type));
 """
 
 
@@ -393,8 +393,15 @@ def test_a_reload_that_is_to_remember_misses_and_doubles_nothing(chromium: Brows
     noted = "JSON.parse(sessionStorage.getItem(job.id))"
     page.until(f"{noted}.includes('line 102')", "the last line")
     assert page.browser.run(f"return {noted}") == [f"line {n}" for n in range(1, 103)]
+    # The end, too, and what led to it.
+    chromium.driver.get("about:blank")
+    stack.store.append(claim, 103, [log("line 103")])
     stack.store.end(claim, State.SUCCEEDED)
+    page.load()
+    page.run(KEEP, claim.ref.id)
     assert page.run("return (await job.done).state") == "succeeded"
+    page.until(f"{noted}.includes('end')", "the end")
+    assert page.browser.run(f"return {noted}.slice(102)") == ["line 103", "end"]
     page.leave()
 
 
@@ -426,13 +433,31 @@ job.addEventListener("status", () => heard.push(job.status));
 """
 
 
+@pytest.fixture
+def far(chromium: Browser, stack: Stack) -> Iterator[tuple[Page, Proxy]]:
+    """A page whose network can go: what is open falls silent, and nothing new is let through."""
+    between = Proxy(stack.port)
+    page = Page(chromium, f"http://127.0.0.1:{between.port}")
+    yield page, between
+    page.leave()
+    between.close()
+
+
+def cut(page: Page, between: Proxy) -> None:
+    """The network goes, once the page has learnt from two heartbeats how long silence may last."""
+    page.run("await new Promise((then) => setTimeout(then, 2100))")
+    between.freeze()
+    page.network(offline=True)
+
+
 def test_without_a_network_nothing_looks_fresh_and_then_nothing_is_missing(
-    page: Page, stack: Stack
+    far: tuple[Page, Proxy], stack: Stack
 ) -> None:
+    page, between = far
     claim = running_by_hand(stack)
     page.run(WATCH, claim.ref.id, 30)
     page.until("job.status === 'live' && job.state", "the job")
-    page.network(offline=True)
+    cut(page, between)
     page.until("job.status !== 'live'", "the page to know")
     stack.store.append(claim, 1, [log("unheard"), progress(0.5)])
     assert page.browser.run("return job.state.progress?.fraction ?? null") is None
@@ -465,13 +490,45 @@ def test_it_gives_up_says_so_and_tries_again_when_told_to(chromium: Browser, own
     page.leave()
 
 
-def test_when_the_network_is_back_it_tries_again_though_it_gave_up(page: Page, stack: Stack) -> None:
+def test_when_the_network_is_back_it_tries_again_though_it_gave_up(
+    far: tuple[Page, Proxy], stack: Stack
+) -> None:
+    page, between = far
     claim = running_by_hand(stack)
     page.run(WATCH, claim.ref.id, 1)
     page.until("job.status === 'live' && job.state", "the job")
-    page.network(offline=True)
+    cut(page, between)
     page.until("job.status === 'gave-up'", "it to give up")
     page.network()
     page.until("job.status === 'live'", "it to come back by itself")
     stack.store.end(claim, State.SUCCEEDED)
     assert page.run("return (await job.done).state") == "succeeded"
+
+
+def test_the_end_is_told_once_whoever_is_faster(page: Page, stack: Stack) -> None:
+    """On a stream that was open before: the document may tell of the end sooner than the stream."""
+    held = running_by_hand(stack)
+    page.run("window.other = headway.job(arguments[0]); other.open()", held.ref.id)
+    page.until("other.status === 'live'", "the stream")
+    for n in range(10):
+        claim = running_by_hand(stack)
+        page.run(
+            """
+            window.told = [];
+            window.job = headway.job(arguments[0]);
+            job.addEventListener("event", ({detail}) => told.push(detail.event));
+            """,
+            claim.ref.id,
+        )
+        if n % 2:
+            page.until("job.state", "the job")
+        stack.store.append(claim, 1, [log("last words")])
+        stack.store.end(claim, State.SUCCEEDED)
+        page.run("await job.done")
+        page.until("told.includes('end')", "the end")
+        told = page.browser.run("return told")
+        assert told[-1] == "end"
+        assert told.count("end") == 1
+        if n % 2:
+            assert told.count("log") == 1
+    stack.store.end(held, State.SUCCEEDED)
