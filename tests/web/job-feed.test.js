@@ -17,7 +17,7 @@ class Client {
     join(reader) {
       this.reader = reader;
     }
-    leave() {},
+    leave() {}
     remember() {}
     changed() {
       this.changes += 1;
