@@ -31,6 +31,11 @@ CROWDED = 100
 """With so many messages in a queue, one more of a job that had its own makes nobody find it sooner …"""
 RARELY = 16
 """… and it might have been lost, so one in so many is sent all the same."""
+_SAID = {
+    "retry_due": "its next attempt is due, sending its message",
+    "worker_lost": "its worker was lost, sending its message for another attempt",
+    "unclaimed": "no worker has taken it yet, sending its message again",
+}
 
 
 class AlarmLoop:
@@ -76,7 +81,7 @@ class AlarmLoop:
                         backlogs[message.queue] = self._dispatch.backlog(message.queue)
                     if backlogs[message.queue] >= CROWDED:
                         continue
-                log.info("job %s: nobody works on it, sending its message again", job_id)
+                log.info("job %s: %s", job_id, _SAID[message.why])
                 metrics.ALARMS_ANSWERED.inc()
                 self._dispatch.send(message.id, message.type, message.queue)
             for job_id in self._store.expired(partition):

@@ -30,6 +30,17 @@ STORE_CONNECTIONS = 32
 """Of one process; who needs one more waits for it."""
 
 WEB = Path(__file__).parent.parent / "web"
+WEB_TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    # TypeScript has no registered type, and what machines guess is a video or a translation: as text, a
+    # browser shows it.
+    ".ts": "text/plain",
+}
+"""Of the files there. Not guessed, which depends on the machine: with another type a module is refused."""
 
 _CSP = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -119,7 +130,7 @@ def _pages() -> Blueprint:
 
     @pages.get("/web/<path:name>")
     def web(name: str) -> Response:
-        return send_from_directory(WEB, name, max_age=0)
+        return send_from_directory(WEB, name, max_age=0, mimetype=WEB_TYPES.get(Path(name).suffix))
 
     @pages.get("/docs/<path:name>")
     def docs(name: str) -> Response:

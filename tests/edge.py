@@ -29,6 +29,7 @@ class Edge:
         self.port, self.plain_port = free_port(), free_port()
         self.url = f"https://127.0.0.1:{self.port}"
         self._directory = directory
+        self.certificate = directory / "fullchain.pem"
         self._upstream = upstream
         directory.mkdir(parents=True, exist_ok=True)
         _make_certificate(directory)
@@ -108,7 +109,6 @@ class Edge:
             "bind :80": f"bind 127.0.0.1:{self.plain_port}",
             "bind :443": f"bind 127.0.0.1:{self.port}",
             "/etc/ssl/headway/headway.pem": f"{here}/headway.pem",
-            "/etc/haproxy/come-back.http": str(DEPLOY / "come-back.http"),
             "127.0.0.1:8000": f"127.0.0.1:{self._upstream}",
         }
         return _changed((DEPLOY / "haproxy.cfg").read_text(), changes), ["-db", "-f"]

@@ -24,6 +24,14 @@ class Proxy:
         """All connections of now are dead from here on, though they stay open; new ones work."""
         self._era += 1
 
+    def drop(self) -> None:
+        """All connections of now are broken off; new ones work."""
+        gone, self._open = self._open, []
+        for sock in gone:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
     def stall(self) -> None:
         """Nothing gets through any more, on new connections either, until `resume`: then all of it does."""
         self._flows.clear()

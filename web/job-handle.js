@@ -14,7 +14,8 @@ import { Problem } from "./problem.js";
 /**
  * Dispatches each event of the job under its own name (detail: its data), and as `event` (detail:
  * JobEvent); `change` (detail: {job}) when `state` is another; `gap` when events were missed and
- * `state` was read again; `status`; `problem`. It is watched from the first listener on, until its end or `close`.
+ * `state` was read again; `status`. `end` comes exactly once, unless the job had ended before this was made. It is
+ * watched from the first listener on, until its end or `close`.
  * As an async iterable it yields JobEvents until the end.
  */
 export class JobHandle extends EventTarget {
@@ -25,6 +26,7 @@ export class JobHandle extends EventTarget {
   /** @type {JobFeed} */ #feed;
   /** @type {PromiseWithResolvers<Job> | undefined} */ #ending;
   #closed = false;
+  /** Whether `end` was dispatched, or the job had ended before. */ #sealed = false;
 
   /**
    * @param {import("./jobs.js").Headway} client
@@ -39,6 +41,7 @@ export class JobHandle extends EventTarget {
     this.#feed.addEventListener("event", (event) => this.#happened(/** @type {CustomEvent} */ (event).detail));
     for (const type of ["gap", "status"]) this.#feed.addEventListener(type, () => this.#emit(type));
     if (typeof job !== "string") this.#feed.put(job);
+    this.#sealed = this.state !== undefined && !isLive(this.state);
   }
 
   /** @type {import("./event-stream.js").Status} Whether `state` is what is: only if it is `live`, or the job has ended. */
@@ -100,14 +103,14 @@ export class JobHandle extends EventTarget {
   /** @returns {AsyncGenerator<JobEvent, void>} */
   async *[Symbol.asyncIterator]() {
     /** @type {JobEvent[]} */ const events = [];
-    let ended = this.state !== undefined && !isLive(this.state);
+    let ended = this.#sealed;
     let wake = () => {};
     const stop = new AbortController();
     const { signal } = stop;
     this.addEventListener("event", (event) => (events.push(/** @type {CustomEvent} */ (event).detail), wake()), { signal });
     const end = () => ((ended = true), wake());
-    this.addEventListener("close", end, { signal });
-    this.done.then(end, end);
+    for (const type of ["end", "close"]) this.addEventListener(type, end, { signal });
+    this.done.catch(end);
     try {
       for (;;) {
         while (events.length > 0) yield /** @type {JobEvent} */ (events.shift());
@@ -129,12 +132,23 @@ export class JobHandle extends EventTarget {
       this.#feed.stop();
     } else if (!isLive(job)) {
       this.#ending?.resolve(job);
-      this.#feed.stop();
+      this.#finish(job);
     }
+  }
+
+  /** @param {Job} job that has ended; the stream may have yet to tell how it came to that */
+  #finish(job) {
+    if (this.#feed.topics.size > 0) return;
+    this.#feed.stop();
+    // A document may have told it sooner than the stream, which is not waited for any more.
+    queueMicrotask(() => {
+      if (!this.#sealed && !this.#closed) this.#happened({ id: job.last_event_id, event: "end", data: job });
+    });
   }
 
   /** @param {JobEvent} event */
   #happened(event) {
+    if (event.event === "end") this.#sealed = true;
     this.#emit("event", event);
     this.#emit(event.event, event.data);
   }

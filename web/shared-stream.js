@@ -20,6 +20,7 @@ import { EventStream } from "./event-stream.js";
  * What a reader watches: "mine" for all of the caller's jobs, `group:<name>`, `job:<id>`.
  * @typedef {string} Topic
  * @typedef {object} Reader
+ * @property {boolean} [waits] whether it holds back events that it was given; calls `remember` after them
  * @property {Set<Topic>} topics after a change call `changed`
  * @property {(how: {topics: Topic[], fresh: boolean, gap: boolean}) => void} begin from here on nothing
  *   about these topics is missed, so what is read now will be complete. `fresh`: a snapshot of what
@@ -55,6 +56,8 @@ export class SharedStream extends EventTarget {
   since = Date.now();
   /** @type {string | null} The last id that was heard. */
   cursor = null;
+  /** @type {string | null} The last id that was heard before the page was loaded, if it is to be remembered. */
+  resumed;
   /** Whether this page holds the connection. */
   leads = false;
 
@@ -107,6 +110,7 @@ export class SharedStream extends EventTarget {
     this.#options = options;
     this.#election = new Election(this.#name, () => this.#lead(), () => this.#resign());
     if (options.remember) this.cursor = globalThis.sessionStorage.getItem(this.#name);
+    this.resumed = this.cursor;
   }
 
   /** @param {Reader} reader */
@@ -136,6 +140,13 @@ export class SharedStream extends EventTarget {
   /** Try again, after it gave up. */
   again() {
     this.#say({ again: true });
+  }
+
+  /** Keep the cursor for the next load of the page, unless a reader waits with what it was given. */
+  remember() {
+    if (!this.#options.remember || this.cursor === null) return;
+    for (const reader of this.#readers.keys()) if (reader.waits) return;
+    globalThis.sessionStorage.setItem(this.#name, this.cursor);
   }
 
   #start() {
@@ -335,13 +346,13 @@ export class SharedStream extends EventTarget {
     if (cursor !== null && !known) {
       const gap = this.cursor !== null && prev !== null && compareIds(prev, this.cursor) > 0;
       this.cursor = cursor;
-      if (this.#options.remember) globalThis.sessionStorage.setItem(this.#name, cursor);
       if (gap) this.#begin([...this.#covered], false, true);
     }
     if (event && !known) {
       const id = event.data.job?.id ?? event.data.job ?? event.data.id;
       if (id) this.#cursorTopic = `job:${id}`;
       for (const reader of [...this.#readers.keys()]) reader.take(event);
+      this.remember();
     }
     // What waited for a page that stood still was said long ago.
     if (status === "live" && this.#silent(heardAt)) this.#become("stale", heardAt);

@@ -54,11 +54,17 @@ T = TypeVar("T")
 class Succeeded:
     result: Any
 
+    def __str__(self) -> str:
+        return "succeeded"
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:
     code: ErrorCode
     message: str
+
+    def __str__(self) -> str:
+        return f"failed ({self.code})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +72,30 @@ class TryAgain:
     delay_s: float
     reason: str
 
+    def __str__(self) -> str:
+        return f"to be tried again in {self.delay_s:.1f} s"
+
 
 @dataclass(frozen=True, slots=True)
 class HandedBack:
     """The worker stops: another attempt follows at once, and this one does not count."""
 
+    def __str__(self) -> str:
+        return "handed back, as this worker stops"
+
 
 @dataclass(frozen=True, slots=True)
 class Canceled:
-    pass
+    def __str__(self) -> str:
+        return "canceled"
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
     """Another attempt owns the job: there is nothing to write."""
+
+    def __str__(self) -> str:
+        return "lost to another attempt"
 
 
 Outcome = Succeeded | Failed | TryAgain | HandedBack | Canceled | Lost
@@ -123,7 +139,7 @@ class Attempt:
         finally:
             self._ended.set()
             self._keeper.join()
-        logger.info("job %s: %s", self.claim.ref.id, type(outcome).__name__.lower())
+        logger.info("job %s: %s", self.claim.ref.id, outcome)
 
     def _outcome(self) -> Outcome:
         job = self.claim.job

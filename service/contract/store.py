@@ -136,13 +136,16 @@ class FeedPage:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A message to send: the job's alarm found nobody working on it."""
+    """A message to send: the job's alarm found that it waits for somebody."""
 
     id: str
     type: str
     queue: str
     sends: int
     """How often the alarm has asked for that since somebody last worked on the job; counts from 1."""
+    why: str
+    """`retry_due`: the delay after a failed attempt is over; `worker_lost`: the lease is; `unclaimed`: its
+    last message was lost, or waits its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -576,7 +579,7 @@ class JobStore:
         )
         if reply[0] != b"send":
             return None
-        return Due(job_id, json.loads(reply[1]), reply[2].decode(), int(reply[3]))
+        return Due(job_id, json.loads(reply[1]), reply[2].decode(), int(reply[3]), reply[4].decode())
 
     def sweep(self, job_id: str) -> bool:
         """Remove an ended job whose retention is over; the caller removes its files first."""

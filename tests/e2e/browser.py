@@ -64,6 +64,10 @@ class Browser:
         self.driver.get(url)
         self.until(lambda: self.connection() == "Live", "the page to be live")
 
+    def load(self, url: str) -> None:
+        """Any page, as soon as it has loaded."""
+        self.driver.get(url)
+
     def until(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
         """Ask until the answer is true; the answer. Elements may go while they are looked at."""
         gone = (NoSuchElementException, StaleElementReferenceException)
@@ -153,16 +157,16 @@ class Browser:
             if entry["level"] in ("SEVERE", "WARNING")
         ]
 
+    def requests(self) -> list[dict[str, Any]]:
+        """All requests of the page since the last call, as Network.Request has them: url, headers, …"""
+        said = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        sent = [one["params"]["request"] for one in said if one["method"] == "Network.requestWillBeSent"]
+        return [one for one in sent if urlsplit(one["url"]).scheme not in ("data", "blob", "chrome")]
+
     def requested_origins(self) -> set[str]:
         """The origins of all requests of the page since the last call."""
-        origins: set[str] = set()
-        for entry in self.driver.get_log("performance"):
-            message = json.loads(entry["message"])["message"]
-            if message["method"] == "Network.requestWillBeSent":
-                url = urlsplit(message["params"]["request"]["url"])
-                if url.scheme not in ("data", "blob", "chrome"):
-                    origins.add(f"{url.scheme}://{url.netloc}")
-        return origins
+        urls = [urlsplit(request["url"]) for request in self.requests()]
+        return {f"{url.scheme}://{url.netloc}" for url in urls}
 
 
 def card(job_id: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -60,8 +62,7 @@ def edge(name: str, web: Stack, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def client(edge: Edge, *, http2: bool = True, address: str | None = None) -> httpx.Client:
     """A client that speaks HTTP/2, and asks from that address of this machine."""
-    trust = ssl.create_default_context()
-    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    trust = ssl.create_default_context(cafile=edge.certificate)
     transport = httpx.HTTPTransport(verify=trust, http1=not http2, http2=http2, local_address=address)
     return httpx.Client(transport=transport, base_url=edge.url, timeout=60)
 
@@ -106,6 +107,24 @@ def streams_open(web: Stack) -> int:
         for line in text.splitlines()
         if line.startswith(("headway_streams_open ", "headway_streams_open{"))
     )
+
+
+def test_tls_is_of_today_and_offers_http2(edge: Edge) -> None:
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        trust = ssl.create_default_context(cafile=edge.certificate)
+        trust.minimum_version = trust.maximum_version = version
+        trust.set_alpn_protocols(["h2", "http/1.1"])
+        with (
+            socket.create_connection(("127.0.0.1", edge.port)) as plain,
+            trust.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+        ):
+            assert secure.version() == version.name.replace("_", ".")
+            assert secure.selected_alpn_protocol() == "h2"
+    # At a security level at which the client itself would still take it.
+    old = ["openssl", "s_client", "-connect", f"127.0.0.1:{edge.port}", "-tls1_1"]
+    command = [*old, "-cipher", "DEFAULT@SECLEVEL=0"]
+    tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+    assert "alert protocol version" in tried.stderr
 
 
 @pytest.mark.parametrize("http2", [True, False])
@@ -185,6 +204,12 @@ def test_a_service_that_is_away_ends_no_event_source_for_good(name: str, tmp_pat
                     assert reader.until_end() == []
                     assert 2000 <= (reader.parser.retry_ms or 0) <= 5000
             assert asks.get("/jobs").status_code in (502, 503)
+        waits = set()
+        for _ in range(16):
+            with client(edge) as asks, stream(asks, "/events") as reader:
+                reader.until_end()
+                waits.add(reader.parser.retry_ms)
+        assert len(waits) > 1, "not all come back at the same moment"
     finally:
         edge.close()
 

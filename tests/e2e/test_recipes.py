@@ -1,17 +1,22 @@
-"""The recipes of docs/frontends.md, as they stand there, with the real libraries in a real Chromium."""
+"""The recipes of docs/frontends.md, as they stand there, with the real libraries in real browsers."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from service.contract.states import State
+from tests.conftest import missing
+from tests.e2e import browser as chromium
+from tests.e2e import firefox
 from tests.e2e.browser import Browser
-from tests.e2e.test_client import browser  # noqa: F401
+from tests.e2e.firefox import Firefox
 from tests.e2e.test_dashboard import progress, running_by_hand
-from tests.npm import package
+from tests.npm import WEB, package
 from tests.stack import Stack
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "frontends.md"
@@ -21,6 +26,18 @@ LIBRARIES = {
     "react.production.min.js": "react/umd/react.production.min.js",
     "react-dom.production.min.js": "react-dom/umd/react-dom.production.min.js",
 }
+
+
+@pytest.fixture(scope="module", params=["chromium", "firefox"])
+def browser(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser | Firefox]:
+    if (chromium if request.param == "chromium" else firefox).installed() is None:
+        missing(request.param)
+    profile = tmp_path_factory.mktemp("profile")
+    made = Browser(profile, profile) if request.param == "chromium" else Firefox(profile)
+    yield made
+    made.close()
 
 
 def recipe(name: str, job_id: str = "") -> str:
@@ -34,24 +51,40 @@ def recipe(name: str, job_id: str = "") -> str:
     )
 
 
-def write(browser: Browser, stack: Stack, html: str) -> None:  # noqa: F811
-    browser.driver.get(f"{stack.url}/healthz")
+def write(browser: Browser | Firefox, stack: Stack, html: str) -> None:
+    browser.load(f"{stack.url}/healthz")
     browser.run("document.open(); document.write(arguments[0]); document.close()", html)
 
 
-def test_ten_lines_show_a_moving_bar(browser: Browser, stack: Stack) -> None:  # noqa: F811
-    html = recipe("ten lines").replace("duration_s: 5", "duration_s: 1")
+def test_ten_lines_show_a_moving_bar(browser: Browser | Firefox, stack: Stack) -> None:
+    html = recipe("ten lines")
     assert len(html.splitlines()) <= 10
     write(browser, stack, html)
-    text = "return document.querySelector('job-progress')?.shadowRoot?.textContent ?? ''"
-    browser.until(lambda: "succeeded" in browser.run(text), "the bar to end")
+    inside = "return document.querySelector('job-progress')?.shadowRoot?.querySelector(arguments[0])"
+    values: list[int] = []
+
+    def ended() -> bool:
+        value = browser.run(f"{inside}?.getAttribute('aria-valuenow')", "[part=bar]")
+        if value is not None and int(value) not in values:
+            values.append(int(value))
+        return "succeeded" in (browser.run(f"{inside}?.textContent", "[part=state]") or "")
+
+    browser.until(ended, "the bar to end")
+    assert values == sorted(values)
+    assert len(values) >= 5
+    assert values[-1] == 100
+
+
+def test_the_docs_name_the_versions_that_are_tested() -> None:
+    versions = json.loads((WEB / "package.json").read_text("utf-8"))["devDependencies"]
+    docs = DOCS.read_text("utf-8")
+    for name in ("htmx.org", "htmx-ext-sse", "react", "react-dom"):
+        assert f"`{name}@{versions[name]}`" in docs
 
 
 @pytest.mark.parametrize("name", ["EventSource", "htmx", "React"])
 def test_a_recipe_shows_how_far_a_job_is_and_how_it_ended(
-    browser: Browser,  # noqa: F811
-    stack: Stack,
-    name: str,
+    browser: Browser | Firefox, stack: Stack, name: str
 ) -> None:
     claim = running_by_hand(stack)
     write(browser, stack, recipe(name, claim.ref.id))

@@ -270,7 +270,7 @@ def _ready(stack: FaultStack, store: JobStore) -> bool:
 
 
 _BEGUN = re.compile(r"job (\S+) \(\S+\), attempt (\d+)")
-_DONE = re.compile(r"job (\S+): (succeeded|failed|tryagain|canceled|lost)")
+_DONE = re.compile(r"job (\S+): (succeeded|failed|to be tried again|handed back|canceled|lost)(?:,? .*)?")
 _VOID = re.compile(r"job (\S+): another attempt owns it, the outcome is void")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,9 +13,12 @@ import pytest
 import redis
 
 from service import valkey
+from service.alarms import AlarmLoop
+from service.config import load
 from service.contract.keys import Keys
 from service.contract.states import LIVE, ErrorCode, State
 from service.contract.store import Claim, JobStore, StaleFence, connect
+from service.dispatch import Dispatch
 from tests.stack import until
 from tests.work import claim, create, log, progress
 
@@ -35,11 +39,16 @@ def check(store: JobStore, job_id: str) -> None:
     assert (expires is not None) == job.ended
 
 
-def ring(store: JobStore, job_id: str) -> None:
+def make_due(store: JobStore, job_id: str) -> None:
     """The alarm is due, and so is what it is about: the lease, if there is one, is over."""
     store.redis.zadd(store.keys.alarms(0), {job_id: 1})
     if store.redis.hexists(store.keys.job(job_id), "_lease"):
         store.redis.hset(store.keys.job(job_id), "_lease", 1)
+
+
+def ring(store: JobStore, job_id: str) -> None:
+    """The alarm is due, and is answered."""
+    make_due(store, job_id)
     store.answer_alarm(job_id)
 
 
@@ -104,6 +113,29 @@ def test_a_handed_back_attempt_does_not_count_though_its_number_does(store: JobS
     assert (job.state, job.attempt) == (State.FAILED, 4)
     assert job.error is not None
     assert job.error.code is ErrorCode.WORKER_LOST
+
+
+def test_the_log_says_why_a_message_is_sent_again(
+    store: JobStore, valkey_server: valkey.Valkey, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = Dispatch(load({"REDIS_URL": valkey_server.url, "KEY_PREFIX": store.keys.prefix}))
+    loop = AlarmLoop(store, broker, tmp_path, lease_s=9)
+
+    def said(job_id: str) -> list[str]:
+        make_due(store, job_id)
+        caplog.clear()
+        loop.look()
+        return [r.getMessage() for r in caplog.records if r.name == "service.alarms"]
+
+    caplog.set_level(logging.INFO)
+    new, failed, lost = (create(store, max_attempts=3) for _ in range(3))
+    assert said(new) == [f"job {new}: no worker has taken it yet, sending its message again"]
+    store.retry(claim(store, failed), delay_s=0, reason="x")
+    assert said(failed) == [f"job {failed}: its next attempt is due, sending its message"]
+    assert said(failed) == [f"job {failed}: no worker has taken it yet, sending its message again"]
+    claim(store, lost)
+    assert said(lost) == [f"job {lost}: its worker was lost, sending its message for another attempt"]
+    assert said(lost) == [f"job {lost}: no worker has taken it yet, sending its message again"]
 
 
 def test_an_attempt_that_fails_while_cancellation_is_asked_for_has_no_other_after_it(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
+from service.app import WEB, WEB_TYPES
 from service.contract.events import Artifact, dumps
 from service.contract.store import Report, artifacts_value
 from tests.stack import Stack, until
@@ -148,6 +149,12 @@ def test_a_body_of_100_mb_is_refused_and_the_client_hears_it(web: Stack, chunked
     finally:
         connection.close()
     assert web.get("/healthz")[0] == 200
+
+
+def test_every_file_of_the_page_has_the_type_that_a_browser_wants(web: Stack) -> None:
+    for path in WEB.iterdir():
+        _, headers, _ = web.call("GET", f"/web/{path.name}")
+        assert headers["content-type"].partition(";")[0] == WEB_TYPES[path.suffix], path.name
 
 
 def test_unknown_ids_paths_and_methods_are_problems(web: Stack) -> None:

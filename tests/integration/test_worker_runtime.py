@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -140,6 +142,32 @@ def test_a_type_says_which_errors_are_tried_again(do: Do) -> None:
             raise error
 
         assert do(task, max_attempts=2, retry=policy).state is state
+
+
+def test_the_log_says_how_each_attempt_ended(
+    do: Do, worker_stack: WorkerStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(job: Job[Params]) -> None:
+        raise OSError("away")
+
+    def is_canceled(job: Job[Params]) -> None:
+        worker_stack.store.cancel(job.id)
+        while True:
+            job.check()
+            time.sleep(0.01)
+
+    def is_stopped(job: Job[Params]) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    caplog.set_level(logging.INFO, "worker.runtime")
+    said = []
+    for task, attempts in ((lambda job: 1, 1), (fails, 1), (fails, 2), (is_canceled, 1), (is_stopped, 1)):
+        caplog.clear()
+        job = do(task, max_attempts=attempts, retry=Retry(first_s=5))
+        said.append(caplog.messages[-1].removeprefix(f"job {job.id}: "))
+    assert re.fullmatch(r"to be tried again in \d+\.\d s", said.pop(2))
+    assert said == ["succeeded", "failed (error)", "canceled", "handed back, as this worker stops"]
 
 
 def test_the_work_directory_goes_with_the_attempt(do: Do, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""The docs name every setting, route, event and job type, and the README's own code works."""
+"""The docs name every setting, route, event, command and job type, and the README's own code works."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
+from service.__main__ import _parser
 from service.app import create_app
 from service.config import Settings, load
 from service.contract.events import EventType
@@ -22,6 +24,8 @@ ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 OPERATORS = (ROOT / "docs" / "operators.md").read_text()
+CLIENTS = (ROOT / "docs" / "clients.md").read_text()
+FRONTENDS = (ROOT / "docs" / "frontends.md").read_text()
 
 
 def test_every_setting_is_in_the_readmes_table_with_its_default() -> None:
@@ -46,6 +50,47 @@ def test_every_route_is_in_the_docs() -> None:
             if not named and rule.rule not in internal and not path.startswith("/docs"):
                 missing.append(f"{method} {path}")
     assert not missing
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    (found,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(found.choices)
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_command_has_a_row_with_its_options(name: str) -> None:
+    row = re.search(rf"(?m)^\| `{name}\b.*$", CLIENTS.partition("## The command line")[2] + OPERATORS)
+    assert row, name
+    # What all of them have stands before the table.
+    common = {"--help", "-h", "--url", "--json"}
+    for action in commands()[name]._actions:
+        for option in {*action.option_strings} - common:
+            assert re.search(rf"`{option}[` ]", row[0]), option
+        if isinstance(action, argparse._StoreAction) and not action.option_strings and action.metavar:
+            assert str(action.metavar) in row[0]
+
+
+def test_what_all_commands_have_is_in_the_docs() -> None:
+    for option in ("--url", "--json"):
+        assert sum(option in parser._option_string_actions for parser in commands().values()) >= 8
+        assert f"`{option}`" in CLIENTS
+
+
+def test_every_attribute_and_option_of_the_browsers_side_is_in_the_docs() -> None:
+    source = (ROOT / "web" / "job-progress.js").read_text()
+    found = re.search(r"observedAttributes\s*=\s*(\[.*?\])", source)
+    assert found
+    for attribute in json.loads(found[1]):
+        assert re.search(rf"(?m)^\| `{attribute}[=`]", FRONTENDS), attribute
+    types = (ROOT / "web" / "jobs.d.ts").read_text()
+    options = re.search(r"interface HeadwayOptions \{(.*?)\n\}", types, re.S)
+    assert options
+    for option in re.findall(r"(?m)^  (\w+)\?", options[1]):
+        assert re.search(rf"\b{option}\b", FRONTENDS), option
+    statuses = re.search(r"type Status = (.*);", types)
+    assert statuses
+    for status in re.findall(r'"(.*?)"', statuses[1]):
+        assert f"`{status}`" in FRONTENDS, status
 
 
 @pytest.mark.parametrize("event", list(EventType))
@@ -77,10 +122,21 @@ def test_every_metric_is_in_the_operators_table_as_it_is_exposed() -> None:
     assert rows == {f"{name}_total" if kind == "counter" else name: kind for name, kind in ours.items()}
 
 
-def test_every_file_that_the_docs_link_to_exists() -> None:
-    for path, text in ((ROOT, README), (ROOT / "docs", PROTOCOL), (ROOT / "docs", OPERATORS)):
-        for target in re.findall(r"\]\(([^)#:]+)\)", text):
-            assert (path / target).exists(), target
+def anchors(text: str) -> set[str]:
+    """Of the headings, as GitHub makes them."""
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in re.findall(r"(?m)^#+ (.*)$", text))
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name
+)
+def test_whatever_the_docs_link_to_exists(path: Path) -> None:
+    for target in re.findall(r"\]\(([^):]+)\)", path.read_text()):
+        name, _, anchor = target.partition("#")
+        linked = path.parent / name if name else path
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked.read_text()), target
 
 
 def test_one_events_way_is_at_most_eight_files() -> None:

@@ -18,6 +18,7 @@ class Client {
       this.reader = reader;
     }
     leave() {}
+    remember() {}
     changed() {
       this.changes += 1;
     }

@@ -5,8 +5,8 @@
 -- args: 5 first delay in ms before a message is sent again, 6 the longest such delay,
 --       7 error (JSON) of a lost worker, 8 error of a deadline that is over, 9 error of a cancellation,
 --       10 reason (JSON string) of the next attempt
--- returns: {'send', type (JSON), queue, how often it was asked for in a row}: send the message (again)
---          | {'ended'} | {'none'}
+-- returns: {'send', type (JSON), queue, how often it was asked for in a row, why}: send the message (again);
+--          why is 'worker_lost', 'retry_due' or 'unclaimed' | {'ended'} | {'none'}
 -- events: state (retrying) or end when a lease or the deadline is over
 
 local due = redis.call('ZSCORE', ALARMS, JOB_ID)
@@ -23,6 +23,7 @@ if job.deadline and job.deadline <= time then
   finish(job, 'failed', 'null', ARGV[8], '')
   return {'ended'}
 end
+local why = 'unclaimed'
 if job.state == 'running' then
   if job.lease > time then
     set_alarm(job.deadline and math.min(job.lease, job.deadline) or job.lease)
@@ -50,11 +51,13 @@ if job.state == 'running' then
   end
   move(job, 'retrying', ARGV[10], '_not_before', '0', '_sends', '0')
   redis.call('ZADD', WAITING, int(time), JOB_ID)
+  why = 'worker_lost'
 end
 -- A message may only be waiting its turn: each time we wait twice as long before the next.
 local sends = redis.call('HINCRBY', JOB, '_sends', 1)
+if why == 'unclaimed' and job.state == 'retrying' and sends == 1 then why = 'retry_due' end
 local wait = math.min(tonumber(ARGV[5]) * 2 ^ math.min(sends - 1, 20), tonumber(ARGV[6]))
 local again = time + wait
 set_alarm(job.deadline and math.min(again, job.deadline) or again)
 local message = redis.call('HMGET', JOB, 'type', '_queue')
-return {'send', message[1], message[2], sends}
+return {'send', message[1], message[2], sends, why}
