@@ -22,9 +22,9 @@ export class JobBar extends HTMLElement {
     this.#fill,
   );
   #percent = element("span", { class: "percent" });
-  #stage = element("span", { class: "stage" });
+  #stage = element("span", { class: "stage foreign" });
   #message = element("span", { class: "message foreign" });
-  #pace = element("span", { class: "pace" });
+  #pace = element("span", { class: "pace foreign" });
 
   connectedCallback() {
     if (this.#bar.parentNode === this) return;
