@@ -37,7 +37,7 @@ export class JobPage extends HTMLElement {
   #change = element("a", { class: "button change" }, "Again with changes");
   #reason = element("p", { class: "waiting foreign", role: "status" });
   #bar = new JobBar();
-  #error = element("p", { class: "error foreign" });
+  #error = element("p", { class: "error foreign", tabIndex: 0, role: "group", "aria-label": "Error" });
   #problem = element("p", { class: "problem foreign", role: "alert", hidden: true });
   #facts = element("dl", { class: "facts" });
   #stages = new JobStages();
@@ -173,7 +173,8 @@ export class JobPage extends HTMLElement {
     this.#facts.dataset.key = key;
     this.#facts.replaceChildren(
       ...facts.map(([name, text]) => {
-        const value = name === "Retry of" ? element("a", { href: `#/jobs/${encodeURIComponent(text)}` }, text) : text;
+        const id = name === "Id" || name === "Retry of" ? element("code", {}, text) : text;
+        const value = name === "Retry of" ? element("a", { href: `#/jobs/${encodeURIComponent(text)}` }, id) : id;
         return element("div", {}, element("dt", {}, name), element("dd", { class: "foreign" }, value));
       }),
     );
