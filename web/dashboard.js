@@ -140,10 +140,11 @@ function go() {
   document.title = { jobs: "Headway", job: "Job · Headway", new: "New job · Headway", workers: "Workers · Headway" }[route.view];
   SHOW[route.view]();
   if (!moved) return;
-  // The reading, and the Tab key, begin at what is new.
+  globalThis.scrollTo({ top: route.view === "jobs" ? left.top : 0, behavior: "instant" });
+  // Whoever comes back from a job goes on from there. Else the reading, and the Tab key, begin at what is new.
+  if (route.view === "jobs" && before.view === "job" && list.goTo(before.id)) return;
   const heading = /** @type {HTMLElement | null} */ (views[route.view].querySelector("h2"));
   heading?.focus({ preventScroll: true });
-  globalThis.scrollTo({ top: route.view === "jobs" ? left.top : 0, behavior: "instant" });
 }
 
 const SHOW = {

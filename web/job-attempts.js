@@ -18,7 +18,7 @@ export class JobAttempts extends HTMLElement {
       element(
         "table",
         {},
-        element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col", class: head.toLowerCase() }, head)))),
+        element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col", class: head === "Began" ? "began" : null }, head)))),
         this.#rows,
       ),
     );
@@ -60,7 +60,7 @@ function row({ outcome, reason }, cells) {
       "td",
       {},
       element("span", { class: "state" }, outcome),
-      reason ? element("span", { class: "reason foreign" }, reason) : null,
+      reason ? element("span", { class: "reason foreign clamped" }, reason) : null,
     ),
   );
   made.dataset.state = outcome;

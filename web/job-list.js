@@ -75,6 +75,18 @@ export class JobList extends HTMLElement {
     this.#cards.get(this.#jobs[to].id)?.focus();
   }
 
+  /**
+   * Go to the card of a job, if it is in the list, without scrolling there.
+   * @param {string} id
+   * @returns {boolean} whether it is
+   */
+  goTo(id) {
+    const at = this.#jobs.findIndex((job) => job.id === id);
+    if (at >= 0) this.draw(at);
+    this.#cards.get(id)?.focus({ preventScroll: true });
+    return at >= 0;
+  }
+
   /** Words that change as time passes. */
   tick() {
     for (const card of this.#cards.values()) card.tick();

@@ -68,7 +68,7 @@ function rowElement({ name, state }) {
     "li",
     {},
     element("span", { class: "mark", "aria-hidden": "true" }, MARKS[state]),
-    element("span", { class: "name foreign" }, name),
+    element("span", { class: "name foreign clamped" }, name),
     element("span", { class: "hidden-text" }, state),
     element("span", { class: "track" }, element("span", { class: "fill" })),
     element("span", { class: "about" }),

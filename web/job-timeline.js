@@ -47,8 +47,8 @@ function entry({ at, kind, text, reason, count }, begin) {
       "span",
       { class: "what" },
       named ? element("span", { class: "kind" }, about) : null,
-      element("bdi", { class: named ? "foreign" : "state" }, text),
-      reason ? element("span", { class: "reason foreign" }, reason) : null,
+      element("bdi", { class: named ? "foreign clamped" : "state" }, text),
+      reason ? element("span", { class: "reason foreign clamped" }, reason) : null,
     ),
   );
   line.dataset.kind = kind;

@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -94,6 +96,10 @@ class Browser:
     def press(self, key: str) -> None:
         """A key, wherever the focus is."""
         self.driver.switch_to.active_element.send_keys(key)
+
+    def tab(self) -> None:
+        """The Tab key, also where nothing has the focus."""
+        ActionChains(self.driver, duration=0).send_keys(Keys.TAB).perform()
 
     def choose_type(self, name: str) -> None:
         self.go("#/new")

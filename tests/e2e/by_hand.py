@@ -11,13 +11,13 @@ from tests.stack import Stack
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 
 
-def running_by_hand(stack: Stack, **more: Any) -> Claim:
+def running_by_hand(stack: Stack, worker: str = "test", lease_s: float = 60, **more: Any) -> Claim:
     """A job of a type that no worker serves, claimed by the test."""
     fields = {"owner": "local", "type": "by.hand", "params": {}, "queue": "nobody", "max_attempts": 1}
     job_id = stack.store.create(NewJob(**{**fields, **more}))[0]
     ref = stack.store.ref(job_id)
     assert ref is not None
-    claim = stack.store.claim(ref, token="by hand", lease_s=60, worker="test")
+    claim = stack.store.claim(ref, token="by hand", lease_s=lease_s, worker=worker)
     assert claim is not None
     return claim
 

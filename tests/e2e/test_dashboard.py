@@ -16,7 +16,6 @@ from service.contract.states import ErrorCode, State
 from service.contract.store import NewJob, Report
 from tests.e2e.browser import Browser, card, page
 from tests.e2e.by_hand import HOSTILE, log, progress, running_by_hand
-from tests.npm import package
 from tests.stack import Stack
 
 
@@ -93,7 +92,7 @@ def test_a_job_that_is_asked_to_stop_says_so_until_it_has(browser: Browser, stac
     browser.until(lambda: browser.all(button), "the job to appear")
     stack.store.cancel(claim.ref.id)
     browser.until(lambda: browser.text(button) == "canceling…", "the button to say so")
-    assert not browser.find(button).is_enabled()
+    assert browser.find(button).get_attribute("aria-disabled") == "true"
     stack.store.end(claim, State.CANCELED, error=(ErrorCode.CANCELED, "the job was canceled"))
     browser.until_state(claim.ref.id, "canceled")
 
@@ -447,59 +446,6 @@ def test_a_page_that_is_open_all_day_does_not_grow(chromium: Browser, own_stack:
     assert later - megabytes < 8, f"{megabytes} MB, then {later} MB: 2000 jobs are 16 MB"
     assert nodes_later - nodes < 300
     assert chromium.text(".chip[data-state=running] .count") == "1", "what lives is not let go of"
-
-
-def accessibility(browser: Browser) -> list[str]:
-    """What axe finds on the page that is shown, in its present colours."""
-    browser.run(package("axe-core/axe.min.js").read_text())
-    found = browser.driver.execute_async_script("axe.run().then((found) => arguments[0](found.violations))")
-    return [
-        f"{one['id']}: {node['target']} {node['failureSummary']}" for one in found for node in one["nodes"]
-    ]
-
-
-def test_axe_finds_nothing_on_any_page_light_and_wide_or_dark_and_narrow(
-    browser: Browser, stack: Stack
-) -> None:
-    params = {"duration_s": 1.5, "stages": 2, "fail_at": 0.3, "fail_attempts": 1, "log_every": 5}
-    job_id = stack.submit("simulate", params, group="axe", labels={"a": "b"})["id"]
-    failed = running_by_hand(stack, group="axe")
-    stack.store.append(failed, 1, [progress(0.4, "half way")])
-    stack.store.end(failed, State.FAILED, error=(ErrorCode.ERROR, "it broke"))
-    live = running_by_hand(stack, group="axe")
-    stack.store.append(live, 1, [progress(None, "a message"), log("a line")])
-    stack.wait_ended(job_id)
-    pages = {
-        "#/": card(live.ref.id),
-        f"#/jobs/{job_id}": "job-attempts tr",
-        f"#/jobs/{live.ref.id}": "job-log li",
-        "#/new": "#type option",
-        **({"#/workers": ".worker"} if stack.get("/workers")[0] == 200 else {}),
-    }
-    cdp = browser.driver.execute_cdp_cmd
-    try:
-        for width, scheme in ((1280, "light"), (360, "dark")):
-            size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
-            cdp("Emulation.setDeviceMetricsOverride", size)
-            features = [{"name": "prefers-color-scheme", "value": scheme}]
-            cdp("Emulation.setEmulatedMedia", {"features": features})
-            for address, there in pages.items():
-                browser.go(address)
-                browser.until(lambda there=there: browser.all(there), f"{there} on {address}")
-                wide = browser.run("return document.documentElement.scrollWidth - innerWidth")
-                assert wide <= 0, f"{address} at {width}"
-                assert accessibility(browser) == [], f"{address} at {width}, {scheme}"
-    finally:
-        cdp("Emulation.clearDeviceMetricsOverride", {})
-        cdp("Emulation.setEmulatedMedia", {"features": []})
-        stack.store.end(live, State.SUCCEEDED)
-
-
-def test_the_page_comes_with_a_policy_that_allows_nothing_inline(stack: Stack) -> None:
-    _, headers, page = stack.call("GET", "/")
-    assert "script-src 'self'" in headers["content-security-policy"]
-    assert "unsafe" not in headers["content-security-policy"]
-    assert b" style=" not in page
 
 
 def test_pages_that_were_left_hold_no_connection(browser: Browser, stack: Stack) -> None:
