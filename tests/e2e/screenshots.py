@@ -65,20 +65,24 @@ class Show:
         self.running = submit("video.encode", params, group="films", labels=labels)["id"]
         params = {"duration_s": 600, "fail_at": 0.003, "fail_attempts": 1, "log_every": 10}
         self.other = submit("simulate", params, group="nightly", max_attempts=3)["id"]
-        for group, customer in BATCH[:2]:
-            submit("simulate", {"duration_s": 5}, group=group, labels={"customer": customer})
         until(lambda: self._progress(self.running) > 0.01, what="the film to get on")
         until(lambda: self._stack.get(f"/jobs/{self.other}")[1]["attempt"] == 2, what="the second attempt")
         until(lambda: self._progress(self.other) > 0.004, what="it to get on")
+        self.waiting = ""
+        for group, customer in BATCH[:2]:
+            labels = {"customer": customer}
+            self.waiting = submit("simulate", {"duration_s": 5}, group=group, labels=labels)["id"]
 
-    def pages(self) -> Iterator[tuple[str, str, str]]:
+    def pages(self) -> Iterator[tuple[str, str, list[str]]]:
         """Name, address, and what is there when it is drawn."""
-        yield "list", "#/", card(self.running)
-        yield "job", f"#/jobs/{self.running}", f"{page(self.running)} pace-plot .curve"
-        yield "job-succeeded", f"#/jobs/{self.encoded}", f"{page(self.encoded)} video"
-        yield "job-failed", f"#/jobs/{self.failed}", f"{page(self.failed)} job-attempts tr:nth-child(2)"
-        yield "new", f"#/new?from={self.encoded}", "[data-field=input]"
-        yield "workers", "#/workers", "workers-page .held a"
+        reason = f"{card(self.waiting)} .about-job:not([hidden])"
+        yield "list", "#/", [reason, card(self.encoded)]
+        yield "job", f"#/jobs/{self.running}", [f"{page(self.running)} pace-plot .curve"]
+        encoded = page(self.encoded)
+        yield "job-succeeded", f"#/jobs/{self.encoded}", [f"{encoded} video", f"{encoded} job-stages li"]
+        yield "job-failed", f"#/jobs/{self.failed}", [f"{page(self.failed)} job-attempts tr:nth-child(2)"]
+        yield "new", f"#/new?from={self.encoded}", ["[data-part=options][open] [data-field=labels]"]
+        yield "workers", "#/workers", ["workers-page .held a"]
 
     def _state(self, job_id: str) -> str:
         return str(self._stack.get(f"/jobs/{job_id}")[1]["state"])
@@ -88,14 +92,11 @@ class Show:
         return float(progress["fraction"] or 0) if progress else 0
 
 
-def take(browser: Browser, path: Path, *, full: bool) -> None:
+def take(browser: Browser, path: Path, *, full: bool = False) -> None:
+    """A picture in the format that the path's suffix names."""
     size = browser.cdp("Page.getLayoutMetrics")["cssContentSize"]
-    area = {**size, "scale": 1}
-    shot = browser.cdp(
-        "Page.captureScreenshot",
-        format="png",
-        **({"clip": area, "captureBeyondViewport": True} if full else {}),
-    )
+    all_of_it = {"clip": {**size, "scale": 1}, "captureBeyondViewport": True} if full else {}
+    shot = browser.cdp("Page.captureScreenshot", format=path.suffix[1:], **all_of_it)
     path.write_bytes(base64.b64decode(shot["data"]))
 
 
@@ -103,6 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.screenshots", description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--full", action="store_true", help="all of a page, not a screen of it")
+    parser.add_argument("--format", default="webp", choices=["webp", "png"])
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="headway-screenshots-") as directory:
@@ -121,11 +123,10 @@ def main() -> None:
                     browser.looks(width, scheme, height)
                     for name, address, there in show.pages():
                         browser.go(address)
-                        browser.until(
-                            lambda there=there: browser.run(READY, there), f"{there} on {address}"
-                        )
+                        for one in there:
+                            browser.until(lambda one=one: browser.run(READY, one), f"{one} on {address}")
                         browser.until_still()
-                        path = arguments.directory / f"{name}-{screen}-{scheme}.png"
+                        path = arguments.directory / f"{name}-{screen}-{scheme}.{arguments.format}"
                         take(browser, path, full=arguments.full)
         finally:
             browser.close()
