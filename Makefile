@@ -6,7 +6,7 @@ TEST_PROCESSES ?= 3
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check
 .DEFAULT_GOAL := run
 .DELETE_ON_ERROR:
-.PHONY: run demo test setup check bench faults bars clean
+.PHONY: run demo test setup check bench faults bars screenshots clean
 
 # A recipe is one command that make runs without a shell between: make passes a SIGTERM on to its own
 # child and no further.
@@ -35,6 +35,10 @@ faults: .venv/ready-for-tests
 
 bars: .venv/ready-for-tests
 	@$(BIN)/python -m tests.faults.bars
+
+# The pictures of docs/dashboard.md, anew. They are to be looked at before they are committed.
+screenshots: .venv/ready-for-tests
+	@$(BIN)/python -m tests.e2e.screenshots docs/screenshots
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -34,7 +34,7 @@ export class ArtifactList extends HTMLElement {
     for (const [id, made] of players) if (!this.#players.has(id)) this.append(made);
     this.#players = players;
     this.querySelector("ul")?.remove();
-    this.append(element("ul", {}, ...links.map(({ artifact, url }) => row(artifact, url))));
+    this.append(element("ul", { tabIndex: 0, "aria-label": "Files" }, ...links.map(({ artifact, url }) => row(artifact, url))));
   }
 }
 

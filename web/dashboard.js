@@ -72,6 +72,7 @@ function draw() {
   }
   const mentioned = changed.has(route.id);
   changed.clear();
+  past.trim(catalog, list.seen, route.id);
   for (const job of ended) notices.take(job);
   if (ended.length > 0) {
     const texts = ended.slice(0, 3).map((job) => `${job.type} ${shortId(job.id)} ${job.state}`);
@@ -82,6 +83,7 @@ function draw() {
 }
 
 function drawList() {
+  list.whole = catalog.whole;
   list.jobs = catalog.shown;
   filters.catalog = catalog;
   drawRest();
@@ -90,11 +92,11 @@ function drawList() {
 /** What stands below the list. */
 function drawRest() {
   const none = catalog.shown.length === 0;
-  const reading = past.state === "reading" || past.state === "more";
+  const known = past.state === "all" || past.state === "paused";
   const found = catalog.filter.empty ? "No jobs yet." : `None of the ${catalog.size} jobs that were read is like that.`;
   const waiting = feed.status === "live" ? "Reading…" : "Waiting for the service.";
-  show(part("empty"), none ? (past.state === "all" || !reading ? found : waiting) : "");
-  show(more, past.state === "paused" ? "Look further back" : "");
+  show(part("empty"), none && past.state !== "failed" ? (known ? found : waiting) : "");
+  show(more, past.state === "paused" ? "Look further back" : past.state === "failed" ? "Try again" : "");
   const { filter } = catalog;
   show(part("count"), none || filter.empty ? "" : `${catalog.shown.length} of ${catalog.size} read`);
 }
@@ -138,10 +140,11 @@ function go() {
   document.title = { jobs: "Headway", job: "Job · Headway", new: "New job · Headway", workers: "Workers · Headway" }[route.view];
   SHOW[route.view]();
   if (!moved) return;
-  // The reading, and the Tab key, begin at what is new.
+  globalThis.scrollTo({ top: route.view === "jobs" ? left.top : 0, behavior: "instant" });
+  // Whoever comes back from a job goes on from there. Else the reading, and the Tab key, begin at what is new.
+  if (route.view === "jobs" && before.view === "job" && list.goTo(before.id)) return;
   const heading = /** @type {HTMLElement | null} */ (views[route.view].querySelector("h2"));
   heading?.focus({ preventScroll: true });
-  globalThis.scrollTo({ top: route.view === "jobs" ? left.top : 0, behavior: "instant" });
 }
 
 const SHOW = {
@@ -152,6 +155,7 @@ const SHOW = {
     if (other) {
       catalog.filter = filter;
       past.begin(filter);
+      lookUp(filter);
     }
     drawList();
     list.draw();
@@ -182,6 +186,15 @@ const SHOW = {
 function say(text) {
   if (page) page.say(text);
   else show(part("notice"), text);
+}
+
+/**
+ * Whoever searches for the id of a job finds it, also if it is far back.
+ * @param {JobFilter} filter
+ */
+function lookUp({ text }) {
+  const id = text.trim();
+  if (/^\w+-[\w-]{22}$/.test(id) && !feed.jobs.has(id)) feed.want(id);
 }
 
 /** @param {Event} event */
@@ -221,7 +234,10 @@ feed.addEventListener("change", (event) => {
 feed.addEventListener("status", () => {
   // What is not known to be fresh does not look fresh.
   document.body.classList.toggle("out-of-date", feed.status !== "live");
-  if (feed.status === "live") form.refresh();
+  if (feed.status === "live") {
+    form.refresh();
+    if (past.state === "failed") past.again();
+  }
   if (route.view !== "jobs") return;
   list.draw();
   drawRest();
@@ -229,10 +245,17 @@ feed.addEventListener("status", () => {
 feed.addEventListener("problem", (event) => {
   say(`The list could not be read: ${/** @type {CustomEvent} */ (event).detail.message}`);
 });
+feed.addEventListener("gap", () => past.reread());
+feed.addEventListener("event", (event) => {
+  if (/** @type {CustomEvent} */ (event).detail.event === "reset") past.reread();
+});
 past.addEventListener("change", () => {
+  catalog.edge = past.edge;
   if (route.view !== "jobs") return;
-  drawRest();
-  if (past.state === "more") list.draw();
+  drawList();
+  if (past.state !== "more") return;
+  list.draw();
+  if (past.state === "more") past.rest();
 });
 past.addEventListener("problem", (event) => {
   say(`Older jobs could not be read: ${/** @type {CustomEvent} */ (event).detail.message}`);

@@ -35,6 +35,20 @@ export function show(node, text) {
   node.hidden = text === "";
 }
 
+/**
+ * A button that does nothing for now. Unlike one that is `disabled` it keeps the focus of who pressed it.
+ * @param {HTMLButtonElement} button
+ * @param {boolean} off
+ */
+export function switchOff(button, off) {
+  button.setAttribute("aria-disabled", String(off));
+}
+
+/** @param {HTMLButtonElement} button */
+export function isOff(button) {
+  return button.getAttribute("aria-disabled") === "true";
+}
+
 let count = 0;
 
 /** @returns {string} an id that no other element of the page has */

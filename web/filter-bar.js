@@ -8,6 +8,8 @@ import { element, show } from "./element.js";
 import { JobFilter } from "./job-filter.js";
 
 const STATES = ["queued", "running", "retrying", "succeeded", "failed", "canceled"];
+/** More than this nobody goes through. */
+const MAX_OPTIONS = 200;
 /** Of these all are known; of the others only as many as were read. */
 const COUNTED = new Set(["queued", "running", "retrying"]);
 
@@ -96,11 +98,19 @@ function option(value) {
 }
 
 /**
- * Options are added and never taken away: a list that is open does not jump.
+ * A list that somebody has open does not jump: until it is left, options are only added.
  * @param {HTMLSelectElement} select
- * @param {string[]} names
+ * @param {string[]} names in order
  */
 function offer(select, names) {
-  const held = new Set([...select.options].map(({ value }) => value));
-  select.append(...names.filter((name) => !held.has(name)).map(option));
+  const [any, ...options] = [...select.options].filter((one) => !one.disabled);
+  const chosen = select.value;
+  const wanted = new Set(names.slice(0, MAX_OPTIONS));
+  if (chosen) wanted.add(chosen);
+  if (select === document.activeElement) for (const { value } of options) wanted.add(value);
+  if (wanted.size === options.length && options.every(({ value }) => wanted.has(value))) return;
+  const more = names.length - MAX_OPTIONS;
+  const rest = more > 0 ? [element("option", { disabled: true, value: "" }, `and ${more} more: search for them`)] : [];
+  select.replaceChildren(any, ...[...wanted].sort().map(option), ...rest);
+  select.value = chosen;
 }

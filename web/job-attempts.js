@@ -13,12 +13,12 @@ export class JobAttempts extends HTMLElement {
   #rows = element("tbody");
 
   connectedCallback() {
-    const heads = ["Attempt", "Began", "Took", "Reached", "Ended as"];
+    const heads = ["Attempt", "Began", "Took", "Reached", "State"];
     this.append(
       element(
         "table",
         {},
-        element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
+        element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col", class: head === "Began" ? "began" : null }, head)))),
         this.#rows,
       ),
     );
@@ -49,17 +49,18 @@ function cellsOf({ number, from, to, fraction, outcome }) {
  * @param {string[]} cells
  */
 function row({ outcome, reason }, cells) {
-  const [number, ...others] = cells;
+  const [number, began, ...others] = cells;
   const made = element(
     "tr",
     {},
     element("th", { scope: "row" }, number),
+    element("td", { class: "began" }, began),
     ...others.slice(0, -1).map((text) => element("td", {}, text)),
     element(
       "td",
       {},
       element("span", { class: "state" }, outcome),
-      reason ? element("span", { class: "reason foreign" }, reason) : null,
+      reason ? element("span", { class: "reason foreign clamped" }, reason) : null,
     ),
   );
   made.dataset.state = outcome;

@@ -22,9 +22,9 @@ export class JobBar extends HTMLElement {
     this.#fill,
   );
   #percent = element("span", { class: "percent" });
-  #stage = element("span", { class: "stage" });
+  #stage = element("span", { class: "stage foreign" });
   #message = element("span", { class: "message foreign" });
-  #pace = element("span", { class: "pace" });
+  #pace = element("span", { class: "pace foreign" });
 
   connectedCallback() {
     if (this.#bar.parentNode === this) return;
@@ -74,13 +74,14 @@ function stageText({ name, index, count }) {
 function paceText({ progress }) {
   const { current, total, unit, rate: pace, eta_s: eta } = progress ?? {};
   const parts = [];
+  // Where there is little room the end is cut off: what people ask first comes first.
+  if (typeof eta === "number") parts.push(`${duration(eta)} left`);
+  if (typeof pace === "number" && pace > 0) parts.push(rate(pace, unit));
   if (typeof current === "number" && typeof total === "number") {
     parts.push(`${quantity(current, unit === "bytes" ? unit : null)} of ${quantity(total, unit)}`);
   } else if (typeof current === "number") {
     parts.push(quantity(current, unit));
   }
-  if (typeof pace === "number" && pace > 0) parts.push(rate(pace, unit));
-  if (typeof eta === "number") parts.push(`${duration(eta)} left`);
   return parts.join(" · ");
 }
 

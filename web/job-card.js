@@ -4,7 +4,7 @@
  * Dispatches `cancel-job` (bubbles; detail: {id}) when its button is pressed.
  */
 
-import { element, show } from "./element.js";
+import { element, isOff, show, switchOff } from "./element.js";
 import { ago, shortId, took } from "./figures.js";
 import { JobBar } from "./job-bar.js";
 import { JobTags } from "./job-tags.js";
@@ -30,8 +30,9 @@ export class JobCard extends HTMLElement {
   constructor() {
     super();
     this.#cancel.addEventListener("click", () => {
+      if (isOff(this.#cancel)) return;
       // Shown at once; the next document says whether it was heard.
-      this.#cancel.disabled = true;
+      switchOff(this.#cancel, true);
       const detail = { id: this.#job?.id };
       this.dispatchEvent(new CustomEvent("cancel-job", { bubbles: true, detail }));
     });
@@ -57,9 +58,12 @@ export class JobCard extends HTMLElement {
     if (job) this.#draw(job, before);
   }
 
-  /** The link to the job takes the focus. */
-  focus() {
-    this.#link.focus();
+  /**
+   * The link to the job takes the focus.
+   * @param {FocusOptions} [options]
+   */
+  focus(options) {
+    this.#link.focus(options);
   }
 
   /** Words that change as time passes. */
@@ -90,8 +94,10 @@ export class JobCard extends HTMLElement {
     show(this.#state, job.state);
     show(this.#attempt, job.attempt > 1 ? `attempt ${job.attempt} of ${job.max_attempts}` : "");
     const canceling = live && job.cancel_requested;
+    // Whoever pressed it goes on from the card, not from the page's beginning.
+    if (!live && document.activeElement === this.#cancel) this.focus();
     show(this.#cancel, live ? (canceling ? "canceling…" : "Cancel") : "");
-    this.#cancel.disabled = canceling;
+    switchOff(this.#cancel, canceling);
     this.#cancel.setAttribute("aria-label", `${canceling ? "Canceling" : "Cancel"} ${job.type} ${shortId(job.id)}`);
     this.#bar.job = job;
   }
@@ -107,7 +113,7 @@ export class JobCard extends HTMLElement {
 
   /** The refusal of a cancellation: the button can be pressed again. */
   cancelRefused() {
-    if (this.#job) this.#cancel.disabled = this.#job.cancel_requested;
+    if (this.#job) switchOff(this.#cancel, this.#job.cancel_requested);
   }
 }
 

@@ -1,16 +1,18 @@
 /**
- * The jobs that are known, newest first, and those of them that a filter lets through.
+ * The jobs that are known, newest first, and those of them that are shown.
  */
 
 import { JobFilter } from "./job-filter.js";
+import { isLive } from "./reducer.js";
 
 /** @typedef {import("./reducer.js").Job} Job */
 
 export class JobCatalog {
   /** @type {Map<string, Job>} */ #byId = new Map();
   /** @type {Job[]} */ #jobs = [];
-  /** @type {Job[] | null} What the filter lets through; null: not known. */ #shown = null;
+  /** @type {Job[] | null} null: not known. */ #shown = null;
   #filter = new JobFilter();
+  /** @type {string | null} */ #edge = null;
   /** How many there are of each. */
   states = new Tally();
   types = new Tally();
@@ -29,10 +31,43 @@ export class JobCatalog {
     this.#shown = null;
   }
 
-  /** @returns {readonly Job[]} newest first; another array whenever anything changed */
+  /** How far back nothing is missing (see JobPast); null: that is not known. */
+  get edge() {
+    return this.#edge;
+  }
+
+  set edge(edge) {
+    if (edge === this.#edge) return;
+    this.#edge = edge;
+    this.#shown = null;
+  }
+
+  /**
+   * What the filter lets through. Of what ended beyond the edge only that in which words were found: in a
+   * list it would look like the next that happened, and between the two may have been a thousand others.
+   * @returns {readonly Job[]} newest first; another array whenever anything changed
+   */
   get shown() {
-    this.#shown ??= this.#filter.empty ? [...this.#jobs] : this.#jobs.filter((job) => this.#filter.matches(job));
+    const edge = this.#filter.words.length > 0 ? "" : (this.#edge ?? "");
+    this.#shown ??= this.#jobs.filter(
+      (job) => (job.created_at >= edge || isLive(job)) && this.#filter.matches(job),
+    );
     return this.#shown;
+  }
+
+  /** @returns {number} how many of those that are shown are not beyond the edge */
+  get whole() {
+    const { shown } = this;
+    const edge = this.#edge;
+    if (edge === null) return 0;
+    const beyond = shown.findIndex((job) => job.created_at < edge);
+    return beyond < 0 ? shown.length : beyond;
+  }
+
+  /** How many have ended. */
+  get ended() {
+    const { states } = this;
+    return states.of("succeeded") + states.of("failed") + states.of("canceled");
   }
 
   /**

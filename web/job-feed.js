@@ -22,13 +22,12 @@ const SETTLE_MS = 2000;
 
 /**
  * Dispatches `change` (detail: {id, job} of a job that is new, different or gone), `event` (detail:
- * JobEvent, of a job in the feed), `gap` (events were missed: what is held is read again), `status`,
- * `page` (`hasMore` may have changed) and `problem` (detail: Error).
+ * JobEvent, of a job in the feed), `gap` (events were missed: what is held is read again), `status` and
+ * `problem` (detail: Error).
  */
 export class JobFeed extends EventTarget {
   /** @type {Map<string, Job>} */
   jobs = new Map();
-  hasMore = false;
   /** What it watches, as topics of its stream. */
   topics;
 
@@ -36,7 +35,6 @@ export class JobFeed extends EventTarget {
   #group;
   /** @type {ReadonlySet<string> | null} */ #only;
   #started = false;
-  /** @type {string | null} */ #next = null;
   #listing = false;
   #listAgain = false;
   /** @type {Map<string, JobEvent[]>} Jobs to fetch, with what happened to them meanwhile. */ #wanted =
@@ -120,10 +118,14 @@ export class JobFeed extends EventTarget {
     this.#fetch();
   }
 
-  /** The next page of the past. */
-  async more() {
-    if (this.#listing || !this.hasMore) return;
-    await this.#list(this.#next);
+  /**
+   * Hold it no longer: it has ended, and nobody looks at it. Nothing else of a feed grows with the days.
+   * @param {string} id
+   */
+  forget(id) {
+    this.#vouched.delete(id);
+    this.#told.delete(id);
+    this.#keep(id, undefined);
   }
 
   /**
@@ -145,7 +147,7 @@ export class JobFeed extends EventTarget {
       return;
     }
     this.#vouched.clear();
-    await this.#list(null);
+    await this.#list();
     if (!fresh) {
       await this.#listLive();
       return;
@@ -175,6 +177,8 @@ export class JobFeed extends EventTarget {
     if (this.#only ? !this.#only.has(id) : this.#foreign.has(id)) return;
     this.#vouched.add(id);
     const held = this.#doubted.has(id) ? undefined : this.jobs.get(id);
+    // What is told whole need not be fetched.
+    if (whole && !this.#fetching.has(id)) this.#wanted.delete(id);
     if (held || (whole && this.#holds(data))) this.#apply(held, id, event);
     else if (!whole) {
       const waiting = this.#wanted.get(id);
@@ -205,29 +209,26 @@ export class JobFeed extends EventTarget {
     if (next || job !== held) this.dispatchEvent(new CustomEvent("event", { detail: event }));
   }
 
-  /** @param {string | null} cursor */
-  async #list(cursor) {
+  /** The newest: who wants to see more of the past reads it, and puts it in. */
+  async #list() {
     if (this.#listing) {
-      this.#listAgain ||= cursor === null;
+      this.#listAgain = true;
       return;
     }
     this.#listing = true;
     const doubts = this.#doubts;
     try {
-      const page = await this.#client.list({ group: this.#group, limit: PAGE, cursor });
-      this.#next = page.next;
-      this.hasMore = page.next !== null;
+      const page = await this.#client.list({ group: this.#group, limit: PAGE });
       for (const job of page.items) this.#found(job, doubts);
     } catch (error) {
       this.dispatchEvent(new CustomEvent("problem", { detail: error }));
-      if (cursor === null) setTimeout(() => this.#started && this.#list(null), RETRY_MS);
+      setTimeout(() => this.#started && this.#list(), RETRY_MS);
     } finally {
       this.#listing = false;
-      this.dispatchEvent(new Event("page"));
     }
     if (!this.#listAgain) return;
     this.#listAgain = false;
-    await this.#list(null);
+    await this.#list();
   }
 
   /** What lives, however old: a stream that was open already sends no snapshots. */
@@ -263,7 +264,7 @@ export class JobFeed extends EventTarget {
       else if (held && this.topics.has(`job:${id}`)) this.#keep(id, { ...held });
     }
     // What came and ended in the meantime is in no one's list of live jobs.
-    if (!this.#only) this.#list(null);
+    if (!this.#only) this.#list();
   }
 
   /** @param {string} id */

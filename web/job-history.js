@@ -14,8 +14,8 @@ const LIMIT = 500;
 const RETRY_MS = 2000;
 
 /**
- * Dispatches `events` (detail: JobEvent[], the next ones) and `clear` (what was told is void, and is told
- * again).
+ * Dispatches `events` (detail: JobEvent[], the next ones), `clear` (what was told is void, and is told
+ * again) and `read` (all was told that there is).
  */
 export class JobHistory extends EventTarget {
   #client;
@@ -104,6 +104,7 @@ export class JobHistory extends EventTarget {
         }
         this.#tell(page.events, page.cursor);
         this.#behind ||= page.events.length === LIMIT;
+        if (!this.#behind) this.dispatchEvent(new Event("read"));
       } catch (error) {
         // There is no such job: that does not change by asking again.
         if (signal.aborted || /** @type {{status?: number}} */ (error).status === 404) break;

@@ -2,7 +2,8 @@
  * `<job-list>`: many jobs, of which only those in sight are in the page.
  *
  * All cards are equally high, so that a job's place is known without drawing it. What is looked at stays
- * where it is when jobs come in above it. Dispatches `near-end` when somebody has nearly seen all.
+ * where it is when jobs come in above it. Dispatches `near-end` when somebody has nearly seen all, or all
+ * down to where jobs may be missing.
  */
 
 import { JobCard } from "./job-card.js";
@@ -19,6 +20,10 @@ export class JobList extends HTMLElement {
   /** From one card's top to the next one's. */
   #pitch = 96;
   #drawing = false;
+  /** How many were in sight or above it when it was last shown. */
+  seen = 0;
+  /** Among so many of them, from the first on, none is missing. */
+  whole = Infinity;
   /** @type {(job: Job) => string} Why a job waits; empty if nobody knows. */
   reasonFor = () => "";
 
@@ -68,6 +73,18 @@ export class JobList extends HTMLElement {
     if (!this.#jobs[to]) return;
     this.draw(to);
     this.#cards.get(this.#jobs[to].id)?.focus();
+  }
+
+  /**
+   * Go to the card of a job, if it is in the list, without scrolling there.
+   * @param {string} id
+   * @returns {boolean} whether it is
+   */
+  goTo(id) {
+    const at = this.#jobs.findIndex((job) => job.id === id);
+    if (at >= 0) this.draw(at);
+    this.#cards.get(id)?.focus({ preventScroll: true });
+    return at >= 0;
   }
 
   /** Words that change as time passes. */
@@ -129,8 +146,9 @@ export class JobList extends HTMLElement {
       card.ariaSetSize = String(this.#jobs.length);
       card.style.transform = `translateY(${at * this.#pitch}px)`;
     }
+    if (shown) this.seen = last;
     if (this.#measure()) this.draw();
-    else if (shown && last >= this.#jobs.length - AROUND) this.dispatchEvent(new Event("near-end"));
+    else if (shown && last >= Math.min(this.whole, this.#jobs.length) - AROUND) this.dispatchEvent(new Event("near-end"));
   }
 
   /** @returns {boolean} whether the cards are of another height than they were taken for */

@@ -19,6 +19,8 @@ export class JobLog extends HTMLElement {
   #dropped = 0;
   #unseen = 0;
   #follows = true;
+  /** Where it was scrolled to. */
+  #top = 0;
   #note = element("p", { class: "note", hidden: true });
   #lines = element("ol");
   #box = element(
@@ -26,16 +28,21 @@ export class JobLog extends HTMLElement {
     { class: "lines", role: "log", "aria-live": "off", "aria-label": "Log", tabIndex: 0, hidden: true },
     this.#lines,
   );
-  #empty = element("p", { class: "note" }, "Nothing yet.");
+  #empty = element("p", { class: "note" }, "Reading…");
   #follow = element("button", { type: "button", class: "follow", hidden: true });
 
   constructor() {
     super();
     this.#box.addEventListener("scroll", () => {
       const { scrollHeight, scrollTop, clientHeight } = this.#box;
-      this.#follows = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+      const near = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+      // Only who scrolls up wants to read there: lines that become longer move the end away, too.
+      if (near || scrollTop < this.#top) this.#follows = near;
+      this.#top = scrollTop;
       this.#drawFollow();
     });
+    // A phone was turned.
+    new ResizeObserver(() => this.#stay()).observe(this.#box);
     this.#follow.addEventListener("click", () => {
       this.#box.scrollTop = this.#box.scrollHeight;
       this.#box.focus({ preventScroll: true });
@@ -53,6 +60,11 @@ export class JobLog extends HTMLElement {
     this.#dropped = 0;
     this.#follows = true;
     this.#draw();
+  }
+
+  /** All that there was has been taken. */
+  read() {
+    this.#empty.textContent = "Nothing yet.";
   }
 
   /** Say above it that there was more. */
@@ -107,8 +119,12 @@ export class JobLog extends HTMLElement {
       this.#note.textContent = `${this.#dropped} earlier lines are not shown.`;
       this.#note.hidden = false;
     }
-    if (this.#follows) this.#box.scrollTop = this.#box.scrollHeight;
+    this.#stay();
     this.#drawFollow();
+  }
+
+  #stay() {
+    if (this.#follows) this.#box.scrollTop = this.#box.scrollHeight;
   }
 
   #drawFollow() {

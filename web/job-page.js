@@ -5,7 +5,7 @@
  */
 
 import { ArtifactList } from "./artifact-list.js";
-import { element, show } from "./element.js";
+import { element, isOff, show, switchOff } from "./element.js";
 import { duration, shortId } from "./figures.js";
 import { JobAttempts } from "./job-attempts.js";
 import { JobBar } from "./job-bar.js";
@@ -27,7 +27,7 @@ export class JobPage extends HTMLElement {
   #story = new JobStory();
   #drawing = false;
   #back = element("a", { class: "back" }, "‹ Jobs");
-  #type = element("bdi", { class: "type foreign" });
+  #type = element("bdi", { class: "type foreign clamped" });
   #heading = element("h2", { tabIndex: -1 }, this.#type);
   #state = element("span", { class: "state" });
   #attempt = element("span", { class: "attempt" });
@@ -37,7 +37,7 @@ export class JobPage extends HTMLElement {
   #change = element("a", { class: "button change" }, "Again with changes");
   #reason = element("p", { class: "waiting foreign", role: "status" });
   #bar = new JobBar();
-  #error = element("p", { class: "error foreign" });
+  #error = element("p", { class: "error foreign", tabIndex: 0, role: "group", "aria-label": "Error" });
   #problem = element("p", { class: "problem foreign", role: "alert", hidden: true });
   #facts = element("dl", { class: "facts" });
   #stages = new JobStages();
@@ -80,6 +80,7 @@ export class JobPage extends HTMLElement {
       }
       this.#soon();
     });
+    this.#history.addEventListener("read", () => this.#log.read());
     this.#cancel.addEventListener("click", () => this.#ask("cancel-job", this.#cancel));
     this.#again.addEventListener("click", () => this.#ask("retry-job", this.#again));
   }
@@ -134,8 +135,8 @@ export class JobPage extends HTMLElement {
   say(text) {
     show(this.#problem, text);
     const job = this.#feed.jobs.get(this.#id);
-    this.#again.disabled = false;
-    this.#cancel.disabled = Boolean(job?.cancel_requested);
+    switchOff(this.#again, false);
+    switchOff(this.#cancel, Boolean(job?.cancel_requested));
   }
 
   focus() {
@@ -150,10 +151,11 @@ export class JobPage extends HTMLElement {
     show(this.#attempt, job.attempt > 1 ? `attempt ${job.attempt} of ${job.max_attempts}` : "");
     this.#tags.job = job;
     const canceling = live && job.cancel_requested;
-    show(this.#cancel, live ? (canceling ? "canceling…" : "Cancel") : "");
-    this.#cancel.disabled = canceling;
     // The service refuses to do again what is still being done.
     this.#again.hidden = live;
+    if (!live && document.activeElement === this.#cancel) this.#again.focus();
+    show(this.#cancel, live ? (canceling ? "canceling…" : "Cancel") : "");
+    switchOff(this.#cancel, canceling);
     this.#bar.job = job;
     const { error } = job;
     show(this.#error, error && error.code !== "canceled" ? `${error.code}: ${error.message}` : "");
@@ -173,7 +175,8 @@ export class JobPage extends HTMLElement {
     this.#facts.dataset.key = key;
     this.#facts.replaceChildren(
       ...facts.map(([name, text]) => {
-        const value = name === "Retry of" ? element("a", { href: `#/jobs/${encodeURIComponent(text)}` }, text) : text;
+        const id = name === "Id" || name === "Retry of" ? element("code", {}, text) : text;
+        const value = name === "Retry of" ? element("a", { href: `#/jobs/${encodeURIComponent(text)}` }, id) : id;
         return element("div", {}, element("dt", {}, name), element("dd", { class: "foreign" }, value));
       }),
     );
@@ -199,8 +202,9 @@ export class JobPage extends HTMLElement {
    * @param {HTMLButtonElement} pressed
    */
   #ask(type, pressed) {
+    if (isOff(pressed)) return;
     // Shown at once; the answer says whether it was heard.
-    pressed.disabled = true;
+    switchOff(pressed, true);
     this.dispatchEvent(new CustomEvent(type, { bubbles: true, detail: { id: this.#id } }));
   }
 }

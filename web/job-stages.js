@@ -32,11 +32,20 @@ export class JobStages extends HTMLElement {
   }
 }
 
+/** More than so many that are to come, or were entered, are no list that somebody reads. */
+const MAX_ROWS = 50;
+
 /**
- * Those that were entered, and as many more as are to come; nobody knows their names yet.
+ * Those that were entered, and those of which no name is known: one that was over before anybody could
+ * tell, and those to come.
  * @param {Attempt} attempt
  */
-function rowsOf({ stages, to, outcome }) {
+function rowsOf({ stages: all, to, outcome }) {
+  const stages = all.slice(-MAX_ROWS);
+  const before = all.length > MAX_ROWS ? 0 : (stages[0]?.index ?? 1) - 1;
+  const over = Array.from({ length: Math.min(before, MAX_ROWS) }, (_, at) => ({
+    ...{ name: `stage ${at + 1}`, state: "done", fraction: 1, about: "" },
+  }));
   const rows = stages.map((stage, at) => {
     const last = at === stages.length - 1;
     const state = !last || outcome === "succeeded" ? "done" : to === null ? "now" : "stopped";
@@ -45,11 +54,10 @@ function rowsOf({ stages, to, outcome }) {
     return { name: stage.name, state, fraction, about: seconds || percent(stage.fraction ?? null) };
   });
   const { index = 0, count = 0 } = stages.at(-1) ?? {};
-  // A list longer than this is no list of stages.
-  for (let at = index; at < Math.min(count, 50); at += 1) {
+  for (let at = index; at < Math.min(count, MAX_ROWS); at += 1) {
     rows.push({ name: `stage ${at + 1}`, state: "to come", fraction: 0, about: "" });
   }
-  return rows;
+  return [...over, ...rows];
 }
 
 const MARKS = /** @type {Record<string, string>} */ ({ done: "✓", now: "▸", stopped: "✕", "to come": "·" });
@@ -60,7 +68,7 @@ function rowElement({ name, state }) {
     "li",
     {},
     element("span", { class: "mark", "aria-hidden": "true" }, MARKS[state]),
-    element("span", { class: "name foreign" }, name),
+    element("span", { class: "name foreign clamped" }, name),
     element("span", { class: "hidden-text" }, state),
     element("span", { class: "track" }, element("span", { class: "fill" })),
     element("span", { class: "about" }),

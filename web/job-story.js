@@ -17,6 +17,8 @@
 const MAX_SAMPLES = 2000;
 /** The beginning is worth as much as the end: what is left out is in the middle. */
 const MAX_MILESTONES = 300;
+/** Of an attempt's stages, and of attempts. */
+const MAX_OF_EACH = 200;
 
 export class JobStory {
   /** @type {Attempt[]} */
@@ -87,6 +89,7 @@ export class JobStory {
   #begin(number, from) {
     this.#finish(from, "given up", "");
     this.attempts.push({ number, from, to: null, outcome: "running", reason: "", fraction: null, stages: [] });
+    thin(this.attempts, MAX_OF_EACH);
   }
 
   /**
@@ -115,6 +118,7 @@ export class JobStory {
     }
     if (last) Object.assign(last, { to: time, fraction: 1 });
     attempt.stages.push({ name, index, count, from: time, to: null, fraction });
+    thin(attempt.stages, MAX_OF_EACH);
     this.#mark(time, "stage", name);
   }
 
@@ -125,6 +129,15 @@ export class JobStory {
    */
   #mark(at, kind, text, reason = "") {
     this.milestones.push({ at, kind, text, reason, count: 1 });
-    if (this.milestones.length > MAX_MILESTONES) this.milestones.splice(MAX_MILESTONES / 2, 1);
+    thin(this.milestones, MAX_MILESTONES);
   }
+}
+
+/**
+ * Leave one out if there are too many.
+ * @param {unknown[]} list
+ * @param {number} most
+ */
+function thin(list, most) {
+  if (list.length > most) list.splice(most / 2, 1);
 }

@@ -45,10 +45,10 @@ function entry({ at, kind, text, reason, count }, begin) {
     element("time", { dateTime: new Date(at).toISOString(), title: new Date(at).toLocaleString() }, `+${duration((at - begin) / 1000)}`),
     element(
       "span",
-      { class: "what" },
+      { class: named ? "what clamped" : "what" },
       named ? element("span", { class: "kind" }, about) : null,
       element("bdi", { class: named ? "foreign" : "state" }, text),
-      reason ? element("span", { class: "reason foreign" }, reason) : null,
+      reason ? element("span", { class: "reason foreign clamped" }, reason) : null,
     ),
   );
   line.dataset.kind = kind;

@@ -122,8 +122,6 @@ interface FeedEvents {
   /** Events were missed; what is held is read again. */
   gap: null;
   status: null;
-  /** `hasMore` may have changed. */
-  page: null;
   problem: Error;
 }
 
@@ -138,16 +136,14 @@ interface HandleEvents extends EventData {
 /** Many jobs on one connection. */
 export interface JobFeed extends Emitter<FeedEvents>, Connection {
   readonly jobs: ReadonlyMap<string, Job>;
-  /** Whether there are older jobs than those that are held. */
-  readonly hasMore: boolean;
   start(): this;
   stop(): void;
-  /** The next page of the past. */
-  more(): Promise<void>;
   /** Take in a document from elsewhere. */
   put(job: Job): void;
   /** Fetch a job and keep it. */
   want(id: string): void;
+  /** Hold a job no longer: it has ended, and a page that is open all day must not grow. */
+  forget(id: string): void;
 }
 
 /** One job. It is watched from the first listener on, until its end or `close`. */

@@ -118,7 +118,7 @@ export class SchemaField {
     show(hint, schema.description ?? "");
     this.#control.setAttribute("aria-describedby", `${hint.id} ${this.#error.id}`);
     const title = titleOf(name, property.title);
-    const label = element("label", { for: this.#control.id, class: "foreign" }, title);
+    const label = element("label", { for: this.#control.id, class: "foreign clamped" }, title);
     if (this.#required) label.append(element("span", { class: "required" }, " required"));
     const checkbox = this.#control instanceof HTMLInputElement && this.#control.type === "checkbox";
     this.element = element(

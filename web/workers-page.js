@@ -13,6 +13,8 @@ import { duration, shortId } from "./figures.js";
  */
 
 const EVERY_MS = 2000;
+/** A living worker says every 3 s that it is there. One that does not may be dead: soon it is not listed. */
+const SILENT_MS = 5000;
 
 export class WorkersPage extends HTMLElement {
   #client;
@@ -22,6 +24,8 @@ export class WorkersPage extends HTMLElement {
   #queues = element("tbody");
   #table = element("section", { hidden: true });
   #readAt = 0;
+  /** @type {Map<string, {seen: string, at: number}>} What each worker last said of when, and when that was heard. */
+  #heard = new Map();
   #asking = false;
   /** @type {ReturnType<typeof setInterval> | undefined} */ #timer;
 
@@ -89,9 +93,24 @@ export class WorkersPage extends HTMLElement {
       this.#note,
       workers.length === 0 ? "No worker is alive: jobs wait until one is." : `${count}, ${busy} of ${slots} places busy`,
     );
-    redraw(this.#workers, workers, workerElement);
+    redraw(this.#workers, workers, (worker) => workerElement(worker, this.#silence(worker)));
+    for (const name of this.#heard.keys()) {
+      if (!workers.some((worker) => worker.name === name)) this.#heard.delete(name);
+    }
     redraw(this.#queues, queues, queueElement);
     this.#table.hidden = queues.length === 0;
+  }
+
+  /**
+   * How long nothing new was heard of it, by the clock of this page: that of the service may be another.
+   * @param {Worker} worker
+   * @returns {number} ms
+   */
+  #silence({ name, seen_at: seen }) {
+    const held = this.#heard.get(name);
+    if (held?.seen === seen) return Date.now() - held.at;
+    this.#heard.set(name, { seen, at: Date.now() });
+    return 0;
   }
 }
 
@@ -122,15 +141,20 @@ function redraw(list, items, draw) {
   while (list.childElementCount > items.length) list.lastElementChild?.remove();
 }
 
-/** @param {Worker} worker */
-function workerElement({ name, host, pid, concurrency, types, queues, started_at: started, jobs }) {
+/**
+ * @param {Worker} worker
+ * @param {number} silent ms
+ */
+function workerElement({ name, host, pid, concurrency, types, queues, started_at: started, jobs }, silent) {
   const up = duration((Date.now() - Date.parse(started)) / 1000).replace(/ \d+ s$/, "");
   const free = Math.max(0, concurrency - jobs.length);
   const tags = (/** @type {string[]} */ names) => names.map((one) => element("span", { class: "tag foreign" }, one));
+  const quiet = silent > SILENT_MS;
   return element(
     "div",
-    { class: "worker", role: "listitem" },
-    element("h3", {}, element("bdi", { class: "foreign", title: name }, host), element("span", { class: "note" }, ` process ${pid}, up ${up}`)),
+    { class: quiet ? "worker silent" : "worker", role: "listitem" },
+    element("h3", {}, element("bdi", { class: "foreign clamped", title: name.slice(0, 200) }, host), element("span", { class: "note" }, ` process ${pid}, up ${up}`)),
+    quiet ? element("p", { class: "silence" }, `Not heard of for ${duration(Math.floor(silent / 1000)).replace(".0", "")}.`) : null,
     element(
       "ul",
       { class: "held" },
@@ -151,7 +175,7 @@ function heldElement({ id, type, attempt, since }) {
     element(
       "a",
       { href: `#/jobs/${encodeURIComponent(id)}` },
-      element("bdi", { class: "foreign" }, type),
+      element("bdi", { class: "foreign clamped" }, type),
       " ",
       element("code", {}, shortId(id)),
     ),
@@ -164,7 +188,7 @@ function queueElement({ name, waiting, workers }) {
   const made = element(
     "tr",
     {},
-    element("th", { scope: "row", class: "foreign" }, name),
+    element("th", { scope: "row" }, element("span", { class: "foreign clamped" }, name)),
     element("td", {}, String(waiting)),
     element("td", {}, workers === 0 ? "none" : String(workers)),
   );

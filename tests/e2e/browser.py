@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -99,6 +101,10 @@ class Browser:
         """A key, wherever the focus is."""
         self.driver.switch_to.active_element.send_keys(key)
 
+    def tab(self) -> None:
+        """The Tab key, also where nothing has the focus."""
+        ActionChains(self.driver, duration=0).send_keys(Keys.TAB).perform()
+
     def choose_type(self, name: str) -> None:
         self.go("#/new")
         option = f"#type option[value='{name}']"
@@ -148,6 +154,29 @@ class Browser:
             page(job_id),
         )
         return lambda: list(self.run("return window.seen[arguments[0]]", page(job_id)))
+
+    def looks(self, width: int, scheme: str, height: int = 800) -> None:
+        """As on a screen of that width, in these colours (`light`, `dark`); a narrow one is a phone's."""
+        phone = width < 500
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+        self.cdp("Emulation.setDeviceMetricsOverride", **size)
+        self.cdp("Emulation.setTouchEmulationEnabled", enabled=phone)
+        self.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def looks_itself(self) -> None:
+        """Take back what `looks` did."""
+        self.cdp("Emulation.clearDeviceMetricsOverride")
+        self.cdp("Emulation.setTouchEmulationEnabled", enabled=False)
+        self.cdp("Emulation.setEmulatedMedia", features=[])
+
+    def until_still(self) -> None:
+        """Wait for two frames, in which what was changed is drawn."""
+        frames = "const [done] = arguments; requestAnimationFrame(() => requestAnimationFrame(done))"
+        self.driver.execute_async_script(frames)
+
+    def cdp(self, command: str, **parameters: Any) -> Any:
+        """A command of the Chrome DevTools Protocol."""
+        return self.driver.execute_cdp_cmd(command, parameters)
 
     def console_errors(self) -> list[str]:
         """What the console has said since the last call that is an error or a warning."""

@@ -164,3 +164,11 @@ def test_every_make_target_of_the_readme_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"`make (\w+)`|(?m:^    make (\w+))", README)):
         assert f"\n{''.join(target)}:" in makefile
+
+
+def test_every_picture_is_shown_and_every_page_has_its_four() -> None:
+    text = (ROOT / "docs" / "dashboard.md").read_text()
+    shown = set(re.findall(r"screenshots/([\w-]+)\.webp", text))
+    assert shown == {path.stem for path in (ROOT / "docs" / "screenshots").iterdir()}
+    pages = {name.rsplit("-", 2)[0] for name in shown}
+    assert len(shown) == 4 * len(pages)

@@ -35,8 +35,8 @@ class Client {
     return new Promise((resolve, reject) => this.#waiting.push({ what, resolve, reject }));
   }
 
-  list({ cursor, state }) {
-    return this.#ask(state ? `list ${state}` : `list ${cursor}`);
+  list({ state }) {
+    return this.#ask(state ? `list ${state}` : "list newest");
   }
 
   get(id) {
@@ -87,13 +87,13 @@ const fraction = (id) => feed.jobs.get(id)?.progress.fraction;
 test("a listing that is older than the events does not overwrite them", async () => {
   client.says("snapshot", job("a", "10-0"), "10-0");
   client.says("progress", progress("a", 0.9), "12-0");
-  await client.answers("list null", page(job("a", "11-0", { progress: { fraction: 0.6 } })));
+  await client.answers("list newest", page(job("a", "11-0", { progress: { fraction: 0.6 } })));
   assert.equal(fraction("a"), 0.9);
 });
 
 test("a listing that is newer than the events counts, and the events it holds are not applied again", async () => {
   client.says("snapshot", job("a", "10-0"), "10-0");
-  await client.answers("list null", page(job("a", "20-0", { progress: { fraction: 0.9 } })));
+  await client.answers("list newest", page(job("a", "20-0", { progress: { fraction: 0.9 } })));
   client.says("progress", progress("a", 0.7), "15-0");
   assert.equal(fraction("a"), 0.9);
   client.says("progress", progress("a", 0.95), "21-0");
@@ -101,7 +101,7 @@ test("a listing that is newer than the events counts, and the events it holds ar
 });
 
 test("an event of a job that nobody knows has it fetched, and what happens meanwhile is not lost", async () => {
-  await client.answers("list null", page());
+  await client.answers("list newest", page());
   client.says("state", { ...progress("new", 0), state: "queued" }, "30-0");
   client.says("progress", progress("new", 0.2), "31-0");
   client.says("progress", progress("new", 0.4), "32-0");
@@ -113,15 +113,15 @@ test("an event of a job that nobody knows has it fetched, and what happens meanw
 
 test("a job that ended between the stream's opening and its snapshots is asked for again", async () => {
   client.says("snapshot", job("told", "9-0"), "9-0");
-  await client.answers("list null", page(job("told", "9-0"), job("missed", "8-0")));
+  await client.answers("list newest", page(job("told", "9-0"), job("missed", "8-0")));
   mock.timers.tick(2000);
-  assert.deepEqual(client.asked, ["list null", "get missed"]);
+  assert.deepEqual(client.asked, ["list newest", "get missed"]);
   await client.answers("get missed", ended("missed", "9-5"));
   assert.equal(feed.jobs.get("missed").state, "succeeded");
 });
 
 test("a reset replaces what is held, even by ids that are older, and asks about what it does not name", async () => {
-  await client.answers("list null", page());
+  await client.answers("list newest", page());
   for (const id of ["kept", "dropped", "swept"]) client.says("snapshot", job(id, "50-0"), "50-0");
   client.says("end", ended("over", "51-0"), "51-0");
   client.says(
@@ -136,14 +136,14 @@ test("a reset replaces what is held, even by ids that are older, and asks about 
   assert.equal(feed.jobs.get("dropped").state, "succeeded");
   await client.answers("get swept", notFound());
   assert.equal(feed.jobs.has("swept"), false);
-  await client.answers("list null", page(ended("meanwhile", "3-0")));
+  await client.answers("list newest", page(ended("meanwhile", "3-0")));
   assert.deepEqual([...feed.jobs.keys()].sort(), ["dropped", "kept", "meanwhile", "over"]);
 });
 
 test("on a stream that others had opened already, all that lives is listed", async () => {
-  await client.answers("list null", page());
+  await client.answers("list newest", page());
   client.begins({ fresh: false });
-  await client.answers("list null", page(job("new", "60-0")));
+  await client.answers("list newest", page(job("new", "60-0")));
   for (const state of ["running", "retrying"]) await client.answers(`list ${state}`, page());
   await client.answers("list queued", page(job("old", "6-0", { state: "queued" })));
   assert.deepEqual([...feed.jobs.keys()], ["new", "old"]);
@@ -152,7 +152,7 @@ test("on a stream that others had opened already, all that lives is listed", asy
 test("after a gap nothing that is held counts until it was read again", async () => {
   let gaps = 0;
   feed.addEventListener("gap", () => (gaps += 1));
-  await client.answers("list null", page(job("a", "50-0", { progress: { fraction: 0.5 } })));
+  await client.answers("list newest", page(job("a", "50-0", { progress: { fraction: 0.5 } })));
   client.begins({ fresh: false, gap: true });
   client.says("progress", progress("a", 0.9), "80-0");
   assert.equal(fraction("a"), 0.5);
@@ -254,15 +254,15 @@ test("of a group nothing else is taken, though the stream tells of all", async (
 test("a listing that failed is asked for again", async () => {
   const problems = [];
   feed.addEventListener("problem", ({ detail }) => problems.push(detail.message));
-  await client.answers("list null", new Error("no"));
+  await client.answers("list newest", new Error("no"));
   assert.deepEqual(problems, ["no"]);
   mock.timers.tick(2000);
-  await client.answers("list null", page(job("a", "1-0")));
+  await client.answers("list newest", page(job("a", "1-0")));
   assert.equal(feed.jobs.has("a"), true);
 });
 
 test("a fetch that failed is tried again, one that found nothing is not", async () => {
-  await client.answers("list null", page());
+  await client.answers("list newest", page());
   feed.want("a");
   feed.want("b");
   await client.answers("get a", Object.assign(new Error("cut"), { status: 0 }));
@@ -270,23 +270,36 @@ test("a fetch that failed is tried again, one that found nothing is not", async 
   mock.timers.tick(2000);
   await settled();
   await client.answers("get a", job("a", "1-0"));
-  assert.deepEqual(client.asked, ["list null", "get a", "get b", "get a"]);
+  assert.deepEqual(client.asked, ["list newest", "get a", "get b", "get a"]);
   assert.deepEqual([...feed.jobs.keys()], ["a"]);
 });
 
 test("at most three jobs are fetched at a time", async () => {
-  await client.answers("list null", page());
+  await client.answers("list newest", page());
   for (const id of ["a", "b", "c", "d"]) feed.want(id);
-  assert.deepEqual(client.asked, ["list null", "get a", "get b", "get c"]);
+  assert.deepEqual(client.asked, ["list newest", "get a", "get b", "get c"]);
   await client.answers("get a", job("a", "1-0"));
   assert.equal(client.asked.at(-1), "get d");
 });
 
-test("the past comes page by page", async () => {
-  await client.answers("list null", { items: [job("a", "2-0")], next: "77" });
-  assert.equal(feed.hasMore, true);
-  feed.more();
-  await client.answers("list 77", page(ended("b", "1-0")));
-  assert.deepEqual([...feed.jobs.keys()], ["a", "b"]);
-  assert.equal(feed.hasMore, false);
+test("what is told whole is not fetched as well", async () => {
+  await client.answers("list newest", page());
+  for (const id of ["a", "b", "c", "d"]) client.says("state", { ...progress(id, 0), state: "queued" }, "5-0");
+  client.says("end", ended("d", "6-0"), "6-0");
+  for (const id of ["a", "b", "c"]) await client.answers(`get ${id}`, job(id, "5-0"));
+  assert.deepEqual([...feed.jobs.keys()].sort(), ["a", "b", "c", "d"]);
+  assert.equal(client.asked.includes("get d"), false);
+});
+
+test("a job that is forgotten is gone, and comes back when it is put in again", async () => {
+  const changes = [];
+  await client.answers("list newest", page(ended("a", "1-0")));
+  feed.addEventListener("change", ({ detail: { id, job } }) => changes.push([id, job?.state]));
+  feed.forget("a");
+  assert.equal(feed.jobs.size, 0);
+  feed.put(ended("a", "1-0"));
+  assert.deepEqual(changes, [
+    ["a", undefined],
+    ["a", "succeeded"],
+  ]);
 });

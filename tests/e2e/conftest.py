@@ -1,0 +1,33 @@
+"""Fixtures: a Chromium for the whole session, and the dashboard in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import missing
+from tests.e2e.browser import Browser, installed
+from tests.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if installed() is None:
+        missing("chromium with chromedriver")
+    browser = Browser(tmp_path_factory.mktemp("profile"), tmp_path_factory.mktemp("downloads"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def browser(chromium: Browser, stack: Stack) -> Iterator[Browser]:
+    """The page, connected. Whatever a test does, it asks no one else for anything, and the console
+    stays empty."""
+    chromium.driver.get("about:blank")
+    chromium.console_errors()
+    chromium.requested_origins()
+    chromium.open(stack.url)
+    yield chromium
+    assert chromium.requested_origins() <= {stack.url}
+    assert chromium.console_errors() == []
