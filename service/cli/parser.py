@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from service.cli import commands, completion
+from service.cli.text import shown
 
 EXIT = """exit status: 0 succeeded; 1 failed; 2 usage, or the service refused or cannot be reached;
 3 canceled; 130 detached by Ctrl-C"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(commands.USAGE, f"headway: {shown(message)}; see {self.prog} --help\n")
+
+
+class CommandParser(Parser):
+    """Takes options also in the middle of the other arguments, as in `watch A --json B`."""
+
+    _mixed = False
+
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        # What does that calls this; and argcomplete asks how far a plain parse comes.
+        if self._mixed or "_ARGCOMPLETE" in os.environ:
+            return super().parse_known_args(args, namespace)
+        self._mixed = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixed = False
 
 
 def add_commands(added: Any) -> None:
@@ -39,38 +64,47 @@ def add_commands(added: Any) -> None:
     parser.add_argument("--params", type=commands.parameters, default={}, help="parameters as JSON")
     parser.add_argument("--file", type=Path, help="upload this file as the parameter `input`")
     parser.add_argument("--watch", action="store_true", help="watch it, until it has ended")
-    parser.add_argument("--group")
+    parser.add_argument("--group", help="watch them together: watch --group GROUP")
     parser.add_argument("--label", metavar="key=value", action="append", type=commands.pair, default=[])
+    parser.add_argument("--max-attempts", metavar="N", type=commands.count, help="default: the type's")
+    parser.add_argument("--timeout", metavar="SECONDS", type=commands.seconds, help="for the whole job")
+    parser.add_argument("--key", help="an Idempotency-Key: with the same one it is the same job")
 
     parser = command("watch", commands.watch, "follow jobs until they have ended")
-    completed(parser.add_argument("jobs", metavar="ID", nargs="*", help="default: all"), completion.jobs)
+    jobs = parser.add_argument(
+        "jobs", metavar="ID", nargs="*", type=commands.identifier, help="default: all there are"
+    )
+    completed(jobs, completion.jobs)
     parser.add_argument("--group", help="the jobs of a group, also those to come: until Ctrl-C")
     parser.add_argument("--after", metavar="CURSOR", help="go on after this event; 0 for all that are kept")
-    parser.add_argument("--give-up", metavar="SECONDS", type=float, help="without a connection for so long")
+    parser.add_argument(
+        "--give-up", metavar="SECONDS", type=commands.seconds, help="after so long without a connection"
+    )
 
     parser = command("list", commands.list_jobs, "list jobs, newest first")
     states = ["queued", "running", "retrying", "succeeded", "failed", "canceled"]
     parser.add_argument("--state", choices=states)
     completed(parser.add_argument("--type"), completion.types)
     parser.add_argument("--group")
-    parser.add_argument("--limit", type=int, default=20, help="default: 20")
+    parser.add_argument("--limit", type=commands.count, default=20, help="default: 20")
 
     parser = command("cancel", commands.cancel, "ask for the end of jobs")
-    completed(parser.add_argument("jobs", metavar="ID", nargs="+"), completion.live_jobs)
+    jobs = parser.add_argument("jobs", metavar="ID", nargs="+", type=commands.identifier)
+    completed(jobs, completion.live_jobs)
 
     parser = command("retry", commands.retry, "submit an ended job again and print the new one's id")
-    completed(parser.add_argument("job", metavar="ID"), completion.jobs)
+    completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)
     parser.add_argument("--watch", action="store_true", help="watch it, until it has ended")
 
     parser = command("logs", commands.logs, "print the log lines of a job")
-    completed(parser.add_argument("job", metavar="ID"), completion.jobs)
+    completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)
     parser.add_argument("-f", "--follow", action="store_true", help="also those to come")
     parser.add_argument("--after", metavar="CURSOR", default="0", help="only what came after this event")
 
     command("types", commands.types, "print the job types and their parameters")
 
     parser = command("download", commands.download, "fetch the artifacts of a job")
-    completed(parser.add_argument("job", metavar="ID"), completion.jobs)
+    completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)
     parser.add_argument("names", metavar="NAME", nargs="*", help="default: all")
     parser.add_argument("-o", "--output", type=Path, default=Path(), help="directory; default: this one")
 
