@@ -141,6 +141,8 @@ class Bars:
             yield Text(f"reconnecting; this is what was known {away_s:.0f} s ago", style="yellow")
         elif self._watch.problem is not None:
             yield Text(shown(f"connecting; {self._watch.problem}"), style="yellow")
+        elif self._watch.status == "live" and not any(map(is_live, list(self._board.jobs.values()))):
+            yield Text("nothing to do at the moment; Ctrl-C leaves", style="dim")
 
 
 def fitting(parts: Iterable[str], width: int) -> str:

@@ -274,7 +274,7 @@ def download(args: argparse.Namespace, client: Client) -> int:
     job = client.job(args.job)
     names: Iterable[str] = args.names or [artifact["name"] for artifact in job["artifacts"]]
     if not names:
-        raise ClientError(f"job {job['id']} has no artifacts; it is {job['state']}")
+        raise ClientError(f"job {job['id']} has no artifacts ({job['state']})")
     for name in names:
         with transfer(name) as progress:
             path = client.download(job, name, args.output, progress=progress)
