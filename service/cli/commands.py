@@ -40,8 +40,11 @@ def guarded(args: argparse.Namespace) -> int:
         complain(said(error))
         return USAGE
     except OSError as error:
-        _drop_output()
         complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
         return USAGE
     return status
 
