@@ -112,6 +112,8 @@ class Server:
         if not fits or not parts.hostname or not url.isascii() or not url.isprintable() or " " in url:
             raise ClientError(f"{url!r} is no URL of a service, like http://127.0.0.1:8000")
         self.url = url.rstrip("/")
+        self.reached = False
+        """Whether it ever answered."""
         self._secure = parts.scheme == "https"
         self._host, self._base = parts.hostname, parts.path.rstrip("/")
 
@@ -142,6 +144,7 @@ class Server:
                 response = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 raise Unreachable(f"{self.url} did not answer: {_words(error)}", sent=True) from None
+            self.reached = True
             with response:
                 yield Answer(self.url, response, sock)
         finally:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from service.client.errors import BadAnswer, ClientError, Unavailable, Unreachable, WaitTimeout
 from service.client.frame import Decoder, Frame
 from service.client.job import Event, Job, is_event_id, is_live, order
-from service.client.server import ANSWER_S, Answer, Backoff, Server, path
+from service.client.server import ANSWER_S, PATIENCE_S, Answer, Backoff, Server, path
 
 DEFAULT_HEARTBEAT_S = 15.0
 MISSED = 2.5
@@ -32,8 +32,8 @@ class Watch(Iterator[Event]):
     It ends after the `end` of all jobs that were named; a group never does. `snapshot` and `reset` carry
     whole jobs; a `reset` says that something was missed for good. Heartbeats and goodbyes are not given
     out. Iterated by one thread; `status`, `cursor`, `heard_at` and `problem` may be read by any.
-    Raises what `next` met: Unreachable if there never was a connection, or none for `give_up_s`; NotFound;
-    another Problem; WaitTimeout. After that it is closed, and another one goes on from `cursor`.
+    Raises what `next` met: Unreachable if nobody was there to begin with, or nobody for `give_up_s`;
+    NotFound; another Problem; WaitTimeout. After that it is closed, and another one goes on from `cursor`.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Watch(Iterator[Event]):
         self._told = False
         self._allowed_s = MISSED * DEFAULT_HEARTBEAT_S
         self._learnt = self._was_live = False
+        self._patience_until: float | None = None
         self._retry_s = RETRY_S
         self._backoff = Backoff()
         self._events = self._run()
@@ -105,7 +106,7 @@ class Watch(Iterator[Event]):
                         self._check(answer)
                         said_retry = yield from self._read(answer)
                 except (Unreachable, Unavailable, BadAnswer) as error:
-                    if not self._was_live and not isinstance(error, Unavailable):
+                    if not self._was_live and not self._worth_waiting(error):
                         self._check_time()
                         raise
                     self.problem = error
@@ -115,6 +116,18 @@ class Watch(Iterator[Event]):
                     self._pause(said_retry, delay_s)
         finally:
             self.status = "closed"
+
+    def _worth_waiting(self, error: ClientError) -> bool:
+        """Before the first connection: for a server that says so, and for one that was there a moment ago
+        as long as for any other answer that gets lost."""
+        if isinstance(error, Unavailable):
+            return True
+        now = time.monotonic()
+        if self._patience_until is None:
+            if not isinstance(error, Unreachable) or not (error.sent or self._server.reached):
+                return False
+            self._patience_until = now + PATIENCE_S
+        return now < self._patience_until
 
     def _leave_out_ended(self) -> None:
         """A list's stream does not say again what ended before the cursor."""

@@ -146,6 +146,21 @@ def test_an_event_begins_the_waits_anew(clock: Clock, longest: None) -> None:
     assert clock.slept == [1, 2, 4, 1, 2]
 
 
+def test_a_server_that_was_there_a_moment_ago_is_waited_for_and_another_one_is_not(
+    clock: Clock, longest: None
+) -> None:
+    refused, reset = Unreachable("refused", sent=False), Unreachable("reset", sent=True)
+    with pytest.raises(Unreachable):
+        next(watch(refused))
+    assert clock.slept == []
+    with pytest.raises(Unreachable, match="refused"):
+        next(watch(reset, *[refused] * 9))
+    assert clock.slept == [1, 2, 4, 8, 16]
+    clock.slept.clear()
+    event = b"id: 1-0\nevent: log\ndata: {}\n\n"
+    assert next(watch(reset, refused, event)).id == "1-0"
+
+
 def test_a_503_is_left_alone_for_as_long_as_it_says_but_not_for_ever(clock: Clock, longest: None) -> None:
     later, much_later = problem(503, b"", "9"), problem(503, b"", "999999999")
     with pytest.raises(RuntimeError):
