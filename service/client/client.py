@@ -6,13 +6,14 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
 from service.client.download import Progress, below, download
 from service.client.errors import ClientError
 from service.client.job import Event, Job, JobType, Upload, is_event_id
+from service.client.playlist import named
 from service.client.server import CHUNK, Server, path
 from service.client.watch import Watch
 
@@ -192,16 +193,26 @@ class Client:
     def download(
         self, job: str | Job, name: str, to: Path | str = ".", *, progress: Progress = _nobody
     ) -> Path:
-        """Fetch an artifact, or a file beside one, below the directory `to`; where it is then.
+        """Fetch an artifact, or a file beside one, below the directory `to`; where it is then. With a
+        playlist comes what it names, so that it can be played.
 
         An earlier download that broke off is continued. Raises DownloadFailed, OSError.
         """
         job = self.job(job) if isinstance(job, str) else job
         sizes = {artifact["name"]: artifact["size"] for artifact in job["artifacts"]}
-        target = below(Path(to), name)
-        where = path("jobs", job["id"], "artifacts", *name.split("/"))
-        download(self._server, where, target, sizes.get(name), progress)
-        return target
+        todo, fetched = [name], set[str]()
+        while todo:
+            one = todo.pop(0)
+            if one in fetched:
+                continue
+            target = below(Path(to), one)
+            where = path("jobs", job["id"], "artifacts", *one.split("/"))
+            download(self._server, where, target, sizes.get(one), progress)
+            fetched.add(one)
+            if one.endswith(".m3u8"):
+                beside = PurePosixPath(one).parent
+                todo += [str(beside / uri) for uri in named(target.read_text("utf-8", "replace"))]
+        return below(Path(to), name)
 
 
 def _list(jobs: Iterable[str]) -> list[str]:

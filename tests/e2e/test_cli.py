@@ -22,6 +22,7 @@ from tests.door import Door, unavailable
 from tests.stack import ROOT, Stack, until
 from tests.terminal import Terminal
 from tests.work import claim, create, log, progress, run_jobs, stored
+from worker import ffmpeg
 
 SERVICE = (sys.executable, "-m", "service")
 
@@ -383,6 +384,11 @@ def test_what_an_encode_made_is_fetched_whole(stack: Stack, tmp_path: Path, pres
     for name, one in found.items():
         _, _, content = stack.call("GET", f"/jobs/{job['id']}/artifacts/{name}")
         assert Path(one["path"]).read_bytes() == content
+    # It plays, with all that belongs to it.
+    film = next(one["path"] for name, one in found.items() if name.endswith((".mp4", ".m3u8")))
+    played = [ffmpeg.locate("ffmpeg"), "-nostdin", "-v", "error", "-xerror", "-i", film]
+    ran = subprocess.run([*played, "-f", "null", "-"], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
     name = next(iter(sizes))
     one = cli(stack, "download", job["id"], name, cwd=tmp_path)
     assert (one.returncode, one.stdout) == (0, f"{name}\n")
