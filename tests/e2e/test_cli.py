@@ -475,3 +475,30 @@ def test_an_output_that_cannot_be_written_is_a_line_at_most(
 ) -> None:
     ran = shell(stack, f"headway types {redirection}")
     assert (ran.returncode, ran.stderr.count("\n")) == (status, int(complains)), ran.stderr
+
+
+# -- the library, as the docs have it -------------------------------------------------------------------
+
+
+def test_the_docs_python_runs(stack: Stack, tmp_path: Path) -> None:
+    code = (ROOT / "docs" / "clients.md").read_text().partition("## Python")[2].partition("```python\n")[2]
+    (tmp_path / "script.py").write_text(code.partition("```")[0])
+    film = ["-f", "lavfi", "-i", "testsrc=duration=1:size=160x120", "-c:v", "libx264", "holiday.mov"]
+    subprocess.run(
+        [ffmpeg.locate("ffmpeg"), "-nostdin", "-v", "error", *film], cwd=tmp_path, check=True, timeout=60
+    )
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "script.py"],
+        cwd=tmp_path,
+        env={**environment(stack), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    lines = ran.stdout.splitlines()
+    assert re.fullmatch(r"(\d+) of \1 bytes", lines[0])
+    assert any(re.match(r"\d+-\d+ end \{", line) for line in lines)
+    assert "results/video.mp4" in lines
+    assert lines[-1].startswith("422 /params/preset: ")
+    assert (tmp_path / "results" / "video.mp4").stat().st_size > 0
