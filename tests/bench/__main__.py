@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from tests.bench import (
     figures,
     machine,
     memory,
+    neighbours,
     outage,
     peers,
     process,
@@ -43,7 +45,12 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--peers", choices=["installed", "all"], default="installed", help="all: install them"
     )
+    parser.add_argument(
+        "--taken", type=int, default=0, metavar="PERCENT", help="of each core, taken from all alike (0)"
+    )
     given = parser.parse_args()
+    if not 0 <= given.taken <= neighbours.MAX_PERCENT:
+        parser.error(f"--taken is a percentage from 0 to {neighbours.MAX_PERCENT}, not {given.taken}")
     given.names = given.only.split(",") if given.only else list(SCENARIOS)
     for name in given.names:
         if name not in SCENARIOS:
@@ -67,16 +74,26 @@ def main() -> None:
             python=peers.environment(directory / "venv") if given.peers == "all" else None,
         )
         bench.note("load of the machine before: {:.1f} {:.1f} {:.1f}".format(*os.getloadavg()))
-        for name in given.names:
-            print(f"{SCENARIOS[name].TITLE} …", flush=True)
-            start = time.monotonic()
-            try:
-                SCENARIOS[name].run(bench)
-            except (clients.ClientError, AssertionError, OSError, subprocess.SubprocessError) as error:
-                # What the others measured is worth having.
-                bench.note(f"{name} stopped: {error}")
-            print(f"  ({time.monotonic() - start:.0f} s)", flush=True)
+        if given.taken:
+            bench.note(f"{given.taken} % of each core was taken from all alike (--taken)")
+        try:
+            with neighbours.taking(given.taken):
+                run(bench, given.names)
+        except neighbours.NeighboursError as error:
+            sys.exit(f"bench: {error}")
     report(bench, given.names, began)
+
+
+def run(bench: Bench, names: list[str]) -> None:
+    for name in names:
+        print(f"{SCENARIOS[name].TITLE} …", flush=True)
+        start = time.monotonic()
+        try:
+            SCENARIOS[name].run(bench)
+        except (clients.ClientError, AssertionError, OSError, subprocess.SubprocessError) as error:
+            # What the others measured is worth having.
+            bench.note(f"{name} stopped: {error}")
+        print(f"  ({time.monotonic() - start:.0f} s)", flush=True)
 
 
 def report(bench: Bench, names: list[str], began: datetime) -> None:

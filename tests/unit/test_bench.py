@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import pytest
 
 from tests.bench.figures import Figure, figures
 from tests.bench.jobs import NumberedKeys
+from tests.bench.neighbours import NeighboursError, taking
 from tests.bench.process import (
     Memory,
     Stat,
@@ -17,6 +19,7 @@ from tests.bench.process import (
     parse_rollup,
     parse_schedstat,
     parse_stat,
+    tree,
 )
 from tests.bench.publisher import Spec, body
 from tests.bench.table import Row, Sample, Spread, cell, number, percentile, rows, text
@@ -154,3 +157,15 @@ def test_a_spec_survives_the_way_to_the_publisher() -> None:
 def test_numbered_keys_give_the_ids_they_were_told_and_accept_them() -> None:
     keys = NumberedKeys(ids=iter(["0-bench-----------000001"]))
     assert keys.holds(keys.new_job_id("anyone"))
+
+
+def test_neighbours_go_before_all_others_on_each_core_and_end_with_the_block() -> None:
+    def neighbours() -> list[int]:
+        return [stat.pid for stat in tree(os.getpid()) if os.sched_getscheduler(stat.pid) == os.SCHED_FIFO]
+
+    try:
+        with taking(1):
+            assert len(neighbours()) == len(os.sched_getaffinity(0))
+    except NeighboursError as error:
+        pytest.skip(str(error))
+    assert not neighbours()
