@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from service.cli.parser import add_commands
+from service.cli.parser import CommandParser, Parser, add_commands
+
+COMPLETION_S = 3
 
 
 def web(_: argparse.Namespace) -> NoReturn:
@@ -36,12 +38,14 @@ def demo(_: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m service",
         description="Headway shows how far long-running jobs are.",
         epilog="The settings come from the environment; the README has the table.",
     )
-    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
+    commands = parser.add_subparsers(
+        title="commands", metavar="command", required=True, parser_class=CommandParser
+    )
     for command in (web, run, demo):
         added = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
         added.set_defaults(command=command)
@@ -62,13 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete
 
+        # A service that does not answer: the shell must not wait for it.
+        signal.alarm(COMPLETION_S)
         argcomplete.autocomplete(parser)
-    args, rest = parser.parse_known_args(arguments)
-    # argparse takes no more of a list of arguments once an option came between them.
-    if rest and ("pairs" not in args or any(word.startswith("-") or "=" not in word for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    elif rest:
-        args.pairs += [(name, value) for name, _, value in (word.partition("=") for word in rest)]
+    args = parser.parse_args(arguments)
     try:
         status: int = args.command(args)
     except KeyboardInterrupt:

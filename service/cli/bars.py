@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Self
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -13,11 +16,39 @@ from rich.table import Table
 from rich.text import Text
 
 from service.cli.board import Board
-from service.cli.text import figures, line, percent, shown, standing
+from service.cli.keyboard import unheard
+from service.cli.text import figures, line, missed_line, percent, shown
 from service.client import Event, Job, Watch, is_live
 
 STYLES = {"succeeded": "green", "failed": "red", "canceled": "yellow"}
-WIDE = 100
+ORDER = ("running", "retrying", "queued")
+PERCENT = len("100 %")
+SHORTEST_BAR, LONGEST_BAR = 8, 40
+LONGEST_TYPE = 20
+ROOM_FOR_TYPE = 50
+ROOM_FOR_BAR = 18
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How wide the columns are; one that is 0 is left out.
+
+    The id is always whole, as somebody may want to copy it, and then the percent. What is left goes to the
+    bar and the words, and in a wide terminal to the type.
+    """
+
+    type: int
+    bar: int
+    words: int
+
+    @classmethod
+    def of(cls, width: int, id_width: int, type_width: int) -> Self:
+        left = width - id_width - PERCENT - 1
+        type_width = min(type_width, LONGEST_TYPE) if left >= ROOM_FOR_TYPE else 0
+        left -= type_width + 1 if type_width else 0
+        bar = min(max(left // 3, SHORTEST_BAR), LONGEST_BAR) if left >= ROOM_FOR_BAR else 0
+        left -= bar + 1 if bar else 0
+        return cls(type_width, bar, max(0, left - 1))
 
 
 class Bars:
@@ -29,48 +60,78 @@ class Bars:
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._live = Live(self, console=self._console, refresh_per_second=8)
         self._said: set[str] = set()
+        self._terminal = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._live.__enter__()
+        self._terminal.enter_context(unheard())
+        self._terminal.enter_context(self._live)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        self._terminal.close()
 
-    def show(self, _: Event, changed: list[Job]) -> None:
+    def show(self, event: Event, changed: list[Job]) -> None:
+        if event.event == "reset":
+            self._print(missed_line(event), "yellow")
         for job in changed:
             if not is_live(job) and job["id"] not in self._said:
                 self._said.add(job["id"])
-                self._console.print(Text(line(job), style=STYLES[job["state"]]))
+                self._print(line(job), STYLES[job["state"]])
+            elif event.event == "state" and job["state"] == "retrying":
+                self._print(line(job, self._board.why.get(job["id"])), "yellow")
+
+    def _print(self, text: str, style: str) -> None:
+        # Broken by the terminal and not by us, a long line is copied as one.
+        self._console.print(Text(text, style=style), soft_wrap=True)
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
         live = [job for job in list(self._board.jobs.values()) if is_live(job)]
-        live.sort(key=lambda job: job["state"] == "queued")
+        live.sort(key=lambda job: ORDER.index(job["state"]))
         room = max(1, (options.height or self._console.height) - 3)
-        table = Table.grid(padding=(0, 1), expand=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=2)
-        table.add_column(ratio=3)
-        table.add_column(no_wrap=True, justify="right", width=5)
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
-        for job in live[:room]:
-            table.add_row(*self._row(job, wide=options.max_width >= WIDE))
-        yield table
+        rows = live[:room]
+        if rows:
+            yield self._table(rows, options.max_width)
         yield from self._notes(len(live) - room)
 
-    def _row(self, job: Job, *, wide: bool) -> Iterator[Text | ProgressBar]:
-        name = f"{job['type']} {job['id'] if wide else job['id'][:10] + '…'}"
-        yield Text(shown(name))
-        progress = job["progress"] or {}
-        fraction = progress.get("fraction")
-        yield ProgressBar(
-            total=None if fraction is None and job["state"] == "running" else 1,
-            completed=fraction or 0,
-            animation_time=time.monotonic(),
-        )
+    def _table(self, rows: list[Job], width: int) -> Table:
+        id_width = max(len(job["id"]) for job in rows)
+        layout = Layout.of(width, id_width, max(cell_len(shown(job["type"])) for job in rows))
+        table = Table.grid(padding=(0, 1), pad_edge=False)
+        table.add_column(no_wrap=True, overflow="crop", width=id_width)
+        if layout.type:
+            table.add_column(no_wrap=True, overflow="ellipsis", width=layout.type)
+        if layout.bar:
+            table.add_column(width=layout.bar)
+        table.add_column(no_wrap=True, justify="right", width=PERCENT)
+        if layout.words:
+            table.add_column(no_wrap=True, overflow="ellipsis", width=layout.words)
+        for job in rows:
+            table.add_row(*self._row(job, layout))
+        return table
+
+    def _row(self, job: Job, layout: Layout) -> Iterator[Text | ProgressBar]:
+        fraction = (job["progress"] or {}).get("fraction")
+        yield Text(shown(job["id"]))
+        if layout.type:
+            yield Text(shown(job["type"]))
+        if layout.bar:
+            yield ProgressBar(
+                total=None if fraction is None and job["state"] == "running" else 1,
+                completed=fraction or 0,
+                animation_time=time.monotonic(),
+            )
         yield Text(percent(job))
-        state = standing(job)
-        words = figures(progress) if job["state"] == "running" else []
-        yield Text(shown("  ".join(words if state == "running" and words else [state, *words])))
+        if layout.words:
+            yield Text(self._words(job, layout.words))
+
+    def _words(self, job: Job, width: int) -> str:
+        why = self._board.why.get(job["id"])
+        if job["state"] != "running":
+            return shown(": ".join(filter(None, (job["state"], why))))
+        parts = ["canceling"] if job["cancel_requested"] else []
+        if job["attempt"] > 1:
+            parts.append(f"attempt {job['attempt']}")
+        return fitting([*parts, *figures(job["progress"] or {})] or ["running"], width)
 
     def _notes(self, hidden: int) -> Iterator[Text]:
         if hidden > 0:
@@ -78,3 +139,18 @@ class Bars:
         if self._watch.status == "reconnecting":
             away_s = time.monotonic() - self._watch.heard_at
             yield Text(f"reconnecting; this is what was known {away_s:.0f} s ago", style="yellow")
+        elif self._watch.problem is not None:
+            yield Text(shown(f"connecting; {self._watch.problem}"), style="yellow")
+        elif self._watch.status == "live" and not any(map(is_live, list(self._board.jobs.values()))):
+            yield Text("nothing to do at the moment; Ctrl-C leaves", style="dim")
+
+
+def fitting(parts: Iterable[str], width: int) -> str:
+    """Those of the parts for which there is room, whole, since a number that is cut off is another; the
+    first in any case."""
+    text = ""
+    for part in map(shown, parts):
+        longer = f"{text}  {part}" if text else part
+        if not text or cell_len(longer) <= width:
+            text = longer
+    return text

@@ -14,12 +14,26 @@ class Board:
 
     def __init__(self, client: Client) -> None:
         self.jobs: dict[str, Job] = {}
+        self.why: dict[str, str] = {}
+        """Why a job does not run, or not any more: by its id, of those that said so last."""
         self._client = client
 
     def learn(self, job_ids: Iterable[str]) -> None:
         """Where they stand. Raises ClientError."""
         for job_id in job_ids:
-            self.jobs[job_id] = newer(self.jobs.get(job_id), self._client.job(job_id))
+            job = self._client.job(job_id)
+            # It is about this moment: kept in the document it would outlive it.
+            waits_for = job.pop("waiting_reason", None)
+            reasons = [waits_for] if waits_for else []
+            if job["state"] == "retrying":
+                said = [
+                    event.data.get("reason")
+                    for event in self._client.events(job_id, cursor="0")
+                    if event.event == "state"
+                ]
+                reasons = [*said[-1:], *reasons]
+            self.why[job_id] = "; ".join(filter(None, reasons))
+            self.jobs[job_id] = newer(self.jobs.get(job_id), job)
 
     def happened(self, event: Event) -> list[Job]:
         """The jobs that the event changed."""
@@ -39,6 +53,8 @@ class Board:
         after = reduce(before, event)
         if after is None:
             return []
+        if event.event == "state" and after is not before:
+            self.why[job_id] = event.data.get("reason") or ""
         self.jobs[job_id] = after
         return [after] if after is not before else []
 

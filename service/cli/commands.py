@@ -10,11 +10,13 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from service.cli.board import Board
 from service.cli.lines import JsonLines, Lines
 from service.cli.text import line, log_line, shown
+from service.cli.transfer import transfer
 from service.client import Client, ClientError, Problem, Watch
 
 USAGE = 2
@@ -24,30 +26,49 @@ PIPE_CLOSED = 141
 
 
 def guarded(args: argparse.Namespace) -> int:
-    """Run a command; what can go wrong is a line on stderr."""
+    """Run a command; what can go wrong is one line on stderr."""
+    if sys.stdout is None:  # closed by who started it
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         status: int = args.does(args, Client(args.url))
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has enough. Python would complain once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return PIPE_CLOSED
-    except (ClientError, OSError) as error:
-        complain(error)
+    except ClientError as error:
+        complain(said(error))
+        return USAGE
+    except OSError as error:
+        complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
         return USAGE
     return status
 
 
-def complain(error: Exception) -> None:
-    print(f"headway: {shown(error)}", file=sys.stderr)
+def _drop_output() -> None:
+    """What cannot be written: Python would complain once more when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def complain(words: str) -> None:
+    print(f"headway: {shown(words)}", file=sys.stderr, flush=True)
+
+
+def said(error: ClientError) -> str:
+    """All that the error says, each thing once."""
+    parts = [str(error)]
     if isinstance(error, Problem):
-        if len(error.errors) > 1:
-            for pointer, detail in error.errors:
-                print(f"  {shown(pointer)}: {shown(detail)}", file=sys.stderr)
+        parts += [f"{pointer}: {detail}" for pointer, detail in error.errors if detail not in error.detail]
         known = error.document.get("known_types")
         if known and error.errors and error.errors[0][0] == "/type":
-            print(f"  the types are {shown(', '.join(map(str, known)))}", file=sys.stderr)
+            parts.append(f"the types are {', '.join(map(str, known))}")
+        if error.retry_after_s:
+            parts.append(f"try again in {error.retry_after_s:.0f} s")
+    return "; ".join(parts)
 
 
 def dump(value: Any) -> None:
@@ -66,27 +87,65 @@ def pair(text: str) -> tuple[str, str]:
 
 def parameters(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"is no JSON: {error}") from None
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError("is not a JSON object")
     return value
 
 
+def _no_constant(name: str) -> NoReturn:
+    """Python would take NaN and Infinity, which nobody else does."""
+    raise ValueError(name)
+
+
 def value_of(text: str) -> Any:
     """JSON if it is that, else the text itself."""
     try:
-        return json.loads(text)
-    except ValueError:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
         return text
+
+
+def identifier(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty")
+    return text
+
+
+def count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return value
 
 
 def submit(args: argparse.Namespace, client: Client) -> int:
     params = {**args.params, **{name: value_of(text) for name, text in args.pairs}}
     if args.file is not None:
-        params["input"] = f"upload:{client.upload(args.file)['id']}"
-    job = client.submit(args.type, params, group=args.group, labels=dict(args.label))
+        if "input" in params:
+            raise ClientError("give --file or input=, not both")
+        with transfer(args.file.name) as progress:
+            params["input"] = f"upload:{client.upload(args.file, progress=progress)['id']}"
+    job = client.submit(
+        args.type,
+        params,
+        group=args.group,
+        labels=dict(args.label),
+        max_attempts=args.max_attempts,
+        timeout_s=args.timeout,
+        key=args.key,
+    )
     if args.watch:
         return follow(client, [job["id"]], args)
     if args.json:
@@ -114,33 +173,37 @@ def follow(
 ) -> int:
     """Show what happens to the jobs until they have ended; the exit status is their outcome."""
     board = Board(client)
-    events = client.watch(jobs, group=group, cursor=cursor, give_up_s=give_up_s)
+    drawn = not args.json and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    lost = None if drawn else lambda error: complain(f"{error}; reconnecting")
+    events = client.watch(jobs, group=group, cursor=cursor, give_up_s=give_up_s, lost=lost)
     try:
         if jobs:
             board.learn(jobs)
-        if args.json:
-            _show(events, board, JsonLines())
-        elif sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        if drawn:
             from service.cli.bars import Bars  # rich is loaded for those who see it
 
             with Bars(board, events) as bars:
                 _show(events, board, bars)
         else:
-            _show(events, board, Lines())
+            _show(events, board, JsonLines() if args.json else Lines(board))
         # What ended while nobody watched is not told by the events after the cursor.
         return board.status() if jobs else 0
     except KeyboardInterrupt:
         what = [*jobs, *(("--group", group) if group is not None else ())]
-        url = ["--url", args.url] if args.url else []
-        after = ["--after", events.cursor] if events.cursor else []
-        words = shlex.join(["watch", *what, *url, *after])
-        print(
-            f"Detached; what was watched goes on. Come back with: python -m service {words}",
-            file=sys.stderr,
-        )
+        _say_how_to_come_back(args, ["watch", *what], events.cursor)
         return INTERRUPTED
     finally:
         events.close()
+
+
+def _say_how_to_come_back(args: argparse.Namespace, words: list[str], cursor: str | None) -> None:
+    words += ["--url", args.url] if args.url else []
+    words += ["--after", cursor] if cursor else []
+    words += ["--json"] if args.json else []
+    print(
+        f"Detached; what was watched goes on. Come back with: python -m service {shlex.join(words)}",
+        file=sys.stderr,
+    )
 
 
 def _show(events: Watch, board: Board, view: Any) -> None:
@@ -182,12 +245,18 @@ def retry(args: argparse.Namespace, client: Client) -> int:
 
 
 def logs(args: argparse.Namespace, client: Client) -> int:
-    with contextlib.closing(client.logs(args.job, follow=args.follow, cursor=args.after)) as lines:
-        for event in lines:
-            if args.json:
-                dump({"id": event.id, **event.data})
-            else:
-                print(log_line(event), flush=True)
+    cursor = args.after
+    try:
+        with contextlib.closing(client.logs(args.job, follow=args.follow, cursor=cursor)) as lines:
+            for event in lines:
+                if args.json:
+                    dump({"id": event.id, **event.data})
+                else:
+                    print(log_line(event), flush=True)
+                cursor = event.id
+    except KeyboardInterrupt:
+        _say_how_to_come_back(args, ["logs", args.job, *(["-f"] if args.follow else [])], cursor)
+        return INTERRUPTED
     return 0
 
 
@@ -208,9 +277,10 @@ def download(args: argparse.Namespace, client: Client) -> int:
     job = client.job(args.job)
     names: Iterable[str] = args.names or [artifact["name"] for artifact in job["artifacts"]]
     if not names:
-        raise ClientError(f"job {job['id']} has no artifacts; it is {job['state']}")
+        raise ClientError(f"job {job['id']} has no artifacts ({job['state']})")
     for name in names:
-        path = client.download(job, name, args.output)
+        with transfer(name) as progress:
+            path = client.download(job, name, args.output, progress=progress)
         if args.json:
             dump({"name": name, "path": str(path), "size": path.stat().st_size})
         else:

@@ -23,11 +23,21 @@ ZSH = r"""# eval "$(python -m service completion zsh)", after compinit
 _headway_before=${_comps[python]-_default}
 _headway() {
     [[ "${words[2]}" == -m && "${words[3]}" == service ]] || { $_headway_before "$@"; return; }
-    local IFS=$'\013' completions
+    local IFS=$'\013' found
+    local -a completions open described
     completions=($(IFS="$IFS" COMP_LINE="$BUFFER" COMP_POINT="$CURSOR" _ARGCOMPLETE=3 \
         _ARGCOMPLETE_SHELL=zsh _ARGCOMPLETE_SUPPRESS_SPACE=1 \
         "${(Q)words[1]}" -m service 8>&1 9>&2 1>/dev/null 2>&1 </dev/null))
-    _describe headway completions
+    for found in "${completions[@]}"; do
+        found="${found%:None}"
+        case "${found%:}" in
+            # Somebody types on there.
+            *[=/]) open+=("${found%:}") ;;
+            *) described+=("$found") ;;
+        esac
+    done
+    compadd -S '' -a open
+    _describe headway described
 }
 compdef _headway python python3
 """
@@ -41,6 +51,8 @@ function __headway_complete
     set -lx COMP_LINE (commandline -p)
     set -lx COMP_POINT (string length (commandline -cp))
     set -l words (commandline -opc)
+    # Of a value fish would offer everything once more.
+    string match -qr -- '^[^-].*=' (commandline -ct); and return
     $words[1] -m service 8>&1 9>&2 1>/dev/null 2>&1
 end
 complete -c python -c python3 -f -n 'string match -q -- "* -m service *" (commandline -cp)' \

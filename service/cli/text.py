@@ -26,16 +26,18 @@ def percent(job: Job) -> str:
 
 
 def figures(progress: Mapping[str, Any]) -> list[str]:
-    """Stage, rate and time left, those of them that are known."""
+    """Time left, stage and rate, those of them that are known, the most wanted first."""
     parts = []
+    if progress.get("eta_s") is not None:
+        parts.append(f"{duration(progress['eta_s'])} left")
     stage = progress.get("stage")
     if stage:
         of = f" {stage['index']}/{stage['count']}" if stage["count"] > 1 else ""
         parts.append(f"{stage['name']}{of}")
-    if progress.get("eta_s") is not None:
-        parts.append(f"{duration(progress['eta_s'])} left")
     if progress.get("rate") is not None:
-        parts.append(f"{progress['rate']:.3g} {progress.get('unit') or ''}/s".replace(" /s", "/s"))
+        rate = progress["rate"]
+        number = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+        parts.append(f"{number} {progress.get('unit') or ''}/s".replace(" /s", "/s"))
     if progress.get("message"):
         parts.append(str(progress["message"]))
     return parts
@@ -47,28 +49,48 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def standing(job: Job) -> str:
-    """How it stands, and why."""
-    words = [job["state"]]
-    if job["state"] in ("running", "retrying") and job["attempt"] > 1:
-        words.append(f"(attempt {job['attempt']} of {job['max_attempts']})")
+def attempt(job: Job) -> str:
+    """What a stopping worker hands back counts as no attempt that failed, so there may be more of them."""
+    of = f" of {job['max_attempts']}" if job["attempt"] <= job["max_attempts"] else ""
+    return f"attempt {job['attempt']}{of}"
+
+
+def standing(job: Job, why: str | None = None) -> str:
+    """How it stands, and why it does not run; by default that is what the service said of it."""
+    words = job["state"]
+    if job["state"] == "retrying":
+        words += f" (after {attempt(job)})"
+    elif job["state"] == "running" and job["attempt"] > 1:
+        words += f" ({attempt(job)})"
     if job["cancel_requested"] and job["state"] == "running":
-        words.append("(canceling)")
-    error, waits_for = job["error"], job.get("waiting_reason")
+        words += " (canceling)"
+    error, why = job["error"], why or job.get("waiting_reason")
     if error and job["state"] == "failed":
-        words.append(f"{error['code']}: {error['message']}")
-    elif waits_for and job["state"] in ("queued", "retrying"):
-        words.append(f"({waits_for})")
-    return " ".join(words)
+        code = "" if error["code"] == "error" else f" ({error['code']})"
+        words += f"{code}: {error['message']}"
+    elif why and job["state"] in ("queued", "retrying"):
+        words += f": {why}"
+    return words
 
 
-def line(job: Job) -> str:
+def line(job: Job, why: str | None = None) -> str:
     """A job as it stands, on one line."""
-    parts = [job["id"], job["type"], standing(job), percent(job), *figures(job["progress"] or {})]
-    if job["finished_at"]:
-        parts = parts[:3]
+    parts = [job["id"], job["type"], standing(job, why)]
+    if job["state"] == "running":
+        parts += [percent(job), *figures(job["progress"] or {})]
     return shown("  ".join(part for part in parts if part))
 
 
 def log_line(event: Event) -> str:
     return shown(f"{event.data['at']} {event.data['level']:<7} {event.data['message']}")
+
+
+def artifact_line(event: Event) -> str:
+    size = f"{event.data['size']:,} bytes"
+    return shown(f"{event.data['job']}  artifact {event.data['name']} ({size})")
+
+
+def missed_line(event: Event) -> str:
+    """Of a `reset`."""
+    words = f"events were missed, this is the state now ({event.data['reason']})"
+    return shown(f"{event.job_id}  {words}" if event.job_id else words)

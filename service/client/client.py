@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlencode
+import stat
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+from urllib.parse import urlencode
 
 from service.client.download import Progress, below, download
-from service.client.job import Event, Job, JobType, Upload, is_live, order
-from service.client.server import CHUNK, Server
+from service.client.errors import ClientError
+from service.client.job import Event, Job, JobType, Upload, is_event_id
+from service.client.playlist import named
+from service.client.server import CHUNK, Server, path
 from service.client.watch import Watch
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 PAGE = 100
+"""Jobs asked for at once."""
+EVENTS_PAGE = 1000
 
 
 def _nobody(_: int, __: int) -> None:
@@ -50,35 +55,43 @@ class Client:
         more = {"group": group, "labels": labels, "max_attempts": max_attempts, "timeout_s": timeout_s}
         body: dict[str, Any] = {"type": type, "params": dict(params or {})}
         body |= {name: value for name, value in more.items() if value is not None}
-        headers = {"Idempotency-Key": key or secrets.token_hex(16)}
-        job: Job = self._server.json("POST", "/jobs", body, headers=headers)
+        job: Job = self._server.json("POST", "/jobs", body, headers=_once(key))
         return job
 
-    def upload(self, path: Path | str, *, name: str | None = None, progress: Progress = _nobody) -> Upload:
-        """Send a file, under its own name by default: `upload:<id>` is then the input of a job.
+    def upload(self, file: Path | str, *, name: str | None = None, progress: Progress = _nobody) -> Upload:
+        """Send a file, under its own name by default: `upload:<id>` is then the input of a job. Where it
+        is too large that is found out at once, and Invalid is raised (413).
 
-        Raises OSError if the file cannot be read.
+        Raises OSError if the file cannot be opened; ClientError if it is none (a pipe, a directory) or
+        becomes shorter meanwhile.
         """
-        path = Path(path)
-        total = path.stat().st_size
+        file = Path(file)
+        with file.open("rb") as source:
+            found = os.fstat(source.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise ClientError(f"{file} is no regular file: its size is not known")
+            total = found.st_size
 
-        def body() -> Iterator[bytes]:
-            done = 0
-            with path.open("rb") as file:
+            def body() -> Iterator[bytes]:
+                source.seek(0)
+                done = 0
                 # No more than was promised, should it grow meanwhile.
-                while chunk := file.read(min(CHUNK, total - done)):
+                while done < total:
+                    chunk = _read(source, min(CHUNK, total - done))
+                    if not chunk:
+                        raise ClientError(f"{file} became shorter while it was sent")
                     yield chunk
                     done += len(chunk)
                     progress(done, total)
 
-        headers = {"Content-Length": str(total), "Content-Type": "application/octet-stream"}
-        where = f"/uploads?{urlencode({'name': name or path.name})}"
-        sent: Upload = self._server.json("POST", where, body=body, headers=headers)
-        return sent
+            headers = {"Content-Length": str(total), "Content-Type": "application/octet-stream"}
+            where = f"/uploads?{urlencode({'name': name or file.name}, errors='replace')}"
+            sent: Upload = self._server.json("POST", where, body=body, headers=headers)
+            return sent
 
     def job(self, job_id: str) -> Job:
         """The document of a job, as it is now."""
-        found: Job = self._server.json("GET", _path(job_id))
+        found: Job = self._server.json("GET", path("jobs", job_id))
         return found
 
     def list(
@@ -97,7 +110,8 @@ class Client:
         while left is None or left > 0:
             size = {"limit": str(PAGE if left is None else min(left, PAGE))}
             more = {"cursor": cursor} if cursor else {}
-            page = self._server.json("GET", f"/jobs?{urlencode(asked | size | more)}")
+            query_text = urlencode(asked | size | more, errors="replace")
+            page = self._server.json("GET", f"/jobs?{query_text}")
             yield from page["items"]
             left = None if left is None else left - len(page["items"])
             cursor = page["next"]
@@ -111,14 +125,31 @@ class Client:
 
     def cancel(self, job_id: str) -> Job:
         """Ask for its end; it may still end otherwise. A job that has ended stays as it is."""
-        job: Job = self._server.json("POST", _path(job_id, "cancel"))
+        job: Job = self._server.json("POST", path("jobs", job_id, "cancel"))
         return job
 
-    def retry(self, job_id: str) -> Job:
-        """A new job like one that has ended. Raises Conflict while that is live. Not repeated when the
-        answer is lost: there may be a new job then, or none."""
-        job: Job = self._server.json("POST", _path(job_id, "retry"), repeat=False)
+    def retry(self, job_id: str, *, key: str | None = None) -> Job:
+        """A new job like one that has ended. Raises Conflict while that is live. `key` as for `submit`."""
+        job: Job = self._server.json("POST", path("jobs", job_id, "retry"), headers=_once(key))
         return job
+
+    def events(self, job_id: str, *, cursor: str = "0") -> Iterator[Event]:
+        """Those events of a job that are kept, after the cursor; it does not wait for more. A `reset` says
+        that the cursor cannot be continued from."""
+        if cursor != "0" and not is_event_id(cursor):
+            raise ClientError(f"{cursor!r} is no cursor: give the id of an event, or 0")
+        headers = {"Accept": "application/json"}
+        while True:
+            query = urlencode({"after": cursor, "limit": EVENTS_PAGE})
+            where = f"{path('jobs', job_id, 'events')}?{query}"
+            page = self._server.json("GET", where, headers=headers)
+            if page["reset"]:
+                yield Event(page["cursor"], "reset", page["reset"])
+            for event in page["events"]:
+                yield Event(event["id"], event["event"], event["data"])
+            if len(page["events"]) < EVENTS_PAGE:
+                return
+            cursor = page["cursor"]
 
     def watch(
         self,
@@ -128,11 +159,18 @@ class Client:
         cursor: str | None = None,
         timeout_s: float | None = None,
         give_up_s: float | None = None,
+        lost: Callable[[ClientError], object] | None = None,
     ) -> Watch:
         """The events of a job, of several, of a group, or (the default) of all; see Watch."""
         ids = [jobs] if isinstance(jobs, str) else _list(jobs)
         return Watch(
-            self._server, ids, group=group, cursor=cursor, timeout_s=timeout_s, give_up_s=give_up_s
+            self._server,
+            ids,
+            group=group,
+            cursor=cursor,
+            timeout_s=timeout_s,
+            give_up_s=give_up_s,
+            lost=lost,
         )
 
     def wait(self, job_id: str, *, timeout_s: float | None = None) -> Job:
@@ -146,29 +184,35 @@ class Client:
 
     def logs(self, job_id: str, *, follow: bool = False, cursor: str = "0") -> Generator[Event, None, None]:
         """Its log lines: those that are kept, after the cursor; with `follow` also those to come."""
-        job = self.job(job_id)
-        if order(cursor) >= order(job["last_event_id"]) and not (follow and is_live(job)):
+        if not follow:
+            yield from (event for event in self.events(job_id, cursor=cursor) if event.event == "log")
             return
         with self.watch(job_id, cursor=cursor) as watch:
-            for event in watch:
-                if event.event == "log":
-                    yield event
-                if not follow and order(event.id) >= order(job["last_event_id"]):
-                    return
+            yield from (event for event in watch if event.event == "log")
 
     def download(
         self, job: str | Job, name: str, to: Path | str = ".", *, progress: Progress = _nobody
     ) -> Path:
-        """Fetch an artifact, or a file beside one, below the directory `to`; where it is then.
+        """Fetch an artifact, or a file beside one, below the directory `to`; where it is then. With a
+        playlist comes what it names, so that it can be played.
 
         An earlier download that broke off is continued. Raises DownloadFailed, OSError.
         """
         job = self.job(job) if isinstance(job, str) else job
         sizes = {artifact["name"]: artifact["size"] for artifact in job["artifacts"]}
-        target = below(Path(to), name)
-        path = _path(job["id"], "artifacts", *name.split("/"))
-        download(self._server, path, target, sizes.get(name), progress)
-        return target
+        todo, fetched = [name], set[str]()
+        while todo:
+            one = todo.pop(0)
+            if one in fetched:
+                continue
+            target = below(Path(to), one)
+            where = path("jobs", job["id"], "artifacts", *one.split("/"))
+            download(self._server, where, target, sizes.get(one), progress)
+            fetched.add(one)
+            if one.endswith(".m3u8"):
+                beside = PurePosixPath(one).parent
+                todo += [str(beside / uri) for uri in named(target.read_text("utf-8", "replace"))]
+        return below(Path(to), name)
 
 
 def _list(jobs: Iterable[str]) -> list[str]:
@@ -176,5 +220,16 @@ def _list(jobs: Iterable[str]) -> list[str]:
     return list(jobs)
 
 
-def _path(job_id: str, *more: str) -> str:
-    return "/".join(["/jobs", *(quote(part, safe="") for part in (job_id, *more))])
+def _once(key: str | None) -> dict[str, str]:
+    """The header by which a request that is repeated makes one job."""
+    if key is not None and not (key.isascii() and key.isprintable() and 1 <= len(key) <= 255):
+        raise ClientError(f"{key!r} is no Idempotency-Key: those are 1 to 255 printable ASCII characters")
+    return {"Idempotency-Key": key or secrets.token_hex(16)}
+
+
+def _read(source: BinaryIO, size: int) -> bytes:
+    """In the middle of a request an OSError would be taken for the connection's."""
+    try:
+        return source.read(size)
+    except OSError as error:
+        raise ClientError(f"{source.name}: {error.strerror or error}") from None

@@ -10,11 +10,12 @@ import contextlib
 import http.client
 import json
 import random
+import selectors
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from service.client.errors import BadAnswer, ClientError, Unavailable, Unreachable, problem
 
@@ -56,7 +57,7 @@ class Answer:
         self._socket = sock
         self.status = response.status
         length = response.getheader("Content-Length", "")
-        self.length = int(length) if length.isascii() and length.isdigit() else None
+        self.length = int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None
         """Of the body, in bytes, if it was said."""
 
     def header(self, name: str) -> str | None:
@@ -107,9 +108,12 @@ class Server:
             self._port = parts.port
         except ValueError:
             parts = urlsplit("")
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-            raise ClientError(f"{url!r} is not an http:// or https:// URL")
+        fits = parts.scheme in ("http", "https") and not (parts.query or parts.fragment or parts.username)
+        if not fits or not parts.hostname or not url.isascii() or not url.isprintable() or " " in url:
+            raise ClientError(f"{url!r} is no URL of a service, like http://127.0.0.1:8000")
         self.url = url.rstrip("/")
+        self.reached = False
+        """Whether it ever answered."""
         self._secure = parts.scheme == "https"
         self._host, self._base = parts.hostname, parts.path.rstrip("/")
 
@@ -129,17 +133,18 @@ class Server:
         try:
             try:
                 connection.connect()
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, UnicodeError, http.client.HTTPException) as error:
                 raise Unreachable(f"{self.url} does not answer: {_words(error)}", sent=False) from None
             sock = connection.sock
             try:
-                # It may answer before it has all, as it does when that is too much.
+                # It answers before it has all when that is too much, and may then hear no more.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    sent = body() if body else None
+                    sent = self._until_answered(body(), sock) if body else None
                     connection.request(method, self._base + path, sent, dict(headers or {}))
                 response = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 raise Unreachable(f"{self.url} did not answer: {_words(error)}", sent=True) from None
+            self.reached = True
             with response:
                 yield Answer(self.url, response, sock)
         finally:
@@ -153,10 +158,9 @@ class Server:
         *,
         body: Body | None = None,
         headers: Mapping[str, str] | None = None,
-        repeat: bool = True,
     ) -> Any:
-        """The decoded answer. What may be repeated is, for PATIENCE_S, if the answer was lost or was
-        that it does not work now. Raises Problem, Unreachable, BadAnswer."""
+        """The decoded answer. Asked for again, for PATIENCE_S, if it was lost or was that it does not work
+        now: what is asked must be harmless to repeat. Raises Problem, Unreachable, BadAnswer."""
         headers = dict(headers or {})
         if value is not None:
             text = json.dumps(value).encode()
@@ -170,7 +174,17 @@ class Server:
                 answer.expect(200, 201, 202)
                 return self.decoded(answer.all())
 
-        return repeated(once) if repeat else once()
+        return repeated(once)
+
+    def _until_answered(self, body: Iterator[bytes], sock: socket.socket) -> Iterator[bytes]:
+        """The body, as long as nobody answers: who sends on may hear of a reset and not of the reason."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, selectors.EVENT_READ)
+            for chunk in body:
+                # TLS has things of its own to say while a body is sent.
+                if not self._secure and selector.select(0):
+                    return
+                yield chunk
 
     def decoded(self, text: bytes) -> Any:
         """Raises BadAnswer."""
@@ -195,10 +209,15 @@ def repeated(once: Callable[[], Any]) -> Any:
             if time.monotonic() + delay > until:
                 raise
         except Unavailable as error:
-            delay = (error.retry_after_s or 0) + backoff.next_s()
+            delay = (error.retry_after_s or 0.0) + backoff.next_s()
             if time.monotonic() + delay > until:
                 raise
         time.sleep(delay)
+
+
+def path(*parts: str) -> str:
+    """Each part is a segment of it, whatever is in there."""
+    return "".join("/" + quote(part, safe="", errors="replace") for part in parts)
 
 
 def _words(error: Exception) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Literal, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from service.client.errors import BadAnswer, ClientError, Unavailable, Unreachable, WaitTimeout
 from service.client.frame import Decoder, Frame
 from service.client.job import Event, Job, is_event_id, is_live, order
-from service.client.server import Answer, Backoff, Server
+from service.client.server import ANSWER_S, PATIENCE_S, Answer, Backoff, Server, path
 
 DEFAULT_HEARTBEAT_S = 15.0
 MISSED = 2.5
@@ -21,6 +21,7 @@ LONGEST_S = 3600.0
 RETRY_S = 1.0
 """Between the end of a connection and the next, if the server has not said how long."""
 LONGEST_RETRY_S = 300.0
+"""However long a server wants to be left alone."""
 
 Status = Literal["connecting", "live", "reconnecting", "closed"]
 
@@ -31,8 +32,8 @@ class Watch(Iterator[Event]):
     It ends after the `end` of all jobs that were named; a group never does. `snapshot` and `reset` carry
     whole jobs; a `reset` says that something was missed for good. Heartbeats and goodbyes are not given
     out. Iterated by one thread; `status`, `cursor`, `heard_at` and `problem` may be read by any.
-    Raises what `next` met: Unreachable if there never was a connection, or none for `give_up_s`; NotFound;
-    another Problem; WaitTimeout. After that it is closed, and another one goes on from `cursor`.
+    Raises what `next` met: Unreachable if nobody was there to begin with, or nobody for `give_up_s`;
+    NotFound; another Problem; WaitTimeout. After that it is closed, and another one goes on from `cursor`.
     """
 
     def __init__(
@@ -44,9 +45,11 @@ class Watch(Iterator[Event]):
         cursor: str | None = None,
         timeout_s: float | None = None,
         give_up_s: float | None = None,
+        lost: Callable[[ClientError], object] | None = None,
     ) -> None:
         """`cursor`: the last id that is known, "0" for everything that is kept, None to begin with
-        snapshots. `timeout_s`: for the whole; None (as for `give_up_s`): never."""
+        snapshots. `timeout_s`: for the whole; None (as for `give_up_s`): never. `lost` is told once for
+        each time without a connection, when it begins and if its cause is known."""
         if jobs and group is not None:
             raise ClientError("watch jobs or a group, not both")
         if cursor is not None and cursor != "0" and not is_event_id(cursor):
@@ -64,8 +67,11 @@ class Watch(Iterator[Event]):
         self._timeout_s = timeout_s
         self._until = None if timeout_s is None else time.monotonic() + timeout_s
         self._give_up_s = give_up_s
+        self._lost = lost
+        self._told = False
         self._allowed_s = MISSED * DEFAULT_HEARTBEAT_S
         self._learnt = self._was_live = False
+        self._patience_until: float | None = None
         self._retry_s = RETRY_S
         self._backoff = Backoff()
         self._events = self._run()
@@ -93,40 +99,53 @@ class Watch(Iterator[Event]):
                 delay_s = 0.0
                 try:
                     with self._server.request(
-                        "GET", self._path(), headers=self._headers(), timeout_s=self._allowance_s()
+                        "GET", self._path(), headers=self._headers(), timeout_s=self._patience_s()
                     ) as answer:
                         if answer.status == 204:
                             return
                         self._check(answer)
                         said_retry = yield from self._read(answer)
                 except (Unreachable, Unavailable, BadAnswer) as error:
-                    if not self._was_live and not isinstance(error, Unavailable):
+                    if not self._was_live and not self._worth_waiting(error):
                         self._check_time()
                         raise
                     self.problem = error
-                    delay_s = getattr(error, "retry_after_s", None) or 0.0
+                    delay_s = min(getattr(error, "retry_after_s", None) or 0.0, LONGEST_RETRY_S)
+                    self._tell(error)
                 if self._open or not self._jobs:
                     self._pause(said_retry, delay_s)
         finally:
             self.status = "closed"
+
+    def _worth_waiting(self, error: ClientError) -> bool:
+        """Before the first connection: for a server that says so, and for one that was there a moment ago
+        as long as for any other answer that gets lost."""
+        if isinstance(error, Unavailable):
+            return True
+        now = time.monotonic()
+        if self._patience_until is None:
+            if not isinstance(error, Unreachable) or not (error.sent or self._server.reached):
+                return False
+            self._patience_until = now + PATIENCE_S
+        return now < self._patience_until
 
     def _leave_out_ended(self) -> None:
         """A list's stream does not say again what ended before the cursor."""
         if len(self._jobs) < 2 or order(self.cursor) == (0, 0):
             return
         for job_id in self._jobs:
-            job: Job = self._server.json("GET", f"/jobs/{quote(job_id, safe='')}")
+            job: Job = self._server.json("GET", path("jobs", job_id))
             if not is_live(job) and order(job["last_event_id"]) <= order(self.cursor):
                 self._open.discard(job_id)
 
     def _path(self) -> str:
         query = [("heartbeat", "event")]
         if len(self._jobs) == 1:
-            return f"/jobs/{quote(self._jobs[0], safe='')}/events?{urlencode(query)}"
+            return f"{path('jobs', self._jobs[0], 'events')}?{urlencode(query)}"
         query += [("job", job_id) for job_id in self._jobs]
         if self._group is not None:
             query.append(("group", self._group))
-        return f"/events?{urlencode(query)}"
+        return f"/events?{urlencode(query, errors='replace')}"
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
@@ -146,6 +165,7 @@ class Watch(Iterator[Event]):
         while chunk := self._next_chunk(answer):
             self.status = "live"
             self.heard_at = time.monotonic()
+            self._told = False
             for frame in decoder.feed(chunk):
                 self._backoff.reset()
                 event = self._event(frame)
@@ -197,9 +217,20 @@ class Watch(Iterator[Event]):
 
     def _allowance_s(self) -> float:
         """For the next thing to be heard."""
-        if self._until is None:
-            return self._allowed_s
-        return max(min(self._allowed_s, self._until - time.monotonic()), 0.001)
+        left_s = self._allowed_s if self._until is None else self._until - time.monotonic()
+        return max(min(self._allowed_s, left_s), 0.001)
+
+    def _patience_s(self) -> float:
+        """For a connection, and for the head of its answer."""
+        left_s = self._allowance_s()
+        if self._give_up_s is not None:
+            left_s = min(left_s, self.heard_at + self._give_up_s - time.monotonic())
+        return max(min(left_s, ANSWER_S), 0.001)
+
+    def _tell(self, error: ClientError) -> None:
+        if self._lost is not None and not self._told:
+            self._lost(error)
+        self._told = True
 
     def _check_time(self) -> None:
         if self._until is not None and time.monotonic() >= self._until:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from pathlib import Path
@@ -12,33 +11,14 @@ import pytest
 from service.client import Client, Invalid, NotFound, Unreachable, WaitTimeout
 from service.contract.states import State
 from tests.proxy import Proxy
-from tests.stack import Stack, until
-from tests.work import claim, create, run_jobs, stored
+from tests.stack import Stack
+from tests.work import claim, create, run_jobs
 
 
 @pytest.fixture
 def small(own_stack: Stack) -> Stack:
     own_stack.start_web()
     return own_stack
-
-
-def test_a_watch_through_a_server_killed_twice_gives_exactly_the_stores_events(small: Stack) -> None:
-    small.environ["EVENTS_PER_JOB"] = "50"
-    job_id = create(small.store)
-    got: list[tuple[str, str]] = []
-    reader = threading.Thread(
-        target=lambda: got.extend((e.id, e.event) for e in Client(small.url).watch(job_id, cursor="0"))
-    )
-    reader.start()
-    work = run_jobs(small.store, [job_id], 30, 0.2)
-    for count in (4, 12):
-        until(lambda count=count: len(stored(small.store, job_id)) > count)
-        small.restart_web()
-    work.join()
-    reader.join(60)
-    assert not reader.is_alive()
-    assert got == stored(small.store, job_id)
-    assert got[-1][1] == "end"
 
 
 def test_a_list_ends_with_its_last_job_also_when_it_is_resumed_after_an_end(small: Stack) -> None:
@@ -95,31 +75,6 @@ def test_errors_are_typed_and_say_it_in_one_line(small: Stack) -> None:
         with pytest.raises(Unreachable, match="does not answer"):
             call()
     assert time.monotonic() - before < 5
-
-
-def test_a_submission_whose_answer_was_lost_is_repeated_and_makes_one_job(stack: Stack) -> None:
-    group = f"lost-{time.time_ns()}"
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def lose_the_first_answer() -> None:
-        for number in range(2):
-            near, _ = listener.accept()
-            with near, socket.create_connection(("127.0.0.1", stack.port)) as far:
-                request = near.recv(1 << 16)
-                while not request.endswith(b"}"):
-                    request += near.recv(1 << 16)
-                far.sendall(request.replace(b"Host:", b"Connection: close\r\nHost:"))
-                answer = b"".join(iter(lambda far=far: far.recv(1 << 16), b""))
-                if number:
-                    near.sendall(answer)
-
-    between = threading.Thread(target=lose_the_first_answer)
-    between.start()
-    client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}")
-    job = client.submit("simulate", {"duration_s": 0.1}, group=group)
-    between.join(20)
-    listener.close()
-    assert [found["id"] for found in Client(stack.url).list(group=group)] == [job["id"]]
 
 
 def test_a_file_goes_up_and_an_artifact_comes_down_from_where_it_broke_off(

@@ -1,24 +1,27 @@
-"""Clients that know nothing of Headway, from PyPI and npm: they read a stream and resume it."""
+"""Clients that know nothing of Headway, from PyPI and npm: they read a stream and resume it after a cut."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import httpx
-import httpx_sse
 import ld_eventsource
 import ld_eventsource.actions
 import ld_eventsource.config
 import pytest
 
 from tests.conftest import missing
-from tests.stack import Stack
+from tests.door import Door
+from tests.stack import ROOT, Stack, until
 from tests.work import create, run_jobs, stored
 
 NODE = Path(__file__).parent.parent / "web" / "eventsource"
+DOCS = (ROOT / "docs" / "clients.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -31,47 +34,74 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.close()
 
 
-@pytest.fixture(scope="module")
-def job_id(web: Stack) -> str:
-    """An ended job with some events."""
-    job_id = create(web.store)
-    run_jobs(web.store, [job_id], 20, 0).join()
-    return job_id
+@pytest.fixture
+def door(web: Stack) -> Iterator[Door]:
+    with Door(web.port) as door:
+        yield door
 
 
-def test_httpx_sse_reads_and_resumes(web: Stack, job_id: str) -> None:
-    expected = stored(web.store, job_id)
+class Work:
+    """A job that is worked on, and whose stream is cut twice, each time when its reader is back."""
+
+    def __init__(self, web: Stack, door: Door) -> None:
+        self._store, self._door = web.store, door
+        self._hold = threading.Event()
+        self.job_id = create(web.store)
+        self.url = f"{door.url}/jobs/{self.job_id}/events"
+        self._threads = [
+            run_jobs(web.store, [self.job_id], 40, 0.05, self._hold),
+            threading.Thread(target=self._cut),
+        ]
+        self._threads[1].start()
+
+    def _cut(self) -> None:
+        for count in (8, 20):
+            until(lambda count=count: self._door.opened and len(stored(self._store, self.job_id)) > count)
+            seen = len(self._door.opened)
+            self._door.cut()
+            until(lambda seen=seen: len(self._door.opened) > seen, what="the reader to come back")
+        self._hold.set()
+
+    def check(self, got: list[tuple[str, str]]) -> None:
+        for thread in self._threads:
+            thread.join()
+        assert self._hold.is_set()
+        assert got == stored(self._store, self.job_id)
+
+
+def test_the_docs_httpx_sse_reads_and_resumes(web: Stack, door: Door) -> None:
+    scope: dict[str, Any] = {}
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", DOCS, re.S) if "httpx_sse" in block)
+    exec(code, scope)
+    work = Work(web, door)
     got: list[tuple[str, str]] = []
-    with httpx.Client(base_url=web.url, timeout=20) as client:
-        for count in (5, len(expected)):
-            headers = {"Last-Event-ID": got[-1][0] if got else "0"}
-            with httpx_sse.connect_sse(client, "GET", f"/jobs/{job_id}/events", headers=headers) as source:
-                for event in source.iter_sse():
-                    got.append((event.id, event.event))
-                    if len(got) >= count:
-                        break
-    assert got == expected
+    for event in scope["events"](work.url):
+        got.append((event.id, event.event))
+    work.check(got)
 
 
-def test_launchdarkly_eventsource_reads_and_resumes(web: Stack, job_id: str) -> None:
-    expected = stored(web.store, job_id)
+def test_launchdarkly_eventsource_reads_and_resumes(web: Stack, door: Door) -> None:
+    work = Work(web, door)
     got: list[tuple[str, str]] = []
-    for count in (5, len(expected)):
-        source = ld_eventsource.SSEClient(
-            ld_eventsource.config.ConnectStrategy.http(f"{web.url}/jobs/{job_id}/events"),
-            last_event_id=got[-1][0] if got else "0",
-        )
-        try:
-            for event in source.events:
-                got.append((event.last_event_id, event.event))
-                if len(got) >= count:
-                    break
-        finally:
-            source.close()
-    assert got == expected
+    source = ld_eventsource.SSEClient(
+        ld_eventsource.config.ConnectStrategy.http(work.url),
+        last_event_id="0",
+        initial_retry_delay=0.1,
+        error_strategy=ld_eventsource.config.ErrorStrategy.always_continue(),
+    )
+    try:
+        for event in source.events:
+            got.append((event.last_event_id, event.event))
+            if event.event == "end":
+                break
+    finally:
+        source.close()
+    work.check(got)
 
 
-def test_eventsource_for_node_reads_and_resumes(web: Stack, job_id: str, tmp_path: Path) -> None:
+def test_eventsource_for_node_reads_and_resumes_and_stays_away_as_long_as_it_is_told(
+    web: Stack, door: Door, tmp_path: Path
+) -> None:
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
         missing("npm")
@@ -86,12 +116,19 @@ def test_eventsource_for_node_reads_and_resumes(web: Stack, job_id: str, tmp_pat
     )
     if installed.returncode:
         missing(f"eventsource (npm ci: {installed.stderr.strip()[-200:]})")
-    expected = stored(web.store, job_id)
-    got: list[tuple[str, ...]] = []
-    for count in (5, len(expected) - 5):
-        cursor = got[-1][0] if got else "0"
-        command = [str(node), str(NODE / "read.js"), f"{web.url}/jobs/{job_id}/events", cursor, str(count)]
-        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
-        assert ran.returncode == 0, ran.stderr
-        got += [tuple(line.split()) for line in ran.stdout.splitlines()]
-    assert got == expected
+    # Its own default is three seconds.
+    door.refuse(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 3600\n\n")
+    work = Work(web, door)
+    got: list[tuple[str, str]] = []
+    with subprocess.Popen(
+        [str(node), str(NODE / "read.js"), work.url, "0"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdout is not None
+        until(lambda: door.opened)
+        door.refuse(None)
+        for line in reader.stdout:
+            event_id, event = line.split()
+            got.append((event_id, event))
+        assert reader.wait(30) == 0
+    work.check(got)
+    assert door.opened[1] - door.opened[0] >= 3.5

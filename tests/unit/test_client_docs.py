@@ -1,0 +1,59 @@
+"""docs/clients.md has every command, every option and every exit status."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+import pytest
+
+import service.client
+from service.__main__ import _parser
+from service.cli import board, commands
+from service.client import Client, ClientError
+from tests.stack import ROOT
+
+DOCS = (ROOT / "docs" / "clients.md").read_text()
+SERVES = {"web", "run", "demo"}
+
+
+def options() -> list[tuple[str, str]]:
+    (added,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return [
+        (command, option)
+        for command, parser in added.choices.items()
+        if command not in SERVES
+        for action in parser._actions
+        for option in action.option_strings or [""]
+        if option not in ("-h", "--help")
+    ]
+
+
+@pytest.mark.parametrize(("command", "option"), options())
+def test_every_command_and_option_is_in_the_docs(command: str, option: str) -> None:
+    section = DOCS.partition("## The command line")[2]
+    assert re.search(rf"python -m service {command}\b", section)
+    assert option in section
+    if option not in ("", "--url", "--json"):
+        own = next(
+            part for part in section.split("\n### ") if command in part.partition("\n")[0].split(", ")
+        )
+        assert option in own
+
+
+def test_every_exit_status_is_in_the_docs() -> None:
+    for status in (*board.EXIT.values(), commands.USAGE, commands.INTERRUPTED, commands.PIPE_CLOSED):
+        assert f"\n| {status} | " in DOCS
+
+
+def test_every_method_and_error_of_the_client_is_in_the_docs() -> None:
+    methods = {name for name in vars(Client) if not name.startswith("_")}
+    errors = {
+        name
+        for name, value in vars(service.client).items()
+        if isinstance(value, type) and issubclass(value, ClientError)
+    }
+    section = DOCS.partition("## Python")[2].partition("\n## ")[0]
+    missing = [name for name in methods | errors if f"`{name}" not in section]
+    assert len(methods) >= 11
+    assert not missing
