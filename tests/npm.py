@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,14 @@ WEB = Path(__file__).parent / "web"
 def package(path: str) -> Path:
     """A file of an installed package."""
     lock, stamp = WEB / "package-lock.json", WEB / "node_modules" / ".headway"
+    # Of several test processes one installs, and the others wait.
+    with lock.open() as waiting:
+        fcntl.flock(waiting, fcntl.LOCK_EX)
+        _install(lock, stamp)
+    return WEB / "node_modules" / path
+
+
+def _install(lock: Path, stamp: Path) -> None:
     if not stamp.exists() or stamp.read_text() != lock.read_text():
         if shutil.which("npm") is None:
             missing("npm")
@@ -22,4 +31,3 @@ def package(path: str) -> Path:
         if ran.returncode != 0:
             missing(f"what {lock.name} names (npm: {ran.stderr[-300:]})")
         stamp.write_text(lock.read_text())
-    return WEB / "node_modules" / path

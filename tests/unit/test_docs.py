@@ -58,16 +58,25 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 
 @pytest.mark.parametrize("name", commands())
-def test_every_command_has_a_row_with_its_options(name: str) -> None:
-    row = re.search(rf"(?m)^\| `{name}\b.*$", CLIENTS.partition("## The command line")[2] + OPERATORS)
-    assert row, name
-    # What all of them have stands before the table.
+def test_every_command_is_in_the_docs_with_its_options(name: str) -> None:
+    text = said_of(name)
+    # What all of them have stands before the first.
     common = {"--help", "-h", "--url", "--json"}
     for action in commands()[name]._actions:
         for option in {*action.option_strings} - common:
-            assert re.search(rf"`{option}[` ]", row[0]), option
+            assert re.search(rf"(?<![\w-]){option}(?![\w-])", text), option
         if isinstance(action, argparse._StoreAction) and not action.option_strings and action.metavar:
-            assert str(action.metavar) in row[0]
+            assert str(action.metavar).partition("=")[0] in text
+
+
+def said_of(command: str) -> str:
+    """The command's row in a table, or the section that has it in its title."""
+    row = re.search(rf"(?m)^\| `{command}\b.*$", OPERATORS)
+    if row:
+        return row[0]
+    section = re.search(rf"(?ms)^### [^\n]*\b{command}\b.*?(?=^##)", CLIENTS)
+    assert section, command
+    return section[0]
 
 
 def test_what_all_commands_have_is_in_the_docs() -> None:

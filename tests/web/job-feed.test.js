@@ -164,7 +164,7 @@ test("after a gap nothing that is held counts until it was read again", async ()
 test("what is read again is not shown as fresh until it was", async () => {
   const statuses = [];
   feed.addEventListener("status", () => statuses.push(feed.status));
-  await client.answers("list null", page(job("a", "50-0"), job("b", "51-0"), ended("c", "52-0")));
+  await client.answers("list newest", page(job("a", "50-0"), job("b", "51-0"), ended("c", "52-0")));
   client.begins({ fresh: false, gap: true });
   assert.equal(feed.status, "stale");
   await client.answers("get a", Object.assign(new Error("no"), { status: 503 }));
@@ -179,7 +179,7 @@ test("what is read again is not shown as fresh until it was", async () => {
 
 test("a listing that comes between an event and the document that it asks for loses nothing", async () => {
   client.says("state", { ...progress("new", 0), state: "running" }, "31-0");
-  await client.answers("list null", page(job("new", "30-0", { state: "queued", progress: null })));
+  await client.answers("list newest", page(job("new", "30-0", { state: "queued", progress: null })));
   client.says("progress", progress("new", 0.2), "32-0");
   assert.equal(feed.jobs.get("new").state, "running");
   await client.answers("get new", job("new", "31-0"));

@@ -19,7 +19,7 @@ class Client {
   broken = false;
 
   stream() {
-    return new EventTarget();
+    return Object.assign(new EventTarget(), { remember() {} });
   }
 
   async list({ state, limit, cursor }) {

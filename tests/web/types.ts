@@ -125,13 +125,12 @@ feed.addEventListener("change", ({ detail }) => console.log(detail.id, detail.jo
 feed.addEventListener("event", ({ detail }: CustomEvent<JobEvent>) => console.log(detail.id));
 feed.addEventListener("gap", () => feed.want(job.id));
 feed.addEventListener("status", () => console.log(feed.status, feed.since));
-feed.addEventListener("page", () => console.log(feed.hasMore));
+feed.forget(job.id);
 feed.addEventListener("problem", ({ detail }) => console.log(detail.message));
 for (const one of feed.jobs.values()) console.log(one.progress?.stage?.name);
 // @ts-expect-error: it is the feed's to change
 feed.jobs.clear();
 feed.put(made);
-await feed.more();
 feed.again();
 
 // -- refusals
