@@ -46,7 +46,8 @@ def furnish(stack: Stack) -> list[Page]:
     unknown = running_by_hand(stack, lease_s=ALIVE_S, group="gallery")
     stack.store.append(unknown, 1, [progress(None, "nobody knows how long")])
     failed, succeeded = _failed(stack), _succeeded(stack)
-    hostile = _hostile(stack)
+    hostile_running = _hostile(stack).ref.id
+    hostile = _hostile_end(stack, _hostile(stack))
     return [
         Page("list", "#/", card(running)),
         Page("nothing found", "#/?q=no-such-thing", "#empty:not([hidden])"),
@@ -56,7 +57,8 @@ def furnish(stack: Stack) -> list[Page]:
         Page("succeeded", f"#/jobs/{succeeded}", f"{page(succeeded)} audio"),
         Page("no job", "#/jobs/0-AAAAAAAAAAAAAAAAAAAAAA", "#notice:not([hidden])"),
         Page("form", f"#/new?from={waiting}", "[data-part=options][open] [data-field=labels]"),
-        Page("hostile list", f"#/?state=failed&group={HOSTILE}", card(hostile)),
+        Page("hostile list", f"#/?group={HOSTILE}", card(hostile)),
+        Page("hostile running", f"#/jobs/{hostile_running}", f"{page(hostile_running)} pace-plot .curve"),
         Page("hostile job", f"#/jobs/{hostile}", f"{page(hostile)} job-log li:nth-child(3)"),
         Page("hostile form", f"#/new?from={hostile}", "[data-field=long]"),
         Page("workers", "#/workers", "workers-page .held a"),
@@ -148,8 +150,8 @@ def _film(video: Path, still: Path, sound: Path) -> None:
     subprocess.run([*command, str(sound)], check=True, timeout=60)
 
 
-def _hostile(stack: Stack) -> str:
-    """All that a job says means harm. Longer than the service lets it be, it is 1 MB of one line."""
+def _hostile(stack: Stack) -> Claim:
+    """All that a job says means harm."""
     labels = {NASTY: NASTY, "W" * 128: "W" * 256}
     params = {NASTY: NASTY, "long": LONG[:100_000]}
     claim = running_by_hand(stack, lease_s=ALIVE_S, group=HOSTILE, type=TYPE, labels=labels, params=params)
@@ -173,6 +175,11 @@ def _hostile(stack: Stack) -> str:
             }
         )
         stack.store.append(claim, n + 2, [Report(EventType.PROGRESS, body, "progress", body)])
+    return claim
+
+
+def _hostile_end(stack: Stack, claim: Claim) -> str:
+    """What it says in the end, longer than the service lets it be: 1 MB of one line."""
     lines = [NASTY, LONG, "\n" * 1000, "\x1b[31mred\x1b[2J\r\b\x07", ""]
     levels: list[Any] = ["info", NASTY, "W" * 1000]
     reports = [Report(EventType.LOG, dumps({"level": level, "message": "x"})) for level in levels]

@@ -3,6 +3,7 @@ job says."""
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 
@@ -24,6 +25,7 @@ NAMES = [
     "no job",
     "form",
     "hostile list",
+    "hostile running",
     "hostile job",
     "hostile form",
     "workers",
@@ -143,6 +145,22 @@ def test_axe_finds_nothing_in_the_dialog_and_none_in_a_page_that_is_out_of_date(
                 assert accessibility(chromium) == [], f"{name} at {width}, {scheme}"
     finally:
         chromium.looks_itself()
+
+
+def test_the_page_comes_with_a_policy_that_allows_nothing_inline(stack: Stack) -> None:
+    _, headers, text = stack.call("GET", "/")
+    assert "script-src 'self'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert not re.search(rb"<style| style=| on\w+=|<script(?! type=\"module\" src=\"/)", text)
+    for basic in (
+        b'<html lang="en">',
+        b'name="viewport"',
+        b'name="description"',
+        b'rel="icon"',
+        b"<noscript>",
+    ):
+        assert basic in text
 
 
 REACHABLE = """
