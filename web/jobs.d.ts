@@ -150,7 +150,10 @@ export interface JobFeed extends Emitter<FeedEvents>, Connection {
   want(id: string): void;
 }
 
-/** One job. It is watched from the first listener on, until its end or `close`. */
+/**
+ * One job. It is watched from the first listener on, until its end or `close`. `end` is dispatched exactly once,
+ * unless the job had ended before it was watched: `done` and `state` tell in any case.
+ */
 export interface JobHandle extends Emitter<HandleEvents>, Connection, AsyncIterable<JobEvent> {
   readonly id: string;
   /** The job as its events made it; undefined until it was first read. */
