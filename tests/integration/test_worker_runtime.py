@@ -22,7 +22,7 @@ from service.contract.events import RecordError
 from service.contract.states import ErrorCode, State
 from service.contract.store import NewJob
 from tests.integration.worker_stack import ROOT, WorkerStack, eventually
-from worker.jobtype import JobType, Params
+from worker.jobtype import JobType, Params, _types
 from worker.progress import Job
 from worker.retry import DEFAULT, Retry
 from worker.runtime import Runtime
