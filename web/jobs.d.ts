@@ -152,7 +152,7 @@ export interface JobFeed extends Emitter<FeedEvents>, Connection {
 
 /**
  * One job. It is watched from the first listener on, until its end or `close`. `end` is dispatched exactly once,
- * unless the job had ended before it was watched: `done` and `state` tell in any case.
+ * unless it was made of the document of a job that had ended: `done` and `state` tell in any case.
  */
 export interface JobHandle extends Emitter<HandleEvents>, Connection, AsyncIterable<JobEvent> {
   readonly id: string;
