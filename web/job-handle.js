@@ -14,8 +14,8 @@ import { Problem } from "./problem.js";
 /**
  * Dispatches each event of the job under its own name (detail: its data), and as `event` (detail:
  * JobEvent); `change` (detail: {job}) when `state` is another; `gap` when events were missed and
- * `state` was read again; `status`. `end` comes exactly once, unless the job had ended before this was made. It is
- * watched from the first listener on, until its end or `close`.
+ * `state` was read again; `status`. `end` comes exactly once, unless this was made of the document of an ended job. It
+ * is watched from the first listener on, until its end or `close`.
  * As an async iterable it yields JobEvents until the end.
  */
 export class JobHandle extends EventTarget {
@@ -26,7 +26,7 @@ export class JobHandle extends EventTarget {
   /** @type {JobFeed} */ #feed;
   /** @type {PromiseWithResolvers<Job> | undefined} */ #ending;
   #closed = false;
-  /** Whether `end` was dispatched, or the job had ended before. */ #sealed = false;
+  /** Whether `end` was dispatched, or need not be. */ #sealed = false;
 
   /**
    * @param {import("./jobs.js").Headway} client

@@ -146,7 +146,10 @@ export interface JobFeed extends Emitter<FeedEvents>, Connection {
   forget(id: string): void;
 }
 
-/** One job. It is watched from the first listener on, until its end or `close`. */
+/**
+ * One job. It is watched from the first listener on, until its end or `close`. `end` is dispatched exactly once,
+ * unless it was made of the document of a job that had ended: `done` and `state` tell in any case.
+ */
 export interface JobHandle extends Emitter<HandleEvents>, Connection, AsyncIterable<JobEvent> {
   readonly id: string;
   /** The job as its events made it; undefined until it was first read. */

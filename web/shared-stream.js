@@ -56,8 +56,6 @@ export class SharedStream extends EventTarget {
   since = Date.now();
   /** @type {string | null} The last id that was heard. */
   cursor = null;
-  /** @type {string | null} The last id that was heard before the page was loaded, if it is to be remembered. */
-  resumed;
   /** Whether this page holds the connection. */
   leads = false;
 
@@ -110,6 +108,7 @@ export class SharedStream extends EventTarget {
     this.#options = options;
     this.#election = new Election(this.#name, () => this.#lead(), () => this.#resign());
     if (options.remember) this.cursor = globalThis.sessionStorage.getItem(this.#name);
+    /** The last id that was heard before the page was loaded, if that is to be remembered. */
     this.resumed = this.cursor;
   }
 
@@ -145,7 +144,7 @@ export class SharedStream extends EventTarget {
   /** Keep the cursor for the next load of the page, unless a reader waits with what it was given. */
   remember() {
     if (!this.#options.remember || this.cursor === null) return;
-    for (const reader of this.#readers.keys()) if (reader.waits) return;
+    if ([...this.#readers.keys()].some((reader) => reader.waits)) return;
     globalThis.sessionStorage.setItem(this.#name, this.cursor);
   }
 

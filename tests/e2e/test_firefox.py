@@ -77,6 +77,7 @@ def test_a_bar_is_right_in_the_end_though_the_service_is_killed(firefox: Firefox
 
 
 def test_the_dashboard_shows_a_job_to_its_end_and_nothing_complains(firefox: Firefox, stack: Stack) -> None:
+    firefox.load("about:blank")
     firefox.console_errors()
     firefox.load(f"{stack.url}/")
     text = "return document.querySelector(arguments[0])?.textContent ?? ''"

@@ -530,4 +530,14 @@ def test_the_end_is_told_once_whoever_is_faster(page: Page, stack: Stack) -> Non
         assert told.count("end") == 1
         if n % 2:
             assert told.count("log") == 1
+    # One that had ended before anybody asked has nothing but its end, and the document tells it.
+    said = page.run(
+        """
+        const said = [];
+        for await (const {event, data} of headway.job(arguments[0])) said.push([event, data.state]);
+        return said;
+        """,
+        claim.ref.id,
+    )
+    assert said == [["end", "succeeded"]]
     stack.store.end(held, State.SUCCEEDED)

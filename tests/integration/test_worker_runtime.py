@@ -22,7 +22,7 @@ from service.contract.events import RecordError
 from service.contract.states import ErrorCode, State
 from service.contract.store import NewJob
 from tests.integration.worker_stack import ROOT, WorkerStack, eventually
-from worker.jobtype import JobType, Params
+from worker.jobtype import JobType, Params, _types
 from worker.progress import Job
 from worker.retry import DEFAULT, Retry
 from worker.runtime import Runtime
@@ -317,6 +317,35 @@ def test_tracked_items_are_counted(do: Do) -> None:
     assert job.result == [3, 4, 5]
     assert job.progress is not None
     assert (job.progress.current, job.progress.total, job.progress.unit) == (3, 3, "items")
+
+
+def test_the_job_authors_example_works_as_it_stands(worker_stack: WorkerStack, tmp_path: Path) -> None:
+    code = (ROOT / "docs" / "job-authors.md").read_text().partition("```python\n")[2].partition("```")[0]
+    module: dict[str, Any] = {"__name__": "squares"}
+    try:
+        exec(compile(code, "job-authors.md", "exec"), module)
+    finally:
+        _types.pop("demo.squares", None)
+    runtime = Runtime(worker_stack.store, worker="test", data_dir=tmp_path, lease_s=2)
+
+    def run(numbers: list[int]) -> JobRecord:
+        new = NewJob(
+            owner="owner", type="demo.squares", params={"numbers": numbers}, queue="none", max_attempts=1
+        )
+        job_id = worker_stack.store.create(new)[0]
+        runtime.run(module["squares"], job_id)
+        return worker_stack.job(job_id)
+
+    job = run([3, 4])
+    assert (job.state, job.result) == (State.SUCCEEDED, {"sum": 25})
+    (artifact,) = job.artifacts
+    assert (tmp_path / "artifacts" / job.id / "1" / artifact.name).read_text() == "9\n16"
+    failed = run([2_000_000])
+    assert failed.error is not None
+    assert (failed.error.code, failed.error.message) == (
+        ErrorCode.INVALID_INPUT,
+        "a number is larger than a million",
+    )
 
 
 def test_no_thread_outlives_the_job(do: Do) -> None:

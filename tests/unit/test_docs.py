@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from service.config import Settings, load
 from service.contract.events import EventType
 from service.contract.states import ErrorCode, State
 from worker.jobtype import discover
+from worker.meter import Stage
+from worker.progress import Job
+from worker.retry import Retry
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -129,6 +133,16 @@ def test_every_metric_is_in_the_operators_table_as_it_is_exposed() -> None:
     ours = {family.name: family.type for family in REGISTRY.collect() if family.name.startswith("headway_")}
     assert len(ours) >= 12
     assert rows == {f"{name}_total" if kind == "counter" else name: kind for name, kind in ours.items()}
+
+
+def test_all_that_a_task_can_use_is_in_the_docs() -> None:
+    text = (ROOT / "docs" / "job-authors.md").read_text()
+    for name in vars(Job):
+        assert name.startswith("_") or re.search(rf"\bjob\.{name}\b", text), name
+    for name, value in vars(Stage).items():
+        assert name.startswith("_") or not callable(value) or f"stage.{name}(" in text, name
+    for field in fields(Retry):
+        assert f"{field.name}=" in text, field.name
 
 
 def anchors(text: str) -> set[str]:
