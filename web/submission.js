@@ -26,8 +26,9 @@ export async function submit(client, type, params, { idempotencyKey = newKey(), 
     try {
       return await client.ask("POST", "/jobs", { body, headers, signal });
     } catch (error) {
-      if (!(error instanceof Problem) || !PASSING.has(error.status) || attempt === ATTEMPTS) throw error;
-      const wait = error.retryAfterMs ?? Math.random() * BACKOFF_MS * 2 ** attempt;
+      const { status, retryAfterMs } = /** @type {Problem} */ (error);
+      if (!PASSING.has(status) || attempt === ATTEMPTS) throw error;
+      const wait = retryAfterMs ?? Math.random() * BACKOFF_MS * 2 ** attempt;
       if (wait > PATIENCE_MS) throw error;
       await pause(wait, signal);
     }
