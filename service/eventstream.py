@@ -11,7 +11,6 @@ import socket
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import redis
 
@@ -20,6 +19,7 @@ from service.admission import Admission
 from service.catchup import CatchUp, JobGone, Page
 from service.context import Context
 from service.contract.events import ZERO, BadEventId, EventId
+from service.heartbeat import COMMENT, Heartbeat, Seen
 from service.hub import Hub
 from service.problems import Problem
 from service.sockets import Sockets
@@ -90,7 +90,7 @@ def open_stream(here: Context, catchup: CatchUp, ask: Ask) -> EventStream | None
         ask.caller,
         catchup,
         here.settings.heartbeat_s,
-        _heartbeat_event(here) if ask.heartbeat == "event" else _heartbeat_comment,
+        Seen(here.settings.heartbeat_s) if ask.heartbeat == "event" else COMMENT,
     )
     try:
         stream.begin(cursor, fault)
@@ -109,19 +109,6 @@ def open_stream(here: Context, catchup: CatchUp, ask: Ask) -> EventStream | None
     return stream
 
 
-def _heartbeat_comment() -> bytes:
-    return sse.HEARTBEAT_COMMENT
-
-
-def _heartbeat_event(here: Context) -> Callable[[], bytes]:
-    interval_s = here.settings.heartbeat_s
-    return lambda: sse.heartbeat_event(_now(), interval_s, behind=not here.hub.connected)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 class EventStream:
     """One client's stream, as an iterable of chunks of bytes: the portable path, for any WSGI server.
 
@@ -136,7 +123,7 @@ class EventStream:
         caller: str,
         catchup: CatchUp,
         heartbeat_s: float,
-        heartbeat: Callable[[], bytes],
+        heartbeat: Heartbeat,
     ) -> None:
         """The caller was admitted; its place is given back by `close`."""
         self._admission: Admission | None = admission
@@ -219,20 +206,25 @@ class EventStream:
         self._count()
         yield sse.retry(random.randint(*RETRY_MS))  # noqa: S311
         page = self._first
+        told = False
         try:
             while not self._hub.draining:
                 if page is None:
                     try:
                         page = self._catch_up(STORE_RETRY_S)
                     except redis.RedisError:
+                        if not told:
+                            told = True
+                            yield self._write(self._heartbeat.word(behind=True))
                         self._woken.clear()
-                        yield from self._wait(STORE_RETRY_S)
+                        yield from self._wait(STORE_RETRY_S, behind=True)
                         continue
                 if page.frames:
                     yield self._write(page.frames)
                 if page.closed:
                     return
                 if page.complete:
+                    told = False
                     closed = yield from self._live()
                     if closed:
                         return
@@ -245,13 +237,15 @@ class EventStream:
 
     def _live(self) -> Generator[bytes, None, bool]:
         """Hand on what comes until the stream is behind, or closed (True)."""
+        if self.generation == self._hub.generation:
+            yield self._heartbeat.word(behind=False)
         while not self._hub.draining:
             self._woken.clear()
             messages = self._hub.collect(self)
             if messages is None:
                 return False
             if not messages:
-                yield from self._wait(self._heartbeat_s)
+                yield from self._wait(self._heartbeat_s, behind=False)
                 continue
             self.cursor = messages[-1].id
             metrics.EVENTS_DELIVERED.inc(len(messages))
@@ -260,11 +254,11 @@ class EventStream:
                 return True
         return False
 
-    def _wait(self, timeout_s: float) -> Iterator[bytes]:
+    def _wait(self, timeout_s: float, *, behind: bool) -> Iterator[bytes]:
         """Until somebody wakes us, at most so long; a heartbeat if it is time for one."""
         beat_in = self._written + self._heartbeat_s - time.monotonic()
         if not self._woken.wait(max(0.0, min(timeout_s, beat_in))) and beat_in <= timeout_s:
-            yield self._write(self._heartbeat())
+            yield self._write(self._heartbeat.beat(behind=behind))
 
     def _write(self, chunk: bytes) -> bytes:
         self._written = time.monotonic()

@@ -37,6 +37,7 @@ from service import metrics, sse
 from service.admission import Admission
 from service.catchup import CatchUp, JobGone, Page
 from service.contract.events import EventId, Published
+from service.heartbeat import Heartbeat
 from service.hub import Hub
 from service.topic import Topic
 
@@ -79,10 +80,11 @@ class SocketStream:
         "pending",
         "slow",
         "start",
+        "told",
     )
 
     def __init__(
-        self, owner: Sockets, fd: int, catchup: CatchUp, heartbeat: Callable[[], bytes], caller: str
+        self, owner: Sockets, fd: int, catchup: CatchUp, heartbeat: Heartbeat, caller: str
     ) -> None:
         self.caller = caller
         self.owner = owner
@@ -94,6 +96,8 @@ class SocketStream:
         self.start: Callable[[], Page] | None = None
         self.pending: memoryview | None = None
         self.blocked = self.behind = self.slow = self.closing = False
+        self.told = False
+        """Whether it knows that it is behind, and that nothing can be done about it now."""
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -138,7 +142,7 @@ class Sockets:
         sock: socket.socket,
         head: bytes,
         catchup: CatchUp,
-        heartbeat: Callable[[], bytes],
+        heartbeat: Heartbeat,
         caller: str,
         start: Callable[[], Page] | None,
         cursor: EventId,
@@ -329,6 +333,9 @@ class Sockets:
         """A page from the store, and what follows from it."""
         stream.cursor = page.cursor
         frames = (page.newest_progress() if stream.slow else page).frames
+        if page.complete and not page.closed and stream.generation == self._hub.generation:
+            frames += stream.heartbeat.word(behind=False)
+            stream.told = False
         if (head or frames) and not self._write(stream, head + frames, closing=page.closed):
             return
         if page.closed:
@@ -356,6 +363,7 @@ class Sockets:
                 raise redis.ConnectionError("not subscribed yet")
             page = stream.start() if stream.start is not None else stream.catchup.after(stream.cursor)
         except redis.RedisError:
+            self._say_behind(stream)
             gevent.sleep(PARK_S)
             self._behind.append(stream)
             return
@@ -378,6 +386,12 @@ class Sockets:
             stream.generation = generation
             self._give(stream, page)
             self.settle_all()
+
+    def _say_behind(self, stream: SocketStream) -> None:
+        with self._hub.lock:
+            if not stream.told and not stream.blocked and self._streams.get(stream.fd) is stream:
+                stream.told = True
+                self._write(stream, stream.heartbeat.word(behind=True))
 
     # -- the loops ---------------------------------------------------------------------------------
 
@@ -407,7 +421,7 @@ class Sockets:
                     stream = self._streams[fd]
                     # A blocked reader has bytes enough.
                     if not stream.blocked:
-                        self._write(stream, stream.heartbeat())
+                        self._write(stream, stream.heartbeat.beat(behind=stream.behind))
 
 
 def _ends(stream: SocketStream, messages: list[Published]) -> bool:

@@ -17,7 +17,8 @@ const BACKOFF_MS = 1000;
 const BACKOFF_MAX_MS = 30_000;
 
 /**
- * `connecting`: never connected yet; `live`; `reconnecting`: the connection is known to be lost;
+ * `connecting`: nothing was vouched for yet; `live`: a heartbeat has said that what came is what is;
+ * `reconnecting`: the connection is known to be lost;
  * `stale`: nothing was heard for too long, or the service says that it is behind; `gave-up`: tried as
  * often as it was told; `closed`: by us.
  * @typedef {"connecting" | "live" | "reconnecting" | "stale" | "gave-up" | "closed"} Status
@@ -33,6 +34,8 @@ export class EventStream extends EventTarget {
   status = "closed";
   /** When this status began to be true: for any but `live`, when the service was last heard. */
   since = Date.now();
+  /** While it is live, when the service was last heard. */
+  heardAt = 0;
   /** How long silence may last, ms. */
   allowedMs = MISSED * DEFAULT_HEARTBEAT_MS;
 
@@ -42,7 +45,6 @@ export class EventStream extends EventTarget {
   /** @type {number} */ #attempts;
   #EventSource;
   #failures = 0;
-  #heardAt = 0;
   /** @type {number[]} How long it was silent before the latest beats, ms. */ #silences = [];
   #learnt = false;
   /** @type {ReturnType<typeof setInterval> | undefined} */ #watchdog;
@@ -90,7 +92,7 @@ export class EventStream extends EventTarget {
       this.#connect();
     }
     if (this.status !== "closed") return;
-    this.#heardAt = Date.now();
+    this.heardAt = Date.now();
     this.#become("connecting");
     this.#watchdog = setInterval(() => this.look(), CHECK_MS);
     this.#listen("addEventListener");
@@ -156,9 +158,9 @@ export class EventStream extends EventTarget {
     this.#source = null;
   }
 
+  /** Not live yet: it may be a service that has lost its store, or a proxy that only says when to come back. */
   #opened() {
-    this.#heardAt = Date.now();
-    this.#become("live");
+    if (this.status !== "live") this.heardAt = Date.now();
     this.dispatchEvent(new CustomEvent("open", { detail: { cursor: this.#cursor } }));
   }
 
@@ -170,7 +172,6 @@ export class EventStream extends EventTarget {
       this.#become("reconnecting");
       return;
     }
-    this.#become("live");
     const detail = { id: message.lastEventId, event: message.type, data };
     this.dispatchEvent(new CustomEvent("event", { detail }));
   }
@@ -181,7 +182,7 @@ export class EventStream extends EventTarget {
    * @param {MessageEvent} message
    */
   #beat(message) {
-    this.#silences = [...this.#silences.slice(-4), Date.now() - this.#heardAt];
+    this.#silences = [...this.#silences.slice(-4), Date.now() - this.heardAt];
     const { interval_s: interval = 0, behind } = said(message.data);
     const ms = interval * 1000 || Math.max(...this.#silences);
     this.allowedMs = MISSED * Math.max(ms, CHECK_MS);
@@ -198,7 +199,7 @@ export class EventStream extends EventTarget {
    * @param {MessageEvent} message
    */
   #heard(message) {
-    this.#heardAt = Date.now();
+    this.heardAt = Date.now();
     this.#failures = 0;
     if (message.lastEventId) this.#cursor = message.lastEventId;
   }
@@ -225,11 +226,11 @@ export class EventStream extends EventTarget {
   look() {
     const now = Date.now();
     const waiting = this.#reopening !== undefined || this.status === "gave-up";
-    if (now - this.#heardAt <= this.allowedMs || waiting) return;
+    if (now - this.heardAt <= this.allowedMs || waiting) return;
     // A service whose beat is slower than we think must not be cut off for ever.
     if (!this.#learnt && this.opened) this.allowedMs = Math.min(2 * this.allowedMs, 3_600_000);
     if (this.status !== "connecting") this.#become("stale");
-    this.#heardAt = now;
+    this.heardAt = now;
     this.#connect();
   }
 
@@ -251,7 +252,7 @@ export class EventStream extends EventTarget {
     if (this.status === status) return;
     // From one kind of not hearing to another, it is the same silence that goes on.
     const silent = this.status === "reconnecting" || this.status === "stale";
-    if (!silent || status === "live") this.since = status === "live" ? Date.now() : this.#heardAt;
+    if (!silent || status === "live") this.since = status === "live" ? Date.now() : this.heardAt;
     this.status = status;
     this.dispatchEvent(new Event("status"));
   }

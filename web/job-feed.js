@@ -42,6 +42,10 @@ export class JobFeed extends EventTarget {
     new Map();
   #fetching = new Set();
   /** @type {Set<string>} Held, but not to be trusted against a document. */ #doubted = new Set();
+  /** @type {Set<string>} Those of them that may still change: until they are read, all is out of date. */
+  #unsure = new Set();
+  #unsureSince = 0;
+  /** How often something was doubted: documents that were asked for before do not settle it. */ #doubts = 0;
   /** @type {Set<string>} The stream has spoken of them since it opened. */ #vouched = new Set();
   /** @type {Set<string>} Not of this feed, though the stream tells of them. */ #foreign = new Set();
   #onStatus = () => this.dispatchEvent(new Event("status"));
@@ -62,11 +66,12 @@ export class JobFeed extends EventTarget {
 
   /** @type {import("./event-stream.js").Status} */
   get status() {
-    return this.stream.status;
+    const { status } = this.stream;
+    return status === "live" && this.#unsure.size > 0 ? "stale" : status;
   }
 
   get since() {
-    return this.stream.since;
+    return this.stream.status === this.status ? this.stream.since : this.#unsureSince;
   }
 
   /** Does nothing if it has started. Whoever starts it stops it. */
@@ -136,8 +141,9 @@ export class JobFeed extends EventTarget {
     }
     // A job that was listed as live and ended before the stream took its snapshots is in neither.
     setTimeout(() => {
+      this.#doubts += 1;
       for (const job of this.jobs.values()) {
-        if (isLive(job) && !this.#vouched.has(job.id)) this.want(job.id);
+        if (isLive(job) && !this.#vouched.has(job.id)) this.#suspect(job.id);
       }
     }, SETTLE_MS);
   }
@@ -191,11 +197,12 @@ export class JobFeed extends EventTarget {
       return;
     }
     this.#listing = true;
+    const doubts = this.#doubts;
     try {
       const page = await this.#client.list({ group: this.#group, limit: PAGE, cursor });
       this.#next = page.next;
       this.hasMore = page.next !== null;
-      for (const job of page.items) this.#found(job);
+      for (const job of page.items) this.#found(job, doubts);
     } catch (error) {
       this.dispatchEvent(new CustomEvent("problem", { detail: error }));
       if (cursor === null) setTimeout(() => this.#started && this.#list(null), RETRY_MS);
@@ -210,11 +217,12 @@ export class JobFeed extends EventTarget {
 
   /** What lives, however old: a stream that was open already sends no snapshots. */
   async #listLive() {
+    const doubts = this.#doubts;
     try {
       for (const state of ["running", "retrying", "queued"]) {
         for (let cursor; cursor !== null; ) {
           const page = await this.#client.list({ group: this.#group, state, limit: LIVE_PAGE, cursor });
-          for (const job of page.items) this.#found(job);
+          for (const job of page.items) this.#found(job, doubts);
           cursor = page.next;
         }
       }
@@ -229,25 +237,39 @@ export class JobFeed extends EventTarget {
    * @param {Job[]} jobs
    */
   #doubt(jobs) {
+    this.#doubts += 1;
     this.#doubted = new Set(this.jobs.keys());
     for (const job of jobs) this.#keep(job.id, job);
     for (const id of this.#doubted) {
       const held = this.jobs.get(id);
-      if (held && isLive(held)) this.want(id);
+      if (held && isLive(held)) this.#suspect(id);
     }
     // What came and ended in the meantime is in no one's list of live jobs.
     if (!this.#only) this.#list(null);
   }
 
+  /** @param {string} id */
+  #suspect(id) {
+    this.#doubted.add(id);
+    this.want(id);
+    const first = this.#unsure.size === 0;
+    this.#unsure.add(id);
+    if (!first) return;
+    this.#unsureSince = Date.now();
+    this.#onStatus();
+  }
+
   /**
    * A document that was asked for.
    * @param {Job} job
+   * @param {number} doubts as they were when it was asked for
    */
-  #found(job) {
+  #found(job, doubts) {
     if (!this.#holds(job)) {
       this.#foreign.add(job.id);
       return;
     }
+    if (doubts < this.#doubts && this.#doubted.has(job.id)) return;
     const held = this.#doubted.has(job.id) ? undefined : this.jobs.get(job.id);
     this.#keep(job.id, newer(held, job));
   }
@@ -260,10 +282,12 @@ export class JobFeed extends EventTarget {
     this.#doubted.delete(id);
     // Nothing comes after the end, so that nobody need listen for it.
     if ((!job || !isLive(job)) && this.topics.delete(`job:${id}`)) this.stream.changed();
-    if (job && job === this.jobs.get(id)) return;
-    if (job) this.jobs.set(id, job);
-    else this.jobs.delete(id);
-    this.dispatchEvent(new CustomEvent("change", { detail: { id, job } }));
+    if (!job || job !== this.jobs.get(id)) {
+      if (job) this.jobs.set(id, job);
+      else this.jobs.delete(id);
+      this.dispatchEvent(new CustomEvent("change", { detail: { id, job } }));
+    }
+    if (this.#unsure.delete(id) && this.#unsure.size === 0) this.#onStatus();
   }
 
   /** Few at a time: a browser has six connections to a host, and the streams hold some of them. */
@@ -277,8 +301,10 @@ export class JobFeed extends EventTarget {
   /** @param {string} id */
   async #fetchOne(id) {
     this.#fetching.add(id);
+    const doubts = this.#doubts;
     try {
-      this.#found(await this.#client.get(id));
+      this.#found(await this.#client.get(id), doubts);
+      if (this.#doubted.has(id)) return;
       const events = this.#wanted.get(id) ?? [];
       this.#wanted.delete(id);
       if (this.jobs.has(id)) for (const event of events) this.#apply(this.jobs.get(id), id, event);

@@ -2,8 +2,9 @@
  * One connection for all that watch: of a page, and of all pages of a browser.
  *
  * A browser has six connections to a host on HTTP/1.1, so the seventh page would hang. The pages elect
- * one by a Web Lock, and the browser passes the lock on when that page is gone, whatever ended it. It
- * holds the connection and says on a BroadcastChannel what it hears. (A SharedWorker would be simpler,
+ * one, and another when that page is gone (election.js). It holds the connection and says on a
+ * BroadcastChannel what it hears. A page that is frozen hands it over before; from one that stands still
+ * without a word it is taken. (A SharedWorker would be simpler,
  * but not all phones have it, and it must come from the page's own origin.) Where there are no locks
  * (plain HTTP, other than on localhost), each page has a connection of its own.
  *
@@ -11,6 +12,7 @@
  * next continues at its own cursor: the others drop what they know, and see if something is missing.
  */
 
+import { Election, hold } from "./election.js";
 import { compareIds } from "./event-id.js";
 import { EventStream } from "./event-stream.js";
 
@@ -28,7 +30,7 @@ import { EventStream } from "./event-stream.js";
 /** A longer list makes an address that proxies refuse: more are watched as all of the caller's. */
 const MAX_JOBS = 200;
 const CHECK_MS = 1000;
-/** A page that holds the connection and does not answer for so long is frozen, and is relieved of it. */
+/** A page that holds the connection and does not answer for so long stands still, and is relieved of it. */
 const ANSWER_MS = 1000;
 
 /**
@@ -68,14 +70,28 @@ export class SharedStream extends EventTarget {
   /** Whether the connection was refused, maybe for what nobody watches any more. */ #narrow = false;
   /** @type {EventStream | null} Of the page that leads. */ #stream = null;
   /** @type {BroadcastChannel | null} */ #channel = null;
-  /** @type {AbortController | null} Ends what this page has and waits for of locks. */ #locks = null;
+  #election;
+  /** @type {AbortController | null} Ends what else this page has and waits for of locks. */ #locks = null;
+  /** Which leader is heard: a later one has a larger number, and one that was relieved is not heard. */
+  #term = 0;
   #running = false;
   #changing = false;
   #allowedMs = 0;
-  #heardAt = 0;
+  /** When the service was last heard, by whichever page. */ #heardAt = 0;
+  #toldAt = 0;
   #askedAt = 0;
   /** @type {ReturnType<typeof setInterval> | undefined} */ #watchdog;
   #look = () => this.#check();
+  /** A frozen page says nothing, also if it is elected; what is said meanwhile waits for it. */
+  #freeze = () => {
+    this.#election.withdraw();
+    this.#resign();
+    if (this.status === "live") this.#become("stale", this.#heardAt);
+  };
+  #thaw = () => {
+    this.#election.stand();
+    this.#say({ ask: true });
+  };
   #hide = () => this.#stop();
   #show = () => this.#start();
 
@@ -89,6 +105,7 @@ export class SharedStream extends EventTarget {
     this.#name = `headway ${name}`;
     this.#urlFor = urlFor;
     this.#options = options;
+    this.#election = new Election(this.#name, () => this.#lead(), () => this.#resign());
     if (options.remember) this.cursor = globalThis.sessionStorage.getItem(this.#name);
   }
 
@@ -126,7 +143,7 @@ export class SharedStream extends EventTarget {
     this.#running = true;
     const { share = true } = this.#options;
     this.#locks = new AbortController();
-    this.#heardAt = Date.now();
+    this.#heardAt = this.#toldAt = Date.now();
     this.#become("connecting", this.#heardAt);
     globalThis.addEventListener?.("pagehide", this.#hide);
     globalThis.addEventListener?.("pageshow", this.#show);
@@ -137,18 +154,25 @@ export class SharedStream extends EventTarget {
     this.#channel = new BroadcastChannel(this.#name);
     this.#channel.onmessage = ({ data }) => this.#hear(data);
     this.#watchdog = setInterval(this.#look, CHECK_MS);
-    for (const type of ["visibilitychange", "resume"]) globalThis.document?.addEventListener(type, this.#look);
+    this.#listen("addEventListener");
     // Others see by this lock that the page is gone.
-    this.#hold(`${this.#name} ${this.#id}`, () => {});
+    hold(`${this.#name} ${this.#id}`, this.#locks.signal, () => {});
     this.#say({ who: true });
-    this.#elect({});
+    this.#election.stand();
+  }
+
+  /** @param {"addEventListener" | "removeEventListener"} change */
+  #listen(change) {
+    globalThis.document?.[change]("visibilitychange", this.#look);
+    globalThis.document?.[change]("freeze", this.#freeze);
+    globalThis.document?.[change]("resume", this.#thaw);
   }
 
   #stop() {
     if (!this.#running) return;
     this.#running = false;
     clearInterval(this.#watchdog);
-    for (const type of ["visibilitychange", "resume"]) globalThis.document?.removeEventListener(type, this.#look);
+    this.#listen("removeEventListener");
     if (this.#readers.size === 0) {
       globalThis.removeEventListener?.("pagehide", this.#hide);
       globalThis.removeEventListener?.("pageshow", this.#show);
@@ -157,6 +181,7 @@ export class SharedStream extends EventTarget {
     }
     this.#say({ bye: true });
     this.#resign();
+    this.#election.withdraw();
     this.#locks?.abort();
     this.#channel?.close();
     this.#channel = null;
@@ -165,40 +190,9 @@ export class SharedStream extends EventTarget {
     this.#become("closed", Date.now());
   }
 
-  /** @param {LockOptions} options */
-  async #elect(options) {
-    const { aborted } = await this.#hold(this.#name, () => this.#lead(), options);
-    if (aborted) return;
-    // Taken by another page, because this one did not answer. It stands for election again; one that
-    // had taken it still does.
-    this.#resign();
-    if (!options.steal) this.#elect({});
-  }
-
-  /**
-   * Hold a lock until `#locks` is aborted, or it is taken away.
-   * @param {string} name
-   * @param {() => void} then
-   * @param {LockOptions} [options]
-   */
-  async #hold(name, then, options = {}) {
-    const { signal } = /** @type {AbortController} */ (this.#locks);
-    // `steal` and `signal` exclude each other.
-    const how = options.steal ? options : { signal };
-    try {
-      await navigator.locks.request(name, how, () => {
-        if (signal.aborted) return undefined;
-        then();
-        return new Promise((resolve) => signal.addEventListener("abort", () => resolve(null)));
-      });
-    } catch {
-      // Taken away, or no longer waited for.
-    }
-    return signal;
-  }
-
   #lead() {
     this.leads = true;
+    this.#term = Math.max(this.#term + 1, Date.now());
     for (const id of this.#others.keys()) this.#mourn(id);
     this.#connect();
   }
@@ -209,14 +203,15 @@ export class SharedStream extends EventTarget {
     for (const type of ["status", "beat", "event"]) stream.addEventListener(type, told);
     stream.addEventListener("open", () => {
       this.#narrow = false;
-      if (stream.cursor === null) this.#cover(true);
+      // It began anew, with snapshots.
+      if (stream.cursor === null) this.#rule({ covered: [...this.#covered], fresh: true });
       this.#connect();
     });
     stream.addEventListener("refused", () => {
       // The list may name a job that is gone: readers ask about theirs, and it is made anew.
       this.#narrow = true;
       this.#cursorTopic = "";
-      this.#say({ refused: true });
+      this.#rule({ refused: true });
     });
     return stream;
   }
@@ -236,7 +231,7 @@ export class SharedStream extends EventTarget {
       // All have ended. Who watches something later begins anew, not with what came between.
       this.#stream?.close();
       this.#stream = null;
-      this.#say({ idle: true });
+      this.#rule({ idle: true });
       return;
     }
     this.#stream ??= this.#open();
@@ -250,20 +245,15 @@ export class SharedStream extends EventTarget {
       this.#covered = wanted;
       stream.move(this.#urlFor(queryFor(wanted)));
     }
-    if (this.cursor !== null || stream.opened) this.#cover(false);
+    if (this.cursor !== null || stream.opened) this.#rule({ covered: [...this.#covered], fresh: false });
     this.#tell();
-  }
-
-  /** @param {boolean} fresh the connection began anew, with snapshots */
-  #cover(fresh) {
-    this.#say({ covered: [...this.#covered], fresh });
   }
 
   /** Say how things are, and what happened. */
   #tell(/** @type {any} */ event = undefined) {
     if (!this.#stream) return;
-    const { status, since, allowedMs, cursor } = this.#stream;
-    this.#say({ status, since, allowedMs, prev: this.cursor, cursor, event });
+    const { status, since, heardAt, allowedMs, cursor } = this.#stream;
+    this.#rule({ status, since, heardAt, allowedMs, prev: this.cursor, cursor, event });
   }
 
   #wanted() {
@@ -272,6 +262,11 @@ export class SharedStream extends EventTarget {
 
   #want() {
     this.#say({ want: [...new Set(this.#wanted())] });
+  }
+
+  /** @param {any} message of the leader */
+  #rule(message) {
+    this.#say({ term: this.#term, ...message });
   }
 
   /** @param {any} message to all pages, this one too */
@@ -284,6 +279,11 @@ export class SharedStream extends EventTarget {
   #hear(message) {
     const { from } = message;
     const own = from === this.#id;
+    if (message.term < this.#term) return;
+    if (message.term > this.#term) {
+      this.#term = message.term;
+      this.#resign();
+    }
     if (message.who && !own) this.#want();
     if (message.want) {
       if (!own) {
@@ -326,8 +326,9 @@ export class SharedStream extends EventTarget {
   }
 
   /** @param {any} message of the leader */
-  #told({ status, since, allowedMs, prev, cursor, event }) {
-    this.#heardAt = Date.now();
+  #told({ status, since, heardAt, allowedMs, prev, cursor, event }) {
+    this.#heardAt = heardAt;
+    this.#toldAt = Date.now();
     this.#askedAt = 0;
     this.#allowedMs = allowedMs;
     const known = event?.event !== "reset" && this.cursor !== null && compareIds(cursor, this.cursor) <= 0;
@@ -342,22 +343,29 @@ export class SharedStream extends EventTarget {
       if (id) this.#cursorTopic = `job:${id}`;
       for (const reader of [...this.#readers.keys()]) reader.take(event);
     }
-    this.#become(status, since);
+    // What waited for a page that stood still was said long ago.
+    if (status === "live" && this.#silent(heardAt)) this.#become("stale", heardAt);
+    else this.#become(status, since);
+  }
+
+  /** @param {number} since */
+  #silent(since) {
+    return Date.now() - since > this.#allowedMs + 2 * CHECK_MS;
   }
 
   /** Of a page that does not lead: hear whether the one that does is still there. */
   #check() {
     if (this.leads || !this.#running) return;
+    if (this.status === "live" && this.#silent(this.#heardAt)) this.#become("stale", this.#heardAt);
+    if (!this.#silent(this.#toldAt)) return;
     const now = Date.now();
-    if (now - this.#heardAt <= this.#allowedMs + 2 * CHECK_MS) return;
     if (this.#askedAt === 0) {
       this.#askedAt = now;
       this.#say({ ask: true });
     } else if (now - this.#askedAt >= ANSWER_MS) {
-      this.#become("stale", this.#heardAt);
-      this.#heardAt = now;
+      this.#toldAt = now;
       this.#askedAt = 0;
-      this.#elect({ steal: true });
+      this.#election.take();
     }
   }
 

@@ -6,12 +6,15 @@ The jobs' events are written through the store here, as a worker would; tests/e2
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -316,6 +319,35 @@ def test_heartbeats_are_comments_or_events_without_an_id(web: Stack) -> None:
     assert (first.event, second.event) == ("heartbeat", "heartbeat")
     assert first.id == snapshot.id
     assert web.call("GET", f"/jobs/{job_id}/events?heartbeat=x")[0] == 400
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_reader_of_heartbeats_is_told_at_once_whether_it_is_behind(tmp_path: Path, threads: bool) -> None:
+    """Long before a heartbeat is due: the stream that opened while the store was away is not trusted, and
+    is as soon as it has caught up; so is the one that was open."""
+    stack = Stack(tmp_path, HEARTBEAT_S="600", DRAIN_S="0")
+
+    def said(reader: Reader, count: int) -> list[tuple[str, bool]]:
+        return [(event.event, "behind" in event.data) for event in reader.take(count)]
+
+    caught_up = [("snapshot", False), ("heartbeat", False)]
+    try:
+        stack.start_web(threads=threads)
+        job_id = create(stack.store)
+        path = f"/jobs/{job_id}/events?heartbeat=event"
+        with Reader(stack.url, path) as early:
+            assert said(early, 2) == caught_up
+            os.kill(stack.valkey.process.pid, signal.SIGSTOP)
+            try:
+                with Reader(stack.url, path) as late:
+                    assert said(late, 1) == said(early, 1) == [("heartbeat", True)]
+                    os.kill(stack.valkey.process.pid, signal.SIGCONT)
+                    assert said(late, 2) == caught_up
+                    assert said(early, 1) == caught_up[1:]
+            finally:
+                os.kill(stack.valkey.process.pid, signal.SIGCONT)
+    finally:
+        stack.close()
 
 
 def test_the_first_bytes_come_at_once(web: Stack) -> None:

@@ -26,6 +26,12 @@ class Source extends EventTarget {
     this.dispatchEvent(new Event("open"));
   }
 
+  /** As the service opens a stream that is caught up. */
+  lives() {
+    this.opens();
+    this.says("heartbeat", { interval_s: 15 });
+  }
+
   says(type, data, lastEventId = "") {
     this.dispatchEvent(new MessageEvent(type, { data: JSON.stringify(data), lastEventId }));
   }
@@ -64,7 +70,7 @@ test("it asks for heartbeats that it can see, and for no cursor while it has non
 test("events come with their id and their data", () => {
   const events = [];
   opened().addEventListener("event", ({ detail }) => events.push(detail));
-  last().opens();
+  last().lives();
   last().says("progress", { job: "a", fraction: 0.5 }, "5-0");
   assert.deepEqual(events, [{ id: "5-0", event: "progress", data: { job: "a", fraction: 0.5 } }]);
   assert.equal(stream.cursor, "5-0");
@@ -85,8 +91,61 @@ test("silence for two and a half heartbeats is out of date, and a new connection
   assert.equal(stream.since, 1_000_000, "out of date since it was last heard");
   assert.equal(Source.all[0].readyState, Source.CLOSED);
   assert.equal(last().url.searchParams.get("last_event_id"), "7-1");
+  last().lives();
+  assert.equal(stream.status, "live");
+});
+
+test("what came is what is only once a heartbeat says so", () => {
+  opened();
+  last().opens();
+  last().says("snapshot", { id: "a" }, "5-0");
+  assert.equal(stream.status, "connecting");
+  last().says("heartbeat", { interval_s: 15, behind: true });
+  assert.equal(stream.status, "stale");
+  last().says("log", { job: "a" }, "6-0");
+  assert.equal(stream.status, "stale", "there may be more that it has not caught up with");
+  last().says("heartbeat", { interval_s: 15 });
+  assert.equal(stream.status, "live");
+});
+
+test("a proxy that answers for a service that is away, and only says when to come back, is not live", () => {
+  const statuses = [];
+  opened().addEventListener("status", () => statuses.push(stream.status));
+  last().lives();
+  last().breaks();
+  for (let retry = 0; retry < 20; retry += 1) {
+    mock.timers.tick(30_000);
+    last().opens();
+    last().breaks();
+  }
+  assert.deepEqual(statuses, ["live", "reconnecting"]);
+  assert.equal(stream.since, 1_000_000, "when the service was last heard");
+});
+
+test("a machine that slept finds out when it wakes, and not before it was told is it live again", () => {
+  opened();
+  last().lives();
+  mock.timers.setTime(1_000_000 + 30_000_000);
+  mock.timers.tick(1000);
+  assert.equal(stream.status, "stale");
+  assert.equal(stream.since, 1_000_000);
+  assert.equal(Source.all.length, 2);
+  last().opens();
+  assert.equal(stream.status, "stale");
+  last().says("heartbeat", { interval_s: 15 });
+  assert.equal(stream.status, "live");
+});
+
+test("a move does not make what is known any fresher", () => {
+  opened();
+  last().lives();
+  mock.timers.tick(30_000);
+  stream.move("http://headway.test/events?job=b");
   last().opens();
   assert.equal(stream.status, "live");
+  mock.timers.tick(8_000);
+  assert.equal(stream.status, "stale");
+  assert.equal(stream.since, 1_000_000);
 });
 
 test("how long silence may last is learnt from the heartbeats when they do not say it", () => {
@@ -114,7 +173,7 @@ test("a service whose heartbeat is slower than the default is not cut off for ev
 
 test("the browser reconnects by itself after a broken connection, and the status says since when", () => {
   opened();
-  last().opens();
+  last().lives();
   mock.timers.tick(3000);
   last().says("log", {}, "5-0");
   mock.timers.tick(2000);
@@ -125,7 +184,7 @@ test("the browser reconnects by itself after a broken connection, and the status
   last().breaks();
   assert.equal(stream.since, 1_003_000, "the same silence goes on");
   assert.equal(Source.all.length, 1);
-  last().opens();
+  last().lives();
   assert.equal(stream.status, "live");
 });
 
@@ -157,7 +216,7 @@ test("it gives up after as many failures as it was told, and tries again when it
   assert.equal(Source.all.length, 2);
   stream.open();
   assert.equal(Source.all.length, 3);
-  last().opens();
+  last().lives();
   assert.equal(stream.status, "live");
 });
 

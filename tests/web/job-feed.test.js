@@ -160,6 +160,36 @@ test("after a gap nothing that is held counts until it was read again", async ()
   assert.equal(gaps, 1);
 });
 
+test("what is read again is not shown as fresh until it was", async () => {
+  const statuses = [];
+  feed.addEventListener("status", () => statuses.push(feed.status));
+  await client.answers("list null", page(job("a", "50-0"), job("b", "51-0"), ended("c", "52-0")));
+  client.begins({ fresh: false, gap: true });
+  assert.equal(feed.status, "stale");
+  await client.answers("get a", Object.assign(new Error("no"), { status: 503 }));
+  await client.answers("get b", ended("b", "60-0"));
+  assert.equal(feed.status, "stale");
+  mock.timers.tick(2000);
+  await settled();
+  await client.answers("get a", job("a", "61-0"));
+  assert.equal(feed.status, "live");
+  assert.deepEqual(statuses, ["stale", "live"]);
+});
+
+test("what was asked for before a gap says nothing of what came in it", async () => {
+  feed = new JobFeed(client, { jobs: ["a"] }).start();
+  client.asked = [];
+  client.begins();
+  client.says("snapshot", job("a", "50-0"), "50-0");
+  feed.want("a");
+  client.begins({ fresh: false, gap: true });
+  await client.answers("get a", job("a", "50-0"));
+  assert.equal(feed.status, "stale");
+  await client.answers("get a", ended("a", "60-0"));
+  assert.equal(feed.jobs.get("a").state, "succeeded");
+  assert.deepEqual(client.asked, ["get a", "get a"]);
+});
+
 test("a list of jobs reads those that no snapshot tells of, and takes no others", async () => {
   feed = new JobFeed(client, { jobs: ["a", "b"] }).start();
   client.asked = [];
