@@ -42,8 +42,7 @@ export class Client {
    *   default: false
    */
   constructor({ base = "/", token, ...options } = {}) {
-    this.#base = new URL(base, globalThis.location?.href ?? "http://127.0.0.1:8000");
-    if (!this.#base.pathname.endsWith("/")) this.#base.pathname += "/";
+    this.#base = new URL(String(base).replace(/\/?$/, "/"), globalThis.location?.href ?? "http://127.0.0.1:8000");
     this.#token = token;
     this.#options = { attempts: ATTEMPTS, ...options };
   }
@@ -84,16 +83,15 @@ export class Client {
       text = await response.text();
     } catch {
       signal?.throwIfAborted();
-      const why = timeout.aborted ? `did not answer within ${TIMEOUT_MS / 1000} s` : "cannot be reached";
-      throw new Problem(0, { title: `The service ${why}.` });
+      throw new Problem(0, { title: "The service does not answer." });
     }
-    if (!response.ok) throw problem(response.status, text, response.statusText, response.headers);
+    const { ok, status, statusText, headers: about } = response;
     try {
-      return JSON.parse(text);
+      if (ok) return JSON.parse(text);
     } catch {
       // A proxy's page, maybe for a login.
-      throw new Problem(0, { title: "The answer is not the service's." });
     }
+    throw problem(ok ? 0 : status, text, statusText, about);
   }
 
   /**

@@ -45,13 +45,8 @@ export class EventStream extends EventTarget {
   /** @type {number} */ #attempts;
   #EventSource;
   #failures = 0;
-  /** @type {number[]} How long it was silent before the latest beats, ms. */ #silences = [];
-  #learnt = false;
-  /** @type {ReturnType<typeof setInterval> | undefined} */ #watchdog;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #reopening;
-  #onReturn = () => this.#returned();
-  #onHide = () => this.#hidden();
-  #onShow = (/** @type {any} */ event) => event.persisted && this.#connect();
+  #attention = new AbortController();
 
   /**
    * @param {string | URL} url absolute
@@ -94,16 +89,14 @@ export class EventStream extends EventTarget {
     if (this.status !== "closed") return;
     this.heardAt = Date.now();
     this.#become("connecting");
-    this.#watchdog = setInterval(() => this.look(), CHECK_MS);
-    this.#listen("addEventListener");
+    this.#attend();
     this.#connect();
   }
 
   /** Nothing is dispatched after this, except the status. */
   close() {
     if (this.status === "closed") return;
-    clearInterval(this.#watchdog);
-    this.#listen("removeEventListener");
+    this.#attention.abort();
     this.#disconnect();
     this.#become("closed");
   }
@@ -118,17 +111,14 @@ export class EventStream extends EventTarget {
     else this.#connect();
   }
 
-  /**
-   * A machine that slept, or a page that was in the background, finds out now, not at the next check.
-   * @param {"addEventListener" | "removeEventListener"} change
-   */
-  #listen(change) {
-    globalThis[change]?.("online", this.#onReturn);
-    globalThis.document?.[change]("visibilitychange", this.#onReturn);
-    globalThis.document?.[change]("resume", this.#onReturn);
-    // A page that is kept for the way back would keep its connection, of the six that there are to a host.
-    globalThis[change]?.("pagehide", this.#onHide);
-    globalThis[change]?.("pageshow", this.#onShow);
+  #attend() {
+    const { signal } = (this.#attention = new AbortController());
+    const watchdog = setInterval(() => this.look(), CHECK_MS);
+    signal.addEventListener("abort", () => clearInterval(watchdog));
+    // A machine that slept, or a page that was in the background, finds out now, not at the next check.
+    for (const type of ["online", "visibilitychange", "resume"]) {
+      globalThis.addEventListener?.(type, () => this.#returned(), { signal });
+    }
   }
 
   #connect() {
@@ -177,16 +167,12 @@ export class EventStream extends EventTarget {
   }
 
   /**
-   * How long silence may last is learnt from the beats: from what they say, else from how long it was
-   * silent before them.
+   * The first comes as soon as the stream stands. They say how long silence may last.
    * @param {MessageEvent} message
    */
   #beat(message) {
-    this.#silences = [...this.#silences.slice(-4), Date.now() - this.heardAt];
-    const { interval_s: interval = 0, behind } = said(message.data);
-    const ms = interval * 1000 || Math.max(...this.#silences);
-    this.allowedMs = MISSED * Math.max(ms, CHECK_MS);
-    this.#learnt = true;
+    const { interval_s: interval, behind } = JSON.parse(message.data);
+    this.allowedMs = MISSED * Math.max(interval * 1000, CHECK_MS);
     if (behind) this.#become("stale");
     this.#heard(message);
     if (!behind) this.#become("live");
@@ -227,16 +213,9 @@ export class EventStream extends EventTarget {
     const now = Date.now();
     const waiting = this.#reopening !== undefined || this.status === "gave-up";
     if (now - this.heardAt <= this.allowedMs || waiting) return;
-    // A service whose beat is slower than we think must not be cut off for ever.
-    if (!this.#learnt && this.opened) this.allowedMs = Math.min(2 * this.allowedMs, 3_600_000);
     if (this.status !== "connecting") this.#become("stale");
     this.heardAt = now;
     this.#connect();
-  }
-
-  #hidden() {
-    this.#disconnect();
-    if (this.status === "live") this.#become("reconnecting");
   }
 
   /** The network or the page is back. Timers may have stood still, and waiting longer is no use. */
@@ -255,17 +234,5 @@ export class EventStream extends EventTarget {
     if (!silent || status === "live") this.since = status === "live" ? Date.now() : this.heardAt;
     this.status = status;
     this.dispatchEvent(new Event("status"));
-  }
-}
-
-/**
- * @param {string} text
- * @returns {{interval_s?: number, behind?: boolean}} what a heartbeat says; nothing if it is no object
- */
-function said(text) {
-  try {
-    return JSON.parse(text) ?? {};
-  } catch {
-    return {};
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The log of `<job-progress>`, loaded when somebody opens one: its lines from the first that is kept.
+ * The log of `<job-progress log>`: its lines from the first that is kept, once somebody opens it.
  */
 
 import { JobHistory } from "./job-history.js";
@@ -10,17 +10,36 @@ const LINES = 200;
 /** Scrolled this near to the end, it stays at the end. */
 const NEAR_PX = 24;
 
+const style = new CSSStyleSheet();
+style.replaceSync(`
+.log { max-block-size: 12em; overflow: auto; margin: .25em 0; white-space: pre-wrap; font: .9em/1.4 ui-monospace, monospace; }
+`);
+
 /**
- * Fill the box, and go on until the signal.
- * @param {HTMLElement} box
+ * @param {ShadowRoot} root where it will be
  * @param {object} of
  * @param {import("./jobs.js").Headway} of.client
  * @param {import("./job-feed.js").JobFeed} of.feed that the job is in
  * @param {string} of.id
- * @param {AbortSignal} of.signal
+ * @param {AbortSignal} of.signal ends it
  * @param {(text: string) => string} of.plain makes text from outside harmless
+ * @returns {HTMLElement}
  */
-export function follow(box, { client, feed, id, signal, plain }) {
+export function logFor(root, { client, feed, id, signal, plain }) {
+  if (!root.adoptedStyleSheets.includes(style)) root.adoptedStyleSheets.push(style);
+  const box = Object.assign(document.createElement("div"), {
+    className: "log",
+    part: "log",
+    role: "log",
+    ariaLive: "off",
+    ariaLabel: "Log",
+    tabIndex: 0,
+  });
+  const summary = document.createElement("summary");
+  summary.textContent = "Log";
+  const details = document.createElement("details");
+  details.append(summary, box);
+
   /** @type {string[]} */ let lines = [];
   let frame = 0;
   const draw = () => {
@@ -38,6 +57,7 @@ export function follow(box, { client, feed, id, signal, plain }) {
     cancelAnimationFrame(frame);
     frame = requestAnimationFrame(draw);
   });
+  details.addEventListener("toggle", () => signal.aborted || history.open(), { once: true });
   signal.addEventListener("abort", () => history.close());
-  if (!signal.aborted) history.open();
+  return details;
 }

@@ -22,6 +22,7 @@ import { isLive } from "./reducer.js";
 
 export { Client };
 
+/** Whoever cannot see it is told this often, at most. */
 const ANNOUNCE_MS = 5000;
 
 /** Text from outside: what would reorder or break the text around it is shown as a sign. */
@@ -46,11 +47,10 @@ function made(tag, part, props, ...children) {
 
 /**
  * One job's bar.
- * @param {{cancels: boolean, logs: boolean, named: boolean}} how
- * @param {() => Promise<boolean>} cancel whether the service will
- * @param {(details: HTMLElement) => Promise<void>} follow adds the log, and goes on to do so
+ * @param {boolean} named
+ * @param {() => Promise<unknown> | undefined} [cancel]
  */
-function rowFor({ cancels, logs, named }, cancel, follow) {
+function rowFor(named, cancel) {
   /** @type {unknown[]} */ let drawn = [];
   const [name, stage, message, pace, error] = ["name", "stage", "message", "pace", "error"].map((part) => made("bdi", part));
   const [reached, state] = ["percent", "state"].map((part) => made("span", part));
@@ -59,52 +59,54 @@ function rowFor({ cancels, logs, named }, cancel, follow) {
   const button = made("button", "cancel", {
     async onclick() {
       button.disabled = true;
-      button.disabled = await cancel();
+      button.disabled = await cancel?.();
     },
   });
-  const details = made("details", "", { hidden: !logs }, made("summary", "", {}, "Log"));
-  details.ontoggle = () => {
-    details.ontoggle = null;
-    follow(details).catch(() => details.append("It cannot be shown now."));
-  };
-  const about = made("div", "about", {}, state, stage, message, pace);
-  const row = { node: made("div", "job", {}, made("div", "row", {}, name, bar, reached, button), about, error, details), said: "", draw };
-  return row;
+  const node = made(
+    "div",
+    "job",
+    {},
+    made("div", "row", {}, name, bar, reached, button),
+    made("div", "about", {}, state, stage, message, pace),
+    error,
+  );
 
-  /**
-   * @param {Job} job
-   * @param {boolean} live whether it is known to go on like this
-   */
-  function draw(job, live) {
-    if (job === drawn[0] && live === drawn[1]) return;
-    drawn = [job, live];
-    const running = isLive(job);
-    const fraction = shownFraction(job);
-    const text = percent(fraction);
-    const called = plain(job.labels?.name ?? job.type, 100);
-    const again = job.attempt > 1 ? `, attempt ${job.attempt} of ${job.max_attempts}` : "";
-    const why = job.state === "queued" && job.waiting_reason ? `: ${plain(job.waiting_reason, 200)}` : "";
-    const words = job.state + again + why;
-    const { stage: at, message: saying } = (running && job.progress) || {};
-    row.node.dataset.state = job.state;
-    row.node.classList.toggle("unknown", !text);
-    row.node.classList.toggle("stale", running && !live);
-    // Through the CSSOM, which a policy without 'unsafe-inline' allows.
-    fill.style.inlineSize = text && `${Number(fraction) * 100}%`;
-    bar.ariaValueNow = text ? parseInt(text) : null;
-    bar.ariaLabel = called;
-    row.said = bar.ariaValueText = text && job.state !== "succeeded" ? `${words}, ${text}` : words;
-    show(name, named ? called : "");
-    show(reached, text);
-    show(state, words);
-    show(stage, at ? plain(at.name, 100) + (at.count > 1 ? ` (${at.index}/${at.count})` : "") : "");
-    show(message, plain(saying ?? "", 300));
-    show(pace, job.state === "running" ? paceText(job, live) : "");
-    show(error, job.state === "failed" && job.error ? plain(`${job.error.code}: ${job.error.message}`) : "");
-    show(button, running && cancels ? (job.cancel_requested ? "Canceling…" : "Cancel") : "");
-    button.disabled = job.cancel_requested;
-    button.ariaLabel = `Cancel ${called}`;
-  }
+  const row = {
+    node,
+    said: "",
+    /**
+     * @param {Job & {waiting_reason?: string | null}} job
+     * @param {boolean} live whether it is known to go on like this
+     */
+    draw(job, live) {
+      if (job === drawn[0] && live === drawn[1]) return;
+      drawn = [job, live];
+      const running = isLive(job);
+      const { stage: at, message: saying } = (running && job.progress) || {};
+      const fraction = shownFraction(job);
+      const text = percent(fraction);
+      const called = plain(job.labels?.name ?? job.type, 100);
+      const again = job.attempt > 1 ? `, attempt ${job.attempt} of ${job.max_attempts}` : "";
+      const why = job.state === "queued" && job.waiting_reason ? `: ${plain(job.waiting_reason, 200)}` : "";
+      node.className = `job ${job.state}${text ? "" : " unknown"}${running && !live ? " stale" : ""}`;
+      // Through the CSSOM, which a policy without 'unsafe-inline' allows.
+      fill.style.inlineSize = text && `${Number(fraction) * 100}%`;
+      bar.ariaValueNow = text ? parseInt(text) : null;
+      bar.ariaValueText = row.said = job.state + again + why + (text && `, ${text}`);
+      bar.ariaLabel = called;
+      button.ariaLabel = `Cancel ${called}`;
+      button.disabled = job.cancel_requested;
+      show(button, running && cancel ? (job.cancel_requested ? "Canceling…" : "Cancel") : "");
+      show(name, named ? called : "");
+      show(reached, text);
+      show(state, job.state + again + why);
+      show(stage, at ? plain(at.name, 100) + (at.count > 1 ? ` (${at.index}/${at.count})` : "") : "");
+      show(message, plain(saying ?? "", 300));
+      show(pace, job.state === "running" ? paceText(job, live) : "");
+      show(error, job.state === "failed" && job.error ? plain(`${job.error.code}: ${job.error.message}`) : "");
+    },
+  };
+  return row;
 }
 
 /**
@@ -113,13 +115,10 @@ function rowFor({ cancels, logs, named }, cancel, follow) {
  */
 function paceText({ progress }, live) {
   const { current, total, unit, rate: pace, eta_s: eta } = progress ?? {};
-  const parts = [];
-  if (current != null) {
-    parts.push(total == null ? quantity(current, unit) : `${quantity(current, unit === "bytes" ? unit : "")} of ${quantity(total, unit)}`);
-  }
-  if (live && pace) parts.push(rate(pace, unit));
-  if (live && eta != null) parts.push(`${duration(eta)} left`);
-  return plain(parts.join(" · "));
+  const of = total == null ? "" : ` of ${quantity(total, unit)}`;
+  const parts = [current != null && quantity(current, of && unit !== "bytes" ? "" : unit) + of];
+  if (live) parts.push(pace && rate(pace, unit), eta != null && `${duration(eta)} left`);
+  return plain(parts.filter(Boolean).join(" · "));
 }
 
 /**
@@ -218,7 +217,12 @@ export class JobProgress extends HTMLElement {
     }
     show(this.#note, (alive && connectionText(feed)) || this.#gone);
     this.#again.hidden = feed.status !== "gave-up";
-    this.#announce(rows.size > 3 ? `${ended} of ${rows.size} jobs have ended` : [...rows.values()].map((row) => row.said).join("; "));
+    const text = rows.size > 3 ? `${ended} of ${rows.size} jobs have ended` : [...rows.values()].map((row) => row.said).join("; ");
+    const now = Date.now();
+    // In the end the last state, since this is looked at every second.
+    if (text === this.#said || now - this.#saidAt < ANNOUNCE_MS) return;
+    this.#saidAt = now;
+    this.#announcement.textContent = this.#said = text;
   }
 
   /**
@@ -227,34 +231,24 @@ export class JobProgress extends HTMLElement {
    */
   #rowFor({ id, created_at: at }) {
     const feed = this.#feed;
-    const how = { cancels: !this.hasAttribute("readonly"), logs: this.hasAttribute("log"), named: !this.hasAttribute("job") };
-    const { signal } = this.#watching;
-    const row = rowFor(
-      how,
-      () => this.#cancel(id),
-      async (box) => (await import("./job-progress-log.js")).follow(box, { client: this.client, feed, id, signal, plain }),
-    );
+    const cancel = async () => {
+      try {
+        feed?.put(await /** @type {Client} */ (this.client).cancel(id));
+        return true;
+      } catch (detail) {
+        return !this.dispatchEvent(new CustomEvent("problem", { detail }));
+      }
+    };
+    const row = rowFor(!this.hasAttribute("job"), this.hasAttribute("readonly") ? undefined : cancel);
+    if (this.hasAttribute("log")) this.#addLog(row.node, { client: this.client, feed, id, signal: this.#watching.signal, plain });
     const place = (row.node.place = this.#ids.indexOf(id) + 1 || Date.parse(at));
-    this.#list.insertBefore(row.node, [...this.#list.children].find((/** @type {any} */ node) => node.place > place) ?? null);
+    this.#list.insertBefore(row.node, [...this.#list.children].find((/** @type {any} */ node) => node.place > place));
     return row;
   }
 
-  async #cancel(/** @type {string} */ id) {
-    try {
-      this.#feed?.put(await /** @type {Client} */ (this.client).cancel(id));
-      return true;
-    } catch (detail) {
-      this.dispatchEvent(new CustomEvent("problem", { detail }));
-      return false;
-    }
-  }
-
-  /** At most every five seconds, and in the end the last state. */
-  #announce(/** @type {string} */ text) {
-    const now = Date.now();
-    if (text === this.#said || now - this.#saidAt < ANNOUNCE_MS) return;
-    this.#saidAt = now;
-    this.#announcement.textContent = this.#said = text;
+  async #addLog(/** @type {HTMLElement} */ node, /** @type {any} */ of) {
+    const { logFor } = await import("./job-progress-log.js");
+    node.append(logFor(this.shadowRoot, of));
   }
 }
 

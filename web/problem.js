@@ -31,15 +31,13 @@ export class Problem extends Error {
  * @param {Headers} [headers]
  */
 export function problem(status, text, statusText, headers) {
-  /** @type {any} */ let body;
+  let body = { title: `${status} ${statusText}`.trim() };
   try {
-    body = JSON.parse(text);
+    body = Object(JSON.parse(text));
   } catch {
     // Not from the service itself, but from something in between.
   }
-  const known = body && typeof body === "object" ? body : { title: `${status} ${statusText}`.trim() };
-  const made = new Problem(status, known);
-  const after = headers?.get("retry-after");
-  if (after && /^\d+$/.test(after)) made.retryAfterMs = Number(after) * 1000;
+  const made = new Problem(status, body);
+  made.retryAfterMs = parseInt(headers?.get("retry-after") ?? "") * 1000 || null;
   return made;
 }

@@ -80,20 +80,6 @@ export class SharedStream extends EventTarget {
   /** When the service was last heard, by whichever page. */ #heardAt = 0;
   #toldAt = 0;
   #askedAt = 0;
-  /** @type {ReturnType<typeof setInterval> | undefined} */ #watchdog;
-  #look = () => this.#check();
-  /** A frozen page says nothing, also if it is elected; what is said meanwhile waits for it. */
-  #freeze = () => {
-    this.#election.withdraw();
-    this.#resign();
-    if (this.status === "live") this.#become("stale", this.#heardAt);
-  };
-  #thaw = () => {
-    this.#election.stand();
-    this.#say({ ask: true });
-  };
-  #hide = () => this.#stop();
-  #show = () => this.#start();
 
   /**
    * @param {string} name the same for all pages that may share: the service, and who asks
@@ -106,6 +92,9 @@ export class SharedStream extends EventTarget {
     this.#urlFor = urlFor;
     this.#options = options;
     this.#election = new Election(this.#name, () => this.#lead(), () => this.#resign());
+    // A page that is kept for the way back would keep its connection, of the six that there are to a host.
+    globalThis.addEventListener?.("pagehide", () => this.#stop());
+    globalThis.addEventListener?.("pageshow", () => this.#start());
     if (options.remember) this.cursor = globalThis.sessionStorage.getItem(this.#name);
   }
 
@@ -145,40 +134,39 @@ export class SharedStream extends EventTarget {
     this.#locks = new AbortController();
     this.#heardAt = this.#toldAt = Date.now();
     this.#become("connecting", this.#heardAt);
-    globalThis.addEventListener?.("pagehide", this.#hide);
-    globalThis.addEventListener?.("pageshow", this.#show);
     if (!share || !globalThis.navigator?.locks || !globalThis.BroadcastChannel) {
       this.#lead();
       return;
     }
     this.#channel = new BroadcastChannel(this.#name);
     this.#channel.onmessage = ({ data }) => this.#hear(data);
-    this.#watchdog = setInterval(this.#look, CHECK_MS);
-    this.#listen("addEventListener");
+    const { signal } = this.#locks;
+    const watchdog = setInterval(() => this.#check(), CHECK_MS);
+    signal.addEventListener("abort", () => clearInterval(watchdog));
+    const on = (/** @type {string} */ type, /** @type {() => void} */ then) =>
+      globalThis.addEventListener?.(type, then, { signal });
+    on("visibilitychange", () => this.#check());
+    // A frozen page says nothing, also if it is elected; what is said meanwhile waits for it.
+    on("freeze", () => {
+      this.#election.withdraw();
+      this.#resign();
+      if (this.status === "live") this.#become("stale", this.#heardAt);
+    });
+    on("resume", () => {
+      this.#election.stand();
+      this.#say({ ask: true });
+    });
     // Others see by this lock that the page is gone.
-    hold(`${this.#name} ${this.#id}`, this.#locks.signal, () => {});
+    hold(`${this.#name} ${this.#id}`, signal, () => {});
     this.#say({ who: true });
     this.#election.stand();
-  }
-
-  /** @param {"addEventListener" | "removeEventListener"} change */
-  #listen(change) {
-    globalThis.document?.[change]("visibilitychange", this.#look);
-    globalThis.document?.[change]("freeze", this.#freeze);
-    globalThis.document?.[change]("resume", this.#thaw);
   }
 
   #stop() {
     if (!this.#running) return;
     this.#running = false;
-    clearInterval(this.#watchdog);
-    this.#listen("removeEventListener");
-    if (this.#readers.size === 0) {
-      globalThis.removeEventListener?.("pagehide", this.#hide);
-      globalThis.removeEventListener?.("pageshow", this.#show);
-      // Nobody keeps in step with what comes from here on.
-      this.cursor = null;
-    }
+    // Nobody keeps in step with what comes from here on.
+    if (this.#readers.size === 0) this.cursor = null;
     this.#say({ bye: true });
     this.#resign();
     this.#election.withdraw();

@@ -36,5 +36,5 @@ const { outputFiles } = await build({
   plugins: [inOneFile],
 });
 // esbuild renames private members, which terser does not; terser finds more to leave out.
-const { code } = await minify(outputFiles[0].text, { module: true, ecma: 2020, compress: { passes: 3, unsafe_arrows: true } });
-await writeFile(process.argv[2], `// Made by \`make bundle\` from web/job-progress.js.\n${code}\n`);
+const { code } = await minify(outputFiles[0].text, { module: true, ecma: 2020, compress: { passes: 3, unsafe_arrows: true, sequences: false, booleans_as_integers: false }, format: { wrap_func_args: false } });
+await writeFile(process.argv[2], `// make bundle\n${code}\n`);
