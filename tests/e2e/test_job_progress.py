@@ -103,9 +103,7 @@ def emulated(chromium: Browser, name: str, value: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("form", [ONE_FILE, MODULES])
-def test_a_bar_moves_names_its_stage_and_pace_and_ends(
-    chromium: Browser, stack: Stack, form: str
-) -> None:
+def test_a_bar_moves_names_its_stage_and_pace_and_ends(chromium: Browser, stack: Stack, form: str) -> None:
     claim = running_by_hand(stack)
     html = f'<job-progress job="{claim.ref.id}" log></job-progress>'
     page = Page(chromium, stack.url, html, form=form)
