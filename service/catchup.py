@@ -209,7 +209,7 @@ def _is_event_of(page: JobPage, cursor: EventId) -> bool:
 
 class FeedCatchUp:
     """All jobs of an owner, or of one group: what the feed keeps, and the newest progress of each
-    running job in place of all that came before it. A cursor is a moment here: progress that was
+    job that has begun, in place of all that came before it. A cursor is a moment here: progress that was
     superseded is not kept, so it cannot be told from an id of another stream."""
 
     ends = False
@@ -248,7 +248,7 @@ class FeedCatchUp:
         events = page.events
         if len(events) == PAGE:
             return Page(events[-1].id, events=events, complete=False)
-        latest = self._store.latest_progress(page.running, self._group)
+        latest = self._store.latest_progress(page.begun, self._group)
         # Progress newer than what was read here comes live: before it there may be events not yet read.
         events = sorted([*events, *(e for e in latest if cursor < e.id <= page.clock)], key=lambda e: e.id)
         return Page(max(cursor, page.last), events=events)

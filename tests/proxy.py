@@ -1,4 +1,4 @@
-"""A TCP proxy that can fall silent: what is connected hears nothing more, and is not told."""
+"""A TCP proxy that can fall silent: nothing comes through any more, or only later, and nobody is told."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import threading
 
 
 class Proxy:
-    """Forwards to a port of this machine, until `freeze` or `close`."""
+    """Forwards to a port of this machine, until `freeze`, `stall` or `close`."""
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._era = 0
+        self._flows = threading.Event()
+        self._flows.set()
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -22,7 +24,15 @@ class Proxy:
         """All connections of now are dead from here on, though they stay open; new ones work."""
         self._era += 1
 
+    def stall(self) -> None:
+        """Nothing gets through any more, on new connections either, until `resume`: then all of it does."""
+        self._flows.clear()
+
+    def resume(self) -> None:
+        self._flows.set()
+
     def close(self) -> None:
+        self.resume()
         # Closing alone would leave accept() waiting in its thread.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -47,6 +57,7 @@ class Proxy:
     def _forward(self, source: socket.socket, sink: socket.socket, era: int) -> None:
         with contextlib.suppress(OSError):
             while chunk := source.recv(1 << 16):
+                self._flows.wait()
                 if era == self._era:
                     sink.sendall(chunk)
             if era == self._era:

@@ -101,7 +101,7 @@ export class JobFeed extends EventTarget {
    * @param {Job} job
    */
   put(job) {
-    this.#keep(job.id, newer(this.jobs.get(job.id), job));
+    this.#found(job, -1);
   }
 
   /**
@@ -127,6 +127,10 @@ export class JobFeed extends EventTarget {
     if (gap) {
       this.#doubt([]);
       this.dispatchEvent(new Event("gap"));
+    } else if (!fresh) {
+      // What happens now must not be added to what was held before: something may have come between.
+      this.#doubts += 1;
+      for (const job of this.jobs.values()) if (isLive(job)) this.#suspect(job.id);
     }
     if (this.#only) {
       // With its snapshots the stream tells of each.
@@ -272,6 +276,7 @@ export class JobFeed extends EventTarget {
     if (doubts < this.#doubts && this.#doubted.has(job.id)) return;
     const held = this.#doubted.has(job.id) ? undefined : this.jobs.get(job.id);
     this.#keep(job.id, newer(held, job));
+    for (const event of this.#wanted.get(job.id) ?? []) this.#apply(this.jobs.get(job.id), job.id, event);
   }
 
   /**
@@ -304,10 +309,7 @@ export class JobFeed extends EventTarget {
     const doubts = this.#doubts;
     try {
       this.#found(await this.#client.get(id), doubts);
-      if (this.#doubted.has(id)) return;
-      const events = this.#wanted.get(id) ?? [];
-      this.#wanted.delete(id);
-      if (this.jobs.has(id)) for (const event of events) this.#apply(this.jobs.get(id), id, event);
+      if (!this.#doubted.has(id)) this.#wanted.delete(id);
     } catch (error) {
       const status = /** @type {{status?: number}} */ (error).status ?? 0;
       if (status >= 400 && status < 500 && status !== 429) {

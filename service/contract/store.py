@@ -124,12 +124,13 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True)
 class FeedPage:
-    """What a feed keeps after a cursor, and the ids of the owner's running jobs, consistent."""
+    """What a feed keeps after a cursor, and the ids of the owner's jobs that run or wait for their next
+    attempt, consistent."""
 
     clock: EventId
     now_ms: int
     last: EventId
-    running: list[str]
+    begun: list[str]
     events: list[Event]
 
 
@@ -438,7 +439,7 @@ class JobStore:
 
     def read_feed(self, owner: str, group: str | None, cursor: EventId, limit: int) -> FeedPage:
         """Up to `limit` of the events that the feed keeps after `cursor`."""
-        clock, now_ms, last, running, entries = cast(
+        clock, now_ms, last, begun, entries = cast(
             list[Any],
             self._scripts["read_feed"](
                 keys=[
@@ -446,6 +447,7 @@ class JobStore:
                     self.keys.feed(owner, group),
                     self.keys.feed_last(owner, group),
                     self.keys.jobs(owner, State.RUNNING),
+                    self.keys.jobs(owner, State.RETRYING),
                 ],
                 args=[str(min(cursor, EventId(_HIGHEST, _HIGHEST))), limit],
             ),
@@ -454,7 +456,7 @@ class JobStore:
             EventId.of(clock),
             int(now_ms),
             EventId.of(last),
-            [job_id.decode() for job_id in running],
+            [job_id.decode() for job_id in begun],
             [Event.of(entry) for entry in entries],
         )
 

@@ -38,6 +38,7 @@ class Tabs:
     connection and when."""
 
     def __init__(self, browser: Browser, url: str) -> None:
+        self._browser = browser
         self._driver = browser.driver
         self._until = browser.until
         self._url = url
@@ -98,7 +99,7 @@ class Tabs:
     @contextmanager
     def standing_still(self, tab: str) -> Iterator[None]:
         """Its process is stopped, and nobody told it."""
-        pid = self.renderer(tab)
+        pid = renderer(self._browser, tab)
         self._driver.switch_to.window(self._first)
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -106,12 +107,15 @@ class Tabs:
         finally:
             os.kill(pid, signal.SIGCONT)
 
-    def renderer(self, tab: str) -> int:
-        """Its process: the one that works while the tab does."""
-        before = _cpu(self._driver.service.process.pid)
-        self.ask(tab, "(() => { const end = Date.now() + 400; while (Date.now() < end); })()")
-        after = _cpu(self._driver.service.process.pid)
-        return max(after, key=lambda pid: after[pid] - before.get(pid, 0))
+
+def renderer(browser: Browser, window: str) -> int:
+    """The process of a window or tab: the one that works while that does."""
+    driver = browser.driver
+    driver.switch_to.window(window)
+    before = _cpu(driver.service.process.pid)
+    browser.run("const end = Date.now() + 400; while (Date.now() < end);")
+    after = _cpu(driver.service.process.pid)
+    return max(after, key=lambda pid: after[pid] - before.get(pid, 0))
 
 
 def descendants(pid: int) -> list[int]:

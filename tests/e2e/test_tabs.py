@@ -15,7 +15,7 @@ from service.contract.states import State
 from service.contract.store import Claim
 from tests.conftest import missing
 from tests.e2e.browser import Browser, installed
-from tests.e2e.tabs import Tabs
+from tests.e2e.tabs import Tabs, renderer
 from tests.e2e.test_dashboard import log
 from tests.e2e.test_proxies import streams_open
 from tests.stack import Stack, until
@@ -89,7 +89,9 @@ def nothing_was_missed(tabs: Tabs) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_20_tabs_have_one_connection_and_miss_nothing_when_it_moves(tabs: Tabs, service: Stack) -> None:
+def test_20_tabs_have_one_connection_and_miss_nothing_when_it_moves(
+    browser: Browser, tabs: Tabs, service: Stack
+) -> None:
     claims = working(service, TABS)
     with talking(service, claims):
         for held in claims:
@@ -98,7 +100,7 @@ def test_20_tabs_have_one_connection_and_miss_nothing_when_it_moves(tabs: Tabs, 
         for how in ("closed", "killed", "closed"):
             leader = tabs.leader
             if how == "killed":
-                os.kill(tabs.renderer(leader), signal.SIGKILL)
+                os.kill(renderer(browser, leader), signal.SIGKILL)
                 tabs.open.remove(leader)
             else:
                 tabs.close(leader)

@@ -302,7 +302,7 @@ def test_the_feed_of_an_owner_and_of_a_group_hold_everything_but_progress(store:
     assert [e.type for e in group.events] == ["state", "state", "log", "end"]
     assert {json.loads(e.data).get("job", one) for e in group.events} == {one}
     claim(store, two)
-    assert store.read_feed("ann", None, ZERO, 1).running == [two]
+    assert store.read_feed("ann", None, ZERO, 1).begun == [two]
 
 
 def test_the_live_jobs_of_a_feed_come_in_the_order_of_their_last_ids(store: JobStore) -> None:

@@ -24,7 +24,7 @@ from service.contract.states import State
 from service.contract.store import Report
 from tests.readers import Reader, Seen, follow, seen
 from tests.stack import Stack, until
-from tests.work import claim, create, log, run_jobs, stored
+from tests.work import claim, create, log, progress, run_jobs, stored
 
 CAP = 50
 
@@ -240,6 +240,22 @@ def test_streams_of_many_jobs_reset_too(web: Stack, path: str, cursor: str) -> N
         (reset,) = reader.take(1)
     assert reset.event == "reset"
     assert job_id in [job["id"] for job in reset.data["jobs"]]
+    web.store.cancel(job_id)
+
+
+def test_a_feed_tells_how_far_a_job_came_that_waits_for_its_next_attempt(web: Stack) -> None:
+    """Else its bar would stand where it was before the reader was cut off."""
+    job_id = create(web.store, group="waits", max_attempts=2)
+    held = claim(web.store, job_id)
+    with Reader(web.url, "/events?group=waits") as reader:
+        cursor = reader.take(1)[0].id
+    web.store.append(held, 1, [progress(1)])
+    web.store.append(held, 2, [progress(2)])
+    web.store.retry(held, delay_s=60, reason="once more")
+    with Reader(web.url, "/events?group=waits", cursor) as reader:
+        newest, state = reader.take(2)
+    assert (newest.event, newest.data["current"]) == ("progress", 2)
+    assert (state.event, state.data["state"]) == ("state", "retrying")
     web.store.cancel(job_id)
 
 

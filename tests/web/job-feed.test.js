@@ -176,6 +176,29 @@ test("what is read again is not shown as fresh until it was", async () => {
   assert.deepEqual(statuses, ["stale", "live"]);
 });
 
+test("a listing that comes between an event and the document that it asks for loses nothing", async () => {
+  client.says("state", { ...progress("new", 0), state: "running" }, "31-0");
+  await client.answers("list null", page(job("new", "30-0", { state: "queued", progress: null })));
+  client.says("progress", progress("new", 0.2), "32-0");
+  assert.equal(feed.jobs.get("new").state, "running");
+  await client.answers("get new", job("new", "31-0"));
+  assert.equal(feed.jobs.get("new").state, "running");
+  assert.equal(fraction("new"), 0.2);
+});
+
+test("what is held from before the stream began is read before anything is added to it", async () => {
+  feed = new JobFeed(client, { jobs: ["a"] });
+  feed.put(job("a", "30-0", { state: "queued" }));
+  feed.start();
+  client.begins({ fresh: false });
+  client.says("progress", progress("a", 0.2), "32-0");
+  assert.equal(feed.status, "stale");
+  await client.answers("get a", job("a", "31-0"));
+  assert.equal(feed.jobs.get("a").state, "running");
+  assert.equal(fraction("a"), 0.2);
+  assert.equal(feed.status, "live");
+});
+
 test("what was asked for before a gap says nothing of what came in it", async () => {
   feed = new JobFeed(client, { jobs: ["a"] }).start();
   client.asked = [];
