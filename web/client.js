@@ -3,13 +3,11 @@
  */
 
 import { JobFeed } from "./job-feed.js";
-import { Problem, problem } from "./problem.js";
 import { SharedStream } from "./shared-stream.js";
 
 /**
  * @typedef {import("./reducer.js").Job} Job
  * @typedef {{items: Job[], next: string | null}} JobPage
- * @typedef {{id: string, name: string, size: number, media_type: string}} Upload
  */
 
 const TIMEOUT_MS = 30_000;
@@ -18,9 +16,6 @@ const ATTEMPTS = 30;
 
 /** @type {Map<string, SharedStream>} One for each service and caller, whoever in the page asks. */
 const streams = new Map();
-
-/** What is rarely needed is loaded when it is. */
-const submission = () => import("./submission.js");
 
 export const jobPath = (/** @type {string} */ id, what = "") => `/jobs/${encodeURIComponent(id)}${what}`;
 
@@ -42,7 +37,7 @@ export class Client {
    *   default: false
    */
   constructor({ base = "/", token, ...options } = {}) {
-    this.#base = new URL(String(base).replace(/\/?$/, "/"), globalThis.location?.href ?? "http://127.0.0.1:8000");
+    this.#base = new URL(String(base).replace(/\/?$/, "/"), location.href);
     this.#token = token;
     this.#options = { attempts: ATTEMPTS, ...options };
   }
@@ -61,37 +56,38 @@ export class Client {
 
   /** @returns {Record<string, string>} what says who asks */
   headers() {
-    return { accept: "application/json", ...(this.#token && { authorization: `Bearer ${this.#token}` }) };
+    return this.#token ? { authorization: `Bearer ${this.#token}` } : {};
   }
 
   /**
    * @param {string} method
-   * @param {URL | string} url or a path of the service
-   * @param {{body?: unknown, headers?: Record<string, string>, signal?: AbortSignal}} [options]
+   * @param {string} path of the service
+   * @param {{query?: Parameters<Client["url"]>[1], body?: string, headers?: Record<string, string>,
+   *   signal?: AbortSignal}} [options]
    * @returns {Promise<any>} Rejects with a Problem, or with the signal's reason.
    */
-  async ask(method, url, { body, headers, signal } = {}) {
-    let response, text;
+  async ask(method, path, { query, body, headers, signal } = {}) {
     const timeout = AbortSignal.timeout(TIMEOUT_MS);
+    let response;
+    let text = "";
     try {
-      response = await fetch(typeof url === "string" ? this.url(url) : url, {
+      response = await fetch(this.url(path, query), {
         method,
-        headers: { ...this.headers(), ...(body && { "content-type": "application/json" }), ...headers },
-        body: body && JSON.stringify(body),
+        body,
+        headers: { ...this.headers(), ...headers },
         signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
       });
       text = await response.text();
+      if (response.ok) return JSON.parse(text);
     } catch {
       signal?.throwIfAborted();
-      throw new Problem(0, { title: "The service does not answer." });
     }
-    const { ok, status, statusText, headers: about } = response;
-    try {
-      if (ok) return JSON.parse(text);
-    } catch {
-      // A proxy's page, maybe for a login.
-    }
-    throw problem(ok ? 0 : status, text, statusText, about);
+    // Without an answer, or with a proxy's page, maybe for a login, nothing is known of the service.
+    const status = response && !response.ok ? response.status : 0;
+    throw await import("./problem.js").then(
+      ({ problem }) => problem(status, text, response),
+      (error) => Object.assign(error, { status }),
+    );
   }
 
   /**
@@ -106,17 +102,8 @@ export class Client {
    * @returns {Promise<Job>} Rejects with a Problem, or with the signal's reason.
    */
   async submit(type, params, options = {}) {
-    return (await submission()).submit(this, type, params, options);
-  }
-
-  /**
-   * Upload a file, to be used as the input `upload:<id>`.
-   * @param {Blob} file
-   * @param {{onProgress?: (fraction: number) => void, signal?: AbortSignal}} [options]
-   * @returns {Promise<Upload>} Rejects with a Problem, or with the signal's reason.
-   */
-  async upload(file, options = {}) {
-    return (await submission()).upload(this, file, options);
+    // Many pages only watch.
+    return (await import("./submission.js")).submit(this, type, params, options);
   }
 
   /**
@@ -133,7 +120,7 @@ export class Client {
    * @returns {Promise<JobPage>}
    */
   list(query = {}) {
-    return this.ask("GET", this.url("/jobs", query));
+    return this.ask("GET", "/jobs", { query });
   }
 
   /**
@@ -159,17 +146,9 @@ export class Client {
     const name = `${this.#base} ${this.#token ?? ""}`;
     let stream = streams.get(name);
     if (!stream) {
-      stream = new SharedStream(name, (query) => this.streamUrl("/events", query), this.#options);
+      stream = new SharedStream(name, (query) => this.url("/events", { ...query, access_token: this.#token }), this.#options);
       streams.set(name, stream);
     }
     return stream;
-  }
-
-  /**
-   * @param {string} path
-   * @param {Record<string, string | string[] | undefined>} [query]
-   */
-  streamUrl(path, query) {
-    return this.url(path, { ...query, access_token: this.#token });
   }
 }

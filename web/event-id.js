@@ -3,17 +3,16 @@
  * As text they do not: "99-0" comes before "100-0", and `n` may exceed what a Number holds exactly.
  */
 
-/** As text that sorts as the id does. What is no id is the time before the first event. */
-function sortable(/** @type {string | null | undefined} */ id) {
-  return (/^\d{1,20}-\d{1,20}$/.test(id ?? "") ? String(id) : "0-0").split("-").map((part) => part.padStart(20, "0")).join();
-}
+const { compare } = new Intl.Collator("en", { numeric: true });
+
+/** Also the cursor "0", and no cursor, are before the first. */
+const whole = (/** @type {string | null | undefined} */ id) => (id && id !== "0" ? id : "0-0");
 
 /**
  * @param {string | null | undefined} a
  * @param {string | null | undefined} b
- * @returns {-1 | 0 | 1} whether a came before, is, or came after b
+ * @returns {number} below, at or above 0: whether a came before, is, or came after b
  */
 export function compareIds(a, b) {
-  const [before, after] = [sortable(a), sortable(b)];
-  return before < after ? -1 : before > after ? 1 : 0;
+  return compare(whole(a), whole(b));
 }

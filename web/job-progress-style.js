@@ -10,7 +10,7 @@ style.replaceSync(`
   font-variant-numeric: tabular-nums;
   overflow-wrap: anywhere;
 }
-[hidden] { display: none !important; }
+:not(div):empty { display: none; }
 .job + .job { margin-block-start: 1em; }
 .row, .about { display: flex; flex-wrap: wrap; align-items: center; gap: 0 .75em; }
 .about { color: var(--job-quiet, color-mix(in srgb, currentColor 75%, #0000)); font-size: .875em; }
@@ -36,12 +36,12 @@ style.replaceSync(`
 .canceled .fill { --bar: var(--job-quiet, #888); }
 .retrying .fill { --bar: var(--job-warn, #b45309); }
 .unknown .fill {
-  background: repeating-linear-gradient(-45deg, var(--bar) 0 .5em, #0000 .5em 1em) 0 0 / 1.414em;
+  background: linear-gradient(90deg, var(--bar) 50%, #0000 0) 0 0 / 1em;
   animation: unknown 1s linear infinite;
 }
 .stale .bar { opacity: .5; }
-.stale .fill { animation: none; transition: none; }
-@keyframes unknown { to { background-position-x: 1.414em; } }
+.stale .fill { animation: none; }
+@keyframes unknown { to { background-position-x: 1em; } }
 button { font: inherit; }
 .said { position: fixed; clip-path: inset(50%); }
 @media (prefers-reduced-motion) { .fill { animation: none !important; transition: none; } }

@@ -13,7 +13,6 @@
  */
 
 import { Client } from "./client.js";
-import { show } from "./element.js";
 import { duration, percent, quantity, rate, shownFraction } from "./figures.js";
 import { style } from "./job-progress-style.js";
 import { isLive } from "./reducer.js";
@@ -29,6 +28,11 @@ const ANNOUNCE_MS = 5000;
 function plain(/** @type {string} */ text, most = 2000) {
   const cut = text.length > most ? `${text.slice(0, most)}…` : text;
   return cut.replace(/(?!\t)[\p{Cc}\p{Bidi_C}]/gu, "\ufffd");
+}
+
+/** A screen reader and a selection notice every write. What is empty is not shown. */
+function show(/** @type {HTMLElement} */ node, text = "") {
+  if (node.textContent !== text) node.textContent = text;
 }
 
 /**
@@ -52,8 +56,9 @@ function made(tag, part, props, ...children) {
  */
 function rowFor(named, cancel) {
   /** @type {unknown[]} */ let drawn = [];
-  const [name, stage, message, pace, error] = ["name", "stage", "message", "pace", "error"].map((part) => made("bdi", part));
-  const [reached, state] = ["percent", "state"].map((part) => made("span", part));
+  const [name, reached, state, stage, message, pace, error] = "name percent state stage message pace error"
+    .split(" ")
+    .map((part) => made("bdi", part));
   const fill = made("div", "fill");
   const bar = made("div", "bar", { role: "progressbar" }, fill);
   const button = made("button", "cancel", {
@@ -85,22 +90,23 @@ function rowFor(named, cancel) {
       const { stage: at, message: saying } = (running && job.progress) || {};
       const fraction = shownFraction(job);
       const text = percent(fraction);
-      const called = plain(job.labels?.name ?? job.type, 100);
+      const called = plain(job.labels.name ?? job.type, 100);
       const again = job.attempt > 1 ? `, attempt ${job.attempt} of ${job.max_attempts}` : "";
       const why = job.state === "queued" && job.waiting_reason ? `: ${plain(job.waiting_reason, 200)}` : "";
+      const words = job.state + again + why;
       node.className = `job ${job.state}${text ? "" : " unknown"}${running && !live ? " stale" : ""}`;
       // Through the CSSOM, which a policy without 'unsafe-inline' allows.
-      fill.style.inlineSize = text && `${Number(fraction) * 100}%`;
+      fill.style.inlineSize = text && `${/** @type {number} */ (fraction) * 100}%`;
       bar.ariaValueNow = text ? parseInt(text) : null;
-      bar.ariaValueText = row.said = job.state + again + why + (text && `, ${text}`);
+      bar.ariaValueText = row.said = words + (text && `, ${text}`);
       bar.ariaLabel = called;
       button.ariaLabel = `Cancel ${called}`;
       button.disabled = job.cancel_requested;
       show(button, running && cancel ? (job.cancel_requested ? "Canceling…" : "Cancel") : "");
       show(name, named ? called : "");
       show(reached, text);
-      show(state, job.state + again + why);
-      show(stage, at ? plain(at.name, 100) + (at.count > 1 ? ` (${at.index}/${at.count})` : "") : "");
+      show(state, words);
+      show(stage, at && plain(at.name, 100) + (at.count > 1 ? ` (${at.index}/${at.count})` : ""));
       show(message, plain(saying ?? "", 300));
       show(pace, job.state === "running" ? paceText(job, live) : "");
       show(error, job.state === "failed" && job.error ? plain(`${job.error.code}: ${job.error.message}`) : "");
@@ -137,12 +143,11 @@ export class JobProgress extends HTMLElement {
   #opening = 0;
   #frame = 0;
   #gone = "";
-  #said = "";
   #saidAt = 0;
   #list = made("div", "list");
   #note = made("bdi", "note");
-  #again = made("button", "again", { onclick: () => this.#feed?.again() }, "Try again");
-  #announcement = made("p", "said", { ariaLive: "polite" });
+  #again = made("button", "again", { onclick: () => this.#feed?.again() });
+  #announcement = made("div", "said", { ariaLive: "polite" });
 
   constructor() {
     super();
@@ -172,14 +177,17 @@ export class JobProgress extends HTMLElement {
     this.#list.replaceChildren();
     this.#gone = "";
     const [job, jobs, group, base, token] = JobProgress.observedAttributes.map((name) => this.getAttribute(name) ?? undefined);
-    this.#ids = (job ?? jobs ?? "").split(/\s+/).filter(Boolean);
-    const many = this.#ids.length === 0;
-    if (!this.isConnected || (many && !group)) return;
+    const ids = (this.#ids = (job ?? jobs ?? "").split(/\s+/).filter(Boolean));
+    if (!this.isConnected || !(ids[0] || group)) return;
     this.client ??= new Client({ base: base ?? new URL("..", import.meta.url), token });
-    const feed = (this.#feed = this.client.watch(many ? { group } : { jobs: this.#ids }));
+    const feed = (this.#feed = this.client.watch({ jobs: ids[0] && ids, group }));
     feed.addEventListener("change", (event) => {
       const { detail } = /** @type {CustomEvent} */ (event);
-      if (!detail.job) this.#gone = `There is no job ${plain(detail.id, 60)} (any more).`;
+      if (!detail.job) {
+        this.#gone = `There is no job ${plain(detail.id, 60)}.`;
+        this.#rows.get(detail.id)?.node.remove();
+        this.#rows.delete(detail.id);
+      }
       this.#soon();
       this.dispatchEvent(new CustomEvent("change", { bubbles: true, detail }));
     });
@@ -202,27 +210,20 @@ export class JobProgress extends HTMLElement {
   #draw() {
     const feed = /** @type {import("./job-feed.js").JobFeed} */ (this.#feed);
     const rows = this.#rows;
-    for (const [id, { node }] of rows) {
-      if (feed.jobs.has(id)) continue;
-      node.remove();
-      rows.delete(id);
-    }
-    let alive = feed.jobs.size === 0;
     let ended = 0;
     for (const [id, job] of feed.jobs) {
       if (!rows.has(id)) rows.set(id, this.#rowFor(job));
       rows.get(id)?.draw(job, feed.status === "live");
-      if (isLive(job)) alive = true;
-      else ended += 1;
+      if (!isLive(job)) ended += 1;
     }
-    show(this.#note, (alive && connectionText(feed)) || this.#gone);
-    this.#again.hidden = feed.status !== "gave-up";
+    show(this.#note, ((!ended || ended < rows.size) && connectionText(feed)) || this.#gone);
+    show(this.#again, feed.status === "gave-up" ? "Try again" : "");
     const text = rows.size > 3 ? `${ended} of ${rows.size} jobs have ended` : [...rows.values()].map((row) => row.said).join("; ");
     const now = Date.now();
     // In the end the last state, since this is looked at every second.
-    if (text === this.#said || now - this.#saidAt < ANNOUNCE_MS) return;
+    if (text === this.#announcement.textContent || now - this.#saidAt < ANNOUNCE_MS) return;
     this.#saidAt = now;
-    this.#announcement.textContent = this.#said = text;
+    show(this.#announcement, text);
   }
 
   /**
@@ -254,8 +255,7 @@ export class JobProgress extends HTMLElement {
 
 /** @param {{status: import("./event-stream.js").Status, since: number}} connection */
 function connectionText({ status, since }) {
-  if (status === "connecting") return "Connecting…";
-  const how = { reconnecting: "Reconnecting, out of date", stale: "Out of date", "gave-up": "Not connected" }[/** @type {string} */ (status)];
+  const how = { connecting: "Connecting", reconnecting: "Reconnecting, out of date", stale: "Out of date", "gave-up": "Not connected" }[/** @type {string} */ (status)];
   return how ? `${how} since ${duration(Math.floor((Date.now() - since) / 1000))}` : "";
 }
 

@@ -8,14 +8,15 @@
  */
 
 import { Client, jobPath } from "./client.js";
-import { EventStream } from "./event-stream.js";
 import { JobHandle } from "./job-handle.js";
+import { newKey, upload } from "./submission.js";
 
 export { Problem } from "./problem.js";
-export { newKey } from "./submission.js";
+export { newKey };
 
 /**
  * @typedef {import("./reducer.js").Job} Job
+ * @typedef {{id: string, name: string, size: number, media_type: string}} Upload
  * @typedef {{name: string, title: string, queue: string, params: any, alive: boolean}} JobType
  */
 
@@ -23,6 +24,16 @@ export class Headway extends Client {
   /** @returns {Promise<JobType[]>} */
   async types() {
     return (await this.ask("GET", "/types")).items;
+  }
+
+  /**
+   * Upload a file, to be used as the input `upload:<id>`.
+   * @param {Blob} file
+   * @param {{onProgress?: (fraction: number) => void, signal?: AbortSignal}} [options]
+   * @returns {Promise<Upload>} Rejects with a Problem, or with the signal's reason.
+   */
+  upload(file, options = {}) {
+    return upload(this, file, options);
   }
 
   /**
@@ -40,15 +51,5 @@ export class Headway extends Client {
    */
   job(job) {
     return new JobHandle(this, job);
-  }
-
-  /**
-   * The stream of one job on a connection of its own, not opened yet: for what happened before, from
-   * the cursor "0". Close it after `end`.
-   * @param {string} id
-   * @param {{cursor?: string | null, attempts?: number}} [options]
-   */
-  events(id, options = {}) {
-    return new EventStream(this.streamUrl(jobPath(id, "/events")), options);
   }
 }

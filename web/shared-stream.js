@@ -39,12 +39,9 @@ const ANSWER_MS = 1000;
  */
 export function queryFor(topics) {
   const all = [...topics].sort();
-  const named = (/** @type {string} */ kind) =>
-    all.filter((topic) => topic.startsWith(kind)).map((topic) => topic.slice(kind.length));
-  const job = named("job:");
-  const group = named("group:");
+  const job = all.filter((topic) => topic.startsWith("job:")).map((topic) => topic.slice(4));
   if (job.length === all.length && job.length <= MAX_JOBS) return { job };
-  return group.length === 1 && all.length === 1 ? { group: group[0] } : {};
+  return all.length === 1 && all[0].startsWith("group:") ? { group: all[0].slice(6) } : {};
 }
 
 /** Dispatches `status`, and `refused` when the service answered with an error (a job may be gone). */
@@ -61,10 +58,9 @@ export class SharedStream extends EventTarget {
   #name;
   #urlFor;
   #options;
-  #id = Math.random().toString(36).slice(2);
+  #id = Math.random();
   /** @type {Map<Reader, Set<Topic>>} with the topics that it was told to begin with */ #readers = new Map();
-  /** @type {Map<string, Topic[]>} what other pages watch */ #others = new Map();
-  /** @type {Set<string>} pages whose end is waited for */ #mourned = new Set();
+  /** @type {Map<number, Topic[]>} what other pages watch */ #others = new Map();
   /** @type {Set<Topic>} */ #covered = new Set();
   #cursorTopic = "";
   /** Whether the connection was refused, maybe for what nobody watches any more. */ #narrow = false;
@@ -84,7 +80,7 @@ export class SharedStream extends EventTarget {
   /**
    * @param {string} name the same for all pages that may share: the service, and who asks
    * @param {(query: {job?: string[], group?: string}) => URL} urlFor the address of such a stream
-   * @param {{share?: boolean, attempts?: number, remember?: boolean, EventSource?: any}} [options]
+   * @param {{share?: boolean, attempts?: number, remember?: boolean}} [options]
    */
   constructor(name, urlFor, options = {}) {
     super();
@@ -93,9 +89,9 @@ export class SharedStream extends EventTarget {
     this.#options = options;
     this.#election = new Election(this.#name, () => this.#lead(), () => this.#resign());
     // A page that is kept for the way back would keep its connection, of the six that there are to a host.
-    globalThis.addEventListener?.("pagehide", () => this.#stop());
-    globalThis.addEventListener?.("pageshow", () => this.#start());
-    if (options.remember) this.cursor = globalThis.sessionStorage.getItem(this.#name);
+    addEventListener("pagehide", () => this.#stop());
+    addEventListener("pageshow", () => this.#start());
+    if (options.remember) this.cursor = sessionStorage.getItem(this.#name);
   }
 
   /** @param {Reader} reader */
@@ -134,7 +130,7 @@ export class SharedStream extends EventTarget {
     this.#locks = new AbortController();
     this.#heardAt = this.#toldAt = Date.now();
     this.#become("connecting", this.#heardAt);
-    if (!share || !globalThis.navigator?.locks || !globalThis.BroadcastChannel) {
+    if (!share || !navigator.locks) {
       this.#lead();
       return;
     }
@@ -144,7 +140,7 @@ export class SharedStream extends EventTarget {
     const watchdog = setInterval(() => this.#check(), CHECK_MS);
     signal.addEventListener("abort", () => clearInterval(watchdog));
     const on = (/** @type {string} */ type, /** @type {() => void} */ then) =>
-      globalThis.addEventListener?.(type, then, { signal });
+      addEventListener(type, then, { signal });
     on("visibilitychange", () => this.#check());
     // A frozen page says nothing, also if it is elected; what is said meanwhile waits for it.
     on("freeze", () => {
@@ -174,7 +170,6 @@ export class SharedStream extends EventTarget {
     this.#channel?.close();
     this.#channel = null;
     this.#others.clear();
-    this.#mourned.clear();
     this.#become("closed", Date.now());
   }
 
@@ -272,15 +267,15 @@ export class SharedStream extends EventTarget {
       this.#term = message.term;
       this.#resign();
     }
-    if (message.who && !own) this.#want();
+    if (message.who) this.#want();
     if (message.want) {
       if (!own) {
+        if (this.leads && !this.#others.has(from)) this.#mourn(from);
         this.#others.set(from, message.want);
-        if (this.leads) this.#mourn(from);
       }
       this.#connect();
     }
-    if (message.bye && !own) this.#others.delete(from);
+    if (message.bye) this.#others.delete(from);
     if (message.again && this.#stream?.status === "gave-up") this.#stream.open();
     if (message.ask && this.#stream) {
       // What timers were too slow for, in a page that nobody sees.
@@ -323,7 +318,7 @@ export class SharedStream extends EventTarget {
     if (cursor !== null && !known) {
       const gap = this.cursor !== null && prev !== null && compareIds(prev, this.cursor) > 0;
       this.cursor = cursor;
-      if (this.#options.remember) globalThis.sessionStorage.setItem(this.#name, cursor);
+      if (this.#options.remember) sessionStorage.setItem(this.#name, cursor);
       if (gap) this.#begin([...this.#covered], false, true);
     }
     if (event && !known) {
@@ -359,15 +354,12 @@ export class SharedStream extends EventTarget {
 
   /**
    * When that page is gone, what it watched is not watched any more.
-   * @param {string} id
+   * @param {number} id
    */
   #mourn(id) {
-    if (this.#mourned.has(id)) return;
-    this.#mourned.add(id);
     const { signal } = /** @type {AbortController} */ (this.#locks);
     navigator.locks
       .request(`${this.#name} ${id}`, { signal }, () => {
-        this.#mourned.delete(id);
         this.#others.delete(id);
         this.#connect();
       })

@@ -20,8 +20,8 @@ const PASSING = new Set([0, 429, 502, 503, 504]);
  * @param {any} options see Headway.submit
  */
 export async function submit(client, type, params, { idempotencyKey = newKey(), signal, onUpload, ...more }) {
-  const body = { type, params: await withUploads(client, params, { signal, onUpload }), ...more };
-  const headers = { "idempotency-key": idempotencyKey };
+  const body = JSON.stringify({ type, params: await withUploads(client, params, { signal, onUpload }), ...more });
+  const headers = { "content-type": "application/json", "idempotency-key": idempotencyKey };
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await client.ask("POST", "/jobs", { body, headers, signal });
@@ -76,8 +76,8 @@ export function upload(client, file, { onProgress, signal }) {
     const abort = () => request.abort();
     request.onloadend = () => signal?.removeEventListener("abort", abort);
     request.onload = () => {
-      const { status, statusText, responseText } = request;
-      if (status < 200 || status > 299) reject(problem(status, responseText, statusText));
+      const { status, responseText } = request;
+      if (status < 200 || status > 299) reject(problem(status, responseText, request));
       else resolve(JSON.parse(responseText));
     };
     request.onerror = () => reject(new Problem(0, { title: "The connection broke during the upload." }));

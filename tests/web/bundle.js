@@ -21,7 +21,7 @@ const inOneFile = {
     onLoad({ filter: /-style\.js$/ }, async ({ path }) => {
       const [before, css, after] = (await readFile(path, "utf8")).split("`").slice(-3);
       const { code } = await transform(css, { loader: "css", minify: true });
-      return { contents: `${before.slice(before.indexOf("export"))}\`${code.trim()}\`${after}` };
+      return { contents: `${before.slice(before.indexOf("export"))}\`${code.trim().replaceAll(/([,:]) /g, "$1")}\`${after}` };
     });
   },
 };
@@ -36,5 +36,5 @@ const { outputFiles } = await build({
   plugins: [inOneFile],
 });
 // esbuild renames private members, which terser does not; terser finds more to leave out.
-const { code } = await minify(outputFiles[0].text, { module: true, ecma: 2020, compress: { passes: 3, unsafe_arrows: true, sequences: false, booleans_as_integers: false }, format: { wrap_func_args: false } });
+const { code } = await minify(outputFiles[0].text, { module: true, ecma: 2020, compress: { passes: 3, unsafe_arrows: true, sequences: false, keep_fargs: false }, format: { wrap_func_args: false } });
 await writeFile(process.argv[2], `// make bundle\n${code}\n`);

@@ -43,10 +43,12 @@ class Source extends EventTarget {
 }
 
 const last = () => Source.all.at(-1);
+// Of the window.
+Object.assign(globalThis, { EventSource: Source, addEventListener() {} });
 let stream;
 
 function opened(options = {}) {
-  stream = new EventStream("http://headway.test/events", { EventSource: Source, ...options });
+  stream = new EventStream("http://headway.test/events", options);
   stream.open();
   return stream;
 }
