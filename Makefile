@@ -6,7 +6,7 @@ TEST_PROCESSES ?= 3
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check
 .DEFAULT_GOAL := run
 .DELETE_ON_ERROR:
-.PHONY: run demo test setup check bundle bench faults clean
+.PHONY: run demo test setup check bundle bench faults bars clean
 
 # A recipe is one command that make runs without a shell between: make passes a SIGTERM on to its own
 # child and no further.
@@ -36,6 +36,9 @@ bench: .venv/ready-for-tests
 # For a shorter or another run: .venv/bin/python -m tests.faults --help
 faults: .venv/ready-for-tests
 	@$(BIN)/python -m tests.faults
+
+bars: .venv/ready-for-tests
+	@$(BIN)/python -m tests.faults.bars
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -113,7 +113,7 @@ export class EventStream extends EventTarget {
     const watchdog = setInterval(() => this.look(), CHECK_MS);
     signal.addEventListener("abort", () => clearInterval(watchdog));
     // A machine that slept, or a page that was in the background, finds out now, not at the next check.
-    for (const type of ["online", "visibilitychange", "resume"]) {
+    for (const type of ["online", "visibilitychange"]) {
       addEventListener(type, () => this.#returned(), { signal });
     }
   }
@@ -162,7 +162,7 @@ export class EventStream extends EventTarget {
     if (type === "shutdown") this.#become("reconnecting");
     else if (type === "heartbeat") {
       // The first comes as soon as the stream stands. They say how long silence may last.
-      this.allowedMs = MISSED * Math.max(said.interval_s * 1000, CHECK_MS);
+      this.allowedMs = MISSED * 1000 * Math.max(said.interval_s, 1);
       if (!said.behind) this.#become("live");
       this.dispatchEvent(new Event("beat"));
     } else this.dispatchEvent(new CustomEvent("event", { detail: { id: lastEventId, event: type, data: said } }));

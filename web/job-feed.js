@@ -27,7 +27,6 @@ const SETTLE_MS = 2000;
 export class JobFeed extends EventTarget {
   /** @type {Map<string, Job>} */
   jobs = new Map();
-  hasMore = false;
   /** What it watches, as topics of its stream. */
   topics;
 
@@ -62,6 +61,10 @@ export class JobFeed extends EventTarget {
     this.#only = jobs ? new Set(jobs) : null;
     this.topics = new Set(this.#only ? [...this.#only].map((id) => `job:${id}`) : [group ? `group:${group}` : "mine"]);
     this.stream = client.stream();
+  }
+
+  get hasMore() {
+    return this.#next !== null;
   }
 
   /** @type {import("./event-stream.js").Status} */
@@ -203,7 +206,6 @@ export class JobFeed extends EventTarget {
     try {
       const page = await this.#client.list({ group: this.#group, limit: PAGE, cursor });
       this.#next = page.next;
-      this.hasMore = page.next !== null;
       for (const job of page.items) this.#found(job, doubts);
     } catch (error) {
       this.dispatchEvent(new CustomEvent("problem", { detail: error }));

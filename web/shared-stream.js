@@ -140,7 +140,7 @@ export class SharedStream extends EventTarget {
     const watchdog = setInterval(() => this.#check(), CHECK_MS);
     signal.addEventListener("abort", () => clearInterval(watchdog));
     const on = (/** @type {string} */ type, /** @type {() => void} */ then) =>
-      addEventListener(type, then, { signal });
+      document.addEventListener(type, then, { signal });
     on("visibilitychange", () => this.#check());
     // A frozen page says nothing, also if it is elected; what is said meanwhile waits for it.
     on("freeze", () => {
@@ -261,7 +261,6 @@ export class SharedStream extends EventTarget {
   /** @param {any} message */
   #hear(message) {
     const { from } = message;
-    const own = from === this.#id;
     if (message.term < this.#term) return;
     if (message.term > this.#term) {
       this.#term = message.term;
@@ -269,7 +268,7 @@ export class SharedStream extends EventTarget {
     }
     if (message.who) this.#want();
     if (message.want) {
-      if (!own) {
+      if (from !== this.#id) {
         if (this.leads && !this.#others.has(from)) this.#mourn(from);
         this.#others.set(from, message.want);
       }

@@ -30,6 +30,8 @@ class Job:
         self.begins = luck.uniform(0, 0.5 * seconds) if group and luck.random() < 0.3 else 0.0
         """A third of those in a group join it later."""
         self.ends = luck.uniform(max(self.begins + 1, 0.1 * seconds), seconds)
+        self.last = luck.random() < 0.15
+        """It goes on, ever slower, until it may end: so that there is something to be seen all the time."""
         self.fails_at = luck.uniform(0.2, 0.8) if luck.random() < 0.25 else 1.0
         """How far its first attempt gets."""
         self.outcome = luck.choices([State.SUCCEEDED, State.FAILED, State.CANCELED], [7, 2, 1])[0]
@@ -37,7 +39,7 @@ class Job:
 
 
 class Jobs:
-    """`start` them; they are worked on in threads until `join`."""
+    """`create` them, `work` on them in threads, and `finish`."""
 
     def __init__(self, store: JobStore, seed: int, groups: list[str | None], seconds: float) -> None:
         luck = random.Random(seed)
@@ -45,18 +47,25 @@ class Jobs:
         self.all = [Job(n, group, luck, seconds) for n, group in enumerate(groups)]
         self._threads: list[threading.Thread] = []
         self._failures: list[BaseException] = []
+        self._seconds = seconds
+        self._may_end = threading.Event()
 
-    def start(self) -> None:
-        self._began = time.monotonic()
+    def create(self) -> None:
+        """All but those that come later."""
         for job in self.all:
             if job.begins == 0:
                 self._create(job)
+
+    def work(self) -> None:
+        self._began = time.monotonic()
         for n in range(WORKERS):
             thread = threading.Thread(target=self._work, args=(self.all[n::WORKERS],))
             thread.start()
             self._threads.append(thread)
 
-    def join(self) -> None:
+    def finish(self) -> None:
+        """Let the last ones end, and wait until all have."""
+        self._may_end.set()
         for thread in self._threads:
             thread.join()
         for failure in self._failures:
@@ -105,8 +114,12 @@ class Jobs:
         held, batch = self._claim(job), 0
         yield job.luck.uniform(*PACE_S)
         begins, attempt = job.begins, 1
-        while (now := time.monotonic() - self._began) < job.ends:
-            fraction = (now - begins) / (job.ends - begins)
+        while True:
+            now = time.monotonic() - self._began
+            if self._may_end.is_set() if job.last else now >= job.ends:
+                break
+            worked = now - begins
+            fraction = worked / ((worked + self._seconds) if job.last else (job.ends - begins))
             if attempt == 1 and fraction > job.fails_at:
                 self._store.retry(held, delay_s=0, reason="once more")
                 yield job.luck.uniform(*PACE_S)

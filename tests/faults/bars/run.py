@@ -10,9 +10,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.e2e.browser import Browser
 from tests.e2e.tabs import descendants, renderer
@@ -24,6 +24,8 @@ from tests.proxy import Proxy
 from tests.stack import Stack, free_port, until
 
 PAGE = (Path(__file__).parent / "page.js").read_text("utf-8")
+SETTLE_S = 4
+"""About how long it takes after a fault until all bars are fresh."""
 SLACK_MS = 1500
 """What a loaded machine adds to what is promised."""
 
@@ -74,6 +76,13 @@ class Lengths:
     between: float = 6
 
 
+class Fault(NamedTuple):
+    """What was done, and how many bars were of jobs that had not ended."""
+
+    name: str
+    live: int
+
+
 @dataclass
 class Report:
     """What a run found."""
@@ -83,7 +92,7 @@ class Report:
     right_bars: int
     right_jobs: int
     verdict: Verdict
-    faults: list[str] = field(default_factory=list)
+    faults: list[Fault]
 
 
 def layout() -> tuple[list[str | None], list[tuple[int, bool, list[dict[str, str]]]]]:
@@ -117,9 +126,9 @@ class Run:
         self._lengths = lengths
         self._luck = random.Random(seed)
         self._seed = seed
-        # The client's own bounds (web/event-stream.js, web/shared-stream.js): 2.5 heartbeats, a check each
-        # second, and two seconds more where the connection is another's.
-        self.bound_ms = round(2500 * heartbeat_s) + 3000 + SLACK_MS
+        # The client's own bounds (web/event-stream.js, web/shared-stream.js): 2.5 heartbeats of at least a
+        # second, a check each second, and two seconds more where the connection is another's.
+        self.bound_ms = round(2500 * max(1, heartbeat_s)) + 3000 + SLACK_MS
         self._started = ExitStack()
         try:
             self.stack = Stack(directory / "stack", HEARTBEAT_S=f"{heartbeat_s:g}", DRAIN_S="1")
@@ -200,10 +209,18 @@ class Run:
     def _settle(self, windows: list[str]) -> None:
         """Wait until every bar is fresh."""
         began = time.monotonic()
-        stale = "Object.values(window.latest).filter((one) => !one.fresh).length"
+        fresh = (
+            "document.visibilityState === 'visible' && Date.now() - window.sampledAt < 1000"
+            " && Object.values(window.latest).every((one) => one.fresh)"
+        )
         for window in windows:
-            self.browser.until(lambda window=window: self._ask(window, stale) == 0, "all bars to be fresh")
+            self.browser.until(lambda window=window: self._ask(window, fresh), "all bars to be fresh")
         self._say(f"all bars are fresh {time.monotonic() - began:.1f} s after")
+
+    def _live(self, windows: list[str]) -> int:
+        """How many bars show a job that has not ended."""
+        live = "Object.values(window.latest).filter((one) => /ing|queued/.test(one.look[0])).length"
+        return sum(self._ask(window, live) for window in windows)
 
     # -- the faults --------------------------------------------------------------------------------
 
@@ -215,7 +232,8 @@ class Run:
         finally:
             processes.signal_all(pids, signal.SIGCONT)
 
-    def _faults(self, windows: list[str]) -> list[tuple[str, Callable[[], None]]]:
+    def _faults(self, windows: list[str]) -> list[tuple[str, float, Callable[[], None]]]:
+        """What is done, for how long, and how."""
         lengths = self._lengths
 
         def killed() -> None:
@@ -254,6 +272,10 @@ class Run:
                 for window in leaders:
                     driver.switch_to.window(window)
                     driver.execute_cdp_cmd("Page.setWebLifecycleState", {"state": state})
+                    if state == "active":
+                        # It stays hidden otherwise, and paints nothing.
+                        driver.minimize_window()
+                        driver.set_window_size(1280, 1000)
                 driver.switch_to.window(windows[-1])
                 time.sleep(seconds)
 
@@ -273,33 +295,35 @@ class Run:
             "the windows with the connections are frozen": (lengths.frozen, frozen),
             "the process of the window with the connection is stopped": (lengths.stopped, stopped),
         }
-        return [(f"{name} for {s:g} s", fault) for name, (s, fault) in all_of_them.items() if s > 0]
+        return [(name, seconds, fault) for name, (seconds, fault) in all_of_them.items() if seconds > 0]
 
     # -- the whole of it ---------------------------------------------------------------------------
 
     def go(self, rounds: int) -> Report:
         lengths = self._lengths
-        seconds = rounds * sum(vars(lengths).values()) + rounds * 7 * lengths.between
+        faults = self._faults([])
+        seconds = rounds * sum(seconds + lengths.between + SETTLE_S for _, seconds, _ in faults)
         jobs = Jobs(self.stack.store, self._seed, layout()[0], seconds)
-        jobs.start()
-        done: list[str] = []
+        jobs.create()
+        windows = self._open(jobs)
+        done: list[Fault] = []
+        jobs.work()
         try:
-            windows = self._open(jobs)
             self._settle(windows)
             for _ in range(rounds):
                 faults = self._faults(windows)
                 self._luck.shuffle(faults)
-                for name, fault in faults:
-                    self._say(name)
+                for name, seconds, fault in faults:
+                    done.append(Fault(f"{name} for {seconds:g} s", self._live(windows)))
+                    self._say(f"{done[-1].name}, {done[-1].live} bars live")
                     fault()
-                    done.append(name)
                     self._settle(windows)
                     time.sleep(lengths.between)
         finally:
-            jobs.join()
+            jobs.finish()
         return self._judge(windows, jobs, done)
 
-    def _judge(self, windows: list[str], jobs: Jobs, done: list[str]) -> Report:
+    def _judge(self, windows: list[str], jobs: Jobs, done: list[Fault]) -> Report:
         histories = jobs.histories()
         self._say("all jobs have ended")
         latest = "Object.values(window.latest).map((one) => [one.job, ...one.look])"

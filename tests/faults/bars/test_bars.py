@@ -80,13 +80,16 @@ def test_a_page_that_wakes_finds_out_at_once_but_not_before() -> None:
 def test_a_hundred_bars_reach_the_right_end_through_faults_and_none_lies(tmp_path: Path) -> None:
     if installed() is None or program("nginx") is None:
         missing("chromium with chromedriver, or nginx")
-    short = Lengths(killed=1, paused=5, refused=2, stalled=8, suspended=3, frozen=1, stopped=0, between=0.5)
-    run = Run(tmp_path, seed=5, lengths=short, heartbeat_s=0.5, say=print)
+    short = Lengths(
+        killed=0.5, paused=4.5, refused=2, stalled=8.5, suspended=2, frozen=1, stopped=0, between=0.2
+    )
+    run = Run(tmp_path, seed=5, lengths=short, heartbeat_s=1, say=print)
     try:
         report = run.go(rounds=1)
     finally:
         run.close()
     assert len(report.faults) == 6
+    assert all(fault.live for fault in report.faults)
     assert report.verdict.lies == []
     assert (report.right_jobs, report.right_bars) == (report.jobs, report.bars)
     assert report.verdict.fresh > report.verdict.samples / 4, "out of date is no lie, and no bar either"
