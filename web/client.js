@@ -11,8 +11,6 @@ import { SharedStream } from "./shared-stream.js";
  */
 
 const TIMEOUT_MS = 30_000;
-/** Failures in a row, at a pace of 30 s in the end, until a stream gives up. */
-const ATTEMPTS = 30;
 
 /** @type {Map<string, SharedStream>} One for each service and caller, whoever in the page asks. */
 const streams = new Map();
@@ -39,7 +37,7 @@ export class Client {
   constructor({ base = "/", token, ...options } = {}) {
     this.#base = new URL(String(base).replace(/\/?$/, "/"), location.href);
     this.#token = token;
-    this.#options = { attempts: ATTEMPTS, ...options };
+    this.#options = options;
   }
 
   /**

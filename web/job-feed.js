@@ -118,8 +118,7 @@ export class JobFeed extends EventTarget {
 
   /** The next page of the past. */
   async more() {
-    if (this.#listing || !this.hasMore) return;
-    await this.#list(this.#next);
+    if (this.hasMore) await this.#list(this.#next);
   }
 
   /**

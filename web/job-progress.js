@@ -153,7 +153,7 @@ export class JobProgress extends HTMLElement {
     super();
     const root = this.attachShadow({ mode: "open" });
     root.adoptedStyleSheets = [style];
-    root.append(this.#list, made("div", "connection", { className: "about" }, this.#note, this.#again), this.#announcement);
+    root.append(this.#list, made("div", "about connection", {}, this.#note, this.#again), this.#announcement);
   }
 
   connectedCallback() {
@@ -190,12 +190,13 @@ export class JobProgress extends HTMLElement {
       }
       this.#soon();
       this.dispatchEvent(new CustomEvent("change", { bubbles: true, detail }));
-    });
-    feed.addEventListener("status", () => this.#soon());
+    }, { signal });
+    feed.addEventListener("status", () => this.#soon(), { signal });
     // Also words that change as time passes, and pages that nobody sees: those have no frames.
     const clock = setInterval(() => this.#draw(), 1000);
     signal.onabort = () => {
       clearInterval(clock);
+      cancelAnimationFrame(this.#frame);
       feed.stop();
     };
     this.#draw();
