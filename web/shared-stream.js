@@ -4,9 +4,8 @@
  * A browser has six connections to a host on HTTP/1.1, so the seventh page would hang. The pages elect
  * one, and another when that page is gone (election.js). It holds the connection and says on a
  * BroadcastChannel what it hears. A page that is frozen hands it over before; from one that stands still
- * without a word it is taken. (A SharedWorker would be simpler,
- * but not all phones have it, and it must come from the page's own origin.) Where there are no locks
- * (plain HTTP, other than on localhost), each page has a connection of its own.
+ * without a word it is taken. (A SharedWorker would be simpler, but not all phones have it, and it must come
+ * from the page's own origin.) Where there are no locks (plain HTTP), each page has its own connection.
  *
  * Every page keeps the cursor and knows of each event which id came before it, so whoever is elected
  * next continues at its own cursor: the others drop what they know, and see if something is missing.
@@ -69,8 +68,7 @@ export class SharedStream extends EventTarget {
   /** @type {BroadcastChannel | null} */ #channel = null;
   #election;
   /** @type {AbortController | null} Ends what else this page has and waits for of locks. */ #locks = null;
-  /** Which leader is heard: a later one has a larger number, and one that was relieved is not heard. */
-  #term = 0;
+  /** Of the leader that is heard: larger than of those before it. */ #term = 0;
   #running = false;
   #changing = false;
   #allowedMs = 0;
@@ -144,8 +142,6 @@ export class SharedStream extends EventTarget {
       this.#lead();
       return;
     }
-    this.#channel = new BroadcastChannel(this.#name);
-    this.#channel.onmessage = ({ data }) => this.#hear(data);
     const { signal } = this.#locks;
     const watchdog = setInterval(() => this.#check(), CHECK_MS);
     signal.addEventListener("abort", () => clearInterval(watchdog));
@@ -162,9 +158,13 @@ export class SharedStream extends EventTarget {
       this.#election.stand();
       this.#say({ ask: true });
     });
-    // Others see by this lock that the page is gone.
-    hold(`${this.#name} ${this.#id}`, signal, () => {});
-    this.#say({ who: true });
+    // Others see by this lock that the page is gone: they must not hear of it before it has it.
+    hold(`${this.#name} ${this.#id}`, signal, () => {
+      this.#channel = new BroadcastChannel(this.#name);
+      this.#channel.onmessage = ({ data }) => this.#hear(data);
+      this.#say({ who: true });
+      this.#want();
+    });
     this.#election.stand();
   }
 

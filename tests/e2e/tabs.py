@@ -13,7 +13,14 @@ from tests.e2e.browser import Browser
 from tests.faults import processes
 
 FOLLOW = """
-const [id, done] = arguments;
+const [id, lateMs, done] = arguments;
+const request = LockManager.prototype.request;
+if (lateMs) {
+  LockManager.prototype.request = async function (...asked) {
+    await new Promise((resolve) => setTimeout(resolve, lateMs));
+    return request.apply(this, asked);
+  };
+}
 document.body.textContent = "";
 document.body.style.background = "white";
 import("/web/jobs.js").then(({ Headway }) => {
@@ -45,11 +52,11 @@ class Tabs:
         self._first = self._driver.current_window_handle
         self.open: list[str] = []
 
-    def follow(self, job_id: str) -> str:
-        """A new tab that follows the job; it is the one that is seen."""
+    def follow(self, job_id: str, late_ms: int = 0) -> str:
+        """A new tab that follows the job; it is the one that is seen. Its locks come so late."""
         self._driver.switch_to.new_window("tab")
         self._driver.get(f"{self._url}/healthz")
-        self._driver.execute_async_script(FOLLOW, job_id)
+        self._driver.execute_async_script(FOLLOW, job_id, late_ms)
         tab = self._driver.current_window_handle
         self.open.append(tab)
         self.until(tab, "stream.status === 'live'")

@@ -110,6 +110,20 @@ def test_20_tabs_have_one_connection_and_miss_nothing_when_it_moves(
     nothing_was_missed(tabs)
 
 
+def test_a_tab_whose_lock_comes_late_is_not_taken_for_one_that_is_gone(tabs: Tabs, service: Stack) -> None:
+    claims = working(service, 3)
+    with talking(service, claims):
+        tabs.follow(claims[0].ref.id)
+        tabs.follow(claims[1].ref.id, late_ms=500)
+        # What is watched is asked for anew.
+        tabs.follow(claims[2].ref.id)
+        tabs.close(tabs.leader)
+        for tab in tabs.open:
+            before = tabs.ask(tab, "lines.length")
+            tabs.until(tab, f"lines.length > {before}")
+    nothing_was_missed(tabs)
+
+
 def test_a_tab_that_is_frozen_hands_the_connection_over(tabs: Tabs, service: Stack) -> None:
     claims = working(service, 3)
     with talking(service, claims):

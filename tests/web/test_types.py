@@ -14,7 +14,7 @@ WEB = HERE.parent.parent / "web"
 DECLARED = re.compile(r"^(?:export )?(?:class|interface) (\w+).*?\{\n(.*?)^\}", re.M | re.S)
 MEMBER = re.compile(r"^  (?:readonly )?(\w+)(?=[?(:<])", re.M)
 OBJECTS = """
-Object.assign(globalThis, {location: undefined});
+Object.assign(globalThis, {location: {href: "http://x/"}});
 const {Headway, Problem, newKey} = await import(process.argv[1]);
 const headway = new Headway();
 const job = headway.job("0-x"), feed = headway.watch({jobs: []});

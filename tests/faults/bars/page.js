@@ -9,6 +9,9 @@ const WAKING_MS = 1500;
 document.body.textContent = "";
 document.body.style.background = "white";
 window.shown = [];
+window.errors = [];
+addEventListener("error", ({ message, error }) => errors.push(`${message} ${error?.stack}`));
+addEventListener("unhandledrejection", ({ reason }) => errors.push(`${reason} ${reason?.stack}`));
 
 function sample(elements) {
   const now = Date.now();

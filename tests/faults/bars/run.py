@@ -368,4 +368,6 @@ class Run:
             for one in self._ask(window, "window.shown")
         ]
         verdict = check(histories, showings, self.bound_ms)
+        for n, window in enumerate(windows):
+            verdict.lies += [f"window {n}: {error}" for error in self._ask(window, "window.errors")]
         return Report(expected, len(jobs.all), right, len(right_jobs), verdict, done)
