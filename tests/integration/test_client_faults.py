@@ -254,6 +254,23 @@ def test_a_job_that_ended_with_a_trimmed_history_ends_the_watch(lasting: Stack, 
     assert ended["state"] == "succeeded"
 
 
+def test_a_watch_that_is_closed_among_many_events_is_gone_on_from_the_last_one_given_out(
+    lasting: Stack,
+) -> None:
+    job_id = create(lasting.store)
+    held = claim(lasting.store, job_id)
+    lasting.store.append(held, 1, [log(n) for n in range(20)])
+    lasting.store.end(held, State.SUCCEEDED)
+    got: list[tuple[str, str]] = []
+    cursor: str | None = "0"
+    while len(got) < 23:  # three at a time, of what comes in one piece
+        with Client(lasting.url).watch(job_id, cursor=cursor, timeout_s=30) as watch:
+            got += [(event.id, event.event) for event in itertools.islice(watch, 3)]
+        assert watch.status == "closed"
+        cursor = watch.cursor
+    assert got == stored(lasting.store, job_id)
+
+
 # -- answers that get lost ------------------------------------------------------------------------------
 
 
