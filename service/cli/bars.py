@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.cli.board import Board
-from service.cli.keyboard import unheard
+from service.cli.drawing import Drawing
 from service.cli.text import figures, line, missed_line, percent, shown
 from service.client import Event, Job, Watch, is_live
 
@@ -60,15 +59,19 @@ class Bars:
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._live = Live(self, console=self._console, refresh_per_second=8)
         self._said: set[str] = set()
-        self._terminal = contextlib.ExitStack()
+        self._drawing = Drawing()
 
     def __enter__(self) -> Self:
-        self._terminal.enter_context(unheard())
-        self._terminal.enter_context(self._live)
+        self._drawing.__enter__()
+        self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._terminal.close()
+        try:
+            with self._drawing.whole():
+                self._live.stop()
+        finally:
+            self._drawing.__exit__()
 
     def show(self, event: Event, changed: list[Job]) -> None:
         if event.event == "reset":
@@ -82,7 +85,8 @@ class Bars:
 
     def _print(self, text: str, style: str) -> None:
         # Broken by the terminal and not by us, a long line is copied as one.
-        self._console.print(Text(text, style=style), soft_wrap=True)
+        with self._drawing.whole():
+            self._console.print(Text(text, style=style), soft_wrap=True)
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
         live = [job for job in list(self._board.jobs.values()) if is_live(job)]

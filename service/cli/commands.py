@@ -34,24 +34,19 @@ def guarded(args: argparse.Namespace) -> int:
         status: int = args.does(args, Client(args.url))
         sys.stdout.flush()
     except BrokenPipeError:
-        _drop_output()
-        return PIPE_CLOSED
+        status = PIPE_CLOSED
     except ClientError as error:
         complain(said(error))
-        return USAGE
+        status = USAGE
     except OSError as error:
         complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
-        try:
-            sys.stdout.flush()
-        except OSError:
-            _drop_output()
-        return USAGE
+        status = USAGE
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Python would complain of what cannot be written once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
-
-
-def _drop_output() -> None:
-    """What cannot be written: Python would complain once more when it flushes at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(words: str) -> None:

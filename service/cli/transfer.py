@@ -18,7 +18,7 @@ def transfer(name: str) -> Iterator[Callable[[int, int], None]]:
     from rich import progress  # loaded for those who see it
     from rich.console import Console
 
-    from service.cli.keyboard import unheard
+    from service.cli.drawing import Drawing
 
     columns = (
         progress.TextColumn("{task.description}", markup=False),
@@ -27,6 +27,6 @@ def transfer(name: str) -> Iterator[Callable[[int, int], None]]:
         progress.TimeRemainingColumn(),
     )
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    with unheard(), progress.Progress(*columns, console=console, transient=True) as bar:
+    with Drawing(), progress.Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(shown(name), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

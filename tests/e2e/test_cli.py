@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,17 @@ class Piped:
         return self.process.wait(30), said
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A service without a worker that keeps few events, for the tests that leave it alone."""
+    stack = Stack(tmp_path_factory.mktemp("lasting"), HEARTBEAT_S="1", DRAIN_S="1", EVENTS_PER_JOB="50")
+    try:
+        stack.start_web()
+        yield stack
+    finally:
+        stack.close()
+
+
 # -- what a watch gives ---------------------------------------------------------------------------------
 
 
@@ -123,19 +136,18 @@ def test_watching_through_a_server_killed_four_times_gives_exactly_the_stores_ev
     assert said.count("\n") == said.count("reconnecting\n")
 
 
-def test_a_503_and_a_trimmed_history_are_said_and_watched_through(own_stack: Stack) -> None:
-    own_stack.start_web()
-    job_id = create(own_stack.store)
-    held = claim(own_stack.store, job_id)
-    with Door(own_stack.port) as door, Piped(own_stack, "watch", job_id, "--url", door.url) as run:
+def test_a_503_and_a_trimmed_history_are_said_and_watched_through(lasting: Stack) -> None:
+    job_id = create(lasting.store)
+    held = claim(lasting.store, job_id)
+    with Door(lasting.port) as door, Piped(lasting, "watch", job_id, "--url", door.url) as run:
         until(lambda: run.out)
         door.refuse(unavailable(1))
         door.cut()
         for n in range(1, 100):
-            own_stack.store.append(held, n, [log(n)])
+            lasting.store.append(held, n, [log(n)])
         seen = len(door.opened)
         until(lambda: len(door.opened) > seen)
-        own_stack.store.end(held, State.SUCCEEDED)
+        lasting.store.end(held, State.SUCCEEDED)
         door.refuse(None)
         status, said = run.ends()
     assert status == 0
@@ -185,11 +197,10 @@ def test_a_job_that_is_tried_again_says_why(stack: Stack) -> None:
     assert watched.stdout.splitlines()[-1] == f"{job_id}  simulate  succeeded"
 
 
-def test_who_comes_while_a_job_waits_is_told_why_it_waits(own_stack: Stack) -> None:
-    own_stack.start_web()
-    queued, retrying = create(own_stack.store), create(own_stack.store, max_attempts=3)
-    own_stack.store.retry(claim(own_stack.store, retrying), delay_s=60, reason="E: it broke")
-    with Piped(own_stack, "watch", queued, retrying) as run:
+def test_who_comes_while_a_job_waits_is_told_why_it_waits(lasting: Stack) -> None:
+    queued, retrying = create(lasting.store), create(lasting.store, max_attempts=3)
+    lasting.store.retry(claim(lasting.store, retrying), delay_s=60, reason="E: it broke")
+    with Piped(lasting, "watch", queued, retrying) as run:
         until(lambda: len(run.out) == 2)
     assert f"{queued}  t  queued: no living worker serves t\n" in run.out
     expected = f"{retrying}  t  retrying (after attempt 1 of 3): E: it broke; no living worker serves t\n"
@@ -200,31 +211,33 @@ def test_who_comes_while_a_job_waits_is_told_why_it_waits(own_stack: Stack) -> N
 
 
 @pytest.fixture
-def live(own_stack: Stack) -> tuple[Stack, list[Any]]:
+def live(lasting: Stack) -> tuple[str, list[Any]]:
     """Jobs of a group that run, one that waits and one that is tried again."""
-    own_stack.start_web()
-    store = own_stack.store
-    ids = [create(store, type="video.encode", group="g", max_attempts=3) for _ in range(4)]
+    store = lasting.store
+    group = f"g{time.time_ns()}"
+    ids = [create(store, type="video.encode", group=group, max_attempts=3) for _ in range(4)]
     held = [claim(store, job_id) for job_id in ids[:3]]
     for c in held:
         store.append(c, 1, [progress(1)])
     store.retry(held[2], delay_s=60, reason="E: it broke")
-    return own_stack, held
+    return group, held
 
 
 @pytest.mark.parametrize("columns", [120, 60, 40])
 def test_bars_keep_each_id_whole_and_on_one_row_whatever_is_typed(
-    live: tuple[Stack, list[Any]], columns: int
+    lasting: Stack, live: tuple[str, list[Any]], columns: int
 ) -> None:
-    stack, held = live
-    ids = [job["id"] for job in stack.get("/jobs?group=g")[1]["items"]]
-    with Terminal(*SERVICE, "watch", "--group", "g", columns=columns, HEADWAY_URL=stack.url) as terminal:
+    (group, held), store = live, lasting.store
+    ids = [job["id"] for job in lasting.get(f"/jobs?group={group}")[1]["items"]]
+    with Terminal(
+        *SERVICE, "watch", "--group", group, columns=columns, HEADWAY_URL=lasting.url
+    ) as terminal:
         terminal.until(lambda text: all(job_id in text for job_id in ids))
         assert not terminal.echoes
-        stack.store.end(held[0], State.SUCCEEDED)
+        store.end(held[0], State.SUCCEEDED)
         terminal.until(lambda text: "succeeded" in text.replace("\n", ""))
         terminal.type("typed\r\r")
-        stack.store.append(held[1], 2, [progress(2), log(1)])
+        store.append(held[1], 2, [progress(2), log(1)])
         terminal.type("\x03")
         assert terminal.wait() == 130
         text = terminal.text
@@ -233,7 +246,7 @@ def test_bars_keep_each_id_whole_and_on_one_row_whatever_is_typed(
     assert [text.count(job_id) for job_id in ids] == [1, 1, 1, 1], text
     assert "typed" not in text
     assert "^C" not in text
-    assert "python -m service watch --group g --after " in text.replace("\n", "")
+    assert f"python -m service watch --group {group} --after " in text.replace("\n", "")
     rows = [line for line in text.splitlines() if ids[0] in line]
     assert rows[0].startswith(ids[0])
     assert ("━" in rows[0]) == (columns >= 60)
@@ -257,9 +270,8 @@ def test_bars_say_that_they_are_old_and_end_with_the_last_job(own_stack: Stack) 
     )
 
 
-def test_a_terminal_is_left_as_it_was_by_a_sigterm(live: tuple[Stack, list[Any]]) -> None:
-    stack, _ = live
-    with Terminal(*SERVICE, "watch", "--group", "g", HEADWAY_URL=stack.url) as terminal:
+def test_a_terminal_is_left_as_it_was_by_a_sigterm(lasting: Stack, live: tuple[str, list[Any]]) -> None:
+    with Terminal(*SERVICE, "watch", "--group", live[0], HEADWAY_URL=lasting.url) as terminal:
         terminal.until(lambda text: "retrying" in text)
         assert terminal.screen.cursor.hidden
         terminal.process.terminate()
@@ -268,25 +280,23 @@ def test_a_terminal_is_left_as_it_was_by_a_sigterm(live: tuple[Stack, list[Any]]
         assert not terminal.screen.cursor.hidden
 
 
-def test_a_watch_in_the_background_of_a_terminal_is_not_stopped_by_it(own_stack: Stack) -> None:
-    own_stack.start_web()
-    job_id = create(own_stack.store)
+def test_a_watch_in_the_background_of_a_terminal_is_not_stopped_by_it(lasting: Stack) -> None:
+    job_id = create(lasting.store)
     command = f"set -m; {shlex.join(SERVICE)} watch {job_id} & wait"
-    with Terminal("bash", "-c", command, HEADWAY_URL=own_stack.url) as terminal:
+    with Terminal("bash", "-c", command, HEADWAY_URL=lasting.url) as terminal:
         terminal.until(lambda text: "queued" in text)
-        run_jobs(own_stack.store, [job_id], 1, 0).join()
+        run_jobs(lasting.store, [job_id], 1, 0).join()
         terminal.until(lambda text: f"{job_id}  t  succeeded" in text)
         terminal.wait()
     assert "Stopped" not in terminal.text
 
 
-def test_hostile_texts_do_nothing_to_a_terminal(own_stack: Stack) -> None:
-    own_stack.start_web()
-    job_id = create(own_stack.store, type="[red]\x1b]0;owned\x07\u202e\n", group="g")
-    held = claim(own_stack.store, job_id)
-    own_stack.store.append(held, 1, [progress(1), log(1)])
-    own_stack.store.cancel(job_id)
-    with Terminal(*SERVICE, "watch", job_id, HEADWAY_URL=own_stack.url) as terminal:
+def test_hostile_texts_do_nothing_to_a_terminal(lasting: Stack) -> None:
+    job_id = create(lasting.store, type="[red]\x1b]0;owned\x07\u202e\n", group="g")
+    held = claim(lasting.store, job_id)
+    lasting.store.append(held, 1, [progress(1), log(1)])
+    lasting.store.cancel(job_id)
+    with Terminal(*SERVICE, "watch", job_id, HEADWAY_URL=lasting.url) as terminal:
         terminal.until(lambda text: "canceling" in text)
         terminal.type("\x03")
         terminal.wait()
@@ -460,11 +470,10 @@ def test_what_cannot_be_done_is_a_line_and_exit_2(stack: Stack) -> None:
         assert expected in (None, ran.stderr)
 
 
-def test_a_reader_that_has_enough_is_no_error(stack: Stack) -> None:
-    job_id = cli(stack, "submit", "simulate", "duration_s=0.2", "--watch", "--json").stdout
-    job_id = json.loads(job_id.splitlines()[-1])["data"]["id"]
-    ran = shell(stack, f"headway watch {job_id} --after 0 --json | head -1; exit ${{PIPESTATUS[0]}}")
-    assert (ran.stdout.count("\n"), ran.stderr) == (1, "")
+@pytest.mark.parametrize("words", ["types", "types --json"])
+def test_a_reader_that_has_enough_is_no_error(stack: Stack, words: str) -> None:
+    ran = shell(stack, f"headway {words} | {{ exec <&-; sleep 1; }}; exit ${{PIPESTATUS[0]}}")
+    assert (ran.returncode, ran.stderr) == (141, "")
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,25 @@ from tests.work import claim, create, log, progress, stored
 
 @pytest.fixture
 def small(own_stack: Stack) -> Stack:
+    """A service that a test may kill."""
     own_stack.start_web()
     return own_stack
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A service that keeps few events, for the tests that leave it alone."""
+    stack = Stack(tmp_path_factory.mktemp("lasting"), HEARTBEAT_S="1", DRAIN_S="1", EVENTS_PER_JOB="50")
+    try:
+        stack.start_web()
+        yield stack
+    finally:
+        stack.close()
+
+
 @pytest.fixture
-def door(small: Stack) -> Iterator[Door]:
-    with Door(small.port) as door:
+def door(lasting: Stack) -> Iterator[Door]:
+    with Door(lasting.port) as door:
         yield door
 
 
@@ -40,7 +52,7 @@ class Watching:
         self.watch = watch
         self.events: list[Event] = []
         self.error: ClientError | None = None
-        self._thread = threading.Thread(target=self._read)
+        self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
@@ -87,10 +99,10 @@ def test_a_store_that_is_nearly_full_is_unavailable_and_says_for_how_long(stack:
     assert time.monotonic() - started < 20, "beyond its patience it does not wait for it"
 
 
-def test_a_watch_waits_out_a_503_at_its_beginning_and_in_its_middle(small: Stack, door: Door) -> None:
+def test_a_watch_waits_out_a_503_at_its_beginning_and_in_its_middle(lasting: Stack, door: Door) -> None:
     told: list[str] = []
     door.refuse(unavailable(1))
-    job_id = create(small.store)
+    job_id = create(lasting.store)
     watching = Watching(
         Client(door.url).watch(job_id, cursor="0", lost=lambda error: told.append(str(error)))
     )
@@ -99,19 +111,19 @@ def test_a_watch_waits_out_a_503_at_its_beginning_and_in_its_middle(small: Stack
     door.refuse(None)
     until(lambda: watching.events)
     assert door.opened[1] - door.opened[0] >= 1
-    held = claim(small.store, job_id)
+    held = claim(lasting.store, job_id)
     until(lambda: len(watching.events) == 2)
     count = len(door.opened)
     door.refuse(unavailable(1))
     door.cut()
     until(lambda: len(door.opened) > count)
-    small.store.append(held, 1, [log(1)])
-    small.store.end(held, State.SUCCEEDED)
+    lasting.store.append(held, 1, [log(1)])
+    lasting.store.end(held, State.SUCCEEDED)
     until(lambda: isinstance(watching.watch.problem, Unavailable))
     assert watching.watch.status == "reconnecting"
     door.refuse(None)
     watching.join()
-    assert watching.seen == stored(small.store, job_id)
+    assert watching.seen == stored(lasting.store, job_id)
     assert told[0] == "503 <h1>later</h1>"
     assert len(told) == 2, "once for each time without a connection"
 
@@ -166,9 +178,9 @@ def test_a_watch_through_five_kills_gives_each_of_the_stores_events_once(small: 
         assert watching.seen == stored(small.store, c.ref.id)
 
 
-def test_a_watch_gives_up_and_another_goes_on_from_its_cursor(small: Stack, door: Door) -> None:
-    job_id = create(small.store)
-    held = claim(small.store, job_id)
+def test_a_watch_gives_up_and_another_goes_on_from_its_cursor(lasting: Stack, door: Door) -> None:
+    job_id = create(lasting.store)
+    held = claim(lasting.store, job_id)
     watching = Watching(Client(door.url).watch(job_id, cursor="0", give_up_s=1.5))
     until(lambda: len(watching.events) == 2)
     door.close()
@@ -176,10 +188,10 @@ def test_a_watch_gives_up_and_another_goes_on_from_its_cursor(small: Stack, door
     assert isinstance(watching.error, Unreachable)
     assert str(watching.error).startswith("gave up after ")
     assert watching.watch.status == "closed"
-    small.store.append(held, 1, [log(1)])
-    small.store.end(held, State.SUCCEEDED)
-    rest = Client(small.url).watch(job_id, cursor=watching.watch.cursor, timeout_s=30)
-    assert watching.seen + [(e.id, e.event) for e in rest] == stored(small.store, job_id)
+    lasting.store.append(held, 1, [log(1)])
+    lasting.store.end(held, State.SUCCEEDED)
+    rest = Client(lasting.url).watch(job_id, cursor=watching.watch.cursor, timeout_s=30)
+    assert watching.seen + [(e.id, e.event) for e in rest] == stored(lasting.store, job_id)
 
 
 def test_a_service_that_was_never_there_is_given_up_at_once_and_one_that_never_answers_in_time() -> None:
@@ -194,20 +206,20 @@ def test_a_service_that_was_never_there_is_given_up_at_once_and_one_that_never_a
 
 
 def test_a_history_that_was_trimmed_meanwhile_is_a_reset_and_the_watch_goes_on(
-    small: Stack, door: Door
+    lasting: Stack, door: Door
 ) -> None:
-    job_id = create(small.store)
-    held = claim(small.store, job_id)
+    job_id = create(lasting.store)
+    held = claim(lasting.store, job_id)
     watching = Watching(Client(door.url).watch(job_id, cursor="0"))
     until(lambda: len(watching.events) == 2)
     door.refuse(unavailable(None))
     door.cut()
     for n in range(1, 300):  # of which 50 are kept
-        small.store.append(held, n, [log(n)])
+        lasting.store.append(held, n, [log(n)])
     door.refuse(None)
     until(lambda: len(watching.events) == 3)
-    small.store.append(held, 300, [log(300)])
-    small.store.end(held, State.SUCCEEDED)
+    lasting.store.append(held, 300, [log(300)])
+    lasting.store.end(held, State.SUCCEEDED)
     watching.join()
     _, _, reset, after, end = watching.events
     assert (reset.event, reset.data["reason"], reset.data["job"]["id"]) == (
@@ -217,21 +229,21 @@ def test_a_history_that_was_trimmed_meanwhile_is_a_reset_and_the_watch_goes_on(
     )
     assert (after.data["message"], end.event) == ("line 300", "end")
     assert [reset.id, *[event.id for event in (after, end)]] == [
-        e for e, _ in stored(small.store, job_id)[-3:]
+        e for e, _ in stored(lasting.store, job_id)[-3:]
     ]
 
 
-def test_a_job_that_ended_with_a_trimmed_history_ends_the_watch(small: Stack, door: Door) -> None:
-    ids = [create(small.store) for _ in range(2)]
-    held = [claim(small.store, job_id) for job_id in ids]
+def test_a_job_that_ended_with_a_trimmed_history_ends_the_watch(lasting: Stack, door: Door) -> None:
+    ids = [create(lasting.store) for _ in range(2)]
+    held = [claim(lasting.store, job_id) for job_id in ids]
     one, both = (Watching(Client(door.url).watch(jobs, cursor="0")) for jobs in (ids[0], ids))
     until(lambda: len(one.events) == 2 and len(both.events) == 4)
     door.refuse(unavailable(None))
     door.cut()
     for n in range(1, 200):
-        small.store.append(held[0], n, [log(n)])
+        lasting.store.append(held[0], n, [log(n)])
     for c in held:
-        small.store.end(c, State.SUCCEEDED)
+        lasting.store.end(c, State.SUCCEEDED)
     door.refuse(None)
     for watching in (one, both):
         watching.join()
@@ -240,6 +252,23 @@ def test_a_job_that_ended_with_a_trimmed_history_ends_the_watch(small: Stack, do
     last = one.events[-1]
     ended = last.data["job"] if last.event == "reset" else last.data
     assert ended["state"] == "succeeded"
+
+
+def test_a_watch_that_is_closed_among_many_events_is_gone_on_from_the_last_one_given_out(
+    lasting: Stack,
+) -> None:
+    job_id = create(lasting.store)
+    held = claim(lasting.store, job_id)
+    lasting.store.append(held, 1, [log(n) for n in range(20)])
+    lasting.store.end(held, State.SUCCEEDED)
+    got: list[tuple[str, str]] = []
+    cursor: str | None = "0"
+    while len(got) < 23:  # three at a time, of what comes in one piece
+        with Client(lasting.url).watch(job_id, cursor=cursor, timeout_s=30) as watch:
+            got += [(event.id, event.event) for event in itertools.islice(watch, 3)]
+        assert watch.status == "closed"
+        cursor = watch.cursor
+    assert got == stored(lasting.store, job_id)
 
 
 # -- answers that get lost ------------------------------------------------------------------------------
@@ -311,7 +340,7 @@ def test_a_file_that_is_too_large_is_refused_while_it_goes_up(own_stack: Stack, 
 
 
 def test_an_upload_that_is_cut_is_sent_again_from_its_beginning(
-    small: Stack, door: Door, large: Path
+    lasting: Stack, door: Door, large: Path
 ) -> None:
     cut = [False]
 
@@ -343,22 +372,22 @@ def test_what_is_no_file_to_send_is_said_at_once(stack: Stack, tmp_path: Path) -
 
 
 def test_the_events_that_are_kept_are_given_without_waiting_page_by_page(
-    small: Stack, monkeypatch: pytest.MonkeyPatch
+    lasting: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import service.client.client
 
     monkeypatch.setattr(service.client.client, "EVENTS_PAGE", 7)
-    job_id = create(small.store)
-    held = claim(small.store, job_id)
+    job_id = create(lasting.store)
+    held = claim(lasting.store, job_id)
     for n in range(1, 20):
-        small.store.append(held, n, [log(n)])
-    client, expected = Client(small.url), stored(small.store, job_id)
+        lasting.store.append(held, n, [log(n)])
+    client, expected = Client(lasting.url), stored(lasting.store, job_id)
     got = [(event.id, event.event) for event in client.events(job_id)]
     assert got == expected
     assert [event.id for event in client.events(job_id, cursor=got[9][0])] == [e for e, _ in expected[10:]]
     assert [event.data["message"] for event in client.logs(job_id)] == [f"line {n}" for n in range(1, 20)]
     for n in range(20, 200):
-        small.store.append(held, n, [log(n)])
+        lasting.store.append(held, n, [log(n)])
     first, *rest = client.events(job_id, cursor=got[3][0])
     assert (first.event, first.data["reason"], rest) == ("reset", "cursor_trimmed", [])
     with pytest.raises(ClientError, match="is no cursor"):
