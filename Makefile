@@ -6,7 +6,7 @@ TEST_PROCESSES ?= 3
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check
 .DEFAULT_GOAL := run
 .DELETE_ON_ERROR:
-.PHONY: run demo test setup check bench faults bars clean
+.PHONY: run demo test setup check bundle bench faults bars clean
 
 # A recipe is one command that make runs without a shell between: make passes a SIGTERM on to its own
 # child and no further.
@@ -25,6 +25,10 @@ check: .venv/ready-for-tests
 
 test: check
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
+
+# web/job-progress.min.js anew, after a change of what it is made from. Needs node and npm.
+bundle:
+	@cd tests/web && npm ci --ignore-scripts --no-audit --no-fund --silent && node bundle.js ../../web/job-progress.min.js
 
 bench: .venv/ready-for-tests
 	@$(BIN)/python -m tests.bench

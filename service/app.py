@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from apiflask import APIFlask
-from flask import Blueprint, Response, request, send_from_directory
+from flask import Response, request
 from flask.json.provider import DefaultJSONProvider
-from flask_swagger_ui import __file__ as swagger_ui
 
-from service import files, health, jobs, openapi, streams, types, workers
+from service import files, health, jobs, openapi, pages, streams, types, workers
 from service.admission import Admission
 from service.config import Settings
 from service.context import OWNER, Context
@@ -28,25 +26,6 @@ MAX_BODY_BYTES = 1 << 20
 """Of a JSON body."""
 STORE_CONNECTIONS = 32
 """Of one process; who needs one more waits for it."""
-
-WEB = Path(__file__).parent.parent / "web"
-WEB_TYPES = {
-    ".css": "text/css",
-    ".html": "text/html",
-    ".js": "text/javascript",
-    ".json": "application/json",
-    ".svg": "image/svg+xml",
-    # TypeScript has no registered type, and what machines guess is a video or a translation: as text, a
-    # browser shows it.
-    ".ts": "text/plain",
-}
-"""Of the files there. Not guessed, which depends on the machine: with another type a module is refused."""
-
-_CSP = (
-    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'"
-)
 
 
 class StrictJSON(DefaultJSONProvider):
@@ -93,7 +72,7 @@ def create_app(settings: Settings) -> APIFlask:
     )
     answer_problems(app)
     openapi.describe(app)
-    for blueprint in (jobs.bp, streams.bp, types.bp, workers.bp, files.bp, health.bp, _pages()):
+    for blueprint in (jobs.bp, streams.bp, types.bp, workers.bp, files.bp, health.bp, pages.bp):
         app.register_blueprint(blueprint)
 
     @app.before_request
@@ -116,24 +95,3 @@ def create_app(settings: Settings) -> APIFlask:
         return response
 
     return app
-
-
-def _pages() -> Blueprint:
-    """The dashboard, and the files of the documentation page."""
-    pages = Blueprint("pages", __name__)
-
-    @pages.get("/")
-    def dashboard() -> Response:
-        response = send_from_directory(WEB, "index.html", max_age=0)
-        response.headers["Content-Security-Policy"] = _CSP
-        return response
-
-    @pages.get("/web/<path:name>")
-    def web(name: str) -> Response:
-        return send_from_directory(WEB, name, max_age=0, mimetype=WEB_TYPES.get(Path(name).suffix))
-
-    @pages.get("/docs/<path:name>")
-    def docs(name: str) -> Response:
-        return send_from_directory(Path(swagger_ui).parent / "dist", name)
-
-    return pages

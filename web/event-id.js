@@ -3,27 +3,16 @@
  * As text they do not: "99-0" comes before "100-0", and `n` may exceed what a Number holds exactly.
  */
 
-const EVENT_ID = /^(\d{1,20})-(\d{1,20})$/;
+const { compare } = new Intl.Collator("en", { numeric: true });
 
-/**
- * @param {string | null | undefined} id
- * @returns {[bigint, bigint]} [0, 0], the time before the first event, for what is no id
- */
-function parts(id) {
-  const match = EVENT_ID.exec(id ?? "");
-  return match ? [BigInt(match[1]), BigInt(match[2])] : [0n, 0n];
-}
+/** Also the cursor "0", and no cursor, are before the first. */
+const whole = (/** @type {string | null | undefined} */ id) => (id && id !== "0" ? id : "0-0");
 
 /**
  * @param {string | null | undefined} a
  * @param {string | null | undefined} b
- * @returns {-1 | 0 | 1} whether a came before, is, or came after b
+ * @returns {number} below, at or above 0: whether a came before, is, or came after b
  */
 export function compareIds(a, b) {
-  if (a === b) return 0;
-  const [aMs, aN] = parts(a);
-  const [bMs, bN] = parts(b);
-  if (aMs !== bMs) return aMs < bMs ? -1 : 1;
-  if (aN !== bN) return aN < bN ? -1 : 1;
-  return 0;
+  return compare(whole(a), whole(b));
 }

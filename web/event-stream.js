@@ -6,7 +6,7 @@
  * new one starts without the last id: that is what this adds.
  */
 
-const TYPES = ["snapshot", "state", "progress", "log", "artifact", "end", "reset", "shutdown"];
+const TYPES = ["open", "error", "heartbeat", "snapshot", "state", "progress", "log", "artifact", "end", "reset", "shutdown"];
 const DEFAULT_HEARTBEAT_MS = 15_000;
 /** Silence that lasts this many heartbeats means that the connection is dead. */
 const MISSED = 2.5;
@@ -25,9 +25,9 @@ const BACKOFF_MAX_MS = 30_000;
  */
 
 /**
- * Dispatches `open` (detail: {cursor}, the id from which it continues, or null if it begins with
- * snapshots), `event` (detail: JobEvent), `beat`, `status`, and `refused` when the service, or what
- * is before it, answered with an error.
+ * Dispatches `open` (it continues after `cursor`, or begins with snapshots if that is null), `event`
+ * (detail: JobEvent), `beat`, `status`, and `refused` when the service, or what is before it, answered
+ * with an error.
  */
 export class EventStream extends EventTarget {
   /** @type {Status} */
@@ -39,19 +39,13 @@ export class EventStream extends EventTarget {
   /** How long silence may last, ms. */
   allowedMs = MISSED * DEFAULT_HEARTBEAT_MS;
 
-  /** @type {URL} */ #url;
+  /** @type {string | URL} */ #url;
   /** @type {string | null} */ #cursor;
   /** @type {EventSource | null} */ #source = null;
   /** @type {number} */ #attempts;
-  #EventSource;
   #failures = 0;
-  /** @type {number[]} How long it was silent before the latest beats, ms. */ #silences = [];
-  #learnt = false;
-  /** @type {ReturnType<typeof setInterval> | undefined} */ #watchdog;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #reopening;
-  #onReturn = () => this.#returned();
-  #onHide = () => this.#hidden();
-  #onShow = (/** @type {any} */ event) => event.persisted && this.#connect();
+  #attention = new AbortController();
 
   /**
    * @param {string | URL} url absolute
@@ -59,14 +53,12 @@ export class EventStream extends EventTarget {
    * @param {string | null} [options.cursor] last id that is known; "0" for everything that is kept;
    *   null (the default) to begin with snapshots
    * @param {number} [options.attempts] how many failures in a row until it gives up; default: never
-   * @param {typeof EventSource} [options.EventSource]
    */
   constructor(url, options = {}) {
     super();
-    this.#url = new URL(url);
+    this.#url = url;
     this.#cursor = options.cursor ?? null;
     this.#attempts = options.attempts ?? Infinity;
-    this.#EventSource = options.EventSource ?? globalThis.EventSource;
   }
 
   /** The id of the last event, from which it continues. */
@@ -76,12 +68,12 @@ export class EventStream extends EventTarget {
 
   /** Whether the connection stands. */
   get opened() {
-    return this.#source?.readyState === this.#EventSource.OPEN;
+    return this.#source?.readyState === EventSource.OPEN;
   }
 
   /** Whether a connection is under way, and nothing has failed yet. */
   get connecting() {
-    return this.#failures === 0 && this.#source?.readyState === this.#EventSource.CONNECTING;
+    return this.#failures === 0 && this.#source?.readyState === EventSource.CONNECTING;
   }
 
   /** Does nothing if it is open; tries again if it gave up. Whoever opens it closes it. */
@@ -94,16 +86,14 @@ export class EventStream extends EventTarget {
     if (this.status !== "closed") return;
     this.heardAt = Date.now();
     this.#become("connecting");
-    this.#watchdog = setInterval(() => this.look(), CHECK_MS);
-    this.#listen("addEventListener");
+    this.#attend();
     this.#connect();
   }
 
   /** Nothing is dispatched after this, except the status. */
   close() {
     if (this.status === "closed") return;
-    clearInterval(this.#watchdog);
-    this.#listen("removeEventListener");
+    this.#attention.abort();
     this.#disconnect();
     this.#become("closed");
   }
@@ -113,22 +103,19 @@ export class EventStream extends EventTarget {
    * @param {string | URL} url absolute
    */
   move(url) {
-    this.#url = new URL(url);
+    this.#url = url;
     if (this.status === "closed") this.open();
     else this.#connect();
   }
 
-  /**
-   * A machine that slept, or a page that was in the background, finds out now, not at the next check.
-   * @param {"addEventListener" | "removeEventListener"} change
-   */
-  #listen(change) {
-    globalThis[change]?.("online", this.#onReturn);
-    globalThis.document?.[change]("visibilitychange", this.#onReturn);
-    globalThis.document?.[change]("resume", this.#onReturn);
-    // A page that is kept for the way back would keep its connection, of the six that there are to a host.
-    globalThis[change]?.("pagehide", this.#onHide);
-    globalThis[change]?.("pageshow", this.#onShow);
+  #attend() {
+    const { signal } = (this.#attention = new AbortController());
+    const watchdog = setInterval(() => this.look(), CHECK_MS);
+    signal.addEventListener("abort", () => clearInterval(watchdog));
+    // A machine that slept, or a page that was in the background, finds out now, not at the next check.
+    for (const type of ["online", "visibilitychange", "resume"]) {
+      addEventListener(type, () => this.#returned(), { signal });
+    }
   }
 
   #connect() {
@@ -136,18 +123,10 @@ export class EventStream extends EventTarget {
     const url = new URL(this.#url);
     url.searchParams.set("heartbeat", "event");
     if (this.#cursor !== null) url.searchParams.set("last_event_id", this.#cursor);
-    const source = new this.#EventSource(url.href);
-    this.#source = source;
-    /** @type {Record<string, (message: any) => void>} */
-    const listeners = {
-      open: () => this.#opened(),
-      error: () => this.#failed(source),
-      heartbeat: (message) => this.#beat(message),
-      ...Object.fromEntries(TYPES.map((type) => [type, (message) => this.#received(message)])),
-    };
-    for (const [type, listener] of Object.entries(listeners)) {
-      // A listener of a source that was replaced meanwhile must not touch its successor's state.
-      source.addEventListener(type, (message) => this.#source === source && listener(message));
+    const source = (this.#source = new EventSource(url.href));
+    for (const type of TYPES) {
+      // A source that was replaced meanwhile must not touch its successor's state.
+      source.addEventListener(type, (message) => this.#source === source && this.#happened(/** @type {any} */ (message)));
     }
   }
 
@@ -158,57 +137,41 @@ export class EventStream extends EventTarget {
     this.#source = null;
   }
 
-  /** Not live yet: it may be a service that has lost its store, or a proxy that only says when to come back. */
-  #opened() {
-    if (this.status !== "live") this.heardAt = Date.now();
-    this.dispatchEvent(new CustomEvent("open", { detail: { cursor: this.#cursor } }));
-  }
-
-  /** @param {MessageEvent} message */
-  #received(message) {
-    this.#heard(message);
-    const data = JSON.parse(message.data);
-    if (message.type === "shutdown") {
-      this.#become("reconnecting");
-      return;
-    }
-    const detail = { id: message.lastEventId, event: message.type, data };
-    this.dispatchEvent(new CustomEvent("event", { detail }));
-  }
-
-  /**
-   * How long silence may last is learnt from the beats: from what they say, else from how long it was
-   * silent before them.
-   * @param {MessageEvent} message
-   */
-  #beat(message) {
-    this.#silences = [...this.#silences.slice(-4), Date.now() - this.heardAt];
-    const { interval_s: interval = 0, behind } = said(message.data);
-    const ms = interval * 1000 || Math.max(...this.#silences);
-    this.allowedMs = MISSED * Math.max(ms, CHECK_MS);
-    this.#learnt = true;
-    if (behind) this.#become("stale");
-    this.#heard(message);
-    if (!behind) this.#become("live");
-    this.dispatchEvent(new Event("beat"));
-  }
-
   /**
    * The last id may come with a message that has none of its own: the service also sends ids alone,
    * which dispatch nothing.
    * @param {MessageEvent} message
    */
-  #heard(message) {
+  #happened({ type, data, lastEventId }) {
+    if (type === "error") {
+      this.#failed();
+      return;
+    }
+    if (type === "open") {
+      // Not live yet: it may be a service that has lost its store, or a proxy that only says when to come back.
+      if (this.status !== "live") this.heardAt = Date.now();
+      this.dispatchEvent(new Event("open"));
+      return;
+    }
+    const said = JSON.parse(data);
+    // Out of date since what was heard before.
+    if (said.behind) this.#become("stale");
     this.heardAt = Date.now();
     this.#failures = 0;
-    if (message.lastEventId) this.#cursor = message.lastEventId;
+    if (lastEventId) this.#cursor = lastEventId;
+    if (type === "shutdown") this.#become("reconnecting");
+    else if (type === "heartbeat") {
+      // The first comes as soon as the stream stands. They say how long silence may last.
+      this.allowedMs = MISSED * Math.max(said.interval_s * 1000, CHECK_MS);
+      if (!said.behind) this.#become("live");
+      this.dispatchEvent(new Event("beat"));
+    } else this.dispatchEvent(new CustomEvent("event", { detail: { id: lastEventId, event: type, data: said } }));
   }
 
-  /** @param {EventSource} source */
-  #failed(source) {
+  #failed() {
     this.#become(this.status === "connecting" ? "connecting" : "reconnecting");
     this.#failures += 1;
-    const closed = source.readyState === this.#EventSource.CLOSED;
+    const closed = this.#source?.readyState === EventSource.CLOSED;
     if (this.#failures >= this.#attempts) {
       this.#disconnect();
       this.#become("gave-up");
@@ -227,22 +190,15 @@ export class EventStream extends EventTarget {
     const now = Date.now();
     const waiting = this.#reopening !== undefined || this.status === "gave-up";
     if (now - this.heardAt <= this.allowedMs || waiting) return;
-    // A service whose beat is slower than we think must not be cut off for ever.
-    if (!this.#learnt && this.opened) this.allowedMs = Math.min(2 * this.allowedMs, 3_600_000);
     if (this.status !== "connecting") this.#become("stale");
     this.heardAt = now;
     this.#connect();
   }
 
-  #hidden() {
-    this.#disconnect();
-    if (this.status === "live") this.#become("reconnecting");
-  }
-
   /** The network or the page is back. Timers may have stood still, and waiting longer is no use. */
   #returned() {
     if (this.status === "live") this.look();
-    else if (globalThis.document?.visibilityState === "hidden") return;
+    else if (document.visibilityState === "hidden") return;
     else if (this.status === "gave-up") this.open();
     else this.#connect();
   }
@@ -255,17 +211,5 @@ export class EventStream extends EventTarget {
     if (!silent || status === "live") this.since = status === "live" ? Date.now() : this.heardAt;
     this.status = status;
     this.dispatchEvent(new Event("status"));
-  }
-}
-
-/**
- * @param {string} text
- * @returns {{interval_s?: number, behind?: boolean}} what a heartbeat says; nothing if it is no object
- */
-function said(text) {
-  try {
-    return JSON.parse(text) ?? {};
-  } catch {
-    return {};
   }
 }

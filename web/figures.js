@@ -10,18 +10,14 @@ const UNITS = ["B", "kB", "MB", "GB", "TB"];
 
 /** @param {number} bytes */
 export function size(bytes) {
-  let value = bytes;
-  let unit = 0;
-  while (value >= 999.5 && unit < UNITS.length - 1) {
-    value /= 1000;
-    unit += 1;
-  }
-  return `${unit === 0 ? value : value.toPrecision(3)} ${UNITS[unit]}`;
+  // What would be rounded to 1000 is 1.00 of the next.
+  const unit = Math.min(UNITS.length - 1, Math.max(0, Math.floor(Math.log10(bytes / 0.9995) / 3)));
+  return `${unit === 0 ? bytes : (bytes / 1000 ** unit).toPrecision(3)} ${UNITS[unit]}`;
 }
 
 /** @param {number} value */
 export function number(value) {
-  const digits = Math.abs(value) >= 100 || Number.isInteger(value) ? 0 : Math.abs(value) >= 10 ? 1 : 2;
+  const digits = value >= 100 ? 0 : value >= 10 ? 1 : 2;
   return value.toLocaleString("en", { maximumFractionDigits: digits });
 }
 

@@ -6,7 +6,7 @@
  */
 
 import { compareIds } from "./event-id.js";
-import { isLive, newer, reduce } from "./reducer.js";
+import { LIVE, isLive, newer, reduce } from "./reducer.js";
 
 /**
  * @typedef {import("./reducer.js").Job} Job
@@ -175,12 +175,12 @@ export class JobFeed extends EventTarget {
     if (this.#only ? !this.#only.has(id) : this.#foreign.has(id)) return;
     this.#vouched.add(id);
     const held = this.#doubted.has(id) ? undefined : this.jobs.get(id);
-    if (held || (whole && this.#holds(data))) this.#apply(held, id, event);
-    else if (!whole) {
-      const waiting = this.#wanted.get(id);
-      if (waiting) waiting.push(event);
-      else this.#wanted.set(id, [event]);
-      this.#fetch();
+    // What led to the end is told before it.
+    const waits = event.event === "end" && (this.#wanted.get(id) ?? []).length > 0;
+    if (held || (whole && !waits && this.#holds(data))) this.#apply(held, id, event);
+    else if (!whole || waits) {
+      this.want(id);
+      this.#wanted.get(id)?.push(event);
     }
   }
 
@@ -234,7 +234,7 @@ export class JobFeed extends EventTarget {
   async #listLive() {
     const doubts = this.#doubts;
     try {
-      for (const state of ["running", "retrying", "queued"]) {
+      for (const state of LIVE) {
         for (let cursor; cursor !== null; ) {
           const page = await this.#client.list({ group: this.#group, state, limit: LIVE_PAGE, cursor });
           for (const job of page.items) this.#found(job, doubts);

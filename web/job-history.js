@@ -92,9 +92,13 @@ export class JobHistory extends EventTarget {
     while (this.#behind && !signal.aborted) {
       this.#behind = false;
       const after = this.#cursor;
-      const url = this.#client.url(`/jobs/${encodeURIComponent(this.#id)}/events`, { after, limit: LIMIT });
+      const path = `/jobs/${encodeURIComponent(this.#id)}/events`;
       try {
-        const page = await this.#client.ask("GET", url, { signal });
+        const page = await this.#client.ask("GET", path, {
+          query: { after, limit: LIMIT },
+          headers: { accept: "application/json" },
+          signal,
+        });
         if (this.#cursor !== after) continue;
         if (page.reset) {
           this.#cursor = "0";

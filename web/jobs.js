@@ -7,125 +7,23 @@
  *     console.log((await job.done).state);
  */
 
-import { EventStream } from "./event-stream.js";
-import { JobFeed } from "./job-feed.js";
+import { Client, jobPath } from "./client.js";
 import { JobHandle } from "./job-handle.js";
-import { Problem, problem } from "./problem.js";
-import { SharedStream } from "./shared-stream.js";
-import { submit, upload } from "./submission.js";
+import { newKey, upload } from "./submission.js";
 
-export { newKey } from "./submission.js";
-export { Problem };
+export { Problem } from "./problem.js";
+export { newKey };
 
 /**
  * @typedef {import("./reducer.js").Job} Job
- * @typedef {{items: Job[], next: string | null}} JobPage
- * @typedef {{name: string, title: string, queue: string, params: any, alive: boolean}} JobType
  * @typedef {{id: string, name: string, size: number, media_type: string}} Upload
+ * @typedef {{name: string, title: string, queue: string, params: any, alive: boolean}} JobType
  */
 
-const TIMEOUT_MS = 30_000;
-/** Failures in a row, at a pace of 30 s in the end, until a stream gives up. */
-const ATTEMPTS = 30;
-
-/** @type {Map<string, SharedStream>} One for each service and caller, whoever in the page asks. */
-const streams = new Map();
-
-export class Headway {
-  #base;
-  #token;
-  #options;
-
-  /**
-   * @param {object} [options]
-   * @param {string | URL} [options.base] where the service is, with its path if it has one; default: the
-   *   root of where the page came from
-   * @param {string} [options.token] sent as a bearer token; with streams in the address, because an
-   *   EventSource sends no headers: give one that does not live long
-   * @param {boolean} [options.share] whether all tabs share one connection; default: true
-   * @param {number} [options.attempts] failures in a row until a stream gives up; default: 30
-   * @param {boolean} [options.remember] whether a reload of the page continues at its last event;
-   *   default: false
-   */
-  constructor({ base, token, ...options } = {}) {
-    this.#base = new URL(base ?? globalThis.location?.origin ?? "http://127.0.0.1:8000", globalThis.location?.href);
-    if (!this.#base.pathname.endsWith("/")) this.#base.pathname += "/";
-    this.#token = token;
-    this.#options = { attempts: ATTEMPTS, ...options };
-  }
-
-  /**
-   * @param {string} path
-   * @param {Record<string, string | number | string[] | null | undefined>} [query]
-   */
-  url(path, query = {}) {
-    const url = new URL(path.replace(/^\//, ""), this.#base);
-    for (const [name, value] of Object.entries(query)) {
-      for (const one of Array.isArray(value) ? value : [value]) {
-        if (one !== null && one !== undefined) url.searchParams.append(name, String(one));
-      }
-    }
-    return url;
-  }
-
-  /** @returns {Record<string, string>} what says who asks */
-  headers() {
-    return { accept: "application/json", ...(this.#token && { authorization: `Bearer ${this.#token}` }) };
-  }
-
-  /**
-   * @param {string} method
-   * @param {URL | string} url or a path of the service
-   * @param {{body?: unknown, headers?: Record<string, string>, signal?: AbortSignal}} [options]
-   * @returns {Promise<any>} Rejects with a Problem, or with the signal's reason.
-   */
-  async ask(method, url, { body, headers, signal } = {}) {
-    let response, text;
-    const timeout = AbortSignal.timeout(TIMEOUT_MS);
-    try {
-      response = await fetch(typeof url === "string" ? this.url(url) : url, {
-        method,
-        headers: {
-          ...this.headers(),
-          ...(body === undefined ? {} : { "content-type": "application/json" }),
-          ...headers,
-        },
-        body: body === undefined ? undefined : JSON.stringify(body),
-        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
-      });
-      text = await response.text();
-    } catch {
-      signal?.throwIfAborted();
-      const why = timeout.aborted ? `did not answer within ${TIMEOUT_MS / 1000} s` : "cannot be reached";
-      throw new Problem(0, { title: `The service ${why}.` });
-    }
-    if (!response.ok) throw problem(response.status, text, response.statusText, response.headers);
-    try {
-      return JSON.parse(text);
-    } catch {
-      // A proxy's page, maybe for a login.
-      throw new Problem(0, { title: "The answer is not the service's." });
-    }
-  }
-
+export class Headway extends Client {
   /** @returns {Promise<JobType[]>} */
   async types() {
     return (await this.ask("GET", "/types")).items;
-  }
-
-  /**
-   * Submit a job. A File or Blob among the parameters is uploaded first. If the answer is lost, the
-   * submission is repeated under the same key, which makes one job of it; calling this again with the
-   * same key and arguments does, too.
-   * @param {string} type
-   * @param {Record<string, unknown>} params
-   * @param {{idempotencyKey?: string, group?: string, labels?: Record<string, string>,
-   *   max_attempts?: number, timeout_s?: number, signal?: AbortSignal,
-   *   onUpload?: (fraction: number, file: Blob) => void}} [options]
-   * @returns {Promise<Job>} Rejects with a Problem, or with the signal's reason.
-   */
-  submit(type, params, options = {}) {
-    return submit(this, type, params, options);
   }
 
   /**
@@ -139,38 +37,12 @@ export class Headway {
   }
 
   /**
-   * @param {string} id
-   * @returns {Promise<Job>}
-   */
-  get(id) {
-    return this.ask("GET", `/jobs/${encodeURIComponent(id)}`);
-  }
-
-  /**
-   * Jobs, newest first.
-   * @param {{state?: string, type?: string, group?: string, limit?: number, cursor?: string | null}} [query]
-   * @returns {Promise<JobPage>}
-   */
-  list(query = {}) {
-    return this.ask("GET", this.url("/jobs", query));
-  }
-
-  /**
-   * Ask for the job's end. It may still end otherwise: the stream tells.
-   * @param {string} id
-   * @returns {Promise<Job>}
-   */
-  cancel(id) {
-    return this.ask("POST", `/jobs/${encodeURIComponent(id)}/cancel`);
-  }
-
-  /**
    * Do an ended job again.
    * @param {string} id
    * @returns {Promise<Job>} a new job, that names the old one in `retry_of`
    */
   retry(id) {
-    return this.ask("POST", `/jobs/${encodeURIComponent(id)}/retry`);
+    return this.ask("POST", jobPath(id, "/retry"));
   }
 
   /**
@@ -179,43 +51,5 @@ export class Headway {
    */
   job(job) {
     return new JobHandle(this, job);
-  }
-
-  /**
-   * Watch many jobs: these, those of a group, or all of one's own. Whoever calls this calls `stop`.
-   * @param {{jobs?: Iterable<string>, group?: string, mine?: boolean}} [of]
-   */
-  watch(of) {
-    return new JobFeed(this, of).start();
-  }
-
-  /** The connection that all share who watch at this service as this caller. */
-  stream() {
-    // The token is part of the name: pages of one origin have no secrets from each other.
-    const name = `${this.#base} ${this.#token ?? ""}`;
-    let stream = streams.get(name);
-    if (!stream) {
-      stream = new SharedStream(name, (query) => this.#streamUrl("/events", query), this.#options);
-      streams.set(name, stream);
-    }
-    return stream;
-  }
-
-  /**
-   * The stream of one job on a connection of its own, not opened yet: for what happened before, from
-   * the cursor "0". Close it after `end`.
-   * @param {string} id
-   * @param {{cursor?: string | null, attempts?: number}} [options]
-   */
-  events(id, options = {}) {
-    return new EventStream(this.#streamUrl(`/jobs/${encodeURIComponent(id)}/events`), options);
-  }
-
-  /**
-   * @param {string} path
-   * @param {Record<string, string | string[] | undefined>} [query]
-   */
-  #streamUrl(path, query) {
-    return this.url(path, { ...query, access_token: this.#token });
   }
 }

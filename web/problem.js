@@ -14,32 +14,30 @@ export class Problem extends Error {
    * @param {number} status
    * @param {{type?: string, title?: string, detail?: string, errors?: PointerError[]}} body
    */
-  constructor(status, body) {
-    super(body.detail || body.title || `The service answered ${status}`);
+  constructor(status, { type = "about:blank", title = "", detail, errors }) {
+    super(detail || title || `The service answered ${status}`);
     this.status = status;
-    this.type = body.type ?? "about:blank";
-    this.title = body.title ?? "";
+    this.type = type;
+    this.title = title;
     /** @type {PointerError[]} */
-    this.errors = Array.isArray(body.errors) ? body.errors : [];
+    this.errors = Array.isArray(errors) ? errors : [];
   }
 }
 
 /**
- * @param {number} status
+ * @param {number} status 0 if there was no answer of the service
  * @param {string} text
- * @param {string} statusText
- * @param {Headers} [headers]
+ * @param {{status: number, statusText: string, headers?: Headers}} [response] that it came with
  */
-export function problem(status, text, statusText, headers) {
-  /** @type {any} */ let body;
+export function problem(status, text, response) {
+  const what = response && text ? `The answer (${response.status} ${response.statusText}) is not the service's.` : "The service does not answer.";
+  /** @type {object} */ let body = { title: what };
   try {
-    body = JSON.parse(text);
+    body = Object(JSON.parse(text));
   } catch {
     // Not from the service itself, but from something in between.
   }
-  const known = body && typeof body === "object" ? body : { title: `${status} ${statusText}`.trim() };
-  const made = new Problem(status, known);
-  const after = headers?.get("retry-after");
-  if (after && /^\d+$/.test(after)) made.retryAfterMs = Number(after) * 1000;
+  const made = new Problem(status, body);
+  made.retryAfterMs = parseInt(response?.headers?.get("retry-after") ?? "") * 1000 || null;
   return made;
 }

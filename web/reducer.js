@@ -24,7 +24,7 @@ import { compareIds } from "./event-id.js";
  */
 
 /** @type {ReadonlySet<string>} */
-const LIVE = new Set(["queued", "running", "retrying"]);
+export const LIVE = new Set(["running", "retrying", "queued"]);
 
 /**
  * Whether something may still happen to the job.
@@ -71,7 +71,7 @@ const CHANGES = {
     return {
       state,
       attempt,
-      started_at: state === "running" ? (job.started_at ?? at) : job.started_at,
+      started_at: job.started_at ?? (state === "running" ? at : null),
       // Each attempt starts from nothing. What the last one had reached stays visible until then.
       progress: begins ? null : job.progress,
       // A job that runs and is told again that it runs, in the same attempt, was asked to stop.

@@ -40,12 +40,9 @@ const ANSWER_MS = 1000;
  */
 export function queryFor(topics) {
   const all = [...topics].sort();
-  const named = (/** @type {string} */ kind) =>
-    all.filter((topic) => topic.startsWith(kind)).map((topic) => topic.slice(kind.length));
-  const job = named("job:");
-  const group = named("group:");
+  const job = all.filter((topic) => topic.startsWith("job:")).map((topic) => topic.slice(4));
   if (job.length === all.length && job.length <= MAX_JOBS) return { job };
-  return group.length === 1 && all.length === 1 ? { group: group[0] } : {};
+  return all.length === 1 && all[0].startsWith("group:") ? { group: all[0].slice(6) } : {};
 }
 
 /** Dispatches `status`, and `refused` when the service answered with an error (a job may be gone). */
@@ -62,10 +59,9 @@ export class SharedStream extends EventTarget {
   #name;
   #urlFor;
   #options;
-  #id = Math.random().toString(36).slice(2);
+  #id = Math.random();
   /** @type {Map<Reader, Set<Topic>>} with the topics that it was told to begin with */ #readers = new Map();
-  /** @type {Map<string, Topic[]>} what other pages watch */ #others = new Map();
-  /** @type {Set<string>} pages whose end is waited for */ #mourned = new Set();
+  /** @type {Map<number, Topic[]>} what other pages watch */ #others = new Map();
   /** @type {Set<Topic>} */ #covered = new Set();
   #cursorTopic = "";
   /** Whether the connection was refused, maybe for what nobody watches any more. */ #narrow = false;
@@ -81,25 +77,11 @@ export class SharedStream extends EventTarget {
   /** When the service was last heard, by whichever page. */ #heardAt = 0;
   #toldAt = 0;
   #askedAt = 0;
-  /** @type {ReturnType<typeof setInterval> | undefined} */ #watchdog;
-  #look = () => this.#check();
-  /** A frozen page says nothing, also if it is elected; what is said meanwhile waits for it. */
-  #freeze = () => {
-    this.#election.withdraw();
-    this.#resign();
-    if (this.status === "live") this.#become("stale", this.#heardAt);
-  };
-  #thaw = () => {
-    this.#election.stand();
-    this.#say({ ask: true });
-  };
-  #hide = () => this.#stop();
-  #show = () => this.#start();
 
   /**
    * @param {string} name the same for all pages that may share: the service, and who asks
    * @param {(query: {job?: string[], group?: string}) => URL} urlFor the address of such a stream
-   * @param {{share?: boolean, attempts?: number, remember?: boolean, EventSource?: any}} [options]
+   * @param {{share?: boolean, attempts?: number, remember?: boolean}} [options]
    */
   constructor(name, urlFor, options = {}) {
     super();
@@ -107,7 +89,10 @@ export class SharedStream extends EventTarget {
     this.#urlFor = urlFor;
     this.#options = options;
     this.#election = new Election(this.#name, () => this.#lead(), () => this.#resign());
-    if (options.remember) this.cursor = globalThis.sessionStorage.getItem(this.#name);
+    // A page that is kept for the way back would keep its connection, of the six that there are to a host.
+    addEventListener("pagehide", () => this.#stop());
+    addEventListener("pageshow", () => this.#start());
+    if (options.remember) this.cursor = sessionStorage.getItem(this.#name);
     /** The last id that was heard before the page was loaded, if that is to be remembered. */
     this.resumed = this.cursor;
   }
@@ -145,7 +130,7 @@ export class SharedStream extends EventTarget {
   remember() {
     if (!this.#options.remember || this.cursor === null) return;
     if ([...this.#readers.keys()].some((reader) => reader.waits)) return;
-    globalThis.sessionStorage.setItem(this.#name, this.cursor);
+    sessionStorage.setItem(this.#name, this.cursor);
   }
 
   #start() {
@@ -155,40 +140,39 @@ export class SharedStream extends EventTarget {
     this.#locks = new AbortController();
     this.#heardAt = this.#toldAt = Date.now();
     this.#become("connecting", this.#heardAt);
-    globalThis.addEventListener?.("pagehide", this.#hide);
-    globalThis.addEventListener?.("pageshow", this.#show);
-    if (!share || !globalThis.navigator?.locks || !globalThis.BroadcastChannel) {
+    if (!share || !navigator.locks) {
       this.#lead();
       return;
     }
     this.#channel = new BroadcastChannel(this.#name);
     this.#channel.onmessage = ({ data }) => this.#hear(data);
-    this.#watchdog = setInterval(this.#look, CHECK_MS);
-    this.#listen("addEventListener");
+    const { signal } = this.#locks;
+    const watchdog = setInterval(() => this.#check(), CHECK_MS);
+    signal.addEventListener("abort", () => clearInterval(watchdog));
+    const on = (/** @type {string} */ type, /** @type {() => void} */ then) =>
+      addEventListener(type, then, { signal });
+    on("visibilitychange", () => this.#check());
+    // A frozen page says nothing, also if it is elected; what is said meanwhile waits for it.
+    on("freeze", () => {
+      this.#election.withdraw();
+      this.#resign();
+      if (this.status === "live") this.#become("stale", this.#heardAt);
+    });
+    on("resume", () => {
+      this.#election.stand();
+      this.#say({ ask: true });
+    });
     // Others see by this lock that the page is gone.
-    hold(`${this.#name} ${this.#id}`, this.#locks.signal, () => {});
+    hold(`${this.#name} ${this.#id}`, signal, () => {});
     this.#say({ who: true });
     this.#election.stand();
-  }
-
-  /** @param {"addEventListener" | "removeEventListener"} change */
-  #listen(change) {
-    globalThis.document?.[change]("visibilitychange", this.#look);
-    globalThis.document?.[change]("freeze", this.#freeze);
-    globalThis.document?.[change]("resume", this.#thaw);
   }
 
   #stop() {
     if (!this.#running) return;
     this.#running = false;
-    clearInterval(this.#watchdog);
-    this.#listen("removeEventListener");
-    if (this.#readers.size === 0) {
-      globalThis.removeEventListener?.("pagehide", this.#hide);
-      globalThis.removeEventListener?.("pageshow", this.#show);
-      // Nobody keeps in step with what comes from here on.
-      this.cursor = null;
-    }
+    // Nobody keeps in step with what comes from here on.
+    if (this.#readers.size === 0) this.cursor = null;
     this.#say({ bye: true });
     this.#resign();
     this.#election.withdraw();
@@ -196,7 +180,6 @@ export class SharedStream extends EventTarget {
     this.#channel?.close();
     this.#channel = null;
     this.#others.clear();
-    this.#mourned.clear();
     this.#become("closed", Date.now());
   }
 
@@ -294,15 +277,15 @@ export class SharedStream extends EventTarget {
       this.#term = message.term;
       this.#resign();
     }
-    if (message.who && !own) this.#want();
+    if (message.who) this.#want();
     if (message.want) {
       if (!own) {
+        if (this.leads && !this.#others.has(from)) this.#mourn(from);
         this.#others.set(from, message.want);
-        if (this.leads) this.#mourn(from);
       }
       this.#connect();
     }
-    if (message.bye && !own) this.#others.delete(from);
+    if (message.bye) this.#others.delete(from);
     if (message.again && this.#stream?.status === "gave-up") this.#stream.open();
     if (message.ask && this.#stream) {
       // What timers were too slow for, in a page that nobody sees.
@@ -381,15 +364,12 @@ export class SharedStream extends EventTarget {
 
   /**
    * When that page is gone, what it watched is not watched any more.
-   * @param {string} id
+   * @param {number} id
    */
   #mourn(id) {
-    if (this.#mourned.has(id)) return;
-    this.#mourned.add(id);
     const { signal } = /** @type {AbortController} */ (this.#locks);
     navigator.locks
       .request(`${this.#name} ${id}`, { signal }, () => {
-        this.#mourned.delete(id);
         this.#others.delete(id);
         this.#connect();
       })

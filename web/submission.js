@@ -20,14 +20,15 @@ const PASSING = new Set([0, 429, 502, 503, 504]);
  * @param {any} options see Headway.submit
  */
 export async function submit(client, type, params, { idempotencyKey = newKey(), signal, onUpload, ...more }) {
-  const body = { type, params: await withUploads(client, params, { signal, onUpload }), ...more };
-  const headers = { "idempotency-key": idempotencyKey };
+  const body = JSON.stringify({ type, params: await withUploads(client, params, { signal, onUpload }), ...more });
+  const headers = { "content-type": "application/json", "idempotency-key": idempotencyKey };
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await client.ask("POST", "/jobs", { body, headers, signal });
     } catch (error) {
-      if (!(error instanceof Problem) || !PASSING.has(error.status) || attempt === ATTEMPTS) throw error;
-      const wait = error.retryAfterMs ?? Math.random() * BACKOFF_MS * 2 ** attempt;
+      const { status, retryAfterMs } = /** @type {Problem} */ (error);
+      if (!PASSING.has(status) || attempt === ATTEMPTS) throw error;
+      const wait = retryAfterMs ?? Math.random() * BACKOFF_MS * 2 ** attempt;
       if (wait > PATIENCE_MS) throw error;
       await pause(wait, signal);
     }
@@ -75,8 +76,8 @@ export function upload(client, file, { onProgress, signal }) {
     const abort = () => request.abort();
     request.onloadend = () => signal?.removeEventListener("abort", abort);
     request.onload = () => {
-      const { status, statusText, responseText } = request;
-      if (status < 200 || status > 299) reject(problem(status, responseText, statusText));
+      const { status, responseText } = request;
+      if (status < 200 || status > 299) reject(problem(status, responseText, request));
       else resolve(JSON.parse(responseText));
     };
     request.onerror = () => reject(new Problem(0, { title: "The connection broke during the upload." }));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -19,15 +20,17 @@ from tests.npm import package
 from tests.stack import Stack
 
 PAGE = """
-const [html, done] = arguments;
+const [form, html, done] = arguments;
 document.body.className = "";
 document.body.innerHTML = `<main><h1>Jobs</h1>${html}</main>`;
 const script = document.createElement("script");
 script.type = "module";
-script.src = "/web/job-progress.js";
+script.src = `/web/${form}`;
 script.onload = () => done();
 document.head.append(script);
 """
+ONE_FILE = "job-progress.min.js"
+MODULES = "job-progress.js"
 INSIDE = """
 const [selector] = arguments;
 const root = document.querySelector("job-progress").shadowRoot;
@@ -47,10 +50,12 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 class Page:
     """A page with one element, on the service's origin and under its policy."""
 
-    def __init__(self, browser: Browser, url: str, html: str) -> None:
+    def __init__(
+        self, browser: Browser, url: str, html: str, *, form: str = ONE_FILE, on: str = "/"
+    ) -> None:
         self.browser = browser
-        browser.driver.get(f"{url}/")
-        browser.driver.execute_async_script(PAGE, html)
+        browser.driver.get(f"{url}{on}")
+        browser.driver.execute_async_script(PAGE, form, html)
 
     def texts(self, selector: str) -> list[str]:
         return list(self.browser.run(INSIDE, selector))
@@ -65,6 +70,17 @@ class Page:
         bar = "document.querySelector('job-progress').shadowRoot.querySelector('.bar')"
         return self.browser.run(f"return {bar}.getAttribute(arguments[0])", name)
 
+    def style(self, selector: str, name: str) -> str:
+        node = "document.querySelector('job-progress').shadowRoot.querySelector(arguments[0])"
+        return str(self.browser.run(f"return getComputedStyle({node})[arguments[1]]", selector, name))
+
+    def edges(self, selector: str) -> tuple[float, float]:
+        """Left and right, px."""
+        node = "document.querySelector('job-progress').shadowRoot.querySelector(arguments[0])"
+        script = f"const {{left, right}} = {node}.getBoundingClientRect(); return [left, right]"
+        left, right = self.browser.run(script, selector)
+        return left, right
+
     def click(self, selector: str) -> None:
         script = "document.querySelector('job-progress').shadowRoot.querySelector(arguments[0]).click()"
         self.browser.run(script, selector)
@@ -75,9 +91,22 @@ def report(**fields: Any) -> Report:
     return Report(EventType.PROGRESS, body, "progress", body)
 
 
-def test_a_bar_moves_names_its_stage_and_pace_and_ends(chromium: Browser, stack: Stack) -> None:
+@contextlib.contextmanager
+def emulated(chromium: Browser, name: str, value: str) -> Iterator[None]:
+    """What the user prefers, as CSS is told."""
+    command = "Emulation.setEmulatedMedia"
+    chromium.driver.execute_cdp_cmd(command, {"features": [{"name": name, "value": value}]})
+    try:
+        yield
+    finally:
+        chromium.driver.execute_cdp_cmd(command, {"features": []})
+
+
+@pytest.mark.parametrize("form", [ONE_FILE, MODULES])
+def test_a_bar_moves_names_its_stage_and_pace_and_ends(chromium: Browser, stack: Stack, form: str) -> None:
     claim = running_by_hand(stack)
-    page = Page(chromium, stack.url, f'<job-progress job="{claim.ref.id}" log></job-progress>')
+    html = f'<job-progress job="{claim.ref.id}" log></job-progress>'
+    page = Page(chromium, stack.url, html, form=form)
     page.until("[part=state]", "running")
     assert page.bar("aria-valuenow") is None, "nothing is known of its total"
     stage = {"name": "encode", "index": 2, "count": 3}
@@ -88,6 +117,7 @@ def test_a_bar_moves_names_its_stage_and_pace_and_ends(chromium: Browser, stack:
     assert page.bar("aria-valuetext") == "running, 40 %"
     assert page.text("[part=stage]") == "encode (2/3)"
     assert page.text("[part=pace]") == "40 of 100 frames · 20 frames/s · 3.0 s left"
+    page.until("summary", "Log")
     page.click("summary")
     page.until(".log", "a line")
     stack.store.end(claim, State.SUCCEEDED)
@@ -126,16 +156,124 @@ def test_texts_from_outside_only_appear(chromium: Browser, stack: Stack) -> None
     claim = running_by_hand(stack, labels={"name": HOSTILE})
     page = Page(chromium, stack.url, f'<job-progress jobs="{claim.ref.id}" log></job-progress>')
     page.until(".name", "<img src=x")
+    stage = {"name": f"\u202e{HOSTILE}", "index": 1, "count": 1}
     stack.store.append(
-        claim, 1, [progress(0.5, f"\u202eevil{HOSTILE}"), log("x" * 8000), log("a\x1b[31m\u202eb")]
+        claim,
+        1,
+        [
+            report(fraction=0.5, message=f"\u202eevil{HOSTILE}", stage=stage, current=1, unit=HOSTILE),
+            log("x" * 1_000_000),
+            log("a\x1b[31m\u202eb\tc"),
+        ],
     )
     page.until("[part=message]", "\ufffdevil<img")
+    page.until("[part=stage]", "\ufffd<img")
+    page.until("summary", "Log")
     page.click("summary")
-    page.until(".log", "a\ufffd[31m\ufffdb")
+    page.until(".log", "a\ufffd[31m\ufffdb\tc")
     assert len(page.text(".log")) < 3000
     stack.store.end(claim, State.FAILED, error=(ErrorCode.ERROR, HOSTILE))
     page.until("[part=error]", "<script>")
     assert chromium.run("return window.hacked ?? null") is None
+    assert page.texts("img, script") == []
+    width = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert chromium.run(width) <= 0, "nothing pushes the page aside"
+
+
+def test_the_log_begins_with_what_was_said_before_anybody_looked(chromium: Browser, stack: Stack) -> None:
+    claim = running_by_hand(stack)
+    stack.store.append(claim, 1, [log("said early"), progress(0.1)])
+    page = Page(chromium, stack.url, f'<job-progress job="{claim.ref.id}" log></job-progress>')
+    page.until("summary", "Log")
+    stack.store.append(claim, 2, [log("said while it was closed")])
+    page.click("summary")
+    page.until(".log", "said while it was closed")
+    stack.store.append(claim, 3, [log("said now")])
+    page.until(".log", "said now")
+    lines = [line.split(" ", 1)[1] for line in page.text(".log").splitlines()]
+    assert lines == ["said early", "said while it was closed", "said now"]
+    stack.store.end(claim, State.SUCCEEDED)
+
+
+def test_a_page_with_a_running_bar_loads_one_file_of_8_kb(chromium: Browser, stack: Stack) -> None:
+    claim = running_by_hand(stack)
+    html = f'<job-progress job="{claim.ref.id}"></job-progress>'
+    page = Page(chromium, stack.url, html, on="/healthz")
+    stack.store.append(claim, 1, [progress(0.3)])
+    page.until(".percent", "30 %")
+    page.until("[part=cancel]", "Cancel")
+    loaded = chromium.run(
+        "return performance.getEntriesByType('resource').filter((one) => one.name.includes('/web/'))"
+        ".map((one) => [new URL(one.name).pathname, one.encodedBodySize])"
+    )
+    assert [path for path, _ in loaded] == [f"/web/{ONE_FILE}"]
+    assert loaded[0][1] <= 8700
+    stack.store.end(claim, State.SUCCEEDED)
+
+
+def test_a_screen_reader_is_told_every_five_seconds_at_most(chromium: Browser, stack: Stack) -> None:
+    claim = running_by_hand(stack)
+    Page(chromium, stack.url, f'<job-progress job="{claim.ref.id}"></job-progress>')
+    chromium.run(
+        """
+        const node = document.querySelector("job-progress").shadowRoot.querySelector("[aria-live=polite]");
+        const told = () => (window.told ??= []).push([performance.now(), node.textContent]);
+        if (node.textContent) told();
+        new MutationObserver(told).observe(node, {childList: true});
+        """
+    )
+    step = 0
+
+    def told() -> list[tuple[float, str]]:
+        nonlocal step
+        step += 1
+        stack.store.append(claim, step, [progress(min(0.99, step / 1000))])
+        return list(chromium.run("return window.told ?? []"))
+
+    times = chromium.until(lambda: len(found := told()) >= 2 and found, "the second announcement")
+    assert times[1][0] - times[0][0] >= 4900
+    stack.store.end(claim, State.SUCCEEDED)
+    chromium.until(lambda: chromium.run("return told.at(-1)[1]") == "succeeded, 100 %", "the end, too")
+
+
+def test_who_prefers_less_motion_gets_none(chromium: Browser, stack: Stack) -> None:
+    claim = running_by_hand(stack)
+    page = Page(chromium, stack.url, f'<job-progress job="{claim.ref.id}"></job-progress>')
+    page.until("[part=state]", "running")
+    assert page.style(".fill", "animationName") == "unknown"
+    with emulated(chromium, "prefers-reduced-motion", "reduce"):
+        assert page.style(".fill", "animationName") == "none"
+        stack.store.append(claim, 1, [progress(0.5)])
+        page.until(".percent", "50 %")
+        assert page.style(".fill", "transitionDuration") == "0s"
+    assert page.style(".fill", "transitionDuration") == "0.25s"
+    stack.store.end(claim, State.SUCCEEDED)
+
+
+def test_from_right_to_left_the_bar_fills_from_the_right(chromium: Browser, stack: Stack) -> None:
+    claim = running_by_hand(stack, labels={"name": "فيديو"})
+    html = f'<div dir="rtl"><job-progress jobs="{claim.ref.id}"></job-progress></div>'
+    page = Page(chromium, stack.url, html)
+    stack.store.append(claim, 1, [progress(0.5)])
+    page.until(".percent", "50 %")
+    chromium.until(lambda: page.edges(".fill")[0] > page.edges(".bar")[0] + 20, "half of it")
+    assert page.edges(".fill")[1] == page.edges(".bar")[1]
+    assert page.edges(".name")[0] > page.edges(".percent")[1]
+    stack.store.end(claim, State.SUCCEEDED)
+
+
+def test_a_second_attempt_is_shown_as_one(chromium: Browser, stack: Stack) -> None:
+    claim = running_by_hand(stack, max_attempts=3)
+    page = Page(chromium, stack.url, f'<job-progress job="{claim.ref.id}"></job-progress>')
+    stack.store.append(claim, 1, [progress(0.5)])
+    page.until(".percent", "50 %")
+    stack.store.retry(claim, delay_s=0, reason="again")
+    page.until("[part=state]", "retrying")
+    again = stack.store.claim(claim.ref, token="again", lease_s=60, worker="w")
+    assert again is not None
+    page.until("[part=state]", "running, attempt 2 of 3")
+    assert page.text(".percent") == "", "it begins anew"
+    stack.store.end(again, State.SUCCEEDED)
 
 
 def test_what_is_not_known_to_be_fresh_does_not_look_fresh(chromium: Browser, own_stack: Stack) -> None:
@@ -182,13 +320,12 @@ def test_axe_finds_nothing(chromium: Browser, stack: Stack, scheme: str) -> None
     stack.store.end(claims[2], State.SUCCEEDED)
     stack.store.end(claims[3], State.FAILED, error=(ErrorCode.ERROR, "the disk is full"))
     stack.store.end(claims[4], State.CANCELED, error=(ErrorCode.CANCELED, "the job was canceled"))
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    page = Page(chromium, stack.url, f'<job-progress group="axe {scheme}" log></job-progress>')
-    chromium.until(lambda: len(page.texts(".job")) == 5, "all jobs")
-    chromium.run(package("axe-core/axe.min.js").read_text("utf-8"))
-    found = chromium.driver.execute_async_script("const [done] = arguments; axe.run(document).then(done)")
-    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    with emulated(chromium, "prefers-color-scheme", scheme):
+        page = Page(chromium, stack.url, f'<job-progress group="axe {scheme}" log></job-progress>')
+        chromium.until(lambda: len(page.texts("details")) == 5, "all jobs")
+        chromium.run(package("axe-core/axe.min.js").read_text("utf-8"))
+        axe = "const [done] = arguments; axe.run(document).then(done)"
+        found = chromium.driver.execute_async_script(axe)
     problems = [(one["id"], one["help"], [n["html"] for n in one["nodes"]]) for one in found["violations"]]
     assert problems == []
     for claim in claims[:2]:

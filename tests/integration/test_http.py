@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import json
 import socket
@@ -14,9 +15,9 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
-from service.app import WEB, WEB_TYPES
 from service.contract.events import Artifact, dumps
 from service.contract.store import Report, artifacts_value
+from service.pages import MEDIA_TYPES, WEB
 from tests.stack import Stack, until
 
 TYPE = {
@@ -154,7 +155,7 @@ def test_a_body_of_100_mb_is_refused_and_the_client_hears_it(web: Stack, chunked
 def test_every_file_of_the_page_has_the_type_that_a_browser_wants(web: Stack) -> None:
     for path in WEB.iterdir():
         _, headers, _ = web.call("GET", f"/web/{path.name}")
-        assert headers["content-type"].partition(";")[0] == WEB_TYPES[path.suffix], path.name
+        assert headers["content-type"].partition(";")[0] == MEDIA_TYPES[path.suffix], path.name
 
 
 def test_unknown_ids_paths_and_methods_are_problems(web: Stack) -> None:
@@ -170,6 +171,38 @@ def test_unknown_ids_paths_and_methods_are_problems(web: Stack) -> None:
         status, headers, _ = web.call(method, path)
         assert status == 405
         assert "GET" in headers["allow"]
+
+
+def test_files_of_the_pages_are_compressed_for_those_who_take_that(web: Stack) -> None:
+    path, gzipped = "/web/job-progress.js", {"Accept-Encoding": "br;q=1.0, gzip;q=0.8"}
+    _, plain_headers, plain = web.call("GET", path)
+    assert "content-encoding" not in plain_headers
+    assert web.call("GET", path, headers={"Accept-Encoding": "gzip;q=0"})[2] == plain
+    status, headers, body = web.call("GET", path, headers=gzipped)
+    assert status == 200
+    assert gzip.decompress(body) == plain
+    assert len(body) < len(plain) / 2
+    assert headers["content-encoding"] == "gzip"
+    assert headers["content-type"] == "text/javascript; charset=utf-8"
+    assert headers["vary"] == plain_headers["vary"] == "Accept-Encoding"
+    assert headers["etag"] != plain_headers["etag"], "a tag names bytes, not a file"
+    for has, tag in ((gzipped, headers["etag"]), ({}, plain_headers["etag"])):
+        status, again, body = web.call("GET", path, headers={**has, "If-None-Match": tag})
+        assert (status, body, again["etag"]) == (304, b"", tag)
+    assert web.call("GET", path, headers={"If-None-Match": headers["etag"]})[0] == 200
+    assert problem(web, "GET", "/web/" + "x" * 5000)["status"] == 404
+    assert problem(web, "GET", "/web/")["status"] == 404
+
+
+def test_streams_are_never_compressed(web: Stack) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
+    try:
+        connection.request("GET", "/events", headers={"Accept-Encoding": "gzip"})
+        response = connection.getresponse()
+        assert response.getheader("content-encoding") is None
+        assert response.read(1).isascii()
+    finally:
+        connection.close()
 
 
 def test_50_concurrent_posts_with_one_idempotency_key_make_one_job(web: Stack) -> None:

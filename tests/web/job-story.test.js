@@ -80,8 +80,7 @@ function service(/** @type {any[]} */ events) {
   const feed = Object.assign(new EventTarget(), { status: "live" });
   const asked = /** @type {string[]} */ ([]);
   const client = {
-    url: (/** @type {string} */ _path, /** @type {any} */ query) => query,
-    async ask(/** @type {string} */ _method, /** @type {any} */ { after, limit }) {
+    async ask(/** @type {string} */ _method, /** @type {string} */ _path, /** @type {any} */ { query: { after, limit } }) {
       asked.push(after);
       const since = Number.parseInt(after, 10);
       const page = events.filter(({ id }) => Number.parseInt(id, 10) > since).slice(0, limit);

@@ -56,6 +56,8 @@ class Reader {
 
 const last = () => Source.all.at(-1);
 const settled = () => new Promise((resolve) => setTimeout(resolve));
+// Of the window.
+Object.assign(globalThis, { EventSource: Source, addEventListener() {} });
 let stream;
 let readers;
 
@@ -71,7 +73,7 @@ beforeEach(() => {
   Source.all = [];
   readers = [];
   const url = (query) => new URL(`http://headway.test/events?${new URLSearchParams(query)}`);
-  stream = new SharedStream("test", url, { share: false, EventSource: Source });
+  stream = new SharedStream("test", url, { share: false });
 });
 
 afterEach(async () => {

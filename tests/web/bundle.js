@@ -1,0 +1,40 @@
+/**
+ * `web/job-progress.min.js`: the element and the client as one file, made from their modules.
+ *
+ *     node bundle.js <file>
+ *
+ * What is imported by `import()` stays a module of its own, beside the file.
+ */
+
+import { readFile, writeFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+
+import { build, transform } from "esbuild";
+import { minify } from "terser";
+
+const web = fileURLToPath(new URL("../../web/", import.meta.url));
+
+const inOneFile = {
+  name: "in one file",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /./ }, ({ kind, path }) => (kind === "dynamic-import" ? { path, external: true } : undefined));
+    onLoad({ filter: /-style\.js$/ }, async ({ path }) => {
+      const [before, css, after] = (await readFile(path, "utf8")).split("`").slice(-3);
+      const { code } = await transform(css, { loader: "css", minify: true });
+      return { contents: `${before.slice(before.indexOf("export"))}\`${code.trim().replaceAll(/([,:]) /g, "$1")}\`${after}` };
+    });
+  },
+};
+
+const { outputFiles } = await build({
+  stdin: { contents: 'export * from "./job-progress.js";', resolveDir: web },
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  write: false,
+  plugins: [inOneFile],
+});
+// esbuild renames private members, which terser does not; terser finds more to leave out.
+const { code } = await minify(outputFiles[0].text, { module: true, ecma: 2020, compress: { passes: 3, unsafe_arrows: true, sequences: false, keep_fargs: false }, format: { wrap_func_args: false } });
+await writeFile(process.argv[2], `// make bundle\n${code}\n`);
