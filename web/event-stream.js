@@ -13,6 +13,8 @@ const MISSED = 2.5;
 const CHECK_MS = 1000;
 /** How often the browser may try by itself, at the pace that the service gave it (`retry`). */
 const NATIVE_RETRIES = 5;
+/** Failures in a row, at a pace of 30 s in the end, until it gives up. */
+const ATTEMPTS = 30;
 const BACKOFF_MS = 1000;
 const BACKOFF_MAX_MS = 30_000;
 
@@ -36,11 +38,12 @@ export class EventStream extends EventTarget {
   since = Date.now();
   /** While it is live, when the service was last heard. */
   heardAt = 0;
+  /** @type {string | null} The id of the last event, from which it continues. */
+  cursor;
   /** How long silence may last, ms. */
   allowedMs = MISSED * DEFAULT_HEARTBEAT_MS;
 
   /** @type {string | URL} */ #url;
-  /** @type {string | null} */ #cursor;
   /** @type {EventSource | null} */ #source = null;
   /** @type {number} */ #attempts;
   #failures = 0;
@@ -52,18 +55,13 @@ export class EventStream extends EventTarget {
    * @param {object} [options]
    * @param {string | null} [options.cursor] last id that is known; "0" for everything that is kept;
    *   null (the default) to begin with snapshots
-   * @param {number} [options.attempts] how many failures in a row until it gives up; default: never
+   * @param {number} [options.attempts] how many failures in a row until it gives up; default: 30
    */
   constructor(url, options = {}) {
     super();
     this.#url = url;
-    this.#cursor = options.cursor ?? null;
-    this.#attempts = options.attempts ?? Infinity;
-  }
-
-  /** The id of the last event, from which it continues. */
-  get cursor() {
-    return this.#cursor;
+    this.cursor = options.cursor ?? null;
+    this.#attempts = options.attempts ?? ATTEMPTS;
   }
 
   /** Whether the connection stands. */
@@ -113,7 +111,7 @@ export class EventStream extends EventTarget {
     const watchdog = setInterval(() => this.look(), CHECK_MS);
     signal.addEventListener("abort", () => clearInterval(watchdog));
     // A machine that slept, or a page that was in the background, finds out now, not at the next check.
-    for (const type of ["online", "visibilitychange", "resume"]) {
+    for (const type of ["online", "visibilitychange"]) {
       addEventListener(type, () => this.#returned(), { signal });
     }
   }
@@ -122,7 +120,7 @@ export class EventStream extends EventTarget {
     this.#disconnect();
     const url = new URL(this.#url);
     url.searchParams.set("heartbeat", "event");
-    if (this.#cursor !== null) url.searchParams.set("last_event_id", this.#cursor);
+    if (this.cursor !== null) url.searchParams.set("last_event_id", this.cursor);
     const source = (this.#source = new EventSource(url.href));
     for (const type of TYPES) {
       // A source that was replaced meanwhile must not touch its successor's state.
@@ -158,11 +156,11 @@ export class EventStream extends EventTarget {
     if (said.behind) this.#become("stale");
     this.heardAt = Date.now();
     this.#failures = 0;
-    if (lastEventId) this.#cursor = lastEventId;
+    if (lastEventId) this.cursor = lastEventId;
     if (type === "shutdown") this.#become("reconnecting");
     else if (type === "heartbeat") {
       // The first comes as soon as the stream stands. They say how long silence may last.
-      this.allowedMs = MISSED * Math.max(said.interval_s * 1000, CHECK_MS);
+      this.allowedMs = MISSED * 1000 * Math.max(said.interval_s, 1);
       if (!said.behind) this.#become("live");
       this.dispatchEvent(new Event("beat"));
     } else this.dispatchEvent(new CustomEvent("event", { detail: { id: lastEventId, event: type, data: said } }));

@@ -5,7 +5,6 @@
  * the job meanwhile (`newer`), so it does not matter which of the two is faster.
  */
 
-import { compareIds } from "./event-id.js";
 import { LIVE, isLive, newer, reduce } from "./reducer.js";
 
 /**
@@ -28,7 +27,6 @@ const SETTLE_MS = 2000;
 export class JobFeed extends EventTarget {
   /** @type {Map<string, Job>} */
   jobs = new Map();
-  hasMore = false;
   /** What it watches, as topics of its stream. */
   topics;
 
@@ -39,8 +37,10 @@ export class JobFeed extends EventTarget {
   /** @type {string | null} */ #next = null;
   #listing = false;
   #listAgain = false;
-  /** @type {Map<string, JobEvent[]>} Jobs to fetch, with what happened to them meanwhile. */ #wanted =
-    new Map();
+  /** @type {Map<string, JobEvent[]>} Jobs to fetch, with what happened to them meanwhile. [Reader] */
+  wanted = new Map();
+  /** @type {((job: Job) => boolean) | undefined} Whether to go on listening for a job that has ended; default: no. */
+  owed;
   #fetching = new Set();
   /** @type {Set<string>} Held, but not to be trusted against a document. */ #doubted = new Set();
   /** @type {Set<string>} Those of them that may still change: until they are read, all is out of date. */
@@ -48,7 +48,6 @@ export class JobFeed extends EventTarget {
   #unsureSince = 0;
   /** How often something was doubted: documents that were asked for before do not settle it. */ #doubts = 0;
   /** @type {Set<string>} The stream has spoken of them since it opened. */ #vouched = new Set();
-  /** @type {Map<string, string>} The last event of each that was told, or need not be. */ #told = new Map();
   /** @type {Set<string>} Not of this feed, though the stream tells of them. */ #foreign = new Set();
   #onStatus = () => this.dispatchEvent(new Event("status"));
   #onRefused = () => this.#only?.forEach((id) => this.topics.has(`job:${id}`) && this.want(id));
@@ -66,6 +65,10 @@ export class JobFeed extends EventTarget {
     this.stream = client.stream();
   }
 
+  get hasMore() {
+    return this.#next !== null;
+  }
+
   /** @type {import("./event-stream.js").Status} */
   get status() {
     const { status } = this.stream;
@@ -74,11 +77,6 @@ export class JobFeed extends EventTarget {
 
   get since() {
     return this.stream.status === this.status ? this.stream.since : this.#unsureSince;
-  }
-
-  /** Whether it holds back events until it knows the job. [Reader] */
-  get waits() {
-    return [...this.#wanted.values()].some((events) => events.length > 0);
   }
 
   /** Does nothing if it has started. Whoever starts it stops it. */
@@ -116,14 +114,13 @@ export class JobFeed extends EventTarget {
    * @param {string} id
    */
   want(id) {
-    if (!this.#wanted.has(id)) this.#wanted.set(id, []);
+    if (!this.wanted.has(id)) this.wanted.set(id, []);
     this.#fetch();
   }
 
   /** The next page of the past. */
   async more() {
-    if (this.#listing || !this.hasMore) return;
-    await this.#list(this.#next);
+    if (this.hasMore) await this.#list(this.#next);
   }
 
   /**
@@ -175,12 +172,10 @@ export class JobFeed extends EventTarget {
     if (this.#only ? !this.#only.has(id) : this.#foreign.has(id)) return;
     this.#vouched.add(id);
     const held = this.#doubted.has(id) ? undefined : this.jobs.get(id);
-    // What led to the end is told before it.
-    const waits = event.event === "end" && (this.#wanted.get(id) ?? []).length > 0;
-    if (held || (whole && !waits && this.#holds(data))) this.#apply(held, id, event);
-    else if (!whole || waits) {
+    if (held || (whole && this.#holds(data))) this.#apply(held, id, event);
+    else if (!whole) {
       this.want(id);
-      this.#wanted.get(id)?.push(event);
+      this.wanted.get(id)?.push(event);
     }
   }
 
@@ -196,13 +191,9 @@ export class JobFeed extends EventTarget {
    */
   #apply(held, id, event) {
     const job = reduce(held, event);
-    if (!job) return;
-    // A document may be ahead of the events that led to it: they are told all the same, each once.
-    const told = this.#told.get(id);
-    const next = told === undefined || compareIds(event.id, told) > 0;
-    if (next) this.#told.set(id, event.id);
-    if (job !== held) this.#keep(id, job);
-    if (next || job !== held) this.dispatchEvent(new CustomEvent("event", { detail: event }));
+    if (job && job !== held) this.#keep(id, job);
+    // Also what a document knew already: that may have been ahead of the events that led to it.
+    this.dispatchEvent(new CustomEvent("event", { detail: event }));
   }
 
   /** @param {string | null} cursor */
@@ -216,7 +207,6 @@ export class JobFeed extends EventTarget {
     try {
       const page = await this.#client.list({ group: this.#group, limit: PAGE, cursor });
       this.#next = page.next;
-      this.hasMore = page.next !== null;
       for (const job of page.items) this.#found(job, doubts);
     } catch (error) {
       this.dispatchEvent(new CustomEvent("problem", { detail: error }));
@@ -254,13 +244,10 @@ export class JobFeed extends EventTarget {
   #doubt(jobs) {
     this.#doubts += 1;
     this.#doubted = new Set(this.jobs.keys());
-    // What was missed is not told any more, and ids may have begun anew.
-    this.#told.clear();
     for (const job of jobs) this.#keep(job.id, job);
     for (const id of this.#doubted) {
       const held = this.jobs.get(id);
       if (held && isLive(held)) this.#suspect(id);
-      else if (held && this.topics.has(`job:${id}`)) this.#keep(id, { ...held });
     }
     // What came and ended in the meantime is in no one's list of live jobs.
     if (!this.#only) this.#list(null);
@@ -290,8 +277,6 @@ export class JobFeed extends EventTarget {
     if (doubts < this.#doubts && this.#doubted.has(job.id)) return;
     const held = this.#doubted.has(job.id) ? undefined : this.jobs.get(job.id);
     this.#keep(job.id, newer(held, job));
-    for (const event of this.#wanted.get(job.id)?.splice(0) ?? []) this.#apply(this.jobs.get(job.id), job.id, event);
-    this.stream.remember();
   }
 
   /**
@@ -300,30 +285,22 @@ export class JobFeed extends EventTarget {
    */
   #keep(id, job) {
     this.#doubted.delete(id);
-    if (job && !this.#told.has(id)) this.#told.set(id, this.stream.resumed ?? job.last_event_id);
-    // Nothing comes after the end, so that nobody need listen for it; but the stream may have yet to tell of it.
-    if ((!job || (!isLive(job) && !this.#owed(job))) && this.topics.delete(`job:${id}`)) this.stream.changed();
+    // Nothing comes after the end, so that nobody need listen for it.
+    if (!(job && (isLive(job) || this.owed?.(job))) && this.topics.delete(`job:${id}`)) this.stream.changed();
     if (!job || job !== this.jobs.get(id)) {
       if (job) this.jobs.set(id, job);
       else this.jobs.delete(id);
       this.dispatchEvent(new CustomEvent("change", { detail: { id, job } }));
     }
     if (this.#unsure.delete(id) && this.#unsure.size === 0) this.#onStatus();
-  }
-
-  /**
-   * Whether the stream has yet to tell of events that a document already knows.
-   * @param {Job} job
-   */
-  #owed({ id, last_event_id: last }) {
-    const { cursor } = this.stream;
-    const behind = (/** @type {string} */ id) => compareIds(id, last) < 0;
-    return this.#started && cursor !== null && behind(cursor) && behind(this.#told.get(id) ?? last);
+    if (!job) return;
+    for (const event of this.wanted.get(id)?.splice(0) ?? []) this.#apply(this.jobs.get(id), id, event);
+    this.stream.heard();
   }
 
   /** Few at a time: a browser has six connections to a host, and the streams hold some of them. */
   #fetch() {
-    for (const id of this.#wanted.keys()) {
+    for (const id of this.wanted.keys()) {
       if (this.#fetching.size >= FETCHES) return;
       if (!this.#fetching.has(id)) this.#fetchOne(id);
     }
@@ -335,11 +312,11 @@ export class JobFeed extends EventTarget {
     const doubts = this.#doubts;
     try {
       this.#found(await this.#client.get(id), doubts);
-      if (!this.#doubted.has(id)) this.#wanted.delete(id);
+      if (!this.#doubted.has(id)) this.wanted.delete(id);
     } catch (error) {
       const status = /** @type {{status?: number}} */ (error).status ?? 0;
       if (status >= 400 && status < 500 && status !== 429) {
-        this.#wanted.delete(id);
+        this.wanted.delete(id);
         this.#keep(id, undefined);
       } else {
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));

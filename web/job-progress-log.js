@@ -7,6 +7,7 @@ import { JobHistory } from "./job-history.js";
 /** @typedef {import("./reducer.js").JobEvent} JobEvent */
 
 const LINES = 200;
+const CHARACTERS = 2000;
 /** Scrolled this near to the end, it stays at the end. */
 const NEAR_PX = 24;
 
@@ -22,7 +23,7 @@ style.replaceSync(`
  * @param {import("./job-feed.js").JobFeed} of.feed that the job is in
  * @param {string} of.id
  * @param {AbortSignal} of.signal ends it
- * @param {(text: string) => string} of.plain makes text from outside harmless
+ * @param {(text: string, most: number) => string} of.plain makes text from outside harmless
  * @returns {HTMLElement}
  */
 export function logFor(root, { client, feed, id, signal, plain }) {
@@ -51,7 +52,7 @@ export function logFor(root, { client, feed, id, signal, plain }) {
   history.addEventListener("clear", () => (lines = []));
   history.addEventListener("events", (event) => {
     for (const { event: type, data } of /** @type {CustomEvent<JobEvent[]>} */ (event).detail) {
-      if (type === "log") lines.push(`${data.at.slice(11, 19)} ${plain(data.message)}`);
+      if (type === "log") lines.push(`${data.at.slice(11, 19)} ${plain(data.message, CHARACTERS)}`);
     }
     lines = lines.slice(-LINES);
     cancelAnimationFrame(frame);

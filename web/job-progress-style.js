@@ -33,7 +33,7 @@ style.replaceSync(`
 .error { color: var(--job-bad, color-mix(in srgb, red 60%, currentColor)); }
 .succeeded .fill { --bar: var(--job-good, #15803d); }
 .failed .fill { --bar: var(--job-bad, #dc2626); }
-.canceled .fill { --bar: var(--job-quiet, #888); }
+.canceled .fill { --bar: #888; }
 .retrying .fill { --bar: var(--job-warn, #b45309); }
 .unknown .fill {
   background: linear-gradient(90deg, var(--bar) 50%, #0000 0) 0 0 / 1em;

@@ -25,7 +25,7 @@ export { Client };
 const ANNOUNCE_MS = 5000;
 
 /** Text from outside: what would reorder or break the text around it is shown as a sign. */
-function plain(/** @type {string} */ text, most = 2000) {
+function plain(/** @type {string} */ text, most = 500) {
   const cut = text.length > most ? `${text.slice(0, most)}…` : text;
   return cut.replace(/(?!\t)[\p{Cc}\p{Bidi_C}]/gu, "\ufffd");
 }
@@ -90,9 +90,9 @@ function rowFor(named, cancel) {
       const { stage: at, message: saying } = (running && job.progress) || {};
       const fraction = shownFraction(job);
       const text = percent(fraction);
-      const called = plain(job.labels.name ?? job.type, 100);
+      const called = plain(job.labels.name ?? job.type);
       const again = job.attempt > 1 ? `, attempt ${job.attempt} of ${job.max_attempts}` : "";
-      const why = job.state === "queued" && job.waiting_reason ? `: ${plain(job.waiting_reason, 200)}` : "";
+      const why = job.state === "queued" && job.waiting_reason ? `: ${plain(job.waiting_reason)}` : "";
       const words = job.state + again + why;
       node.className = `job ${job.state}${text ? "" : " unknown"}${running && !live ? " stale" : ""}`;
       // Through the CSSOM, which a policy without 'unsafe-inline' allows.
@@ -106,8 +106,8 @@ function rowFor(named, cancel) {
       show(name, named ? called : "");
       show(reached, text);
       show(state, words);
-      show(stage, at && plain(at.name, 100) + (at.count > 1 ? ` (${at.index}/${at.count})` : ""));
-      show(message, plain(saying ?? "", 300));
+      show(stage, at && plain(at.name) + (at.count > 1 ? ` (${at.index}/${at.count})` : ""));
+      show(message, plain(saying ?? ""));
       show(pace, job.state === "running" ? paceText(job, live) : "");
       show(error, job.state === "failed" && job.error ? plain(`${job.error.code}: ${job.error.message}`) : "");
     },
@@ -153,7 +153,7 @@ export class JobProgress extends HTMLElement {
     super();
     const root = this.attachShadow({ mode: "open" });
     root.adoptedStyleSheets = [style];
-    root.append(this.#list, made("div", "connection", { className: "about" }, this.#note, this.#again), this.#announcement);
+    root.append(this.#list, made("div", "about connection", {}, this.#note, this.#again), this.#announcement);
   }
 
   connectedCallback() {
@@ -176,7 +176,7 @@ export class JobProgress extends HTMLElement {
     this.#rows.clear();
     this.#list.replaceChildren();
     this.#gone = "";
-    const [job, jobs, group, base, token] = JobProgress.observedAttributes.map((name) => this.getAttribute(name) ?? undefined);
+    const [job, jobs, group, base, token] = JobProgress.observedAttributes.map((name) => this.getAttribute(name));
     const ids = (this.#ids = (job ?? jobs ?? "").split(/\s+/).filter(Boolean));
     if (!this.isConnected || !(ids[0] || group)) return;
     this.client ??= new Client({ base: base ?? new URL("..", import.meta.url), token });
@@ -184,18 +184,19 @@ export class JobProgress extends HTMLElement {
     feed.addEventListener("change", (event) => {
       const { detail } = /** @type {CustomEvent} */ (event);
       if (!detail.job) {
-        this.#gone = `There is no job ${plain(detail.id, 60)}.`;
+        this.#gone = `There is no job ${plain(detail.id)}.`;
         this.#rows.get(detail.id)?.node.remove();
         this.#rows.delete(detail.id);
       }
       this.#soon();
       this.dispatchEvent(new CustomEvent("change", { bubbles: true, detail }));
-    });
-    feed.addEventListener("status", () => this.#soon());
+    }, { signal });
+    feed.addEventListener("status", () => this.#soon(), { signal });
     // Also words that change as time passes, and pages that nobody sees: those have no frames.
     const clock = setInterval(() => this.#draw(), 1000);
     signal.onabort = () => {
       clearInterval(clock);
+      cancelAnimationFrame(this.#frame);
       feed.stop();
     };
     this.#draw();
@@ -241,15 +242,13 @@ export class JobProgress extends HTMLElement {
       }
     };
     const row = rowFor(!this.hasAttribute("job"), this.hasAttribute("readonly") ? undefined : cancel);
-    if (this.hasAttribute("log")) this.#addLog(row.node, { client: this.client, feed, id, signal: this.#watching.signal, plain });
+    if (this.hasAttribute("log")) {
+      const of = { client: this.client, feed, id, signal: this.#watching.signal, plain };
+      import("./job-progress-log.js").then(({ logFor }) => row.node.append(logFor(this.shadowRoot, of)));
+    }
     const place = (row.node.place = this.#ids.indexOf(id) + 1 || Date.parse(at));
     this.#list.insertBefore(row.node, [...this.#list.children].find((/** @type {any} */ node) => node.place > place));
     return row;
-  }
-
-  async #addLog(/** @type {HTMLElement} */ node, /** @type {any} */ of) {
-    const { logFor } = await import("./job-progress-log.js");
-    node.append(logFor(this.shadowRoot, of));
   }
 }
 
