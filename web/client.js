@@ -19,6 +19,8 @@ export const jobPath = (/** @type {string} */ id, what = "") => `/jobs/${encodeU
 
 /** All that `<job-progress>` needs. `Headway` (jobs.js) adds what programs need. */
 export class Client {
+  /** What connects it. */
+  Stream = SharedStream;
   #base;
   #token;
   #options;
@@ -31,8 +33,6 @@ export class Client {
    *   EventSource sends no headers: give one that does not live long
    * @param {boolean} [options.share] whether all tabs share one connection; default: true
    * @param {number} [options.attempts] failures in a row until a stream gives up; default: 30
-   * @param {boolean} [options.remember] whether a reload of the page continues at its last event;
-   *   default: false
    */
   constructor({ base = "/", token, ...options } = {}) {
     this.#base = new URL(String(base).replace(/\/?$/, "/"), location.href);
@@ -143,9 +143,9 @@ export class Client {
     // The token is part of the name: pages of one origin have no secrets from each other.
     const name = `${this.#base} ${this.#token ?? ""}`;
     let stream = streams.get(name);
-    if (!stream) {
-      const url = (/** @type {any} */ query) => this.url("/events", { ...query, access_token: this.#token });
-      streams.set(name, (stream = new SharedStream(name, url, this.#options)));
+    if (!(stream instanceof this.Stream)) {
+      stream = new this.Stream(name, (query) => this.url("/events", { ...query, access_token: this.#token }), this.#options);
+      streams.set(name, stream);
     }
     return stream;
   }

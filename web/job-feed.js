@@ -5,7 +5,6 @@
  * the job meanwhile (`newer`), so it does not matter which of the two is faster.
  */
 
-import { compareIds } from "./event-id.js";
 import { LIVE, isLive, newer, reduce } from "./reducer.js";
 
 /**
@@ -37,8 +36,10 @@ export class JobFeed extends EventTarget {
   #started = false;
   #listing = false;
   #listAgain = false;
-  /** @type {Map<string, JobEvent[]>} Jobs to fetch, with what happened to them meanwhile. */ #wanted =
-    new Map();
+  /** @type {Map<string, JobEvent[]>} Jobs to fetch, with what happened to them meanwhile. [Reader] */
+  wanted = new Map();
+  /** @type {((job: Job) => boolean) | undefined} Whether to go on listening for a job that has ended; default: no. */
+  owed;
   #fetching = new Set();
   /** @type {Set<string>} Held, but not to be trusted against a document. */ #doubted = new Set();
   /** @type {Set<string>} Those of them that may still change: until they are read, all is out of date. */
@@ -46,7 +47,6 @@ export class JobFeed extends EventTarget {
   #unsureSince = 0;
   /** How often something was doubted: documents that were asked for before do not settle it. */ #doubts = 0;
   /** @type {Set<string>} The stream has spoken of them since it opened. */ #vouched = new Set();
-  /** @type {Map<string, string>} The last event of each that was told, or need not be. */ #told = new Map();
   /** @type {Set<string>} Not of this feed, though the stream tells of them. */ #foreign = new Set();
   #onStatus = () => this.dispatchEvent(new Event("status"));
   #onRefused = () => this.#only?.forEach((id) => this.topics.has(`job:${id}`) && this.want(id));
@@ -72,11 +72,6 @@ export class JobFeed extends EventTarget {
 
   get since() {
     return this.stream.status === this.status ? this.stream.since : this.#unsureSince;
-  }
-
-  /** Whether it holds back events until it knows the job. [Reader] */
-  get waits() {
-    return [...this.#wanted.values()].some((events) => events.length > 0);
   }
 
   /** Does nothing if it has started. Whoever starts it stops it. */
@@ -114,7 +109,7 @@ export class JobFeed extends EventTarget {
    * @param {string} id
    */
   want(id) {
-    if (!this.#wanted.has(id)) this.#wanted.set(id, []);
+    if (!this.wanted.has(id)) this.wanted.set(id, []);
     this.#fetch();
   }
 
@@ -124,7 +119,6 @@ export class JobFeed extends EventTarget {
    */
   forget(id) {
     this.#vouched.delete(id);
-    this.#told.delete(id);
     this.#keep(id, undefined);
   }
 
@@ -182,7 +176,7 @@ export class JobFeed extends EventTarget {
     if (held || (whole && this.#holds(data))) this.#apply(held, id, event);
     else if (!whole) {
       this.want(id);
-      this.#wanted.get(id)?.push(event);
+      this.wanted.get(id)?.push(event);
     }
   }
 
@@ -198,13 +192,9 @@ export class JobFeed extends EventTarget {
    */
   #apply(held, id, event) {
     const job = reduce(held, event);
-    if (!job) return;
-    // A document may be ahead of the events that led to it: they are told all the same, each once.
-    const told = this.#told.get(id);
-    const next = told === undefined || compareIds(event.id, told) > 0;
-    if (next) this.#told.set(id, event.id);
-    if (job !== held) this.#keep(id, job);
-    if (next || job !== held) this.dispatchEvent(new CustomEvent("event", { detail: event }));
+    if (job && job !== held) this.#keep(id, job);
+    // Also what a document knew already: that may have been ahead of the events that led to it.
+    this.dispatchEvent(new CustomEvent("event", { detail: event }));
   }
 
   /** The newest: who wants to see more of the past reads it, and puts it in. */
@@ -253,13 +243,10 @@ export class JobFeed extends EventTarget {
   #doubt(jobs) {
     this.#doubts += 1;
     this.#doubted = new Set(this.jobs.keys());
-    // What was missed is not told any more, and ids may have begun anew.
-    this.#told.clear();
     for (const job of jobs) this.#keep(job.id, job);
     for (const id of this.#doubted) {
       const held = this.jobs.get(id);
       if (held && isLive(held)) this.#suspect(id);
-      else if (held && this.topics.has(`job:${id}`)) this.#keep(id, { ...held });
     }
     // What came and ended in the meantime is in no one's list of live jobs.
     if (!this.#only) this.#list();
@@ -289,8 +276,6 @@ export class JobFeed extends EventTarget {
     if (doubts < this.#doubts && this.#doubted.has(job.id)) return;
     const held = this.#doubted.has(job.id) ? undefined : this.jobs.get(job.id);
     this.#keep(job.id, newer(held, job));
-    for (const event of this.#wanted.get(job.id)?.splice(0) ?? []) this.#apply(this.jobs.get(job.id), job.id, event);
-    this.stream.remember();
   }
 
   /**
@@ -299,30 +284,22 @@ export class JobFeed extends EventTarget {
    */
   #keep(id, job) {
     this.#doubted.delete(id);
-    if (job && !this.#told.has(id)) this.#told.set(id, this.stream.resumed ?? job.last_event_id);
-    // Nothing comes after the end, so that nobody need listen for it; but the stream may have yet to tell of it.
-    if ((!job || (!isLive(job) && !this.#owed(job))) && this.topics.delete(`job:${id}`)) this.stream.changed();
+    // Nothing comes after the end, so that nobody need listen for it.
+    if (!(job && (isLive(job) || this.owed?.(job))) && this.topics.delete(`job:${id}`)) this.stream.changed();
     if (!job || job !== this.jobs.get(id)) {
       if (job) this.jobs.set(id, job);
       else this.jobs.delete(id);
       this.dispatchEvent(new CustomEvent("change", { detail: { id, job } }));
     }
     if (this.#unsure.delete(id) && this.#unsure.size === 0) this.#onStatus();
-  }
-
-  /**
-   * Whether the stream has yet to tell of events that a document already knows.
-   * @param {Job} job
-   */
-  #owed({ id, last_event_id: last }) {
-    const { cursor } = this.stream;
-    const behind = (/** @type {string} */ id) => compareIds(id, last) < 0;
-    return this.#started && cursor !== null && behind(cursor) && behind(this.#told.get(id) ?? last);
+    if (!job) return;
+    for (const event of this.wanted.get(id)?.splice(0) ?? []) this.#apply(this.jobs.get(id), id, event);
+    this.stream.heard();
   }
 
   /** Few at a time: a browser has six connections to a host, and the streams hold some of them. */
   #fetch() {
-    for (const id of this.#wanted.keys()) {
+    for (const id of this.wanted.keys()) {
       if (this.#fetching.size >= FETCHES) return;
       if (!this.#fetching.has(id)) this.#fetchOne(id);
     }
@@ -334,11 +311,11 @@ export class JobFeed extends EventTarget {
     const doubts = this.#doubts;
     try {
       this.#found(await this.#client.get(id), doubts);
-      if (!this.#doubted.has(id)) this.#wanted.delete(id);
+      if (!this.#doubted.has(id)) this.wanted.delete(id);
     } catch (error) {
       const status = /** @type {{status?: number}} */ (error).status ?? 0;
       if (status >= 400 && status < 500 && status !== 429) {
-        this.#wanted.delete(id);
+        this.wanted.delete(id);
         this.#keep(id, undefined);
       } else {
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));

@@ -2,6 +2,7 @@
  * One job, followed to its end.
  */
 
+import { compareIds } from "./event-id.js";
 import { isLive } from "./reducer.js";
 import { JobFeed } from "./job-feed.js";
 import { Problem } from "./problem.js";
@@ -26,6 +27,7 @@ export class JobHandle extends EventTarget {
   /** @type {JobFeed} */ #feed;
   /** @type {PromiseWithResolvers<Job> | undefined} */ #ending;
   #closed = false;
+  /** @type {string | null} The last event that was dispatched, or need not be. */ #told = null;
   /** Whether `end` was dispatched, or need not be. */ #sealed = false;
 
   /**
@@ -39,7 +41,9 @@ export class JobHandle extends EventTarget {
     this.#feed = new JobFeed(client, { jobs: [this.id] });
     this.#feed.addEventListener("change", (event) => this.#changed(/** @type {CustomEvent} */ (event).detail.job));
     this.#feed.addEventListener("event", (event) => this.#happened(/** @type {CustomEvent} */ (event).detail));
-    for (const type of ["gap", "status"]) this.#feed.addEventListener(type, () => this.#emit(type));
+    this.#feed.addEventListener("status", () => this.#emit("status"));
+    this.#feed.addEventListener("gap", () => this.#missed());
+    this.#feed.owed = (job) => this.#owed(job);
     if (typeof job !== "string") this.#feed.put(job);
     this.#sealed = this.state !== undefined && !isLive(this.state);
   }
@@ -126,6 +130,9 @@ export class JobHandle extends EventTarget {
   /** @param {Job | undefined} job */
   #changed(job) {
     this.state = job;
+    // A document says what was; what comes from here on is told, each event once, though a newer document may
+    // be ahead of it.
+    if (job) this.#told ??= this.#resumed ?? job.last_event_id;
     this.#emit("change", { job });
     if (!job) {
       this.#ending?.reject(new Problem(404, { title: "There is no such job.", detail: `There is no job ${this.id}.` }));
@@ -134,6 +141,29 @@ export class JobHandle extends EventTarget {
       this.#ending?.resolve(job);
       this.#finish(job);
     }
+  }
+
+  /** What the page was told of before it was loaded, if that is remembered. */
+  get #resumed() {
+    return /** @type {{resumed?: string | null}} */ (this.#feed.stream).resumed;
+  }
+
+  /**
+   * Whether the stream has yet to tell what led to the job's end.
+   * @param {Job} job
+   */
+  #owed({ last_event_id: last }) {
+    const { cursor } = this.#feed.stream;
+    const behind = (/** @type {string} */ id) => compareIds(id, last) < 0;
+    return cursor !== null && behind(cursor) && behind(this.#told ?? this.#resumed ?? last);
+  }
+
+  #missed() {
+    this.#emit("gap");
+    if (!this.state || isLive(this.state)) return;
+    // What was still to come does not.
+    this.#feed.topics.clear();
+    this.#finish(this.state);
   }
 
   /** @param {Job} job that has ended; the stream may have yet to tell how it came to that */
@@ -148,7 +178,10 @@ export class JobHandle extends EventTarget {
 
   /** @param {JobEvent} event */
   #happened(event) {
-    if (event.event === "end") this.#sealed = true;
+    const { id, event: type } = event;
+    if (type === "end" ? this.#sealed : type !== "snapshot" && type !== "reset" && compareIds(id, this.#told) <= 0) return;
+    this.#told = id;
+    if (type === "end") this.#sealed = true;
     this.#emit("event", event);
     this.#emit(event.event, event.data);
   }

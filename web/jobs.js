@@ -9,6 +9,7 @@
 
 import { Client, jobPath } from "./client.js";
 import { JobHandle } from "./job-handle.js";
+import { RememberedStream } from "./remembered-stream.js";
 import { newKey, upload } from "./submission.js";
 
 export { Problem } from "./problem.js";
@@ -21,6 +22,15 @@ export { newKey };
  */
 
 export class Headway extends Client {
+  /**
+   * @param {ConstructorParameters<typeof Client>[0] & {remember?: boolean}} [options] those of Client, and whether
+   *   a reload of the page continues at its last event (default: false)
+   */
+  constructor({ remember, ...options } = {}) {
+    super(options);
+    if (remember) this.Stream = RememberedStream;
+  }
+
   /** @returns {Promise<JobType[]>} */
   async types() {
     return (await this.ask("GET", "/types")).items;

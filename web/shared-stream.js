@@ -19,7 +19,7 @@ import { EventStream } from "./event-stream.js";
  * What a reader watches: "mine" for all of the caller's jobs, `group:<name>`, `job:<id>`.
  * @typedef {string} Topic
  * @typedef {object} Reader
- * @property {boolean} [waits] whether it holds back events that it was given; calls `remember` after them
+ * @property {Map<string, any[]>} [wanted] events that it holds back; calls `heard` after them
  * @property {Set<Topic>} topics after a change call `changed`
  * @property {(how: {topics: Topic[], fresh: boolean, gap: boolean}) => void} begin from here on nothing
  *   about these topics is missed, so what is read now will be complete. `fresh`: a snapshot of what
@@ -79,7 +79,7 @@ export class SharedStream extends EventTarget {
   /**
    * @param {string} name the same for all pages that may share: the service, and who asks
    * @param {(query: {job?: string[], group?: string}) => URL} urlFor the address of such a stream
-   * @param {{share?: boolean, attempts?: number, remember?: boolean}} [options]
+   * @param {{share?: boolean, attempts?: number}} [options]
    */
   constructor(name, urlFor, options = {}) {
     super();
@@ -90,9 +90,6 @@ export class SharedStream extends EventTarget {
     // A page that is kept for the way back would keep its connection, of the six that there are to a host.
     addEventListener("pagehide", () => this.#stop());
     addEventListener("pageshow", () => this.#start());
-    if (options.remember) this.cursor = sessionStorage.getItem(this.#name);
-    /** The last id that was heard before the page was loaded, if that is to be remembered. */
-    this.resumed = this.cursor;
   }
 
   /** @param {Reader} reader */
@@ -124,12 +121,8 @@ export class SharedStream extends EventTarget {
     this.#say({ again: true });
   }
 
-  /** Keep the cursor for the next load of the page, unless a reader waits with what it was given. */
-  remember() {
-    if (!this.#options.remember || this.cursor === null) return;
-    if ([...this.#readers.keys()].some((reader) => reader.waits)) return;
-    sessionStorage.setItem(this.#name, this.cursor);
-  }
+  /** Called when readers were told of what the cursor stands for. */
+  heard() {}
 
   #start() {
     if (this.#running || this.#readers.size === 0) return;
@@ -333,7 +326,7 @@ export class SharedStream extends EventTarget {
       const id = event.data.job?.id ?? event.data.job ?? event.data.id;
       if (id) this.#cursorTopic = `job:${id}`;
       for (const reader of [...this.#readers.keys()]) reader.take(event);
-      this.remember();
+      this.heard();
     }
     // What waited for a page that stood still was said long ago.
     if (status === "live" && this.#silent(heardAt)) this.#become("stale", heardAt);

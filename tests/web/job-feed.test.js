@@ -18,7 +18,7 @@ class Client {
       this.reader = reader;
     }
     leave() {}
-    remember() {}
+    heard() {}
     changed() {
       this.changes += 1;
     }

@@ -14,7 +14,13 @@ WEB = HERE.parent.parent / "web"
 DECLARED = re.compile(r"^(?:export )?(?:class|interface) (\w+).*?\{\n(.*?)^\}", re.M | re.S)
 MEMBER = re.compile(r"^  (?:readonly )?(\w+)(?=[?(:<])", re.M)
 OBJECTS = """
-Object.assign(globalThis, {location: {href: "http://x/"}});
+// What a browser has, as far as it is asked for before anything is connected.
+Object.assign(globalThis, {
+  location: {href: "http://127.0.0.1:8000/"},
+  navigator: {},
+  addEventListener() {},
+  EventSource: class extends EventTarget { close() {} },
+});
 const {Headway, Problem, newKey} = await import(process.argv[1]);
 const headway = new Headway();
 const job = headway.job("0-x"), feed = headway.watch({jobs: []});
