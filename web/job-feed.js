@@ -172,7 +172,7 @@ export class JobFeed extends EventTarget {
     this.#vouched.add(id);
     const held = this.#doubted.has(id) ? undefined : this.jobs.get(id);
     // What is told whole need not be fetched.
-    if (whole && !this.#fetching.has(id)) this.#wanted.delete(id);
+    if (whole && !this.#fetching.has(id)) this.wanted.delete(id);
     if (held || (whole && this.#holds(data))) this.#apply(held, id, event);
     else if (!whole) {
       this.want(id);

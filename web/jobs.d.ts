@@ -85,7 +85,7 @@ export type JobEvent = {
 }[keyof EventData];
 
 /**
- * How what is shown relates to what is: `connecting` (never connected yet), `live`, `reconnecting`,
+ * How what is shown relates to what is: `connecting` (nothing heard yet), `live`, `reconnecting`,
  * `stale` (out of date), `gave-up` (until `again`), `closed` (nothing is watched).
  */
 export type Status = "connecting" | "live" | "reconnecting" | "stale" | "gave-up" | "closed";

@@ -19,7 +19,7 @@ class Client {
   broken = false;
 
   stream() {
-    return Object.assign(new EventTarget(), { remember() {} });
+    return Object.assign(new EventTarget(), { heard() {} });
   }
 
   async list({ state, limit, cursor }) {
