@@ -33,10 +33,12 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
         self._near, far = pty.openpty()
         fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        inherited = {name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             command,
             cwd=cwd,
-            env={**os.environ, "TERM": "xterm-256color", **environ},
+            # The terminal has a size, and nobody else's counts.
+            env={**inherited, "TERM": "xterm-256color", **environ},
             stdin=far,
             stdout=far,
             stderr=far,
