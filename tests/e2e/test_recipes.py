@@ -63,13 +63,17 @@ def test_ten_lines_show_a_moving_bar(browser: Browser | Firefox, stack: Stack) -
     inside = "return document.querySelector('job-progress')?.shadowRoot?.querySelector(arguments[0])"
     values: list[int] = []
 
-    def ended() -> bool:
+    def look() -> None:
         value = browser.run(f"{inside}?.getAttribute('aria-valuenow')", "[part=bar]")
         if value is not None and int(value) not in values:
             values.append(int(value))
+
+    def ended() -> bool:
+        look()
         return "succeeded" in (browser.run(f"{inside}?.textContent", "[part=state]") or "")
 
     browser.until(ended, "the bar to end")
+    look()
     assert values == sorted(values)
     assert len(values) >= 5
     assert values[-1] == 100
