@@ -237,15 +237,18 @@ class EventStream:
 
     def _live(self) -> Generator[bytes, None, bool]:
         """Hand on what comes until the stream is behind, or closed (True)."""
-        if self.generation == self._hub.generation:
-            yield self._heartbeat.word(behind=False)
+        vouched = False
         while not self._hub.draining:
             self._woken.clear()
             messages = self._hub.collect(self)
             if messages is None:
                 return False
             if not messages:
-                yield from self._wait(self._heartbeat_s, behind=False)
+                if vouched:
+                    yield from self._wait(self._heartbeat_s, behind=False)
+                else:
+                    vouched = True
+                    yield self._heartbeat.word(behind=False)
                 continue
             self.cursor = messages[-1].id
             metrics.EVENTS_DELIVERED.inc(len(messages))

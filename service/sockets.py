@@ -333,9 +333,6 @@ class Sockets:
         """A page from the store, and what follows from it."""
         stream.cursor = page.cursor
         frames = (page.newest_progress() if stream.slow else page).frames
-        if page.complete and not page.closed and stream.generation == self._hub.generation:
-            frames += stream.heartbeat.word(behind=False)
-            stream.told = False
         if (head or frames) and not self._write(stream, head + frames, closing=page.closed):
             return
         if page.closed:
@@ -343,8 +340,17 @@ class Sockets:
         elif page.complete:
             stream.slow = False
             self._settle(stream)
+            self._vouch(stream)
         else:
             self._fall_behind(stream)
+
+    def _vouch(self, stream: SocketStream) -> None:
+        """Say that it has caught up, after what came while it did, if it still has."""
+        if self._streams.get(stream.fd) is stream and not stream.blocked and not stream.behind:
+            stream.told = False
+            word = stream.heartbeat.word(behind=False)
+            if word:
+                self._write(stream, word)
 
     def _catch_up(self) -> None:
         while True:
