@@ -13,7 +13,7 @@ style.replaceSync(`
 :not(div):empty { display: none; }
 .job + .job { margin-block-start: 1em; }
 .row, .about { display: flex; flex-wrap: wrap; align-items: center; gap: 0 .75em; }
-.about { color: var(--job-quiet, color-mix(in srgb, currentColor 75%, #0000)); font-size: .875em; }
+.about { color: var(--job-quiet, color-mix(in srgb, currentColor 75%, #0000)); font-size: .9em; }
 .name { font-weight: 600; }
 .bar {
   flex: 1 1 8em;
@@ -27,7 +27,7 @@ style.replaceSync(`
   --bar: var(--job-bar, #2563eb);
   block-size: 100%;
   background: var(--bar);
-  transition: inline-size .25s;
+  transition: .25s;
 }
 .percent { min-inline-size: 3em; text-align: end; }
 .error { color: var(--job-bad, color-mix(in srgb, red 60%, currentColor)); }
@@ -36,13 +36,12 @@ style.replaceSync(`
 .canceled .fill { --bar: #888; }
 .retrying .fill { --bar: var(--job-warn, #b45309); }
 .unknown .fill {
-  background: linear-gradient(90deg, var(--bar) 50%, #0000 0) 0 0 / 1em;
+  background: linear-gradient(90deg, var(--bar) 50%, #0000 0) 0 0/1em;
   animation: unknown 1s linear infinite;
 }
 .stale .bar { opacity: .5; }
 .stale .fill { animation: none; }
 @keyframes unknown { to { background-position-x: 1em; } }
-button { font: inherit; }
 .said { position: fixed; clip-path: inset(50%); }
 @media (prefers-reduced-motion) { .fill { animation: none !important; transition: none; } }
 `);

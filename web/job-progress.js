@@ -219,7 +219,7 @@ export class JobProgress extends HTMLElement {
     }
     show(this.#note, ((!ended || ended < rows.size) && connectionText(feed)) || this.#gone);
     show(this.#again, feed.status === "gave-up" ? "Try again" : "");
-    const text = rows.size > 3 ? `${ended} of ${rows.size} jobs have ended` : [...rows.values()].map((row) => row.said).join("; ");
+    const text = rows.size > 1 ? `${ended} of ${rows.size} jobs have ended` : [...rows.values()].map((row) => row.said).join();
     const now = Date.now();
     // In the end the last state, since this is looked at every second.
     if (text === this.#announcement.textContent || now - this.#saidAt < ANNOUNCE_MS) return;

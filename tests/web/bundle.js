@@ -27,7 +27,7 @@ const inOneFile = {
 };
 
 const { outputFiles } = await build({
-  stdin: { contents: 'export * from "./job-progress.js";', resolveDir: web },
+  entryPoints: [`${web}job-progress.js`],
   bundle: true,
   minify: true,
   format: "esm",
@@ -36,5 +36,10 @@ const { outputFiles } = await build({
   plugins: [inOneFile],
 });
 // esbuild renames private members, which terser does not; terser finds more to leave out.
-const { code } = await minify(outputFiles[0].text, { module: true, ecma: 2020, compress: { passes: 3, unsafe_arrows: true, sequences: false, keep_fargs: false, unsafe_methods: true }, format: { wrap_func_args: false } });
+const { code } = await minify(outputFiles[0].text, {
+  module: true,
+  ecma: 2020,
+  compress: { passes: 3, unsafe: true, unsafe_arrows: true, unsafe_methods: true, sequences: false, keep_fargs: false },
+  format: { wrap_func_args: false },
+});
 await writeFile(process.argv[2], `${code}\n`);
