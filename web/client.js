@@ -144,8 +144,8 @@ export class Client {
     const name = `${this.#base} ${this.#token ?? ""}`;
     let stream = streams.get(name);
     if (!(stream instanceof this.Stream)) {
-      stream = new this.Stream(name, (query) => this.url("/events", { ...query, access_token: this.#token }), this.#options);
-      streams.set(name, stream);
+      const url = (/** @type {any} */ query) => this.url("/events", { ...query, access_token: this.#token });
+      streams.set(name, (stream = new this.Stream(name, url, this.#options)));
     }
     return stream;
   }
