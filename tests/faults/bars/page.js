@@ -25,7 +25,7 @@ function sample(elements) {
       const job = element.getAttribute("job") ?? part("name").textContent;
       const percent = part("bar").getAttribute("aria-valuenow");
       const attempt = /attempt (\d+)/.exec(part("state").textContent)?.[1] ?? "1";
-      const look = [row.dataset.state, Number(attempt), percent === null ? null : Number(percent)];
+      const look = [row.classList[1], Number(attempt), percent === null ? null : Number(percent)];
       const showing = { bar: n, job, look, fresh: !row.classList.contains("stale"), awake };
       const key = JSON.stringify(showing);
       const before = window.latest[`${n} ${job}`];
