@@ -7,9 +7,8 @@
  */
 
 const TYPES = ["open", "error", "heartbeat", "snapshot", "state", "progress", "log", "artifact", "end", "reset", "shutdown"];
-const DEFAULT_HEARTBEAT_MS = 15_000;
-/** Silence that lasts this many heartbeats means that the connection is dead. */
-const MISSED = 2.5;
+/** How long silence may last between heartbeats of 15 s: more means that the connection is dead. */
+const DEFAULT_ALLOWED_MS = 22_500;
 const CHECK_MS = 1000;
 /** How often the browser may try by itself, at the pace that the service gave it (`retry`). */
 const NATIVE_RETRIES = 5;
@@ -41,7 +40,7 @@ export class EventStream extends EventTarget {
   /** @type {string | null} The id of the last event, from which it continues. */
   cursor;
   /** How long silence may last, ms. */
-  allowedMs = MISSED * DEFAULT_HEARTBEAT_MS;
+  allowedMs = DEFAULT_ALLOWED_MS;
 
   /** @type {string | URL} */ #url;
   /** @type {EventSource | null} */ #source = null;
@@ -159,8 +158,10 @@ export class EventStream extends EventTarget {
     if (lastEventId) this.cursor = lastEventId;
     if (type === "shutdown") this.#become("reconnecting");
     else if (type === "heartbeat") {
-      // The first comes as soon as the stream stands. They say how long silence may last.
-      this.allowedMs = MISSED * 1000 * Math.max(said.interval_s, 1);
+      // The first comes as soon as the stream stands. They say how long silence may last: until then what
+      // is shown may be out of date, so that one which is late by half is not waited for. Short ones are
+      // late by more.
+      this.allowedMs = 1000 * Math.max(1.5 * said.interval_s, said.interval_s + 2);
       if (!said.behind) this.#become("live");
       this.dispatchEvent(new Event("beat"));
     } else this.dispatchEvent(new CustomEvent("event", { detail: { id: lastEventId, event: type, data: said } }));

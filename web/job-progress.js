@@ -80,7 +80,7 @@ function rowFor(named, cancel) {
     node,
     said: "",
     /**
-     * @param {Job & {waiting_reason?: string | null}} job
+     * @param {Job} job
      * @param {boolean} live whether it is known to go on like this
      */
     draw(job, live) {
@@ -92,8 +92,7 @@ function rowFor(named, cancel) {
       const text = percent(fraction);
       const called = plain(job.labels.name ?? job.type);
       const again = job.attempt > 1 ? `, attempt ${job.attempt} of ${job.max_attempts}` : "";
-      const why = job.state === "queued" && job.waiting_reason ? `: ${plain(job.waiting_reason)}` : "";
-      const words = job.state + again + why;
+      const words = job.state + again;
       node.className = `job ${job.state}${text ? "" : " unknown"}${running && !live ? " stale" : ""}`;
       // Through the CSSOM, which a policy without 'unsafe-inline' allows.
       fill.style.inlineSize = text && `${/** @type {number} */ (fraction) * 100}%`;

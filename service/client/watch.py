@@ -14,16 +14,21 @@ from service.client.job import Event, Job, is_event_id, is_live, order
 from service.client.server import ANSWER_S, PATIENCE_S, Answer, Backoff, Server, path
 
 DEFAULT_HEARTBEAT_S = 15.0
-MISSED = 2.5
-"""Silence that lasts this many heartbeats means that the connection is dead."""
-SHORTEST_S = 1.0
 LONGEST_S = 3600.0
 RETRY_S = 1.0
 """Between the end of a connection and the next, if the server has not said how long."""
 LONGEST_RETRY_S = 300.0
 """However long a server wants to be left alone."""
 
+
 Status = Literal["connecting", "live", "reconnecting", "closed"]
+
+
+def silence_s(interval_s: float) -> float:
+    """How long silence may last between such heartbeats: more means that the connection is dead. Until
+    then what is known may be out of date, so that one which is late by half is not waited for. Short ones
+    are late by more."""
+    return max(1.5 * interval_s, interval_s + 2)
 
 
 class Watch(Iterator[Event]):
@@ -69,7 +74,7 @@ class Watch(Iterator[Event]):
         self._give_up_s = give_up_s
         self._lost = lost
         self._told = False
-        self._allowed_s = MISSED * DEFAULT_HEARTBEAT_S
+        self._allowed_s = silence_s(DEFAULT_HEARTBEAT_S)
         self._learnt = self._was_live = False
         self._patience_until: float | None = None
         self._retry_s = RETRY_S
@@ -200,7 +205,7 @@ class Watch(Iterator[Event]):
     def _learn(self, heartbeat: Event) -> None:
         interval = heartbeat.data.get("interval_s") if isinstance(heartbeat.data, dict) else None
         if isinstance(interval, int | float) and interval > 0:
-            self._allowed_s = min(max(MISSED * interval, SHORTEST_S), LONGEST_S)
+            self._allowed_s = min(silence_s(interval), LONGEST_S)
             self._learnt = True
 
     def _next_chunk(self, answer: Answer) -> bytes:

@@ -70,7 +70,7 @@ def test_it_uses_the_headway_it_is_given_and_leaves_it_alone(stack: Stack, tmp_p
     ("environ", "words"),
     [
         ({"HEADWAY_URL": "http://127.0.0.1:9"}, "http://127.0.0.1:9 does not answer: .*refused"),
-        ({"HEADWAY_URL": "ftp://127.0.0.1"}, "is not an http:// or https:// URL"),
+        ({"HEADWAY_URL": "ftp://127.0.0.1"}, "is no URL of a service, like http://"),
     ],
 )
 def test_a_failure_is_one_clear_line_and_exit_1(

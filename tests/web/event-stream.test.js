@@ -79,13 +79,13 @@ test("events come with their id and their data", () => {
   assert.equal(stream.status, "live");
 });
 
-test("silence for two and a half heartbeats is out of date, and a new connection continues", () => {
+test("silence for one and a half heartbeats is out of date, and a new connection continues", () => {
   opened();
   last().opens();
   last().says("heartbeat", { interval_s: 4 }, "7-1");
   const statuses = [];
   stream.addEventListener("status", () => statuses.push(stream.status));
-  mock.timers.tick(10_000);
+  mock.timers.tick(6000);
   assert.equal(Source.all.length, 1);
   mock.timers.tick(1000);
   assert.equal(Source.all.length, 2);
@@ -116,7 +116,7 @@ test("a proxy that answers for a service that is away, and only says when to com
   last().lives();
   last().breaks();
   for (let retry = 0; retry < 20; retry += 1) {
-    mock.timers.tick(30_000);
+    mock.timers.tick(15_000);
     last().opens();
     last().breaks();
   }
@@ -141,7 +141,7 @@ test("a machine that slept finds out when it wakes, and not before it was told i
 test("a move does not make what is known any fresher", () => {
   opened();
   last().lives();
-  mock.timers.tick(30_000);
+  mock.timers.tick(15_000);
   stream.move("http://headway.test/events?job=b");
   last().opens();
   assert.equal(stream.status, "live");
@@ -154,10 +154,10 @@ test("how long silence may last is what the heartbeats say", () => {
   opened();
   last().opens();
   last().says("heartbeat", { interval_s: 60 });
-  mock.timers.tick(150_000);
+  mock.timers.tick(90_000);
   assert.equal(Source.all.length, 1);
   last().says("heartbeat", { interval_s: 2 });
-  mock.timers.tick(5000);
+  mock.timers.tick(4000);
   assert.equal(Source.all.length, 1);
   mock.timers.tick(1000);
   assert.equal(Source.all.length, 2);

@@ -126,9 +126,9 @@ class Run:
         self._lengths = lengths
         self._luck = random.Random(seed)
         self._seed = seed
-        # The client's own bounds (web/event-stream.js, web/shared-stream.js): 2.5 heartbeats of at least a
-        # second, a check each second, and two seconds more where the connection is another's.
-        self.bound_ms = round(2500 * max(1, heartbeat_s)) + 3000 + SLACK_MS
+        # The client's own bounds (web/event-stream.js, web/shared-stream.js): 1.5 heartbeats, at least
+        # one and two seconds; a check each second; two seconds more where the connection is another's.
+        self.bound_ms = round(1000 * max(1.5 * heartbeat_s, heartbeat_s + 2)) + 3000 + SLACK_MS
         self._started = ExitStack()
         try:
             self.stack = Stack(directory / "stack", HEARTBEAT_S=f"{heartbeat_s:g}", DRAIN_S="1")
