@@ -117,6 +117,8 @@ export class EventStream extends EventTarget {
 
   #connect() {
     this.#disconnect();
+    // A new connection has its own time to say something.
+    if (this.status !== "live") this.heardAt = Date.now();
     const url = new URL(this.#url);
     url.searchParams.set("heartbeat", "event");
     if (this.cursor !== null) url.searchParams.set("last_event_id", this.cursor);
@@ -190,7 +192,6 @@ export class EventStream extends EventTarget {
     const waiting = this.#reopening !== undefined || this.status === "gave-up";
     if (now - this.heardAt <= this.allowedMs || waiting) return;
     if (this.status !== "connecting") this.#become("stale");
-    this.heardAt = now;
     this.#connect();
   }
 
