@@ -24,7 +24,10 @@ export class JobBar extends HTMLElement {
   #percent = element("span", { class: "percent" });
   #stage = element("span", { class: "stage foreign" });
   #message = element("span", { class: "message foreign" });
-  #pace = element("span", { class: "pace foreign" });
+  /** Hidden by the page's style while nobody knows whether it goes on like this. */
+  #moving = element("span", { class: "moving" });
+  #amount = element("span", {});
+  #pace = element("span", { class: "pace foreign" }, this.#moving, this.#amount);
 
   connectedCallback() {
     if (this.#bar.parentNode === this) return;
@@ -61,7 +64,11 @@ export class JobBar extends HTMLElement {
     const stage = live ? job.progress?.stage : null;
     show(this.#stage, stage ? stageText(stage) : "");
     show(this.#message, (live && job.progress?.message) || "");
-    show(this.#pace, live ? paceText(job) : "");
+    const moving = live && !job.cancel_requested ? movingText(job) : "";
+    const amount = live ? amountText(job) : "";
+    show(this.#moving, moving && amount ? `${moving} · ` : moving);
+    show(this.#amount, amount);
+    this.#pace.hidden = !moving && !amount;
   }
 }
 
@@ -70,19 +77,24 @@ function stageText({ name, index, count }) {
   return count > 1 ? `${name} (${index}/${count})` : name;
 }
 
-/** @param {Job} job */
-function paceText({ progress }) {
-  const { current, total, unit, rate: pace, eta_s: eta } = progress ?? {};
+/**
+ * Where there is little room the end is cut off: what people ask first comes first.
+ * @param {Job} job
+ */
+function movingText({ progress }) {
+  const { unit, rate: pace, eta_s: eta } = progress ?? {};
   const parts = [];
-  // Where there is little room the end is cut off: what people ask first comes first.
   if (typeof eta === "number") parts.push(`${duration(eta)} left`);
   if (typeof pace === "number" && pace > 0) parts.push(rate(pace, unit));
-  if (typeof current === "number" && typeof total === "number") {
-    parts.push(`${quantity(current, unit === "bytes" ? unit : null)} of ${quantity(total, unit)}`);
-  } else if (typeof current === "number") {
-    parts.push(quantity(current, unit));
-  }
   return parts.join(" · ");
+}
+
+/** @param {Job} job */
+function amountText({ progress }) {
+  const { current, total, unit } = progress ?? {};
+  if (typeof current !== "number") return "";
+  if (typeof total !== "number") return quantity(current, unit);
+  return `${quantity(current, unit === "bytes" ? unit : null)} of ${quantity(total, unit)}`;
 }
 
 customElements.define("job-bar", JobBar);

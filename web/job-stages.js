@@ -42,9 +42,10 @@ const MAX_ROWS = 50;
  */
 function rowsOf({ stages: all, to, outcome }) {
   const stages = all.slice(-MAX_ROWS);
+  const { index = 0, count = 0 } = stages.at(-1) ?? {};
   const before = all.length > MAX_ROWS ? 0 : (stages[0]?.index ?? 1) - 1;
   const over = Array.from({ length: Math.min(before, MAX_ROWS) }, (_, at) => ({
-    ...{ name: `stage ${at + 1}`, state: "done", fraction: 1, about: "" },
+    ...{ name: `${at + 1} of ${count}`, state: "done", fraction: 1, about: "" },
   }));
   const rows = stages.map((stage, at) => {
     const last = at === stages.length - 1;
@@ -53,9 +54,8 @@ function rowsOf({ stages: all, to, outcome }) {
     const seconds = stage.to === null ? "" : duration((stage.to - stage.from) / 1000);
     return { name: stage.name, state, fraction, about: seconds || percent(stage.fraction ?? null) };
   });
-  const { index = 0, count = 0 } = stages.at(-1) ?? {};
   for (let at = index; at < Math.min(count, MAX_ROWS); at += 1) {
-    rows.push({ name: `stage ${at + 1}`, state: "to come", fraction: 0, about: "" });
+    rows.push({ name: `${at + 1} of ${count}`, state: "to come", fraction: 0, about: "" });
   }
   return [...over, ...rows];
 }

@@ -135,7 +135,8 @@ class Bars:
         parts = ["canceling"] if job["cancel_requested"] else []
         if job["attempt"] > 1:
             parts.append(f"attempt {job['attempt']}")
-        return fitting([*parts, *figures(job["progress"] or {})] or ["running"], width)
+        moving = self._watch.status == "live" and not job["cancel_requested"]
+        return fitting([*parts, *figures(job["progress"] or {}, moving=moving)] or ["running"], width)
 
     def _notes(self, hidden: int) -> Iterator[Text]:
         if hidden > 0:

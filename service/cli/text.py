@@ -25,16 +25,17 @@ def percent(job: Job) -> str:
     return "" if fraction is None else f"{min(int(fraction * 100 + 1e-9), 99)} %"
 
 
-def figures(progress: Mapping[str, Any]) -> list[str]:
-    """Time left, stage and rate, those of them that are known, the most wanted first."""
+def figures(progress: Mapping[str, Any], *, moving: bool = True) -> list[str]:
+    """Time left, stage and rate, those of them that are known, the most wanted first. Time left and rate
+    only while it is known to be `moving`."""
     parts = []
-    if progress.get("eta_s") is not None:
+    if moving and progress.get("eta_s") is not None:
         parts.append(f"{duration(progress['eta_s'])} left")
     stage = progress.get("stage")
     if stage:
         of = f" {stage['index']}/{stage['count']}" if stage["count"] > 1 else ""
         parts.append(f"{stage['name']}{of}")
-    if progress.get("rate") is not None:
+    if moving and progress.get("rate") is not None:
         rate = progress["rate"]
         number = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
         parts.append(f"{number} {progress.get('unit') or ''}/s".replace(" /s", "/s"))
@@ -77,7 +78,7 @@ def line(job: Job, why: str | None = None) -> str:
     """A job as it stands, on one line."""
     parts = [job["id"], job["type"], standing(job, why)]
     if job["state"] == "running":
-        parts += [percent(job), *figures(job["progress"] or {})]
+        parts += [percent(job), *figures(job["progress"] or {}, moving=not job["cancel_requested"])]
     return shown("  ".join(part for part in parts if part))
 
 

@@ -22,8 +22,8 @@ def running_by_hand(stack: Stack, worker: str = "test", lease_s: float = 60, **m
     return claim
 
 
-def progress(fraction: float | None, message: str = "") -> Report:
-    body = dumps({"fraction": fraction, "message": message})
+def progress(fraction: float | None, message: str = "", **more: Any) -> Report:
+    body = dumps({"fraction": fraction, "message": message, **more})
     return Report(EventType.PROGRESS, body, "progress", body)
 
 

@@ -503,14 +503,17 @@ def test_while_the_service_is_away_the_page_says_so_and_then_goes_on(
     chromium.open(own_stack.url)
     claim = running_by_hand(own_stack)
     here = card(claim.ref.id)
-    own_stack.store.append(claim, 1, [progress(0.2)])
+    own_stack.store.append(claim, 1, [progress(0.2, eta_s=40)])
     chromium.until(lambda: chromium.text(f"{here} .percent") == "20 %", "the job")
+    moving = f"return document.querySelector('{here} .moving').checkVisibility()"
+    assert chromium.run(moving)
     ended_meanwhile = running_by_hand(own_stack)
     chromium.until(lambda: chromium.all(card(ended_meanwhile.ref.id)), "the other job")
 
     own_stack.stop("web", signal.SIGKILL)
     chromium.until(lambda: chromium.connection().startswith("Reconnecting since"), "the page to say so")
     assert chromium.run("return document.body.classList.contains('out-of-date')")
+    assert not chromium.run(moving), "a time left, though nobody knows whether it goes on"
     own_stack.store.append(claim, 2, [progress(0.6)])
     own_stack.store.end(ended_meanwhile, State.FAILED, error=(ErrorCode.ERROR, "while nobody looked"))
     created_meanwhile = running_by_hand(own_stack)

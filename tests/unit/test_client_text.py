@@ -56,6 +56,15 @@ def test_a_rate_is_a_number_as_people_write_it() -> None:
     assert said == ["0.0123 frames/s", "9.88 frames/s", "1,000 frames/s", "31,234,567 frames/s"]
 
 
+def test_time_left_and_rate_are_said_only_of_what_is_known_to_move() -> None:
+    progress = {"eta_s": 61, "rate": 5.0, "unit": "frames", "message": "frame 9"}
+    assert figures(progress) == ["1:01 left", "5 frames/s", "frame 9"]
+    assert figures(progress, moving=False) == ["frame 9"]
+    job = {**REDUCE["base"], "state": "running", "attempt": 1, "max_attempts": 3, "progress": progress}
+    assert "left" in line(job)
+    assert "left" not in line({**job, "cancel_requested": True})
+
+
 @pytest.mark.parametrize("width", range(20, 200))
 def test_an_id_and_the_percent_are_whole_at_any_width_and_the_rest_fits(width: int) -> None:
     layout = Layout.of(width, 24, 12)
