@@ -38,8 +38,11 @@ def download(server: Server, path: str, target: Path, size: int | None, progress
 
 def _fetch(server: Server, path: str, target: Path, progress: Progress) -> Path:
     with server.request("HEAD", path) as answer:
-        answer.expect(200)
-        etag, total = answer.header("ETag") or "", answer.length
+        found, etag, total = answer.status == 200, answer.header("ETag") or "", answer.length
+    if not found:
+        # The answer to a HEAD has no body that says why.
+        with server.request("GET", path) as answer:
+            answer.expect(200)
     partial = _partial(target, etag)
     have = partial.stat().st_size if partial.exists() and etag.startswith('"') else 0
     if have and have == total:

@@ -89,6 +89,8 @@ def test_a_file_goes_up_and_an_artifact_comes_down_from_where_it_broke_off(
     job = client.submit("video.encode", {"input": "sample:1", "preset": "mp4"})
     job = client.wait(job["id"], timeout_s=90)
     whole = client.download(job, "video.mp4", tmp_path / "whole").read_bytes()
+    with pytest.raises(NotFound, match="has no artifact"):
+        client.download(job, "nope.jpg", tmp_path)
 
     class Cut(Exception):
         pass
