@@ -146,6 +146,11 @@ export class EventStream extends EventTarget {
       this.#failed();
       return;
     }
+    // What waited for a page that stood still was said long ago, also that all is well: it is asked for anew.
+    if (Date.now() - this.heardAt > this.allowedMs) {
+      this.look();
+      return;
+    }
     if (type === "open") {
       // Not live yet: it may be a service that has lost its store, or a proxy that only says when to come back.
       if (this.status !== "live") this.heardAt = Date.now();

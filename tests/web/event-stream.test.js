@@ -138,6 +138,26 @@ test("a machine that slept finds out when it wakes, and not before it was told i
   assert.equal(stream.status, "live");
 });
 
+test("what waited for a page that stood still is not taken for news", () => {
+  opened();
+  last().lives();
+  last().says("log", {}, "5-0");
+  const [before] = Source.all;
+  const heard = [];
+  stream.addEventListener("event", ({ detail }) => heard.push(detail.id));
+  mock.timers.setTime(1_000_000 + 30_000);
+  before.says("log", {}, "6-0");
+  assert.equal(stream.status, "stale");
+  before.says("heartbeat", { interval_s: 15 });
+  assert.equal(stream.status, "stale");
+  assert.deepEqual(heard, []);
+  assert.equal(last().url.searchParams.get("last_event_id"), "5-0");
+  last().opens();
+  last().says("log", {}, "6-0");
+  last().says("heartbeat", { interval_s: 15 });
+  assert.deepEqual([heard, stream.status], [["6-0"], "live"]);
+});
+
 test("a move does not make what is known any fresher", () => {
   opened();
   last().lives();
