@@ -152,7 +152,8 @@ class WorkerStack:
         return found
 
     def work_files(self) -> list[Path]:
-        return [path for path in (self.data_dir / "work").rglob("*") if path.is_file()]
+        # Directories may vanish meanwhile, which rglob does not take.
+        return [Path(at) / name for at, _, names in os.walk(self.data_dir / "work") for name in names]
 
     def artifact(self, job: Job, name: str) -> Path:
         found = next(artifact for artifact in job.artifacts if artifact.name == name)
