@@ -17,7 +17,7 @@ from service.cli.board import Board
 from service.cli.lines import JsonLines, Lines
 from service.cli.text import line, log_line, shown
 from service.cli.transfer import transfer
-from service.client import Client, ClientError, Problem, Watch
+from service.client import Client, ClientError, Job, Problem, Watch
 
 USAGE = 2
 """What was asked for is wrong or cannot be done: nothing is said about a job's outcome."""
@@ -141,6 +141,15 @@ def submit(args: argparse.Namespace, client: Client) -> int:
         timeout_s=args.timeout,
         key=args.key,
     )
+    return _made(job, args, client)
+
+
+def retry(args: argparse.Namespace, client: Client) -> int:
+    return _made(client.retry(args.job), args, client)
+
+
+def _made(job: Job, args: argparse.Namespace, client: Client) -> int:
+    """Say which job it is, or watch it."""
     if args.watch:
         return follow(client, [job["id"]], args)
     if args.json:
@@ -210,33 +219,21 @@ def _show(events: Watch, board: Board, view: Any) -> None:
 
 
 def list_jobs(args: argparse.Namespace, client: Client) -> int:
-    for job in client.list(state=args.state, type=args.type, group=args.group, limit=args.limit):
-        if args.json:
-            dump(job)
-        else:
-            print(line(job))
+    _print(client.list(state=args.state, type=args.type, group=args.group, limit=args.limit), args)
     return 0
 
 
 def cancel(args: argparse.Namespace, client: Client) -> int:
-    for job_id in args.jobs:
-        job = client.cancel(job_id)
+    _print(map(client.cancel, args.jobs), args)
+    return 0
+
+
+def _print(jobs: Iterable[Job], args: argparse.Namespace) -> None:
+    for job in jobs:
         if args.json:
             dump(job)
         else:
             print(line(job))
-    return 0
-
-
-def retry(args: argparse.Namespace, client: Client) -> int:
-    job = client.retry(args.job)
-    if args.watch:
-        return follow(client, [job["id"]], args)
-    if args.json:
-        dump(job)
-    else:
-        print(job["id"])
-    return 0
 
 
 def logs(args: argparse.Namespace, client: Client) -> int:
