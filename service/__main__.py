@@ -9,30 +9,31 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from service.cli.parser import CommandParser, Parser, add_commands
+from headway.cli.parser import CommandParser, Parser, add_commands
 
 COMPLETION_S = 3
 
 
 def web(_: argparse.Namespace) -> NoReturn:
     """the HTTP service alone, as the Procfile runs it: needs REDIS_URL"""
-    from service import config, web
+    from headway.contract.settings import load_or_exit
+    from service.process import serve
 
-    settings = config.load_or_exit()
-    web.check(settings)
-    web.serve()
+    settings = load_or_exit()
+    serve.check(settings)
+    serve.serve()
 
 
 def run(args: argparse.Namespace) -> int:
     """Valkey (unless REDIS_URL is set), web and worker, until Ctrl-C: `make run`"""
-    from service import run
+    from service.process import run
 
     return run.run(args.procfile)
 
 
 def demo(_: argparse.Namespace) -> int:
     """encode a clip and watch it over a stream that is cut and resumed: `make demo`"""
-    from service import demo
+    from service.process import demo
 
     return demo.demo(os.environ)
 

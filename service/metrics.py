@@ -1,7 +1,7 @@
 """What /metrics shows, right over all processes of one web service.
 
 prometheus_client decides at its import whether it counts for many processes, by
-PROMETHEUS_MULTIPROC_DIR: service/gunicorn_conf.py sets that before any worker imports this.
+PROMETHEUS_MULTIPROC_DIR: service/process/gunicorn_conf.py sets that before any worker imports this.
 """
 
 from __future__ import annotations

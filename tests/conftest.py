@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from service import valkey
-from service.contract.keys import Keys
-from service.contract.store import JobStore, connect
-from tests.stack import Stack
+from headway.contract.keys import Keys
+from headway.contract.store import JobStore, connect
+from service.process import valkey
+from tests.support.stack import Stack
 
 
 def missing(what: str) -> None:

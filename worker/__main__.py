@@ -27,14 +27,14 @@ from celery.platforms import SecurityWarning
 from celery.signals import worker_ready
 from celery.worker import state
 
-from service.config import Settings, load_or_exit
-from service.contract.events import rfc3339
-from service.contract.store import connect
+from headway.contract.encoding import rfc3339
+from headway.contract.settings import Settings, load_or_exit
+from headway.contract.store import connect
+from headway.sdk.job_type import discover
 from worker.app import make_app, make_store
-from worker.hearing import Hearing
-from worker.jobtype import discover
+from worker.broker_watchdog import Hearing
 from worker.log import configure
-from worker.presence import Presence
+from worker.registration import Presence
 
 STOP_S = 4.0
 """From the signal to the end, whatever the jobs do. Honcho kills after 5."""

@@ -9,11 +9,11 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_process_init
 
-from service.config import Settings
-from service.contract.keys import Keys
-from service.contract.store import JobStore, connect
-from worker.jobtype import JobType
-from worker.runtime import Runtime
+from headway.contract.keys import Keys
+from headway.contract.settings import Settings
+from headway.contract.store import JobStore, connect
+from headway.sdk.job_type import JobType
+from headway.sdk.runtime import Runtime
 
 
 def broker_options(settings: Settings) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Literal
 from billiard.util import get_logger as billiard_logger
 from celery.signals import setup_logging
 
-from service.contract.logs import log_to_stderr
+from headway.contract.logs import log_to_stderr
 
 
 def configure(level: str, style: Literal["text", "json"]) -> None:

@@ -10,10 +10,10 @@ from multiprocessing import get_context
 
 import redis
 
-from service import valkey
-from service.contract.events import EventType
-from service.contract.keys import Keys
-from service.contract.store import JobStore, NewJob, Report, connect
+from headway.contract.events import EventType
+from headway.contract.keys import Keys
+from headway.contract.store import JobStore, NewJob, Report, connect
+from service.process import valkey
 
 BODY = json.dumps(
     {

@@ -11,9 +11,9 @@ from typing import Any, cast
 
 import hiredis
 
-from service.contract.events import Job
-from service.contract.keys import JobRef, Keys
-from service.contract.store import Claim, JobStore, NewJob, connect
+from headway.contract.keys import JobRef, Keys
+from headway.contract.records import Job
+from headway.contract.store import Claim, JobStore, NewJob, connect
 
 OWNER = "local"
 LEASE_S = 86_400

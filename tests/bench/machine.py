@@ -9,7 +9,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from service import valkey
+from service.process import valkey
 
 
 def facts() -> dict[str, str]:

@@ -12,9 +12,9 @@ from typing import cast
 
 import redis
 
-from service import valkey
-from service.contract.events import EventType
-from service.contract.store import Claim, JobStore, Report
+from headway.contract.events import EventType
+from headway.contract.store import Claim, JobStore, Report
+from service.process import valkey
 from tests.bench.bench import Bench
 from tests.bench.clients import ClientError
 from tests.bench.peers import Headway

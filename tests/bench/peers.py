@@ -23,7 +23,7 @@ from pathlib import Path
 from tests.bench import jobs
 from tests.bench.clients import HERE, ClientError
 from tests.bench.publisher import Spec
-from tests.stack import ROOT, Stack, free_port
+from tests.support.stack import ROOT, Stack, free_port
 
 NCHAN_MODULES = (
     Path("/usr/lib/nginx/modules/ngx_nchan_module.so"),

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from service.contract.events import EventType
-from service.contract.keys import Keys
-from service.contract.store import Report
+from headway.contract.events import EventType
+from headway.contract.keys import Keys
+from headway.contract.store import Report
 from tests.bench.jobs import Jobs, PipelinedStore
 
 TICK_S = 0.002

@@ -8,10 +8,10 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from service import valkey
-from service.contract.events import EventType
-from service.contract.keys import Keys
-from service.contract.store import Report
+from headway.contract.events import EventType
+from headway.contract.keys import Keys
+from headway.contract.store import Report
+from service.process import valkey
 from tests.bench import jobs
 from tests.bench.appends import appends
 from tests.bench.bench import Bench, Window

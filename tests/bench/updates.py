@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from service import valkey
-from service.contract.keys import Keys
-from service.contract.store import JobStore, connect
+from headway.contract.keys import Keys
+from headway.contract.store import JobStore, connect
+from headway.sdk.job import Job
+from headway.sdk.job_type import JobType, Params
+from headway.sdk.runtime import Runtime
+from service.process import valkey
 from tests.bench.appends import new_job
-from worker.jobtype import JobType, Params
-from worker.progress import Job
-from worker.runtime import Runtime
 
 
 def updates(server: valkey.Valkey, directory: Path, seconds: float) -> dict[str, float]:

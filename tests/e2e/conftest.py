@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import missing
-from tests.e2e.browser import Browser, installed
-from tests.stack import Stack
+from tests.support.browser import Browser, installed
+from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="session")

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.contract.events import Artifact, EventType, dumps
-from service.contract.states import ErrorCode, State
-from service.contract.store import Claim, Report, artifacts_value
-from tests.e2e.browser import card, page
-from tests.e2e.by_hand import HOSTILE, log, progress, running_by_hand
-from tests.stack import Stack
-from worker.ffmpeg import locate
-from worker.jobtype import discover
+from headway.contract.encoding import dumps
+from headway.contract.events import EventType
+from headway.contract.records import Artifact
+from headway.contract.states import ErrorCode, State
+from headway.contract.store import Claim, Report, artifacts_value
+from headway.sdk.job_type import discover
+from tests.support.browser import card, page
+from tests.support.manual_jobs import HOSTILE, log, progress, running_by_hand
+from tests.support.stack import Stack
+from worker.media.ffmpeg import locate
 
 CONTROL = "".join(map(chr, range(1, 32))) + "\x7f\x85\u2028\u2029"
 BIDI = "\u202e\u2066\u2067\u061c"

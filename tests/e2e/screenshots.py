@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.browser import Browser, card, page
-from tests.stack import Stack, until
+from tests.support.browser import Browser, card, page
+from tests.support.stack import Stack, until
 
 SCREENS = {"desktop": (1280, 860), "phone": (360, 740)}
 SCHEMES = ("light", "dark")

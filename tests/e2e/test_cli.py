@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
-from service.contract.states import ErrorCode, State
-from tests.door import Door, unavailable
-from tests.stack import ROOT, Stack, until
-from tests.terminal import Terminal
-from tests.work import claim, create, log, progress, run_jobs, stored
-from worker import ffmpeg
+from headway.contract.states import ErrorCode, State
+from tests.support.fake_worker import claim, create, log, progress, run_jobs, stored
+from tests.support.faulty_proxy import Door, unavailable
+from tests.support.stack import ROOT, Stack, until
+from tests.support.terminal import Terminal
+from worker.media import ffmpeg
 
 SERVICE = (sys.executable, "-m", "service")
 

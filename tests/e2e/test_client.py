@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from service.contract.states import State
-from service.contract.store import Claim
+from headway.contract.states import State
+from headway.contract.store import Claim
 from tests.conftest import missing
-from tests.e2e.browser import Browser, installed
 from tests.e2e.test_dashboard import log, progress, running_by_hand
-from tests.stack import Stack, until
+from tests.support.browser import Browser, installed
+from tests.support.stack import Stack, until
 
 WATCH = """
 const [id, done] = arguments;

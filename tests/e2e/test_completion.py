@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from headway.sdk.job_type import discover
 from tests.conftest import missing
-from tests.stack import ROOT, Stack
-from tests.terminal import Terminal
-from tests.work import create
-from worker.jobtype import discover
+from tests.support.fake_worker import create
+from tests.support.stack import ROOT, Stack
+from tests.support.terminal import Terminal
 
 PROMPT = "ready> "
 # None reads anything of the person who runs the tests.

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from service.contract.events import EventType, dumps
-from service.contract.states import ErrorCode, State
-from service.contract.store import NewJob, Report
-from tests.e2e.browser import Browser, card, page
-from tests.e2e.by_hand import HOSTILE, log, progress, running_by_hand
-from tests.stack import Stack
+from headway.contract.encoding import dumps
+from headway.contract.events import EventType
+from headway.contract.states import ErrorCode, State
+from headway.contract.store import NewJob, Report
+from tests.support.browser import Browser, card, page
+from tests.support.manual_jobs import HOSTILE, log, progress, running_by_hand
+from tests.support.stack import Stack
 
 
 def test_a_job_submitted_with_the_form_moves_its_bar_until_it_succeeds(browser: Browser) -> None:
@@ -463,7 +464,7 @@ def test_pages_that_were_left_hold_no_connection(browser: Browser, stack: Stack)
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """A small real video with sound."""
-    from worker.ffmpeg import locate
+    from worker.media.ffmpeg import locate
 
     path = tmp_path / "a small clip.mp4"
     sources = ["-f", "lavfi", "-i", "testsrc2=duration=2:size=320x180:rate=25"]

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.e2e.browser import Browser, card
 from tests.e2e.gallery import Page, furnish
-from tests.npm import package
-from tests.stack import Stack
+from tests.support.browser import Browser, card
+from tests.support.npm import package
+from tests.support.stack import Stack
 
 NAMES = [
     "list",

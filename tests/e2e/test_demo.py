@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import make, service
-from tests.stack import Stack, until
+from tests.support.command import make, service
+from tests.support.stack import Stack, until
 
 
 def test_it_encodes_cuts_resumes_checks_and_leaves_only_the_result(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from service.contract.states import State
+from headway.contract.states import State
 from tests.conftest import missing
-from tests.e2e.firefox import Firefox, installed
 from tests.e2e.test_client import streams_open
 from tests.e2e.test_dashboard import log, progress, running_by_hand
-from tests.stack import Stack, until
+from tests.support.firefox import Firefox, installed
+from tests.support.stack import Stack, until
 
 ELEMENT = """
 document.body.className = "";

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from service.contract.events import EventType, dumps
-from service.contract.states import ErrorCode, State
-from service.contract.store import Report
+from headway.contract.encoding import dumps
+from headway.contract.events import EventType
+from headway.contract.states import ErrorCode, State
+from headway.contract.store import Report
 from tests.conftest import missing
-from tests.e2e.browser import Browser, installed
 from tests.e2e.test_client import streams_open
 from tests.e2e.test_dashboard import HOSTILE, log, progress, running_by_hand
-from tests.npm import package
-from tests.stack import Stack
+from tests.support.browser import Browser, installed
+from tests.support.npm import package
+from tests.support.stack import Stack
 
 PAGE = """
 const [form, html, done] = arguments;

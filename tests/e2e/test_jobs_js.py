@@ -12,12 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from service.contract.states import ErrorCode, State
+from headway.contract.states import ErrorCode, State
 from tests.conftest import missing
-from tests.e2e.browser import Browser, installed
 from tests.e2e.test_dashboard import log, progress, running_by_hand
-from tests.proxy import Proxy
-from tests.stack import Stack, until
+from tests.support.browser import Browser, installed
+from tests.support.proxy import Proxy
+from tests.support.stack import Stack, until
 
 LOAD = "Object.assign(window, await import('/web/jobs.js')); window.headway = new Headway(%s);"
 

@@ -9,9 +9,9 @@ import subprocess
 import threading
 from pathlib import Path
 
-from tests.readers import Reader, Seen, follow
-from tests.stack import Stack
-from worker import ffmpeg
+from tests.support.readers import Reader, Seen, follow
+from tests.support.stack import Stack
+from worker.media import ffmpeg
 
 
 def has_ended(events: list[Seen]) -> bool:

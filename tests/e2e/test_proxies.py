@@ -12,17 +12,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.contract.events import Artifact, dumps
-from service.contract.states import State
-from service.contract.store import Report, artifacts_value
-from service.files import CHUNK
+from headway.contract.encoding import dumps
+from headway.contract.records import Artifact
+from headway.contract.states import State
+from headway.contract.store import Report, artifacts_value
+from service.api.files import CHUNK
 from tests.conftest import missing
-from tests.e2e.browser import Browser, installed
-from tests.edge import PROGRAMS, Edge, program
-from tests.proxy import Proxy
-from tests.readers import Parser, Seen, seen
-from tests.stack import Stack, free_port, until
-from tests.work import claim, create, log, stored
+from tests.support.browser import Browser, installed
+from tests.support.fake_worker import claim, create, log, stored
+from tests.support.proxy import Proxy
+from tests.support.readers import Parser, Seen, seen
+from tests.support.reverse_proxies import PROGRAMS, Edge, program
+from tests.support.stack import Stack, free_port, until
 
 MAX_UPLOAD = 3_000_000
 STREAMS = 130

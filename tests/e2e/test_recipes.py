@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from service.contract.states import State
+from headway.contract.states import State
 from tests.conftest import missing
-from tests.e2e import browser as chromium
-from tests.e2e import firefox
-from tests.e2e.browser import Browser
-from tests.e2e.firefox import Firefox
 from tests.e2e.test_dashboard import progress, running_by_hand
-from tests.npm import WEB, package
-from tests.stack import Stack
+from tests.support import browser as chromium
+from tests.support import firefox
+from tests.support.browser import Browser
+from tests.support.firefox import Firefox
+from tests.support.npm import WEB, package
+from tests.support.stack import Stack
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "frontends.md"
 LIBRARIES = {

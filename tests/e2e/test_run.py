@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from service import valkey
-from tests.e2e.command import Command, make, service
-from tests.stack import until
+from service.process import valkey
+from tests.support.command import Command, make, service
+from tests.support.stack import until
 
 STOP_S = 10
 """What the contract promises."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import Command
-from tests.stack import ROOT, until
+from tests.support.command import Command
+from tests.support.stack import ROOT, until
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from service.contract.states import State
-from service.contract.store import Claim
+from headway.contract.states import State
+from headway.contract.store import Claim
 from tests.conftest import missing
-from tests.e2e.browser import Browser, installed
-from tests.e2e.tabs import Tabs, renderer
 from tests.e2e.test_dashboard import log
 from tests.e2e.test_proxies import streams_open
-from tests.stack import Stack, until
-from tests.work import claim, create
+from tests.support.browser import Browser, installed
+from tests.support.fake_worker import claim, create
+from tests.support.stack import Stack, until
+from tests.support.tabs import Tabs, renderer
 
 TABS = 20
 """As many jobs, too. On HTTP/1.1 a browser has six connections to a host."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.faults.history import Delivered, History, Reading, Stored
-from tests.faults.replay import begin, replay
+from tests.faults.reference_reducer import begin, replay
 
 IDLE_S = 30.0
 """A job may wait so long while a worker is free."""

@@ -13,14 +13,14 @@ from typing import Any
 
 import redis
 
-from service.contract.events import ZERO, Event
-from service.contract.states import LIVE
-from service.contract.store import JobStore
+from headway.contract.events import ZERO, Event
+from headway.contract.states import LIVE
+from headway.contract.store import JobStore
+from tests.faults.chaos_proxy import Wire
+from tests.faults.clients import OWNER, Client, Watch, Watcher, ask
 from tests.faults.history import Attempt, File, History, Reading, Stored
-from tests.faults.parties import OWNER, Client, Watch, Watcher, ask
 from tests.faults.plan import GROUPS, JobPlan, Plan
 from tests.faults.stack import FaultStack
-from tests.faults.wire import Wire
 
 STEP_S = 0.05
 CROWD = 16
@@ -284,7 +284,7 @@ def attempts(directory: Path) -> list[Attempt]:
                 said = json.loads(line)
             except ValueError:
                 continue
-            if not isinstance(said, dict) or said.get("logger") != "worker.runtime":
+            if not isinstance(said, dict) or said.get("logger") != "headway.sdk.runtime":
                 continue
             pid, message = said["pid"], said["message"]
             if begun := _BEGUN.fullmatch(message):

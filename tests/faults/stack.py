@@ -13,14 +13,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from service import valkey
-from service.contract.keys import Keys
-from service.contract.store import JobStore, connect
+from headway.contract.keys import Keys
+from headway.contract.store import JobStore, connect
+from service.process import valkey
 from tests.faults import processes
 from tests.faults.history import Encoder
 from tests.faults.plan import Fault
 from tests.faults.processes import Process
-from tests.stack import ROOT, free_port
+from tests.support.stack import ROOT, free_port
 
 SETTLED = {"valkey": 5.0, "web": 5.0, "worker": 8.0}
 """Seconds after its start, or the end of a pause, from which a process is expected to do its work."""

@@ -24,7 +24,7 @@ from tests.faults.history import (
     Submission,
     Waiting,
 )
-from tests.faults.replay import begin, replay
+from tests.faults.reference_reducer import begin, replay
 
 JOB = "0-job"
 AT = "2026-11-24T10:00:00.000Z"

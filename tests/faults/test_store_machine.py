@@ -22,11 +22,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service import valkey
-from service.contract.events import ZERO, EventId, dumps
-from service.contract.keys import Keys
-from service.contract.states import ErrorCode, State
-from service.contract.store import (
+from headway.contract.encoding import dumps
+from headway.contract.events import ZERO, EventId
+from headway.contract.keys import Keys
+from headway.contract.states import ErrorCode, State
+from headway.contract.store import (
     REQUEUE_MAX_MS,
     REQUEUE_MS,
     Claim,
@@ -35,7 +35,8 @@ from service.contract.store import (
     Report,
     StaleFence,
 )
-from tests.faults.timed import ASKS, TimedStore
+from service.process import valkey
+from tests.faults.clocked_store import ASKS, TimedStore
 
 PHASES = [phase for phase in Phase if phase is not Phase.shrink or "BROKEN_ON_PURPOSE" not in os.environ]
 """A failure is made small for people to read, which takes minutes; broken.py only asks if there is one."""

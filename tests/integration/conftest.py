@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.worker_stack import WorkerStack
+from tests.support.worker_stack import WorkerStack
 
 
 @pytest.fixture(scope="session")

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import redis
 
-from service import valkey
-from service.alarms import AlarmLoop
-from service.config import load
-from service.contract.keys import Keys
-from service.contract.states import LIVE, ErrorCode, State
-from service.contract.store import Claim, JobStore, StaleFence, connect
-from service.dispatch import Dispatch
-from tests.stack import until
-from tests.work import claim, create, log, progress
+from headway.contract.keys import Keys
+from headway.contract.settings import load
+from headway.contract.states import LIVE, ErrorCode, State
+from headway.contract.store import Claim, JobStore, StaleFence, connect
+from service.process import valkey
+from service.scheduling.alarms import AlarmLoop
+from service.scheduling.dispatch import Dispatch
+from tests.support.fake_worker import claim, create, log, progress
+from tests.support.stack import until
 
 
 def check(store: JobStore, job_id: str) -> None:
@@ -125,7 +125,7 @@ def test_the_log_says_why_a_message_is_sent_again(
         make_due(store, job_id)
         caplog.clear()
         loop.look()
-        return [r.getMessage() for r in caplog.records if r.name == "service.alarms"]
+        return [r.getMessage() for r in caplog.records if r.name == "service.scheduling.alarms"]
 
     caplog.set_level(logging.INFO)
     new, failed, lost = (create(store, max_attempts=3) for _ in range(3))

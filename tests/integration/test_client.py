@@ -1,4 +1,4 @@
-"""service.client against the real web process, also while that is killed."""
+"""headway.client against the real web process, also while that is killed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from service.client import Client, Invalid, NotFound, Unreachable, WaitTimeout
-from service.contract.states import State
-from tests.proxy import Proxy
-from tests.stack import Stack
-from tests.work import claim, create, run_jobs
+from headway.client import Client, Invalid, NotFound, Unreachable, WaitTimeout
+from headway.contract.states import State
+from tests.support.fake_worker import claim, create, run_jobs
+from tests.support.proxy import Proxy
+from tests.support.stack import Stack
 
 
 @pytest.fixture

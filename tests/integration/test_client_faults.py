@@ -1,4 +1,4 @@
-"""service.client where networks, proxies and servers fail it: a real service behind a real proxy."""
+"""headway.client where networks, proxies and servers fail it: a real service behind a real proxy."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from service.client import Client, ClientError, Event, Invalid, Unavailable, Unreachable, Watch
-from service.contract.states import State
-from tests.door import Door, unavailable
-from tests.readers import Reader
-from tests.stack import Stack, free_port, until
-from tests.work import claim, create, log, progress, stored
+from headway.client import Client, ClientError, Event, Invalid, Unavailable, Unreachable, Watch
+from headway.contract.states import State
+from tests.support.fake_worker import claim, create, log, progress, stored
+from tests.support.faulty_proxy import Door, unavailable
+from tests.support.readers import Reader
+from tests.support.stack import Stack, free_port, until
 
 
 @pytest.fixture
@@ -374,9 +374,9 @@ def test_what_is_no_file_to_send_is_said_at_once(stack: Stack, tmp_path: Path) -
 def test_the_events_that_are_kept_are_given_without_waiting_page_by_page(
     lasting: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import service.client.client
+    import headway.client.client
 
-    monkeypatch.setattr(service.client.client, "EVENTS_PAGE", 7)
+    monkeypatch.setattr(headway.client.client, "EVENTS_PAGE", 7)
     job_id = create(lasting.store)
     held = claim(lasting.store, job_id)
     for n in range(1, 20):

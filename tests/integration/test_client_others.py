@@ -16,9 +16,9 @@ import ld_eventsource.config
 import pytest
 
 from tests.conftest import missing
-from tests.door import Door
-from tests.stack import ROOT, Stack, until
-from tests.work import create, run_jobs, stored
+from tests.support.fake_worker import create, run_jobs, stored
+from tests.support.faulty_proxy import Door
+from tests.support.stack import ROOT, Stack, until
 
 NODE = Path(__file__).parent.parent / "web" / "eventsource"
 DOCS = (ROOT / "docs" / "clients.md").read_text()

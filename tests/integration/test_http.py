@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
-from service.contract.events import Artifact, dumps
-from service.contract.store import Report, artifacts_value
-from service.pages import MEDIA_TYPES, WEB
-from tests.stack import Stack, until
+from headway.contract.encoding import dumps
+from headway.contract.records import Artifact
+from headway.contract.store import Report, artifacts_value
+from service.api.static import MEDIA_TYPES, WEB
+from tests.support.stack import Stack, until
 
 TYPE = {
     "name": "t",

@@ -17,16 +17,17 @@ from pathlib import Path
 
 import pytest
 
-from service import valkey
-from service.contract.events import ZERO, EventId, dumps
-from service.contract.keys import Keys
-from service.contract.states import State
-from service.contract.store import JobStore, Report
-from service.hub import Hub
-from tests.proxy import Proxy
-from tests.readers import Parser, Reader, Seen, seen
-from tests.stack import Stack, until
-from tests.work import claim, create, log, progress, run_jobs, stored
+from headway.contract.encoding import dumps
+from headway.contract.events import ZERO, EventId
+from headway.contract.keys import Keys
+from headway.contract.states import State
+from headway.contract.store import JobStore, Report
+from service.process import valkey
+from service.streaming.hub import Hub
+from tests.support.fake_worker import claim, create, log, progress, run_jobs, stored
+from tests.support.proxy import Proxy
+from tests.support.readers import Parser, Reader, Seen, seen
+from tests.support.stack import Stack, until
 
 
 @pytest.fixture(scope="module")
@@ -396,7 +397,7 @@ def test_the_audit_finds_an_event_that_was_never_heard_of(store: JobStore) -> No
     job_id = create(store)
     hub = Hub(store)
     # It goes on for as long as this process does, also when the session's Valkey has gone.
-    logging.getLogger("service.hub").addHandler(logging.NullHandler())
+    logging.getLogger("service.streaming.hub").addHandler(logging.NullHandler())
     watcher = Standing(store.keys.events(job_id))
     hub.join(watcher)
     hub.start()

@@ -10,16 +10,11 @@ from typing import Any
 
 import pytest
 
-from service.contract.events import ZERO, Event, EventId, Job, RecordError, RecordTooLarge, dumps
-from service.contract.states import ErrorCode, State
-from service.contract.store import (
-    Claim,
-    IdempotencyConflict,
-    JobStore,
-    NewJob,
-    Report,
-    StaleFence,
-)
+from headway.contract.encoding import RecordError, RecordTooLarge, dumps
+from headway.contract.events import ZERO, Event, EventId
+from headway.contract.records import Job
+from headway.contract.states import ErrorCode, State
+from headway.contract.store import Claim, IdempotencyConflict, JobStore, NewJob, Report, StaleFence
 
 
 def new_job(**more: Any) -> NewJob:

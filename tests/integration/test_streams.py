@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from service import valkey
-from service.contract.events import dumps
-from service.contract.states import State
-from service.contract.store import Report
-from tests.readers import Reader, Seen, follow, seen
-from tests.stack import Stack, until
-from tests.work import claim, create, log, progress, run_jobs, stored
+from headway.contract.encoding import dumps
+from headway.contract.states import State
+from headway.contract.store import Report
+from service.process import valkey
+from tests.support.fake_worker import claim, create, log, progress, run_jobs, stored
+from tests.support.readers import Reader, Seen, follow, seen
+from tests.support.stack import Stack, until
 
 CAP = 50
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from service.contract.events import Job
-from service.contract.states import ErrorCode, State
-from tests.integration.worker_stack import WorkerStack
+from headway.contract.records import Job
+from headway.contract.states import ErrorCode, State
+from tests.support.worker_stack import WorkerStack
 
 SECOND = ("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=1")
 TONE = ("-f", "lavfi", "-i", "sine=duration=1")

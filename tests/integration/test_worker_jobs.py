@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from service.contract.events import Job
-from service.contract.states import ErrorCode, State
-from tests.integration.worker_stack import WorkerStack, eventually
+from headway.contract.records import Job
+from headway.contract.states import ErrorCode, State
+from tests.support.worker_stack import WorkerStack, eventually
 
 NewStack = Callable[..., WorkerStack]
 

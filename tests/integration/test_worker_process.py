@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import jsonschema
 
-from service import valkey
-from service.contract.states import State
-from tests.integration.worker_stack import ROOT, WorkerStack, eventually
-from tests.proxy import Proxy
+from headway.contract.states import State
+from service.process import valkey
+from tests.support.proxy import Proxy
+from tests.support.worker_stack import ROOT, WorkerStack, eventually
 
 NewStack = Callable[..., WorkerStack]
 
@@ -85,7 +85,7 @@ def test_every_line_of_a_json_log_is_json(new_worker_stack: NewStack) -> None:
     os.kill(stack.pool_process(job_id), signal.SIGKILL)
     eventually(lambda: "exited prematurely" in stack.log.read_text())
     lines = [json.loads(line) for line in stack.log.read_text().splitlines()]
-    assert {"worker", "worker.runtime", "celery.worker.request"} <= {line["logger"] for line in lines}
+    assert {"worker", "headway.sdk.runtime", "celery.worker.request"} <= {line["logger"] for line in lines}
     assert any("SimulatedFailure" in line.get("traceback", "") for line in lines)
 
 
@@ -155,7 +155,7 @@ def test_a_worker_that_has_gone_deaf_starts_anew_and_hears_again(new_worker_stac
 CRASHING = """
 import ctypes, os
 from worker.__main__ import main
-from worker.jobtype import Params, job
+from headway.sdk.job_type import Params, job
 
 def crash(job, how):
     if job.attempt == 1:

@@ -11,13 +11,13 @@ from itertools import count
 import pytest
 import redis
 
-from service.contract.events import Artifact
-from service.contract.states import State
-from service.contract.store import Claim, JobStore, NewJob, Report
-from tests.integration.worker_stack import WorkerStack, eventually
-from worker.meter import Meter, Share, Stage
-from worker.reporter import MAX_BACKLOG, MAX_BATCH, Reporter
-from worker.stop import JobCanceled, LeaseLost, Stop
+from headway.contract.records import Artifact
+from headway.contract.states import State
+from headway.contract.store import Claim, JobStore, NewJob, Report
+from headway.sdk.meter import Meter, Share, Stage
+from headway.sdk.reporter import MAX_BACKLOG, MAX_BATCH, Reporter
+from headway.sdk.stopping import JobCanceled, LeaseLost, Stop
+from tests.support.worker_stack import WorkerStack, eventually
 
 
 class Troubled(JobStore):

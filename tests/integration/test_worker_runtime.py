@@ -17,16 +17,16 @@ from typing import Any
 
 import pytest
 
-from service.contract.events import Job as JobRecord
-from service.contract.events import RecordError
-from service.contract.states import ErrorCode, State
-from service.contract.store import NewJob
-from tests.integration.worker_stack import ROOT, WorkerStack, eventually
-from worker.jobtype import JobType, Params, _types
-from worker.progress import Job
-from worker.retry import DEFAULT, Retry
-from worker.runtime import Runtime
-from worker.stop import InvalidInput, JobStopped
+from headway.contract.encoding import RecordError
+from headway.contract.records import Job as JobRecord
+from headway.contract.states import ErrorCode, State
+from headway.contract.store import NewJob
+from headway.sdk.job import Job
+from headway.sdk.job_type import JobType, Params, _types
+from headway.sdk.retry import DEFAULT, Retry
+from headway.sdk.runtime import Runtime
+from headway.sdk.stopping import InvalidInput, JobStopped
+from tests.support.worker_stack import ROOT, WorkerStack, eventually
 
 Task = Callable[[Job[Params]], Any]
 Do = Callable[..., JobRecord]
@@ -160,7 +160,7 @@ def test_the_log_says_how_each_attempt_ended(
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 
-    caplog.set_level(logging.INFO, "worker.runtime")
+    caplog.set_level(logging.INFO, "headway.sdk.runtime")
     said = []
     for task, attempts in ((lambda job: 1, 1), (fails, 1), (fails, 2), (is_canceled, 1), (is_stopped, 1)):
         caplog.clear()
@@ -261,10 +261,10 @@ def test_an_interrupt_reaches_a_task_that_sleeps(do: Do, worker_stack: WorkerSta
 STUBBORN = """
 import sys, time
 from pathlib import Path
-from service.contract.keys import Keys
-from service.contract.store import JobStore, connect
+from headway.contract.keys import Keys
+from headway.contract.store import JobStore, connect
 from worker import runtime
-from worker.jobtype import JobType, Params
+from headway.sdk.job_type import JobType, Params
 
 def task(job):
     (job.workdir / "half").write_text("half")

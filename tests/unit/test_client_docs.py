@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-import service.client
+import headway.client
+from headway.cli import commands, tracker
+from headway.client import Client, ClientError
 from service.__main__ import _parser
-from service.cli import board, commands
-from service.client import Client, ClientError
-from tests.stack import ROOT
+from tests.support.stack import ROOT
 
 DOCS = (ROOT / "docs" / "clients.md").read_text()
 SERVES = {"web", "run", "demo"}
@@ -42,7 +42,7 @@ def test_every_command_and_option_is_in_the_docs(command: str, option: str) -> N
 
 
 def test_every_exit_status_is_in_the_docs() -> None:
-    for status in (*board.EXIT.values(), commands.USAGE, commands.INTERRUPTED, commands.PIPE_CLOSED):
+    for status in (*tracker.EXIT.values(), commands.USAGE, commands.INTERRUPTED, commands.PIPE_CLOSED):
         assert f"\n| {status} | " in DOCS
 
 
@@ -50,7 +50,7 @@ def test_every_method_and_error_of_the_client_is_in_the_docs() -> None:
     methods = {name for name in vars(Client) if not name.startswith("_")}
     errors = {
         name
-        for name, value in vars(service.client).items()
+        for name, value in vars(headway.client).items()
         if isinstance(value, type) and issubclass(value, ClientError)
     }
     section = DOCS.partition("## Python")[2].partition("\n## ")[0]

@@ -18,8 +18,8 @@ MAIN = "from service.__main__ import main\n"
 @pytest.mark.parametrize(
     "code",
     [
-        "import service.client",
-        "import service.cli.parser",
+        "import headway.client",
+        "import headway.cli.parser",
         f"{MAIN}try: main(['watch', '--help'])\nexcept SystemExit: pass",
         f"{MAIN}assert main(['types', '--url', 'http://127.0.0.1:9']) == 2",
         f"{MAIN}assert main(['watch', 'x', '--url', 'http://127.0.0.1:9']) == 2",
@@ -31,5 +31,5 @@ def test_the_client_and_its_commands_load_nothing_heavy(code: str) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
     loaded = set(ran.stdout.rpartition("loaded:")[2].split())
-    assert "service.client.watch" in loaded
+    assert "headway.client.watch" in loaded
     assert not HEAVY & loaded

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.client.job import Event, newer, order, reduce
+from headway.client.job import Event, newer, order, reduce
 
 CASES = Path(__file__).parent.parent / "web" / "cases"
 REDUCE = json.loads((CASES / "reduce.json").read_text())

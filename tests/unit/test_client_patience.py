@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-import service.client.server
-import service.client.watch
-from service.client import Client, ClientError, Unavailable, Unreachable
-from service.client.errors import problem
-from service.client.server import BASE_S, LIMIT_S, PATIENCE_S, Answer, Backoff, Server, repeated
+import headway.client.transport
+import headway.client.watch
+from headway.client import Client, ClientError, Unavailable, Unreachable
+from headway.client.errors import problem
+from headway.client.transport import BASE_S, LIMIT_S, PATIENCE_S, Answer, Backoff, Server, repeated
 
 
 class Clock:
@@ -35,7 +35,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (service.client.server, service.client.watch):
+    for module in (headway.client.transport, headway.client.watch):
         monkeypatch.setattr(module, "time", clock)
     return clock
 
@@ -43,7 +43,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def longest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chance always says the most that it may."""
-    monkeypatch.setattr(service.client.server, "random", SimpleNamespace(uniform=lambda _, most: most))
+    monkeypatch.setattr(headway.client.transport, "random", SimpleNamespace(uniform=lambda _, most: most))
 
 
 def test_the_limit_of_a_wait_doubles_up_to_half_a_minute(longest: None) -> None:
@@ -56,7 +56,7 @@ def test_the_limit_of_a_wait_doubles_up_to_half_a_minute(longest: None) -> None:
 
 
 def test_the_wait_is_anywhere_below_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service.client.server, "random", random.Random(11))
+    monkeypatch.setattr(headway.client.transport, "random", random.Random(11))
     for failures, limit in ((0, 1), (3, 8), (9, 30)):
         waits = []
         for _ in range(2000):
@@ -126,8 +126,8 @@ class Script(Server):
         )
 
 
-def watch(*answers: ClientError | bytes, **more: Any) -> service.client.watch.Watch:
-    return service.client.watch.Watch(Script(*answers), **more)
+def watch(*answers: ClientError | bytes, **more: Any) -> headway.client.watch.Watch:
+    return headway.client.watch.Watch(Script(*answers), **more)
 
 
 def test_a_watch_comes_back_ever_more_rarely_while_nothing_comes(clock: Clock, longest: None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.client.playlist import named
+from headway.client.playlist import named
 
 
 def test_a_playlist_names_what_is_beside_it_and_nothing_from_elsewhere() -> None:

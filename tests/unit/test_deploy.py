@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.config import Settings, load
-from service.streams import POLL_WAIT_S
+from headway.contract.settings import Settings, load
+from service.api.events import POLL_WAIT_S
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
+from headway.contract.events import EventType
+from headway.contract.settings import Settings, load
+from headway.contract.states import ErrorCode, State
+from headway.sdk.job import Job
+from headway.sdk.job_type import discover
+from headway.sdk.meter import Stage
+from headway.sdk.retry import Retry
 from service.__main__ import _parser
-from service.app import create_app
-from service.config import Settings, load
-from service.contract.events import EventType
-from service.contract.states import ErrorCode, State
-from worker.jobtype import discover
-from worker.meter import Stage
-from worker.progress import Job
-from worker.retry import Retry
+from service.api.app import create_app
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -113,7 +113,7 @@ def test_every_event_has_a_section_with_an_example(event: EventType) -> None:
 
 
 def test_every_state_error_code_and_reason_is_in_the_docs() -> None:
-    source = "".join(path.read_text() for path in (ROOT / "service").glob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "service").rglob("*.py"))
     reasons = set(re.findall(r'"(cursor_\w+)"', source))
     assert len(reasons) >= 4
     for word in [*State, *ErrorCode, *sorted(reasons)]:

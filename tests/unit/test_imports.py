@@ -21,7 +21,27 @@ FRAMEWORKS = {
     "kombu",
     "werkzeug",
 }
-SHARED = ("service.contract", "service.config")
+FLOORS = {
+    "headway.loops": (),
+    "headway.contract": (),
+    "headway.client": (),
+    "headway.sdk": ("headway.contract", "headway.loops"),
+    "headway.cli": ("headway.client",),
+    "headway": ("headway.loops", "headway.contract", "headway.client", "headway.sdk", "headway.cli"),
+    "service.metrics": ("headway",),
+    "service.streaming": ("headway", "service.metrics"),
+    "service.scheduling": ("headway", "service.metrics"),
+    "service.api": ("headway", "service.metrics", "service.streaming", "service.scheduling"),
+    "service.process": ("headway", "service"),
+    "service": ("headway", "service"),
+    "worker.media": ("headway",),
+    "worker.tasks": ("headway", "worker.media"),
+    "worker": ("headway", "worker"),
+}
+"""What each folder may import beside itself. Arrows point down only."""
+KNOWS_NO_FRAMEWORK = ("headway.contract", "headway.sdk")
+KNOWS_NO_HTTP = ("service.streaming", "service.scheduling")
+HTTP_FRAMEWORKS = {"apiflask", "flask", "werkzeug"}
 
 Sources = dict[str, str]
 
@@ -76,26 +96,22 @@ def breaches(found: Sources) -> list[str]:
         for target, at_once in imports(module, source, found):
             if at_once and target in found and target != module:
                 graph[module].add(target)
-            if below(module, "service") and below(target, "worker"):
-                broken.append(f"{module} imports {target}: the service sends tasks by name")
-            if below(module, "worker") and below(target, "service") and not below(target, *SHARED):
-                broken.append(f"{module} imports {target}: of the service only {' and '.join(SHARED)}")
-            own = below(target, "service.client") or target.partition(".")[0] in sys.stdlib_module_names
-            if below(module, "service.client") and not own:
+            top = target.partition(".")[0]
+            floor = max((name for name in FLOORS if below(module, name)), key=len)
+            if top in ("headway", "service", "worker") and not below(target, floor, *FLOORS[floor]):
+                broken.append(f"{module} imports {target}: {floor} may import {FLOORS[floor] or 'nothing'}")
+            if below(module, "headway.client") and top != "headway" and top not in sys.stdlib_module_names:
                 broken.append(f"{module} imports {target}: the client needs nothing but Python")
-            if below(module, "service.contract"):
-                if target.partition(".")[0] in FRAMEWORKS:
-                    broken.append(f"{module} imports {target}: the contract knows no framework")
-                if below(target, "service") and not below(target, "service.contract"):
-                    broken.append(f"{module} imports {target}: the contract knows nothing around it")
+            if below(module, *KNOWS_NO_FRAMEWORK) and top in FRAMEWORKS:
+                broken.append(f"{module} imports {target}: {floor} knows no framework")
+            if below(module, *KNOWS_NO_HTTP) and top in HTTP_FRAMEWORKS:
+                broken.append(f"{module} imports {target}: {floor} knows no HTTP framework")
         if any(
             isinstance(node, ast.Name | ast.Attribute)
             and "TYPE_CHECKING" in (getattr(node, "id", ""), getattr(node, "attr", ""))
             for node in ast.walk(ast.parse(source))
         ):
             broken.append(f"{module} uses TYPE_CHECKING: an import that hides a cycle")
-    if found.get("service", "").strip():
-        broken.append("service/__init__.py is not empty: the worker runs it")
     return broken + [f"a cycle: {' → '.join(cycle)}" for cycle in cycles(graph)]
 
 
@@ -117,7 +133,7 @@ def cycles(graph: Mapping[str, set[str]]) -> Iterator[list[str]]:
 
 
 def test_the_import_rules_hold() -> None:
-    found = sources("service", "worker")
+    found = sources("headway", "service", "worker")
     assert len(found) > 15
     assert not breaches(found)
 
@@ -125,35 +141,50 @@ def test_the_import_rules_hold() -> None:
 @pytest.mark.parametrize(
     ("module", "source", "words"),
     [
-        ("service.jobs", "import worker.app", "sends tasks by name"),
-        ("service.jobs", "def late():\n    from worker import app", "sends tasks by name"),
-        ("worker.app", "from service import hub", "of the service only"),
-        ("worker.tasks.x", "import service.hub as h", "of the service only"),
-        ("worker.tasks.x", "from service.configuration import a", "of the service only"),
-        ("service.contract.store", "from flask import Flask", "no framework"),
-        ("service.contract.store", "import gevent.monkey", "no framework"),
-        ("service.contract.store", "from service import hub", "nothing around it"),
-        ("service.contract.store", "from ..hub import Hub", "nothing around it"),
-        ("service.client.watch", "import httpx", "nothing but Python"),
-        ("service.client.watch", "from service.contract import keys", "nothing but Python"),
-        ("service.jobs", "from typing import TYPE_CHECKING", ""),
-        ("service.jobs", "import typing\nif typing.TYPE_CHECKING:\n    import json", "hides a cycle"),
-        ("service", "VERSION = 1", "not empty"),
-        ("service.hub", "from service import sse\nfrom service import hub_user", "a cycle"),
+        ("headway.sdk.job", "import worker.app", "headway.sdk may import"),
+        ("headway.sdk.job", "import celery", "no framework"),
+        (
+            "headway.contract.store",
+            "from service.streaming import hub",
+            "headway.contract may import nothing",
+        ),
+        ("headway.contract.store", "from ..sdk import job", "headway.contract may import nothing"),
+        ("headway.contract.store", "from flask import Flask", "no framework"),
+        ("headway.contract.store", "import gevent.monkey", "no framework"),
+        ("headway.client.watch", "import httpx", "nothing but Python"),
+        ("headway.client.watch", "from headway.contract import keys", "headway.client may import nothing"),
+        ("service.api.jobs", "import worker.app", "service.api may import"),
+        ("service.api.jobs", "def late():\n    from worker import app", "service.api may import"),
+        ("service.api.jobs", "import service.process.wsgi", "service.api may import"),
+        ("service.streaming.hub", "from service.api import jobs", "service.streaming may import"),
+        ("service.streaming.hub", "import flask", "no HTTP framework"),
+        ("service.api.jobs", "from typing import TYPE_CHECKING", ""),
+        ("service.api.jobs", "import typing\nif typing.TYPE_CHECKING:\n    import json", "hides a cycle"),
+        (
+            "service.streaming.hub",
+            "from service.streaming import sse\nfrom service.streaming import user",
+            "a cycle",
+        ),
+        ("worker.app", "from service.streaming import hub", "worker may import"),
+        ("worker.tasks.x", "import service.streaming.hub as h", "worker.tasks may import"),
     ],
 )
 def test_a_source_that_breaks_a_rule_is_found(module: str, source: str, words: str) -> None:
     found = {
+        "headway.contract": "",
+        "headway.contract.keys": "",
+        "headway.contract.store": "from headway.contract import keys",
+        "headway.sdk": "",
+        "headway.sdk.job": "from headway.contract.store import JobStore",
         "service": "",
-        "service.hub": "",
-        "service.hub_user": "import service.hub",
-        "service.sse": "",
+        "service.streaming": "",
+        "service.streaming.hub": "",
+        "service.streaming.sse": "",
+        "service.streaming.user": "import service.streaming.hub",
+        "service.api": "",
+        "service.api.jobs": "from service.streaming import hub",
         "worker": "",
-        "worker.app": "from service.contract.store import JobStore\nfrom service import config",
-        "service.contract": "",
-        "service.contract.store": "from service.contract import keys",
-        "service.contract.keys": "",
-        "service.config": "",
+        "worker.app": "from headway.contract.store import JobStore\nfrom headway.sdk import job",
     }
     assert not breaches(found)
     broken = breaches({**found, module: source})
@@ -164,7 +195,7 @@ def test_importing_the_contract_loads_no_framework() -> None:
     """What the sources cannot show: an import of an import."""
     import subprocess
 
-    code = "import sys, service.contract.store, service.config; print(*sys.modules)"
+    code = "import sys, headway.contract.store, headway.contract.settings; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from service.contract.states import LIVE, TRANSITIONS, State
+from headway.contract.states import LIVE, TRANSITIONS, State
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "state-machine.md").read_text()
-LUA = ROOT / "service" / "contract" / "lua"
+LUA = ROOT / "headway" / "contract" / "lua"
 ROWS = re.findall(r"(?m)^\| (?:`(\w+)`)? ?\| `(\w+)` \| (.*?) \| (.*?) \|$", PAGE)
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker import ffmpeg
-from worker.ffmpeg import ProgressParser, Tick
-from worker.stop import InvalidInput
+from headway.sdk.stopping import InvalidInput
+from worker.media import ffmpeg
+from worker.media.ffmpeg import ProgressParser, Tick
 
 BLOCK = b"""frame=300
 fps=113.21

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from service.contract.events import ZERO, Artifact, EventType, dumps
-from service.contract.states import ErrorCode, State
-from service.contract.store import Claim, JobStore, NewJob, Report, artifacts_value
+from headway.contract.encoding import dumps
+from headway.contract.events import ZERO, EventType
+from headway.contract.records import Artifact
+from headway.contract.states import ErrorCode, State
+from headway.contract.store import Claim, JobStore, NewJob, Report, artifacts_value
 from tests.conftest import missing
-from tests.npm import package
+from tests.support.npm import package
 
 HERE = Path(__file__).parent
 WEB = HERE.parent.parent / "web"

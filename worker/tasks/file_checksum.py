@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from worker import ffmpeg
-from worker.jobtype import Params, job
-from worker.progress import Job
-from worker.source import InputRef, Source, resolve
+from headway.sdk.job import Job
+from headway.sdk.job_type import Params, job
+from worker.media import ffmpeg
+from worker.media.source import InputRef, Source, resolve
 
 CHUNK = 1024 * 1024
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from worker.jobtype import Params, job
-from worker.progress import Job
+from headway.sdk.job import Job
+from headway.sdk.job_type import Params, job
 
 
 class SimulateParams(Params):

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from worker import ffmpeg
-from worker.jobtype import Params, job
-from worker.progress import Job
-from worker.source import InputRef, Source, resolve
-from worker.stop import InvalidInput
+from headway.sdk.job import Job
+from headway.sdk.job_type import Params, job
+from headway.sdk.stopping import InvalidInput
+from worker.media import ffmpeg
+from worker.media.source import InputRef, Source, resolve
 
 Preset = Literal["mp4", "webm", "av1", "hls", "audio"]
 

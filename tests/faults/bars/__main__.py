@@ -11,11 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.e2e.browser import Browser
-from tests.e2e.tabs import Tabs
 from tests.faults.bars.run import Lengths, Report, Run
-from tests.stack import Stack
-from tests.work import claim, create
+from tests.support.browser import Browser
+from tests.support.fake_worker import claim, create
+from tests.support.stack import Stack
+from tests.support.tabs import Tabs
 
 SHOWN = 20
 

@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 
-from service.contract.events import ZERO, dumps
-from service.contract.states import ErrorCode, State
-from service.contract.store import Claim, JobStore, Report
+from headway.contract.encoding import dumps
+from headway.contract.events import ZERO
+from headway.contract.states import ErrorCode, State
+from headway.contract.store import Claim, JobStore, Report
 from tests.faults.bars.checker import Version, versions
-from tests.work import create
+from tests.support.fake_worker import create
 
 WORKERS = 6
 PACE_S = (0.4, 1.2)

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.e2e.browser import Browser
-from tests.e2e.tabs import descendants, renderer
-from tests.edge import program
 from tests.faults import processes
 from tests.faults.bars.checker import Look, Showing, Verdict, check
 from tests.faults.bars.jobs import Jobs
-from tests.proxy import Proxy
-from tests.stack import Stack, free_port, until
+from tests.support.browser import Browser
+from tests.support.proxy import Proxy
+from tests.support.reverse_proxies import program
+from tests.support.stack import Stack, free_port, until
+from tests.support.tabs import descendants, renderer
 
 PAGE = (Path(__file__).parent / "page.js").read_text("utf-8")
 SETTLE_S = 4

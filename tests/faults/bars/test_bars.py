@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import missing
-from tests.e2e.browser import installed
-from tests.edge import program
 from tests.faults.bars.checker import Look, Showing, check, versions
 from tests.faults.bars.run import Lengths, Run
+from tests.support.browser import installed
+from tests.support.reverse_proxies import program
 
 JOB = versions(
     [

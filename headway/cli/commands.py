@@ -1,0 +1,280 @@
+"""submit, watch, list, cancel, retry, logs, types, download: each is given what was typed and returns
+the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from headway.cli.printers import JsonLines, Lines
+from headway.cli.text import line, log_line, shown
+from headway.cli.tracker import Board
+from headway.cli.transfer_bar import transfer
+from headway.client import Client, ClientError, Job, Problem, Watch
+
+USAGE = 2
+"""What was asked for is wrong or cannot be done: nothing is said about a job's outcome."""
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+
+def guarded(args: argparse.Namespace) -> int:
+    """Run a command; what can go wrong is one line on stderr."""
+    if sys.stdout is None:  # closed by who started it
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        status: int = args.does(args, Client(args.url))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = PIPE_CLOSED
+    except ClientError as error:
+        complain(said(error))
+        status = USAGE
+    except OSError as error:
+        complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+        status = USAGE
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Python would complain of what cannot be written once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
+
+
+def complain(words: str) -> None:
+    print(f"headway: {shown(words)}", file=sys.stderr, flush=True)
+
+
+def said(error: ClientError) -> str:
+    """All that the error says, each thing once."""
+    parts = [str(error)]
+    if isinstance(error, Problem):
+        parts += [f"{pointer}: {detail}" for pointer, detail in error.errors if detail not in error.detail]
+        known = error.document.get("known_types")
+        if known and error.errors and error.errors[0][0] == "/type":
+            parts.append(f"the types are {', '.join(map(str, known))}")
+        if error.retry_after_s:
+            parts.append(f"try again in {error.retry_after_s:.0f} s")
+    return "; ".join(parts)
+
+
+def dump(value: Any) -> None:
+    print(json.dumps(value), flush=True)
+
+
+# -- submit --------------------------------------------------------------------------------------------
+
+
+def pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not key=value")
+    return name, value
+
+
+def parameters(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("is not a JSON object")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    """Python would take NaN and Infinity, which nobody else does."""
+    raise ValueError(name)
+
+
+def value_of(text: str) -> Any:
+    """JSON if it is that, else the text itself."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return text
+
+
+def identifier(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty")
+    return text
+
+
+def count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return value
+
+
+def submit(args: argparse.Namespace, client: Client) -> int:
+    params = {**args.params, **{name: value_of(text) for name, text in args.pairs}}
+    if args.file is not None:
+        if "input" in params:
+            raise ClientError("give --file or input=, not both")
+        with transfer(args.file.name) as progress:
+            params["input"] = f"upload:{client.upload(args.file, progress=progress)['id']}"
+    job = client.submit(
+        args.type,
+        params,
+        group=args.group,
+        labels=dict(args.label),
+        max_attempts=args.max_attempts,
+        timeout_s=args.timeout,
+        key=args.key,
+    )
+    return _made(job, args, client)
+
+
+def retry(args: argparse.Namespace, client: Client) -> int:
+    return _made(client.retry(args.job), args, client)
+
+
+def _made(job: Job, args: argparse.Namespace, client: Client) -> int:
+    """Say which job it is, or watch it."""
+    if args.watch:
+        return follow(client, [job["id"]], args)
+    if args.json:
+        dump(job)
+    else:
+        print(job["id"])
+    return 0
+
+
+# -- watch ---------------------------------------------------------------------------------------------
+
+
+def watch(args: argparse.Namespace, client: Client) -> int:
+    return follow(client, args.jobs, args, group=args.group, cursor=args.after, give_up_s=args.give_up)
+
+
+def follow(
+    client: Client,
+    jobs: list[str],
+    args: argparse.Namespace,
+    *,
+    group: str | None = None,
+    cursor: str | None = None,
+    give_up_s: float | None = None,
+) -> int:
+    """Show what happens to the jobs until they have ended; the exit status is their outcome."""
+    board = Board(client)
+    drawn = not args.json and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    lost = None if drawn else lambda error: complain(f"{error}; reconnecting")
+    events = client.watch(jobs, group=group, cursor=cursor, give_up_s=give_up_s, lost=lost)
+    try:
+        if jobs:
+            board.learn(jobs)
+        if drawn:
+            from headway.cli.live_bars import Bars  # rich is loaded for those who see it
+
+            with Bars(board, events) as bars:
+                _show(events, board, bars)
+        else:
+            _show(events, board, JsonLines() if args.json else Lines(board))
+        # What ended while nobody watched is not told by the events after the cursor.
+        return board.status() if jobs else 0
+    except KeyboardInterrupt:
+        what = [*jobs, *(("--group", group) if group is not None else ())]
+        _say_how_to_come_back(args, ["watch", *what], events.cursor)
+        return INTERRUPTED
+    finally:
+        events.close()
+
+
+def _say_how_to_come_back(args: argparse.Namespace, words: list[str], cursor: str | None) -> None:
+    words += ["--url", args.url] if args.url else []
+    words += ["--after", cursor] if cursor else []
+    words += ["--json"] if args.json else []
+    print(
+        f"Detached; what was watched goes on. Come back with: python -m service {shlex.join(words)}",
+        file=sys.stderr,
+    )
+
+
+def _show(events: Watch, board: Board, view: Any) -> None:
+    for event in events:
+        view.show(event, board.happened(event))
+
+
+# -- the rest ------------------------------------------------------------------------------------------
+
+
+def list_jobs(args: argparse.Namespace, client: Client) -> int:
+    _print(client.list(state=args.state, type=args.type, group=args.group, limit=args.limit), args)
+    return 0
+
+
+def cancel(args: argparse.Namespace, client: Client) -> int:
+    _print(map(client.cancel, args.jobs), args)
+    return 0
+
+
+def _print(jobs: Iterable[Job], args: argparse.Namespace) -> None:
+    for job in jobs:
+        if args.json:
+            dump(job)
+        else:
+            print(line(job))
+
+
+def logs(args: argparse.Namespace, client: Client) -> int:
+    cursor = args.after
+    try:
+        with contextlib.closing(client.logs(args.job, follow=args.follow, cursor=cursor)) as lines:
+            for event in lines:
+                if args.json:
+                    dump({"id": event.id, **event.data})
+                else:
+                    print(log_line(event), flush=True)
+                cursor = event.id
+    except KeyboardInterrupt:
+        _say_how_to_come_back(args, ["logs", args.job, *(["-f"] if args.follow else [])], cursor)
+        return INTERRUPTED
+    return 0
+
+
+def types(args: argparse.Namespace, client: Client) -> int:
+    for job_type in client.types():
+        if args.json:
+            dump(job_type)
+        else:
+            served = "" if job_type["alive"] else "  (no worker serves it now)"
+            print(f"{shown(job_type['name'])}  {shown(job_type['title'])}{served}")
+            for name, schema in job_type["params"].get("properties", {}).items():
+                default = f"={json.dumps(schema['default'])}" if "default" in schema else " (required)"
+                print(f"    {shown(name)}{shown(default)}")
+    return 0
+
+
+def download(args: argparse.Namespace, client: Client) -> int:
+    job = client.job(args.job)
+    names: Iterable[str] = args.names or [artifact["name"] for artifact in job["artifacts"]]
+    if not names:
+        raise ClientError(f"job {job['id']} has no artifacts ({job['state']})")
+    for name in names:
+        with transfer(name) as progress:
+            path = client.download(job, name, args.output, progress=progress)
+        if args.json:
+            dump({"name": name, "path": str(path), "size": path.stat().st_size})
+        else:
+            print(shown(path))
+    return 0

@@ -1,0 +1,161 @@
+"""Live bars in a terminal. Every text is a Text: rich interprets no markup in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from headway.cli.terminal import Drawing
+from headway.cli.text import figures, line, missed_line, percent, shown
+from headway.cli.tracker import Board
+from headway.client import Event, Job, Watch, is_live
+
+STYLES = {"succeeded": "green", "failed": "red", "canceled": "yellow"}
+ORDER = ("running", "retrying", "queued")
+PERCENT = len("100 %")
+SHORTEST_BAR, LONGEST_BAR = 8, 40
+LONGEST_TYPE = 20
+ROOM_FOR_TYPE = 50
+ROOM_FOR_BAR = 18
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How wide the columns are; one that is 0 is left out.
+
+    The id is always whole, as somebody may want to copy it, and then the percent. What is left goes to the
+    bar and the words, and in a wide terminal to the type.
+    """
+
+    type: int
+    bar: int
+    words: int
+
+    @classmethod
+    def of(cls, width: int, id_width: int, type_width: int) -> Self:
+        left = width - id_width - PERCENT - 1
+        type_width = min(type_width, LONGEST_TYPE) if left >= ROOM_FOR_TYPE else 0
+        left -= type_width + 1 if type_width else 0
+        bar = min(max(left // 3, SHORTEST_BAR), LONGEST_BAR) if left >= ROOM_FOR_BAR else 0
+        left -= bar + 1 if bar else 0
+        return cls(type_width, bar, max(0, left - 1))
+
+
+class Bars:
+    """A line a live job, redrawn in place; what has ended is printed above them, and stays."""
+
+    def __init__(self, board: Board, watch: Watch) -> None:
+        self._board = board
+        self._watch = watch
+        self._console = Console(highlight=False, markup=False, emoji=False)
+        self._live = Live(self, console=self._console, refresh_per_second=8)
+        self._said: set[str] = set()
+        self._drawing = Drawing()
+
+    def __enter__(self) -> Self:
+        self._drawing.__enter__()
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            with self._drawing.whole():
+                self._live.stop()
+        finally:
+            self._drawing.__exit__()
+
+    def show(self, event: Event, changed: list[Job]) -> None:
+        if event.event == "reset":
+            self._print(missed_line(event), "yellow")
+        for job in changed:
+            if not is_live(job) and job["id"] not in self._said:
+                self._said.add(job["id"])
+                self._print(line(job), STYLES[job["state"]])
+            elif event.event == "state" and job["state"] == "retrying":
+                self._print(line(job, self._board.why.get(job["id"])), "yellow")
+
+    def _print(self, text: str, style: str) -> None:
+        # Broken by the terminal and not by us, a long line is copied as one.
+        with self._drawing.whole():
+            self._console.print(Text(text, style=style), soft_wrap=True)
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        live = [job for job in list(self._board.jobs.values()) if is_live(job)]
+        live.sort(key=lambda job: ORDER.index(job["state"]))
+        room = max(1, (options.height or self._console.height) - 3)
+        rows = live[:room]
+        if rows:
+            yield self._table(rows, options.max_width)
+        yield from self._notes(len(live) - room)
+
+    def _table(self, rows: list[Job], width: int) -> Table:
+        id_width = max(len(job["id"]) for job in rows)
+        layout = Layout.of(width, id_width, max(cell_len(shown(job["type"])) for job in rows))
+        table = Table.grid(padding=(0, 1), pad_edge=False)
+        table.add_column(no_wrap=True, overflow="crop", width=id_width)
+        if layout.type:
+            table.add_column(no_wrap=True, overflow="ellipsis", width=layout.type)
+        if layout.bar:
+            table.add_column(width=layout.bar)
+        table.add_column(no_wrap=True, justify="right", width=PERCENT)
+        if layout.words:
+            table.add_column(no_wrap=True, overflow="ellipsis", width=layout.words)
+        for job in rows:
+            table.add_row(*self._row(job, layout))
+        return table
+
+    def _row(self, job: Job, layout: Layout) -> Iterator[Text | ProgressBar]:
+        fraction = (job["progress"] or {}).get("fraction")
+        yield Text(shown(job["id"]))
+        if layout.type:
+            yield Text(shown(job["type"]))
+        if layout.bar:
+            yield ProgressBar(
+                total=None if fraction is None and job["state"] == "running" else 1,
+                completed=fraction or 0,
+                animation_time=time.monotonic(),
+            )
+        yield Text(percent(job))
+        if layout.words:
+            yield Text(self._words(job, layout.words))
+
+    def _words(self, job: Job, width: int) -> str:
+        why = self._board.why.get(job["id"])
+        if job["state"] != "running":
+            return shown(": ".join(filter(None, (job["state"], why))))
+        parts = ["canceling"] if job["cancel_requested"] else []
+        if job["attempt"] > 1:
+            parts.append(f"attempt {job['attempt']}")
+        moving = self._watch.status == "live" and not job["cancel_requested"]
+        return fitting([*parts, *figures(job["progress"] or {}, moving=moving)] or ["running"], width)
+
+    def _notes(self, hidden: int) -> Iterator[Text]:
+        if hidden > 0:
+            yield Text(f"… and {hidden} more")
+        if self._watch.status == "reconnecting":
+            away_s = time.monotonic() - self._watch.heard_at
+            yield Text(f"reconnecting; this is what was known {away_s:.0f} s ago", style="yellow")
+        elif self._watch.problem is not None:
+            yield Text(shown(f"connecting; {self._watch.problem}"), style="yellow")
+        elif self._watch.status == "live" and not any(map(is_live, list(self._board.jobs.values()))):
+            yield Text("nothing to do at the moment; Ctrl-C leaves", style="dim")
+
+
+def fitting(parts: Iterable[str], width: int) -> str:
+    """Those of the parts for which there is room, whole, since a number that is cut off is another; the
+    first in any case."""
+    text = ""
+    for part in map(shown, parts):
+        longer = f"{text}  {part}" if text else part
+        if not text or cell_len(longer) <= width:
+            text = longer
+    return text

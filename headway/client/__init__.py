@@ -1,0 +1,48 @@
+"""A Headway seen from outside, over HTTP and the event stream; needs nothing but the standard library.
+
+from headway.client import Client
+
+client = Client("http://127.0.0.1:8000")
+job = client.submit("simulate", {"duration_s": 5})
+for event in client.watch(job["id"]):
+    print(event.event, event.data)
+"""
+
+from headway.client.client import Client
+from headway.client.errors import (
+    BadAnswer,
+    ClientError,
+    Conflict,
+    DownloadFailed,
+    Invalid,
+    NotFound,
+    Problem,
+    Unavailable,
+    Unreachable,
+    WaitTimeout,
+)
+from headway.client.job import Artifact, Event, Job, JobType, Upload, is_live, newer, reduce
+from headway.client.watch import Watch
+
+__all__ = [
+    "Artifact",
+    "BadAnswer",
+    "Client",
+    "ClientError",
+    "Conflict",
+    "DownloadFailed",
+    "Event",
+    "Invalid",
+    "Job",
+    "JobType",
+    "NotFound",
+    "Problem",
+    "Unavailable",
+    "Unreachable",
+    "Upload",
+    "WaitTimeout",
+    "Watch",
+    "is_live",
+    "newer",
+    "reduce",
+]

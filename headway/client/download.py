@@ -1,0 +1,74 @@
+"""A file from the service, which goes on where it broke off."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from headway.client.errors import DownloadFailed, Unreachable
+from headway.client.transport import ANSWER_S, Answer, Server, repeated
+
+Progress = Callable[[int, int], object]
+"""Told how many bytes there are, and how many there will be."""
+
+
+def below(directory: Path, name: str) -> Path:
+    """Where in a directory the artifact is put. Raises DownloadFailed for a name that leads out of it."""
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or not name.isprintable():
+        raise DownloadFailed(f"{name!r} is no name for a file here")
+    return directory.joinpath(*path.parts)
+
+
+def download(server: Server, path: str, target: Path, size: int | None, progress: Progress) -> None:
+    """The file at the path, whole, or nothing at `target`. What is there of it stays in a file beside it
+    and is used the next time, if the service then still has the same one (by its ETag).
+
+    Raises DownloadFailed if it does not have the size, if that is known; Problem; Unreachable; OSError.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial: Path = repeated(lambda: _fetch(server, path, target, progress))
+    found = partial.stat().st_size
+    if size is not None and found != size:
+        partial.unlink()
+        raise DownloadFailed(f"{target.name} has {found} bytes instead of {size}")
+    partial.replace(target)
+
+
+def _fetch(server: Server, path: str, target: Path, progress: Progress) -> Path:
+    with server.request("HEAD", path) as answer:
+        found, etag, total = answer.status == 200, answer.header("ETag") or "", answer.length
+    if not found:
+        # The answer to a HEAD has no body that says why.
+        with server.request("GET", path) as answer:
+            answer.expect(200)
+    partial = _partial(target, etag)
+    have = partial.stat().st_size if partial.exists() and etag.startswith('"') else 0
+    if have and have == total:
+        return partial
+    headers = {"Range": f"bytes={have}-", "If-Range": etag} if have and total and have < total else {}
+    with server.request("GET", path, headers=headers) as answer:
+        answer.expect(200, 206)
+        _write(answer, partial, have if answer.status == 206 else 0, progress)
+    return partial
+
+
+def _partial(target: Path, etag: str) -> Path:
+    """Its name tells of which version it is a part."""
+    version = hashlib.blake2b(etag.encode(), digest_size=6).hexdigest()
+    return target.with_name(f".{target.name}.{version}.part")
+
+
+def _write(answer: Answer, partial: Path, start: int, progress: Progress) -> None:
+    total = start + (answer.length or 0)
+    with partial.open("ab" if start else "wb") as out:
+        done = start
+        progress(done, total)
+        answer.limit(ANSWER_S)
+        while chunk := answer.read_or_give_up():
+            out.write(chunk)
+            done += len(chunk)
+            progress(done, total)
+    if answer.length is not None and done < total:
+        raise Unreachable(f"the download broke off after {done} of {total} bytes", sent=True)

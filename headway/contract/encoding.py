@@ -1,0 +1,45 @@
+"""How values become text: JSON, times, clipped strings."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+
+class RecordError(ValueError):
+    """Something cannot be stored as a record."""
+
+
+class RecordTooLarge(RecordError):
+    """A value is larger than its limit above."""
+
+
+def dumps(value: Any, limit: int | None = None, what: str = "value") -> str:
+    """Compact JSON on one line. Raises RecordError for what is no JSON (NaN among it), RecordTooLarge
+    for more than `limit` bytes of it."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RecordError(f"{what} cannot be written as JSON: {error}") from None
+    if limit is not None and size > limit:
+        raise RecordTooLarge(f"{what} takes {size} bytes, more than {limit}")
+    return text
+
+
+def rfc3339(ms: float) -> str:
+    """Milliseconds since 1970 as all our times are written: UTC, with milliseconds."""
+    at = datetime.fromtimestamp(ms / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def clip(text: str, limit: int) -> str:
+    """At most `limit` characters, the cut made visible; lone surrogates replaced, so that it encodes."""
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def pointer(*path: object) -> str:
+    """A JSON pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)

@@ -1,0 +1,88 @@
+"""Events: their ids, their types, as they are stored and as they are published."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+
+class BadEventId(ValueError):
+    """A text is not an event id."""
+
+
+_EVENT_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})", re.ASCII)
+
+
+class EventId(NamedTuple):
+    """`<ms>-<n>` from the one clock of a partition; ids of all its jobs compare."""
+
+    ms: int
+    n: int
+
+    @classmethod
+    def parse(cls, text: str) -> EventId:
+        """Raises BadEventId. `0` stands for the time before the first event."""
+        if text == "0":
+            return ZERO
+        match = _EVENT_ID.fullmatch(text)
+        if match is None:
+            raise BadEventId(f"not an event id: {text[:64]!r}")
+        return cls(int(match[1]), int(match[2]))
+
+    @classmethod
+    def of(cls, raw: bytes) -> EventId:
+        """Decode an id that the store wrote."""
+        ms, _, n = raw.partition(b"-")
+        return cls(int(ms), int(n))
+
+    def __str__(self) -> str:
+        return f"{self.ms}-{self.n}"
+
+
+ZERO = EventId(0, 0)
+
+
+class EventType(StrEnum):
+    SNAPSHOT = "snapshot"
+    STATE = "state"
+    PROGRESS = "progress"
+    LOG = "log"
+    ARTIFACT = "artifact"
+    END = "end"
+    RESET = "reset"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One stored event. `prev` is the id of the event before it in the same stream."""
+
+    id: EventId
+    prev: EventId
+    type: str
+    data: bytes
+
+    @classmethod
+    def of(cls, entry: list[Any]) -> Event:
+        """Decode a stream entry as XRANGE returns it."""
+        raw_id, pairs = entry
+        fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        return cls(EventId.of(raw_id), EventId.of(fields[b"p"]), fields[b"e"].decode(), fields[b"d"])
+
+
+class Published(NamedTuple):
+    """An event as it goes over a channel: what came before it there, and its finished SSE frame."""
+
+    prev: EventId
+    id: EventId
+    type: bytes
+    frame: bytes
+
+    @classmethod
+    def of(cls, raw: bytes) -> Published:
+        """Decode a message of lua/prelude.lua's emit: `<prev> <type>\\nid: <id>\\n…`."""
+        head, _, frame = raw.partition(b"\n")
+        prev, _, event_type = head.partition(b" ")
+        return cls(EventId.of(prev), EventId.of(frame[4 : frame.index(b"\n")]), event_type, frame)

@@ -1,0 +1,170 @@
+"""Every Redis key, in one catalogue.
+
+A partition's keys carry its hash tag, so all that one script touches lies in one slot of a
+Redis Cluster. With `P` for the prefix and `{p}` for the partition:
+
+    P{p}:clock                   hash    ms, n: the last id handed out
+    P{p}:alarms                  zset    job id -> ms when to look at it next (every live job, once)
+    P{p}:expiring                zset    job id -> ms when an ended job may be swept away
+    P{p}:job:<id>                hash    the job; a field is the JSON text of the document's field,
+                                         fields that begin with _ are not part of the document
+    P{p}:events:<id>             stream  the job's events (also the name of its channel)
+    P{p}:watch                   hash    when an alarm loop last reached the store, and until when leases
+                                         have a grace because none did (lua/watch.lua)
+    P{p}:waiting:<queue>         zset    job id -> ms since when (or from when) it waits for a worker
+    P{p}:jobs:<owner>            zset    all jobs of an owner, by time of creation
+    P{p}:jobs:<owner>:<state>    zset    those in one state
+    P{p}:group:<owner>:<group>   zset    those of one group
+    P{p}:feed:owner:<owner>      stream  events of many jobs, without progress (also a channel)
+    P{p}:feed:group:<owner>:<g>  stream  the same for one group
+    P{p}:last:<feed>             hash    any, stored: the feed's last ids, with and without progress
+    P{p}:once:<owner>:<key>      string  idempotency key -> hash of the body and job id
+    P{types}:types               hash    name of a job type -> its description in JSON
+    P{types}:alive               zset    "<type> <worker>" -> seconds until which it counts as alive
+    P{types}:workers             hash    name of a worker -> what it says of itself, in JSON
+
+Names that people choose (owners, groups, queues) are percent-encoded: a colon or a brace in one would
+make it the name of another key.
+
+The design's feed `all` is not written: nothing reads it, and it would cost every write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from headway.contract.states import State
+
+JOB_ID = re.compile(r"(0|[1-9]\d{0,3})-[A-Za-z0-9_-]{22}")
+
+
+@dataclass(frozen=True, slots=True)
+class JobRef:
+    """A job and the unchanging facts that name its keys."""
+
+    id: str
+    owner: str
+    queue: str
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    prefix: str = "headway:"
+    partitions: int = 1
+
+    def partition(self, owner: str) -> int:
+        """The partition that holds everything an owner can see."""
+        return int.from_bytes(hashlib.blake2b(owner.encode(), digest_size=8).digest()) % self.partitions
+
+    def new_job_id(self, owner: str) -> str:
+        """128 random bits, URL-safe, led by the partition."""
+        return f"{self.partition(owner)}-{secrets.token_urlsafe(16)}"
+
+    def holds(self, job_id: str) -> bool:
+        """Whether this could be the id of a job here. Ask before any other use of a foreign id."""
+        return JOB_ID.fullmatch(job_id) is not None and int(job_id.partition("-")[0]) < self.partitions
+
+    def _in(self, partition: int | str) -> str:
+        return f"{self.prefix}{{{partition}}}:"
+
+    def _of(self, job_id: str) -> str:
+        return self._in(job_id.partition("-")[0])
+
+    def clock(self, partition: int) -> str:
+        return self._in(partition) + "clock"
+
+    def clock_of(self, job_id: str) -> str:
+        return self._of(job_id) + "clock"
+
+    def alarms(self, partition: int) -> str:
+        return self._in(partition) + "alarms"
+
+    def watch(self, partition: int) -> str:
+        return self._in(partition) + "watch"
+
+    def expiring(self, partition: int) -> str:
+        return self._in(partition) + "expiring"
+
+    def job(self, job_id: str) -> str:
+        return f"{self._of(job_id)}job:{job_id}"
+
+    def job_head(self, owner: str) -> str:
+        """What comes before the id in the key of each of an owner's jobs."""
+        return f"{self._in(self.partition(owner))}job:"
+
+    def events(self, job_id: str) -> str:
+        return f"{self._of(job_id)}events:{job_id}"
+
+    def jobs(self, owner: str, state: State | None = None) -> str:
+        suffix = f":{state}" if state else ""
+        return f"{self._in(self.partition(owner))}jobs:{_name(owner)}{suffix}"
+
+    def group(self, owner: str, group: str) -> str:
+        return f"{self._in(self.partition(owner))}group:{_name(owner)}:{_name(group)}"
+
+    def waiting(self, partition: int, queue: str) -> str:
+        return f"{self._in(partition)}waiting:{_name(queue)}"
+
+    def feed(self, owner: str, group: str | None = None) -> str:
+        return f"{self._in(self.partition(owner))}{_feed(owner, group)}"
+
+    def feed_last(self, owner: str, group: str | None = None) -> str:
+        return f"{self._in(self.partition(owner))}last:{_feed(owner, group)}"
+
+    def once(self, owner: str, key: str) -> str:
+        return f"{self._in(self.partition(owner))}once:{_name(owner)}:{key}"
+
+    def last_of(self, topic: str) -> tuple[str, str]:
+        """The hash, and its field, that holds the last id of a stream of events or of a feed."""
+        head, _, name = topic.rpartition("}:")
+        if name.startswith("events:"):
+            return f"{head}}}:job:{name.removeprefix('events:')}", "last_event_id"
+        return f"{head}}}:last:{name}", "any"
+
+    @property
+    def types(self) -> str:
+        return f"{self.prefix}{{types}}:types"
+
+    @property
+    def alive(self) -> str:
+        return f"{self.prefix}{{types}}:alive"
+
+    @property
+    def workers(self) -> str:
+        return f"{self.prefix}{{types}}:workers"
+
+    def write_set(self, ref: JobRef) -> list[str]:
+        """The keys of every script that changes a job, in the order of lua/prelude.lua."""
+        partition = self.partition(ref.owner)
+        keys = [
+            self.clock(partition),
+            self.alarms(partition),
+            self.expiring(partition),
+            self.job(ref.id),
+            self.events(ref.id),
+            self.feed(ref.owner),
+            self.feed_last(ref.owner),
+            self.jobs(ref.owner),
+            *(self.jobs(ref.owner, state) for state in State),
+            self.waiting(partition, ref.queue),
+        ]
+        if ref.group is not None:
+            keys += [
+                self.feed(ref.owner, ref.group),
+                self.feed_last(ref.owner, ref.group),
+                self.group(ref.owner, ref.group),
+            ]
+        return keys
+
+
+def _name(chosen: str) -> str:
+    return quote(chosen, safe="")
+
+
+def _feed(owner: str, group: str | None) -> str:
+    return f"feed:owner:{_name(owner)}" if group is None else f"feed:group:{_name(owner)}:{_name(group)}"

@@ -1,0 +1,114 @@
+"""The records of a job, and their size limits.
+
+A job is stored as a hash whose values are the JSON texts of the document's fields. Joining them is
+the whole of its encoding, so Lua (in `end`) and Python (over HTTP) cannot disagree about a job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from headway.contract.states import ErrorCode, State
+
+MAX_LOG_CHARS = 8_192
+"""A longer log message is cut, and says so."""
+MAX_MESSAGE_CHARS = 500
+"""The same for the one line beside a bar."""
+MAX_ERROR_CHARS = 4_096
+"""The same for `error.message` and for the reason of a state."""
+MAX_DATA_BYTES = 16_384
+"""Encoded size of progress.data; more is refused with RecordTooLarge."""
+MAX_RESULT_BYTES = 65_536
+"""Encoded size of a job's result; more is refused with RecordTooLarge."""
+MAX_CHECKPOINT_BYTES = 65_536
+"""Encoded size of what an attempt leaves for the next; more is refused with RecordTooLarge."""
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class StageProgress(Record):
+    name: str
+    index: int
+    count: int
+    fraction: float | None = None
+
+
+class Progress(Record):
+    """How far a job is. `fraction` is 0…1, null while the total is unknown, 1 only when it succeeded."""
+
+    fraction: float | None = None
+    current: float | None = None
+    total: float | None = None
+    unit: str | None = None
+    message: str | None = None
+    stage: StageProgress | None = None
+    rate: float | None = None
+    """Units a second."""
+    eta_s: float | None = None
+    """Seconds until the end; absent until it means something."""
+    data: dict[str, Any] = {}
+
+
+class Artifact(Record):
+    name: str
+    media_type: str
+    size: int
+    url: str
+    attempt: int
+    """The attempt that made it."""
+
+
+class JobError(Record):
+    code: ErrorCode
+    message: str
+
+
+class Links(Record):
+    self: str
+    events: str
+
+
+class Job(Record):
+    """A job as every reader sees it. Times are RFC 3339 in UTC with milliseconds."""
+
+    id: str
+    type: str
+    state: State
+    owner: str
+    group: str | None
+    labels: dict[str, str]
+    params: dict[str, Any]
+    attempt: int
+    max_attempts: int
+    timeout_s: float | None
+    progress: Progress | None
+    result: Any
+    error: JobError | None
+    artifacts: list[Artifact]
+    cancel_requested: bool
+    retry_of: str | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    updated_at: str
+    last_event_id: str
+    links: Links
+
+    @property
+    def ended(self) -> bool:
+        return self.finished_at is not None
+
+
+DOCUMENT = tuple(Job.model_fields)
+"""The fields of a job's document, in order."""
+_DOCUMENT_KEYS = [(name.encode(), f'"{name}":'.encode()) for name in DOCUMENT]
+
+
+def document(fields: Mapping[bytes, bytes]) -> bytes:
+    """The JSON text of the job that a hash holds."""
+    return b"{" + b",".join(key + fields.get(name, b"null") for name, key in _DOCUMENT_KEYS) + b"}"

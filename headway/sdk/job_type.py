@@ -1,0 +1,102 @@
+"""JobType: a task, its parameters and what the service is told about it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from headway.contract.encoding import dumps
+from headway.sdk.job import Job
+from headway.sdk.retry import DEFAULT, Retry
+
+
+class Params(BaseModel):
+    """Base of a task's parameters: unknown ones are refused, values do not change.
+
+    A form is built from the model's JSON Schema: give each field a title, a description and bounds.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+P = TypeVar("P", bound=Params)
+
+
+@dataclass(frozen=True, slots=True)
+class JobType(Generic[P]):
+    """A function that does a job, under the name by which the service sends it."""
+
+    name: str
+    title: str
+    queue: str
+    params: type[P]
+    max_attempts: int | None
+    function: Callable[[Job[P]], Any]
+    retry: Retry = DEFAULT
+
+    def describe(self) -> str:
+        """The JSON text that a worker registers; the service checks submissions against `params`."""
+        return dumps(
+            {
+                "name": self.name,
+                "title": self.title,
+                "queue": self.queue,
+                "params": self.params.model_json_schema(),
+                "max_attempts": self.max_attempts,
+            }
+        )
+
+
+class DuplicateJobType(ValueError):
+    """Two tasks have the same name."""
+
+
+_types: dict[str, JobType[Any]] = {}
+
+
+def job(
+    name: str,
+    *,
+    params: type[P],
+    title: str,
+    queue: str | None = None,
+    max_attempts: int | None = None,
+    retry: Retry = DEFAULT,
+) -> Callable[[Callable[[Job[P]], Any]], JobType[P]]:
+    """Make a function the task of a job type.
+
+    `queue` is the name's family unless given ("video.encode" → "video", "simulate" → "default").
+    `max_attempts` is what a submission gets that names none; None leaves it to the service. `retry`
+    says which errors are tried again, and when. The function returns the job's result (JSON, at most
+    MAX_RESULT_BYTES) and raises InvalidInput for what no retry can mend.
+    Raises DuplicateJobType.
+    """
+
+    def register(function: Callable[[Job[P]], Any]) -> JobType[P]:
+        if name in _types:
+            raise DuplicateJobType(name)
+        family, dot, _ = name.partition(".")
+        listens_on = queue or (family if dot else "default")
+        job_type = JobType(name, title, listens_on, params, max_attempts, function, retry)
+        _types[name] = job_type
+        return job_type
+
+    return register
+
+
+def discover() -> dict[str, JobType[Any]]:
+    """Import every module of worker/tasks/ and return the job types by name."""
+    for name in _task_modules():
+        importlib.import_module(name)
+    return dict(sorted(_types.items()))
+
+
+def _task_modules() -> Iterator[str]:
+    tasks = importlib.import_module("worker.tasks")
+    for module in pkgutil.iter_modules(tasks.__path__, "worker.tasks."):
+        yield module.name

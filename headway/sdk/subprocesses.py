@@ -1,0 +1,112 @@
+"""Children: the subprocesses of one attempt, which end with it whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from headway.sdk.stopping import Stop
+
+GRACE_S = 2.0
+"""From TERM to KILL."""
+_LEASH = str(Path(__file__).with_name("die_with_parent.py"))
+
+Stream = int | IO[bytes]
+
+
+class Children:
+    """Starts each in a session of its own, so that a signal reaches all it starts, and on a leash, so
+    that the kernel kills it when this process is killed."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self.disturbed = False
+        """Whether one was ended because the job must end: what it wrote is not to be trusted."""
+
+    @contextmanager
+    def run(
+        self,
+        args: Sequence[str | Path],
+        *,
+        stdin: Stream = subprocess.DEVNULL,
+        stdout: Stream = subprocess.DEVNULL,
+        stderr: Stream = subprocess.DEVNULL,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A subprocess for the length of the block: whatever still runs at its end is ended.
+
+        Call from the thread that runs the task (the leash is tied to the thread). The caller drains
+        the pipes it asks for. A program that cannot be started exits with 127.
+        """
+        self._stop.check()
+        command = [sys.executable, "-I", "-S", _LEASH, str(os.getpid()), *map(str, args)]
+        # An interrupt between fork and the line after it would lose the process.
+        with self._stop.shield(even_lost_lease=True), self._lock:
+            process = subprocess.Popen(
+                command, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env, start_new_session=True
+            )
+            self._running.add(process)
+        try:
+            yield process
+        finally:
+            _end(process, GRACE_S)
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    with suppress(OSError):
+                        pipe.close()
+            with self._lock:
+                self._running.discard(process)
+
+    def close(self) -> None:
+        """End all that still run."""
+        with self._lock:
+            left, self._running = self._running, set()
+        for process in left:
+            _end(process, GRACE_S)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal all that run, with everything they started."""
+        with self._lock:
+            for process in self._running:
+                if process.returncode is None:
+                    self.disturbed = True
+                    _signal_group(process, number)
+
+
+def _end(process: subprocess.Popen[bytes], grace_s: float) -> None:
+    if process.returncode is None and not _exited(process, 0):
+        _signal_group(process, signal.SIGTERM)
+        _exited(process, grace_s)
+    # What it started may have outlived it.
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+
+
+def _exited(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    """Wait for its end without reaping it."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return True
+        except ChildProcessError:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.01)
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

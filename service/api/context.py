@@ -1,0 +1,37 @@
+"""What one web process shares among its requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app
+
+from headway.contract.settings import Settings
+from headway.contract.store import JobStore
+from service.scheduling.dispatch import Dispatch
+from service.scheduling.fleet import Workforce
+from service.scheduling.job_types import JobTypes
+from service.streaming.hub import Hub
+from service.streaming.job_reader import Reads
+from service.streaming.stream_limits import Admission
+
+OWNER = "local"
+"""Who every caller is, until there is authentication."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    settings: Settings
+    store: JobStore
+    hub: Hub
+    dispatch: Dispatch
+    types: JobTypes
+    workforce: Workforce
+    reads: Reads
+    admission: Admission
+
+
+def context() -> Context:
+    """The Context of the app that serves this request."""
+    return cast(Context, current_app.extensions["headway"])

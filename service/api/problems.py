@@ -1,0 +1,104 @@
+"""Errors as application/problem+json (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+import redis
+from apiflask import APIFlask, HTTPError
+from flask import Response
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from headway.contract.encoding import dumps, pointer
+from service.streaming.opening import BadRequest
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """An answer other than the one asked for. `errors` are pairs of JSON pointer and detail; `more`
+    becomes members of the document."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: list[tuple[str, str]] | None = None,
+        headers: dict[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+        self.more = more
+
+    def response(self) -> Response:
+        document: dict[str, Any] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            **self.more,
+        }
+        if self.errors is not None:
+            document["errors"] = [{"pointer": p, "detail": d} for p, d in self.errors]
+        body = dumps(document).encode("utf-8", "replace")
+        return Response(body, self.status, {**self.headers, "Content-Type": MEDIA_TYPE})
+
+
+def job_not_found(job_id: str) -> Problem:
+    return Problem(404, f"there is no job {job_id[:64]!r}")
+
+
+def invalid(error: ValidationError) -> Problem:
+    """What pydantic found, with a pointer to each."""
+    errors = [
+        (pointer(*e["loc"]), e["msg"].removeprefix("Value error, "))
+        for e in error.errors(include_url=False)
+    ]
+    where, what = errors[0]
+    return Problem(422, f"{where or 'the body'}: {what}", errors=errors)
+
+
+def answer_problems(app: APIFlask) -> None:
+    """Have every error of the app answered as a problem document."""
+
+    @app.errorhandler(Problem)
+    def _problem(problem: Problem) -> Response:
+        return problem.response()
+
+    @app.errorhandler(BadRequest)
+    def _bad_stream(error: BadRequest) -> Response:
+        return Problem(400, str(error)).response()
+
+    @app.errorhandler(HTTPError)
+    def _apiflask(error: HTTPError) -> Response:
+        # APIFlask's adapter raises its own error from pydantic's, which still knows the places.
+        if isinstance(error.__cause__, ValidationError):
+            return invalid(error.__cause__).response()
+        return Problem(error.status_code, str(error.message)).response()
+
+    @app.errorhandler(HTTPException)
+    def _werkzeug(error: HTTPException) -> Response:
+        headers = {k: v for k, v in error.get_headers() if k.lower() in ("allow", "content-range")}
+        return Problem(error.code or 500, error.description or error.name, headers=headers).response()
+
+    @app.errorhandler(redis.RedisError)
+    def _store(error: redis.RedisError) -> Response:
+        log.warning("the store could not be used: %s", error)
+        return Problem(
+            503, "the store cannot be reached; nothing was done", headers={"Retry-After": "2"}
+        ).response()
+
+    @app.errorhandler(Exception)
+    def _unexpected(error: Exception) -> Response:
+        log.exception("unexpected", exc_info=error)
+        return Problem(500, "something unexpected happened; it is in the log").response()

@@ -1,0 +1,77 @@
+"""GET /workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apiflask import APIBlueprint
+from flask import Response
+from pydantic import BaseModel
+
+from headway.contract.encoding import dumps
+from service.api.context import context
+
+bp = APIBlueprint("workers", __name__, tag="Workers")
+
+
+class WorkersJob(BaseModel):
+    """A job that a worker does now. `since` is when this attempt began."""
+
+    id: str
+    type: str
+    attempt: int
+    since: str
+
+
+class WorkerAnswer(BaseModel):
+    """A living worker. `concurrency` is how many jobs it does at once; `jobs` are the caller's."""
+
+    name: str
+    host: str
+    pid: int
+    concurrency: int
+    types: list[str]
+    queues: list[str]
+    started_at: str
+    seen_at: str
+    jobs: list[WorkersJob]
+
+
+class Queue(BaseModel):
+    """Where jobs wait. `waiting` counts everybody's, `workers` the living that take from it."""
+
+    name: str
+    waiting: int
+    workers: int
+
+
+class WorkersAnswer(BaseModel):
+    items: list[WorkerAnswer]
+    queues: list[Queue]
+
+
+@bp.get("/workers")
+@bp.output(WorkersAnswer)
+@bp.doc(summary="The living workers, what each does now, and how many jobs wait in each queue")
+def workers() -> Response:
+    here = context()
+    view = here.workforce.view(fresh=True)
+    items: list[dict[str, Any]] = []
+    for worker in view.workers:
+        jobs = [
+            {"id": job.id, "type": job.type, "attempt": job.attempt, "since": job.since}
+            for job in view.running.get(worker.name, ())
+        ]
+        items.append({**{name: getattr(worker, name) for name in worker.__slots__}, "jobs": jobs})
+    queues = {job_type.queue for job_type in here.types.all().values()}
+    queues.update(queue for worker in view.workers for queue in worker.queues)
+    waiting = here.store.waiting(sorted(queues))
+    served = [
+        {"name": name, "waiting": count, "workers": sum(name in worker.queues for worker in view.workers)}
+        for name, count in waiting.items()
+    ]
+    return Response(
+        dumps({"items": items, "queues": served}),
+        headers={"Cache-Control": "no-store"},
+        mimetype="application/json",
+    )

@@ -1,0 +1,119 @@
+"""gunicorn's configuration; `python -m service web` starts it with this."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from typing import Any
+
+from headway.contract.settings import load_or_exit
+
+_settings = load_or_exit()
+
+# A stream is a descriptor, and the usual soft limit is far below what the process can serve.
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_hard, _hard))
+
+bind = [
+    f"[{_settings.host}]:{_settings.port}"
+    if ":" in _settings.host
+    else f"{_settings.host}:{_settings.port}"
+]
+workers = _settings.web_concurrency
+worker_class = "gevent"
+worker_connections = 20_000
+backlog = 4096
+# Several processes that wait on one socket do not share: the one that is awake takes all. With a
+# socket each, the kernel spreads the connections.
+reuse_port = workers > 1
+keepalive = 75
+timeout = 60
+# The drain is over before this; what is left then is cut off.
+graceful_timeout = max(1, round(_settings.drain_s) + 1)
+# A list of hundreds of jobs is a long request line, and rubbish in Last-Event-ID has an answer.
+limit_request_line = 0
+limit_request_field_size = 65_536
+control_socket_disable = True
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"ours": {"()": "headway.contract.logs.formatter", "style": _settings.log_format}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
+    "root": {"handlers": ["stderr"], "level": _settings.log_level},
+    "loggers": {
+        "gunicorn.error": {"handlers": ["stderr"], "level": _settings.log_level, "propagate": False},
+        "gunicorn.access": {"handlers": [], "level": "WARNING", "propagate": False},
+    },
+}
+
+DRAIN_SHARE = 0.8
+"""Of DRAIN_S in which the streams say goodbye; the rest is for their last bytes."""
+
+
+# One directory for the counters of all workers; before any of them imports service.metrics.
+_metrics = tempfile.mkdtemp(prefix="headway-metrics-")
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
+
+_drained = threading.Event()
+
+
+def when_ready(server: Any) -> None:
+    """Before the workers start: the master keeps the address, and takes no connections itself."""
+    if reuse_port:
+        for listener in server.LISTENERS:
+            listener.sock.shutdown(socket.SHUT_RD)
+
+
+def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001
+    if reuse_port:
+        for listener in worker.sockets:
+            own = socket.socket(listener.FAMILY, socket.SOCK_STREAM)
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            own.bind(listener.getsockname())
+            own.listen(backlog)
+            own.setblocking(False)
+            listener.sock.close()
+            listener.sock = own
+
+
+def on_exit(server: Any) -> None:  # noqa: ARG001
+    shutil.rmtree(_metrics, ignore_errors=True)
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
+    """The gauges of a process that has gone count no more; its counters stay."""
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def post_worker_init(worker: Any) -> None:
+    """Drain when the process is told to stop. gunicorn waits for requests, in vain for open streams,
+    and not at all for the sockets that were handed over."""
+    from service.process import wsgi
+
+    def watch() -> None:
+        while worker.alive:
+            time.sleep(0.1)
+        window_s = _settings.drain_s * DRAIN_SHARE
+        worker.wsgi.extensions["headway"].hub.drain(window_s)
+        wsgi.sockets.drain(window_s)
+        _drained.set()
+
+    threading.Thread(target=watch, name="drain", daemon=True).start()
+
+
+def post_request(worker: Any, req: Any, environ: dict[str, Any], resp: Any) -> None:  # noqa: ARG001
+    """A connection that was handed over has no next request."""
+    if "headway.handed_over" in environ:
+        req.must_close = True
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
+    _drained.wait(_settings.drain_s)

@@ -1,0 +1,71 @@
+"""The Procfile's `web`: looks whether it can start, says in one line why not, and becomes gunicorn."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from headway.contract.settings import Settings
+
+
+def check(settings: Settings) -> None:
+    """Exit with status 2 and one line on stderr if Redis does not answer or the port is taken."""
+    trouble = _redis_trouble(settings.redis_url) or port_trouble(settings)
+    if trouble:
+        print(f"headway: {trouble}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def serve() -> NoReturn:
+    """Become gunicorn: one process less to pass signals on."""
+    gunicorn = [
+        "-m",
+        "gunicorn",
+        "--config",
+        "python:service.process.gunicorn_conf",
+        "service.process.wsgi:app",
+    ]
+    os.execv(sys.executable, [sys.executable, *gunicorn])
+
+
+def _redis_trouble(url: str) -> str | None:
+    client = redis.Redis.from_url(
+        url, protocol=2, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0)
+    )
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2] or parts.path  # without the password
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"Redis at {place} (REDIS_URL) does not answer: {reason}"
+    finally:
+        client.close()
+    return None
+
+
+def port_trouble(settings: Settings, *, patience_s: float = 0) -> str | None:
+    """Why HOST and PORT cannot be bound, or None; asks again until `patience_s` is over."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                settings.host, settings.port, type=socket.SOCK_STREAM
+            )[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gunicorn does
+                probe.bind(address)
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                return f"cannot listen on {settings.base_url}: {error.strerror}; set PORT to another"
+        else:
+            return None
+        time.sleep(0.1)

@@ -1,0 +1,202 @@
+"""Those who deal with the stack from outside, and note what they see: clients, readers, the watch."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+import redis
+
+from headway.contract.states import State
+from headway.contract.store import JobStore
+from tests.faults import processes
+from tests.faults.history import Answer, Connection, Delivered, Look, Reading, Submission, Waiting
+from tests.faults.plan import JobPlan
+from tests.faults.stack import FaultStack
+from tests.support.readers import Reader
+
+ANSWER_S = 4.0
+SILENCE_S = 3.5
+"""A stream without a heartbeat for so long is dead: three were due."""
+OWNER = "local"
+
+
+def ask(
+    port: int, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+) -> tuple[int, Any]:
+    """Status and JSON; 0 and None if no answer came, or only a part of one."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
+    try:
+        text = None if body is None else json.dumps(body)
+        connection.request(method, path, text, {"Content-Type": "application/json", **(headers or {})})
+        with connection.getresponse() as response:
+            return response.status, json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return 0, None
+    finally:
+        connection.close()
+
+
+class Client(threading.Thread):
+    """Submits one job, perhaps several times; cancels it, if it is to."""
+
+    def __init__(self, plan: JobPlan, ports: list[int], over: threading.Event) -> None:
+        super().__init__(name=plan.key, daemon=True)
+        self.plan = plan
+        self.submission = Submission(plan.key, plan.body)
+        self.job: str | None = None
+        self.accepted_at: float | None = None
+        self._ports = ports
+        self._over = over
+        self._rng = random.Random(plan.key)
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            self._submit()
+            if self.job is not None or not self.plan.patient:
+                break
+            self._over.wait(self._rng.uniform(0.1, 0.6))
+        if self.job is None:
+            return
+        if self.plan.again:
+            self._submit()
+        if self.plan.cancel_after is not None:
+            self._over.wait(self.plan.cancel_after)
+            self.submission.canceled = True
+            while not self._over.is_set():
+                status, _ = ask(self._rng.choice(self._ports), "POST", f"/jobs/{self.job}/cancel")
+                if status in (200, 202):
+                    break
+                self._over.wait(0.3)
+
+    def _submit(self) -> None:
+        port = self._rng.choice(self._ports)
+        status, job = ask(port, "POST", "/jobs", self.plan.body, {"Idempotency-Key": self.plan.key})
+        accepted = job["id"] if status in (200, 202) else None
+        self.submission.answers.append(Answer(status, accepted))
+        if accepted and self.job is None:
+            self.job = accepted
+            self.accepted_at = time.monotonic()
+
+
+class Watcher(threading.Thread):
+    """Reads a stream through all that happens to it, and comes back with its cursor each time."""
+
+    def __init__(self, reading: Reading, port: int, cursor: str | None, over: threading.Event) -> None:
+        super().__init__(name=reading.name, daemon=True)
+        self.reading = reading
+        self.cursor = cursor
+        self._url = f"http://127.0.0.1:{port}"
+        self._over = over
+        self._ended: set[str] = set()
+        self.until: str | None = None
+        """The id at which a stream that stays open is done; set when nothing more will come."""
+
+    @property
+    def _path(self) -> str:
+        if self.reading.jobs is None:
+            return "/events" if self.reading.group is None else f"/events?group={self.reading.group}"
+        if len(self.reading.jobs) == 1:
+            return f"/jobs/{self.reading.jobs[0]}/events"
+        return "/events?" + "&".join(f"job={job_id}" for job_id in self.reading.jobs)
+
+    def run(self) -> None:
+        while not self._over.is_set() and not self.reading.done:
+            with suppress(OSError, ValueError):
+                self._connect()
+            if not self.reading.done:
+                self._over.wait(0.1)
+
+    def _connect(self) -> None:
+        record = Connection(self.cursor, 0)
+        self.reading.connections.append(record)
+        number = len(self.reading.connections)
+        with Reader(self._url, self._path, self.cursor, timeout=SILENCE_S) as reader:
+            record.status = reader.status
+            if reader.status == 204:
+                self.reading.done = True
+            if reader.status != 200:
+                return
+            while not reader.closed and not self._over.is_set() and not self.reading.done:
+                last = reader.parser.last_event_id
+                for e in reader.receive():
+                    # Heartbeats as comments are not events; `shutdown` has no id of its own.
+                    if e.event != "shutdown":
+                        self.reading.events.append(Delivered(number, e.id, e.event, e.data))
+                        if e.event == "end":
+                            self._ended.add(e.data["id"])
+                        last = e.id
+                    self.cursor = e.id or self.cursor
+                now = reader.parser.last_event_id
+                if now and now != last:
+                    self.reading.events.append(Delivered(number, now, "cursor", None))
+                    self.cursor = now
+                self.reading.done = self._has_all()
+
+    def _has_all(self) -> bool:
+        if self.reading.jobs is not None:
+            return self._ended.issuperset(self.reading.jobs)
+        return (
+            self.until is not None and self.cursor is not None and _order(self.cursor) >= _order(self.until)
+        )
+
+
+def _order(event_id: str) -> tuple[int, ...]:
+    return tuple(map(int, event_id.split("-"))) if event_id != "0" else (0, 0)
+
+
+class Watch(threading.Thread):
+    """Looks twice a second at who waits, who runs, and what works on it."""
+
+    def __init__(self, stack: FaultStack, store: JobStore, over: threading.Event) -> None:
+        super().__init__(name="watch", daemon=True)
+        self.looks: list[Look] = []
+        self.busy: list[int] = []
+        """Pool processes with a job, as the store says."""
+        self.live = 0
+        self._stack = stack
+        self._store = store
+        self._over = over
+
+    def run(self) -> None:
+        while not self._over.wait(0.4):
+            try:
+                waiting, running = self._jobs()
+            except redis.RedisError:
+                self.looks.append(Look(time.time(), False, False, [], {}, []))
+                continue
+            table = processes.table()
+            self.busy = [pid for _, pid in running.values()]
+            free = False
+            for worker in self._stack.of("worker"):
+                pool = [p.pid for p in self._stack.pool(worker, table) if not p.stopped]
+                free = free or (worker.settled and len(pool) > len(set(pool) & set(self.busy)))
+            attempts = {job_id: attempt for job_id, (attempt, _) in running.items()}
+            encoders = self._stack.encoders(table)
+            self.looks.append(Look(time.time(), self._stack.calm, free, waiting, attempts, encoders))
+
+    def _jobs(self) -> tuple[list[Waiting], dict[str, tuple[int, int]]]:
+        keys, client = self._store.keys, self._store.redis
+        now_ms = time.time() * 1000
+        waiting, running = [], {}
+        live = 0
+        for state in (State.QUEUED, State.RETRYING, State.RUNNING):
+            ids: Any = client.zrange(keys.jobs(OWNER, state), 0, -1)
+            live += len(ids)
+            for raw in ids:
+                job_id = raw.decode()
+                found: Any = client.hmget(keys.job(job_id), "attempt", "_not_before", "_worker", "state")
+                attempt, not_before, worker, now = found
+                if now is None or json.loads(now) != state:
+                    continue
+                if state is State.RUNNING:
+                    running[job_id] = (int(attempt), int(json.loads(worker).rpartition(":")[2]))
+                elif float(not_before or 0) <= now_ms:
+                    waiting.append(Waiting(job_id, int(attempt)))
+        self.live = live
+        return waiting, running

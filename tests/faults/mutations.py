@@ -1,0 +1,184 @@
+"""`python -m tests.faults.mutations [NAME…]`: takes away each protection, in a copy, and sees a test fail.
+
+First the tests that are named here run on a copy as it is, and must pass: otherwise a failure says nothing.
+Exit status 1 if they do not, or if a protection can be broken without any of its tests noticing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults import processes
+
+ROOT = Path(__file__).parents[2]
+COPIED = ["service", "worker", "tests", "web", "pyproject.toml"]
+LIMIT_S = 300
+STORE = "tests/integration/test_store.py"
+RUNTIME = "tests/integration/test_worker_runtime.py"
+MACHINE = "tests/faults/test_store_machine.py::test_the_store_does_what_the_model_does"
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """A protection, the edit that takes it away (`old` occurs once), and the tests that must notice: each
+    of them fails."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+BREAKS = (
+    Break(
+        "fence",
+        "headway/contract/lua/append.lua",
+        "if not job or job.state ~= 'running' or job.fence ~= ARGV[5] then",
+        "if not job or job.state ~= 'running' then",
+        (f"{STORE}::test_a_write_with_an_old_fence_is_refused_and_changes_nothing", MACHINE),
+    ),
+    Break(
+        "seal",
+        "headway/contract/lua/append.lua",
+        "if not job or job.state ~= 'running' or job.fence ~= ARGV[5] then",
+        "if not job or job.fence ~= ARGV[5] then",
+        (f"{STORE}::test_nothing_comes_after_the_end", MACHINE),
+    ),
+    Break(
+        "alarm",
+        "headway/contract/lua/create.lua",
+        "set_alarm(ms + tonumber(ARGV[6]))\n",
+        "",
+        (f"{STORE}::test_a_new_job_is_queued_and_has_its_first_event_and_an_alarm", MACHINE),
+    ),
+    Break(
+        "gap check",
+        "service/streaming/topic.py",
+        "return self.tail is not None and message.prev > self.tail",
+        "return False",
+        (
+            "tests/integration/test_sockets.py::"
+            "test_a_gap_in_what_is_published_sends_the_readers_to_the_store",
+        ),
+    ),
+    Break(
+        "lease renewal",
+        "headway/sdk/runtime.py",
+        "if self._store.renew(self.claim, lease_s=self._lease_s):",
+        "if self.claim.job.cancel_requested:",
+        (f"{RUNTIME}::test_the_lease_is_kept_while_the_task_says_nothing",),
+    ),
+    Break(
+        "atomic rename",
+        "headway/sdk/job.py",
+        "        os.replace(path, target)  # noqa: PTH105\n",
+        "        shutil.copy(path, target)\n        path.unlink()\n",
+        (f"{RUNTIME}::test_a_published_file_is_moved_in_one_step_and_belongs_to_its_attempt",),
+    ),
+    Break(
+        "idempotency",
+        "headway/contract/lua/create.lua",
+        "  if before then\n",
+        "  if false then\n",
+        (f"{STORE}::test_one_idempotency_key_makes_one_job_however_many_ask_at_once", MACHINE),
+    ),
+    Break(
+        "process-group kill",
+        "headway/sdk/subprocesses.py",
+        "os.killpg(process.pid, number)",
+        "os.kill(process.pid, number)",
+        (f"{RUNTIME}::test_a_subprocess_ends_with_its_whole_group",),
+    ),
+    Break(
+        "last-value flush",
+        "headway/sdk/reporter.py",
+        "if since < INTERVAL_S and not self._closing:",
+        "if since < INTERVAL_S or self._closing:",
+        (
+            "tests/integration/test_worker_jobs.py::"
+            "test_the_last_progress_before_the_end_is_the_last_that_was_noted",
+        ),
+    ),
+    Break(
+        "clock that never goes back",
+        "headway/contract/lua/prelude.lua",
+        "if last[1] and ms <= tonumber(last[1]) then",
+        "if last[1] and ms == tonumber(last[1]) then",
+        (f"{STORE}::test_the_clock_never_goes_back_when_the_machines_clock_does", MACHINE),
+    ),
+)
+
+
+def copy(directory: Path) -> None:
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, directory / name)
+
+
+def take_away(directory: Path, broken: Break) -> None:
+    path = directory / broken.file
+    text = path.read_text()
+    if text.count(broken.old) != 1:
+        raise SystemExit(f"{broken.name}: {broken.file} has changed, the edit does not fit any more")
+    path.write_text(text.replace(broken.old, broken.new))
+
+
+def run(directory: Path, tests: tuple[str, ...]) -> tuple[int, set[str]]:
+    """pytest's exit status, and which of the tests failed."""
+    mark = f"HEADWAY_BROKEN={secrets.token_hex(8)}"
+    name, _, value = mark.partition("=")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider", *tests],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(directory), "BROKEN_ON_PURPOSE": "1", name: value},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+    # What a protection would have ended may have outlived its test.
+    processes.signal_all(processes.ours(mark), signal.SIGKILL)
+    return done.returncode, set(re.findall(r"(?m)^FAILED (\S+)", done.stdout))
+
+
+def main() -> int:
+    wanted = [b for b in BREAKS if len(sys.argv) == 1 or b.name in sys.argv[1:]]
+    unnoticed = 0
+    with tempfile.TemporaryDirectory(prefix="headway-broken-") as name:
+        whole = Path(name) / "whole"
+        copy(whole)
+        status, failed = run(whole, tuple(sorted({test for b in wanted for test in b.tests})))
+        if status != 0:
+            print(f"unbroken, pytest ends with {status}; failed: {sorted(failed)}")
+            return 1
+        print("unbroken: all of these tests pass")
+        for n, broken in enumerate(wanted):
+            began = time.monotonic()
+            directory = Path(name) / str(n)
+            copy(directory)
+            take_away(directory, broken)
+            _, failed = run(directory, broken.tests)
+            for test in broken.tests:
+                unnoticed += test not in failed
+                print(f"{broken.name}: {'failed' if test in failed else 'NOT NOTICED'}: {test}")
+            print(f"  ({time.monotonic() - began:.0f} s)", flush=True)
+    print(f"{unnoticed} not noticed" if unnoticed else f"all {len(wanted)} were noticed")
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

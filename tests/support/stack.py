@@ -1,0 +1,203 @@
+"""The real thing for tests: Valkey, the web process under gunicorn, a Celery worker; ports of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from headway.contract.keys import Keys
+from headway.contract.store import JobStore, connect
+from service.process import valkey
+
+ROOT = Path(__file__).parents[2]
+
+
+_held: list[socket.socket] = []
+
+
+def free_port() -> int:
+    """A port that nobody else is given while this process lives, neither beside it nor after it is used.
+
+    A socket that is bound to it, and does not listen, keeps it from the kernel's choice, and in nobody's
+    way who binds that very port with SO_REUSEADDR, as servers do.
+    """
+    holder = socket.socket()
+    holder.bind(("127.0.0.1", 0))
+    # Not before: bound with it, two could be given one port.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _held.append(holder)
+    port: int = holder.getsockname()[1]
+    return port
+
+
+def until(condition: Callable[[], Any], seconds: float = 60, what: str = "the condition") -> Any:
+    """Ask until the answer is true; the answer. Fails after so long."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.02)
+    return answer
+
+
+class Stack:
+    """Processes that belong together. `environ` is what all of them get on top of the defaults."""
+
+    def __init__(self, directory: Path, **environ: str) -> None:
+        self.directory = directory
+        self.valkey = valkey.start(directory / "valkey")
+        self.port = free_port()
+        self.environ = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "REDIS_URL": self.valkey.url,
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "DATA_DIR": str(directory),
+            "WORKER_CONCURRENCY": "2",
+            **environ,
+        }
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.store = self.new_store()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def new_store(self) -> JobStore:
+        """A store as the processes have it."""
+        return JobStore(
+            connect(self.valkey.url, timeout_s=60),  # a test may stop the server for a while
+            Keys(self.environ.get("KEY_PREFIX", "headway:")),
+            events_per_job=int(self.environ.get("EVENTS_PER_JOB", "2000")),
+        )
+
+    def log(self, name: str) -> str:
+        return (self.directory / f"{name}.log").read_text(errors="replace")
+
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self.directory / f"{name}.log").open("ab") as out:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._processes[name] = process
+        return process
+
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
+
+    def start_web(self, *, threads: bool = False) -> None:
+        """The web process; with `threads` under gunicorn's threaded worker, without greenlets."""
+        gunicorn = [
+            "gunicorn",
+            "--config",
+            "python:service.process.gunicorn_conf",
+            "service.process.wsgi:app",
+        ]
+        command = [*gunicorn, "-k", "gthread", "--threads", "64"] if threads else ["service", "web"]
+        process = self.start("web", "-m", *command)
+
+        def ready() -> bool:
+            assert process.poll() is None, self.log("web")
+            try:
+                return self.get("/readyz")[0] == 200
+            except OSError:
+                return False
+
+        until(ready, what="the web process to be ready")
+
+    def start_worker(self) -> None:
+        process = self.start("worker", "-m", "worker")
+
+        def registered() -> bool:
+            assert process.poll() is None, self.log("worker")
+            return any(alive for _, alive in self.store.types().values())
+
+        until(registered, what="the worker to register")
+
+    def stop(self, name: str, signum: int = signal.SIGTERM, seconds: float = 15) -> int:
+        """End a process; what is left of its group is killed. Its exit status."""
+        process = self._processes.pop(name)
+        process.send_signal(signum)
+        try:
+            return process.wait(seconds)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def restart_web(self, signum: int = signal.SIGKILL) -> None:
+        """The web process goes (killed with all its children, unless told otherwise) and comes back."""
+        process = self._processes.pop("web")
+        os.killpg(process.pid, signum)
+        process.wait(15)
+        self.start_web()
+
+    def close(self) -> None:
+        for name in list(self._processes):
+            self.stop(name)
+        self.store.redis.close()
+        self.valkey.stop()
+
+    # -- HTTP ----------------------------------------------------------------------------------
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = 30,
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers with lower-case names, body. A body that is not bytes is sent as JSON."""
+        headers = dict(headers or {})
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+            headers.setdefault("Content-Type", "application/json")
+        request = urllib.request.Request(self.url + path, body, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as response:
+                return response.status, {k.lower(): v for k, v in response.headers.items()}, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, {k.lower(): v for k, v in error.headers.items()}, error.read()
+
+    def get(self, path: str, **kwargs: Any) -> tuple[int, Any]:
+        """Status and the decoded JSON (or the bytes of anything else)."""
+        status, headers, body = self.call("GET", path, **kwargs)
+        return status, json.loads(body) if "json" in headers.get("content-type", "") else body
+
+    def submit(self, type: str, params: dict[str, Any], **more: Any) -> dict[str, Any]:
+        status, _, body = self.call("POST", "/jobs", {"type": type, "params": params, **more})
+        assert status == 202, body
+        return json.loads(body)
+
+    def document(self, job_id: str) -> dict[str, Any]:
+        """The job as events have it: without what GET adds of the moment at which it is asked."""
+        job: dict[str, Any] = self.get(f"/jobs/{job_id}")[1]
+        del job["waiting_reason"]
+        return job
+
+    def wait_ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
+        """The job, once it has ended."""
+
+        def ended() -> Any:
+            job = self.get(f"/jobs/{job_id}")[1]
+            return job if job["finished_at"] else None
+
+        return until(ended, seconds, f"job {job_id} to end")

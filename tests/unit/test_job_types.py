@@ -1,0 +1,99 @@
+"""The job types: what a form and the service's validation are made from."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from pydantic import ValidationError
+
+import worker
+from headway.sdk.job_type import DuplicateJobType, JobType, Params, discover, job
+from worker.tasks.video_encode import EncodeParams, ladder, size
+
+TYPES = discover()
+
+
+@pytest.mark.parametrize("job_type", TYPES.values(), ids=list(TYPES))
+def test_each_parameter_has_what_a_form_needs(job_type: JobType[Any]) -> None:
+    described = json.loads(job_type.describe())
+    assert set(described) == {"name", "title", "queue", "params", "max_attempts"}
+    schema = described["params"]
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["additionalProperties"] is False
+    assert "$defs" not in schema, "a form does not follow references"
+    for name, field in schema["properties"].items():
+        assert field["title"], name
+        assert field["description"], name
+        for option in field.get("anyOf", [field]):
+            if option["type"] in ("integer", "number"):
+                assert {"minimum", "exclusiveMinimum"} & set(option), name
+                assert "maximum" in option, name
+
+
+@pytest.mark.parametrize("job_type", TYPES.values(), ids=list(TYPES))
+def test_schema_and_model_agree_on_the_defaults(job_type: JobType[Any]) -> None:
+    given = {"input": "sample:1"} if "input" in job_type.params.model_fields else {}
+    full = job_type.params.model_validate(given).model_dump()
+    jsonschema.validate(full, json.loads(job_type.describe())["params"])
+
+
+def test_a_job_type_is_one_file_in_tasks() -> None:
+    files = {path.stem for path in (Path(worker.__file__).parent / "tasks").glob("[!_]*.py")}
+    assert files == {name.replace(".", "_") for name in TYPES}
+    assert {t.queue for t in TYPES.values()} == {"default", "file", "video"}
+
+
+def test_two_tasks_cannot_have_one_name() -> None:
+    with pytest.raises(DuplicateJobType):
+        job("simulate", params=Params, title="Again")(lambda job: None)
+
+
+def test_encode_params_are_checked() -> None:
+    for wrong in (
+        {"input": "http://example.com/x.mp4"},
+        {"input": "sample:1", "preset": "flv"},
+        {"input": "sample:1", "width": 641},
+        {"input": "sample:1", "height": 0},
+        {"input": "sample:1", "crf": 64},
+        {"input": "sample:1", "start_s": -1},
+        {"input": "sample:1", "duration_s": 0},
+        {"input": "sample:1", "duration_s": float("nan")},
+        {"input": "sample:1", "threads": 8},
+        {},
+    ):
+        with pytest.raises(ValidationError):
+            EncodeParams.model_validate(wrong)
+
+
+def test_sizes_are_even_and_keep_the_shape() -> None:
+    assert size(161, 121, None, None) == (160, 120)
+    assert size(1920, 1080, 640, None) == (640, 360)
+    assert size(1920, 1080, None, 480) == (852, 480)
+    assert size(1080, 1920, 100, 100) == (100, 100)
+    assert size(1, 1, None, None) == (2, 2)
+
+
+def test_a_ladder_has_no_step_above_the_picture() -> None:
+    assert [h for _, h in ladder(1920, 1080)] == [360, 480, 720, 1080]
+    assert [h for _, h in ladder(1280, 720)] == [240, 360, 480, 720]
+    assert ladder(160, 120) == [(160, 120)]
+
+
+def test_the_worker_imports_of_the_service_only_contract_and_config() -> None:
+    allowed = ("headway.contract", "headway.contract.settings")
+    for path in Path(worker.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                assert name.split(".")[0] not in ("flask", "gevent", "apiflask"), path
+                if name.split(".")[0] == "service":
+                    assert name.startswith(allowed), f"{path.name} imports {name}"

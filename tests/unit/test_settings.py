@@ -1,0 +1,148 @@
+"""Settings: the defaults, and every bad value as one clear line and exit status 2."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headway.contract.settings import ConfigError, Settings, load, load_or_exit
+
+REDIS = {"REDIS_URL": "redis://127.0.0.1:6379/0"}
+
+BAD = {
+    "HOST": ["0.0.0.0", "::", "192.168.1.1", "example.org", "127.0.0.1:80"],
+    "PORT": ["0", "65536", "-1", "http", "80.5"],
+    "WEB_CONCURRENCY": ["0", "-2", "many", "257"],
+    "REDIS_URL": ["127.0.0.1:6379", "http://127.0.0.1", "redis:", "redis://"],
+    "CELERY_BROKER_URL": ["amqp://guest@localhost", "localhost"],
+    "WORKER_CONCURRENCY": ["0", "1025", "all"],
+    "MAX_UPLOAD_BYTES": ["0", "-1", "10GB", "1.5"],
+    "MAX_ATTEMPTS": ["0", "101", "x"],
+    "LEASE_S": ["0.5", "3601", "nan", "inf", "12s"],
+    "HEARTBEAT_S": ["0", "-15", "nan", "soon"],
+    "EVENTS_PER_JOB": ["9", "1000001", "x"],
+    "RETENTION_S": ["0", "-1", "inf", "nan", "7d"],
+    "DRAIN_S": ["-1", "nan", "inf", "x"],
+    "MAX_STREAMS": ["-1", "1.5", "x"],
+    "MAX_STREAMS_PER_CALLER": ["-1", "x"],
+    "LOG_LEVEL": ["LOUD", "3"],
+    "LOG_FORMAT": ["xml", "TEXT,JSON"],
+    "KEY_PREFIX": ["a b", "{x}", "x" * 65, "ä"],
+    "PARTITIONS": ["0", "4097", "x"],
+}
+ANYTHING_GOES = {"data_dir"}
+
+
+def test_every_setting_has_its_bad_values_here() -> None:
+    assert {name.upper() for name in Settings.model_fields if name not in ANYTHING_GOES} == set(BAD)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in BAD for value in BAD[name]])
+def test_a_bad_value_is_one_line_that_names_it_and_exit_2(
+    name: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        load_or_exit({**REDIS, name: value})
+    assert exited.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith(f"headway: {name}={value!r}: ")
+    assert len(said) > len(f"headway: {name}={value!r}: \n")
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    settings = load(REDIS)
+    assert settings == Settings(
+        host="127.0.0.1",
+        port=8000,
+        web_concurrency=1,
+        redis_url=REDIS["REDIS_URL"],
+        celery_broker_url="",
+        worker_concurrency=os.cpu_count() or 1,
+        data_dir=Path("var"),
+        max_upload_bytes=10 * 1024**3,
+        max_attempts=3,
+        lease_s=12,
+        heartbeat_s=15,
+        events_per_job=2000,
+        retention_s=7 * 86_400,
+        drain_s=4,
+        max_streams=20_000,
+        max_streams_per_caller=0,
+        log_level="INFO",
+        log_format="text",
+        key_prefix="headway:",
+        partitions=1,
+    )
+    assert settings.broker_url == settings.redis_url
+    assert settings.base_url == "http://127.0.0.1:8000"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.9", "::1", "localhost"])
+def test_a_loopback_address_is_accepted(host: str) -> None:
+    assert load({**REDIS, "HOST": host}).host == host
+
+
+def test_an_ipv6_address_stands_in_brackets_in_the_url() -> None:
+    assert load({**REDIS, "HOST": "::1", "PORT": "81"}).base_url == "http://[::1]:81"
+
+
+def test_another_address_is_refused_with_the_reason() -> None:
+    with pytest.raises(ConfigError, match="without authentication"):
+        load({**REDIS, "HOST": "0.0.0.0"})
+
+
+def test_the_broker_may_be_another_redis() -> None:
+    assert load({**REDIS, "CELERY_BROKER_URL": "redis://b:1/2"}).broker_url == "redis://b:1/2"
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert load({**REDIS, "PORT": "", "HOST": "  "}) == load(REDIS)
+
+
+def test_a_log_level_may_be_in_small_letters() -> None:
+    assert load({**REDIS, "LOG_LEVEL": "debug"}).log_level == "DEBUG"
+
+
+@pytest.mark.parametrize("environ", [{}, {"REDIS_URL": ""}, {"REDIS_URL": "   "}])
+def test_without_redis_url_it_says_how_to_get_one(environ: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"REDIS_URL is not set: .*`make run`"):
+        load(environ)
+
+
+@pytest.mark.parametrize("command", [["service", "web"], ["service", "run"], ["worker"]])
+def test_each_process_refuses_a_bad_value_before_anything_starts(
+    command: list[str], tmp_path: Path
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=Path(__file__).parent.parent.parent,
+        env={**os.environ, **REDIS, "LEASE_S": "soon", "DATA_DIR": str(tmp_path / "data")},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ran.returncode == 2, ran.stderr
+    assert ran.stderr.startswith("headway: LEASE_S='soon': ")
+    assert ran.stderr.count("\n") == 1
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("command", [["service", "web"], ["worker"]])
+def test_a_process_of_the_procfile_says_that_it_needs_redis_url(command: list[str]) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=Path(__file__).parent.parent.parent,
+        env={name: value for name, value in os.environ.items() if name != "REDIS_URL"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    assert ran.stderr.startswith("headway: REDIS_URL is not set")

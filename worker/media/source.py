@@ -1,0 +1,130 @@
+"""Source: what a job reads, from the reference in its `input`."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from headway.sdk.job import Job
+from headway.sdk.stopping import InvalidInput
+from worker.media import ffmpeg
+
+MAX_SAMPLE_S = 3600.0
+OURS = frozenset({"artifacts", "uploads", "valkey", "work"})
+"""Directories below DATA_DIR that `file:` does not read: uploads and artifacts have their own references,
+and the rest is nobody's input."""
+
+InputRef = Annotated[
+    str,
+    Field(
+        title="Input",
+        description=(
+            "upload:<id>, artifact:<job id>/<name>, sample:<seconds> (made with ffmpeg's test sources, "
+            "with sound) or file:<path below DATA_DIR>."
+        ),
+        pattern=r"^(upload|artifact|sample|file):.+$",
+        max_length=1024,
+        examples=["sample:10"],
+    ),
+]
+
+_UPLOAD = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file, or (`path` is None) a test picture of `sample_s` seconds."""
+
+    name: str
+    """How messages and results call it; says nothing of where it lies."""
+    path: Path | None
+    sample_s: float = 0
+
+    def arguments(self) -> list[str]:
+        """ffmpeg's arguments for this input. A sample is two inputs: 0 the picture, 1 the sound."""
+        if self.path is not None:
+            return [*ffmpeg.SAFE, "-i", f"file:{self.path}"]
+        return [
+            *("-f", "lavfi", "-i", f"testsrc2=size=1280x720:rate=30:duration={self.sample_s:g}"),
+            *("-f", "lavfi", "-i", f"sine=frequency=440:sample_rate=48000:duration={self.sample_s:g}"),
+        ]
+
+    def hide(self, text: str) -> str:
+        """A message without the place where we keep the file."""
+        return text if self.path is None else ffmpeg.hide(text, self.path, self.name)
+
+
+def resolve(job: Job[Any], reference: str) -> Source:
+    """Find what a reference names. Raises InvalidInput; redis.RedisError for `artifact:`."""
+    kind, _, rest = reference.partition(":")
+    resolver = _RESOLVERS.get(kind)
+    if resolver is None:
+        raise InvalidInput(
+            f"an input is one of {', '.join(f'{k}:' for k in _RESOLVERS)} and not {kind[:40]!r}"
+        )
+    return resolver(job, rest)
+
+
+def _upload(job: Job[Any], upload_id: str) -> Source:
+    directory = job.data_dir / "uploads" / upload_id
+    if not _UPLOAD.fullmatch(upload_id) or not (directory / "data").is_file():
+        raise InvalidInput(f"there is no upload {upload_id[:40]!r}")
+    name = f"upload:{upload_id}"
+    with suppress(OSError, ValueError, AttributeError):
+        name = str(json.loads((directory / "meta.json").read_text())["name"])[:200] or name
+    return Source(name, directory / "data")
+
+
+def _artifact(job: Job[Any], rest: str) -> Source:
+    job_id, _, name = rest.partition("/")
+    other = job.store.get(job_id)
+    # Of another owner's job one learns nothing, not even that it is there.
+    if other is not None and other.owner == job.owner:
+        for artifact in other.artifacts:
+            path = job.data_dir / "artifacts" / job_id / str(artifact.attempt) / name
+            if artifact.name == name and path.is_file():
+                return Source(name, path)
+    raise InvalidInput(f"there is no artifact {rest[:200]!r}")
+
+
+def _sample(job: Job[Any], rest: str) -> Source:  # noqa: ARG001
+    try:
+        seconds = float(rest)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= MAX_SAMPLE_S:
+        raise InvalidInput(
+            f"a sample lasts more than 0 and at most {MAX_SAMPLE_S:g} seconds, not {rest[:40]!r}"
+        )
+    # Shorter than a frame it would be empty.
+    return Source(f"sample:{rest}", None, max(seconds, 0.04))
+
+
+def _file(job: Job[Any], rest: str) -> Source:
+    root = job.data_dir.resolve()
+    refused = InvalidInput(f"there is no file {rest[:200]!r} that may be read below DATA_DIR")
+    try:
+        # Symbolic links are followed first: what counts is where the file lies.
+        path = (root / rest).resolve(strict=True)
+        below = path.relative_to(root)
+        if not path.is_file() or below.parts[0] in OURS:
+            raise refused
+    except (OSError, ValueError, RuntimeError):
+        raise refused from None
+    return Source(path.name, path)
+
+
+_RESOLVERS: dict[str, Callable[[Job[Any], str], Source]] = {
+    "upload": _upload,
+    "artifact": _artifact,
+    "sample": _sample,
+    "file": _file,
+}
