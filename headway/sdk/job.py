@@ -22,6 +22,7 @@ from headway.contract.encoding import dumps
 from headway.contract.records import MAX_CHECKPOINT_BYTES, Artifact
 from headway.contract.store import JobStore
 from headway.sdk.meter import Meter, Plan, Share, Stage
+from headway.sdk.sandbox import Sandbox
 from headway.sdk.stopping import Stop
 from headway.sdk.subprocesses import Children, Stream
 
@@ -228,10 +229,14 @@ class Job(Generic[P]):
         stderr: Stream = subprocess.DEVNULL,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        sandbox: Sandbox | None = None,
     ) -> AbstractContextManager[subprocess.Popen[bytes]]:
         """A subprocess for the length of a with-block; see Children.run. It ends with the job (TERM,
-        2 s later KILL, to its whole process group), and is killed when this process is."""
-        return self._children.run(args, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env)
+        2 s later KILL, to its whole process group), and is killed when this process is. With a
+        `sandbox` it can touch only what that names, as far as the setting SANDBOX and the kernel go."""
+        return self._children.run(
+            args, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env, sandbox=sandbox
+        )
 
     def check(self) -> None:
         """Raise JobStopped if the job must end."""

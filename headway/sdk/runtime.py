@@ -36,6 +36,7 @@ from headway.sdk.job import Job, Place
 from headway.sdk.job_type import JobType
 from headway.sdk.meter import Meter
 from headway.sdk.reporter import Reporter
+from headway.sdk.sandbox import Mode
 from headway.sdk.stopping import InvalidInput, JobCanceled, JobStopped, LeaseLost, Stop, WorkerStopping
 from headway.sdk.subprocesses import GRACE_S, Children
 
@@ -113,7 +114,7 @@ class Attempt:
         self._store = runtime.store
         self._lease_s = runtime.lease_s
         self._place = Place(runtime.data_dir, claim.ref.id, claim.job.attempt)
-        self._children = Children(self.stop)
+        self._children = Children(self.stop, runtime.sandbox)
         self._meter = Meter()
         self._reporter = Reporter(runtime.store, claim, self._meter, self.stop)
         self._patience_s = float("inf")
@@ -302,11 +303,14 @@ class Ending:
 class Runtime:
     """Runs jobs in this process, one at a time."""
 
-    def __init__(self, store: JobStore, *, worker: str, data_dir: Path, lease_s: float) -> None:
+    def __init__(
+        self, store: JobStore, *, worker: str, data_dir: Path, lease_s: float, sandbox: Mode = "auto"
+    ) -> None:
         self.store = store
         self.worker = worker
         self.data_dir = data_dir
         self.lease_s = lease_s
+        self.sandbox = sandbox
         self._current: Attempt | None = None
         self._stopping = False
         self._handlers = False
