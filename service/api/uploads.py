@@ -14,10 +14,13 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from flask import Response, request
+from flask.blueprints import BlueprintSetupState
 from gevent.fileobject import FileObjectThread
 from pydantic import BaseModel, Field
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.routing import BaseConverter
 
+from headway.contract.encoding import displayable
 from service.api.context import Context, context
 from service.api.operation import Answer, Query, Resource
 from service.api.problems import Problem
@@ -58,7 +61,21 @@ def upload(query: Naming) -> Response:
     return _receive(context(), query.name)
 
 
-@bp.operation("PUT", "/uploads/<path:name>", _ANSWERS, _PROBLEMS, upload=True, store=False)
+class FileName(BaseConverter):
+    """The rest of the address, whatever is in it: a file's name may have a line break in it."""
+
+    part_isolating = False
+    regex = r"(?s:[^/].*?)"
+
+
+def _know_file_names(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["filename"] = FileName
+
+
+bp.record_once(_know_file_names)
+
+
+@bp.operation("PUT", "/uploads/<filename:name>", _ANSWERS, _PROBLEMS, upload=True, store=False)
 def upload_named(name: str) -> Response:
     """Upload a file under a name, as the raw body."""
     return _receive(context(), name)
@@ -66,9 +83,9 @@ def upload_named(name: str) -> Response:
 
 def _receive(here: Context, name: str) -> Response:
     limit = here.settings.max_upload_bytes
-    name = PurePosixPath(name.replace("\\", "/")).name
-    if not name or name in (".", "..") or len(name) > MAX_NAME_CHARS or not name.isprintable():
-        raise Problem(422, f"a file's name has 1 to {MAX_NAME_CHARS} printable characters")
+    name = displayable(PurePosixPath(name.replace("\\", "/")).name)
+    if not name or name in (".", "..") or len(name) > MAX_NAME_CHARS:
+        raise Problem(422, f"a file's name has 1 to {MAX_NAME_CHARS} characters")
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     upload_id = secrets.token_urlsafe(16)
