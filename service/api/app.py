@@ -14,8 +14,8 @@ from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Workforce
 from service.scheduling.job_types import JobTypes
 from service.streaming.hub import Hub
-from service.streaming.job_reader import Reads
-from service.streaming.stream_limits import Admission
+from service.streaming.store_reader import StoreReader
+from service.streaming.stream_limits import StreamLimits
 
 STORE_CONNECTIONS = 32
 """Of one process. A request that needs one more waits for it."""
@@ -38,8 +38,8 @@ def create_app(settings: Settings) -> Flask:
         Dispatch(settings),
         JobTypes(store),
         Workforce(store, OWNER),
-        Reads(store),
-        Admission(settings.max_streams, settings.max_streams_per_caller),
+        StoreReader(store),
+        StreamLimits(settings.max_streams, settings.max_streams_per_caller),
     )
     answer_problems(app)
     for resource in (jobs, events, job_types, workers, uploads, artifacts, health, openapi, static):

@@ -25,7 +25,7 @@ from service.streaming.catchup import (
     JobListCatchUp,
     cursor_fault,
 )
-from service.streaming.opening import Ask, NoRoom, event_id, open_stream
+from service.streaming.opening import StreamLimitReached, StreamRequest, event_id, open_stream
 
 bp = Resource("streams", "Events")
 
@@ -107,15 +107,15 @@ class Poller:
 
 
 def _stream(here: Context, catchup: CatchUp, query: Watching, headers: Resumption) -> Response:
-    ask = Ask(
+    ask = StreamRequest(
         caller=address(request.environ),
         header=headers.last_event_id.strip(),
         last_event_id=query.last_event_id,
         heartbeat=query.heartbeat,
     )
     try:
-        stream = open_stream(here.hub, here.admission, here.settings.heartbeat_s, catchup, ask)
-    except NoRoom as full:
+        stream = open_stream(here.hub, here.limits, here.settings.heartbeat_s, catchup, ask)
+    except StreamLimitReached as full:
         # An error status would stop a browser for good: it is told to come back, and when.
         metrics.STREAMS_REFUSED.inc()
         return Response(full.retry, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
@@ -147,7 +147,7 @@ def get_job_events(job_id: str, query: JobWatching, headers: Resumption) -> Resp
     if _wants_json():
         return _poll(here, job_id, query)
     try:
-        return _stream(here, JobCatchUp(here.reads, job_id), query, headers)
+        return _stream(here, JobCatchUp(here.reader, job_id), query, headers)
     except JobGone:
         raise job_not_found(job_id) from None
 

@@ -22,7 +22,13 @@ from service.api.context import Context
 from service.api.events import JobWatching
 from service.streaming import sse
 from service.streaming.catchup import JobCatchUp, JobGone
-from service.streaming.opening import Ask, BadRequest, EventStream, NoRoom, open_stream
+from service.streaming.opening import (
+    BadRequest,
+    EventStream,
+    StreamLimitReached,
+    StreamRequest,
+    open_stream,
+)
 from service.streaming.sockets import Sockets
 
 _JOB_EVENTS = re.compile(r"/jobs/([A-Za-z0-9_-]+)/events")
@@ -84,7 +90,7 @@ class HandOver:
                 query = JobWatching.of(Request(environ).args)
             except ValidationError:
                 return None
-        ask = Ask(
+        ask = StreamRequest(
             caller=address(environ),
             header=environ.get("HTTP_LAST_EVENT_ID", "").strip(),
             last_event_id=query.last_event_id,
@@ -92,9 +98,9 @@ class HandOver:
         )
         try:
             here = self._here
-            catchup = JobCatchUp(here.reads, path[1])
-            return open_stream(here.hub, here.admission, here.settings.heartbeat_s, catchup, ask)
-        except (NoRoom, BadRequest, JobGone):
+            catchup = JobCatchUp(here.reader, path[1])
+            return open_stream(here.hub, here.limits, here.settings.heartbeat_s, catchup, ask)
+        except (StreamLimitReached, BadRequest, JobGone):
             return None
 
 
