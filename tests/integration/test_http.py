@@ -155,8 +155,8 @@ def test_a_body_of_100_mb_is_refused_and_the_client_hears_it(web: Stack, chunked
 
 
 def test_every_file_of_the_page_has_the_type_that_a_browser_wants(web: Stack) -> None:
-    for path in WEB.iterdir():
-        _, headers, _ = web.call("GET", f"/web/{path.name}")
+    for path in (found for found in WEB.rglob("*") if found.is_file()):
+        _, headers, _ = web.call("GET", f"/web/{path.relative_to(WEB)}")
         assert headers["content-type"].partition(";")[0] == MEDIA_TYPES[path.suffix], path.name
 
 
