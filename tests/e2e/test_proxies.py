@@ -16,7 +16,7 @@ from headway.contract.encoding import dumps
 from headway.contract.records import Artifact
 from headway.contract.states import State
 from headway.contract.store import Report, artifacts_value
-from service.api.files import CHUNK
+from service.api.uploads import CHUNK
 from tests.conftest import missing
 from tests.support.browser import Browser, installed
 from tests.support.fake_worker import claim, create, log, stored
