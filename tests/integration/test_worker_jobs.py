@@ -237,7 +237,8 @@ def test_a_job_canceled_while_no_worker_lives_ends_and_leaves_nothing(new_worker
     assert stack.ended(job_id, 10).state is State.CANCELED
     assert stack.encoders() == []
     stack.start_worker()
-    until(lambda: stack.work_files() == [], 5, "what the killed attempt left to be swept away")
+    # It has registered, and sweeps then; the next time would be in half a minute.
+    until(lambda: stack.work_files() == [], 20, "what the killed attempt left to be swept away")
     assert stack.do("simulate", duration_s=0).state is State.SUCCEEDED
 
 

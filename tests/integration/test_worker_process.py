@@ -117,10 +117,10 @@ def test_a_restart_of_redis_disturbs_no_job_and_the_worker_hears_again(new_worke
 
 
 DEAF = """
-from worker import hearing
+from worker import broker_watchdog
 from worker.__main__ import main
 
-hearing.DEAF_S, hearing.CHECK_S = 3.0, 0.5
+broker_watchdog.DEAF_S, broker_watchdog.CHECK_S = 3.0, 0.5
 raise SystemExit(main())
 """
 

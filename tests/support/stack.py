@@ -127,7 +127,8 @@ class Stack:
 
         def registered() -> bool:
             assert process.poll() is None, self.log("worker")
-            return any(alive for _, alive in self.store.types().values())
+            # By its pid: one that was killed before it counts as alive for a while.
+            return any(worker.pid == process.pid for worker in self.store.workers())
 
         until(registered, what="the worker to register")
 
