@@ -106,7 +106,7 @@ def test_the_reducer_makes_of_events_what_the_store_makes_of_the_job(node: str, 
 def test_no_file_of_the_page_is_too_long_to_read() -> None:
     long = {
         path.name: lines
-        for path in WEB.iterdir()
+        for path in WEB.rglob("*.*")
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) >= MAX_LINES
     }
     assert not long

@@ -127,7 +127,7 @@ class Run:
         self._lengths = lengths
         self._luck = random.Random(seed)
         self._seed = seed
-        # The client's own bounds (web/event-stream.js, web/shared-stream.js): 1.5 heartbeats, at least
+        # The client's own bounds (web/client/: event-stream.js, shared-stream.js): 1.5 heartbeats, at least
         # one and two seconds; a check each second; two seconds more where the connection is another's.
         self.bound_ms = round(1000 * max(1.5 * heartbeat_s, heartbeat_s + 2)) + 3000 + SLACK_MS
         self._started = ExitStack()
