@@ -16,12 +16,12 @@ from headway.contract.encoding import dumps
 from headway.contract.records import Artifact
 from headway.contract.states import State
 from headway.contract.store import Report, artifacts_value
-from service.api.files import CHUNK
+from service.api.uploads import CHUNK
 from tests.support.browser import Browser
 from tests.support.fake_worker import claim, create, log, stored
 from tests.support.faulty_proxy import FaultyProxy
-from tests.support.programs import missing
-from tests.support.reverse_proxies import PROGRAMS, ReverseProxy, program
+from tests.support.programs import program
+from tests.support.reverse_proxies import PROGRAMS, ReverseProxy
 from tests.support.sse import Parser, Seen, seen
 from tests.support.stack import Stack, free_port
 from tests.support.wait import until
@@ -33,8 +33,7 @@ STREAMS = 130
 
 @pytest.fixture(scope="module", params=PROGRAMS)
 def name(request: pytest.FixtureRequest) -> str:
-    if program(request.param) is None:
-        missing(request.param)
+    program(request.param)
     return str(request.param)
 
 
