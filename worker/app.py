@@ -30,7 +30,9 @@ def broker_options(settings: Settings) -> dict[str, Any]:
 def make_store(settings: Settings) -> JobStore:
     """A store with its own connections. Not to be shared across a fork."""
     # A call that hangs must not outlive the lease it renews.
-    client = connect(settings.redis_url, connections=8, timeout_s=min(5.0, settings.lease_s / 3))
+    client = connect(
+        settings.redis_url, tls=settings.tls, connections=8, timeout_s=min(5.0, settings.lease_s / 3)
+    )
     return JobStore(
         client,
         Keys(settings.key_prefix, settings.partitions),
@@ -44,6 +46,7 @@ def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str)
     jobs as `<worker>:<pid>`."""
     app = Celery("headway", broker=settings.kombu_url, set_as_current=False)
     app.conf.update(
+        broker_use_ssl=settings.kombu_tls,
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
         broker_transport_options=broker_options(settings),

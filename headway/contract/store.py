@@ -174,10 +174,13 @@ class Running:
     worker: str
 
 
-def connect(url: str, *, connections: int = 32, timeout_s: float = 5) -> redis.Redis:
+def connect(
+    url: str, *, tls: Mapping[str, Any] | None = None, connections: int = 32, timeout_s: float = 5
+) -> redis.Redis:
     """A client with a bounded pool whose callers wait for a free connection.
 
-    RESP2, because RESP3 makes each connect log an error on Valkey.
+    `tls` is how the certificate of a rediss:// server is checked (`Settings.tls`); without, by the system's
+    authorities and by name. RESP2, because RESP3 makes each connect log an error on Valkey.
     """
     # A Unix socket has neither, and its connection class refuses them.
     tcp = {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_connect_timeout": timeout_s}
@@ -188,6 +191,7 @@ def connect(url: str, *, connections: int = 32, timeout_s: float = 5) -> redis.R
         protocol=2,
         socket_timeout=timeout_s,
         **tcp,
+        **(tls or {} if url.startswith("rediss:") else {}),
         retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), 2),
     )
     return redis.Redis(connection_pool=pool)

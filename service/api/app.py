@@ -24,7 +24,7 @@ STORE_CONNECTIONS = 32
 def create_app(settings: Settings) -> Flask:
     """An application with a store and a hub of its own; `start` begins what works in the background."""
     app = Flask(__name__, static_folder=None)
-    client = connect(settings.redis_url, connections=STORE_CONNECTIONS)
+    client = connect(settings.redis_url, tls=settings.tls, connections=STORE_CONNECTIONS)
     store = JobStore(
         client,
         Keys(settings.key_prefix, settings.partitions),
