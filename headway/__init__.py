@@ -6,18 +6,17 @@ Names are imported when they are first used, so that the client needs nothing bu
 
 import importlib
 
-__version__ = "0.1.0"
-
 _HOMES = {
     "headway.client": ("Client", "ClientError"),
     "headway.sdk.job": ("Job",),
     "headway.sdk.job_type": ("Params", "job"),
     "headway.sdk.retry": ("Retry",),
     "headway.sdk.stopping": ("InvalidInput", "JobStopped"),
+    "headway.version": ("__version__",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [*sorted(_HOME), "__version__"]
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import headway
 from headway.cli import commands, completion
 from headway.cli.text import shown
+from headway.version import __version__
 
 EXIT = """exit status: 0 succeeded; 1 failed; 2 bad usage, or the service refused or cannot be reached;
 3 canceled; 130 detached by Ctrl-C"""
@@ -71,7 +71,7 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
         description="Submit jobs to a Headway, watch them and fetch their results.",
         epilog="The Headway is the one at --url, else at HEADWAY_URL, else at http://127.0.0.1:8000.",
     )
-    headway_parser.add_argument("--version", action="version", version=f"headway {headway.__version__}")
+    headway_parser.add_argument("--version", action="version", version=f"headway {__version__}")
     added = headway_parser.add_subparsers(
         title="commands", metavar="command", required=True, parser_class=CommandParser
     )

@@ -112,14 +112,24 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True)
 class FeedPage:
-    """What a feed keeps after a cursor, and the ids of the owner's jobs that run or wait for their next
-    attempt, consistent."""
+    """What a feed keeps after a cursor, and the ids of its jobs that run or wait for their next attempt,
+    consistent."""
 
     clock: EventId
     now_ms: int
     last: EventId
     begun: list[str]
     events: list[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSnapshot:
+    """The live jobs of a feed in the order of their last ids, consistent. `last` is the feed's last id,
+    `clock` the last id of all."""
+
+    clock: EventId
+    last: EventId
+    jobs: list[JobPage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,6 +447,7 @@ class JobStore:
                     self.keys.clock(self.keys.partition(owner)),
                     self.keys.feed(owner, group),
                     self.keys.feed_last(owner, group),
+                    self.keys.feed_jobs(owner, group),
                     self.keys.jobs(owner, State.RUNNING),
                     self.keys.jobs(owner, State.RETRYING),
                 ],
@@ -451,35 +462,35 @@ class JobStore:
             [Event.of(entry) for entry in entries],
         )
 
-    def latest_progress(self, job_ids: Sequence[str], group: str | None) -> list[Event]:
-        """The newest progress event of each of these jobs (of that group, unless it is None)."""
+    def latest_progress(self, job_ids: Sequence[str]) -> list[Event]:
+        """Returns the newest progress event of each of these jobs that has one."""
         with self.redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
-                pipe.hmget(self.keys.job(job_id), "_progress_id", "group")
-            known = pipe.execute()
-            asked = False
-            for job_id, (progress_id, of_group) in zip(job_ids, known, strict=True):
-                if progress_id and (group is None or of_group == dumps(group).encode()):
-                    pipe.xrange(self.keys.events(job_id), progress_id, progress_id)
-                    asked = True
-            found = pipe.execute() if asked else []
+                pipe.hget(self.keys.job(job_id), "_progress_id")
+            known = pipe.execute() if job_ids else []
+            newest = [(job_id, last) for job_id, last in zip(job_ids, known, strict=True) if last]
+            for job_id, last in newest:
+                pipe.xrange(self.keys.events(job_id), last, last)
+            found = pipe.execute() if newest else []
         return [_event(*entry) for entries in found for entry in entries]
 
-    def snapshot_feed(self, owner: str, group: str | None) -> tuple[EventId, list[JobPage]]:
-        """The feed's last id and its live jobs, in the order of their last ids."""
-        last, *jobs = cast(
+    def snapshot_feed(self, owner: str, group: str | None) -> FeedSnapshot:
+        """Returns a feed's live jobs, as they are at one moment."""
+        clock, last, *jobs = cast(
             list[Any],
             self._scripts["snapshot_feed"](
                 keys=[
+                    self.keys.clock(self.keys.partition(owner)),
                     self.keys.feed_last(owner, group),
+                    self.keys.feed_jobs(owner, group),
                     *(self.keys.jobs(owner, state) for state in LIVE),
                 ],
-                args=[self.keys.job_head(owner), "" if group is None else dumps(group)],
+                args=[self.keys.job_head(owner)],
             ),
         )
-        at = EventId.of(last)
+        at = EventId.of(clock)
         pages = [JobPage(at, dict(zip(j[::2], j[1::2], strict=True)), []) for j in jobs]
-        return at, sorted(pages, key=lambda page: page.last)
+        return FeedSnapshot(at, EventId.of(last), sorted(pages, key=lambda page: page.last))
 
     def list_jobs(
         self,

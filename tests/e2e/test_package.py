@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stack import ROOT, Stack
+from tests.support.checkout import ROOT
+from tests.support.stack import Stack
 
 SCRIPT = """
 import sys

@@ -10,7 +10,7 @@ import headway.client
 from headway.cli import commands, tracker
 from headway.cli.parser import make_parser
 from headway.client import Client, ClientError
-from tests.support.stack import ROOT
+from tests.support.checkout import ROOT
 
 DOCS = (ROOT / "docs" / "clients.md").read_text()
 
