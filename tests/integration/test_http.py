@@ -19,7 +19,8 @@ from headway.contract.encoding import dumps
 from headway.contract.records import Artifact
 from headway.contract.store import Report, artifacts_value
 from service.api.static import MEDIA_TYPES, WEB
-from tests.support.stack import Stack, until
+from tests.support.stack import Stack
+from tests.support.wait import until
 
 TYPE = {
     "name": "t",
@@ -50,13 +51,10 @@ def about(concurrency: int, queue: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Valkey and a web process, and a job type that nobody works on."""
-    stack = Stack(tmp_path_factory.mktemp("http"), DRAIN_S="0", MAX_UPLOAD_BYTES="3000000")
-    try:
+    with Stack(tmp_path_factory.mktemp("http"), DRAIN_S="0", MAX_UPLOAD_BYTES="3000000") as stack:
         stack.start_web()
         stack.store.register_types("worker", {"t": json.dumps(TYPE)}, 3600, about(9, "nobody"))
         yield stack
-    finally:
-        stack.close()
 
 
 def problem(
