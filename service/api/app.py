@@ -9,14 +9,13 @@ from apiflask import APIFlask
 from flask import Response, request
 from flask.json.provider import DefaultJSONProvider
 
-from headway.contract.keys import Keys
 from headway.contract.settings import Settings
-from headway.contract.store import JobStore, connect
+from headway.contract.store import JobStore
 from service.api import events, files, health, job_types, jobs, openapi, static, workers
 from service.api.context import OWNER, Context
 from service.api.problems import Problem, answer_problems
 from service.scheduling.dispatch import Dispatch
-from service.scheduling.fleet import Workforce
+from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
 from service.streaming.hub import Hub
 from service.streaming.job_reader import Reads
@@ -53,20 +52,14 @@ def create_app(settings: Settings) -> APIFlask:
         spec_path="/openapi.json",
     )
     app.json = StrictJSON(app)
-    client = connect(settings.redis_url, connections=STORE_CONNECTIONS)
-    store = JobStore(
-        client,
-        Keys(settings.key_prefix, settings.partitions),
-        events_per_job=settings.events_per_job,
-        retention_s=settings.retention_s,
-    )
+    store = JobStore.of(settings, connections=STORE_CONNECTIONS)
     app.extensions["headway"] = Context(
         settings,
         store,
         Hub(store),
         Dispatch(settings),
         JobTypes(store),
-        Workforce(store, OWNER),
+        Fleet(store, OWNER),
         Reads(store),
         Admission(settings.max_streams, settings.max_streams_per_caller),
     )

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from headway.contract.events import ZERO, Event, EventId, EventType
-from headway.contract.store import JobPage, JobStore
+from headway.contract.pages import JobPage
+from headway.contract.store import JobStore
 from service import metrics
 from service.streaming import sse
 from service.streaming.job_reader import PAGE, Reads
@@ -222,7 +223,7 @@ class FeedCatchUp:
         self.topics = (store.keys.feed(owner, group),)
 
     def start(self) -> Page:
-        last, pages = self._store.snapshot_feed(self._owner, self._group)
+        last, pages = self._store.feeds.snapshot(self._owner, self._group)
         frames = [sse.frame(EventType.SNAPSHOT, page.document, page.last) for page in pages]
         if not pages or pages[-1].last != last:
             # The newest event was of a job that has ended. Without this, a reader that comes back
@@ -232,11 +233,11 @@ class FeedCatchUp:
 
     def reset(self, reason: str) -> Page:
         metrics.STREAMS_RESET.labels(reason).inc()
-        last, pages = self._store.snapshot_feed(self._owner, self._group)
+        last, pages = self._store.feeds.snapshot(self._owner, self._group)
         return Page(last, sse.frame(EventType.RESET, _states_data(pages, reason), last))
 
     def after(self, cursor: EventId) -> Page:
-        page = self._store.read_feed(self._owner, self._group, cursor, PAGE)
+        page = self._store.feeds.read(self._owner, self._group, cursor, PAGE)
         if cursor > page.clock:
             return self.reset("cursor_ahead")
         before = page.events[0].prev if page.events else page.last
@@ -249,7 +250,7 @@ class FeedCatchUp:
         events = page.events
         if len(events) == PAGE:
             return Page(events[-1].id, events=events, complete=False)
-        latest = self._store.latest_progress(page.begun, self._group)
+        latest = self._store.feeds.latest_progress(page.begun)
         # Progress newer than what was read here comes live: before it there may be events not yet read.
         events = sorted([*events, *(e for e in latest if cursor < e.id <= page.clock)], key=lambda e: e.id)
         return Page(max(cursor, page.last), events=events)

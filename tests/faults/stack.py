@@ -13,8 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from headway.contract.keys import Keys
-from headway.contract.store import JobStore, connect
+from headway.contract.settings import Settings
+from headway.contract.store import JobStore
 from service.process import valkey
 from tests.faults import processes
 from tests.faults.history import Encoder
@@ -85,7 +85,7 @@ class FaultStack:
             raise
 
     def new_store(self, timeout_s: float = 5) -> JobStore:
-        return JobStore(connect(self.url, timeout_s=timeout_s), Keys())
+        return JobStore.of(Settings(redis_url=self.url), timeout_s=timeout_s)
 
     def _start_valkey(self) -> subprocess.Popen[bytes]:
         directory = self.directory / "valkey"

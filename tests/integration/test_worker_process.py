@@ -43,7 +43,7 @@ def test_a_bad_setting_is_one_line_and_exit_2() -> None:
 
 def test_it_announces_its_job_types_and_takes_them_back(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack()
-    types = stack.store.types()
+    types = stack.store.registry.types()
     assert {name: described["queue"] for name, (described, _) in types.items()} == {
         "file.checksum": "file",
         "simulate": "default",
@@ -56,24 +56,24 @@ def test_it_announces_its_job_types_and_takes_them_back(new_worker_stack: NewSta
         assert schema["additionalProperties"] is False
     stack.worker.terminate()
     assert stack.worker.wait(20) == 0
-    assert not any(is_alive for _, is_alive in stack.store.types().values())
+    assert not any(is_alive for _, is_alive in stack.store.registry.types().values())
 
 
 def test_a_worker_tells_who_it_is_and_its_jobs_name_it(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack()
-    (worker,) = stack.store.workers()
+    (worker,) = stack.store.registry.workers()
     assert (worker.pid, worker.concurrency) == (stack.worker.pid, 2)
     assert worker.queues == ("default", "file", "video")
     assert worker.types == ("file.checksum", "simulate", "video.encode")
     job_id = stack.submit("simulate", duration_s=60)
     stack.running(job_id)
-    (running,) = stack.store.running("owner")
+    (running,) = stack.store.listings.running("owner")
     assert (running.id, running.type, running.attempt) == (job_id, "simulate", 1)
     assert running.worker == f"{worker.name}:{stack.pool_process(job_id)}"
     stack.worker.terminate()
     assert stack.worker.wait(6) == 0
-    assert stack.store.workers() == []
-    assert stack.store.running("owner") == []
+    assert stack.store.registry.workers() == []
+    assert stack.store.listings.running("owner") == []
 
 
 def test_every_line_of_a_json_log_is_json(new_worker_stack: NewStack) -> None:
@@ -117,10 +117,10 @@ def test_a_restart_of_redis_disturbs_no_job_and_the_worker_hears_again(new_worke
 
 
 DEAF = """
-from worker import hearing
+from worker import broker_watchdog
 from worker.__main__ import main
 
-hearing.DEAF_S, hearing.CHECK_S = 3.0, 0.5
+broker_watchdog.DEAF_S, broker_watchdog.CHECK_S = 3.0, 0.5
 raise SystemExit(main())
 """
 
@@ -134,7 +134,7 @@ def test_a_worker_that_has_gone_deaf_starts_anew_and_hears_again(new_worker_stac
         stack.env["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{broker.port}/0"
         stack.command = ["-c", DEAF]
         stack.worker = stack.start_worker()
-        (before,) = stack.store.workers()
+        (before,) = stack.store.registry.workers()
         busy = stack.submit("simulate", duration_s=4, rate=20)
         stack.running(busy)
         broker.freeze()
@@ -142,7 +142,7 @@ def test_a_worker_that_has_gone_deaf_starts_anew_and_hears_again(new_worker_stac
         lost, heard = (stack.submit("simulate", duration_s=0) for _ in range(2))
         eventually(lambda: stack.job(heard).ended, lambda: stack.log.read_text()[-4000:], 30)
         assert "none was heard for 3 s" in stack.log.read_text()
-        (after,) = stack.store.workers()
+        (after,) = stack.store.registry.workers()
         assert (after.pid, after.name == before.name) == (before.pid, False)
         assert stack.worker.poll() is None
         # What it was at when it stopped was handed back.

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from headway.contract.keys import Keys
-from headway.contract.store import JobStore, connect
+from headway.contract.settings import load
+from headway.contract.store import JobStore
 from service.process import valkey
 
 ROOT = Path(__file__).parents[2]
@@ -75,11 +75,7 @@ class Stack:
 
     def new_store(self) -> JobStore:
         """A store as the processes have it."""
-        return JobStore(
-            connect(self.valkey.url, timeout_s=60),  # a test may stop the server for a while
-            Keys(self.environ.get("KEY_PREFIX", "headway:")),
-            events_per_job=int(self.environ.get("EVENTS_PER_JOB", "2000")),
-        )
+        return JobStore.of(load(self.environ), timeout_s=60)  # a test may stop the server for a while
 
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text(errors="replace")
@@ -126,7 +122,7 @@ class Stack:
 
         def registered() -> bool:
             assert process.poll() is None, self.log("worker")
-            return any(alive for _, alive in self.store.types().values())
+            return any(alive for _, alive in self.store.registry.types().values())
 
         until(registered, what="the worker to register")
 

@@ -18,10 +18,10 @@ import redis
 from celery import Celery
 
 from headway.contract.events import ZERO
-from headway.contract.keys import Keys
 from headway.contract.records import Job
+from headway.contract.settings import Settings
 from headway.contract.states import State
-from headway.contract.store import JobStore, NewJob, connect
+from headway.contract.store import JobStore, NewJob
 from service.process import valkey
 from worker.media import ffmpeg
 
@@ -43,7 +43,7 @@ class WorkerStack:
     def __init__(self, directory: Path, **env: str) -> None:
         self.data_dir = directory
         self.valkey = valkey.start(directory / "valkey")
-        self.store = JobStore(connect(self.valkey.url, timeout_s=2), Keys("test:"))
+        self.store = JobStore.of(Settings(redis_url=self.valkey.url, key_prefix="test:"), timeout_s=2)
         self.sender = Celery("sender", broker=self.valkey.url, set_as_current=False)
         self.sender.conf.update(
             broker_transport_options={"global_keyprefix": "test:"}, task_ignore_result=True
@@ -67,7 +67,9 @@ class WorkerStack:
             worker = subprocess.Popen(
                 [sys.executable, *self.command], env=self.env, cwd=ROOT, stderr=log, start_new_session=True
             )
-        eventually(lambda: any(alive for _, alive in self.store.types().values()), "the worker registers")
+        eventually(
+            lambda: any(alive for _, alive in self.store.registry.types().values()), "the worker registers"
+        )
         return worker
 
     def close(self) -> None:
@@ -82,7 +84,7 @@ class WorkerStack:
     # -- jobs --------------------------------------------------------------------------------------
 
     def submit(self, name: str, *, max_attempts: int = 3, owner: str = "owner", **params: Any) -> str:
-        described, _ = self.store.types()[name]
+        described, _ = self.store.registry.types()[name]
         queue = described["queue"]
         job_id, *_ = self.store.create(
             NewJob(owner=owner, type=name, params=params, queue=queue, max_attempts=max_attempts)
@@ -94,8 +96,8 @@ class WorkerStack:
         self.sender.send_task(name, args=[job_id], queue=queue)
 
     def answer_alarms(self) -> None:
-        for job_id in self.store.due(0):
-            due = self.store.answer_alarm(job_id)
+        for job_id in self.store.alarms.due(0):
+            due = self.store.alarms.answer(job_id)
             if due is not None:
                 self.send(due.type, due.id, due.queue)
 
