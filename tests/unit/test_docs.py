@@ -162,9 +162,11 @@ def test_whatever_the_docs_link_to_exists(path: Path) -> None:
         assert not anchor or anchor in anchors(linked.read_text()), target
 
 
-def test_one_events_way_is_at_most_eight_files() -> None:
-    way = README.partition("### One event's way")[2].partition("###")[0]
-    assert 1 < len(re.findall(r"(?m)^\d+\. ", way)) <= 8
+def test_the_readme_follows_an_event_through_every_room() -> None:
+    way = README.partition("### How an event travels")[2].partition("\n###")[0]
+    named = set(re.findall(r"\]\(([^)]+)\)", way))
+    rooms = ("headway/sdk/", "headway/contract/lua/", "service/streaming/", "web/")
+    assert all(any(name.startswith(room) for name in named) for room in rooms)
 
 
 def test_the_readmes_job_type_is_a_job_type(tmp_path: Path) -> None:
