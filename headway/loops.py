@@ -1,15 +1,19 @@
-"""Loops in the background that outlive their own errors."""
+"""Loops that outlive errors: one in the background for ever, one until Redis answers."""
 
 from __future__ import annotations
 
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import redis
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 JITTER = 0.2
 """How far a pause strays from its length, so that processes do not move in step."""
@@ -47,3 +51,29 @@ def forever(
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
+
+
+def retry_until_reachable(
+    call: Callable[[], T],
+    what: str,
+    *,
+    limit_s: float = float("inf"),
+    give_up: Callable[[], bool] = lambda: False,
+) -> T:
+    """Call until Redis answers, with a pause that doubles from 0.05 s to 1 s. Returns what `call` returned.
+
+    That `what` waits is logged once. Raises the RedisError of the last try when `limit_s` would be over
+    or `give_up()` is true; any other error of `call` at once.
+    """
+    deadline = time.monotonic() + limit_s
+    pause_s = 0.05
+    while True:
+        try:
+            return call()
+        except redis.RedisError as error:
+            if time.monotonic() + pause_s > deadline or give_up():
+                raise
+            if pause_s == 0.05:
+                log.warning("%s waits for Redis: %s", what, error)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 1.0)

@@ -1,7 +1,7 @@
 /** The client of a Headway service: types of `jobs.js`. */
 
 export type State = "queued" | "running" | "retrying" | "succeeded" | "failed" | "canceled";
-export type ErrorCode = "error" | "timeout" | "worker_lost" | "canceled" | "invalid_input";
+export type ErrorCode = "error" | "timeout" | "worker_lost" | "canceled" | "invalid_input" | "no_space";
 
 export interface Stage {
   name: string;

@@ -57,7 +57,7 @@ class Server(Worker):  # type: ignore[misc]
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     def start_anew(self) -> None:
-        """Stop in order, the jobs handed back, and start again in the same process."""
+        """Stop in order, the jobs released, and start again in the same process."""
         self.anew = True
         os.kill(os.getpid(), signal.SIGTERM)
 

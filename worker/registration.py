@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from headway.contract.store import JobStore
-from headway.sdk.runtime import remove_attempts
+from headway.sdk.attempt_dirs import remove_attempts
 
 INTERVAL_S = 3.0
 ALIVE_S = 10.0

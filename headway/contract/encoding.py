@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,6 +39,19 @@ def clip(text: str, limit: int) -> str:
     """At most `limit` characters, the cut made visible; lone surrogates replaced, so that it encodes."""
     text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+_REPLACED = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def displayable(name: str) -> str:
+    """Return a file's name as it can be shown: control characters, line separators, lone surrogates, and
+    embeddings, overrides and isolates of the writing direction are replaced by U+FFFD, so that no name
+    looks like another. Everything else stays, blanks and joiners included."""
+    return "".join(
+        "\ufffd" if c in _BIDI_CONTROLS or unicodedata.category(c) in _REPLACED else c for c in name
+    )
 
 
 def pointer(*path: object) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from headway.contract.database import Database
 from headway.contract.events import HIGHEST, ZERO, Event, EventId
-from headway.contract.pages import FeedPage, JobPage, fields_of
+from headway.contract.pages import FeedPage, FeedSnapshot, JobPage, fields_of
 from headway.contract.states import LIVE, State
 
 
@@ -29,9 +29,9 @@ class Feeds:
                 keys.clock(keys.partition(owner)),
                 keys.feed(owner, group),
                 keys.feed_last(owner, group),
+                keys.feed_jobs(owner, group),
                 keys.jobs(owner, State.RUNNING),
                 keys.jobs(owner, State.RETRYING),
-                *self._group(owner, group),
             ],
             [str(EventId(*map(min, cursor, HIGHEST))), limit, keys.job_head(owner)],
         )
@@ -43,24 +43,22 @@ class Feeds:
             [Event.of(entry) for entry in entries],
         )
 
-    def snapshot(self, owner: str, group: str | None) -> tuple[EventId, list[JobPage]]:
-        """Return the feed's last id and its live jobs, in the order of their last ids."""
+    def snapshot(self, owner: str, group: str | None) -> FeedSnapshot:
+        """Return the feed's live jobs, as they are at one moment."""
         keys = self._db.keys
-        last, *jobs = self._db.run(
+        clock, last, *jobs = self._db.run(
             "snapshot_feed",
             [
+                keys.clock(keys.partition(owner)),
                 keys.feed_last(owner, group),
+                keys.feed_jobs(owner, group),
                 *(keys.jobs(owner, state) for state in LIVE),
-                *self._group(owner, group),
             ],
-            [keys.job_head(owner), len(LIVE)],
+            [keys.job_head(owner)],
         )
-        at = EventId.of(last)
+        at = EventId.of(clock)
         pages = [JobPage(at, fields_of(job), []) for job in jobs]
-        return at, sorted(pages, key=lambda page: page.last)
-
-    def _group(self, owner: str, group: str | None) -> list[str]:
-        return [] if group is None else [self._db.keys.group(owner, group)]
+        return FeedSnapshot(at, EventId.of(last), sorted(pages, key=lambda page: page.last))
 
     def latest_progress(self, job_ids: Sequence[str]) -> list[Event]:
         """Return the newest progress event of each of these jobs, if it has one."""

@@ -115,6 +115,10 @@ class Keys:
     def group(self, owner: str, group: str) -> str:
         return f"{self._in(self.partition(owner))}group:{_name(owner)}:{_name(group)}"
 
+    def feed_jobs(self, owner: str, group: str | None) -> str:
+        """The index of a feed's jobs."""
+        return self.jobs(owner) if group is None else self.group(owner, group)
+
     def waiting(self, partition: int, queue: str) -> str:
         return f"{self._in(partition)}waiting:{_name(queue)}"
 

@@ -49,6 +49,16 @@ class FeedPage:
     events: list[Event]
 
 
+@dataclass(frozen=True, slots=True)
+class FeedSnapshot:
+    """The live jobs of a feed in the order of their last ids, consistent. `last` is the feed's last id,
+    `clock` the last id of all."""
+
+    clock: EventId
+    last: EventId
+    jobs: list[JobPage]
+
+
 def fields_of(pairs: list[bytes]) -> dict[bytes, bytes]:
     """A hash as Lua returns it: names and values in turn."""
     return dict(zip(pairs[::2], pairs[1::2], strict=True))

@@ -42,3 +42,4 @@ class ErrorCode(StrEnum):
     WORKER_LOST = "worker_lost"
     CANCELED = "canceled"
     INVALID_INPUT = "invalid_input"
+    NO_SPACE = "no_space"

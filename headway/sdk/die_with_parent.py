@@ -1,7 +1,7 @@
-"""Run a program that dies with whoever started it: `python leash.py <parent pid> program args…`
+"""Run a program that is killed when its parent dies: `python die_with_parent.py <parent pid> program args…`
 
-A program of its own because setting PR_SET_PDEATHSIG between fork and exec would run Python code in
-the fork of a process with threads. The signal is bound to the *thread* that started us.
+A program of its own, because setting PR_SET_PDEATHSIG between fork and exec would run Python code in the
+fork of a process with threads. The signal is bound to the *thread* that started this program.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ def main() -> None:
     parent, program = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # It may have died before the line above, and then no signal comes.
+    # The parent may have died before the line above, and then no signal comes.
     if os.getppid() != parent:
         os._exit(1)
     try:

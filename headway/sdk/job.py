@@ -1,4 +1,4 @@
-"""Job: what a task uses to report how far it is, and to learn that it must end."""
+"""Job: how a task reports its progress and learns that it must end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -21,9 +20,10 @@ from pydantic import BaseModel
 from headway.contract.encoding import dumps
 from headway.contract.records import MAX_CHECKPOINT_BYTES, Artifact
 from headway.contract.store import JobStore
-from headway.sdk.meter import Meter, Plan, Share, Stage
+from headway.sdk.attempt_dirs import AttemptDirs
+from headway.sdk.meter import Meter, Plan, Stage, StageWeight
 from headway.sdk.stopping import Stop
-from headway.sdk.subprocesses import Children, Stream
+from headway.sdk.subprocesses import Stream, Subprocesses
 
 P = TypeVar("P", bound=BaseModel)
 T = TypeVar("T")
@@ -42,40 +42,21 @@ _MEDIA_TYPES = {
 
 
 class Reports(Protocol):
-    """Where a job's events go: headway.sdk.reporter.Reporter, or a list in a test."""
+    """Where a job sends its events: headway.sdk.reporter.Reporter, or a list in a test."""
 
     def log(self, level: Level, message: str) -> None: ...
 
     def publish(self, artifact: Artifact) -> None: ...
 
-    def keep(self, checkpoint: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an attempt keeps its files: a directory of its own for each, all on one file system."""
-
-    data_dir: Path
-    job_id: str
-    attempt: int
-
-    @property
-    def work(self) -> Path:
-        """Removed with the attempt."""
-        return self.data_dir / "work" / self.job_id / str(self.attempt)
-
-    @property
-    def artifacts(self) -> Path:
-        """Kept with the job. An old attempt cannot disturb a newer one's."""
-        return self.data_dir / "artifacts" / self.job_id / str(self.attempt)
+    def save_checkpoint(self, checkpoint: str) -> None: ...
 
 
 class Job(Generic[P]):
     """One attempt at a job, as its task sees it.
 
-    Reporting never blocks and never fails the task, and all of it may raise JobStopped (a BaseException)
-    when the job must end: the task lets that pass. To be called from the thread that runs the task,
-    except `log`.
+    Reporting neither blocks nor fails the task. Every method may raise JobStopped (a BaseException) when
+    the job must end; the task lets it pass. Call them from the thread that runs the task; `log` may be
+    called from any.
     """
 
     def __init__(
@@ -83,35 +64,35 @@ class Job(Generic[P]):
         *,
         params: P,
         owner: str,
-        place: Place,
+        dirs: AttemptDirs,
         store: JobStore,
         reports: Reports,
         meter: Meter,
         stop: Stop,
-        children: Children,
+        subprocesses: Subprocesses,
         checkpoint: str = "",
     ) -> None:
         self.params = params
-        self.id = place.job_id
+        self.id = dirs.job_id
         self.owner = owner
-        self.attempt = place.attempt
+        self.attempt = dirs.attempt
         """Counts from 1."""
-        self.data_dir = place.data_dir
+        self.data_dir = dirs.data_dir
         self.store = store
-        """For reading other jobs. Writing is the runtime's."""
+        """For reading other jobs. Only the runtime writes."""
         self._checkpoint = checkpoint
-        self._place = place
+        self._dirs = dirs
         self._reports = reports
         self._meter = meter
         self._stop = stop
-        self._children = children
+        self._subprocesses = subprocesses
         self._plan: Plan | None = None
 
     # -- progress ----------------------------------------------------------------------------------
 
     @contextmanager
     def plan(self, **weights: float) -> Iterator[None]:
-        """Announce the job's stages, in order, each with the time it takes compared with the others.
+        """Announce the job's stages, in order, each with its weight: its duration relative to the others.
 
         Without a plan a job has one stage. Raises ValueError inside another plan, or for a weight that
         is not positive.
@@ -131,8 +112,8 @@ class Job(Generic[P]):
         Raises ValueError for a stage that is not in the plan.
         """
         self._stop.check()
-        share = Share() if self._plan is None else self._plan.share(name)
-        stage = Stage(name, total, unit, share, time.monotonic(), self._stop)
+        weight = StageWeight() if self._plan is None else self._plan.weight(name)
+        stage = Stage(name, total, unit, weight, time.monotonic(), self._stop)
         self._meter.stage = stage
         yield stage
         stage.done = True
@@ -145,7 +126,7 @@ class Job(Generic[P]):
         total: float | None = None,
         unit: str | None = "items",
     ) -> Iterator[T]:
-        """The items, counted as a stage. `total` is their number if that can be known."""
+        """Yield the items, counting them as a stage. `total` defaults to their number, if they have one."""
         if total is None and isinstance(items, Sized):
             total = len(items)
         with self.stage(stage, total, unit) as counter:
@@ -154,50 +135,50 @@ class Job(Generic[P]):
                 counter.advance()
 
     def log(self, message: str, level: Level = "info") -> None:
-        """Add a line to the job's log. Each is an event of its own, in order; of more than 200 in a
-        second, and of more than 5,000 while Redis is away, one line says how many were left out."""
+        """Add a line to the job's log: an event of its own, in order. Beyond 200 lines a second, or 5,000
+        while Redis is unreachable, one line says how many were left out."""
         self._reports.log(level, str(message))
         self._stop.check()
 
     @property
     def checkpoint(self) -> Any:
-        """What the job left last for its next attempt, or None.
+        """The JSON value that this or an earlier attempt saved last, or None.
 
-        Set it to anything that is JSON; it is kept with the next report, 0.25 s later at most, and always
-        before the attempt ends by itself (one that is killed may lose that last quarter of a second). A
-        newer one replaces it, only the holder's is taken, and a job that is submitted again with
-        POST /jobs/{id}/retry starts from it too. Raises RecordError for what is no JSON, RecordTooLarge
-        for more than MAX_CHECKPOINT_BYTES of it.
+        Set it to any JSON value to replace it. The value is stored with the next report, at most 0.25 s
+        later, and always before the attempt ends by itself (one that is killed may lose that last quarter
+        of a second). Only the holder of the job can store one. A job that is submitted again with
+        POST /jobs/{id}/retry starts from it too. Raises RecordError for a value that is not JSON,
+        RecordTooLarge for one of more than MAX_CHECKPOINT_BYTES.
         """
         return json.loads(self._checkpoint) if self._checkpoint else None
 
     @checkpoint.setter
     def checkpoint(self, value: Any) -> None:
         self._checkpoint = dumps(value, MAX_CHECKPOINT_BYTES, "the checkpoint")
-        self._reports.keep(self._checkpoint)
+        self._reports.save_checkpoint(self._checkpoint)
 
     # -- files -------------------------------------------------------------------------------------
 
     @property
     def workdir(self) -> Path:
-        """A directory of this attempt's own, removed when it ends."""
-        self._place.work.mkdir(parents=True, exist_ok=True)
-        return self._place.work
+        """A scratch directory of this attempt's own, removed when the attempt ends."""
+        self._dirs.work.mkdir(parents=True, exist_ok=True)
+        return self._dirs.work
 
     def artifact(
         self, name: str, path: Path, media_type: str | None = None, *, index: str | None = None
     ) -> Artifact:
-        """Publish a finished file (moved, not copied) as `name`; returns when the job shows it.
+        """Publish a finished file (moved, not copied) as `name`. Returns when the job shows the artifact.
 
-        Of a directory, `index` is the file to begin with, as "hls" with "master.m3u8" makes the artifact
-        "hls/master.m3u8"; the files beside it are reachable by their names. The same name again replaces
-        the artifact. Blocks while Redis is away. Raises ValueError for a name that is not
-        `[A-Za-z0-9][A-Za-z0-9._-]*`, OSError.
+        For a directory, `index` is the file to start with: "hls" with the index "master.m3u8" makes the
+        artifact "hls/master.m3u8", and the files beside it are reachable by their names. The same name
+        again replaces the artifact. Blocks while Redis is unreachable. Raises ValueError for a name that
+        does not match `[A-Za-z0-9][A-Za-z0-9._-]*`, OSError.
         """
         self._stop.check()
         if not _ARTIFACT_NAME.fullmatch(name) or (index is not None) != path.is_dir():
             raise ValueError(f"not the name of an artifact, or a directory without an index: {name!r}")
-        target = self._place.artifacts / name
+        target = self._dirs.artifacts / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
             shutil.rmtree(target)
@@ -229,9 +210,9 @@ class Job(Generic[P]):
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> AbstractContextManager[subprocess.Popen[bytes]]:
-        """A subprocess for the length of a with-block; see Children.run. It ends with the job (TERM,
-        2 s later KILL, to its whole process group), and is killed when this process is."""
-        return self._children.run(args, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env)
+        """Run a subprocess for the length of a with-block; see Subprocesses.run. It ends with the job
+        (SIGTERM, 2 s later SIGKILL, to its whole process group), and is killed if this process is."""
+        return self._subprocesses.run(args, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env)
 
     def check(self) -> None:
         """Raise JobStopped if the job must end."""
@@ -243,14 +224,14 @@ class Job(Generic[P]):
             self._stop.check()
 
     def shield(self) -> AbstractContextManager[None]:
-        """Hold cancellation back until the block is left, for steps that must not be torn; the next call
-        after it raises. Keep it short: the worker's shutdown does not wait longer than 4 s, and a lost
-        lease not at all."""
+        """Hold cancellation back until the block is left, for steps that must not be interrupted; the next
+        call after the block raises. Keep it short: a worker that shuts down waits 4 s at most, and a lost
+        lease is not held back at all."""
         return self._stop.shield()
 
 
 def _move(path: Path, target: Path, workdir: Path) -> None:
-    """Put a file or directory in its place in one step, however far it comes from."""
+    """Put a file or directory in its place in one step, also from another file system."""
     try:
         os.replace(path, target)  # noqa: PTH105
     except OSError as error:

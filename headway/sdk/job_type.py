@@ -1,4 +1,4 @@
-"""JobType: a task, its parameters and what the service is told about it."""
+"""JobType: a task, its parameters, and what a worker tells the service about them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from headway.sdk.retry import DEFAULT, Retry
 
 
 class Params(BaseModel):
-    """Base of a task's parameters: unknown ones are refused, values do not change.
+    """Base class of a task's parameters. Unknown parameters are refused; an instance is immutable.
 
-    A form is built from the model's JSON Schema: give each field a title, a description and bounds.
+    Forms are built from the model's JSON Schema: give each field a title, a description and bounds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -40,7 +40,7 @@ class JobType(Generic[P]):
     retry: Retry = DEFAULT
 
     def describe(self) -> str:
-        """The JSON text that a worker registers; the service checks submissions against `params`."""
+        """Return the JSON text that a worker registers. The service validates submissions by `params`."""
         return dumps(
             {
                 "name": self.name,
@@ -70,10 +70,10 @@ def job(
 ) -> Callable[[Callable[[Job[P]], Any]], JobType[P]]:
     """Make a function the task of a job type.
 
-    `queue` is the name's family unless given ("video.encode" → "video", "simulate" → "default").
-    `max_attempts` is what a submission gets that names none; None leaves it to the service. `retry`
-    says which errors are tried again, and when. The function returns the job's result (JSON, at most
-    MAX_RESULT_BYTES) and raises InvalidInput for what no retry can mend.
+    `queue` defaults to the part of the name before the dot ("video.encode" → "video"), or "default".
+    `max_attempts` applies to submissions without one of their own; None leaves it to the service. `retry`
+    says which errors are retried, and when. The function returns the job's result (JSON, at most
+    MAX_RESULT_BYTES) and raises InvalidInput for errors that no retry can mend.
     Raises DuplicateJobType.
     """
 

@@ -1,4 +1,4 @@
-"""Meter: from the numbers a task notes to progress as it is reported. No I/O, no clock of its own."""
+"""Meter: turns the numbers that a task notes into progress. No I/O, no clock of its own."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from headway.contract.records import MAX_DATA_BYTES, MAX_MESSAGE_CHARS, Progress
 from headway.sdk.stopping import Stop
 
 HIGHEST = 0.999
-"""What a job shows at most while it runs: 1 is kept for success."""
+"""Highest fraction of a running job: 1 is for success."""
 WINDOW_S = 15.0
-"""Rate and ETA look back this far."""
+"""Time over which rate and ETA are averaged."""
 RATE_AFTER_S = 1.0
 """A rate over a shorter time is noise."""
 ETA_AFTER_S = 2.0
@@ -24,26 +24,27 @@ ETA_AFTER_FRACTION = 0.02
 """An ETA before both of these says nothing about the end."""
 
 MAX_ETA_S = 365 * 86_400.0
-"""Further away than this is no estimate."""
+"""A longer estimate is not given."""
 MAX_NUMBER = 2**53
-"""JavaScript's numbers are exact up to this."""
+"""JavaScript's integers are exact up to this."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """A stage's place among the stages of its job; the weights sum to 1. `index` counts from 1."""
+class StageWeight:
+    """A stage's place among the stages of its job: its share of the whole, and the shares before and after
+    it. The three sum to 1; `index` counts from 1."""
 
     index: int = 1
     count: int = 1
     before: float = 0.0
-    weight: float = 1.0
+    share: float = 1.0
     after: float = 0.0
 
 
 class Plan:
-    """The stages of a job, in order, and how long each takes compared with the others."""
+    """The stages of a job, in order, and the weight of each: its duration relative to the others."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         """Raises ValueError for no stages, or for a weight that is not positive and finite."""
@@ -51,32 +52,50 @@ class Plan:
             raise ValueError(f"the weights of a plan are positive numbers, not {dict(weights)}")
         whole = sum(weights.values())
         before = 0.0
-        self._shares: dict[str, Share] = {}
+        self._weights: dict[str, StageWeight] = {}
         for index, (name, weight) in enumerate(weights.items(), 1):
-            part = weight / whole
-            self._shares[name] = Share(index, len(weights), before, part, max(0.0, 1 - before - part))
-            before += part
+            share = weight / whole
+            after = max(0.0, 1 - before - share)
+            self._weights[name] = StageWeight(index, len(weights), before, share, after)
+            before += share
 
-    def share(self, name: str) -> Share:
-        """Raises ValueError for a stage that is not in the plan."""
-        if name not in self._shares:
-            raise ValueError(f"no stage {name!r} in the plan, which has {', '.join(self._shares)}")
-        return self._shares[name]
+    def weight(self, stage: str) -> StageWeight:
+        """Return a stage's weight. Raises ValueError for a stage that is not in the plan."""
+        if stage not in self._weights:
+            raise ValueError(f"no stage {stage!r} in the plan, which has {', '.join(self._weights)}")
+        return self._weights[stage]
 
 
 class Stage:
     """One part of a job. The task notes numbers here; a thread of the reporter reads them."""
 
-    __slots__ = ("_stop", "current", "data", "done", "message", "name", "share", "started", "total", "unit")
+    __slots__ = (
+        "_stop",
+        "current",
+        "data",
+        "done",
+        "message",
+        "name",
+        "started",
+        "total",
+        "unit",
+        "weight",
+    )
 
     def __init__(
-        self, name: str, total: float | None, unit: str | None, share: Share, started: float, stop: Stop
+        self,
+        name: str,
+        total: float | None,
+        unit: str | None,
+        weight: StageWeight,
+        started: float,
+        stop: Stop,
     ) -> None:
         self.name = name
         self.total = total
         """How much there is, in units; None while unknown. May be set when it becomes known."""
         self.unit = unit
-        self.share = share
+        self.weight = weight
         self.started = started
         self.current: float = 0
         self.message: str | None = None
@@ -85,7 +104,7 @@ class Stage:
         self._stop = stop
 
     def update(self, current: float, message: str | None = None, **data: Any) -> None:
-        """Note how far the stage is: absolute, in units. Cheap; what comes of it is sent 4 times a second.
+        """Note how far the stage is: absolute, in units. Cheap: the latest value is sent 4 times a second.
 
         `message` stays until the next one, each key of `data` until it is set again.
         Raises JobStopped if the job must end.
@@ -107,11 +126,11 @@ class Stage:
 
 
 class Meter:
-    """Reads the stage that runs, as often as its owner likes; the fraction never falls."""
+    """Reads the running stage whenever asked; the fraction never falls."""
 
     def __init__(self) -> None:
         self.stage: Stage | None = None
-        """The stage that runs, or ran last. Set by the task, read by the reporter."""
+        """The running stage, or the last one. Set by the task, read by the reporter."""
         self._seen: Stage | None = None
         self._window: deque[tuple[float, float]] = deque()
         self._fraction = 0.0
@@ -119,7 +138,7 @@ class Meter:
         self._warned = False
 
     def read(self, now: float) -> Progress | None:
-        """Progress at `now` (seconds, monotonic); None before the first stage."""
+        """Return the progress at `now` (monotonic seconds), or None before the first stage."""
         stage = self.stage
         if stage is None:
             return None
@@ -138,7 +157,7 @@ class Meter:
         fraction = None
         if part is not None:
             self._fraction = max(
-                self._fraction, min(stage.share.before + part * stage.share.weight, HIGHEST)
+                self._fraction, min(stage.weight.before + part * stage.weight.share, HIGHEST)
             )
             fraction = self._fraction
         rate = self._rate()
@@ -149,7 +168,7 @@ class Meter:
             unit=stage.unit,
             message=None if stage.message is None else clip(str(stage.message), MAX_MESSAGE_CHARS),
             stage=StageProgress.model_construct(
-                name=stage.name, index=stage.share.index, count=stage.share.count, fraction=_rounded(part)
+                name=stage.name, index=stage.weight.index, count=stage.weight.count, fraction=_rounded(part)
             ),
             rate=None if rate is None else float(f"{rate:.4g}"),
             eta_s=self._eta(stage, now, current, total, rate),
@@ -157,7 +176,7 @@ class Meter:
         )
 
     def final(self, now: float) -> Progress:
-        """The progress of a job that succeeded."""
+        """Return the progress of the job once it has succeeded."""
         last = self.read(now) or Progress()
         stage = last.stage
         return last.model_copy(
@@ -179,17 +198,17 @@ class Meter:
     def _eta(
         self, stage: Stage, now: float, current: float, total: float | None, rate: float | None
     ) -> float | None:
-        """Seconds to the end of the job: this stage's, and for later ones as long as their weights say."""
+        """Return seconds to the job's end: what is left of this stage, and later ones by their weights."""
         if total is None or not rate or stage.done or now - stage.started < ETA_AFTER_S:
             return None
         if current / total < ETA_AFTER_FRACTION:
             return None
-        later = total / rate * stage.share.after / stage.share.weight
+        later = total / rate * stage.weight.after / stage.weight.share
         seconds = max(total - current, 0) / rate + later
         return round(seconds, 1) if seconds <= MAX_ETA_S else None
 
     def _number(self, value: Any) -> float | None:
-        """What every reader understands of a number: no NaN, no infinity, nothing beyond 2^53."""
+        """Return a number that every reader understands: no NaN, no infinity, nothing beyond 2^53."""
         if value is None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""Reporter: the thread that sends what one attempt reports."""
+"""Reporter: the thread that sends the events of one attempt."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ from headway.contract.encoding import clip, dumps
 from headway.contract.events import EventType
 from headway.contract.records import MAX_LOG_CHARS, Artifact, Progress, artifacts_json
 from headway.contract.store import Claim, JobStore, Report, StaleFence
+from headway.loops import retry_until_reachable
 from headway.sdk.job import Level
 from headway.sdk.meter import Meter
 from headway.sdk.stopping import JobCanceled, LeaseLost, Stop
 
 INTERVAL_S = 0.25
-"""Progress and logs are sent this often; artifacts at once."""
+"""Seconds between sends of progress and logs; artifacts are sent at once."""
 IDLE_INTERVAL_S = 1.0
-"""How often rate and ETA are sent again while the task notes nothing new."""
+"""Seconds between updates of rate and ETA while the task notes nothing new."""
 MAX_LINES_PER_S = 200
 MAX_BACKLOG = 5_000
-"""Log lines kept while they cannot be sent."""
+"""Log lines kept at most while they cannot be sent."""
 MAX_BATCH = 200
-"""Events in one write: it blocks the store for a few milliseconds at most."""
+"""Events in one write at most, so that it blocks the store for a few milliseconds only."""
 MAX_BATCH_CHARS = 262_144
-BACKOFF_MAX_S = 1.0
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LogLine:
     at: float
     level: Level
     message: str
 
 
-class Publication:
-    """An artifact on its way, and its arrival."""
+class PendingArtifact:
+    """An artifact that is not stored yet; `written` is set when it is."""
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
         self.written = threading.Event()
 
 
-class LineGate:
-    """Lets MAX_LINES_PER_S lines through in each second, and one more that counts the rest."""
+class LogRateLimiter:
+    """Lets MAX_LINES_PER_S lines through in each second, and one more that says how many were dropped."""
 
     def __init__(self) -> None:
         self._since = float("-inf")
         self._passed = 0
         self._left_out = 0
 
-    def take(self, line: Line) -> list[Line]:
-        """What becomes of this line: itself, nothing, or a count of those left out before it."""
+    def take(self, line: LogLine) -> list[LogLine]:
+        """Return what to send for this line: the line, nothing, or before it the count of dropped ones."""
         out = self.settle(line.at)
         if line.at - self._since >= 1:
             self._since, self._passed = line.at, 0
@@ -70,26 +70,26 @@ class LineGate:
         return out
 
     def leave_out(self, count: int) -> None:
-        """Count lines that never got here."""
+        """Count lines that were dropped before they got here."""
         self._left_out += count
 
-    def settle(self, now: float) -> list[Line]:
-        """When the second is over, the line that counts what it left out."""
+    def settle(self, now: float) -> list[LogLine]:
+        """Return, once the second is over, a line with the number of dropped lines, if there are any."""
         count = self._left_out
         if not count or now - self._since < 1:
             return []
         self._left_out = 0
         return [
-            Line(now, "warning", f"{count} log line{'s' * (count > 1)} left out: more than can be kept")
+            LogLine(now, "warning", f"{count} log line{'s' * (count > 1)} left out: more than can be kept")
         ]
 
 
 class Reporter:
     """Sends the latest progress, and every log line and artifact in order, in numbered batches.
 
-    Nothing it does blocks or raises into the task, except `publish`, which waits for its artifact.
-    While Redis is away it keeps the last batch (sent again under its number, as its fate is unknown),
-    one progress and MAX_BACKLOG lines. What the store answers, cancellation or a lost lease, goes to
+    No method blocks or raises into the task, except `publish`, which waits for its artifact. While Redis
+    is unreachable it keeps the last batch (re-sent under the same number, as its outcome is unknown), the
+    latest progress and MAX_BACKLOG lines. A cancellation or a lost lease in the store's answer goes to
     `stop`.
     """
 
@@ -108,11 +108,11 @@ class Reporter:
         self._stop = stop
         self._clock = clock
         # A SimpleQueue may be put to from a thread that a signal handler interrupts in `put`.
-        self._inbox: queue.SimpleQueue[Line | Publication | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[LogLine | PendingArtifact | None] = queue.SimpleQueue()
         self._refused = 0
         self._refused_seen = 0
-        self._gate = LineGate()
-        self._waiting: list[Line | Publication] = []
+        self._limiter = LogRateLimiter()
+        self._waiting: list[LogLine | PendingArtifact] = []
         self._checkpoint: str | None = None
         self._kept: str | None = None
         self._artifacts = {artifact.name: artifact for artifact in claim.job.artifacts}
@@ -120,7 +120,7 @@ class Reporter:
         self._sent_at = float("-inf")
         self._batch = 0
         self.answered_at = float("-inf")
-        """When the store last answered, and would have said that cancellation was asked for."""
+        """When the store last answered; each answer says whether cancellation was requested."""
         self._closing = False
         self._lost = False
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
@@ -129,28 +129,28 @@ class Reporter:
         self._thread.start()
 
     def log(self, level: Level, message: str) -> None:
-        """Queue a line; beyond the backlog it is only counted."""
+        """Queue a line; with a full backlog it is only counted."""
         if self._inbox.qsize() + len(self._waiting) >= MAX_BACKLOG:
             self._refused += 1
         else:
-            self._inbox.put(Line(self._clock(), level, clip(message, MAX_LOG_CHARS)))
+            self._inbox.put(LogLine(self._clock(), level, clip(message, MAX_LOG_CHARS)))
 
     def publish(self, artifact: Artifact) -> None:
-        """Queue an artifact and wait until the job shows it. Raises JobStopped if that must not be
-        waited for."""
-        publication = Publication(artifact)
-        self._inbox.put(publication)
-        while not publication.written.wait(0.1):
+        """Queue an artifact and wait until the job shows it. Raises JobStopped if the attempt must end."""
+        pending = PendingArtifact(artifact)
+        self._inbox.put(pending)
+        while not pending.written.wait(0.1):
             self._stop.check()
 
-    def keep(self, checkpoint: str) -> None:
-        """Write this JSON text beside the job with the next batch, unless a newer one comes before."""
+    def save_checkpoint(self, checkpoint: str) -> None:
+        """Store this JSON text with the next batch, unless a newer one replaces it before."""
         self._checkpoint = checkpoint
 
     def close(self) -> bool:
-        """Send all there is and end the thread, however long Redis is away; False if the lease is lost.
+        """Send everything and end the thread, however long Redis is unreachable. Returns False if the lease
+        is lost.
 
-        To be called before the job's state changes, so that nothing comes after it.
+        Call it before the job's state changes, so that no event comes after it.
         """
         self._inbox.put(None)
         self._thread.join()
@@ -166,18 +166,18 @@ class Reporter:
                 if self._closing and not self._waiting:
                     return
         except Exception:
-            logger.exception("the reporter of job %s ended by itself", self._claim.ref.id)
+            logger.exception("the reporter of job %s failed, so its attempt ends", self._claim.ref.id)
             self._lost = True
             self._stop.request(LeaseLost)
 
     def _gather(self) -> None:
-        """Collect until the next send is due: the interval is over, an artifact waits, or it closes."""
+        """Collect until the next send is due: the interval is over, an artifact waits, or it is closing."""
         deadline = self._clock() + INTERVAL_S
         due: int | None = None
         while not self._closing:
             left = max(0.0, deadline - self._clock())
             if not left:
-                # What is there by now and no more: a task may log faster than this loop runs.
+                # Take what is queued by now and no more: a task may log faster than this loop runs.
                 due = self._inbox.qsize() if due is None else due - 1
                 if due == 0:
                     break
@@ -187,18 +187,18 @@ class Reporter:
                 break
             if item is None:
                 self._closing = True
-            elif isinstance(item, Publication):
+            elif isinstance(item, PendingArtifact):
                 self._waiting.append(item)
                 break
             else:
-                self._waiting += self._gate.take(item)
+                self._waiting += self._limiter.take(item)
         refused = self._refused
-        self._gate.leave_out(refused - self._refused_seen)
+        self._limiter.leave_out(refused - self._refused_seen)
         self._refused_seen = refused
-        self._waiting += self._gate.settle(float("inf") if self._closing else self._clock())
+        self._waiting += self._limiter.settle(float("inf") if self._closing else self._clock())
 
     def _flush(self) -> None:
-        """Send what waits, in as many batches as it takes, and then the progress."""
+        """Send all that waits, in as many batches as it takes, and then the progress."""
         while not self._lost:
             items, reports = self._next_items()
             if not self._waiting[len(items) :]:
@@ -217,10 +217,10 @@ class Reporter:
                 return
             del self._waiting[: len(items)]
             for item in items:
-                if isinstance(item, Publication):
+                if isinstance(item, PendingArtifact):
                     item.written.set()
 
-    def _next_items(self) -> tuple[list[Line | Publication], list[Report]]:
+    def _next_items(self) -> tuple[list[LogLine | PendingArtifact], list[Report]]:
         reports: list[Report] = []
         size = 0
         for item in self._waiting[:MAX_BATCH]:
@@ -231,8 +231,8 @@ class Reporter:
             reports.append(report)
         return self._waiting[: len(reports)], reports
 
-    def _report(self, item: Line | Publication) -> Report:
-        if isinstance(item, Line):
+    def _report(self, item: LogLine | PendingArtifact) -> Report:
+        if isinstance(item, LogLine):
             return Report(EventType.LOG, dumps({"level": item.level, "message": item.message}))
         artifact = item.artifact
         self._artifacts[artifact.name] = artifact
@@ -240,7 +240,7 @@ class Reporter:
         return Report(EventType.ARTIFACT, body, "artifacts", artifacts_json(self._artifacts.values()))
 
     def _progress(self) -> Progress | None:
-        """The progress to send: what the task noted is new, or rate and ETA have moved on a second."""
+        """Return the progress to send, if the task noted something new or rate and ETA are a second old."""
         now = self._clock()
         progress = self._meter.read(now)
         if progress is None or progress == self._sent:
@@ -259,24 +259,18 @@ class Reporter:
         return progress
 
     def _send(self, reports: list[Report]) -> None:
-        """Write one batch, again and again under the same number until its fate is known."""
+        """Write one batch, again and again under the same number until its outcome is known."""
         self._batch += 1
-        backoff = 0.05
-        while True:
-            try:
-                if self._store.append(self._claim, self._batch, reports):
-                    self._stop.request(JobCanceled)
-                self.answered_at = self._clock()
-                return
-            except StaleFence:
-                self._lost = True
-                self._stop.request(LeaseLost)
-                return
-            except redis.RedisError as error:
-                if backoff == 0.05:
-                    logger.warning("reports of job %s wait for Redis: %s", self._claim.ref.id, error)
-                if self._stop.reason is LeaseLost:
-                    self._lost = True
-                    return
-                time.sleep(backoff)
-                backoff = min(backoff * 2, BACKOFF_MAX_S)
+        try:
+            cancel_requested = retry_until_reachable(
+                lambda: self._store.append(self._claim, self._batch, reports),
+                f"a report of job {self._claim.ref.id}",
+                give_up=lambda: self._stop.reason is LeaseLost,
+            )
+        except (StaleFence, redis.RedisError):
+            self._lost = True
+            self._stop.request(LeaseLost)
+            return
+        self.answered_at = self._clock()
+        if cancel_requested:
+            self._stop.request(JobCanceled)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import threading
+import queue
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class InvalidInput(Exception):
-    """The job cannot succeed however often it is tried: what it was given is wrong.
+    """The job cannot succeed however often it is tried: its input is wrong.
 
-    A task raises it with one line for people; the job fails with `invalid_input` and is not retried.
+    A task raises it with a one-line message for people; the job fails with `invalid_input` and is not
+    retried.
     """
 
 
@@ -20,24 +22,24 @@ class JobStopped(BaseException):
 
 
 class JobCanceled(JobStopped):
-    """Somebody asked for the job's end."""
+    """Cancellation was requested."""
 
 
 class LeaseLost(JobStopped):
-    """Another attempt owns the job, or it has ended: nothing this one does counts any more."""
+    """Another attempt holds the job, or it has ended: nothing this attempt does counts any more."""
 
 
 class WorkerStopping(JobStopped):
-    """The worker process is told to end; another attempt will do the job."""
+    """The worker process is shutting down; another attempt will do the job."""
 
 
 class Stop:
-    """Set once by a thread that learns of the end, read by the task through the SDK.
+    """The request to end, made by another thread or a signal handler, and read by the task.
 
     A lost lease overrides the other reasons.
     """
 
-    __slots__ = ("_event", "_holds", "_shields", "pending", "reason")
+    __slots__ = ("_holds", "_shields", "_wakeups", "pending", "reason")
 
     def __init__(self) -> None:
         self.pending = False
@@ -45,13 +47,19 @@ class Stop:
         self.reason: type[JobStopped] | None = None
         self._shields = 0
         self._holds = 0
-        self._event = threading.Event()
+        # Not an Event: the signal handler that calls `request` may interrupt `wait` while that holds
+        # the Event's lock, and would wait for it for ever. SimpleQueue.put is reentrant.
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def request(self, reason: type[JobStopped]) -> None:
-        """Ask the task to end. Asking again changes nothing, except that LeaseLost overrides."""
+        """Ask the task to end. Asking again changes nothing, except that LeaseLost overrides.
+
+        Safe to call from any thread and from a signal handler.
+        """
         if self.reason is None or reason is LeaseLost:
             self.reason = reason
         self._settle()
+        self._wakeups.put(None)
 
     def check(self) -> None:
         """Raise the reason, if the task must end and no shield holds it back."""
@@ -59,8 +67,17 @@ class Stop:
             raise self.reason
 
     def wait(self, seconds: float) -> bool:
-        """Sleep until the task must end (True) or the time is over."""
-        return self._event.wait(seconds)
+        """Sleep until the task must end, for at most `seconds`. Returns whether it must end.
+
+        Called by the thread that runs the task, and by no other.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.pending:
+            try:
+                self._wakeups.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                break
+        return self.pending
 
     @contextmanager
     def shield(self, *, even_lost_lease: bool = False) -> Iterator[None]:
@@ -76,9 +93,4 @@ class Stop:
 
     def _settle(self) -> None:
         held = self._holds if self.reason is LeaseLost else self._shields
-        if self.reason is None or held:
-            self.pending = False
-            self._event.clear()
-        else:
-            self.pending = True
-            self._event.set()
+        self.pending = self.reason is not None and not held

@@ -1,4 +1,4 @@
-"""Children: the subprocesses of one attempt, which end with it whatever happens."""
+"""Subprocesses: those of one attempt, which end with it whatever happens."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from headway.sdk.stopping import Stop
 
 GRACE_S = 2.0
 """From TERM to KILL."""
-_LEASH = str(Path(__file__).with_name("die_with_parent.py"))
+_DIE_WITH_PARENT = str(Path(__file__).with_name("die_with_parent.py"))
 
 Stream = int | IO[bytes]
 
 
-class Children:
-    """Starts each in a session of its own, so that a signal reaches all it starts, and on a leash, so
-    that the kernel kills it when this process is killed."""
+class Subprocesses:
+    """Starts each in a session of its own, so that a signal reaches all that it starts, and through
+    die_with_parent.py, so that the kernel kills it when this process is killed."""
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
-        self.disturbed = False
-        """Whether one was ended because the job must end: what it wrote is not to be trusted."""
+        self.was_signalled = False
+        """Whether one was told to end because the job must end: its output is not to be trusted."""
 
     @contextmanager
     def run(
@@ -44,13 +44,13 @@ class Children:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """A subprocess for the length of the block: whatever still runs at its end is ended.
+        """Run a subprocess for the length of the block; what still runs at the end of the block is ended.
 
-        Call from the thread that runs the task (the leash is tied to the thread). The caller drains
-        the pipes it asks for. A program that cannot be started exits with 127.
+        Call from the thread that runs the task: the kernel ties the subprocess to that thread. The caller
+        drains the pipes it asks for. A program that cannot be started exits with 127.
         """
         self._stop.check()
-        command = [sys.executable, "-I", "-S", _LEASH, str(os.getpid()), *map(str, args)]
+        command = [sys.executable, "-I", "-S", _DIE_WITH_PARENT, str(os.getpid()), *map(str, args)]
         # An interrupt between fork and the line after it would lose the process.
         with self._stop.shield(even_lost_lease=True), self._lock:
             process = subprocess.Popen(
@@ -69,18 +69,18 @@ class Children:
                 self._running.discard(process)
 
     def close(self) -> None:
-        """End all that still run."""
+        """End all that are still running."""
         with self._lock:
             left, self._running = self._running, set()
         for process in left:
             _end(process, GRACE_S)
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal all that run, with everything they started."""
+        """Signal all that are running, with everything they started."""
         with self._lock:
             for process in self._running:
                 if process.returncode is None:
-                    self.disturbed = True
+                    self.was_signalled = True
                     _signal_group(process, number)
 
 
@@ -88,13 +88,13 @@ def _end(process: subprocess.Popen[bytes], grace_s: float) -> None:
     if process.returncode is None and not _exited(process, 0):
         _signal_group(process, signal.SIGTERM)
         _exited(process, grace_s)
-    # What it started may have outlived it.
+    # Processes that it started may have outlived it.
     _signal_group(process, signal.SIGKILL)
     process.wait()
 
 
 def _exited(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
-    """Wait for its end without reaping it."""
+    """Wait for its end without reaping it; return whether it came in time."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:

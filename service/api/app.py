@@ -18,8 +18,8 @@ from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
 from service.streaming.hub import Hub
-from service.streaming.job_reader import Reads
-from service.streaming.stream_limits import Admission
+from service.streaming.store_reader import StoreReader
+from service.streaming.stream_limits import StreamLimits
 
 MAX_BODY_BYTES = 1 << 20
 """Of a JSON body."""
@@ -60,8 +60,8 @@ def create_app(settings: Settings) -> APIFlask:
         Dispatch(settings),
         JobTypes(store),
         Fleet(store, OWNER),
-        Reads(store),
-        Admission(settings.max_streams, settings.max_streams_per_caller),
+        StoreReader(store),
+        StreamLimits(settings.max_streams, settings.max_streams_per_caller),
     )
     answer_problems(app)
     openapi.describe(app)

@@ -13,8 +13,8 @@ from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
 from service.streaming.hub import Hub
-from service.streaming.job_reader import Reads
-from service.streaming.stream_limits import Admission
+from service.streaming.store_reader import StoreReader
+from service.streaming.stream_limits import StreamLimits
 
 OWNER = "local"
 """Who every caller is, until there is authentication."""
@@ -28,8 +28,8 @@ class Context:
     dispatch: Dispatch
     types: JobTypes
     fleet: Fleet
-    reads: Reads
-    admission: Admission
+    reader: StoreReader
+    limits: StreamLimits
 
 
 def context() -> Context:

@@ -22,7 +22,7 @@ from service.streaming.catchup import (
     JobListCatchUp,
     cursor_fault,
 )
-from service.streaming.opening import Ask, NoRoom, event_id, open_stream
+from service.streaming.opening import StreamLimitReached, StreamRequest, event_id, open_stream
 
 bp = APIBlueprint("streams", __name__, tag="Events")
 
@@ -53,15 +53,15 @@ class Poller:
 
 
 def _stream(here: Context, catchup: CatchUp) -> Response:
-    ask = Ask(
+    ask = StreamRequest(
         caller=address(request.environ),
         header=request.headers.get("Last-Event-ID", "").strip(),
         last_event_id=request.args.get("last_event_id", "").strip(),
         heartbeat=request.args.get("heartbeat", ""),
     )
     try:
-        stream = open_stream(here.hub, here.admission, here.settings.heartbeat_s, catchup, ask)
-    except NoRoom as full:
+        stream = open_stream(here.hub, here.limits, here.settings.heartbeat_s, catchup, ask)
+    except StreamLimitReached as full:
         # An error status would stop a browser for good: it is told to come back, and when.
         metrics.STREAMS_REFUSED.inc()
         return Response(full.retry, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
@@ -84,7 +84,7 @@ def job_events(job_id: str) -> Response:
     if _wants_json():
         return _poll(here, job_id)
     try:
-        return _stream(here, JobCatchUp(here.reads, job_id))
+        return _stream(here, JobCatchUp(here.reader, job_id))
     except JobGone:
         raise job_not_found(job_id) from None
 

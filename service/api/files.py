@@ -15,10 +15,13 @@ from typing import Any
 
 from apiflask import APIBlueprint
 from flask import Response, request, send_file
+from flask.blueprints import BlueprintSetupState
 from gevent.fileobject import FileObjectThread
 from pydantic import BaseModel
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.routing import BaseConverter
 
+from headway.contract.encoding import displayable
 from headway.contract.records import Job
 from service.api.context import Context, context
 from service.api.problems import Problem, job_not_found
@@ -46,7 +49,21 @@ def upload() -> Response:
     return _receive(context(), request.args.get("name", "upload"))
 
 
-@bp.put("/uploads/<path:name>")
+class FileName(BaseConverter):
+    """The rest of the address, whatever is in it: a file's name may have a line break in it."""
+
+    part_isolating = False
+    regex = r"(?s:[^/].*?)"
+
+
+def _know_file_names(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["filename"] = FileName
+
+
+bp.record_once(_know_file_names)
+
+
+@bp.put("/uploads/<filename:name>")
 @bp.output(Upload, status_code=201)
 @bp.doc(summary="Upload a file under a name", responses={413: "too large; nothing was kept"})
 def upload_named(name: str) -> Response:
@@ -55,9 +72,9 @@ def upload_named(name: str) -> Response:
 
 def _receive(here: Context, name: str) -> Response:
     limit = here.settings.max_upload_bytes
-    name = PurePosixPath(name.replace("\\", "/")).name
-    if not name or name in (".", "..") or len(name) > MAX_NAME_CHARS or not name.isprintable():
-        raise Problem(422, f"a file's name has 1 to {MAX_NAME_CHARS} printable characters")
+    name = displayable(PurePosixPath(name.replace("\\", "/")).name)
+    if not name or name in (".", "..") or len(name) > MAX_NAME_CHARS:
+        raise Problem(422, f"a file's name has 1 to {MAX_NAME_CHARS} characters")
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     upload_id = secrets.token_urlsafe(16)

@@ -20,7 +20,13 @@ from service.api.client_address import address
 from service.api.context import Context
 from service.streaming import sse
 from service.streaming.catchup import JobCatchUp, JobGone
-from service.streaming.opening import Ask, BadRequest, EventStream, NoRoom, open_stream
+from service.streaming.opening import (
+    BadRequest,
+    EventStream,
+    StreamLimitReached,
+    StreamRequest,
+    open_stream,
+)
 from service.streaming.sockets import Sockets
 
 _JOB_EVENTS = re.compile(r"/jobs/([A-Za-z0-9_-]+)/events")
@@ -76,7 +82,7 @@ class HandOver:
         ):
             return None
         query = dict(parse_qsl(environ.get("QUERY_STRING", "")))
-        ask = Ask(
+        ask = StreamRequest(
             caller=address(environ),
             header=environ.get("HTTP_LAST_EVENT_ID", "").strip(),
             last_event_id=query.get("last_event_id", "").strip(),
@@ -84,9 +90,9 @@ class HandOver:
         )
         try:
             here = self._here
-            catchup = JobCatchUp(here.reads, path[1])
-            return open_stream(here.hub, here.admission, here.settings.heartbeat_s, catchup, ask)
-        except (NoRoom, BadRequest, JobGone):
+            catchup = JobCatchUp(here.reader, path[1])
+            return open_stream(here.hub, here.limits, here.settings.heartbeat_s, catchup, ask)
+        except (StreamLimitReached, BadRequest, JobGone):
             return None
 
 

@@ -17,7 +17,7 @@ from headway.contract.pages import JobPage
 from headway.contract.store import JobStore
 from service import metrics
 from service.streaming import sse
-from service.streaming.job_reader import PAGE, Reads
+from service.streaming.store_reader import PAGE, StoreReader
 
 
 class JobGone(LookupError):
@@ -88,13 +88,13 @@ def cursor_fault(page: JobPage, cursor: EventId) -> str | None:
 class JobCatchUp:
     """One job: every event, and `end` is the last."""
 
-    __slots__ = ("_id", "_reads", "topics")
+    __slots__ = ("_id", "_reader", "topics")
     ends = True
 
-    def __init__(self, reads: Reads, job_id: str) -> None:
-        self._reads = reads
+    def __init__(self, reader: StoreReader, job_id: str) -> None:
+        self._reader = reader
         self._id = job_id
-        self.topics: tuple[str, ...] = (reads.store.keys.events(job_id),)
+        self.topics: tuple[str, ...] = (reader.store.keys.events(job_id),)
 
     def start(self) -> Page:
         return self._state(EventType.SNAPSHOT, None)
@@ -104,7 +104,7 @@ class JobCatchUp:
         return self._state(EventType.RESET, reason)
 
     def after(self, cursor: EventId) -> Page:
-        page = self._reads.job(self._id, cursor)
+        page = self._reader.job(self._id, cursor)
         if page is None:
             raise JobGone(self._id)
         fault = cursor_fault(page, cursor)
@@ -120,13 +120,13 @@ class JobCatchUp:
         )
 
     def _state(self, event: EventType, reason: str | None) -> Page:
-        page = self._reads.job(self._id, None)
+        page = self._reader.job(self._id, None)
         if page is None:
             raise JobGone(self._id)
         data = _state_data(page, reason)
         if not page.ended:
             return Page(page.last, sse.frame(event, data, page.last))
-        end = self._reads.store.last_events([self._id])[0]
+        end = self._reader.store.last_events([self._id])[0]
         if end is None:
             raise JobGone(self._id)
         # The state stands before the end, so that a reader cut off between the two still gets the end.
@@ -223,7 +223,8 @@ class FeedCatchUp:
         self.topics = (store.keys.feed(owner, group),)
 
     def start(self) -> Page:
-        last, pages = self._store.feeds.snapshot(self._owner, self._group)
+        snapshot = self._store.feeds.snapshot(self._owner, self._group)
+        last, pages = snapshot.last, snapshot.jobs
         frames = [sse.frame(EventType.SNAPSHOT, page.document, page.last) for page in pages]
         if not pages or pages[-1].last != last:
             # The newest event was of a job that has ended. Without this, a reader that comes back
@@ -233,8 +234,9 @@ class FeedCatchUp:
 
     def reset(self, reason: str) -> Page:
         metrics.STREAMS_RESET.labels(reason).inc()
-        last, pages = self._store.feeds.snapshot(self._owner, self._group)
-        return Page(last, sse.frame(EventType.RESET, _states_data(pages, reason), last))
+        snapshot = self._store.feeds.snapshot(self._owner, self._group)
+        data = _states_data(snapshot.jobs, reason)
+        return Page(snapshot.last, sse.frame(EventType.RESET, data, snapshot.last))
 
     def after(self, cursor: EventId) -> Page:
         page = self._store.feeds.read(self._owner, self._group, cursor, PAGE)

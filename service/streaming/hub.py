@@ -27,7 +27,7 @@ from headway.contract.events import ZERO, EventId, Published
 from headway.contract.store import JobStore
 from service import metrics
 from service.streaming.primitives import new_event
-from service.streaming.pubsub_parser import Replies
+from service.streaming.pubsub_parser import PubSubParser
 from service.streaming.topic import Topic, Watcher
 
 log = logging.getLogger(__name__)
@@ -83,8 +83,8 @@ class Hub:
         self.writer: LiveWriter | None = None
         self.generation = 0
 
-    def _make_parser(self, **settings: Any) -> Replies:
-        self._replies = Replies(**settings)  # type: ignore[no-untyped-call]
+    def _make_parser(self, **settings: Any) -> PubSubParser:
+        self._replies = PubSubParser(**settings)  # type: ignore[no-untyped-call]
         return self._replies
 
     @property

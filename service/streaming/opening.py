@@ -22,7 +22,7 @@ from service.streaming.heartbeat import COMMENT, Heartbeat, Seen
 from service.streaming.hub import Hub
 from service.streaming.primitives import new_event, time_limit
 from service.streaming.sockets import Sockets
-from service.streaming.stream_limits import Admission
+from service.streaming.stream_limits import StreamLimits
 
 RETRY_MS = (1000, 2000)
 """A client that lost its stream waits between these before it comes back: not all at the same moment."""
@@ -38,7 +38,7 @@ class BadRequest(ValueError):
     """A parameter of the stream is not what it may be; the message says what it may be."""
 
 
-class NoRoom(Exception):
+class StreamLimitReached(Exception):
     """The process or the caller has as many streams as it may have. `retry` is what to answer."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class NoRoom(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class StreamRequest:
     """What a reader asks for, however the request came in; '' is what was not given."""
 
     caller: str
@@ -80,18 +80,18 @@ def event_id(text: str, parameter: str) -> EventId:
 
 
 def open_stream(
-    hub: Hub, admission: Admission, heartbeat_s: float, catchup: CatchUp, ask: Ask
+    hub: Hub, limits: StreamLimits, heartbeat_s: float, catchup: CatchUp, ask: StreamRequest
 ) -> EventStream | None:
     """A stream that knows what it gives first, or that is behind because the store is away; None if
-    nothing will ever follow the cursor. Raises NoRoom, BadRequest, JobGone."""
+    nothing will ever follow the cursor. Raises StreamLimitReached, BadRequest, JobGone."""
     cursor, fault = ask.cursor()
     if ask.heartbeat not in ("", "comment", "event"):
         raise BadRequest("heartbeat is `comment` or `event`")
-    if not admission.admit(ask.caller):
-        raise NoRoom
+    if not limits.admit(ask.caller):
+        raise StreamLimitReached
     stream = EventStream(
         hub,
-        admission,
+        limits,
         ask.caller,
         catchup,
         heartbeat_s,
@@ -124,14 +124,14 @@ class EventStream:
     def __init__(
         self,
         hub: Hub,
-        admission: Admission,
+        limits: StreamLimits,
         caller: str,
         catchup: CatchUp,
         heartbeat_s: float,
         heartbeat: Heartbeat,
     ) -> None:
         """The caller was admitted; its place is given back by `close`."""
-        self._admission: Admission | None = admission
+        self._limits: StreamLimits | None = limits
         self._caller = caller
         self.topics = catchup.topics
         self.cursor = ZERO
@@ -169,9 +169,9 @@ class EventStream:
 
     def close(self) -> None:
         self._hub.leave(self)
-        if self._admission is not None:
-            self._admission.release(self._caller)
-            self._admission = None
+        if self._limits is not None:
+            self._limits.release(self._caller)
+            self._limits = None
 
     def notify(self) -> None:
         self._woken.set()
@@ -190,7 +190,7 @@ class EventStream:
             self._first,
             self.generation,
         )
-        self._admission = None
+        self._limits = None
 
     def _catch_up(self, timeout_s: float) -> Page:
         deadline = time.monotonic() + timeout_s

@@ -1,4 +1,4 @@
-"""Replies: redis-py's parser, which can also hand over everything that has come, at once.
+"""PubSubParser: redis-py's parser, which can also hand over everything that has come, at once.
 
 For a connection that only listens: redis-py asks the socket three times whether it can be read before
 it reads, and under gevent each question costs more than all that the hub does for an event.
@@ -12,7 +12,7 @@ import redis
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _HiredisParser
 
 
-class Replies(_HiredisParser):
+class PubSubParser(_HiredisParser):
     """Give it to a connection as its `parser_class`; the connection's `socket_timeout` is how long
     `batch` waits, its `socket_read_size` how much `batch` takes at most."""
 

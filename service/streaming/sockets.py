@@ -39,7 +39,7 @@ from service.streaming import sse
 from service.streaming.catchup import CatchUp, JobGone, Page
 from service.streaming.heartbeat import Heartbeat
 from service.streaming.hub import Hub
-from service.streaming.stream_limits import Admission
+from service.streaming.stream_limits import StreamLimits
 from service.streaming.topic import Topic
 
 log = logging.getLogger(__name__)
@@ -112,9 +112,9 @@ class SocketStream:
 class Sockets:
     """All event streams of this process that were handed over. `start` it in the process that serves."""
 
-    def __init__(self, hub: Hub, admission: Admission, heartbeat_s: float) -> None:
+    def __init__(self, hub: Hub, limits: StreamLimits, heartbeat_s: float) -> None:
         self._hub = hub
-        self._admission = admission
+        self._limits = limits
         self._heartbeat_s = heartbeat_s
         self._streams: dict[int, SocketStream] = {}
         self._behind: deque[SocketStream] = deque()
@@ -150,7 +150,7 @@ class Sockets:
         first: Page | None,
         generation: int,
     ) -> None:
-        """Take over a connection whose response begins with `head`, and its place in the admission. The
+        """Take over a connection whose response begins with `head`, and its place in the limits. The
         caller's own descriptor may be closed afterwards; `first` was read in `generation`, or is still
         to be read. Raises OSError if the connection has gone."""
         _tune(sock)
@@ -180,7 +180,7 @@ class Sockets:
         if self._streams.get(stream.fd) is not stream:
             return
         del self._streams[stream.fd]
-        self._admission.release(stream.caller)
+        self._limits.release(stream.caller)
         self._hub.leave(stream, stream.fd)
         stream.generation = -1
         stream.closing = True

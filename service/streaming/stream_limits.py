@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 
 
-class Admission:
+class StreamLimits:
     """Counts streams by caller. A limit of 0 is none."""
 
     def __init__(self, in_all: int, of_one_caller: int) -> None:

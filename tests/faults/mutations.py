@@ -74,9 +74,9 @@ BREAKS = (
     ),
     Break(
         "lease renewal",
-        "headway/sdk/runtime.py",
-        "if self._store.renew(self.claim, lease_s=self._lease_s):",
-        "if self.claim.job.cancel_requested:",
+        "headway/sdk/lease.py",
+        "if self._store.renew(self._claim, lease_s=self._lease_s):",
+        "if self._claim.job.cancel_requested:",
         (f"{RUNTIME}::test_the_lease_is_kept_while_the_task_says_nothing",),
     ),
     Break(

@@ -270,8 +270,8 @@ def _ready(stack: FaultStack, store: JobStore) -> bool:
 
 
 _BEGUN = re.compile(r"job (\S+) \(\S+\), attempt (\d+)")
-_DONE = re.compile(r"job (\S+): (succeeded|failed|to be tried again|handed back|canceled|lost)(?:,? .*)?")
-_VOID = re.compile(r"job (\S+): another attempt owns it, the outcome is void")
+_DONE = re.compile(r"job (\S+): (succeeded|failed|to be retried|released|canceled|superseded)(?:,? .*)?")
+_VOID = re.compile(r"job (\S+): another attempt holds it, the outcome is void")
 
 
 def attempts(directory: Path) -> list[Attempt]:
@@ -284,7 +284,7 @@ def attempts(directory: Path) -> list[Attempt]:
                 said = json.loads(line)
             except ValueError:
                 continue
-            if not isinstance(said, dict) or said.get("logger") != "headway.sdk.runtime":
+            if not isinstance(said, dict) or said.get("logger") != "headway.sdk.attempt":
                 continue
             pid, message = said["pid"], said["message"]
             if begun := _BEGUN.fullmatch(message):

@@ -99,7 +99,7 @@ def good() -> History:
             ),
             Reading("feed", None, None, [Connection("0", 200)], [_delivered(e) for e in feed], done=True),
         ],
-        attempts=[Attempt(JOB, 1, 7, "to be tried again"), Attempt(JOB, 2, 8, "succeeded")],
+        attempts=[Attempt(JOB, 1, 7, "to be retried"), Attempt(JOB, 2, 8, "succeeded")],
         looks=[
             Look(100 + n / 2, True, True, [], {JOB: 2}, [Encoder(9, JOB, 2, False)]) for n in range(100)
         ],

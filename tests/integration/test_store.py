@@ -298,17 +298,22 @@ def test_the_feed_of_an_owner_and_of_a_group_hold_everything_but_progress(store:
     assert [e.type for e in group.events] == ["state", "state", "log", "end"]
     assert {json.loads(e.data).get("job", one) for e in group.events} == {one}
     claim(store, two)
-    assert store.feeds.read("ann", None, ZERO, 1).begun == [two]
+    other = create(store, group="h")
+    claim(store, other)
+    assert set(store.feeds.read("ann", None, ZERO, 1).begun) == {two, other}
+    assert store.feeds.read("ann", "h", ZERO, 1).begun == [other], "of its own jobs only"
+    assert store.feeds.read("ann", "g", ZERO, 1).begun == []
 
 
 def test_the_live_jobs_of_a_feed_come_in_the_order_of_their_last_ids(store: JobStore) -> None:
     first, second, third = create(store, group="g"), create(store, group="h"), create(store, group="g")
     store.append(claim(store, first), 1, [progress(0.1)])
     store.end(claim(store, second), State.SUCCEEDED)
-    last, pages = store.feeds.snapshot("ann", None)
-    assert [page.id for page in pages] == [third, first]
-    assert last == store.read(second, None, 0).last  # type: ignore[union-attr]
-    assert [page.id for page in store.feeds.snapshot("ann", "h")[1]] == []
+    snapshot = store.feeds.snapshot("ann", None)
+    assert [page.id for page in snapshot.jobs] == [third, first]
+    assert snapshot.last == snapshot.clock == store.read(second, None, 0).last  # type: ignore[union-attr]
+    assert [page.id for page in store.feeds.snapshot("ann", "g").jobs] == [third, first]
+    assert store.feeds.snapshot("ann", "h").jobs == []
 
 
 def test_jobs_are_listed_newest_first_filtered_and_in_pages(store: JobStore) -> None:

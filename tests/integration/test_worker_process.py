@@ -85,7 +85,7 @@ def test_every_line_of_a_json_log_is_json(new_worker_stack: NewStack) -> None:
     os.kill(stack.pool_process(job_id), signal.SIGKILL)
     eventually(lambda: "exited prematurely" in stack.log.read_text())
     lines = [json.loads(line) for line in stack.log.read_text().splitlines()]
-    assert {"worker", "headway.sdk.runtime", "celery.worker.request"} <= {line["logger"] for line in lines}
+    assert {"worker", "headway.sdk.attempt", "celery.worker.request"} <= {line["logger"] for line in lines}
     assert any("SimulatedFailure" in line.get("traceback", "") for line in lines)
 
 
@@ -145,7 +145,7 @@ def test_a_worker_that_has_gone_deaf_starts_anew_and_hears_again(new_worker_stac
         (after,) = stack.store.registry.workers()
         assert (after.pid, after.name == before.name) == (before.pid, False)
         assert stack.worker.poll() is None
-        # What it was at when it stopped was handed back.
+        # What it was at when it stopped was released.
         assert stack.ended(busy).state is State.SUCCEEDED
         assert stack.ended(lost).state is State.SUCCEEDED, "its alarm sent another message"
     finally:

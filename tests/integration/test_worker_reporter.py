@@ -15,7 +15,7 @@ from headway.contract.database import Database
 from headway.contract.records import Artifact
 from headway.contract.states import State
 from headway.contract.store import Claim, JobStore, NewJob, Report
-from headway.sdk.meter import Meter, Share, Stage
+from headway.sdk.meter import Meter, Stage, StageWeight
 from headway.sdk.reporter import MAX_BACKLOG, MAX_BATCH, Reporter
 from headway.sdk.stopping import JobCanceled, LeaseLost, Stop
 from tests.support.worker_stack import WorkerStack, eventually
@@ -76,7 +76,7 @@ def test_a_batch_whose_reply_was_lost_is_not_written_twice(
     worker_stack: WorkerStack, store: Troubled, claim: Claim
 ) -> None:
     with reporting(store, claim) as (reporter, meter, stop):
-        meter.stage = Stage("work", 2, None, Share(), 0, stop)
+        meter.stage = Stage("work", 2, None, StageWeight(), 0, stop)
         for n in range(2):
             store.lose_replies = 2
             meter.stage.update(n)
@@ -89,7 +89,7 @@ def test_nothing_but_progress_is_lost_while_redis_is_away(
     worker_stack: WorkerStack, store: Troubled, claim: Claim
 ) -> None:
     with reporting(store, claim) as (reporter, meter, stop):
-        meter.stage = stage = Stage("work", 1000, None, Share(), 0, stop)
+        meter.stage = stage = Stage("work", 1000, None, StageWeight(), 0, stop)
         store.reachable = False
         for n in range(1000):
             stage.update(n)
@@ -146,7 +146,7 @@ def test_a_checkpoint_goes_with_the_next_write_and_the_newest_counts(
     with reporting(store, claim) as (reporter, _, _):
         store.reachable = False
         for n in range(100):
-            reporter.keep(str(n))
+            reporter.save_checkpoint(str(n))
         store.reachable = True
     store.retry(claim, delay_s=0, reason="again")
     again = store.claim(claim.ref, token="again", lease_s=60, worker="test")
@@ -154,7 +154,7 @@ def test_a_checkpoint_goes_with_the_next_write_and_the_newest_counts(
     assert again.checkpoint == "99"
     assert len(worker_stack.events(claim.ref.id)) == len(before) + 2, "no event tells of it"
     with reporting(store, claim) as (reporter, _, _):
-        reporter.keep("from an attempt that lost its lease")
+        reporter.save_checkpoint("from an attempt that lost its lease")
     assert store.redis.hget(store.keys.job(claim.ref.id), "_checkpoint") == b"99"
 
 
@@ -172,7 +172,7 @@ def test_a_loop_that_updates_without_end_costs_four_writes_a_second_and_loses_no
     store = Counted(Database(worker_stack.store.redis, worker_stack.store.keys))
     began = time.monotonic()
     with reporting(store, claim) as (_, meter, stop):
-        meter.stage = stage = Stage("work", 100_000, None, Share(), 0, stop)
+        meter.stage = stage = Stage("work", 100_000, None, StageWeight(), 0, stop)
         for n in range(1, 100_001):
             stage.update(n)
             if n % 10_000 == 1:  # and none after the last

@@ -160,14 +160,14 @@ def test_the_log_says_how_each_attempt_ended(
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 
-    caplog.set_level(logging.INFO, "headway.sdk.runtime")
+    caplog.set_level(logging.INFO, "headway.sdk.attempt")
     said = []
     for task, attempts in ((lambda job: 1, 1), (fails, 1), (fails, 2), (is_canceled, 1), (is_stopped, 1)):
         caplog.clear()
         job = do(task, max_attempts=attempts, retry=Retry(first_s=5))
         said.append(caplog.messages[-1].removeprefix(f"job {job.id}: "))
-    assert re.fullmatch(r"to be tried again in \d+\.\d s", said.pop(2))
-    assert said == ["succeeded", "failed (error)", "canceled", "handed back, as this worker stops"]
+    assert re.fullmatch(r"to be retried in \d+\.\d s", said.pop(2))
+    assert said == ["succeeded", "failed (error)", "canceled", "released, as this worker shuts down"]
 
 
 def test_the_work_directory_goes_with_the_attempt(do: Do, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_shield_holds_cancellation_back_until_its_end(do: Do, worker_stack: Wo
     def task(job: Job[Params]) -> None:
         with job.shield():
             cancels(worker_stack, job.id)
-            # The keeper has seen it when it would have been raised.
+            # The lease thread has seen it when it would have been raised.
             eventually(lambda: job._stop.reason is not None)
             job.check()
             steps.append("within")
@@ -263,7 +263,7 @@ import sys, time
 from pathlib import Path
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
-from headway.sdk import runtime
+from headway.sdk import escalation, runtime
 from headway.sdk.job_type import JobType, Params
 
 def task(job):
@@ -274,7 +274,7 @@ def task(job):
         except BaseException:
             pass
 
-runtime.GIVE_UP_AFTER_S = 2.5
+escalation.GIVE_UP_AFTER_S = 2.5
 store = JobStore.of(Settings(redis_url=sys.argv[1], key_prefix="test:"))
 this = runtime.Runtime(store, worker="stubborn", data_dir=Path(sys.argv[2]), lease_s=5)
 this.run(JobType("test", "Test", "none", Params, None, task), sys.argv[3])
@@ -297,16 +297,38 @@ def test_a_task_that_ignores_even_the_interrupt_takes_its_process_with_it(
 
 
 def test_the_lease_is_kept_while_the_task_says_nothing(do: Do, worker_stack: WorkerStack) -> None:
+    job, due = silent_task(do, worker_stack)
+    assert job.state is State.SUCCEEDED
+    assert due == []
+
+
+def test_the_lease_is_kept_after_an_error_that_nobody_expected(
+    do: Do, worker_stack: WorkerStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renew, errors = worker_stack.store.renew, iter([ValueError("a state that this version does not know")])
+
+    def fails_once(*args: Any, **kwargs: Any) -> bool:
+        for error in errors:
+            raise error
+        return renew(*args, **kwargs)
+
+    monkeypatch.setattr(worker_stack.store, "renew", fails_once)
+    job, due = silent_task(do, worker_stack)
+    assert job.state is State.SUCCEEDED
+    assert due == []
+
+
+def silent_task(do: Do, stack: WorkerStack) -> tuple[JobRecord, list[str]]:
+    """Run a task that is longer than its lease; return the job, and the alarms that went off for it."""
     due: list[str] = []
 
     def task(job: Job[Params]) -> None:
         until = time.monotonic() + 3
         while time.monotonic() < until:
-            due.extend(found for found in worker_stack.store.alarms.due(0) if found == job.id)
+            due.extend(found for found in stack.store.alarms.due(0) if found == job.id)
             time.sleep(0.05)
 
-    assert do(task).state is State.SUCCEEDED
-    assert due == []
+    return do(task), due
 
 
 def test_tracked_items_are_counted(do: Do) -> None:
@@ -350,7 +372,7 @@ def test_the_job_authors_example_works_as_it_stands(worker_stack: WorkerStack, t
 
 def test_no_thread_outlives_the_job(do: Do) -> None:
     do(lambda job: None)
-    assert {t.name for t in threading.enumerate()}.isdisjoint({"reporter", "keeper"})
+    assert {t.name for t in threading.enumerate()}.isdisjoint({"reporter", "lease"})
 
 
 def test_a_lost_lease_is_not_held_back_by_a_shield(do: Do, worker_stack: WorkerStack) -> None:

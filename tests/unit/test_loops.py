@@ -1,4 +1,4 @@
-"""A loop in the background outlives its own errors."""
+"""A background loop outlives its own errors; a call is repeated until Redis answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 import pytest
 import redis
 
-from headway.loops import forever
+from headway.loops import forever, retry_until_reachable
 
 
 @pytest.mark.parametrize("error", [redis.ConnectionError("gone"), OSError("full"), KeyError("a bug")])
@@ -45,3 +45,32 @@ def test_a_stop_ends_the_pause() -> None:
     stop.set()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_a_call_is_repeated_until_redis_answers(caplog: pytest.LogCaptureFixture) -> None:
+    errors = iter([redis.ConnectionError("gone"), redis.TimeoutError("slow")])
+
+    def call() -> str:
+        for error in errors:
+            raise error
+        return "the answer"
+
+    assert retry_until_reachable(call, "the caller") == "the answer"
+    (record,) = caplog.records
+    assert record.getMessage() == "the caller waits for Redis: gone"
+
+
+def test_a_call_is_not_repeated_after_its_limit_when_it_gave_up_or_for_other_errors() -> None:
+    def fails(error: Exception) -> None:
+        calls.append(1)
+        raise error
+
+    calls: list[int] = []
+    gone = redis.ConnectionError("gone")
+    with pytest.raises(redis.ConnectionError):
+        retry_until_reachable(lambda: fails(gone), "it", limit_s=0)
+    with pytest.raises(redis.ConnectionError):
+        retry_until_reachable(lambda: fails(gone), "it", give_up=lambda: True)
+    with pytest.raises(ValueError):
+        retry_until_reachable(lambda: fails(ValueError()), "it")
+    assert len(calls) == 3

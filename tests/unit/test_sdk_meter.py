@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from headway.contract.encoding import dumps
 from headway.contract.records import MAX_MESSAGE_CHARS, Progress
-from headway.sdk.meter import HIGHEST, Meter, Plan, Share, Stage
+from headway.sdk.meter import HIGHEST, Meter, Plan, Stage, StageWeight
 from headway.sdk.stopping import JobCanceled, LeaseLost, Stop
 
 numbers = st.none() | st.integers(-10, 10**9) | st.floats()
 
 
-def stage(total: float | None = 100, share: Share | None = None, started: float = 0) -> Stage:
-    return Stage("work", total, "frames", share or Share(), started, Stop())
+def stage(total: float | None = 100, weight: StageWeight | None = None, started: float = 0) -> Stage:
+    return Stage("work", total, "frames", weight or StageWeight(), started, Stop())
 
 
 def read(meter: Meter, now: float = 0) -> Progress:
@@ -38,7 +38,7 @@ def test_fractions_are_weighted_over_the_stages() -> None:
     plan, meter = Plan({"probe": 1, "encode": 7, "publish": 2}), Meter()
     seen = []
     for name in ("probe", "encode", "publish"):
-        meter.stage = stage(100, plan.share(name))
+        meter.stage = stage(100, plan.weight(name))
         meter.stage.update(50)
         progress = read(meter)
         assert progress.stage is not None
@@ -51,7 +51,7 @@ def test_a_plan_wants_positive_weights_and_knows_its_stages() -> None:
         with pytest.raises(ValueError, match="positive"):
             Plan(weights)
     with pytest.raises(ValueError, match="no stage 'b' in the plan"):
-        Plan({"a": 1}).share("b")
+        Plan({"a": 1}).weight("b")
 
 
 def test_an_unknown_total_is_null_and_never_negative() -> None:
@@ -85,7 +85,7 @@ def test_a_fraction_never_falls_and_all_of_it_is_json(steps: list[tuple[Any, Any
     highest = 0.0
     for n, (current, total) in enumerate(steps):
         if n % 10 == 0:
-            meter.stage = stage(None, plan.share("one" if n < 10 else "two"))
+            meter.stage = stage(None, plan.weight("one" if n < 10 else "two"))
         assert meter.stage is not None
         meter.stage.total = total
         meter.stage.update(current)
@@ -111,7 +111,7 @@ def test_eta_is_absent_until_it_means_something() -> None:
 
 def test_eta_counts_later_stages_by_their_weights() -> None:
     meter, plan = Meter(), Plan({"encode": 3, "publish": 1})
-    meter.stage = work = stage(90, plan.share("encode"))
+    meter.stage = work = stage(90, plan.weight("encode"))
     for second in range(46):
         work.update(second)
         progress = read(meter, second)

@@ -1,37 +1,39 @@
-"""The gate that keeps a talkative task from flooding its readers; how long a retry waits."""
+"""The limiter that keeps a talkative task from flooding its readers; how long a retry waits."""
 
 from __future__ import annotations
 
 import pytest
 
-from headway.sdk.reporter import MAX_LINES_PER_S, Line, LineGate
+from headway.sdk.reporter import MAX_LINES_PER_S, LogLine, LogRateLimiter
 from headway.sdk.retry import Retry
 
 
-def line(at: float) -> Line:
-    return Line(at, "info", "x")
+def line(at: float) -> LogLine:
+    return LogLine(at, "info", "x")
 
 
 def test_two_hundred_lines_a_second_pass_and_the_rest_are_counted() -> None:
-    gate = LineGate()
-    passed = [out for n in range(1000) for out in gate.take(line(n / 1000))]
+    limiter = LogRateLimiter()
+    passed = [out for n in range(1000) for out in limiter.take(line(n / 1000))]
     assert len(passed) == MAX_LINES_PER_S
-    (count,) = gate.settle(1)
+    (count,) = limiter.settle(1)
     assert count.message == "800 log lines left out: more than can be kept"
     assert count.level == "warning"
-    assert gate.settle(2) == []
+    assert limiter.settle(2) == []
 
 
 def test_the_count_comes_before_the_next_line() -> None:
-    gate = LineGate()
+    limiter = LogRateLimiter()
     for _ in range(MAX_LINES_PER_S + 1):
-        gate.take(line(0))
-    assert [out.message.partition(":")[0] for out in gate.take(line(5))] == ["1 log line left out", "x"]
+        limiter.take(line(0))
+    assert [out.message.partition(":")[0] for out in limiter.take(line(5))] == ["1 log line left out", "x"]
 
 
 def test_a_slow_task_is_never_held_up() -> None:
-    gate = LineGate()
-    assert all(gate.take(line(n / MAX_LINES_PER_S)) == [line(n / MAX_LINES_PER_S)] for n in range(10_000))
+    limiter = LogRateLimiter()
+    assert all(
+        limiter.take(line(n / MAX_LINES_PER_S)) == [line(n / MAX_LINES_PER_S)] for n in range(10_000)
+    )
 
 
 def test_retries_wait_longer_each_time_with_full_jitter() -> None:

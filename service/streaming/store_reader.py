@@ -1,4 +1,4 @@
-"""Reads of single jobs: those that arrive together in one round trip, and the same only once.
+"""StoreReader of single jobs: those that arrive together in one round trip, and the same only once.
 
 10,000 readers that come back at once then need some 40 round trips, and one connection.
 """
@@ -15,7 +15,7 @@ from headway.contract.store import JobStore
 from service.streaming.primitives import new_event
 
 BATCH = 256
-"""Reads in one round trip."""
+"""StoreReader in one round trip."""
 PAGE = 500
 """Events read at once."""
 
@@ -31,7 +31,7 @@ class _Read:
         self.error: Exception | None = None
 
 
-class Reads:
+class StoreReader:
     """Begins with the first read, and ends with the process."""
 
     def __init__(self, store: JobStore) -> None:

@@ -1,0 +1,245 @@
+"""Attempt: one attempt at a job, from its claim to its outcome.
+
+The task runs in the thread that calls `run`. Beside it are the reporter (headway.sdk.reporter) and a
+thread that renews the lease (headway.sdk.lease) and ends a task that does not (headway.sdk.escalation).
+
+- Cancellation is noticed by whichever thread talks to the store first. The next call of the SDK raises.
+- A lost lease ends the work in the same way, and nothing more is written.
+- SIGTERM (the worker shuts down) ends it at once; the job is released for another attempt.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from headway.contract.encoding import RecordError, dumps
+from headway.contract.states import ErrorCode, State
+from headway.contract.store import Claim, JobStore, StaleFence
+from headway.loops import forever, retry_until_reachable
+from headway.sdk.attempt_dirs import AttemptDirs, remove_attempts
+from headway.sdk.escalation import Escalation
+from headway.sdk.job import Job
+from headway.sdk.job_type import JobType
+from headway.sdk.lease import LeaseKeeper
+from headway.sdk.meter import Meter
+from headway.sdk.reporter import Reporter
+from headway.sdk.stopping import InvalidInput, JobCanceled, JobStopped, LeaseLost, Stop, WorkerStopping
+from headway.sdk.subprocesses import Subprocesses
+
+_TICK_S = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    result: Any
+
+    def __str__(self) -> str:
+        return "succeeded"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    code: ErrorCode
+    message: str
+
+    def __str__(self) -> str:
+        return f"failed ({self.code})"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """The task failed, and its policy has another attempt for it."""
+
+    delay_s: float
+    reason: str
+
+    def __str__(self) -> str:
+        return f"to be retried in {self.delay_s:.1f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The worker shuts down: another attempt follows at once, and this one does not count."""
+
+    def __str__(self) -> str:
+        return "released, as this worker shuts down"
+
+
+@dataclass(frozen=True, slots=True)
+class Canceled:
+    def __str__(self) -> str:
+        return "canceled"
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """Another attempt holds the job, or it has ended: there is nothing to write."""
+
+    def __str__(self) -> str:
+        return "superseded by another attempt"
+
+
+Outcome = Succeeded | Failed | RetryLater | Released | Canceled | Superseded
+
+
+class Attempt:
+    """Runs a task for a claim and writes its outcome. Used once, from one thread."""
+
+    def __init__(
+        self, job_type: JobType[Any], claim: Claim, store: JobStore, *, data_dir: Path, lease_s: float
+    ) -> None:
+        self.claim = claim
+        self.stop = Stop()
+        self.interruptible = False
+        """Whether the task's own code runs: a signal handler may raise into it."""
+        self._type = job_type
+        self._store = store
+        self._dirs = AttemptDirs(data_dir, claim.ref.id, claim.job.attempt)
+        self._subprocesses = Subprocesses(self.stop)
+        self._meter = Meter()
+        self._reporter = Reporter(store, claim, self._meter, self.stop)
+        self._lease_s = lease_s
+        self._lease = LeaseKeeper(
+            store, claim, self.stop, lease_s=lease_s, answered_at=lambda: self._reporter.answered_at
+        )
+        self._escalation = Escalation(self.stop, self._subprocesses, self._give_up)
+        self._patience_s = float("inf")
+
+    def run(self) -> None:
+        """Do the job and end it. Returns when the store knows the outcome, or when the lease is lost."""
+        logger.info("job %s (%s), attempt %d", self.claim.ref.id, self._type.name, self.claim.job.attempt)
+        self._reporter.start()
+        ended = threading.Event()
+        lease_thread = forever("lease", self._look_after, pause_s=_TICK_S, stop=ended)
+        try:
+            # Earlier attempts are over, perhaps killed before they could clean up.
+            remove_attempts(self._dirs.work.parent, before=self.claim.job.attempt)
+            outcome = self._outcome()
+            # No process and no file is left when the job's end is seen.
+            self._subprocesses.close()
+            self._dirs.remove_work()
+            if not self._reporter.close():
+                outcome = Superseded()
+            self._write(outcome)
+        finally:
+            ended.set()
+            lease_thread.join()
+        logger.info("job %s: %s", self.claim.ref.id, outcome)
+
+    def _look_after(self) -> None:
+        """What is done beside the task, some times a second."""
+        self._lease.renew_if_due()
+        self._escalation.step(task_runs=self.interruptible)
+
+    def _outcome(self) -> Outcome:
+        job = self.claim.job
+        try:
+            result = self._do()
+        except JobStopped:
+            return self._stopped()
+        except InvalidInput as error:
+            return Failed(ErrorCode.INVALID_INPUT, str(error))
+        except Exception as error:
+            # A task that fails because its subprocess was ended under it has not failed.
+            if self.stop.pending:
+                return self._stopped()
+            logger.exception("job %s, attempt %d failed", job.id, job.attempt)
+            message = _one_line(error)
+            if self.claim.attempts_left > 0 and self._type.retry.covers(error):
+                return RetryLater(self._type.retry.delay_s(job.attempt), message)
+            return Failed(ErrorCode.ERROR, message)
+        if self.stop.reason is LeaseLost:
+            return Superseded()
+        if self._subprocesses.was_signalled:
+            return self._stopped()
+        return Succeeded(result)
+
+    def _do(self) -> Any:
+        try:
+            params = self._type.params.model_validate(self.claim.job.params)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "params"
+            raise InvalidInput(f"{where}: {first['msg']}") from None
+        job: Job[Any] = Job(
+            params=params,
+            owner=self.claim.ref.owner,
+            dirs=self._dirs,
+            store=self._store,
+            reports=self._reporter,
+            meter=self._meter,
+            stop=self.stop,
+            subprocesses=self._subprocesses,
+            checkpoint=self.claim.checkpoint,
+        )
+        try:
+            self.interruptible = True
+            self.stop.check()
+            return self._type.function(job)
+        finally:
+            self.interruptible = False
+
+    def _stopped(self) -> Outcome:
+        if self.stop.reason is JobCanceled:
+            return Canceled()
+        if self.stop.reason is WorkerStopping:
+            return Released()
+        return Superseded()
+
+    def _write(self, outcome: Outcome) -> None:
+        """Write the outcome, trying as long as Redis is unreachable: only a lost lease makes it void."""
+        claim, end, retry = self.claim, self._store.end, self._store.retry
+        try:
+            match outcome:
+                case Succeeded(result):
+                    final = dumps(self._meter.final(time.monotonic()).model_dump())
+                    try:
+                        self._insist(lambda: end(claim, State.SUCCEEDED, result=result, progress=final))
+                    except RecordError as error:
+                        self._write(Failed(ErrorCode.ERROR, str(error)))
+                case Failed(code, message):
+                    self._insist(lambda: end(claim, State.FAILED, error=(code, message)))
+                case RetryLater(delay_s, reason):
+                    self._insist(lambda: retry(claim, delay_s=delay_s, reason=reason))
+                case Released():
+                    self._insist(lambda: retry(claim, delay_s=0, reason="worker_shutdown", counts=False))
+                case Canceled():
+                    why = (ErrorCode.CANCELED, "the job was canceled")
+                    self._insist(lambda: end(claim, State.CANCELED, error=why))
+                case Superseded():
+                    pass
+        except StaleFence:
+            logger.warning("job %s: another attempt holds it, the outcome is void", claim.ref.id)
+
+    def _insist(self, write: Callable[[], None]) -> None:
+        retry_until_reachable(write, f"the outcome of job {self.claim.ref.id}", limit_s=self._patience_s)
+
+    def _give_up(self) -> None:
+        """End this process, as its task cannot be ended, and write the outcome before."""
+        logger.error("job %s does not end, so its process does", self.claim.ref.id)
+        try:
+            self._subprocesses.close()
+            self._dirs.remove_work()
+            # Not longer than the lease: then its alarm ends the job, and this process must not go on.
+            self._patience_s = self._lease_s
+            self._write(self._stopped())
+        except Exception:
+            logger.exception("job %s: its outcome is not written", self.claim.ref.id)
+        finally:
+            os._exit(1)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
