@@ -12,12 +12,12 @@
  * what few pages need comes by `import()`.
  */
 
-import { Client } from "./client.js";
-import { duration, percent, quantity, rate, shownFraction } from "./figures.js";
-import { style } from "./job-progress-style.js";
-import { isLive } from "./reducer.js";
+import { Client } from "./client/client.js";
+import { duration, percent, quantity, rate, shownFraction } from "./element/format.js";
+import { style } from "./element/style.js";
+import { isLive } from "./client/reducer.js";
 
-/** @typedef {import("./reducer.js").Job} Job */
+/** @typedef {import("./client/reducer.js").Job} Job */
 
 export { Client };
 
@@ -135,7 +135,7 @@ export class JobProgress extends HTMLElement {
   /** @type {Client | undefined} The client to use. Set before it is in the page. */
   client;
 
-  /** @type {import("./job-feed.js").JobFeed | undefined} */ #feed;
+  /** @type {import("./client/job-feed.js").JobFeed | undefined} */ #feed;
   /** @type {string[]} */ #ids = [];
   /** @type {Map<string, ReturnType<typeof rowFor>>} */ #rows = new Map();
   #watching = new AbortController();
@@ -208,7 +208,7 @@ export class JobProgress extends HTMLElement {
   }
 
   #draw() {
-    const feed = /** @type {import("./job-feed.js").JobFeed} */ (this.#feed);
+    const feed = /** @type {import("./client/job-feed.js").JobFeed} */ (this.#feed);
     const rows = this.#rows;
     let ended = 0;
     for (const [id, job] of feed.jobs) {
@@ -243,7 +243,7 @@ export class JobProgress extends HTMLElement {
     const row = rowFor(!this.hasAttribute("job"), this.hasAttribute("readonly") ? undefined : cancel);
     if (this.hasAttribute("log")) {
       const of = { client: this.client, feed, id, signal: this.#watching.signal, plain };
-      import("./job-progress-log.js").then(({ logFor }) => row.node.append(logFor(this.shadowRoot, of)));
+      import("./element/log.js").then(({ logFor }) => row.node.append(logFor(this.shadowRoot, of)));
     }
     const place = (row.node.place = this.#ids.indexOf(id) + 1 || Date.parse(at));
     this.#list.insertBefore(row.node, [...this.#list.children].find((/** @type {any} */ node) => node.place > place));
@@ -251,7 +251,7 @@ export class JobProgress extends HTMLElement {
   }
 }
 
-/** @param {{status: import("./event-stream.js").Status, since: number}} connection */
+/** @param {{status: import("./client/event-stream.js").Status, since: number}} connection */
 function connectionText({ status, since }) {
   const how = { connecting: "Connecting", reconnecting: "Reconnecting, out of date", stale: "Out of date", "gave-up": "Not connected" }[/** @type {string} */ (status)];
   return how ? `${how} since ${duration(Math.floor((Date.now() - since) / 1000))}` : "";

@@ -7,16 +7,16 @@
  *     console.log((await job.done).state);
  */
 
-import { Client, jobPath } from "./client.js";
-import { JobHandle } from "./job-handle.js";
-import { RememberedStream } from "./remembered-stream.js";
-import { newKey, upload } from "./submission.js";
+import { Client, jobPath } from "./client/client.js";
+import { JobHandle } from "./client/job-handle.js";
+import { RememberedStream } from "./client/remembered-stream.js";
+import { newKey, upload } from "./client/submission.js";
 
-export { Problem } from "./problem.js";
+export { Problem } from "./client/problem.js";
 export { newKey };
 
 /**
- * @typedef {import("./reducer.js").Job} Job
+ * @typedef {import("./client/reducer.js").Job} Job
  * @typedef {{id: string, name: string, size: number, media_type: string}} Upload
  * @typedef {{name: string, title: string, queue: string, params: any, alive: boolean}} JobType
  */

@@ -59,6 +59,7 @@ def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str)
                 worker=f"{worker}:{os.getpid()}",
                 data_dir=settings.data_dir.resolve(),
                 lease_s=settings.lease_s,
+                sandbox=settings.sandbox,
             )
         ]
 

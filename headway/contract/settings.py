@@ -50,6 +50,7 @@ class Settings(BaseModel):
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 4
     max_streams: Annotated[int, Field(ge=0)] = 20_000
     max_streams_per_caller: Annotated[int, Field(ge=0)] = 0
+    sandbox: Literal["auto", "require", "off"] = "auto"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_-]{0,64}$")] = "headway:"

@@ -7,9 +7,8 @@ from http import HTTPStatus
 from typing import Any
 
 import redis
-from apiflask import APIFlask, HTTPError
-from flask import Response
-from pydantic import ValidationError
+from flask import Flask, Response
+from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from headway.contract.encoding import dumps, pointer
@@ -18,6 +17,26 @@ from service.streaming.opening import BadRequest
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request. `pointer` is a JSON pointer into the body, or `/` and the
+    parameter's name."""
+
+    pointer: str
+    detail: str
+
+
+class ProblemDocument(BaseModel):
+    """Why a request was not carried out (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[Fault] | None = None
+    known_types: list[str] | None = None
+    """With an unknown job type or bad parameters: the types there are."""
 
 
 class Problem(Exception):
@@ -58,17 +77,17 @@ def job_not_found(job_id: str) -> Problem:
     return Problem(404, f"there is no job {job_id[:64]!r}")
 
 
-def invalid(error: ValidationError) -> Problem:
-    """What pydantic found, with a pointer to each."""
+def invalid(error: ValidationError, status: int = 422) -> Problem:
+    """Everything pydantic found, with a pointer to each."""
     errors = [
         (pointer(*e["loc"]), e["msg"].removeprefix("Value error, "))
         for e in error.errors(include_url=False)
     ]
     where, what = errors[0]
-    return Problem(422, f"{where or 'the body'}: {what}", errors=errors)
+    return Problem(status, f"{where or 'the request'}: {what}", errors=errors)
 
 
-def answer_problems(app: APIFlask) -> None:
+def answer_problems(app: Flask) -> None:
     """Have every error of the app answered as a problem document."""
 
     @app.errorhandler(Problem)
@@ -78,13 +97,6 @@ def answer_problems(app: APIFlask) -> None:
     @app.errorhandler(BadRequest)
     def _bad_stream(error: BadRequest) -> Response:
         return Problem(400, str(error)).response()
-
-    @app.errorhandler(HTTPError)
-    def _apiflask(error: HTTPError) -> Response:
-        # APIFlask's adapter raises its own error from pydantic's, which still knows the places.
-        if isinstance(error.__cause__, ValidationError):
-            return invalid(error.__cause__).response()
-        return Problem(error.status_code, str(error.message)).response()
 
     @app.errorhandler(HTTPException)
     def _werkzeug(error: HTTPException) -> Response:

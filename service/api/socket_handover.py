@@ -11,13 +11,15 @@ import socket
 import ssl
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import parse_qsl
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from gunicorn.workers.base_async import ALREADY_HANDLED
+from pydantic import ValidationError
+from werkzeug.wrappers import Request
 
 from service.api.client_address import address
 from service.api.context import Context
+from service.api.events import JobWatching
 from service.streaming import sse
 from service.streaming.catchup import JobCatchUp, JobGone
 from service.streaming.opening import (
@@ -31,6 +33,7 @@ from service.streaming.sockets import Sockets
 
 _JOB_EVENTS = re.compile(r"/jobs/([A-Za-z0-9_-]+)/events")
 
+_DEFAULTS = JobWatching()
 HANDED_OVER = "headway.handed_over"
 """In the environ of a request whose connection is not gunicorn's any more."""
 
@@ -81,12 +84,17 @@ class HandOver:
             or not _can_be_handed_over(environ)
         ):
             return None
-        query = dict(parse_qsl(environ.get("QUERY_STRING", "")))
+        query = _DEFAULTS
+        if environ.get("QUERY_STRING"):
+            try:
+                query = JobWatching.of(Request(environ).args)
+            except ValidationError:
+                return None
         ask = StreamRequest(
             caller=address(environ),
             header=environ.get("HTTP_LAST_EVENT_ID", "").strip(),
-            last_event_id=query.get("last_event_id", "").strip(),
-            heartbeat=query.get("heartbeat", ""),
+            last_event_id=query.last_event_id,
+            heartbeat=query.heartbeat,
         )
         try:
             here = self._here

@@ -7,8 +7,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from flask import Blueprint, Response, request, send_from_directory
-from flask_swagger_ui import __file__ as swagger_ui
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 from werkzeug.security import safe_join
 
@@ -44,11 +43,6 @@ def dashboard() -> Response:
 @bp.get("/web/<path:name>")
 def web(name: str) -> Response:
     return _file(name)
-
-
-@bp.get("/docs/<path:name>")
-def docs(name: str) -> Response:
-    return send_from_directory(Path(swagger_ui).parent / "dist", name)
 
 
 def _file(name: str) -> Response:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiflask import APIBlueprint
 from flask import Response
 from pydantic import BaseModel
 
 from headway.contract.encoding import dumps
 from service.api.context import context
+from service.api.operation import Answer, Resource
 
-bp = APIBlueprint("workers", __name__, tag="Workers")
+bp = Resource("workers", "Workers")
 
 
-class WorkersJob(BaseModel):
+class WorkerJob(BaseModel):
     """A job that a worker does now. `since` is when this attempt began."""
 
     id: str
@@ -23,7 +23,7 @@ class WorkersJob(BaseModel):
     since: str
 
 
-class WorkerAnswer(BaseModel):
+class Worker(BaseModel):
     """A living worker. `concurrency` is how many jobs it does at once; `jobs` are the caller's."""
 
     name: str
@@ -34,7 +34,7 @@ class WorkerAnswer(BaseModel):
     queues: list[str]
     started_at: str
     seen_at: str
-    jobs: list[WorkersJob]
+    jobs: list[WorkerJob]
 
 
 class Queue(BaseModel):
@@ -45,15 +45,14 @@ class Queue(BaseModel):
     workers: int
 
 
-class WorkersAnswer(BaseModel):
-    items: list[WorkerAnswer]
+class Workers(BaseModel):
+    items: list[Worker]
     queues: list[Queue]
 
 
-@bp.get("/workers")
-@bp.output(WorkersAnswer)
-@bp.doc(summary="The living workers, what each does now, and how many jobs wait in each queue")
-def workers() -> Response:
+@bp.operation("GET", "/workers", answers={200: Answer.json("the workers and the queues", Workers)})
+def list_workers() -> Response:
+    """The living workers, what each does now, and how many jobs wait in each queue."""
     here = context()
     view = here.fleet.view(fresh=True)
     items: list[dict[str, Any]] = []

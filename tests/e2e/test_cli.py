@@ -13,17 +13,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headway.contract.states import ErrorCode, State
+from tests.support.checkout import ROOT
 from tests.support.fake_worker import claim, create, log, progress, run_jobs, stored
-from tests.support.faulty_proxy import Door, unavailable
-from tests.support.stack import ROOT, Stack, until
+from tests.support.faulty_proxy import FaultyProxy, unavailable
+from tests.support.stack import Stack
 from tests.support.terminal import Terminal
+from tests.support.wait import until
 from worker.media import ffmpeg
 
 SERVICE = (sys.executable, "-m", "service")
@@ -99,17 +100,6 @@ class Piped:
         return self.process.wait(30), said
 
 
-@pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service without a worker that keeps few events, for the tests that leave it alone."""
-    stack = Stack(tmp_path_factory.mktemp("lasting"), HEARTBEAT_S="1", DRAIN_S="1", EVENTS_PER_JOB="50")
-    try:
-        stack.start_web()
-        yield stack
-    finally:
-        stack.close()
-
-
 # -- what a watch gives ---------------------------------------------------------------------------------
 
 
@@ -139,7 +129,7 @@ def test_watching_through_a_server_killed_four_times_gives_exactly_the_stores_ev
 def test_a_503_and_a_trimmed_history_are_said_and_watched_through(lasting: Stack) -> None:
     job_id = create(lasting.store)
     held = claim(lasting.store, job_id)
-    with Door(lasting.port) as door, Piped(lasting, "watch", job_id, "--url", door.url) as run:
+    with FaultyProxy(lasting.port) as door, Piped(lasting, "watch", job_id, "--url", door.url) as run:
         until(lambda: run.out)
         door.refuse(unavailable(1))
         door.cut()

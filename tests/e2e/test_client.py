@@ -11,10 +11,10 @@ import pytest
 
 from headway.contract.states import State
 from headway.contract.store import Claim
-from tests.conftest import missing
 from tests.e2e.test_dashboard import log, progress, running_by_hand
-from tests.support.browser import Browser, installed
-from tests.support.stack import Stack, until
+from tests.support.browser import Browser
+from tests.support.stack import Stack
+from tests.support.wait import until
 
 WATCH = """
 const [id, done] = arguments;
@@ -31,11 +31,8 @@ import("/web/jobs.js").then(({Headway}) => {
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
-    if installed() is None:
-        missing("chromium with chromedriver")
-    browser = Browser(tmp_path / "profile", tmp_path / "downloads")
-    yield browser
-    browser.close()
+    with Browser(tmp_path / "browser") as browser:
+        yield browser
 
 
 def streams_open(stack: Stack) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from headway.sdk.job_type import discover
-from tests.conftest import missing
+from tests.support.checkout import ROOT
 from tests.support.fake_worker import create
-from tests.support.stack import ROOT, Stack
+from tests.support.programs import program
+from tests.support.stack import Stack
 from tests.support.terminal import Terminal
 
 PROMPT = "ready> "
@@ -53,8 +53,7 @@ class Shell:
 @pytest.fixture(params=list(SHELLS))
 def shell(request: pytest.FixtureRequest, own_stack: Stack, tmp_path: Path) -> Iterator[Shell]:
     command = SHELLS[request.param][0]
-    if shutil.which(command[0]) is None:
-        missing(command[0])
+    program(command[0])
     own_stack.start_web()
     environ = {
         "HEADWAY_URL": own_stack.url,

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import make, service
-from tests.support.stack import Stack, until
+from tests.support.stack import Stack
+from tests.support.wait import until
 
 
 def test_it_encodes_cuts_resumes_checks_and_leaves_only_the_result(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from headway.contract.states import State
-from tests.conftest import missing
 from tests.e2e.test_client import streams_open
 from tests.e2e.test_dashboard import log, progress, running_by_hand
-from tests.support.firefox import Firefox, installed
-from tests.support.stack import Stack, until
+from tests.support.firefox import Firefox
+from tests.support.stack import Stack
+from tests.support.wait import until
 
 ELEMENT = """
 document.body.className = "";
@@ -39,11 +39,8 @@ return import("/web/jobs.js").then(({Headway}) => {
 
 @pytest.fixture(scope="module")
 def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
-    if installed() is None:
-        missing("firefox")
-    firefox = Firefox(tmp_path_factory.mktemp("firefox"))
-    yield firefox
-    firefox.close()
+    with Firefox(tmp_path_factory.mktemp("firefox")) as firefox:
+        yield firefox
 
 
 def test_a_bar_is_right_in_the_end_though_the_service_is_killed(firefox: Firefox, own_stack: Stack) -> None:

@@ -14,10 +14,9 @@ from headway.contract.encoding import dumps
 from headway.contract.events import EventType
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import Report
-from tests.conftest import missing
 from tests.e2e.test_client import streams_open
 from tests.e2e.test_dashboard import HOSTILE, log, progress, running_by_hand
-from tests.support.browser import Browser, installed
+from tests.support.browser import Browser
 from tests.support.npm import package
 from tests.support.stack import Stack
 
@@ -42,11 +41,8 @@ return [...root.querySelectorAll(selector)].map((node) => node.textContent);
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if installed() is None:
-        missing("chromium with chromedriver")
-    browser = Browser(tmp_path_factory.mktemp("profile"), tmp_path_factory.mktemp("downloads"))
-    yield browser
-    browser.close()
+    with Browser(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
 
 
 class Page:

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from service.process import valkey
+from tests.support import processes
 from tests.support.command import Command, make, service
-from tests.support.stack import until
+from tests.support.wait import until
 
 STOP_S = 10
 """What the contract promises."""
@@ -51,26 +52,10 @@ def supervisor(command: Command) -> int:
 
 def child(command: Command, words: str) -> int:
     """The process below the supervisor that runs these words."""
-    found = [
-        pid
-        for pid, line in command.processes().items()
-        if words in line and parent(pid) == supervisor(command)
-    ]
+    parent = supervisor(command)
+    found = [p.pid for p in processes.table().values() if p.parent == parent and words in p.command]
     assert len(found) == 1, command.processes()
     return found[0]
-
-
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def cpu_s(pid: int) -> float:
-    """CPU time of a process and of its children that have ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0  # it has gone
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_it_is_ready_after_five_seconds_of_work_and_sigterm_to_make_leaves_no_process(
@@ -79,7 +64,9 @@ def test_it_is_ready_after_five_seconds_of_work_and_sigterm_to_make_leaves_no_pr
     with make("run", data=tmp_path / "var") as run:
         run.wait_ready()
         # Not of the clock's seconds: others may need the cores at the same time.
-        assert sum(map(cpu_s, run.processes())) < 5
+        table = processes.table()
+        all_of_it = [table[pid] for pid in run.processes() if pid in table]
+        assert sum(p.cpu_s + p.reaped_s for p in all_of_it) < 5
         assert any(item["alive"] for item in get(run, "/types")["items"])
         assert len(run.processes()) >= 5  # make, the supervisor, Valkey, web, worker
         asked = time.monotonic()

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.checkout import ROOT
 from tests.support.command import Command
-from tests.support.stack import ROOT, until
+from tests.support.wait import until
 
 
 @pytest.fixture

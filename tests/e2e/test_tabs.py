@@ -13,13 +13,13 @@ import pytest
 
 from headway.contract.states import State
 from headway.contract.store import Claim
-from tests.conftest import missing
 from tests.e2e.test_dashboard import log
 from tests.e2e.test_proxies import streams_open
-from tests.support.browser import Browser, installed
+from tests.support.browser import Browser
 from tests.support.fake_worker import claim, create
-from tests.support.stack import Stack, until
+from tests.support.stack import Stack
 from tests.support.tabs import Tabs, renderer
+from tests.support.wait import until
 
 TABS = 20
 """As many jobs, too. On HTTP/1.1 a browser has six connections to a host."""
@@ -28,22 +28,16 @@ LINE_S = 0.1
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if installed() is None:
-        missing("chromium with chromedriver")
-    browser = Browser(tmp_path_factory.mktemp("profile"), tmp_path_factory.mktemp("downloads"))
-    yield browser
-    browser.close()
+    with Browser(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A web process that keeps all that is said."""
-    stack = Stack(tmp_path_factory.mktemp("service"), HEARTBEAT_S="1", DRAIN_S="0")
-    try:
+    with Stack(tmp_path_factory.mktemp("service"), HEARTBEAT_S="1", DRAIN_S="0") as stack:
         stack.start_web()
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture

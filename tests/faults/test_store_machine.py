@@ -32,7 +32,7 @@ from service.process import valkey
 from tests.faults.clocked_store import ASKS, TimedStore
 
 PHASES = [phase for phase in Phase if phase is not Phase.shrink or "BROKEN_ON_PURPOSE" not in os.environ]
-"""A failure is made small for people to read, which takes minutes; broken.py only asks if there is one."""
+"""Shrinking a failure takes minutes, and is for people: mutations.py only asks whether there is one."""
 LEASE_MS = 3_000
 RETENTION_MS = 60_000
 OWNERS = ("ann", "bob")

@@ -19,7 +19,7 @@ from service.process import valkey
 from service.scheduling.alarms import AlarmLoop
 from service.scheduling.dispatch import Dispatch
 from tests.support.fake_worker import claim, create, log, progress
-from tests.support.stack import until
+from tests.support.wait import until
 
 
 def check(store: JobStore, job_id: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from headway.client import Client, Invalid, NotFound, Unreachable, WaitTimeout
 from headway.contract.states import State
 from tests.support.fake_worker import claim, create, run_jobs
-from tests.support.proxy import Proxy
+from tests.support.faulty_proxy import FaultyProxy
 from tests.support.stack import Stack
 
 
@@ -36,7 +36,7 @@ def test_a_list_ends_with_its_last_job_also_when_it_is_resumed_after_an_end(smal
 
 def test_a_connection_that_fell_silent_is_given_up_and_nothing_is_missed(small: Stack) -> None:
     job_id = create(small.store)
-    proxy = Proxy(small.port)
+    proxy = FaultyProxy(small.port)
     try:
         watch = Client(f"http://127.0.0.1:{proxy.port}").watch(job_id, cursor="0", timeout_s=60)
         assert next(watch).event == "state"

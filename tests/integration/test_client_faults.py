@@ -16,9 +16,10 @@ import pytest
 from headway.client import Client, ClientError, Event, Invalid, Unavailable, Unreachable, Watch
 from headway.contract.states import State
 from tests.support.fake_worker import claim, create, log, progress, stored
-from tests.support.faulty_proxy import Door, unavailable
-from tests.support.readers import Reader
-from tests.support.stack import Stack, free_port, until
+from tests.support.faulty_proxy import FaultyProxy, unavailable
+from tests.support.sse import Reader
+from tests.support.stack import Stack, free_port
+from tests.support.wait import until
 
 
 @pytest.fixture
@@ -28,20 +29,9 @@ def small(own_stack: Stack) -> Stack:
     return own_stack
 
 
-@pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service that keeps few events, for the tests that leave it alone."""
-    stack = Stack(tmp_path_factory.mktemp("lasting"), HEARTBEAT_S="1", DRAIN_S="1", EVENTS_PER_JOB="50")
-    try:
-        stack.start_web()
-        yield stack
-    finally:
-        stack.close()
-
-
 @pytest.fixture
-def door(lasting: Stack) -> Iterator[Door]:
-    with Door(lasting.port) as door:
+def door(lasting: Stack) -> Iterator[FaultyProxy]:
+    with FaultyProxy(lasting.port) as door:
         yield door
 
 
@@ -76,7 +66,7 @@ class Watching:
 
 def test_a_submission_waits_as_long_as_a_503_says_and_makes_one_job(stack: Stack) -> None:
     group = f"later-{time.time_ns()}"
-    with Door(stack.port) as door:
+    with FaultyProxy(stack.port) as door:
         door.refuse(unavailable(1))
         threading.Timer(0.5, door.refuse, [None]).start()
         job = Client(door.url).submit("simulate", {"duration_s": 0.1}, group=group)
@@ -99,7 +89,9 @@ def test_a_store_that_is_nearly_full_is_unavailable_and_says_for_how_long(stack:
     assert time.monotonic() - started < 20, "beyond its patience it does not wait for it"
 
 
-def test_a_watch_waits_out_a_503_at_its_beginning_and_in_its_middle(lasting: Stack, door: Door) -> None:
+def test_a_watch_waits_out_a_503_at_its_beginning_and_in_its_middle(
+    lasting: Stack, door: FaultyProxy
+) -> None:
     told: list[str] = []
     door.refuse(unavailable(1))
     job_id = create(lasting.store)
@@ -178,7 +170,7 @@ def test_a_watch_through_five_kills_gives_each_of_the_stores_events_once(small: 
         assert watching.seen == stored(small.store, c.ref.id)
 
 
-def test_a_watch_gives_up_and_another_goes_on_from_its_cursor(lasting: Stack, door: Door) -> None:
+def test_a_watch_gives_up_and_another_goes_on_from_its_cursor(lasting: Stack, door: FaultyProxy) -> None:
     job_id = create(lasting.store)
     held = claim(lasting.store, job_id)
     watching = Watching(Client(door.url).watch(job_id, cursor="0", give_up_s=1.5))
@@ -206,7 +198,7 @@ def test_a_service_that_was_never_there_is_given_up_at_once_and_one_that_never_a
 
 
 def test_a_history_that_was_trimmed_meanwhile_is_a_reset_and_the_watch_goes_on(
-    lasting: Stack, door: Door
+    lasting: Stack, door: FaultyProxy
 ) -> None:
     job_id = create(lasting.store)
     held = claim(lasting.store, job_id)
@@ -233,7 +225,7 @@ def test_a_history_that_was_trimmed_meanwhile_is_a_reset_and_the_watch_goes_on(
     ]
 
 
-def test_a_job_that_ended_with_a_trimmed_history_ends_the_watch(lasting: Stack, door: Door) -> None:
+def test_a_job_that_ended_with_a_trimmed_history_ends_the_watch(lasting: Stack, door: FaultyProxy) -> None:
     ids = [create(lasting.store) for _ in range(2)]
     held = [claim(lasting.store, job_id) for job_id in ids]
     one, both = (Watching(Client(door.url).watch(jobs, cursor="0")) for jobs in (ids[0], ids))
@@ -283,7 +275,7 @@ def ended(stack: Stack) -> str:
 @pytest.mark.parametrize("lost", [1, 2])
 def test_a_submission_whose_answer_was_lost_is_repeated_and_makes_one_job(stack: Stack, lost: int) -> None:
     group = f"lost-{time.time_ns()}"
-    with Door(stack.port) as door:
+    with FaultyProxy(stack.port) as door:
         door.lose(lost)
         job = Client(door.url).submit("simulate", {"duration_s": 0.1}, group=group)
     assert len(door.opened) == lost + 1
@@ -292,7 +284,7 @@ def test_a_submission_whose_answer_was_lost_is_repeated_and_makes_one_job(stack:
 
 def test_a_retry_whose_answer_was_lost_is_repeated_and_makes_one_job(stack: Stack, ended: str) -> None:
     client = Client(stack.url)
-    with Door(stack.port) as door:
+    with FaultyProxy(stack.port) as door:
         door.lose(1)
         job = Client(door.url).retry(ended)
     assert len(door.opened) == 2
@@ -340,7 +332,7 @@ def test_a_file_that_is_too_large_is_refused_while_it_goes_up(own_stack: Stack, 
 
 
 def test_an_upload_that_is_cut_is_sent_again_from_its_beginning(
-    lasting: Stack, door: Door, large: Path
+    lasting: Stack, door: FaultyProxy, large: Path
 ) -> None:
     cut = [False]
 

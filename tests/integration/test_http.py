@@ -20,7 +20,8 @@ from headway.contract.encoding import dumps
 from headway.contract.records import Artifact, artifacts_json
 from headway.contract.store import Report
 from service.api.static import MEDIA_TYPES, WEB
-from tests.support.stack import Stack, until
+from tests.support.stack import Stack
+from tests.support.wait import until
 
 TYPE = {
     "name": "t",
@@ -51,13 +52,10 @@ def about(concurrency: int, queue: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Valkey and a web process, and a job type that nobody works on."""
-    stack = Stack(tmp_path_factory.mktemp("http"), DRAIN_S="0", MAX_UPLOAD_BYTES="3000000")
-    try:
+    with Stack(tmp_path_factory.mktemp("http"), DRAIN_S="0", MAX_UPLOAD_BYTES="3000000") as stack:
         stack.start_web()
         stack.store.registry.register("worker", {"t": json.dumps(TYPE)}, 3600, about(9, "nobody"))
         yield stack
-    finally:
-        stack.close()
 
 
 def problem(
@@ -155,8 +153,8 @@ def test_a_body_of_100_mb_is_refused_and_the_client_hears_it(web: Stack, chunked
 
 
 def test_every_file_of_the_page_has_the_type_that_a_browser_wants(web: Stack) -> None:
-    for path in WEB.iterdir():
-        _, headers, _ = web.call("GET", f"/web/{path.name}")
+    for path in (found for found in WEB.rglob("*") if found.is_file()):
+        _, headers, _ = web.call("GET", f"/web/{path.relative_to(WEB)}")
         assert headers["content-type"].partition(";")[0] == MEDIA_TYPES[path.suffix], path.name
 
 

@@ -21,22 +21,19 @@ from headway.contract.encoding import dumps
 from headway.contract.events import ZERO, EventId
 from headway.contract.states import State
 from headway.contract.store import JobStore, Report
-from service.process import valkey
 from service.streaming.hub import Hub
 from tests.support.fake_worker import claim, create, log, progress, run_jobs, stored
-from tests.support.proxy import Proxy
-from tests.support.readers import Parser, Reader, Seen, seen
-from tests.support.stack import Stack, until
+from tests.support.faulty_proxy import FaultyProxy
+from tests.support.sse import Parser, Reader, Seen, seen
+from tests.support.stack import Stack
+from tests.support.wait import until
 
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("sockets"), HEARTBEAT_S="60", DRAIN_S="2")
-    try:
+    with Stack(tmp_path_factory.mktemp("sockets"), HEARTBEAT_S="60", DRAIN_S="2") as stack:
         stack.start_web()
         yield stack
-    finally:
-        stack.close()
 
 
 def metric(stack: Stack, name: str) -> float:
@@ -253,7 +250,7 @@ def test_a_paused_redis_is_noticed_and_nothing_is_missing_afterwards(own_stack: 
 def test_a_connection_that_died_without_a_word_is_found_out_and_nothing_is_missing(
     own_stack: Stack,
 ) -> None:
-    proxy = Proxy(own_stack.valkey.port)
+    proxy = FaultyProxy(own_stack.valkey.port)
     try:
         own_stack.environ["REDIS_URL"] = f"redis://127.0.0.1:{proxy.port}/0"
         own_stack.start_web()
@@ -273,9 +270,6 @@ def test_a_connection_that_died_without_a_word_is_found_out_and_nothing_is_missi
 
 
 def test_a_killed_redis_that_comes_back_five_times_costs_no_reader_an_event(own_stack: Stack) -> None:
-    own_stack.valkey.stop()
-    port = own_stack.valkey.port
-    own_stack.valkey = valkey.start(own_stack.directory / "valkey", port=port, fsync="always")
     own_stack.start_web()
     job_id = create(own_stack.store)
     held = claim(own_stack.store, job_id)
@@ -287,9 +281,8 @@ def test_a_killed_redis_that_comes_back_five_times_costs_no_reader_an_event(own_
         for n in range(5):
             for batch in range(n * 8, n * 8 + 8):
                 own_stack.store.append(held, batch + 1, [progress(batch) if batch % 2 else log(batch)])
-            own_stack.valkey.process.kill()
-            own_stack.valkey.process.wait()
-            own_stack.valkey = valkey.start(own_stack.directory / "valkey", port=port, fsync="always")
+            own_stack.kill_valkey()
+            own_stack.start_valkey()
         own_stack.store.end(held, State.SUCCEEDED)
         expected = stored(own_stack.store, job_id)
         assert len(expected) == 2 + 40 + 1

@@ -11,7 +11,7 @@ import headway.client
 from headway.cli import commands, tracker
 from headway.client import Client, ClientError
 from service.__main__ import _parser
-from tests.support.stack import ROOT
+from tests.support.checkout import ROOT
 
 DOCS = (ROOT / "docs" / "clients.md").read_text()
 SERVES = {"web", "run", "demo"}

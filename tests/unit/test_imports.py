@@ -11,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 FRAMEWORKS = {
-    "apiflask",
     "billiard",
     "celery",
     "flask",
@@ -41,7 +40,7 @@ FLOORS = {
 """What each folder may import beside itself. Arrows point down only."""
 KNOWS_NO_FRAMEWORK = ("headway.contract", "headway.sdk")
 KNOWS_NO_HTTP = ("service.streaming", "service.scheduling")
-HTTP_FRAMEWORKS = {"apiflask", "flask", "werkzeug"}
+HTTP_FRAMEWORKS = {"flask", "werkzeug"}
 
 Sources = dict[str, str]
 

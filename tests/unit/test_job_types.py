@@ -94,6 +94,6 @@ def test_the_worker_imports_of_the_service_only_contract_and_config() -> None:
             elif isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]
             for name in names:
-                assert name.split(".")[0] not in ("flask", "gevent", "apiflask"), path
+                assert name.split(".")[0] not in ("flask", "gevent"), path
                 if name.split(".")[0] == "service":
                     assert name.startswith(allowed), f"{path.name} imports {name}"

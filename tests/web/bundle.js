@@ -3,10 +3,11 @@
  *
  *     node bundle.js <file>
  *
- * What is imported by `import()` stays a module of its own, beside the file.
+ * What is imported by `import()` stays a module of its own, at its address.
  */
 
 import { readFile, writeFile } from "node:fs/promises";
+import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { build, transform } from "esbuild";
@@ -17,8 +18,10 @@ const web = fileURLToPath(new URL("../../web/", import.meta.url));
 const inOneFile = {
   name: "in one file",
   setup({ onResolve, onLoad }) {
-    onResolve({ filter: /./ }, ({ kind, path }) => (kind === "dynamic-import" ? { path, external: true } : undefined));
-    onLoad({ filter: /-style\.js$/ }, async ({ path }) => {
+    onResolve({ filter: /./ }, ({ kind, path, resolveDir }) =>
+      kind === "dynamic-import" ? { path: `./${relative(web, join(resolveDir, path))}`, external: true } : undefined,
+    );
+    onLoad({ filter: /\/style\.js$/ }, async ({ path }) => {
       const [before, css, after] = (await readFile(path, "utf8")).split("`").slice(-3);
       const { code } = await transform(css, { loader: "css", minify: true });
       return { contents: `${before.slice(before.indexOf("export"))}\`${code.trim().replaceAll(/([,:]) /g, "$1")}\`${after}` };

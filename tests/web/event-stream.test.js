@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
 
-import { EventStream } from "../../web/event-stream.js";
+import { EventStream } from "../../web/client/event-stream.js";
 
 /** The part of EventSource that a stream uses, driven by the test. */
 class Source extends EventTarget {

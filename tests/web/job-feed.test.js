@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { afterEach, beforeEach, mock, test } from "node:test";
 
-import { JobFeed } from "../../web/job-feed.js";
+import { JobFeed } from "../../web/client/job-feed.js";
 
 const { base } = JSON.parse(readFileSync(new URL("cases/reduce.json", import.meta.url), "utf8"));
 const job = (id, last, more = {}) => ({ ...base, id, last_event_id: last, ...more });

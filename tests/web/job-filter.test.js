@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { JobCatalog } from "../../web/job-catalog.js";
-import { JobFilter } from "../../web/job-filter.js";
-import { routeOf } from "../../web/route.js";
+import { JobCatalog } from "../../web/dashboard/jobs/job-index.js";
+import { JobFilter } from "../../web/dashboard/jobs/job-filter.js";
+import { routeOf } from "../../web/dashboard/route.js";
 
 /** @param {string} id */
 function job(id, /** @type {any} */ more = {}) {

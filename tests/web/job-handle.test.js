@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { JobHandle } from "../../web/job-handle.js";
+import { JobHandle } from "../../web/client/job-handle.js";
 
 const job = { id: "0-a", type: "t", state: "running", attempt: 1, artifacts: [], progress: null, cancel_requested: false };
 const document = (last_event_id, more = {}) => ({ ...job, last_event_id, ...more });

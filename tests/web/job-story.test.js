@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { JobHistory } from "../../web/job-history.js";
-import { JobStory } from "../../web/job-story.js";
+import { JobHistory } from "../../web/client/job-events.js";
+import { JobStory } from "../../web/dashboard/job/job-story.js";
 
 let n = 0;
 

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { compareIds } from "../../web/event-id.js";
-import { newer, reduce } from "../../web/reducer.js";
+import { compareIds } from "../../web/client/event-id.js";
+import { newer, reduce } from "../../web/client/reducer.js";
 
 const cases = (name) => JSON.parse(readFileSync(new URL(`cases/${name}.json`, import.meta.url), "utf8"));
 

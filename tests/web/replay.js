@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { text } from "node:stream/consumers";
 
-import { reduce } from "../../web/reducer.js";
+import { reduce } from "../../web/client/reducer.js";
 
 let job;
 for (const { events, document } of JSON.parse(await text(process.stdin))) {

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { percent, shownFraction, size } from "../../web/figures.js";
-import { kindOf, limitsOf, titleOf } from "../../web/schema-field.js";
+import { percent, shownFraction, size } from "../../web/element/format.js";
+import { kindOf, limitsOf, titleOf } from "../../web/dashboard/new/schema-field.js";
 
 const root = {
   $defs: {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 
-import { SharedStream, queryFor } from "../../web/shared-stream.js";
+import { SharedStream, queryFor } from "../../web/client/shared-stream.js";
 
 /** The part of EventSource that a stream uses, driven by the test. */
 class Source extends EventTarget {

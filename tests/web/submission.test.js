@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { afterEach, mock, test } from "node:test";
 
-import { Problem } from "../../web/problem.js";
-import { submit } from "../../web/submission.js";
+import { Problem } from "../../web/client/problem.js";
+import { submit } from "../../web/client/submission.js";
 
 const job = { id: "0-abc" };
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from headway.contract.events import ZERO, EventType
 from headway.contract.records import Artifact, artifacts_json
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import Claim, JobStore, NewJob, Report
-from tests.conftest import missing
 from tests.support.npm import package
+from tests.support.programs import program
 
 HERE = Path(__file__).parent
 WEB = HERE.parent.parent / "web"
@@ -30,10 +29,7 @@ MAX_BYTES = 8_000
 @pytest.fixture(scope="session")
 def node() -> str:
     """Node.js 20 or newer."""
-    found = shutil.which("node")
-    if found is None:
-        missing("node")
-    return str(found)
+    return program("node")
 
 
 def test_the_modules_pass_their_own_tests(node: str) -> None:
@@ -110,7 +106,7 @@ def test_the_reducer_makes_of_events_what_the_store_makes_of_the_job(node: str, 
 def test_no_file_of_the_page_is_too_long_to_read() -> None:
     long = {
         path.name: lines
-        for path in WEB.iterdir()
+        for path in WEB.rglob("*.*")
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) >= MAX_LINES
     }
     assert not long

@@ -1,0 +1,114 @@
+/**
+ * A submission: its files go first, and it is repeated until there is an answer.
+ */
+
+import { Problem, problem } from "./problem.js";
+
+/** @typedef {import("../jobs.js").Headway} Headway */
+
+const ATTEMPTS = 5;
+const BACKOFF_MS = 1000;
+/** Longer than this nobody waits before a page. */
+const PATIENCE_MS = 30_000;
+/** What comes from between us and the service, or says to come back. */
+const PASSING = new Set([0, 429, 502, 503, 504]);
+
+/**
+ * @param {Headway} client
+ * @param {string} type
+ * @param {Record<string, unknown>} params
+ * @param {any} options see Headway.submit
+ */
+export async function submit(client, type, params, { idempotencyKey = newKey(), signal, onUpload, ...more }) {
+  const body = JSON.stringify({ type, params: await withUploads(client, params, { signal, onUpload }), ...more });
+  const headers = { "content-type": "application/json", "idempotency-key": idempotencyKey };
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await client.ask("POST", "/jobs", { body, headers, signal });
+    } catch (error) {
+      const { status, retryAfterMs } = /** @type {Problem} */ (error);
+      if (!PASSING.has(status) || attempt === ATTEMPTS) throw error;
+      const wait = retryAfterMs ?? Math.random() * BACKOFF_MS * 2 ** attempt;
+      if (wait > PATIENCE_MS) throw error;
+      await pause(wait, signal);
+    }
+  }
+}
+
+/**
+ * The same value with each Blob in it uploaded, and named.
+ * @param {Headway} client
+ * @param {any} value
+ * @param {{signal?: AbortSignal, onUpload?: (fraction: number, file: Blob) => void}} options
+ * @returns {Promise<any>}
+ */
+async function withUploads(client, value, { signal, onUpload }) {
+  if (value instanceof Blob) {
+    const onProgress = onUpload && ((/** @type {number} */ fraction) => onUpload(fraction, value));
+    return `upload:${(await upload(client, value, { signal, onProgress })).id}`;
+  }
+  if (value === null || typeof value !== "object") return value;
+  const made = /** @type {any} */ (Array.isArray(value) ? [] : {});
+  for (const [name, one] of Object.entries(value)) {
+    made[name] = await withUploads(client, one, { signal, onUpload });
+  }
+  return made;
+}
+
+/**
+ * By XMLHttpRequest, because fetch does not tell how much was sent.
+ * @param {Headway} client
+ * @param {Blob} file
+ * @param {{onProgress?: (fraction: number) => void, signal?: AbortSignal}} options
+ * @returns {Promise<import("../jobs.js").Upload>}
+ */
+export function upload(client, file, { onProgress, signal }) {
+  return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
+    const name = file instanceof File ? file.name : "upload";
+    const request = new XMLHttpRequest();
+    request.open("POST", client.url("/uploads", { name }));
+    for (const [header, value] of Object.entries(client.headers())) request.setRequestHeader(header, value);
+    request.setRequestHeader("content-type", file.type || "application/octet-stream");
+    request.upload.onprogress = ({ lengthComputable, loaded, total }) => {
+      if (lengthComputable && total > 0) onProgress?.(loaded / total);
+    };
+    const abort = () => request.abort();
+    request.onloadend = () => signal?.removeEventListener("abort", abort);
+    request.onload = () => {
+      const { status, responseText } = request;
+      if (status < 200 || status > 299) reject(problem(status, responseText, request));
+      else resolve(JSON.parse(responseText));
+    };
+    request.onerror = () => reject(new Problem(0, { title: "The connection broke during the upload." }));
+    request.onabort = () => reject(signal?.reason);
+    signal?.addEventListener("abort", abort);
+    request.send(file);
+  });
+}
+
+/** A random key for one submission. `crypto.randomUUID` is missing on plain HTTP. */
+export function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * @param {number} ms
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<void>}
+ */
+function pause(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const abort = () => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", abort);
+      resolve();
+    }, ms);
+    signal?.addEventListener("abort", abort);
+    if (signal?.aborted) abort();
+  });
+}

@@ -1,0 +1,60 @@
+/**
+ * Which jobs somebody wants to see: those of a state, a type, a group, and those in whose text all of
+ * some words are. A value, which the page's address holds (`#/?state=failed&q=holiday`).
+ */
+
+/** @typedef {import("../../client/reducer.js").Job} Job */
+
+/** @type {WeakMap<Job, string>} What is searched. A job is another object after every change. */
+const texts = new WeakMap();
+
+export class JobFilter {
+  /** @param {{state?: string, type?: string, group?: string, text?: string}} [of] "" is any */
+  constructor({ state = "", type = "", group = "", text = "" } = {}) {
+    this.state = state;
+    this.type = type;
+    this.group = group;
+    this.text = text;
+    this.words = text.toLowerCase().split(/\s+/).filter(Boolean);
+  }
+
+  /** @param {URLSearchParams} query */
+  static from(query) {
+    const [state, type, group, text] = ["state", "type", "group", "q"].map((name) => query.get(name) ?? "");
+    return new JobFilter({ state, type, group, text });
+  }
+
+  /** @returns {string} what `from` reads; empty if all jobs are wanted */
+  get query() {
+    const { state, type, group, text: q } = this;
+    const said = Object.entries({ state, type, group, q }).filter(([, value]) => value !== "");
+    return new URLSearchParams(said).toString();
+  }
+
+  /** Whether all jobs are wanted. */
+  get empty() {
+    return !this.state && !this.type && !this.group && this.words.length === 0;
+  }
+
+  /** @param {Job} job */
+  matches(job) {
+    if (this.state && job.state !== this.state) return false;
+    if (this.type && job.type !== this.type) return false;
+    if (this.group && job.group !== this.group) return false;
+    if (this.words.length === 0) return true;
+    const text = textOf(job);
+    return this.words.every((word) => text.includes(word));
+  }
+}
+
+/** @param {Job} job */
+function textOf(job) {
+  let text = texts.get(job);
+  if (text === undefined) {
+    const labels = Object.entries(job.labels ?? {}).map(([name, value]) => `${name}: ${value}`);
+    const said = [job.progress?.message ?? "", job.error ? `${job.error.code}: ${job.error.message}` : ""];
+    text = [job.id, job.type, job.group ?? "", ...labels, ...said].join("\n").toLowerCase();
+    texts.set(job, text);
+  }
+  return text;
+}

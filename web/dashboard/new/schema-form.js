@@ -1,0 +1,120 @@
+/**
+ * The fields of an object, from its JSON Schema.
+ */
+
+import { element } from "../../element/dom.js";
+import { InputField } from "./input-field.js";
+import { SchemaField } from "./schema-field.js";
+
+/** @typedef {{pointer: string, detail: string}} PointerError */
+
+export class SchemaForm {
+  #pointer;
+  /** @type {Map<string, SchemaField | InputField>} */ #fields = new Map();
+
+  /**
+   * @param {Record<string, any>} schema of an object
+   * @param {object} options
+   * @param {string} options.pointer where the object is in the request, such as `/params`
+   * @param {import("./input-field.js").Uploader} [options.upload] with it, a property `input` gets a
+   *   choice of where the input comes from
+   */
+  constructor(schema, { pointer, upload }) {
+    this.#pointer = pointer;
+    for (const [name, property] of Object.entries(schema.properties ?? {})) {
+      const field =
+        name === "input" && upload
+          ? new InputField(name, property, upload)
+          : new SchemaField(name, property, schema);
+      this.#fields.set(name, field);
+    }
+    this.element = element(
+      "div",
+      { class: "fields" },
+      ...[...this.#fields.values()].map((field) => field.element),
+    );
+  }
+
+  /**
+   * What was entered; uploads what is to be uploaded.
+   * @returns {Promise<Record<string, unknown>>} Rejects with a FieldError, or with what an upload
+   *   rejects with.
+   */
+  async value() {
+    /** @type {Record<string, unknown>} */
+    const values = {};
+    for (const [name, field] of this.#fields) {
+      try {
+        const value = await field.value();
+        if (value !== undefined) values[name] = value;
+      } catch (error) {
+        if (!(error instanceof SyntaxError)) throw error;
+        throw new FieldError(`${this.#pointer}/${name}`, "This is not JSON.");
+      }
+    }
+    return values;
+  }
+
+  /**
+   * Enter these values; a field whose value is not among them stays as it is.
+   * @param {Record<string, unknown>} values
+   */
+  fill(values) {
+    for (const [name, field] of this.#fields) if (values[name] !== undefined) field.fill(values[name]);
+  }
+
+  /**
+   * Enter a file to be uploaded.
+   * @param {File} file
+   * @returns {boolean} whether there is a field that takes one
+   */
+  takeFile(file) {
+    const field = [...this.#fields.values()].find((one) => one instanceof InputField);
+    field?.takeFile(file);
+    return field !== undefined;
+  }
+
+  /**
+   * Put each error beside the field it is about.
+   * @param {PointerError[]} errors
+   * @returns {PointerError[]} those that are about no field here
+   */
+  showErrors(errors) {
+    for (const field of this.#fields.values()) field.showError("");
+    /** @type {Map<SchemaField | InputField, string[]>} */
+    const found = new Map();
+    const rest = errors.filter(({ pointer, detail }) => {
+      const field = this.#fieldOf(pointer);
+      if (field) found.set(field, [...(found.get(field) ?? []), detail]);
+      return !field;
+    });
+    for (const [field, details] of found) field.showError(details.join(" "));
+    const first = found.keys().next().value;
+    first?.element.closest("details")?.setAttribute("open", "");
+    first?.focus();
+    return rest;
+  }
+
+  /**
+   * @param {string} pointer RFC 6901; it may lead into the field's value
+   */
+  #fieldOf(pointer) {
+    if (!pointer.startsWith(`${this.#pointer}/`)) return undefined;
+    const name = pointer.slice(this.#pointer.length + 1).split("/")[0];
+    return this.#fields.get(name.replaceAll("~1", "/").replaceAll("~0", "~"));
+  }
+}
+
+/** What was entered cannot be sent. */
+export class FieldError extends Error {
+  name = "FieldError";
+
+  /**
+   * @param {string} pointer
+   * @param {string} detail
+   */
+  constructor(pointer, detail) {
+    super(detail);
+    this.errors = [{ pointer, detail }];
+  }
+}

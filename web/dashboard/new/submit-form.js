@@ -1,0 +1,221 @@
+/**
+ * The form that submits a job: a type, its parameters, and what goes for any job.
+ *
+ * Dispatches `submitted` on its element (detail: {job}).
+ */
+
+import { element, show } from "../../element/dom.js";
+import { shortId } from "../../element/format.js";
+import { newKey } from "../../jobs.js";
+import { SchemaForm } from "./schema-form.js";
+
+/** @typedef {import("../../jobs.js").JobType} JobType */
+
+const RETRY_MS = 3000;
+
+/** What a submission may say beside its parameters, in the words of its own JSON Schema. */
+const OPTIONS = {
+  properties: {
+    group: {
+      type: "string",
+      title: "Group",
+      maxLength: 128,
+      description: "Jobs that belong together can be listed and watched together.",
+    },
+    labels: {
+      type: "object",
+      title: "Labels",
+      description: 'As JSON, such as {"customer": "42"}. The list is searched for them.',
+    },
+    max_attempts: { type: "integer", title: "Attempts at most", minimum: 1, maximum: 100 },
+    timeout_s: { type: "number", title: "Time limit, seconds", minimum: 0 },
+  },
+};
+
+export class SubmitForm {
+  #client;
+  /** @type {Map<string, JobType>} */ #types = new Map();
+  #drawn = "";
+  /** @type {import("../../client/reducer.js").Job | null} To be entered as soon as its type is known. */ #like = null;
+  /** @type {File | null} The same for a file, and any type that takes one. */ #file = null;
+  /** Of the last submission that may or may not have arrived: what it was, and its key. */
+  #unanswered = { text: "", key: "" };
+  /** @type {SchemaForm} */ #params = new SchemaForm({}, { pointer: "/params" });
+  #options = new SchemaForm(OPTIONS, { pointer: "" });
+  #optionsPart;
+  #select;
+  #fields;
+  #button;
+  #problem;
+  #done;
+  #typeNote;
+
+  /**
+   * @param {HTMLFormElement} form
+   * @param {import("../../jobs.js").Headway} client
+   */
+  constructor(form, client) {
+    this.#client = client;
+    this.element = form;
+    const part = (/** @type {string} */ name) =>
+      /** @type {any} */ (form.querySelector(`[data-part=${name}]`));
+    this.#select = /** @type {HTMLSelectElement} */ (part("type"));
+    this.#fields = /** @type {HTMLElement} */ (part("params"));
+    this.#button = /** @type {HTMLButtonElement} */ (part("submit"));
+    this.#problem = /** @type {HTMLElement} */ (part("problem"));
+    this.#done = /** @type {HTMLElement} */ (part("done"));
+    this.#typeNote = /** @type {HTMLElement} */ (part("type-note"));
+    this.#optionsPart = /** @type {HTMLDetailsElement} */ (part("options"));
+    this.#optionsPart.append(this.#options.element);
+    this.#select.addEventListener("change", () => this.#drawType());
+    // Workers come and go: what can be chosen is asked for when somebody is about to choose.
+    this.#select.addEventListener("focus", () => this.refresh());
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+  }
+
+  /** Read the job types again. Until there are any, it keeps asking. */
+  async refresh() {
+    try {
+      const types = await this.#client.types();
+      this.#types = new Map(types.map((type) => [type.name, type]));
+    } catch {
+      // The connection's state says why; what was known stays.
+    }
+    this.#drawTypes();
+    if (this.#types.size === 0) setTimeout(() => this.refresh(), RETRY_MS);
+  }
+
+  /**
+   * Enter everything as it was for this job, to be changed and submitted.
+   * @param {import("../../client/reducer.js").Job} job
+   */
+  fill(job) {
+    this.#like = job;
+    this.#fillIn();
+  }
+
+  /**
+   * Enter a file to be uploaded, under a type that takes one.
+   * @param {File} file
+   */
+  takeFile(file) {
+    this.#file = file;
+    this.#fillIn();
+  }
+
+  #fillIn() {
+    if (this.#types.size === 0) return;
+    if (this.#like) this.#fillLike(this.#like);
+    this.#like = null;
+    const names = [this.#select.value, ...[...this.#types.keys()].sort()];
+    const name = names.find((one) => this.#types.get(one)?.params.properties?.input);
+    if (!this.#file || !name) return;
+    this.#select.value = name;
+    this.#drawType();
+    this.#params.takeFile(this.#file);
+    this.#file = null;
+  }
+
+  /** @param {import("../../client/reducer.js").Job} job */
+  #fillLike({ type, params, group, labels, max_attempts, timeout_s }) {
+    if (!this.#types.has(type)) {
+      show(this.#problem, `No worker has registered the type ${type}.`);
+      return;
+    }
+    this.#select.value = type;
+    // Nothing stays of what was entered for another job.
+    this.#drawn = "";
+    this.#drawType();
+    this.#params.fill(params);
+    const labelled = Object.keys(labels ?? {}).length > 0;
+    this.#options.fill({ group: group ?? "", labels: labelled ? labels : null, max_attempts, timeout_s });
+    this.#optionsPart.open = true;
+  }
+
+  #drawTypes() {
+    const chosen = this.#select.value;
+    const names = [...this.#types.keys()].sort();
+    const shown = [...this.#select.options].map((option) => option.value);
+    if (names.join(" ") !== shown.join(" ")) {
+      this.#select.replaceChildren(...names.map((name) => element("option", { value: name }, name)));
+      if (names.includes(chosen)) this.#select.value = chosen;
+    }
+    this.#drawType();
+    this.#fillIn();
+  }
+
+  #drawType() {
+    const type = this.#types.get(this.#select.value);
+    this.#button.disabled = !type;
+    if (!type) {
+      show(this.#typeNote, "No worker has registered a job type yet.");
+      return;
+    }
+    const note = type.alive
+      ? type.title
+      : `${type.title}. No worker that serves it is alive: it will wait.`;
+    show(this.#typeNote, note);
+    // Fields are made anew only if they are others: what was entered stays.
+    const key = JSON.stringify([type.name, type.params]);
+    if (key === this.#drawn) return;
+    this.#drawn = key;
+    this.#params = new SchemaForm(type.params, {
+      pointer: "/params",
+      upload: (file, options) => this.#client.upload(file, options),
+    });
+    this.#fields.replaceChildren(this.#params.element);
+    show(this.#problem, "");
+  }
+
+  async #submit() {
+    this.#button.disabled = true;
+    show(this.#problem, "");
+    show(this.#done, "");
+    this.#showErrors([]);
+    try {
+      const type = this.#select.value;
+      const params = await this.#params.value();
+      const options = await this.#options.value();
+      const job = await this.#send(type, params, options);
+      const link = element("a", { href: `#/jobs/${encodeURIComponent(job.id)}` }, shortId(job.id));
+      this.#done.replaceChildren("Submitted as ", link, ".");
+      this.#done.hidden = false;
+      this.element.dispatchEvent(new CustomEvent("submitted", { detail: { job } }));
+    } catch (error) {
+      const { message, errors } = /** @type {{message: string, errors?: any[]}} */ (error);
+      const rest = this.#showErrors(errors ?? []);
+      const lines = errors?.length ? rest.map(({ pointer, detail }) => `${pointer}: ${detail}`) : [message];
+      show(this.#problem, lines.join("\n"));
+    } finally {
+      this.#button.disabled = false;
+    }
+  }
+
+  /**
+   * If the last answer was lost, the same submission goes out under the same key: it makes one job.
+   * @param {string} type
+   * @param {Record<string, unknown>} params
+   * @param {Record<string, unknown>} options
+   */
+  async #send(type, params, options) {
+    const text = JSON.stringify([type, params, options]);
+    const key = this.#unanswered.text === text ? this.#unanswered.key : newKey();
+    try {
+      const job = await this.#client.submit(type, params, { idempotencyKey: key, ...options });
+      this.#unanswered = { text: "", key: "" };
+      return job;
+    } catch (error) {
+      const lost = /** @type {{status?: number}} */ (error).status === 0;
+      this.#unanswered = lost ? { text, key } : { text: "", key: "" };
+      throw error;
+    }
+  }
+
+  /** @param {{pointer: string, detail: string}[]} errors */
+  #showErrors(errors) {
+    return this.#options.showErrors(this.#params.showErrors(errors));
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * Notifications of the system when jobs end while nobody looks at the page, for those who asked.
+ *
+ * Nothing is asked at load: the button does it. Of many that end at once there is one notification.
+ */
+
+import { shortId } from "../element/format.js";
+
+/** @typedef {import("../client/reducer.js").Job} Job */
+
+const WAIT_MS = 1000;
+const SINGLE = 3;
+const KEY = "headway notices";
+
+export class EndNotices {
+  #button;
+  /** @type {Job[]} */ #ended = [];
+
+  /** @param {HTMLButtonElement} button shown where there are notifications */
+  constructor(button) {
+    this.#button = button;
+    // Browsers offer them only to pages that came by a safe way.
+    button.hidden = !("Notification" in globalThis) || !globalThis.isSecureContext;
+    button.addEventListener("click", () => this.#toggle());
+    this.#draw();
+  }
+
+  get on() {
+    return !this.#button.hidden && Notification.permission === "granted" && localStorage.getItem(KEY) === "on";
+  }
+
+  /** @param {Job} job that was live when it was last heard of */
+  take(job) {
+    if (!this.on || !document.hidden) return;
+    this.#ended.push(job);
+    if (this.#ended.length === 1) setTimeout(() => this.#tell(), WAIT_MS);
+  }
+
+  async #toggle() {
+    const wanted = !this.on;
+    localStorage.setItem(KEY, wanted ? "on" : "off");
+    if (wanted && Notification.permission !== "granted") await Notification.requestPermission();
+    this.#draw();
+  }
+
+  #draw() {
+    if (this.#button.hidden) return;
+    const denied = Notification.permission === "denied";
+    this.#button.disabled = denied;
+    this.#button.setAttribute("aria-pressed", String(this.on));
+    this.#button.textContent = denied ? "Notifications blocked" : this.on ? "Notify me ✓" : "Notify me";
+    this.#button.title = denied
+      ? "The browser does not allow notifications of this page."
+      : "A notification when a job ends while this page is out of sight";
+  }
+
+  #tell() {
+    const ended = this.#ended;
+    this.#ended = [];
+    if (ended.length <= SINGLE) {
+      for (const job of ended) notify(`${job.type} ${job.state}`, job.error?.message ?? shortId(job.id), job.id);
+      return;
+    }
+    const states = [...new Set(ended.map(({ state }) => state))];
+    const counts = states.map((state) => `${ended.filter((job) => job.state === state).length} ${state}`);
+    notify(`${ended.length} jobs ended`, counts.join(", "), "");
+  }
+}
+
+/**
+ * @param {string} title
+ * @param {string} body
+ * @param {string} id of the job; empty if it is about several
+ */
+function notify(title, body, id) {
+  try {
+    // Of several tabs that say the same, the system shows it once: they name it alike.
+    const notice = new Notification(title, { body, tag: `headway ${id || title}`, icon: "/web/icon.svg" });
+    notice.onclick = () => {
+      globalThis.focus();
+      location.hash = id ? `#/jobs/${encodeURIComponent(id)}` : "#/";
+      notice.close();
+    };
+  } catch {
+    // Phones want a service worker for it; the page itself shows the end anyway.
+  }
+}
