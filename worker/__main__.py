@@ -103,7 +103,7 @@ def main() -> int:
     configure(settings.log_level, settings.log_format)
     for url in dict.fromkeys((settings.redis_url, settings.broker_url)):
         _check(url)
-    types = discover()
+    types = discover("worker.tasks")
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     app = make_app(settings, types, name)
     queues = sorted({job_type.queue for job_type in types.values()})

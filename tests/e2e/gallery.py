@@ -68,9 +68,9 @@ def furnish(stack: Stack) -> list[Page]:
 
 
 def _register(stack: Stack) -> None:
-    types = {name: job_type.describe() for name, job_type in discover().items()}
+    types = {name: job_type.describe() for name, job_type in discover("worker.tasks").items()}
     about = {"pid": 4242, "concurrency": 1, "started_at": "2026-01-01T00:00:00.000Z"}
-    queues = sorted({job_type.queue for job_type in discover().values()})
+    queues = sorted({job_type.queue for job_type in discover("worker.tasks").values()})
     stack.store.registry.register("box:1:a", types, ALIVE_S, {**about, "host": "box", "queues": queues})
     field = {"type": "string", "title": NASTY, "description": NASTY, "default": NASTY}
     schema = {"type": "object", "properties": {NASTY: field, "long": {**field, "title": "W" * 5000}}}
