@@ -133,6 +133,17 @@ class Settings(BaseModel):
         scheme, _, rest = self.broker_url.partition("://")
         return f"redis+socket://{rest}" if scheme == "unix" else self.broker_url
 
+    def broker_options(self, *, timeout_s: float) -> dict[str, Any]:
+        """Transport options of the broker, for those who send messages and those who take them: both must
+        agree on the prefix. `timeout_s` bounds one call."""
+        return {
+            "global_keyprefix": self.key_prefix,
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": min(5.0, timeout_s),
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        }
+
     @property
     def tls(self) -> dict[str, Any]:
         """How the certificate of a rediss:// server is checked, as redis-py and kombu both spell it: by

@@ -10,8 +10,8 @@ from typing import NoReturn
 
 import redis
 
+from headway.contract.database import connect
 from headway.contract.settings import Settings, server_of
-from headway.contract.store import connect
 
 
 def check(settings: Settings) -> None:
