@@ -27,9 +27,9 @@ from celery.platforms import SecurityWarning
 from celery.signals import worker_ready
 from celery.worker import state
 
+from headway.contract.database import connect
 from headway.contract.encoding import rfc3339
 from headway.contract.settings import Settings, load_or_exit
-from headway.contract.store import connect
 from headway.sdk.job_type import discover
 from worker.app import make_app, make_store
 from worker.broker_watchdog import Hearing
@@ -103,7 +103,7 @@ def main() -> int:
     configure(settings.log_level, settings.log_format)
     for url in dict.fromkeys((settings.redis_url, settings.broker_url)):
         _check(url)
-    types = discover()
+    types = discover("worker.tasks")
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     app = make_app(settings, types, name)
     queues = sorted({job_type.queue for job_type in types.values()})

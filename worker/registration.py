@@ -56,13 +56,13 @@ class Presence:
         if self._thread.is_alive():
             self._thread.join(1)
             with suppress(redis.RedisError):
-                self._store.forget_worker(self._worker, self._types)
+                self._store.registry.forget(self._worker, self._types)
 
     def _run(self) -> None:
         swept = float("-inf")
         while True:
             try:
-                self._store.register_types(self._worker, self._types, ALIVE_S, self._about)
+                self._store.registry.register(self._worker, self._types, ALIVE_S, self._about)
                 if time.monotonic() - swept >= SWEEP_INTERVAL_S:
                     swept = time.monotonic()
                     sweep(self._store, self._work)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from headway.cli.printers import JsonLines, Lines
 from headway.cli.text import line, log_line, shown
 from headway.cli.tracker import Board
-from headway.cli.transfer_bar import transfer
+from headway.cli.transfer_bar import can_draw, transfer
 from headway.client import Client, ClientError, Job, Problem, Watch
 
 USAGE = 2
@@ -177,14 +177,16 @@ def follow(
 ) -> int:
     """Show what happens to the jobs until they have ended; the exit status is their outcome."""
     board = Board(client)
-    drawn = not args.json and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    drawn = (
+        not args.json and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and can_draw()
+    )
     lost = None if drawn else lambda error: complain(f"{error}; reconnecting")
     events = client.watch(jobs, group=group, cursor=cursor, give_up_s=give_up_s, lost=lost)
     try:
         if jobs:
             board.learn(jobs)
         if drawn:
-            from headway.cli.live_bars import Bars  # rich is loaded for those who see it
+            from headway.cli.live_bars import Bars  # rich is slow to load
 
             with Bars(board, events) as bars:
                 _show(events, board, bars)
@@ -205,7 +207,7 @@ def _say_how_to_come_back(args: argparse.Namespace, words: list[str], cursor: st
     words += ["--after", cursor] if cursor else []
     words += ["--json"] if args.json else []
     print(
-        f"Detached; what was watched goes on. Come back with: python -m service {shlex.join(words)}",
+        f"Detached; what was watched goes on. Come back with: headway {shlex.join(words)}",
         file=sys.stderr,
     )
 

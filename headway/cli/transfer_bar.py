@@ -1,21 +1,27 @@
-"""A bar on stderr while a file goes up or comes down; nothing where that is no terminal."""
+"""A bar on stderr while a file is uploaded or downloaded; nothing where stderr is no terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 
 from headway.cli.text import shown
 
 
+def can_draw() -> bool:
+    """Whether rich is installed: it comes with headway[cli]."""
+    return find_spec("rich") is not None
+
+
 @contextlib.contextmanager
 def transfer(name: str) -> Iterator[Callable[[int, int], None]]:
-    """What is to be told how many bytes there are, and how many there will be."""
-    if not sys.stderr.isatty():
+    """Yields a function that is called with the bytes transferred so far and the bytes in all."""
+    if not sys.stderr.isatty() or not can_draw():
         yield lambda _, __: None
         return
-    from rich import progress  # loaded for those who see it
+    from rich import progress  # slow to load
     from rich.console import Console
 
     from headway.cli.terminal import Drawing

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -94,6 +94,17 @@ class Settings(BaseModel):
         """The same as kombu spells it: a Unix socket has another scheme there than in redis-py."""
         scheme, _, rest = self.broker_url.partition("://")
         return f"redis+socket://{rest}" if scheme == "unix" else self.broker_url
+
+    def broker_options(self, *, timeout_s: float) -> dict[str, Any]:
+        """Transport options of the broker, for those who send messages and those who take them: both must
+        agree on the prefix. `timeout_s` bounds one call."""
+        return {
+            "global_keyprefix": self.key_prefix,
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": min(5.0, timeout_s),
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        }
 
     @property
     def base_url(self) -> str:

@@ -1,4 +1,4 @@
-"""`python -m service …` as somebody types it, against the real service."""
+"""`headway …` as somebody types it, against the real service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.terminal import Terminal
 from tests.support.wait import until
 from worker.media import ffmpeg
 
-SERVICE = (sys.executable, "-m", "service")
+HEADWAY = (sys.executable, "-m", "headway")
 
 
 def environment(stack: Stack) -> dict[str, str]:
@@ -36,7 +36,7 @@ def environment(stack: Stack) -> dict[str, str]:
 
 def cli(stack: Stack, *words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*SERVICE, *words],
+        [*HEADWAY, *words],
         cwd=cwd,
         env={**environment(stack), "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -48,7 +48,7 @@ def cli(stack: Stack, *words: str, cwd: Path = ROOT) -> subprocess.CompletedProc
 def shell(stack: Stack, command: str) -> subprocess.CompletedProcess[str]:
     """`headway` stands for the command."""
     return subprocess.run(
-        ["bash", "-c", f'headway() {{ {shlex.join(SERVICE)} "$@"; }}; {command}'],
+        ["bash", "-c", f'headway() {{ {shlex.join(HEADWAY)} "$@"; }}; {command}'],
         cwd=ROOT,
         env=environment(stack),
         capture_output=True,
@@ -63,7 +63,7 @@ class Piped:
     def __init__(self, stack: Stack, *words: str) -> None:
         self.out: list[str] = []
         self.process = subprocess.Popen(
-            [*SERVICE, *words],
+            [*HEADWAY, *words],
             cwd=ROOT,
             env=environment(stack),
             stdout=subprocess.PIPE,
@@ -226,7 +226,7 @@ def test_bars_keep_each_id_whole_and_on_one_row_whatever_is_typed(
     (group, held), store = live, lasting.store
     ids = [job["id"] for job in lasting.get(f"/jobs?group={group}")[1]["items"]]
     with Terminal(
-        *SERVICE, "watch", "--group", group, columns=columns, HEADWAY_URL=lasting.url
+        *HEADWAY, "watch", "--group", group, columns=columns, HEADWAY_URL=lasting.url
     ) as terminal:
         terminal.until(lambda text: all(job_id in text for job_id in ids))
         assert not terminal.echoes
@@ -242,7 +242,7 @@ def test_bars_keep_each_id_whole_and_on_one_row_whatever_is_typed(
     assert [text.count(job_id) for job_id in ids] == [1, 1, 1, 1], text
     assert "typed" not in text
     assert "^C" not in text
-    assert f"python -m service watch --group {group} --after " in text.replace("\n", "")
+    assert f"headway watch --group {group} --after " in text.replace("\n", "")
     rows = [line for line in text.splitlines() if ids[0] in line]
     assert rows[0].startswith(ids[0])
     assert ("━" in rows[0]) == (columns >= 60)
@@ -253,7 +253,7 @@ def test_bars_say_that_they_are_old_and_end_with_the_last_job(own_stack: Stack) 
     own_stack.start_web()
     ids = [create(own_stack.store) for _ in range(2)]
     held = [claim(own_stack.store, job_id) for job_id in ids]
-    with Terminal(*SERVICE, "watch", ids[0], "--url", own_stack.url, ids[1]) as terminal:
+    with Terminal(*HEADWAY, "watch", ids[0], "--url", own_stack.url, ids[1]) as terminal:
         terminal.until(lambda text: text.count("running") == 2)
         own_stack.stop("web", signal.SIGKILL)
         terminal.until(lambda text: "reconnecting; this is what was known " in text)
@@ -267,7 +267,7 @@ def test_bars_say_that_they_are_old_and_end_with_the_last_job(own_stack: Stack) 
 
 
 def test_a_terminal_is_left_as_it_was_by_a_sigterm(lasting: Stack, live: tuple[str, list[Any]]) -> None:
-    with Terminal(*SERVICE, "watch", "--group", live[0], HEADWAY_URL=lasting.url) as terminal:
+    with Terminal(*HEADWAY, "watch", "--group", live[0], HEADWAY_URL=lasting.url) as terminal:
         terminal.until(lambda text: "retrying" in text)
         assert terminal.screen.cursor.hidden
         terminal.process.terminate()
@@ -278,7 +278,7 @@ def test_a_terminal_is_left_as_it_was_by_a_sigterm(lasting: Stack, live: tuple[s
 
 def test_a_watch_in_the_background_of_a_terminal_is_not_stopped_by_it(lasting: Stack) -> None:
     job_id = create(lasting.store)
-    command = f"set -m; {shlex.join(SERVICE)} watch {job_id} & wait"
+    command = f"set -m; {shlex.join(HEADWAY)} watch {job_id} & wait"
     with Terminal("bash", "-c", command, HEADWAY_URL=lasting.url) as terminal:
         terminal.until(lambda text: "queued" in text)
         run_jobs(lasting.store, [job_id], 1, 0).join()
@@ -292,7 +292,7 @@ def test_hostile_texts_do_nothing_to_a_terminal(lasting: Stack) -> None:
     held = claim(lasting.store, job_id)
     lasting.store.append(held, 1, [progress(1), log(1)])
     lasting.store.cancel(job_id)
-    with Terminal(*SERVICE, "watch", job_id, HEADWAY_URL=lasting.url) as terminal:
+    with Terminal(*HEADWAY, "watch", job_id, HEADWAY_URL=lasting.url) as terminal:
         terminal.until(lambda text: "canceling" in text)
         terminal.type("\x03")
         terminal.wait()
@@ -306,7 +306,7 @@ def test_a_file_that_goes_up_has_a_bar(stack: Stack, tmp_path: Path) -> None:
     with large.open("wb") as file:
         file.truncate(30_000_000)
     words = ("submit", "file.checksum", "--file", str(large))
-    with Terminal(*SERVICE, *words, HEADWAY_URL=stack.url) as terminal:
+    with Terminal(*HEADWAY, *words, HEADWAY_URL=stack.url) as terminal:
         assert terminal.wait() == 0
     assert b"large[red].bin" in terminal.drawn
     assert b"MB" in terminal.drawn
@@ -324,9 +324,9 @@ def test_a_canceled_job_is_3_and_ctrl_c_says_how_to_come_back(stack: Stack) -> N
         status, said = run.ends()
     assert status == 130
     assert said.count("\n") == 1
-    assert said.startswith("Detached; what was watched goes on. Come back with: python -m service watch ")
+    assert said.startswith("Detached; what was watched goes on. Come back with: headway watch ")
     assert cli(stack, "cancel", job_id).returncode == 0
-    words = shlex.split(said.partition("python -m service ")[2])
+    words = shlex.split(said.partition(": headway ")[2])
     assert words == ["watch", job_id, "--after", json.loads(run.out[-1])["id"], "--json"]
     back = cli(stack, *words)
     assert back.returncode == 3
@@ -356,7 +356,7 @@ def test_logs_are_followed_through_a_kill_and_from_where_they_were_left(own_stac
     assert status == 130
     own_stack.store.append(held, 3, [log(4)])
     own_stack.store.end(held, State.SUCCEEDED)
-    back = cli(own_stack, *shlex.split(said.splitlines()[-1].partition("python -m service ")[2]))
+    back = cli(own_stack, *shlex.split(said.splitlines()[-1].partition(": headway ")[2]))
     assert back.returncode == 0
     lines = [*run.out, *back.stdout.splitlines(keepends=True)]
     assert [line[-7:] for line in lines] == [f"line {n}\n" for n in (1, 2, 3, 4)]

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from headway.contract.encoding import dumps
-from headway.contract.records import Artifact
+from headway.contract.records import Artifact, artifacts_json
 from headway.contract.states import State
-from headway.contract.store import Report, artifacts_value
+from headway.contract.store import Report
 from service.api.uploads import CHUNK
 from tests.support.browser import Browser
 from tests.support.fake_worker import claim, create, log, stored
@@ -247,7 +247,7 @@ def test_a_part_of_an_artifact_can_be_asked_for(web: Stack, edge: ReverseProxy) 
     (place / "video.mp4").write_bytes(data)
     url = f"/jobs/{job_id}/artifacts/video.mp4"
     made = Artifact(name="video.mp4", media_type="video/mp4", size=len(data), url=url, attempt=1)
-    report = Report("artifact", dumps(made.model_dump()), "artifacts", artifacts_value([made]))
+    report = Report("artifact", dumps(made.model_dump()), "artifacts", artifacts_json([made]))
     web.store.append(claim(web.store, job_id), 1, [report])
     with client(edge) as asks:
         whole = asks.get(url)

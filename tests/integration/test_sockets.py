@@ -19,7 +19,6 @@ import pytest
 
 from headway.contract.encoding import dumps
 from headway.contract.events import ZERO, EventId
-from headway.contract.keys import Keys
 from headway.contract.states import State
 from headway.contract.store import JobStore, Report
 from service.streaming.hub import Hub
@@ -403,8 +402,7 @@ def test_the_audit_finds_an_event_that_was_never_heard_of(store: JobStore) -> No
     hub.audit()
     assert hub.collect(watcher) == [], "nothing is missing yet"
     # An event whose message is lost: the store has it, the channel has not.
-    quiet = JobStore(store.redis, Keys(store.keys.prefix))
-    source = quiet._scripts["append"].script
+    source = store.database.scripts["append"].script
     store.redis.eval(
         re.sub(r"redis\.call\('PUBLISH'.*", "", source),
         len(store.keys.write_set(held.ref)),

@@ -188,7 +188,7 @@ def test_sigterm_to_the_group_hands_jobs_back_and_ends_everything_in_time(
     for job_id in (encode, deaf):
         assert stack.job(job_id).state is State.RETRYING
         assert stack.events(job_id, "state")[-1].data["reason"] == "worker_shutdown"
-    assert not any(is_alive for _, is_alive in stack.store.types().values())
+    assert not any(is_alive for _, is_alive in stack.store.registry.types().values())
     stack.start_worker()
     assert stack.until(encode, lambda job: job.state is State.RUNNING).attempt == 2
 
@@ -245,8 +245,8 @@ def test_an_attempt_that_lost_its_lease_stops_and_writes_nothing(new_worker_stac
     held_by = stack.pool_process(job_id)
     # Away for longer than its lease: another takes the job.
     os.kill(held_by, signal.SIGSTOP)
-    until(lambda: stack.store.due(0), what="the lease to run out")
-    assert stack.store.answer_alarm(job_id) is not None
+    until(lambda: stack.store.alarms.due(0), what="the lease to run out")
+    assert stack.store.alarms.answer(job_id) is not None
     ref = stack.store.ref(job_id)
     assert ref is not None
     claim = stack.store.claim(ref, token="another", lease_s=60, worker="another")

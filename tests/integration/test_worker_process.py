@@ -44,7 +44,7 @@ def test_a_bad_setting_is_one_line_and_exit_2() -> None:
 
 def test_it_announces_its_job_types_and_takes_them_back(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack()
-    types = stack.store.types()
+    types = stack.store.registry.types()
     assert {name: described["queue"] for name, (described, _) in types.items()} == {
         "file.checksum": "file",
         "simulate": "default",
@@ -56,23 +56,23 @@ def test_it_announces_its_job_types_and_takes_them_back(new_worker_stack: NewSta
         jsonschema.Draft202012Validator.check_schema(schema)
         assert schema["additionalProperties"] is False
     assert stack.stop("worker") == 0
-    assert not any(is_alive for _, is_alive in stack.store.types().values())
+    assert not any(is_alive for _, is_alive in stack.store.registry.types().values())
 
 
 def test_a_worker_tells_who_it_is_and_its_jobs_name_it(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack()
-    (worker,) = stack.store.workers()
+    (worker,) = stack.store.registry.workers()
     assert (worker.pid, worker.concurrency) == (stack.worker.pid, 2)
     assert worker.queues == ("default", "file", "video")
     assert worker.types == ("file.checksum", "simulate", "video.encode")
     job_id = stack.enqueue("simulate", duration_s=60)
     stack.running(job_id)
-    (running,) = stack.store.running("owner")
+    (running,) = stack.store.listings.running("owner")
     assert (running.id, running.type, running.attempt) == (job_id, "simulate", 1)
     assert running.worker == f"{worker.name}:{stack.pool_process(job_id)}"
     assert stack.stop("worker") == 0
-    assert stack.store.workers() == []
-    assert stack.store.running("owner") == []
+    assert stack.store.registry.workers() == []
+    assert stack.store.listings.running("owner") == []
 
 
 def test_every_line_of_a_json_log_is_json(new_worker_stack: NewStack) -> None:
@@ -130,7 +130,7 @@ def test_a_worker_that_has_gone_deaf_starts_anew_and_hears_again(new_worker_stac
     try:
         stack.environ["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{broker.port}/0"
         stack.start_worker("-c", DEAF)
-        (before,) = stack.store.workers()
+        (before,) = stack.store.registry.workers()
         busy = stack.enqueue("simulate", duration_s=4, rate=20)
         stack.running(busy)
         broker.freeze()
@@ -138,7 +138,7 @@ def test_a_worker_that_has_gone_deaf_starts_anew_and_hears_again(new_worker_stac
         lost, heard = (stack.enqueue("simulate", duration_s=0) for _ in range(2))
         until(lambda: stack.job(heard).ended, 30, lambda: stack.log("worker")[-4000:])
         assert "none was heard for 3 s" in stack.log("worker")
-        (after,) = stack.store.workers()
+        (after,) = stack.store.registry.workers()
         assert (after.pid, after.name == before.name) == (before.pid, False)
         assert stack.worker.poll() is None
         # What it was at when it stopped was released.

@@ -14,8 +14,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
-from headway.contract.keys import Keys
-from headway.contract.store import JobStore, connect
+from headway.contract.settings import load
+from headway.contract.store import JobStore
 from service.process import valkey
 from tests.support.checkout import ROOT
 from tests.support.wait import until
@@ -77,11 +77,7 @@ class Stack:
 
     def new_store(self, timeout_s: float = 60) -> JobStore:
         """A store as the processes have it; its calls wait so long, since a test may stop the server."""
-        return JobStore(
-            connect(self.valkey.url, timeout_s=timeout_s),
-            Keys(self.environ.get("KEY_PREFIX", "headway:")),
-            events_per_job=int(self.environ.get("EVENTS_PER_JOB", "2000")),
-        )
+        return JobStore.of(load(self.environ), timeout_s=timeout_s)
 
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text(errors="replace")
@@ -131,7 +127,7 @@ class Stack:
         def registered() -> bool:
             assert process.poll() is None, self.log("worker")
             # By its pid: one that was killed before it counts as alive for a while.
-            return any(worker.pid == process.pid for worker in self.store.workers())
+            return any(worker.pid == process.pid for worker in self.store.registry.workers())
 
         until(registered, what="the worker to register")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
+from headway.cli.parser import make_parser
 from headway.contract.events import EventType
 from headway.contract.settings import Settings, load
 from headway.contract.states import ErrorCode, State
@@ -57,8 +58,9 @@ def test_every_route_is_in_the_docs() -> None:
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    (found,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(found.choices)
+    """Those of `headway` and of `python -m service`."""
+    (serving,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return {**make_parser()[1], **serving.choices}
 
 
 @pytest.mark.parametrize("name", commands())
@@ -121,7 +123,7 @@ def test_every_state_error_code_and_reason_is_in_the_docs() -> None:
 
 
 def test_every_job_type_and_parameter_is_in_the_readme() -> None:
-    for name, job_type in discover().items():
+    for name, job_type in discover("worker.tasks").items():
         row = re.search(rf"(?m)^\| `{re.escape(name)}` \|(.*)\|$", README)
         assert row, name
         for parameter in job_type.params.model_fields:
