@@ -240,7 +240,7 @@ def test_no_accepted_job_is_lost_when_the_store_is_killed(tmp_path: Path) -> Non
     server.process.wait()
     for thread in threads:
         thread.join()
-    server = valkey.start(tmp_path, port=server.port, fsync="always")
+    server = valkey.start(tmp_path, fsync="always")
     try:
         for job_id in accepted:
             check(store, job_id)
