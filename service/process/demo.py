@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from headway.client import Client, ClientError, Event, Job
+from headway.contract.data_dir import DEMO
 from headway.contract.settings import Settings, load_or_exit
 from service.process.pdeathsig import dies_with_us
 
@@ -96,7 +97,7 @@ def demo(environ: Mapping[str, str]) -> int:
     """The whole of it; the exit status. Uses the Headway at HEADWAY_URL, else one of its own."""
     signal.signal(signal.SIGTERM, _interrupt)
     given = {**environ, "REDIS_URL": environ.get("REDIS_URL") or "redis://127.0.0.1"}
-    keep = load_or_exit(given).data_dir / "demo"
+    keep = load_or_exit(given).data_dir / DEMO
     started = time.monotonic()
     bar = Bar()
     try:
