@@ -20,6 +20,7 @@ from headway.cli.text import sanitized
 from headway.cli.tracker import JobTracker
 from headway.cli.view import viewing
 from headway.client import Client, ClientError, Event, Job
+from headway.contract.data_dir import DEMO
 from headway.contract.settings import Settings, load_or_exit
 from service.process.pdeathsig import dies_with_us
 
@@ -50,7 +51,7 @@ def demo(environ: Mapping[str, str]) -> int:
             print(f"Headway at {client.url}, ready after {time.monotonic() - started:.1f} s", flush=True)
             job = _encode(client)
             for artifact in job["artifacts"]:
-                path = client.download(job, artifact["name"], settings.data_dir / "demo" / job["id"])
+                path = client.download(job, artifact["name"], settings.data_dir / DEMO / job["id"])
                 _say("result", f"{path} ({artifact['size']:,} bytes)")
     except (DemoError, ClientError, OSError) as error:
         print(f"headway: the demo failed: {sanitized(error or type(error).__name__)}", file=sys.stderr)

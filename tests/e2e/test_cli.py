@@ -141,7 +141,7 @@ def test_a_503_and_a_trimmed_history_are_said_and_watched_through(lasting: Stack
         door.refuse(None)
         status, said = run.ends()
     assert status == 0
-    assert f"{job_id}  events were missed, this is the state now (cursor_trimmed)\n" in run.out
+    assert f"{job_id}  events were missed; this is the state now (cursor_trimmed)\n" in run.out
     assert run.out[-1] == f"{job_id}  t  succeeded\n"
     assert said.endswith("; reconnecting\n")
     assert said.count("\n") == 1
@@ -452,8 +452,7 @@ def test_what_cannot_be_done_is_a_line_and_exit_2(stack: Stack) -> None:
             "headway: 422 /params/x: is not known; /params/duration_s: -1 is less than the minimum of 0\n"
         ),
         ("submit", "nope"): (
-            "headway: 422 unknown job type 'nope'; "
-            "the types are file.checksum, simulate, video.encode\n"
+            "headway: 422 unknown job type 'nope'; the types are file.checksum, simulate, video.encode\n"
         ),
         ("submit", "simulate", "--group", "a\nb"): None,
         ("watch", "\udcff"): None,

@@ -74,7 +74,7 @@ def shell(request: pytest.FixtureRequest, own_stack: Stack, tmp_path: Path) -> I
 def test_a_shell_completes_commands_options_ids_and_what_the_service_knows(
     shell: Shell, own_stack: Stack, tmp_path: Path
 ) -> None:
-    own_stack.store.register_types(
+    own_stack.store.registry.register(
         "w", {"simulate": discover("worker.tasks")["simulate"].describe()}, alive_s=600
     )
     ids = [create(own_stack.store) for _ in range(3)]

@@ -108,7 +108,7 @@ class Run:
         for watcher in self._watchers:
             group = watcher.reading.group
             if watcher.reading.jobs is None:
-                watcher.until = str(store.read_feed(OWNER, group, ZERO, 1).last)
+                watcher.until = str(store.feeds.read(OWNER, group, ZERO, 1).last)
         readers = list(self._watchers)
         self._await(
             stack, READERS_S, "the readers", lambda: not any(w.is_alive() for w in readers), fatal=False
@@ -234,9 +234,9 @@ class Run:
                 f"GET /jobs/{job_id}",
                 lambda i=job_id: self._document(stack, i),  # type: ignore[misc]
             )
-        h.feed = [_stored(e) for e in store.read_feed(OWNER, None, ZERO, 1_000_000).events]
+        h.feed = [_stored(e) for e in store.feeds.read(OWNER, None, ZERO, 1_000_000).events]
         for group in GROUPS:
-            h.groups[group] = [_stored(e) for e in store.read_feed(OWNER, group, ZERO, 1_000_000).events]
+            h.groups[group] = [_stored(e) for e in store.feeds.read(OWNER, group, ZERO, 1_000_000).events]
         root = self._directory / "artifacts"
         for path in root.rglob("*") if root.is_dir() else ():
             if path.is_file():

@@ -11,6 +11,7 @@ from itertools import count
 import pytest
 import redis
 
+from headway.contract.database import Database
 from headway.contract.records import Artifact
 from headway.contract.states import State
 from headway.contract.store import Claim, JobStore, NewJob, Report
@@ -39,7 +40,7 @@ class Troubled(JobStore):
 
 @pytest.fixture
 def store(worker_stack: WorkerStack) -> Troubled:
-    return Troubled(worker_stack.store.redis, worker_stack.store.keys)
+    return Troubled(Database(worker_stack.store.redis, worker_stack.store.keys))
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ class Counted(JobStore):
 def test_a_loop_that_updates_without_end_costs_four_writes_a_second_and_loses_no_last_value(
     worker_stack: WorkerStack, claim: Claim
 ) -> None:
-    store = Counted(worker_stack.store.redis, worker_stack.store.keys)
+    store = Counted(Database(worker_stack.store.redis, worker_stack.store.keys))
     began = time.monotonic()
     with reporting(store, claim) as (_, meter, stop):
         meter.stage = stage = Stage("work", 100_000, None, StageWeight(), 0, stop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,11 +15,14 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
-from headway.contract.keys import Keys
-from headway.contract.store import JobStore, connect
+from headway.contract.settings import load
+from headway.contract.store import JobStore
 from service.process import valkey
 from tests.support.checkout import ROOT
 from tests.support.wait import until
+
+STOP_S = 10
+"""Within which all that is asked to end must have ended: what the contract promises."""
 
 _held: list[socket.socket] = []
 
@@ -74,11 +78,7 @@ class Stack:
 
     def new_store(self, timeout_s: float = 60) -> JobStore:
         """A store as the processes have it; its calls wait so long, since a test may stop the server."""
-        return JobStore(
-            connect(self.valkey.url, timeout_s=timeout_s),
-            Keys(self.environ.get("KEY_PREFIX", "headway:")),
-            events_per_job=int(self.environ.get("EVENTS_PER_JOB", "2000")),
-        )
+        return JobStore.of(load(self.environ), timeout_s=timeout_s)
 
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text(errors="replace")
@@ -128,11 +128,11 @@ class Stack:
         def registered() -> bool:
             assert process.poll() is None, self.log("worker")
             # By its pid: one that was killed before it counts as alive for a while.
-            return any(worker.pid == process.pid for worker in self.store.workers())
+            return any(worker.pid == process.pid for worker in self.store.registry.workers())
 
         until(registered, what="the worker to register")
 
-    def stop(self, name: str, signum: int = signal.SIGTERM, seconds: float = 15) -> int:
+    def stop(self, name: str, signum: int = signal.SIGTERM, seconds: float = 30) -> int:
         """End a process; what is left of its group is killed. Its exit status."""
         process = self.processes.pop(name)
         process.send_signal(signum)
@@ -191,6 +191,11 @@ class Stack:
         """Status and the decoded JSON (or the bytes of anything else)."""
         status, headers, body = self.call("GET", path, **kwargs)
         return status, json.loads(body) if "json" in headers.get("content-type", "") else body
+
+    def metric(self, name: str) -> float:
+        """The sum over all labels."""
+        text = self.call("GET", "/metrics")[2].decode()
+        return sum(map(float, re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)))
 
     def submit(self, type: str, params: dict[str, Any], **more: Any) -> dict[str, Any]:
         status, _, body = self.call("POST", "/jobs", {"type": type, "params": params, **more})

@@ -47,14 +47,15 @@ class WorkerStack(Stack):
 
     def close(self) -> None:
         # How it stops is for the tests of that.
-        self.worker.kill()
+        if "worker" in self.processes:
+            self.worker.kill()
         self.sender.close()
         super().close()
 
     # -- jobs --------------------------------------------------------------------------------------
 
     def enqueue(self, name: str, *, max_attempts: int = 3, owner: str = "owner", **params: Any) -> str:
-        described, _ = self.store.types()[name]
+        described, _ = self.store.registry.types()[name]
         queue = described["queue"]
         job_id, *_ = self.store.create(
             NewJob(owner=owner, type=name, params=params, queue=queue, max_attempts=max_attempts)
@@ -66,8 +67,8 @@ class WorkerStack(Stack):
         self.sender.send_task(name, args=[job_id], queue=queue)
 
     def answer_alarms(self) -> None:
-        for job_id in self.store.due(0):
-            due = self.store.answer_alarm(job_id)
+        for job_id in self.store.alarms.due(0):
+            due = self.store.alarms.answer(job_id)
             if due is not None:
                 self.send(due.type, due.id, due.queue)
 

@@ -12,9 +12,9 @@ import pytest
 
 from headway.contract.encoding import dumps
 from headway.contract.events import ZERO, EventType
-from headway.contract.records import Artifact
+from headway.contract.records import Artifact, artifacts_json
 from headway.contract.states import ErrorCode, State
-from headway.contract.store import Claim, JobStore, NewJob, Report, artifacts_value
+from headway.contract.store import Claim, JobStore, NewJob, Report
 from tests.support.npm import package
 from tests.support.programs import program
 
@@ -71,7 +71,7 @@ def test_the_reducer_makes_of_events_what_the_store_makes_of_the_job(node: str, 
     def artifact(name: str, size: int) -> Report:
         made = Artifact(name=name, media_type="a/b", size=size, url=f"/{name}", attempt=1)
         artifacts[name] = made
-        value = artifacts_value(artifacts.values())
+        value = artifacts_json(artifacts.values())
         return Report(EventType.ARTIFACT, made.model_dump_json(), "artifacts", value)
 
     look()
