@@ -14,6 +14,7 @@ from headway.contract.store import JobStore
 from headway.sdk.job_type import JobType
 from headway.sdk.runtime import Runtime
 from headway.sdk.sandbox import Policy
+from worker import broker
 
 BROKER_TIMEOUT_S = 30
 
@@ -29,6 +30,7 @@ def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str)
     jobs as `<worker>:<pid>`."""
     app = Celery("headway", broker=settings.kombu_url, set_as_current=False)
     app.conf.update(
+        **broker.options(types),
         broker_use_ssl=settings.kombu_tls,
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import shutil
 import signal
 import struct
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from headway.contract.states import ErrorCode, State
 from headway.contract.store import NewJob
 from headway.sdk import sandbox
 from headway.sdk.runtime import Runtime
+from tests.support.checkout import ROOT
 from tests.support.programs import missing
 from tests.support.worker_stack import WorkerStack
 from worker.media import ffmpeg
@@ -228,3 +231,44 @@ def test_an_encoder_that_needs_more_memory_than_it_may_take_ends_and_the_job_say
     assert job.error.code is ErrorCode.ERROR
     assert "memory" in job.error.message
     assert peak_of_subprocesses() <= max(before, 1024 * MIB)
+
+
+# -- what the worker says ------------------------------------------------------------------------------
+
+
+def test_a_worker_tells_what_its_kernel_lacks_for_the_sandbox(worker_stack: WorkerStack) -> None:
+    (worker,) = worker_stack.store.registry.workers()
+    assert worker.sandbox == {"mode": "auto", "missing": []}
+
+
+@pytest.mark.parametrize("mode", ["auto", "require"])
+def test_a_kernel_without_seccomp_is_said_once_or_refused(
+    worker_stack: WorkerStack, tmp_path: Path, mode: str
+) -> None:
+    # The worker of a machine whose system calls the filter does not know.
+    code = (
+        "import sys\n"
+        "from headway.sdk import sandbox\n"
+        "launcher = sys.argv.pop()\n"
+        "sandbox.LAUNCHER = launcher\n"
+        "from worker import __main__ as worker\n"
+        "from headway.contract.settings import load\n"
+        "print(worker.prepare_sandbox(load()))\n"
+    )
+    old = tmp_path / "launcher.py"
+    text = Path(sandbox.LAUNCHER).read_text()
+    old.write_text(text.replace('"x86_64"', '"m68k"').replace('"aarch64"', '"vax"'))
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(old)],
+        cwd=ROOT,
+        env={**os.environ, "REDIS_URL": worker_stack.valkey.url, "SANDBOX": mode},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mode == "require":
+        assert (ran.returncode, ran.stderr.count("\n")) == (2, 1), ran.stderr
+        assert "no seccomp" in ran.stderr
+    else:
+        assert ran.stdout == "{'mode': 'auto', 'missing': ['seccomp']}\n"
+        assert ran.stderr.count("without seccomp") == 1

@@ -16,7 +16,7 @@ from headway.sdk import launcher
 from headway.sdk.sandbox import Mode, Policy, Sandbox, launch, missing
 from headway.sdk.stopping import Stop
 from headway.sdk.subprocesses import Subprocesses
-from tests.conftest import missing as not_installed
+from tests.support.programs import missing as not_installed
 
 PROBE = Path(__file__).parent.parent / "support" / "caged_probe.py"
 PYTHON = Path(sys.executable).resolve()
