@@ -51,6 +51,8 @@ class Settings(BaseModel):
     data_dir: Path = Path("var")
     data_group: str = ""
     max_upload_bytes: Positive = 10 * 1024**3
+    upload_ttl_s: Seconds = 86_400
+    min_free_bytes: Annotated[int, Field(ge=0)] = 256 * 1024**2
     max_attempts: Annotated[int, Field(gt=0, le=100)] = 3
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 12
     heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 15
