@@ -388,7 +388,7 @@ def test_an_upload_whose_sender_vanishes_leaves_nothing(web: Stack, head: str) -
     before = uploads(web)
     with socket.create_connection(("127.0.0.1", web.port)) as sender:
         piece = b"x" * 65536 if "Length" in head else b"10000\r\n" + b"x" * 65536 + b"\r\n"
-        sender.sendall(f"POST /uploads HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() + piece)
+        sender.sendall(f"POST /uploads HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n".encode() + piece)
         until(lambda: len(uploads(web)) > len(before), what="the upload to begin")
     until(lambda: uploads(web) == before, what="the partial upload to be gone")
 
