@@ -452,8 +452,7 @@ def test_what_cannot_be_done_is_a_line_and_exit_2(stack: Stack) -> None:
             "headway: 422 /params/x: is not known; /params/duration_s: -1 is less than the minimum of 0\n"
         ),
         ("submit", "nope"): (
-            "headway: 422 'nope' is no job type known here; "
-            "the types are file.checksum, simulate, video.encode\n"
+            "headway: 422 unknown job type 'nope'; the types are file.checksum, simulate, video.encode\n"
         ),
         ("submit", "simulate", "--group", "a\nb"): None,
         ("watch", "\udcff"): None,
