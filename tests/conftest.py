@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from headway.contract.keys import Keys
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
 from service.process import valkey
+from tests.support.clocked_store import ClockedStore
 from tests.support.stack import Stack
 
 
@@ -33,6 +36,14 @@ def store(valkey_server: valkey.Valkey) -> Iterator[JobStore]:
     store = JobStore.of(settings)
     yield store
     store.redis.close()
+
+
+@pytest.fixture
+def clocked(valkey_server: valkey.Valkey) -> Iterator[ClockedStore]:
+    """The same with a clock that stands still until the test moves it."""
+    keys = Keys(f"test-{secrets.token_hex(4)}:")
+    with closing(ClockedStore(valkey_server.url, keys, events_per_job=50, retention_s=60)) as store:
+        yield store
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ from celery.worker import state
 
 from headway.contract.database import connect
 from headway.contract.encoding import rfc3339
-from headway.contract.settings import Settings, load_or_exit
+from headway.contract.settings import Settings, load_or_exit, protect_data_dir_or_exit, server_of
 from headway.sdk.job_type import discover
 from worker.app import make_app, make_store
 from worker.broker_watchdog import Hearing
@@ -98,11 +98,12 @@ def replace_process() -> NoReturn:
 
 def main() -> int:
     settings = load_or_exit()
+    protect_data_dir_or_exit(settings)
     # It warns of root because of pickle, which this worker does not accept.
     warnings.simplefilter("ignore", SecurityWarning)
     configure(settings.log_level, settings.log_format)
     for url in dict.fromkeys((settings.redis_url, settings.broker_url)):
-        _check(url)
+        _check(url, settings)
     types = discover("worker.tasks")
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     app = make_app(settings, types, name)
@@ -156,7 +157,7 @@ def _serve(app: Celery, settings: Settings, queues: list[str], presence: Presenc
         server.start_anew()
 
     hearing = Hearing(
-        connect(settings.broker_url, connections=1),
+        connect(settings.broker_url, tls=settings.tls, connections=1),
         [settings.key_prefix + queue for queue in queues],
         settings.worker_concurrency,
         start_anew,
@@ -170,14 +171,13 @@ def _serve(app: Celery, settings: Settings, queues: list[str], presence: Presenc
     return server
 
 
-def _check(url: str) -> None:
+def _check(url: str, settings: Settings) -> None:
     """Exit with status 2 and one line, unless Redis answers."""
-    client = connect(url, connections=1, timeout_s=5)
+    client = connect(url, tls=settings.tls, connections=1, timeout_s=5)
     try:
         client.ping()
     except redis.RedisError as error:
-        where = url.rpartition("@")[2]
-        print(f"headway: Redis does not answer at {where}: {error}", file=sys.stderr)
+        print(f"headway: Redis does not answer at {server_of(url)}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     finally:
         client.close()

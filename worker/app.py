@@ -28,6 +28,7 @@ def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str)
     jobs as `<worker>:<pid>`."""
     app = Celery("headway", broker=settings.kombu_url, set_as_current=False)
     app.conf.update(
+        broker_use_ssl=settings.kombu_tls,
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
         broker_transport_options=settings.broker_options(timeout_s=BROKER_TIMEOUT_S),

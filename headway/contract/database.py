@@ -8,7 +8,7 @@ client may retry any of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,8 +28,13 @@ _LUA = Path(__file__).parent / "lua"
 _CHANGES_NO_JOB = {"read", "read_feed", "snapshot_feed", "list", "watch"}
 
 
-def connect(url: str, *, connections: int = 32, timeout_s: float = 5) -> redis.Redis:
+def connect(
+    url: str, *, tls: Mapping[str, Any] | None = None, connections: int = 32, timeout_s: float = 5
+) -> redis.Redis:
     """Return a client with a bounded pool, whose callers wait for a free connection.
+
+    `tls` says how the certificate of a rediss:// server is verified (`Settings.tls`); without it, by the
+    system's authorities and by name.
 
     A broken connection is retried twice, at once. A call that hangs is not: after `timeout_s` it raises
     redis.TimeoutError, so that a caller who must act in time can.
@@ -44,6 +49,7 @@ def connect(url: str, *, connections: int = 32, timeout_s: float = 5) -> redis.R
         protocol=2,
         socket_timeout=timeout_s,
         **tcp,
+        **(tls or {} if url.startswith("rediss:") else {}),
         retry=Retry(
             ExponentialWithJitterBackoff(cap=0.5, base=0.05), 2, supported_errors=(redis.ConnectionError,)
         ),

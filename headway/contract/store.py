@@ -101,7 +101,7 @@ class JobStore:
         shared across a fork."""
         return cls(
             Database(
-                connect(settings.redis_url, connections=connections, timeout_s=timeout_s),
+                connect(settings.redis_url, tls=settings.tls, connections=connections, timeout_s=timeout_s),
                 Keys(settings.key_prefix, settings.partitions),
                 events_per_job=settings.events_per_job,
                 retention_s=settings.retention_s,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from headway.client import Client, ClientError, Event, Job
+from headway.contract.data_dir import DEMO
 from headway.contract.settings import Settings, load_or_exit
-from service.process.pdeathsig import dies_with_us
+from headway.sdk.sandbox import launch
 
 CLIPS_S = (60, 240, 960)
 """Lengths of the clip; the next is tried when a machine was too fast for the bar to move MOVES times."""
@@ -96,7 +98,7 @@ def demo(environ: Mapping[str, str]) -> int:
     """The whole of it; the exit status. Uses the Headway at HEADWAY_URL, else one of its own."""
     signal.signal(signal.SIGTERM, _interrupt)
     given = {**environ, "REDIS_URL": environ.get("REDIS_URL") or "redis://127.0.0.1"}
-    keep = load_or_exit(given).data_dir / "demo"
+    keep = load_or_exit(given).data_dir / DEMO
     started = time.monotonic()
     bar = Bar()
     try:
@@ -254,14 +256,15 @@ def _stack(environ: Mapping[str, str]) -> Iterator[str]:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", "run"],
+            launch(
+                [sys.executable, "-m", "service", "run"], {"parent": os.getpid(), "signal": signal.SIGTERM}
+            ),
             cwd=Path(__file__).parents[2],
             env={**ours, "DATA_DIR": directory, "PORT": str(port)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=dies_with_us(signal.SIGTERM),
         )
         try:
             yield _ready_url(process, Path(output.name))

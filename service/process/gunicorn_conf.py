@@ -13,9 +13,10 @@ from typing import Any
 
 from gunicorn.http import message, wsgi
 
-from headway.contract.settings import load_or_exit
+from headway.contract.settings import load_or_exit, protect_data_dir_or_exit
 
 _settings = load_or_exit()
+protect_data_dir_or_exit(_settings)
 
 # A stream is a descriptor, and the usual soft limit is far below what the process can serve.
 _soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -44,6 +44,7 @@ class Dispatch:
     def __init__(self, settings: Settings) -> None:
         self._app = Celery("headway", broker=settings.kombu_url, set_as_current=False)
         self._app.conf.update(
+            broker_use_ssl=settings.kombu_tls,
             task_ignore_result=True,
             task_serializer="json",
             accept_content=["json"],

@@ -29,7 +29,7 @@ from headway.contract.keys import Keys
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import Claim, IdempotencyConflict, NewJob, Report, StaleFence
 from service.process import valkey
-from tests.faults.clocked_store import ASKS, TimedStore
+from tests.support.clocked_store import ASKS, ClockedStore
 
 PHASES = [phase for phase in Phase if phase is not Phase.shrink or "BROKEN_ON_PURPOSE" not in os.environ]
 """Shrinking a failure takes minutes, and is for people: mutations.py only asks whether there is one."""
@@ -85,7 +85,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.keys = Keys(f"machine-{secrets.token_hex(4)}:")
-        self.store = TimedStore(
+        self.store = ClockedStore(
             self.server.url, self.keys, events_per_job=10_000, retention_s=RETENTION_MS / 1000
         )
         self.models: dict[str, Model] = {}
@@ -439,7 +439,7 @@ def test_the_store_does_what_the_model_does(valkey_server: valkey.Valkey) -> Non
 
 
 def test_all_scripts_that_ask_for_the_time_are_given_ours(valkey_server: valkey.Valkey) -> None:
-    store = TimedStore(valkey_server.url, Keys("timed:"))
+    store = ClockedStore(valkey_server.url, Keys("timed:"))
     texts = {name: str(script.script) for name, script in store.database.scripts.items()}
     assert not [name for name, text in texts.items() if ASKS in text or "'TIME'" in text]
     asking = {name for name, text in texts.items() if "timed:time" in text}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from headway.contract.store import Claim, JobStore, StaleFence
 from service.process import valkey
 from service.scheduling.alarms import AlarmLoop
 from service.scheduling.dispatch import Dispatch
+from tests.support.clocked_store import ClockedStore
 from tests.support.fake_worker import claim, create, log, progress
 from tests.support.wait import until
 
@@ -150,13 +150,13 @@ def test_an_attempt_that_fails_while_cancellation_is_asked_for_has_no_other_afte
     assert job.state is State.CANCELED
 
 
-def test_a_job_past_its_deadline_is_not_begun_again(store: JobStore) -> None:
-    job_id = create(store, max_attempts=3, timeout_s=0.02)
-    store.retry(claim(store, job_id), delay_s=0, reason="x")
-    time.sleep(0.03)  # the deadline itself
-    ref = store.ref(job_id)
+def test_a_job_past_its_deadline_is_not_begun_again(clocked: ClockedStore) -> None:
+    job_id = create(clocked, max_attempts=3, timeout_s=0.02)
+    clocked.retry(claim(clocked, job_id), delay_s=0, reason="x")
+    clocked.advance(0.03)  # the deadline itself
+    ref = clocked.ref(job_id)
     assert ref is not None
-    assert store.claim(ref, token="late", lease_s=9, worker="w") is None
+    assert clocked.claim(ref, token="late", lease_s=9, worker="w") is None
 
 
 def over(store: JobStore, job_id: str) -> Claim:
@@ -174,19 +174,19 @@ def silent_for(store: JobStore, seconds: float) -> None:
     store.redis.hset(store.keys.watch(0), "at", int(at) - round(seconds * 1000))
 
 
-def test_after_an_outage_a_healthy_worker_has_the_time_to_renew(store: JobStore) -> None:
-    job_id = create(store, max_attempts=2)
-    store.alarms.watch(0, silence_s=3, grace_s=0.2)
-    held = over(store, job_id)
-    silent_for(store, 30)
+def test_after_an_outage_a_healthy_worker_has_the_time_to_renew(clocked: ClockedStore) -> None:
+    job_id = create(clocked, max_attempts=2)
+    clocked.alarms.watch(0, silence_s=3, grace_s=0.2)
+    held = over(clocked, job_id)
+    silent_for(clocked, 30)
     # A web process that has just been started, or one that was cut off too: it does not matter which.
-    store.alarms.watch(0, silence_s=3, grace_s=0.2)
-    assert store.alarms.due(0) == [job_id]
-    assert store.alarms.answer(job_id) is None
-    assert store.alarms.due(0) == []
-    assert store.renew(held, lease_s=60) is False
-    time.sleep(0.25)  # the grace itself
-    assert store.alarms.due(0) == []
+    clocked.alarms.watch(0, silence_s=3, grace_s=0.2)
+    assert clocked.alarms.due(0) == [job_id]
+    assert clocked.alarms.answer(job_id) is None
+    assert clocked.alarms.due(0) == []
+    assert clocked.renew(held, lease_s=60) is False
+    clocked.advance(0.25)  # the grace itself
+    assert clocked.alarms.due(0) == []
 
 
 def test_an_answer_that_was_on_its_way_when_the_store_went_gives_the_grace_too(store: JobStore) -> None:
@@ -198,17 +198,17 @@ def test_an_answer_that_was_on_its_way_when_the_store_went_gives_the_grace_too(s
     assert store.renew(held, lease_s=60) is False
 
 
-def test_a_grace_ends_and_a_dead_workers_job_goes_on(store: JobStore) -> None:
-    job_id = create(store, max_attempts=2)
-    store.alarms.watch(0, silence_s=3, grace_s=0.05)
-    over(store, job_id)
-    silent_for(store, 30)
-    store.alarms.watch(0, silence_s=3, grace_s=0.05)
-    assert store.alarms.answer(job_id) is None
-    time.sleep(0.06)  # the grace itself
-    assert store.alarms.due(0) == [job_id]
-    assert store.alarms.answer(job_id) is not None
-    job = store.get(job_id)
+def test_a_grace_ends_and_a_dead_workers_job_goes_on(clocked: ClockedStore) -> None:
+    job_id = create(clocked, max_attempts=2)
+    clocked.alarms.watch(0, silence_s=3, grace_s=0.05)
+    over(clocked, job_id)
+    silent_for(clocked, 30)
+    clocked.alarms.watch(0, silence_s=3, grace_s=0.05)
+    assert clocked.alarms.answer(job_id) is None
+    clocked.advance(0.06)  # the grace itself
+    assert clocked.alarms.due(0) == [job_id]
+    assert clocked.alarms.answer(job_id) is not None
+    job = clocked.get(job_id)
     assert job is not None
     assert job.state is State.RETRYING
 
@@ -240,7 +240,7 @@ def test_no_accepted_job_is_lost_when_the_store_is_killed(tmp_path: Path) -> Non
     server.process.wait()
     for thread in threads:
         thread.join()
-    server = valkey.start(tmp_path, port=server.port, fsync="always")
+    server = valkey.start(tmp_path, fsync="always")
     try:
         for job_id in accepted:
             check(store, job_id)

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from headway.contract.states import State
 from tests.support.fake_worker import claim, log, progress
 from tests.support.npm import package
-from tests.support.readers import Reader
+from tests.support.sse import Reader
 from tests.support.stack import Stack
 
 HERE = Path(__file__).parent
@@ -36,7 +36,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     )
     try:
         stack.start_web()
-        stack.store.register_types("worker", {"simulate": json.dumps(TYPE)}, 3600)
+        stack.store.registry.register_types("worker", {"simulate": json.dumps(TYPE)}, 3600)
         yield stack
     finally:
         stack.close()

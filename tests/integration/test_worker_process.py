@@ -55,8 +55,7 @@ def test_it_announces_its_job_types_and_takes_them_back(new_worker_stack: NewSta
         schema = described["params"]
         jsonschema.Draft202012Validator.check_schema(schema)
         assert schema["additionalProperties"] is False
-    stack.worker.terminate()
-    assert stack.worker.wait(20) == 0
+    assert stack.stop("worker") == 0
     assert not any(is_alive for _, is_alive in stack.store.registry.types().values())
 
 
@@ -71,8 +70,7 @@ def test_a_worker_tells_who_it_is_and_its_jobs_name_it(new_worker_stack: NewStac
     (running,) = stack.store.listings.running("owner")
     assert (running.id, running.type, running.attempt) == (job_id, "simulate", 1)
     assert running.worker == f"{worker.name}:{stack.pool_process(job_id)}"
-    stack.worker.terminate()
-    assert stack.worker.wait(6) == 0
+    assert stack.stop("worker") == 0
     assert stack.store.registry.workers() == []
     assert stack.store.listings.running("owner") == []
 
@@ -127,8 +125,7 @@ raise SystemExit(main())
 
 def test_a_worker_that_has_gone_deaf_starts_anew_and_hears_again(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack()
-    stack.worker.terminate()
-    stack.worker.wait(6)
+    stack.stop("worker")
     broker = FaultyProxy(stack.valkey.port)
     try:
         stack.environ["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{broker.port}/0"
@@ -172,8 +169,7 @@ def test_a_native_crash_takes_its_subprocesses_with_it_and_nobody_elses_job(
     new_worker_stack: NewStack,
 ) -> None:
     stack = new_worker_stack()
-    stack.worker.terminate()
-    stack.worker.wait(6)
+    stack.stop("worker")
     stack.start_worker("-c", CRASHING)
     other = stack.enqueue("simulate", duration_s=3, rate=10)
     stack.running(other)

@@ -20,6 +20,9 @@ from service.process import valkey
 from tests.support.checkout import ROOT
 from tests.support.wait import until
 
+STOP_S = 10
+"""Within which all that is asked to end must have ended: what the contract promises."""
+
 _held: list[socket.socket] = []
 
 
@@ -128,7 +131,7 @@ class Stack:
 
         until(registered, what="the worker to register")
 
-    def stop(self, name: str, signum: int = signal.SIGTERM, seconds: float = 15) -> int:
+    def stop(self, name: str, signum: int = signal.SIGTERM, seconds: float = 30) -> int:
         """End a process; what is left of its group is killed. Its exit status."""
         process = self.processes.pop(name)
         process.send_signal(signum)

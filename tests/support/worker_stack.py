@@ -47,7 +47,8 @@ class WorkerStack(Stack):
 
     def close(self) -> None:
         # How it stops is for the tests of that.
-        self.worker.kill()
+        if "worker" in self.processes:
+            self.worker.kill()
         self.sender.close()
         super().close()
 

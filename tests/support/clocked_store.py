@@ -15,7 +15,7 @@ from headway.contract.store import JobStore
 ASKS = "redis.call('TIME')"
 
 
-class TimedStore(JobStore):
+class ClockedStore(JobStore):
     """Time stands still until it is set."""
 
     def __init__(self, url: str, keys: Keys, **options: Any) -> None:
@@ -34,6 +34,9 @@ class TimedStore(JobStore):
     def set_time(self, ms: int) -> None:
         self.now_ms = ms
         self.redis.hset(self._time_key, mapping={"s": ms // 1000, "us": ms % 1000 * 1000})
+
+    def advance(self, seconds: float) -> None:
+        self.set_time(self.now_ms + round(seconds * 1000))
 
     def _time(self) -> tuple[int, int]:
         return self.now_ms // 1000, self.now_ms % 1000 * 1000
