@@ -30,8 +30,11 @@ PREFLIGHT_S = 7200
 Headers = tuple[tuple[str, str], ...]
 
 ALWAYS: Headers = (
-    # Pages have one of their own; no other answer is a document.
-    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    # Pages have one of their own. This is for what a browser shows although it is none.
+    (
+        "Content-Security-Policy",
+        "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'",
+    ),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "same-origin"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
