@@ -19,7 +19,7 @@ class InvalidInput(Exception):
 class NoSpace(Exception):
     """The disk is full, so another attempt now would fail alike.
 
-    A task raises it, or lets an OSError that says so pass; the job fails with `no_space` and is not retried.
+    A task raises it, or lets an OSError that says so pass; the job fails with `no_space`, without a retry.
     """
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from flask import Flask, Response
 
-from headway.contract.keys import Keys
 from headway.contract.settings import Settings
-from headway.contract.store import JobStore, connect
+from headway.contract.store import JobStore
 from service.api import artifacts, events, health, job_types, jobs, openapi, static, uploads, workers
 from service.api.context import OWNER, Context
 from service.api.problems import answer_problems
 from service.scheduling.dispatch import Dispatch
-from service.scheduling.fleet import Workforce
+from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
 from service.streaming.hub import Hub
 from service.streaming.store_reader import StoreReader
@@ -24,20 +23,14 @@ STORE_CONNECTIONS = 32
 def create_app(settings: Settings) -> Flask:
     """An application with a store and a hub of its own; `start` begins what works in the background."""
     app = Flask(__name__, static_folder=None)
-    client = connect(settings.redis_url, connections=STORE_CONNECTIONS)
-    store = JobStore(
-        client,
-        Keys(settings.key_prefix, settings.partitions),
-        events_per_job=settings.events_per_job,
-        retention_s=settings.retention_s,
-    )
+    store = JobStore.of(settings, connections=STORE_CONNECTIONS)
     app.extensions["headway"] = Context(
         settings,
         store,
         Hub(store),
         Dispatch(settings),
         JobTypes(store),
-        Workforce(store, OWNER),
+        Fleet(store, OWNER),
         StoreReader(store),
         StreamLimits(settings.max_streams, settings.max_streams_per_caller),
     )

@@ -13,6 +13,7 @@ from service.api.context import Context
 from service.api.socket_handover import HandOver
 from service.process import gc_tuning
 from service.scheduling.alarms import AlarmLoop
+from service.scheduling.sweeper import Sweeper
 from service.streaming.sockets import Sockets, supported
 from service.streaming.stream_limits import StreamLimits
 
@@ -40,4 +41,6 @@ if supported():
 _context.hub.start()
 gc_tuning.start()
 threading.Thread(target=gauge, args=(_context.limits, sockets), name="gauge", daemon=True).start()
-AlarmLoop(_context.store, _context.dispatch, settings.data_dir, settings.lease_s).start()
+_context.dispatch.start()
+AlarmLoop(_context.store, _context.dispatch, settings.lease_s).start()
+Sweeper(_context.store, settings.data_dir).start()

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from headway.contract.events import ZERO, Event, EventId, EventType
-from headway.contract.store import JobPage, JobStore
+from headway.contract.pages import JobPage
+from headway.contract.store import JobStore
 from service import metrics
 from service.streaming import sse
 from service.streaming.store_reader import PAGE, StoreReader
@@ -222,7 +223,7 @@ class FeedCatchUp:
         self.topics = (store.keys.feed(owner, group),)
 
     def start(self) -> Page:
-        snapshot = self._store.snapshot_feed(self._owner, self._group)
+        snapshot = self._store.feeds.snapshot(self._owner, self._group)
         last, pages = snapshot.last, snapshot.jobs
         frames = [sse.frame(EventType.SNAPSHOT, page.document, page.last) for page in pages]
         if not pages or pages[-1].last != last:
@@ -233,12 +234,12 @@ class FeedCatchUp:
 
     def reset(self, reason: str) -> Page:
         metrics.STREAMS_RESET.labels(reason).inc()
-        snapshot = self._store.snapshot_feed(self._owner, self._group)
+        snapshot = self._store.feeds.snapshot(self._owner, self._group)
         data = _states_data(snapshot.jobs, reason)
         return Page(snapshot.last, sse.frame(EventType.RESET, data, snapshot.last))
 
     def after(self, cursor: EventId) -> Page:
-        page = self._store.read_feed(self._owner, self._group, cursor, PAGE)
+        page = self._store.feeds.read(self._owner, self._group, cursor, PAGE)
         if cursor > page.clock:
             return self.reset("cursor_ahead")
         before = page.events[0].prev if page.events else page.last
@@ -251,7 +252,7 @@ class FeedCatchUp:
         events = page.events
         if len(events) == PAGE:
             return Page(events[-1].id, events=events, complete=False)
-        latest = self._store.latest_progress(page.begun)
+        latest = self._store.feeds.latest_progress(page.begun)
         # Progress newer than what was read here comes live: before it there may be events not yet read.
         events = sorted([*events, *(e for e in latest if cursor < e.id <= page.clock)], key=lambda e: e.id)
         return Page(max(cursor, page.last), events=events)

@@ -218,7 +218,7 @@ class Hub:
     def _late(self, expected: dict[str, EventId]) -> dict[str, EventId]:
         """The topics that lag behind what is expected of them, or behind the store where that is ZERO."""
         unknown = [name for name, last in expected.items() if last == ZERO]
-        found = {**expected, **dict(zip(unknown, self._store.last_ids(unknown), strict=True))}
+        found = {**expected, **dict(zip(unknown, self._store.feeds.last_ids(unknown), strict=True))}
         late = {}
         with self.lock:
             for name, last in found.items():

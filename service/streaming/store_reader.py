@@ -10,7 +10,8 @@ import threading
 import redis
 
 from headway.contract.events import EventId
-from headway.contract.store import JobPage, JobStore
+from headway.contract.pages import JobPage
+from headway.contract.store import JobStore
 from service.streaming.primitives import new_event
 
 BATCH = 256
