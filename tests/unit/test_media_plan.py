@@ -20,6 +20,7 @@ from worker.media.command import CAP, CONSTANT_CAP, Cut, Picture, output_rate, p
 from worker.media.ffmpeg import FFmpegFailed, Said, Tick
 from worker.media.probe import Audio, Color, Media, Video, media
 from worker.media.rate import Rate, measure_rate
+from worker.media.sandbox import OutOfMemory
 from worker.media.timeline import Clock, Scan, Timeline
 from worker.media.yardstick import Yardstick
 
@@ -374,7 +375,7 @@ def test_failures_are_told_apart(tmp_path: Path) -> None:
     assert isinstance(damaged, InvalidInput)
     assert str(damaged).startswith("clip.mp4 cannot be encoded: it is damaged")
     memory = explained(tmp_path, 256 - errno.ENOMEM, "Cannot allocate memory")
-    assert isinstance(memory, failure.EncoderCrashed)
+    assert isinstance(memory, OutOfMemory)
     assert "more memory" in str(memory)
     for number in (signal.SIGSEGV, signal.SIGABRT):
         crash = explained(tmp_path, -number)

@@ -44,7 +44,6 @@ RECIPES: dict[Preset, Recipe] = {
     "hls": Recipe("hls", X264, AAC, ("h264", "aac"), 23, 51),
     "audio": Recipe("audio.m4a", (), AAC, (None, "aac"), options=MP4),
 }
-MAX_PIXELS = 8192 * 8192
 SMALLEST = 2
 
 CAP = Fraction(60)

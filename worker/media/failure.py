@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import shutil
 import signal
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from headway.sdk.stopping import InvalidInput, NoSpace
 from worker.media.ffmpeg import FFmpegFailed, last_words, plain
+from worker.media.sandbox import OutOfMemory, ran_out_of_memory
 
 READ_HERE = "MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG, FLV, Ogg, MXF, GIF, MP3, AAC, FLAC, WAV and others"
 _NAMES = {
@@ -41,7 +41,6 @@ _FORBIDDEN = re.compile(r"\[(?P<format>[^@\]]+?) @ 0x[0-9a-f]+\].* Format not on
 _FULL = ("No space left on device", "Disk quota exceeded", "Error code: -28", "error code: -28")
 _NO_ROOM_BYTES = 1 << 20
 """So little is none: what a failed write leaves free."""
-_MEMORY = ("Cannot allocate memory", "Out of memory", "error code: -12")
 _MACHINE = {
     "Too many open files": "the worker has too many open files",
     "Input/output error": "the disk of the worker could not be read or written",
@@ -77,11 +76,10 @@ def explain(error: FFmpegFailed, name: str, path: Path | None, work: Path) -> Ex
     words = error.words
     if is_full(words, work):
         return NoSpace(full(name))
-    memory = any(text in line for line in words for text in _MEMORY)
-    if memory or error.status in (128 + errno.ENOMEM, 256 - errno.ENOMEM):
-        return EncoderCrashed(
-            f"encoding {name} needs more memory than this worker allows; "
-            f"a smaller width, or a source with smaller pictures, would need less"
+    if ran_out_of_memory(error.status, words):
+        return OutOfMemory(
+            f"encoding {name} needs more memory than this worker allows (MAX_MEMORY_BYTES); "
+            f"a smaller width would need less"
         )
     # A launcher tells of a signal with a status.
     ended_by = -error.status if error.status < 0 else error.status - 128

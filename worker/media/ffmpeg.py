@@ -17,6 +17,7 @@ from subprocess import PIPE
 from typing import IO, Any, Literal
 
 from headway.sdk.job import Job
+from worker.media.sandbox import LIMITS, sandbox_for
 
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,wav,w64,mp3,flac,aac,ac3,eac3,aiff,"
@@ -24,7 +25,7 @@ FORMATS = (
 )
 """The containers that are read. Playlists (hls, concat, dash, …) are not among them: they make ffmpeg open
 other files by absolute path, whatever the file is called and even if only the file protocol is allowed."""
-SAFE = ("-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS)
+SAFE = ("-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS, *LIMITS)
 """To be put before every input that a user chose."""
 OURS = ("-protocol_whitelist", "file,pipe", "-format_whitelist", f"hls,{FORMATS}")
 """To be put before what was made here, playlists among it."""
@@ -222,11 +223,13 @@ def run(
     *,
     cwd: Path | None = None,
     follow: Path | None = None,
+    pixels: int | None = None,
 ) -> Iterator[Tick]:
     """Run ffmpeg with these arguments, overwriting its outputs; yields its progress 4 times a second.
 
-    `said` takes what it says; with `follow`, an input, the ticks have the position in that file. It ends
-    with the job, and when the caller stops iterating. Raises FFmpegFailed, FFmpegMissing.
+    `said` takes what it says; with `follow`, an input, the ticks have the position in that file; `pixels`
+    is what `memory_for` wants to know. It ends with the job, and when the caller stops iterating. Raises
+    FFmpegFailed, FFmpegMissing.
     """
     command = [
         *(locate("ffmpeg"), "-nostdin", "-hide_banner", "-loglevel", "repeat+level+error"),
@@ -235,7 +238,8 @@ def run(
     ]
     said = Said() if said is None else said
     parser = ProgressParser()
-    with job.subprocess(command, stdout=PIPE, stderr=PIPE, cwd=cwd) as process:
+    box = sandbox_for(command, job.workdir, pixels)
+    with job.subprocess(command, stdout=PIPE, stderr=PIPE, cwd=cwd, sandbox=box) as process:
         stderr = StderrReader(process.stderr, said)
         assert process.stdout is not None  # noqa: S101
         # Read to the end, whatever comes: an unread pipe stops the encoder.

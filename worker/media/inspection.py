@@ -10,9 +10,10 @@ from typing import Any, TypeVar, cast
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
 from worker.media import selection
-from worker.media.command import MAX_PIXELS, Cut
+from worker.media.command import Cut
 from worker.media.probe import Audio, Media, Track, Video, decode_first, probe
 from worker.media.rate import Rate, measure_rate
+from worker.media.sandbox import MAX_PIXELS
 from worker.media.source import Source
 from worker.media.timeline import Scan, Timeline, scan
 from worker.media.verify import MOST_LOST

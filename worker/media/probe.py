@@ -15,6 +15,7 @@ from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
 from worker.media import failure, ffmpeg
 from worker.media.ffmpeg import number
+from worker.media.sandbox import sandbox_for
 
 FIRST_PACKETS = (40, 600)
 """Packets of a track that are decoded to see whether that can be done; more if the first give nothing."""
@@ -134,7 +135,8 @@ def _ffprobe(
         *("-i", f"file:{path}"),
     ]
     said = ffmpeg.Said()
-    with job.subprocess(command, stdout=PIPE, stderr=PIPE) as process:
+    box = sandbox_for(command, job.workdir if allowed is ffmpeg.OURS else None)
+    with job.subprocess(command, stdout=PIPE, stderr=PIPE, sandbox=box) as process:
         stderr = ffmpeg.StderrReader(process.stderr, said)
         assert process.stdout is not None  # noqa: S101
         out = process.stdout.read(_MAX_PROBE_BYTES)

@@ -21,6 +21,7 @@ from worker.media import ffmpeg
 from worker.media.ffmpeg import number
 from worker.media.probe import Media, Track
 from worker.media.rate import intervals
+from worker.media.sandbox import sandbox_for
 
 SCAN_S = 10.0
 """At most this many seconds are spent on reading a file for its timestamps."""
@@ -118,7 +119,8 @@ def scan(
     said = ffmpeg.Said()
     deadline = time.monotonic() + limit_s
     rest = b""
-    with job.subprocess(command, stdout=PIPE, stderr=PIPE) as process:
+    box = sandbox_for(command, job.workdir if allowed is ffmpeg.OURS else None)
+    with job.subprocess(command, stdout=PIPE, stderr=PIPE, sandbox=box) as process:
         stderr = ffmpeg.StderrReader(process.stderr, said)
         assert process.stdout is not None  # noqa: S101
         out = process.stdout.fileno()

@@ -51,6 +51,8 @@ class Yardstick:
     def note(self, stage: Stage, tick: Tick) -> None:
         """Tell the stage. Once there is more than there was to be, the total is unknown."""
         current = self.read(tick)
+        if self.by_position:
+            stage.total = None if current is None else self.total
         current = stage.current if current is None else max(current, stage.current)
         if stage.total is not None and current > stage.total:
             if current > stage.total * (1 + _ROUNDING) + 1:

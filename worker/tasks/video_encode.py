@@ -30,6 +30,7 @@ from worker.media.command import (
 )
 from worker.media.inspection import Input, look
 from worker.media.probe import Video
+from worker.media.sandbox import OutOfMemory
 from worker.media.source import InputRef, resolve
 from worker.media.yardstick import Yardstick
 
@@ -95,7 +96,7 @@ class EncodeParams(Params):
     ] = False
 
 
-NEVER_AGAIN = (failure.EncoderCrashed, verify.ResultUnfit, ffmpeg.FFmpegFailed)
+NEVER_AGAIN = (OutOfMemory, failure.EncoderCrashed, verify.ResultUnfit, ffmpeg.FFmpegFailed)
 """What would end alike at another attempt."""
 
 
@@ -132,7 +133,7 @@ def encode_file(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[st
         *recipe.options,
         recipe.artifact,
     ]
-    said = _encode(job, found, args, picture.rate)
+    said = _encode(job, found, args, picture.rate, picture.width * picture.height)
     out = job.workdir / recipe.artifact
     with job.stage("publish", total=3, unit="steps") as stage:
         with _looking(job, found):
@@ -160,7 +161,8 @@ def encode_hls(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str
         *_encoders(job.params, recipe, found),
         *hls.arguments(renditions, sound=found.audio is not None),
     ]
-    said = _encode(job, found, args, picture.rate)
+    pixels = sum(rendition.width * rendition.height for rendition in renditions)
+    said = _encode(job, found, args, picture.rate, pixels)
     with job.stage("publish", total=3, unit="steps") as stage:
         with _looking(job, found):
             playlists = hls.finish(directory, renditions, picture.rate, sound=found.audio is not None)
@@ -254,16 +256,19 @@ def _encoders(params: EncodeParams, recipe: Recipe, found: Input) -> list[str]:
 
 
 def _encode(
-    job: Job[EncodeParams], found: Input, args: Sequence[str | Path], rate: Fraction | None
+    job: Job[EncodeParams], found: Input, args: Sequence[str | Path], rate: Fraction | None, pixels: int = 0
 ) -> ffmpeg.Said:
-    """Encode in the working directory, reporting progress; returns what ffmpeg said meanwhile."""
+    """Encode in the working directory, reporting progress; returns what ffmpeg said meanwhile. `pixels` are
+    those of all pictures that are made at a time."""
+    if found.video is not None:
+        pixels += found.video.width * found.video.height
     said = ffmpeg.Said()
     path = found.source.path
     yardstick = Yardstick.of(found.cut.length_s, rate, path)
     follow = path if yardstick.by_position else None
     with job.stage("encode", total=yardstick.total, unit=yardstick.unit) as stage:
         with _explained(job, found):
-            for tick in ffmpeg.run(job, args, said, cwd=job.workdir, follow=follow):
+            for tick in ffmpeg.run(job, args, said, cwd=job.workdir, follow=follow, pixels=pixels or None):
                 yardstick.note(stage, tick)
         # What was measured before may have been an estimate.
         stage.total = stage.current or None
