@@ -32,7 +32,7 @@ from headway.sdk.job_type import JobType
 from headway.sdk.lease import LeaseKeeper
 from headway.sdk.meter import Meter
 from headway.sdk.reporter import Reporter
-from headway.sdk.sandbox import Mode
+from headway.sdk.sandbox import Policy
 from headway.sdk.stopping import InvalidInput, JobCanceled, JobStopped, LeaseLost, Stop, WorkerStopping
 from headway.sdk.subprocesses import Subprocesses
 
@@ -105,7 +105,7 @@ class Attempt:
         *,
         data_dir: Path,
         lease_s: float,
-        sandbox: Mode,
+        sandbox: Policy,
     ) -> None:
         self.claim = claim
         self.stop = Stop()

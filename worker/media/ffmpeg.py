@@ -18,6 +18,7 @@ from typing import IO, Any, Literal
 
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
+from worker.media.sandbox import LIMITS, MAX_PIXELS, sandbox_for
 
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,wav,w64,mp3,flac,aac,ac3,eac3,aiff,"
@@ -25,9 +26,8 @@ FORMATS = (
 )
 """The containers that are read. Playlists (hls, concat, dash, …) are not among them: they make ffmpeg open
 other files by absolute path, whatever the file is called and even if only the file protocol is allowed."""
-SAFE = ("-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS)
+SAFE = ("-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS, *LIMITS)
 """To be put before every input that a user chose."""
-MAX_PIXELS = 8192 * 8192
 LAST_WORDS = 20
 _MAX_LINE = 65_536
 _MAX_PROBE_BYTES = 8 * 1024 * 1024
@@ -144,10 +144,11 @@ def _number(text: str | None) -> float | None:
 # -- running -------------------------------------------------------------------------------------------
 
 
-def run(job: Job[Any], args: Sequence[str | Path]) -> Iterator[Tick]:
+def run(job: Job[Any], args: Sequence[str | Path], pixels: int | None = None) -> Iterator[Tick]:
     """Run ffmpeg with these arguments, overwriting its outputs; yields its progress 4 times a second.
 
-    It ends with the job, and when the caller stops iterating. Raises FFmpegFailed, FFmpegMissing.
+    `pixels` is what `memory_for` wants to know. It ends with the job, and when the caller stops iterating.
+    Raises FFmpegFailed, FFmpegMissing.
     """
     command = [
         *(locate("ffmpeg"), "-nostdin", "-hide_banner", "-loglevel", "error"),
@@ -155,7 +156,8 @@ def run(job: Job[Any], args: Sequence[str | Path]) -> Iterator[Tick]:
         *args,
     ]
     parser = ProgressParser()
-    with job.subprocess(command, stdout=PIPE, stderr=PIPE) as process:
+    box = sandbox_for(command, job.workdir, pixels)
+    with job.subprocess(command, stdout=PIPE, stderr=PIPE, sandbox=box) as process:
         words = _Words(process.stderr)
         assert process.stdout is not None  # noqa: S101
         # Read to the end, whatever comes: an unread pipe stops the encoder.
@@ -243,7 +245,7 @@ def probe(job: Job[Any], path: Path, name: str) -> Media:
         *(locate("ffprobe"), "-hide_banner", "-loglevel", "error", "-print_format", "json"),
         *("-show_format", "-show_streams", *SAFE, "-i", f"file:{path}"),
     ]
-    with job.subprocess(command, stdout=PIPE, stderr=PIPE) as process:
+    with job.subprocess(command, stdout=PIPE, stderr=PIPE, sandbox=sandbox_for(command)) as process:
         words = _Words(process.stderr)
         assert process.stdout is not None  # noqa: S101
         out = process.stdout.read(_MAX_PROBE_BYTES)

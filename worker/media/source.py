@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -75,6 +76,8 @@ def _upload(job: Job[Any], upload_id: str) -> Source:
     if not _UPLOAD.fullmatch(upload_id) or not (directory / "data").is_file():
         raise InvalidInput(f"there is no upload {upload_id[:40]!r}")
     name = f"upload:{upload_id}"
+    with suppress(OSError):
+        os.utime(directory)  # it is kept for UPLOAD_TTL_S after its last use
     with suppress(OSError, ValueError, AttributeError):
         name = str(json.loads((directory / "meta.json").read_text())["name"])[:200] or name
     return Source(name, directory / "data")

@@ -11,8 +11,10 @@ from pydantic import Field
 
 from headway.sdk.job import Job
 from headway.sdk.job_type import Params, job
+from headway.sdk.retry import Retry
 from headway.sdk.stopping import InvalidInput
 from worker.media import ffmpeg
+from worker.media.sandbox import OutOfMemory, ran_out_of_memory
 from worker.media.source import InputRef, Source, resolve
 
 Preset = Literal["mp4", "webm", "av1", "hls", "audio"]
@@ -128,7 +130,7 @@ class Input:
         return None if video.fps is None else max(1, round(self.duration_s * video.fps))
 
 
-@job("video.encode", params=EncodeParams, title="Encode a video")
+@job("video.encode", params=EncodeParams, title="Encode a video", retry=Retry(never=(OutOfMemory,)))
 def encode(job: Job[EncodeParams]) -> dict[str, Any]:
     params = job.params
     recipe = RECIPES[params.preset]
@@ -308,6 +310,11 @@ def _ticks(job: Job[EncodeParams], found: Input, args: Sequence[str | Path]) -> 
     try:
         yield from ffmpeg.run(job, args)
     except ffmpeg.FFmpegFailed as error:
+        if ran_out_of_memory(error.status, error.words):
+            raise OutOfMemory(
+                f"encoding {found.source.name} needs more memory than this worker allows "
+                "(MAX_MEMORY_BYTES); a smaller width would need less"
+            ) from None
         if found.source.path is None or not error.blames_the_input:
             raise
         words = found.source.hide(ffmpeg.last_words(error.words))
