@@ -13,6 +13,8 @@ from headway.contract.settings import Settings
 from headway.contract.store import JobStore
 from headway.sdk.job_type import JobType
 from headway.sdk.runtime import Runtime
+from headway.sdk.sandbox import Policy
+from worker import broker
 
 BROKER_TIMEOUT_S = 30
 
@@ -28,6 +30,7 @@ def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str)
     jobs as `<worker>:<pid>`."""
     app = Celery("headway", broker=settings.kombu_url, set_as_current=False)
     app.conf.update(
+        **broker.options(types),
         broker_use_ssl=settings.kombu_tls,
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
@@ -60,7 +63,7 @@ def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str)
                 worker=f"{worker}:{os.getpid()}",
                 data_dir=settings.data_dir.resolve(),
                 lease_s=settings.lease_s,
-                sandbox=settings.sandbox,
+                sandbox=Policy(settings.sandbox, settings.max_memory_bytes, settings.max_output_bytes),
             )
         ]
 

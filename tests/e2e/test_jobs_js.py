@@ -13,9 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from headway.contract.states import ErrorCode, State
-from tests.e2e.test_dashboard import log, progress, running_by_hand
 from tests.support.browser import Browser
 from tests.support.faulty_proxy import FaultyProxy
+from tests.support.manual_jobs import log, progress, running_by_hand
 from tests.support.stack import Stack
 from tests.support.wait import until
 

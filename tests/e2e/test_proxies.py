@@ -97,15 +97,6 @@ def stream(asks: httpx.Client, path: str, **headers: str) -> Iterator[Stream]:
         yield Stream(response)
 
 
-def streams_open(web: Stack) -> int:
-    text = web.call("GET", "/metrics")[2].decode()
-    return sum(
-        int(float(line.split()[1]))
-        for line in text.splitlines()
-        if line.startswith(("headway_streams_open ", "headway_streams_open{"))
-    )
-
-
 def test_tls_is_of_today_and_offers_http2(edge: ReverseProxy) -> None:
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         trust = ssl.create_default_context(cafile=edge.certificate)
@@ -160,9 +151,9 @@ def test_a_client_that_goes_is_gone_at_the_service_too(web: Stack, edge: Reverse
         for _ in range(10):
             asks = opened.enter_context(client(edge))
             opened.enter_context(stream(asks, f"/jobs/{job_id}/events")).take(1)
-        until(lambda: streams_open(web) == 10, what="the streams to be counted")
+        until(lambda: web.metric("headway_streams_open") == 10, what="the streams to be counted")
     # No event and no heartbeat fails on its way to them.
-    until(lambda: streams_open(web) == 0, what="the service to notice")
+    until(lambda: web.metric("headway_streams_open") == 0, what="the service to notice")
 
 
 def test_a_quiet_stream_lives_on_its_heartbeats_and_a_silent_one_is_ended(
@@ -327,7 +318,7 @@ def test_130_streams_are_live_in_one_page_over_http2(
     browser.until(lambda: len(browser.run("return window.heard")) == STREAMS, "each to hear of its job")
     browser.run(CLOSE)
     # The connection stays: each stream is told off by itself.
-    until(lambda: streams_open(web) == 0, what="the service to notice")
+    until(lambda: web.metric("headway_streams_open") == 0, what="the service to notice")
 
 
 def test_over_http1_the_seventh_stream_waits_for_one_to_close(web: Stack, browser: Browser) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from headway.contract.states import State
-from tests.e2e.test_dashboard import progress, running_by_hand
 from tests.support.browser import Browser
 from tests.support.firefox import Firefox
+from tests.support.manual_jobs import progress, running_by_hand
 from tests.support.npm import WEB, package
 from tests.support.stack import Stack
 

@@ -13,10 +13,9 @@ import pytest
 
 from headway.contract.states import State
 from headway.contract.store import Claim
-from tests.e2e.test_dashboard import log
-from tests.e2e.test_proxies import streams_open
 from tests.support.browser import Browser
 from tests.support.fake_worker import claim, create
+from tests.support.manual_jobs import log
 from tests.support.stack import Stack
 from tests.support.tabs import Tabs, renderer
 from tests.support.wait import until
@@ -90,7 +89,7 @@ def test_20_tabs_have_one_connection_and_miss_nothing_when_it_moves(
     with talking(service, claims):
         for held in claims:
             tabs.follow(held.ref.id)
-        assert streams_open(service) == 1
+        assert service.metric("headway_streams_open") == 1
         for how in ("closed", "killed", "closed"):
             leader = tabs.leader
             if how == "killed":
@@ -100,7 +99,7 @@ def test_20_tabs_have_one_connection_and_miss_nothing_when_it_moves(
                 tabs.close(leader)
             for tab in tabs.open[:3]:
                 tabs.until(tab, "stream.status === 'live'")
-        until(lambda: streams_open(service) == 1, what="one connection")
+        until(lambda: service.metric("headway_streams_open") == 1, what="one connection")
     nothing_was_missed(tabs)
 
 
@@ -159,5 +158,5 @@ def test_a_tab_that_stands_still_is_relieved_of_the_connection(tabs: Tabs, servi
         after = tabs.ask(first, f"statuses.filter(([at]) => at >= {resumed:.0f}).map((one) => one[1])")
         assert "live" in after[1:]
         assert after[0] != "live"
-        until(lambda: streams_open(service) == 1, what="one connection")
+        until(lambda: service.metric("headway_streams_open") == 1, what="one connection")
     nothing_was_missed(tabs)

@@ -36,12 +36,6 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-def metric(stack: Stack, name: str) -> float:
-    text = stack.call("GET", "/metrics")[2].decode()
-    found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
-    return sum(map(float, found))
-
-
 def children(pid: int) -> list[int]:
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(child) for child in text.split()]
@@ -106,7 +100,7 @@ def test_a_reader_that_goes_is_noticed_at_once_and_leaves_nothing(web: Stack, ho
         sock.close()
     # No event and no heartbeat is needed for it: the kernel tells.
     until(lambda: descriptors(web) <= before + 2, 30, "the descriptors to be closed")
-    until(lambda: metric(web, "headway_streams_open") == 0, 30, "the streams to be counted off")
+    until(lambda: web.metric("headway_streams_open") == 0, 30, "the streams to be counted off")
     channel = web.store.keys.events(job_id)
     until(lambda: web.store.redis.pubsub_numsub(channel) == [(channel.encode(), 0)], 30)
 
@@ -119,7 +113,7 @@ def test_connects_and_aborts_leave_memory_and_descriptors_where_they_were(web: S
             sock = raw(web, f"/jobs/{job_id}/events")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.close()
-        until(lambda: metric(web, "headway_streams_open") == 0)
+        until(lambda: web.metric("headway_streams_open") == 0)
 
     def used() -> tuple[int, int, int]:
         return resident(web), descriptors(web), len(web.store.redis.client_list())
@@ -264,7 +258,7 @@ def test_a_connection_that_died_without_a_word_is_found_out_and_nothing_is_missi
             assert [e.event for e in reader.take(1)] == ["log"]
         # Asked after 2 s of silence, given up after 2 more. The audit, that takes 8 at least, would have
         # left the connection as it was.
-        until(lambda: metric(own_stack, "headway_hub_reconnections_total") == 1)
+        until(lambda: own_stack.metric("headway_hub_reconnections_total") == 1)
     finally:
         own_stack.stop("web")
         proxy.close()
@@ -322,7 +316,7 @@ def test_redis_connections_that_are_killed_cost_no_reader_an_event(own_stack: St
             key=lambda event: EventId.parse(event[0]),
         )
         assert seen(got) == every
-    assert metric(own_stack, "headway_hub_reconnections_total") >= 4
+    assert own_stack.metric("headway_hub_reconnections_total") >= 4
 
 
 def test_streams_land_on_all_processes_and_metrics_count_them_all(own_stack: Stack) -> None:
@@ -341,16 +335,16 @@ def test_streams_land_on_all_processes_and_metrics_count_them_all(own_stack: Sta
         for _ in range(300):
             socks.append(opened.enter_context(raw(own_stack, path)))
             socks[-1].recv(1)
-        until(lambda: metric(own_stack, "headway_streams_open") == 300)
+        until(lambda: own_stack.metric("headway_streams_open") == 300)
         assert all(now > then + 20 for now, then in zip(each(), before, strict=True))
         run_jobs(own_stack.store, [job_id], 4, 0.01).join()
         expected = stored(own_stack.store, job_id)
         assert all(seen(rest_of(sock, b"H")) == expected for sock in socks)
-    until(lambda: metric(own_stack, "headway_streams_open") == 0)
-    until(lambda: metric(own_stack, "headway_events_delivered_total") == 300 * 6)
-    assert metric(own_stack, "headway_streams_opened_total") == 300
-    assert metric(own_stack, "headway_streams_resumed_total") == 300
-    assert metric(own_stack, "headway_append_to_write_seconds_count") > 0
+    until(lambda: own_stack.metric("headway_streams_open") == 0)
+    until(lambda: own_stack.metric("headway_events_delivered_total") == 300 * 6)
+    assert own_stack.metric("headway_streams_opened_total") == 300
+    assert own_stack.metric("headway_streams_resumed_total") == 300
+    assert own_stack.metric("headway_append_to_write_seconds_count") > 0
 
 
 @pytest.mark.parametrize("limit", ["MAX_STREAMS", "MAX_STREAMS_PER_CALLER"])
@@ -368,7 +362,7 @@ def test_a_stream_over_the_limit_is_told_to_come_back_and_not_refused(own_stack:
             assert late.until_end() == []
             assert late.parser.retry_ms is not None
             assert late.parser.retry_ms >= 5000
-    assert metric(own_stack, "headway_streams_refused_total") == 1
+    assert own_stack.metric("headway_streams_refused_total") == 1
     with Reader(own_stack.url, path) as reader:
         until(lambda: reader.take(1) or reader.closed)
 

@@ -118,7 +118,7 @@ DEAF = """
 from worker import broker_watchdog
 from worker.__main__ import main
 
-broker_watchdog.DEAF_S, broker_watchdog.CHECK_S = 3.0, 0.5
+broker_watchdog.UNRESPONSIVE_S, broker_watchdog.CHECK_S = 3.0, 0.5
 raise SystemExit(main())
 """
 
@@ -137,7 +137,7 @@ def test_a_worker_that_has_gone_deaf_starts_anew_and_hears_again(new_worker_stac
         # The first message goes to the dead connection, which still has a request open at the broker.
         lost, heard = (stack.enqueue("simulate", duration_s=0) for _ in range(2))
         until(lambda: stack.job(heard).ended, 30, lambda: stack.log("worker")[-4000:])
-        assert "none was heard for 3 s" in stack.log("worker")
+        assert "none was received for 3 s" in stack.log("worker")
         (after,) = stack.store.registry.workers()
         assert (after.pid, after.name == before.name) == (before.pid, False)
         assert stack.worker.poll() is None

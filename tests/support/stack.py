@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -190,6 +191,11 @@ class Stack:
         """Status and the decoded JSON (or the bytes of anything else)."""
         status, headers, body = self.call("GET", path, **kwargs)
         return status, json.loads(body) if "json" in headers.get("content-type", "") else body
+
+    def metric(self, name: str) -> float:
+        """The sum over all labels."""
+        text = self.call("GET", "/metrics")[2].decode()
+        return sum(map(float, re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)))
 
     def submit(self, type: str, params: dict[str, Any], **more: Any) -> dict[str, Any]:
         status, _, body = self.call("POST", "/jobs", {"type": type, "params": params, **more})
