@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from headway.cli import commands, completion
-from headway.cli.text import shown
+from headway.cli.text import sanitized
 from headway.version import __version__
 
 EXIT = """exit status: 0 succeeded; 1 failed; 2 bad usage, or the service refused or cannot be reached;
@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
     """Prints an error in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(commands.USAGE, f"headway: {shown(message)}; see {self.prog} --help\n")
+        self.exit(commands.USAGE, f"headway: {sanitized(message)}; see {self.prog} --help\n")
 
 
 class CommandParser(Parser):

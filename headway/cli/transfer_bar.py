@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
-from headway.cli.text import shown
+from headway.cli.text import sanitized
 
 
 def can_draw() -> bool:
@@ -24,7 +24,7 @@ def transfer(name: str) -> Iterator[Callable[[int, int], None]]:
     from rich import progress  # slow to load
     from rich.console import Console
 
-    from headway.cli.terminal import Drawing
+    from headway.cli.terminal import TerminalGuard
 
     columns = (
         progress.TextColumn("{task.description}", markup=False),
@@ -33,6 +33,6 @@ def transfer(name: str) -> Iterator[Callable[[int, int], None]]:
         progress.TimeRemainingColumn(),
     )
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    with Drawing(), progress.Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(shown(name), total=None)
+    with TerminalGuard(), progress.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(sanitized(name), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -141,7 +141,7 @@ def test_a_503_and_a_trimmed_history_are_said_and_watched_through(lasting: Stack
         door.refuse(None)
         status, said = run.ends()
     assert status == 0
-    assert f"{job_id}  events were missed, this is the state now (cursor_trimmed)\n" in run.out
+    assert f"{job_id}  events were missed; this is the state now (cursor_trimmed)\n" in run.out
     assert run.out[-1] == f"{job_id}  t  succeeded\n"
     assert said.endswith("; reconnecting\n")
     assert said.count("\n") == 1
@@ -256,7 +256,7 @@ def test_bars_say_that_they_are_old_and_end_with_the_last_job(own_stack: Stack) 
     with Terminal(*HEADWAY, "watch", ids[0], "--url", own_stack.url, ids[1]) as terminal:
         terminal.until(lambda text: text.count("running") == 2)
         own_stack.stop("web", signal.SIGKILL)
-        terminal.until(lambda text: "reconnecting; this is what was known " in text)
+        terminal.until(lambda text: "reconnecting; last heard from 0:" in text)
         own_stack.store.end(held[0], State.SUCCEEDED)
         own_stack.store.end(held[1], State.FAILED, error=(ErrorCode.ERROR, "E: no"))
         own_stack.start_web()
@@ -324,7 +324,7 @@ def test_a_canceled_job_is_3_and_ctrl_c_says_how_to_come_back(stack: Stack) -> N
         status, said = run.ends()
     assert status == 130
     assert said.count("\n") == 1
-    assert said.startswith("Detached; what was watched goes on. Come back with: headway watch ")
+    assert said.startswith("Detached; the jobs go on. To come back: headway watch ")
     assert cli(stack, "cancel", job_id).returncode == 0
     words = shlex.split(said.partition(": headway ")[2])
     assert words == ["watch", job_id, "--after", json.loads(run.out[-1])["id"], "--json"]
@@ -452,8 +452,7 @@ def test_what_cannot_be_done_is_a_line_and_exit_2(stack: Stack) -> None:
             "headway: 422 /params/x: is not known; /params/duration_s: -1 is less than the minimum of 0\n"
         ),
         ("submit", "nope"): (
-            "headway: 422 'nope' is no job type known here; "
-            "the types are file.checksum, simulate, video.encode\n"
+            "headway: 422 unknown job type 'nope'; the types are file.checksum, simulate, video.encode\n"
         ),
         ("submit", "simulate", "--group", "a\nb"): None,
         ("watch", "\udcff"): None,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import http.server
 import itertools
 import os
 import signal
 import socket
+import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from headway.client import Client, ClientError, Event, Invalid, Unavailable, Unreachable, Watch
+from headway.client import BadAnswer, Client, ClientError, Event, Invalid, Unavailable, Unreachable, Watch
 from headway.contract.states import State
 from tests.support.fake_worker import claim, create, log, progress, stored
 from tests.support.faulty_proxy import FaultyProxy, unavailable
@@ -349,11 +352,12 @@ def test_an_upload_that_is_cut_is_sent_again_from_its_beginning(
 
 def test_what_is_no_file_to_send_is_said_at_once(stack: Stack, tmp_path: Path) -> None:
     client = Client(stack.url)
-    for path, error in ((tmp_path, IsADirectoryError), (tmp_path / "nothing", FileNotFoundError)):
-        with pytest.raises(error):
+    with pytest.raises(FileNotFoundError):
+        client.upload(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path, "a directory"), (tmp_path / "pipe", "not a regular file")):
+        with pytest.raises(ClientError, match=f"cannot upload {path}: it is {kind}"):
             client.upload(path)
-    with pytest.raises(ClientError, match="no regular file"):
-        client.upload("/dev/zero")
     shrinking = tmp_path / "shrinking"
     shrinking.write_bytes(b"x" * 1_000_000)
     with pytest.raises(ClientError, match="became shorter"):
@@ -361,6 +365,42 @@ def test_what_is_no_file_to_send_is_said_at_once(stack: Stack, tmp_path: Path) -
 
 
 # -- what is kept ---------------------------------------------------------------------------------------
+
+
+class PlainServer(http.server.BaseHTTPRequestHandler):
+    """A web server that is no Headway: 404 for every GET, 501 for every other method."""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class NoHttp(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+        self.request.recv(4096)
+
+
+@pytest.mark.parametrize(
+    ("handler", "ask", "words"),
+    [
+        (PlainServer, lambda client: client.types(), "404 Not Found"),
+        (PlainServer, lambda client: client.submit("simulate"), "501 Unsupported method"),
+        (PlainServer, lambda client: next(client.watch("x")), "404 Not Found"),
+        (NoHttp, lambda client: client.types(), "it does not speak HTTP"),
+    ],
+)
+def test_a_server_that_is_no_headway_is_one_clear_line_at_once(handler: Any, ask: Any, words: str) -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        started = time.monotonic()
+        with pytest.raises(BadAnswer, match=f"^{url} is not a Headway: {words}"):
+            ask(Client(url))
+        assert time.monotonic() - started < 5
+        server.shutdown()
 
 
 def test_the_events_that_are_kept_are_given_without_waiting_page_by_page(
@@ -382,5 +422,5 @@ def test_the_events_that_are_kept_are_given_without_waiting_page_by_page(
         lasting.store.append(held, n, [log(n)])
     first, *rest = client.events(job_id, cursor=got[3][0])
     assert (first.event, first.data["reason"], rest) == ("reset", "cursor_trimmed", [])
-    with pytest.raises(ClientError, match="is no cursor"):
+    with pytest.raises(ClientError, match="is not a cursor"):
         next(client.events(job_id, cursor="x"))
