@@ -62,6 +62,8 @@ class Settings(BaseModel):
     max_streams: Annotated[int, Field(ge=0)] = 20_000
     max_streams_per_caller: Annotated[int, Field(ge=0)] = 0
     sandbox: Literal["auto", "require", "off"] = "auto"
+    max_memory_bytes: Annotated[int, Field(ge=256 * 1024**2)] = 4 * 1024**3
+    max_output_bytes: Positive = 20 * 1024**3
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_-]{0,64}$")] = "headway:"
