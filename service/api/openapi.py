@@ -25,6 +25,7 @@ _SWAGGER_UI = Path(swagger_ui).parent / "dist"
 _REF = "#/components/schemas/{model}"
 _PATH_PARAMETERS = {
     "job_id": "the job's `id`",
+    "upload_id": "the upload's `id`",
     "name": "the file's name; it may contain slashes",
 }
 _GATE = {

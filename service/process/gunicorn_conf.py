@@ -6,7 +6,6 @@ import os
 import resource
 import shutil
 import socket
-import tempfile
 import threading
 import time
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from gunicorn.http import message, wsgi
 
 from headway.contract.settings import load_or_exit, protect_data_dir_or_exit
+from service.process import metrics_dir
 
 _settings = load_or_exit()
 protect_data_dir_or_exit(_settings)
@@ -72,8 +72,8 @@ DRAIN_SHARE = 0.8
 
 
 # One directory for the counters of all workers; before any of them imports service.metrics.
-_metrics = tempfile.mkdtemp(prefix="headway-metrics-")
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
+_metrics = metrics_dir.make()
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
 
 _drained = threading.Event()
 
