@@ -6,6 +6,8 @@ Everything is seen from outside, as any client sees it. Nothing may be missing, 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import signal
 import socket
 import subprocess
@@ -22,7 +24,7 @@ from headway.cli.view import viewing
 from headway.client import Client, ClientError, Event, Job
 from headway.contract.data_dir import DEMO
 from headway.contract.settings import Settings, load_or_exit
-from service.process.pdeathsig import dies_with_us
+from headway.sdk.sandbox import launch
 
 CLIPS_S = (60, 240, 960)
 """Lengths of the clip; the next is tried when a machine was too fast for the bar to move MOVES times."""
@@ -104,8 +106,10 @@ def _watch(client: Client, job_id: str) -> list[Event]:
     seen += _shown(client, tracker, job_id, cut_at)
     if (job := seen[-1].data)["state"] != "succeeded":
         raise DemoError(f"job {job_id} {job['state']}: {(job['error'] or {}).get('message')}")
-    if seen != list(client.watch(job_id, cursor="0")):
-        raise DemoError(f"the {len(seen)} events that were seen are not those that the store has")
+    stored = list(client.watch(job_id, cursor="0"))
+    for got, kept in itertools.zip_longest(seen, stored):
+        if got != kept:
+            raise DemoError(f"saw {got}, but the store has {kept}")
     ids = [event.id for event in seen]
     _say(
         "stream",
@@ -137,7 +141,9 @@ def _own_headway(environ: Mapping[str, str]) -> Iterator[str]:
     with (
         tempfile.TemporaryDirectory(prefix="headway-demo-") as directory,
         subprocess.Popen(
-            [sys.executable, "-m", "service", "run"],
+            launch(
+                [sys.executable, "-m", "service", "run"], {"parent": os.getpid(), "signal": signal.SIGTERM}
+            ),
             cwd=Path(__file__).parents[2],
             env={**ours, "DATA_DIR": directory, "PORT": str(port)},
             stdin=subprocess.DEVNULL,
@@ -146,7 +152,6 @@ def _own_headway(environ: Mapping[str, str]) -> Iterator[str]:
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=dies_with_us(signal.SIGTERM),
         ) as process,
     ):
         try:
