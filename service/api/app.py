@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response
+from flask import Flask
 
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
@@ -37,11 +37,4 @@ def create_app(settings: Settings) -> Flask:
     answer_problems(app)
     for resource in (jobs, events, job_types, workers, uploads, artifacts, health, openapi, static):
         app.register_blueprint(resource.bp)
-
-    @app.after_request
-    def _secure(response: Response) -> Response:
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("Referrer-Policy", "same-origin")
-        return response
-
     return app

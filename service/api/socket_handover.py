@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -20,6 +21,7 @@ from werkzeug.wrappers import Request
 from service.api.client_address import address
 from service.api.context import Context
 from service.api.events import JobWatching
+from service.api.gate import HEADERS, Headers, merged
 from service.streaming import sse
 from service.streaming.catchup import JobCatchUp, JobGone
 from service.streaming.opening import (
@@ -49,7 +51,7 @@ class HandOver:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         shortcut = self._shortcut(environ)
         if shortcut is not None:
-            return self._hand_over(shortcut, environ, _SHORTCUT_HEAD)
+            return self._hand_over(shortcut, environ, "200 OK", _SHORTCUT_HEADERS)
         answer: list[Any] = []
 
         def hold(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
@@ -62,9 +64,13 @@ class HandOver:
         if not isinstance(body, EventStream) or not _can_be_handed_over(environ):
             start_response(*answer)
             return body
-        return self._hand_over(body, environ, _head(*answer))
+        return self._hand_over(body, environ, *answer)
 
-    def _hand_over(self, stream: EventStream, environ: WSGIEnvironment, head: bytes) -> Iterable[bytes]:
+    def _hand_over(
+        self, stream: EventStream, environ: WSGIEnvironment, status: str, headers: list[tuple[str, str]]
+    ) -> Iterable[bytes]:
+        # Its head does not pass through the gate on its way out.
+        head = _head(status, tuple(merged(headers, environ.get(HEADERS, ()))))
         try:
             stream.hand_over(self._sockets, environ["gunicorn.socket"], head)
         finally:
@@ -113,7 +119,8 @@ def _can_be_handed_over(environ: WSGIEnvironment) -> bool:
     )
 
 
-def _head(status: str, headers: list[tuple[str, str]]) -> bytes:
+@lru_cache(maxsize=64)
+def _head(status: str, headers: Headers) -> bytes:
     """The response's head. Its end is the connection's: no chunks, 8 bytes less an event."""
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers), "Connection: close"]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
@@ -123,12 +130,4 @@ def _no_write(_: bytes) -> None:
     raise RuntimeError("the application must not use the write callable")
 
 
-_SHORTCUT_HEAD = _head(
-    "200 OK",
-    [
-        *sse.HEADERS.items(),
-        ("Content-Type", sse.CONTENT_TYPE),
-        ("X-Content-Type-Options", "nosniff"),
-        ("Referrer-Policy", "same-origin"),
-    ],
-)
+_SHORTCUT_HEADERS = [*sse.HEADERS.items(), ("Content-Type", sse.CONTENT_TYPE)]

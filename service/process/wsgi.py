@@ -10,6 +10,7 @@ from headway.contract.settings import load_or_exit
 from service import metrics
 from service.api.app import create_app
 from service.api.context import Context
+from service.api.gate import Gate
 from service.api.socket_handover import HandOver
 from service.process import gc_tuning
 from service.scheduling.alarms import AlarmLoop
@@ -38,6 +39,7 @@ sockets = Sockets(_context.hub, _context.limits, settings.heartbeat_s)
 if supported():
     sockets.start()
     app.wsgi_app = HandOver(app.wsgi_app, sockets, _context)  # type: ignore[method-assign]
+app.wsgi_app = Gate(app.wsgi_app, settings)  # type: ignore[method-assign]
 _context.hub.start()
 gc_tuning.start()
 threading.Thread(target=gauge, args=(_context.limits, sockets), name="gauge", daemon=True).start()

@@ -77,7 +77,7 @@ def never_reading(server: Headway) -> socket.socket:
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect(("127.0.0.1", server.port))
-    client.sendall(b"GET %s HTTP/1.1\r\nHost: bench\r\n\r\n" % (server.path % 0).encode())
+    client.sendall(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % (server.path % 0).encode())
     return client
 
 
