@@ -65,7 +65,7 @@ BREAKS = (
     Break(
         "gap check",
         "service/streaming/topic.py",
-        "return self.tail is not None and message.prev > self.tail",
+        "return self.last is not None and message.prev > self.last",
         "return False",
         (
             "tests/integration/test_sockets.py::"
