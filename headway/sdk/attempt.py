@@ -32,6 +32,7 @@ from headway.sdk.job_type import JobType
 from headway.sdk.lease import LeaseKeeper
 from headway.sdk.meter import Meter
 from headway.sdk.reporter import Reporter
+from headway.sdk.sandbox import Mode
 from headway.sdk.stopping import InvalidInput, JobCanceled, JobStopped, LeaseLost, Stop, WorkerStopping
 from headway.sdk.subprocesses import Subprocesses
 
@@ -97,7 +98,14 @@ class Attempt:
     """Runs a task for a claim and writes its outcome. Used once, from one thread."""
 
     def __init__(
-        self, job_type: JobType[Any], claim: Claim, store: JobStore, *, data_dir: Path, lease_s: float
+        self,
+        job_type: JobType[Any],
+        claim: Claim,
+        store: JobStore,
+        *,
+        data_dir: Path,
+        lease_s: float,
+        sandbox: Mode,
     ) -> None:
         self.claim = claim
         self.stop = Stop()
@@ -106,7 +114,7 @@ class Attempt:
         self._type = job_type
         self._store = store
         self._dirs = AttemptDirs(data_dir, claim.ref.id, claim.job.attempt)
-        self._subprocesses = Subprocesses(self.stop)
+        self._subprocesses = Subprocesses(self.stop, sandbox)
         self._meter = Meter()
         self._reporter = Reporter(store, claim, self._meter, self.stop)
         self._lease_s = lease_s

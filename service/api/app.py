@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from flask import Flask, Response
 
-from headway.contract.keys import Keys
 from headway.contract.settings import Settings
-from headway.contract.store import JobStore, connect
+from headway.contract.store import JobStore
 from service.api import artifacts, events, health, job_types, jobs, openapi, static, uploads, workers
 from service.api.context import OWNER, Context
 from service.api.problems import answer_problems
 from service.scheduling.dispatch import Dispatch
-from service.scheduling.fleet import Workforce
+from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
 from service.streaming.hub import Hub
 from service.streaming.poller import new_poller
@@ -30,13 +29,7 @@ assert WORKERS < STORE_CONNECTIONS / 2, "readers that catch up must leave connec
 def create_app(settings: Settings) -> Flask:
     """Returns an application with a store and a hub of its own. Its threads start with the first stream."""
     app = Flask(__name__, static_folder=None)
-    client = connect(settings.redis_url, connections=STORE_CONNECTIONS)
-    store = JobStore(
-        client,
-        Keys(settings.key_prefix, settings.partitions),
-        events_per_job=settings.events_per_job,
-        retention_s=settings.retention_s,
-    )
+    store = JobStore.of(settings, connections=STORE_CONNECTIONS)
     hub = Hub(store)
     limits = StreamLimits(settings.max_streams, settings.max_streams_per_caller)
     app.extensions["headway"] = Context(
@@ -45,7 +38,7 @@ def create_app(settings: Settings) -> Flask:
         hub,
         Dispatch(settings),
         JobTypes(store),
-        Workforce(store, OWNER),
+        Fleet(store, OWNER),
         StoreReader(store),
         limits,
         Sockets(hub, limits, settings.heartbeat_s, new_poller()),

@@ -19,7 +19,8 @@ from service.api.problems import Problem, job_not_found
 
 bp = Resource("artifacts", "Files")
 
-_FILE = {"type": "string", "format": "binary"}
+_BINARY = {"type": "string", "format": "binary"}
+_FILE = {"application/octet-stream": _BINARY, ANY_TYPE: _BINARY}
 
 
 class Playing(Query):
@@ -38,8 +39,8 @@ class Partly(Headers):
     query=Playing,
     headers=Partly,
     answers={
-        200: Answer("the file", {ANY_TYPE: _FILE}, {"ETag": "names these very bytes"}),
-        206: Answer("a part of it", {ANY_TYPE: _FILE}, {"Content-Range": "which part"}),
+        200: Answer("the file", _FILE, {"ETag": "names these very bytes"}),
+        206: Answer("a part of it", _FILE, {"Content-Range": "which part"}),
         304: Answer("unchanged"),
     },
     problems={

@@ -10,7 +10,7 @@ from flask import current_app
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
 from service.scheduling.dispatch import Dispatch
-from service.scheduling.fleet import Workforce
+from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
 from service.streaming.hub import Hub
 from service.streaming.sockets import Sockets
@@ -28,7 +28,7 @@ class Context:
     hub: Hub
     dispatch: Dispatch
     types: JobTypes
-    workforce: Workforce
+    fleet: Fleet
     reader: StoreReader
     limits: StreamLimits
     sockets: Sockets

@@ -25,7 +25,7 @@ class Happening(BaseModel):
     at: str
 
 
-class StateData(Happening):
+class StateChange(Happening):
     """The job changed its state."""
 
     state: State
@@ -33,18 +33,18 @@ class StateData(Happening):
     reason: str | None = None
 
 
-class ProgressData(Progress, Happening):
+class ProgressReport(Progress, Happening):
     """How far the job is."""
 
 
-class LogData(Happening):
+class LogLine(Happening):
     """A line that the task wrote."""
 
     level: str
     message: str
 
 
-class ArtifactData(Happening):
+class NewArtifact(Happening):
     """A file that is there now."""
 
     name: str
@@ -53,7 +53,7 @@ class ArtifactData(Happening):
     url: str
 
 
-class ResetData(BaseModel):
+class CurrentState(BaseModel):
     """The cursor cannot be resumed from; this is the state. `job` on one job's stream, else `jobs`."""
 
     reason: ResetReason
@@ -68,7 +68,7 @@ class JobReset(BaseModel):
     job: Job
 
 
-class HeartbeatData(BaseModel):
+class Heartbeat(BaseModel):
     """`behind`: what was sent so far may be out of date."""
 
     at: str
@@ -76,7 +76,7 @@ class HeartbeatData(BaseModel):
     behind: bool = False
 
 
-class ShutdownData(BaseModel):
+class Shutdown(BaseModel):
     """The client comes back after `retry_ms` milliseconds."""
 
     retry_ms: int
@@ -93,25 +93,25 @@ class SnapshotEvent(BaseModel):
 class StateEvent(BaseModel):
     id: Id
     event: Literal["state"]
-    data: StateData
+    data: StateChange
 
 
 class ProgressEvent(BaseModel):
     id: Id
     event: Literal["progress"]
-    data: ProgressData
+    data: ProgressReport
 
 
 class LogEvent(BaseModel):
     id: Id
     event: Literal["log"]
-    data: LogData
+    data: LogLine
 
 
 class ArtifactEvent(BaseModel):
     id: Id
     event: Literal["artifact"]
-    data: ArtifactData
+    data: NewArtifact
 
 
 class EndEvent(BaseModel):
@@ -127,21 +127,21 @@ class ResetEvent(BaseModel):
 
     id: Id
     event: Literal["reset"]
-    data: ResetData
+    data: CurrentState
 
 
 class HeartbeatEvent(BaseModel):
     """Sent with `?heartbeat=event`, when nothing else is."""
 
     event: Literal["heartbeat"]
-    data: HeartbeatData
+    data: Heartbeat
 
 
 class ShutdownEvent(BaseModel):
     """The server is going; reconnect."""
 
     event: Literal["shutdown"]
-    data: ShutdownData
+    data: Shutdown
 
 
 StoredEvents = StateEvent | ProgressEvent | LogEvent | ArtifactEvent | EndEvent

@@ -11,7 +11,7 @@ from flask import Response, request
 from pydantic import Field, StringConstraints, model_validator
 
 from headway.contract.events import ZERO, EventId
-from headway.contract.store import JobPage
+from headway.contract.pages import JobPage
 from service import metrics
 from service.api.client_address import address
 from service.api.context import OWNER, Context, context

@@ -10,8 +10,8 @@ import redis
 from flask import Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from headway.contract.encoding import RecordError
-from headway.contract.records import Job
+from headway.contract.encoding import RecordError, RecordTooLarge
+from headway.contract.records import MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS, MAX_LABELS, Job
 from headway.contract.states import State
 from headway.contract.store import IdempotencyConflict, NewJob
 from service import metrics
@@ -25,8 +25,10 @@ _NO_JOB = {404: "there is no such job"}
 FULL = 0.8
 """Share of the store's maxmemory from which no new job is taken: the rest is for those that live."""
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
-LabelValue = Annotated[str, StringConstraints(max_length=256)]
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_LABEL_CHARS, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+LabelValue = Annotated[str, StringConstraints(max_length=MAX_LABEL_VALUE_CHARS)]
 
 
 class Submission(BaseModel):
@@ -37,7 +39,7 @@ class Submission(BaseModel):
     type: Annotated[str, Field(min_length=1, max_length=128, examples=["simulate"])]
     params: dict[str, Any] = Field(default_factory=dict, examples=[{"duration_s": 5}])
     group: Name | None = None
-    labels: Annotated[dict[Name, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
+    labels: Annotated[dict[Name, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     timeout_s: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = None
 
@@ -146,6 +148,8 @@ def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Respons
         job_id, document, is_new = here.store.create(new, once=once)
     except IdempotencyConflict:
         raise Problem(422, "this Idempotency-Key belongs to a request with another body") from None
+    except RecordTooLarge as error:
+        raise Problem(422, str(error), errors=[("/params", str(error))]) from None
     except RecordError as error:
         raise Problem(422, str(error)) from None
     except redis.OutOfMemoryError:
@@ -170,8 +174,8 @@ def _full() -> Problem:
 def list_jobs(query: Listing) -> Response:
     """List jobs, newest first."""
     here = context()
-    found, following = here.store.list_jobs(OWNER, **query.model_dump())
-    items = here.workforce.explain(found)
+    found, following = here.store.listings.page(OWNER, **query.model_dump())
+    items = here.fleet.explain(found)
     cursor = b"null" if following is None else b'"%d"' % following
     return _json(b'{"items":[%s],"next":%s}' % (b",".join(items), cursor))
 
@@ -180,10 +184,10 @@ def list_jobs(query: Listing) -> Response:
 def get_job(job_id: str) -> Response:
     """One job."""
     here = context()
-    document = here.store.documents([job_id])[0]
-    if document is None:
+    page = here.store.read(job_id, None, 0)
+    if page is None:
         raise job_not_found(job_id)
-    return _json(here.workforce.explain([document])[0])
+    return _json(here.fleet.explain([page])[0])
 
 
 @bp.operation(
@@ -229,11 +233,13 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
         raise Problem(409, "the job has not ended yet")
     _refuse_when_full(here)
     old = Job.model_validate_json(page.document)
+    # The type may have moved to another queue since.
+    job_type = here.types.get(old.type)
     new = NewJob(
         owner=old.owner,
         type=old.type,
         params=old.params,
-        queue=page.fields[b"_queue"].decode(),
+        queue=job_type.queue if job_type else page.fields[b"_queue"].decode(),
         max_attempts=old.max_attempts,
         group=old.group,
         labels=old.labels,

@@ -36,10 +36,17 @@ Schema = dict[str, Any]
 
 
 class _Schemas(GenerateJsonSchema):
-    """Without a title for each field: it only repeats the name, and generators name types after it."""
+    """Without what disturbs generators: a title for each field, which would name a type after it, and
+    defaults of null, which would make the field required in TypeScript."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
         return False
+
+    def default_schema(self, schema: Any) -> Any:
+        found = super().default_schema(schema)
+        if found.get("default", "") is None:
+            del found["default"]
+        return found
 
 
 @bp.get("/openapi.json")
@@ -147,7 +154,7 @@ def _operation(path: str, operation: Operation, schemas: Mapping[str, Schema]) -
 def _parameters(schema: Schema, place: str) -> Iterator[Schema]:
     """The fields of a model as parameters. One that is not given is absent, never null."""
     for name, of in schema["properties"].items():
-        of = {key: value for key, value in of.items() if not (key == "default" and value in (None, ""))}
+        of = {key: value for key, value in of.items() if (key, value) != ("default", "")}
         description = of.pop("description", "")
         branches = [branch for branch in of.pop("anyOf", []) if branch != {"type": "null"}]
         if len(branches) == 1:

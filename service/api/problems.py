@@ -84,7 +84,7 @@ def invalid(error: ValidationError, status: int = 422) -> Problem:
         for e in error.errors(include_url=False)
     ]
     where, what = errors[0]
-    return Problem(status, f"{where or 'the request'}: {what}", errors=errors)
+    return Problem(status, f"{where}: {what}" if where else what, errors=errors)
 
 
 def answer_problems(app: Flask) -> None:

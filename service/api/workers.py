@@ -54,7 +54,7 @@ class Workers(BaseModel):
 def list_workers() -> Response:
     """The living workers, what each does now, and how many jobs wait in each queue."""
     here = context()
-    view = here.workforce.view(fresh=True)
+    view = here.fleet.view(fresh=True)
     items: list[dict[str, Any]] = []
     for worker in view.workers:
         jobs = [
@@ -64,7 +64,7 @@ def list_workers() -> Response:
         items.append({**{name: getattr(worker, name) for name in worker.__slots__}, "jobs": jobs})
     queues = {job_type.queue for job_type in here.types.all().values()}
     queues.update(queue for worker in view.workers for queue in worker.queues)
-    waiting = here.store.waiting(sorted(queues))
+    waiting = here.store.listings.queue_depths(sorted(queues))
     served = [
         {"name": name, "waiting": count, "workers": sum(name in worker.queues for worker in view.workers)}
         for name, count in waiting.items()

@@ -11,9 +11,10 @@ import threading
 import time
 from typing import Any
 
-from headway.contract.settings import load_or_exit
+from headway.contract.settings import load_or_exit, protect_data_dir_or_exit
 
 _settings = load_or_exit()
+protect_data_dir_or_exit(_settings)
 
 # A stream is a descriptor, and the usual soft limit is far below what the process can serve.
 _soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)

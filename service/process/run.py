@@ -18,7 +18,8 @@ from typing import Any, TextIO
 
 from honcho.environ import parse_procfile
 
-from headway.contract.settings import Settings, load_or_exit
+from headway.contract.data_dir import RUN_LOCK, VALKEY
+from headway.contract.settings import Settings, load_or_exit, protect_data_dir_or_exit
 from service.process import valkey
 from service.process.serve import port_trouble
 from service.process.supervisor import Console, Supervisor
@@ -47,6 +48,7 @@ def run(procfile: Path) -> int:
     if embedded:
         environ["REDIS_URL"] = "redis://127.0.0.1"  # until its port is known
     settings = load_or_exit(environ)
+    protect_data_dir_or_exit(settings)
     environ["DATA_DIR"] = str(settings.data_dir.resolve())
     environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
     environ["PYTHONUNBUFFERED"] = "1"
@@ -55,7 +57,7 @@ def run(procfile: Path) -> int:
             _await_port(settings, after_a_crash=note.is_left_over)
             if embedded:
                 note.await_end_of_valkey()
-                redis = valkey.start(settings.data_dir / "valkey")
+                redis = valkey.start(settings.data_dir / VALKEY)
                 last.callback(redis.stop)
                 environ["REDIS_URL"] = redis.url
                 supervisor.watch("valkey", redis.process)
@@ -189,7 +191,7 @@ def _only_one(settings: Settings) -> Iterator[_Note]:
     """Hold DATA_DIR for as long as this process lives. Raises CannotStart if another does."""
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        file = (settings.data_dir / "run.lock").open("a+")
+        file = (settings.data_dir / RUN_LOCK).open("a+")
     except OSError as error:
         raise CannotStart(f"DATA_DIR cannot be used: {error}") from None
     with file:

@@ -7,18 +7,16 @@ import socket
 import sys
 import time
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from headway.contract.settings import Settings
+from headway.contract.database import connect
+from headway.contract.settings import Settings, server_of
 
 
 def check(settings: Settings) -> None:
     """Exit with status 2 and one line on stderr if Redis does not answer or the port is taken."""
-    trouble = _redis_trouble(settings.redis_url) or port_trouble(settings)
+    trouble = _redis_trouble(settings) or port_trouble(settings)
     if trouble:
         print(f"headway: {trouble}", file=sys.stderr)
         raise SystemExit(2)
@@ -36,17 +34,13 @@ def serve() -> NoReturn:
     os.execv(sys.executable, [sys.executable, *gunicorn])
 
 
-def _redis_trouble(url: str) -> str | None:
-    client = redis.Redis.from_url(
-        url, protocol=2, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0)
-    )
-    parts = urlsplit(url)
-    place = parts.netloc.rpartition("@")[2] or parts.path  # without the password
+def _redis_trouble(settings: Settings) -> str | None:
+    client = connect(settings.redis_url, tls=settings.tls, connections=1)
     try:
         client.ping()
     except redis.RedisError as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        return f"Redis at {place} (REDIS_URL) does not answer: {reason}"
+        return f"Redis at {server_of(settings.redis_url)} (REDIS_URL) does not answer: {reason}"
     finally:
         client.close()
     return None

@@ -21,6 +21,7 @@ from service.api.context import Context
 from service.api.socket_handover import HandOver
 from service.process import gc_tuning
 from service.scheduling.alarms import AlarmLoop
+from service.scheduling.sweeper import Sweeper
 
 _starting = threading.Lock()
 
@@ -39,7 +40,9 @@ def start(app: Flask) -> None:
         here.sockets.start()
         gc_tuning.start()
         _start_gauge(here)
-        AlarmLoop(here.store, here.dispatch, settings.data_dir, settings.lease_s).start()
+        here.dispatch.start()
+        AlarmLoop(here.store, here.dispatch, settings.lease_s).start()
+        Sweeper(here.store, settings.data_dir).start()
 
 
 def _start_gauge(here: Context) -> None:

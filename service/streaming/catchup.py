@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from headway.contract.events import ZERO, Event, EventId, EventType
-from headway.contract.store import FeedSnapshot, JobPage, JobStore
+from headway.contract.pages import FeedSnapshot, JobPage
+from headway.contract.store import JobStore
 from service.streaming import sse
 from service.streaming.store_reader import PAGE, StoreReader
 
@@ -266,7 +267,7 @@ class FeedCatchUp:
         return self._reader.shared(("feed", self._owner, self._group, what), make)
 
     def _read_start(self, store: JobStore) -> Page:
-        snapshot = store.snapshot_feed(self._owner, self._group)
+        snapshot = store.feeds.snapshot(self._owner, self._group)
         frames = [sse.frame(EventType.SNAPSHOT, job.document, job.last) for job in snapshot.jobs]
         if not snapshot.jobs or snapshot.jobs[-1].last != snapshot.last:
             # The newest event was of a job that has ended. Without this, a reader that comes back
@@ -275,12 +276,12 @@ class FeedCatchUp:
         return _standing(snapshot, b"".join(frames), None)
 
     def _read_reset(self, store: JobStore, reason: str) -> Page:
-        snapshot = store.snapshot_feed(self._owner, self._group)
+        snapshot = store.feeds.snapshot(self._owner, self._group)
         data = _states_data(snapshot.jobs, reason)
         return _standing(snapshot, sse.frame(EventType.RESET, data, snapshot.last), reason)
 
     def _read_after(self, store: JobStore, cursor: EventId) -> Page:
-        page = store.read_feed(self._owner, self._group, cursor, PAGE)
+        page = store.feeds.read(self._owner, self._group, cursor, PAGE)
         if cursor > page.clock:
             return self._read_reset(store, "cursor_ahead")
         before = page.events[0].prev if page.events else page.last
@@ -293,7 +294,7 @@ class FeedCatchUp:
         events = page.events
         if len(events) == PAGE:
             return Page(events[-1].id, events=events, complete=False)
-        latest = store.latest_progress(page.begun)
+        latest = store.feeds.latest_progress(page.begun)
         # Progress newer than what was read here comes live: before it there may be events not yet read.
         events = sorted([*events, *(e for e in latest if cursor < e.id <= page.clock)], key=lambda e: e.id)
         return Page(page.clock, events=events, lasts=(page.last,))

@@ -186,7 +186,7 @@ class Hub:
         for i in range(0, len(names), AUDIT_BATCH):
             time.sleep(AUDIT_PAUSE_S)
             batch = names[i : i + AUDIT_BATCH]
-            late = self.late(dict(zip(batch, self._store.last_ids(batch), strict=True)))
+            late = self.late(dict(zip(batch, self._store.feeds.last_ids(batch), strict=True)))
             if late:
                 time.sleep(AUDIT_GRACE_S)
                 self.distrust(self.late(late))

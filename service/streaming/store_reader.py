@@ -13,7 +13,8 @@ from typing import Any, TypeVar, cast
 
 from headway.contract.events import EventId
 from headway.contract.keys import Keys
-from headway.contract.store import JobPage, JobStore
+from headway.contract.pages import JobPage
+from headway.contract.store import JobStore
 from headway.loops import forever
 from service.streaming.primitives import new_event
 

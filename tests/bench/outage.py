@@ -39,8 +39,7 @@ GIVE_UP_S = 60.0
 def run(bench: Bench) -> None:
     pause_s, kills = (3.0, 2) if bench.quick else (PAUSE_S, KILLS)
     for _ in range(bench.runs):
-        with closing(Headway(bench.fresh(), JOBS)) as server:
-            restart(server)  # now with every append on the disk before its answer
+        with closing(Headway(bench.fresh(), JOBS, fsync="always")) as server:
             measure(bench, server, pause_s, kills)
 
 
@@ -84,13 +83,6 @@ def insist(store: JobStore, claim: Claim, batch: int, reports: list[Report]) -> 
             return
 
 
-def restart(server: Headway) -> None:
-    before = server.stack.valkey
-    before.process.kill()
-    before.process.wait()
-    server.stack.valkey = valkey.start(server.stack.directory / "valkey", port=before.port, fsync="always")
-
-
 def measure(bench: Bench, server: Headway, pause_s: float, kills: int) -> None:
     directory = bench.fresh()
     go, opened = directory / "go", directory / "opened"
@@ -106,7 +98,8 @@ def measure(bench: Bench, server: Headway, pause_s: float, kills: int) -> None:
         os.kill(pid, signal.SIGCONT)
         for _ in range(kills):
             time.sleep(UP_S)
-            restart(server)
+            server.stack.kill_valkey()
+            server.stack.start_valkey()
         time.sleep(UP_S)
         last = publisher.finish()
         hand_over(go, f"{last} {last}\n")

@@ -23,7 +23,8 @@ from pathlib import Path
 from tests.bench import jobs
 from tests.bench.clients import HERE, ClientError
 from tests.bench.publisher import Spec
-from tests.support.stack import ROOT, Stack, free_port
+from tests.support.checkout import ROOT
+from tests.support.stack import Stack, free_port
 
 NCHAN_MODULES = (
     Path("/usr/lib/nginx/modules/ngx_nchan_module.so"),
@@ -89,8 +90,8 @@ class Server(ABC):
 class Headway(Server):
     name = "headway"
 
-    def __init__(self, directory: Path, count: int = 1, **environ: str) -> None:
-        self.stack = Stack(directory, DRAIN_S="0.5", **environ)
+    def __init__(self, directory: Path, count: int = 1, *, fsync: str = "everysec", **environ: str) -> None:
+        self.stack = Stack(directory, fsync=fsync, DRAIN_S="0.5", **environ)
         try:
             self.jobs = jobs.make(self.stack.valkey.port, count)
             self._saved = self.jobs.save(directory / "jobs.json")

@@ -10,12 +10,9 @@ from pathlib import Path
 import pytest
 
 from headway.contract.states import State
-from tests.conftest import missing
-from tests.e2e.test_dashboard import progress, running_by_hand
-from tests.support import browser as chromium
-from tests.support import firefox
 from tests.support.browser import Browser
 from tests.support.firefox import Firefox
+from tests.support.manual_jobs import progress, running_by_hand
 from tests.support.npm import WEB, package
 from tests.support.stack import Stack
 
@@ -32,12 +29,9 @@ LIBRARIES = {
 def browser(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Browser | Firefox]:
-    if (chromium if request.param == "chromium" else firefox).installed() is None:
-        missing(request.param)
-    profile = tmp_path_factory.mktemp("profile")
-    made = Browser(profile, profile) if request.param == "chromium" else Firefox(profile)
-    yield made
-    made.close()
+    made = Browser if request.param == "chromium" else Firefox
+    with made(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
 
 
 def recipe(name: str, job_id: str = "") -> str:

@@ -18,10 +18,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults import processes
+from tests.support import processes
+from tests.support.checkout import ROOT
 
-ROOT = Path(__file__).parents[2]
-COPIED = ["service", "worker", "tests", "web", "pyproject.toml"]
+COPIED = ["headway", "service", "worker", "tests", "web", "pyproject.toml"]
 LIMIT_S = 300
 STORE = "tests/integration/test_store.py"
 RUNTIME = "tests/integration/test_worker_runtime.py"

@@ -196,18 +196,18 @@ def test_sound_alone_is_no_video_and_a_cover_is_none_either(worker_stack: Worker
 
 def test_what_is_no_media_fails_with_ffmpegs_own_words_and_no_path(worker_stack: WorkerStack) -> None:
     worker_stack.film("whole.mp4", *SECOND, *FAST)
-    whole = (worker_stack.data_dir / "films" / "whole.mp4").read_bytes()
+    whole = (worker_stack.directory / "films" / "whole.mp4").read_bytes()
     for content in (b"just text\n", b"", whole[:5000], bytes(range(256)) * 400):
         message = invalid(worker_stack.do("video.encode", input=worker_stack.upload(content, "mine.mp4")))
         assert "Invalid data found when processing input" in message
         assert "mine.mp4" in message
-        assert str(worker_stack.data_dir) not in message
+        assert str(worker_stack.directory) not in message
 
 
 @pytest.mark.parametrize("name", ["list.m3u8", "list.mp4", "list.ffconcat"])
 def test_a_playlist_cannot_make_ffmpeg_read_other_files(worker_stack: WorkerStack, name: str) -> None:
     worker_stack.film("secret.ts", *SECOND, *FAST)
-    films = worker_stack.data_dir / "films"
+    films = worker_stack.directory / "films"
     if name.endswith("ffconcat"):
         # It may only name files beside it, without a flag.
         text = "ffconcat version 1.0\nfile secret.ts\n"
@@ -242,12 +242,12 @@ def test_a_playlist_cannot_make_ffmpeg_read_other_files(worker_stack: WorkerStac
     ],
 )
 def test_a_reference_to_what_may_not_be_read_is_invalid(worker_stack: WorkerStack, reference: str) -> None:
-    link = worker_stack.data_dir / "films" / "link"
+    link = worker_stack.directory / "films" / "link"
     link.parent.mkdir(exist_ok=True)
     if not link.is_symlink():
         link.symlink_to(Path("/etc/passwd"))
     message = invalid(worker_stack.do("file.checksum", input=reference))
-    assert str(worker_stack.data_dir) not in message
+    assert str(worker_stack.directory) not in message
 
 
 def test_a_crf_that_the_codec_does_not_know_is_invalid(worker_stack: WorkerStack) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from tests.support.sse import Parser, Seen
+
 from headway.contract.events import EventId
 from service.streaming.catchup import CatchUp, FeedCatchUp, JobCatchUp, JobListCatchUp
 from service.streaming.heartbeat import COMMENT, VisibleHeartbeat
@@ -13,7 +15,6 @@ from service.streaming.reader import Place, Reader
 from service.streaming.sockets import BEAT_SLOTS, Sockets
 from service.streaming.stream_limits import StreamLimits
 from tests.support.memory_store import OWNER, InlineReader, MemoryStore
-from tests.support.readers import Parser, Seen
 
 HEARTBEAT_S = 15.0
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from headway.contract.events import ZERO, Event, EventId
 from headway.contract.keys import Keys
-from headway.contract.store import FeedPage, FeedSnapshot, JobPage
+from headway.contract.pages import FeedPage, FeedSnapshot, JobPage
 
 OWNER = "ann"
 RETENTION_MS = 60_000
@@ -71,6 +71,7 @@ class MemoryStore:
 
     def __init__(self, now_ms: int = 1_000_000) -> None:
         self.keys = Keys("memory:")
+        self.feeds = self
         self.wire = Wire()
         self.now_ms = now_ms
         self.clock = ZERO
@@ -182,7 +183,7 @@ class MemoryStore:
         known |= {self.keys.feed(OWNER, group): feed.any for group, feed in self._feeds.items()}
         return [known.get(topic, ZERO) for topic in topics]
 
-    def read_feed(self, owner: str, group: str | None, cursor: EventId, limit: int) -> FeedPage:
+    def read(self, owner: str, group: str | None, cursor: EventId, limit: int) -> FeedPage:
         feed = self._feeds.get(group, _Stream())
         begun = [job_id for job_id, job in self._of(group) if job.begun and not job.ended]
         events = [e for e in feed.events if e.id > cursor][:limit]
@@ -196,7 +197,7 @@ class MemoryStore:
         self._read()
         return events
 
-    def snapshot_feed(self, owner: str, group: str | None) -> FeedSnapshot:
+    def snapshot(self, owner: str, group: str | None) -> FeedSnapshot:
         live = [self._page(job_id, None, 0) for job_id, job in self._of(group) if not job.ended]
         pages = sorted((page for page in live if page is not None), key=lambda page: page.last)
         snapshot = FeedSnapshot(self.clock, self._feeds.get(group, _Stream()).any, pages)

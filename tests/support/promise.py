@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from headway.contract.events import ZERO, EventId
 from tests.support.memory_store import MemoryStore
-from tests.support.readers import Seen, seen
+from tests.support.sse import Seen, seen
 
 Given = list[tuple[str, str]]
 """Ids and types."""

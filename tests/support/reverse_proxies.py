@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 from pathlib import Path
+from typing import Self
 
-from tests.support.stack import ROOT, free_port, until
+from tests.support.checkout import ROOT
+from tests.support.programs import program
+from tests.support.stack import free_port
+from tests.support.wait import until
 
 DEPLOY = ROOT / "deploy"
 PROGRAMS = ("nginx", "caddy", "haproxy")
 
 
-def program(name: str) -> str | None:
-    """Where it is installed, if it is. Debian has some of them where only root looks."""
-    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
-
-
-class Edge:
+class ReverseProxy:
     """A proxy before a service on `upstream`, with a certificate that it made itself.
 
     `idle` replaces the time after which the configuration ends a silent connection. Call `close`.
@@ -39,7 +37,7 @@ class Edge:
         self.log = directory / "log"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(program(name)), *command, str(path)],
+                [program(name), *command, str(path)],
                 cwd=directory,
                 # Caddy keeps things in the home directory.
                 env={**os.environ, "HOME": str(directory), "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""},
@@ -48,6 +46,12 @@ class Edge:
                 stderr=log,
             )
         until(self._listens, what=f"{name} to listen")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._process.terminate()

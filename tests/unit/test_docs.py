@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
+from headway.cli.parser import make_parser
 from headway.contract.events import EventType
 from headway.contract.settings import Settings, load
 from headway.contract.states import ErrorCode, State
@@ -36,7 +37,14 @@ def test_every_setting_is_in_the_readmes_table_with_its_default() -> None:
     rows = dict(re.findall(r"(?m)^\| `([A-Z_]+)` \| (\S*) ?\|", README))
     assert list(rows) == [name.upper() for name in Settings.model_fields]
     settings = load({"REDIS_URL": "redis://127.0.0.1"})
-    said_otherwise = {"REDIS_URL": "", "CELERY_BROKER_URL": "`REDIS_URL`", "WORKER_CONCURRENCY": "cores"}
+    said_otherwise = {
+        "REDIS_URL": "",
+        "REDIS_CA_FILE": "",
+        "REDIS_TLS_VERIFY": "`1`",
+        "DATA_GROUP": "",
+        "CELERY_BROKER_URL": "`REDIS_URL`",
+        "WORKER_CONCURRENCY": "cores",
+    }
     for name, default in rows.items():
         value = getattr(settings, name.lower())
         shown = f"{value:.0f}" if isinstance(value, float) else str(value)
@@ -57,8 +65,9 @@ def test_every_route_is_in_the_docs() -> None:
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    (found,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(found.choices)
+    """Those of `headway` and of `python -m service`."""
+    (serving,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return {**make_parser()[1], **serving.choices}
 
 
 @pytest.mark.parametrize("name", commands())
@@ -121,7 +130,7 @@ def test_every_state_error_code_and_reason_is_in_the_docs() -> None:
 
 
 def test_every_job_type_and_parameter_is_in_the_readme() -> None:
-    for name, job_type in discover().items():
+    for name, job_type in discover("worker.tasks").items():
         row = re.search(rf"(?m)^\| `{re.escape(name)}` \|(.*)\|$", README)
         assert row, name
         for parameter in job_type.params.model_fields:

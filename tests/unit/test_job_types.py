@@ -15,7 +15,7 @@ import worker
 from headway.sdk.job_type import DuplicateJobType, JobType, Params, discover, job
 from worker.tasks.video_encode import EncodeParams, ladder, size
 
-TYPES = discover()
+TYPES = discover("worker.tasks")
 
 
 @pytest.mark.parametrize("job_type", TYPES.values(), ids=list(TYPES))

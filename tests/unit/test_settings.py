@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from headway.contract.settings import ConfigError, Settings, load, load_or_exit
+from headway.contract.settings import ConfigError, Settings, load, load_or_exit, server_of
 
 REDIS = {"REDIS_URL": "redis://127.0.0.1:6379/0"}
 
@@ -29,12 +30,17 @@ BAD = {
     "DRAIN_S": ["-1", "nan", "inf", "x"],
     "MAX_STREAMS": ["-1", "1.5", "x"],
     "MAX_STREAMS_PER_CALLER": ["-1", "x"],
+    "DATA_GROUP": ["no-such-group"],
+    "REDIS_CA_FILE": ["/nowhere/ca.pem", "/tmp"],
+    "REDIS_TLS_VERIFY": ["maybe", "2"],
+    "SANDBOX": ["yes", "AUTO", "1"],
     "LOG_LEVEL": ["LOUD", "3"],
     "LOG_FORMAT": ["xml", "TEXT,JSON"],
     "KEY_PREFIX": ["a b", "{x}", "x" * 65, "ä"],
     "PARTITIONS": ["0", "4097", "x"],
 }
 ANYTHING_GOES = {"data_dir"}
+HOLDS_A_PASSWORD = {"REDIS_URL", "CELERY_BROKER_URL"}
 
 
 def test_every_setting_has_its_bad_values_here() -> None:
@@ -50,8 +56,69 @@ def test_a_bad_value_is_one_line_that_names_it_and_exit_2(
     assert exited.value.code == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert said.startswith(f"headway: {name}={value!r}: ")
-    assert len(said) > len(f"headway: {name}={value!r}: \n")
+    given = f"headway: {name}: " if name in HOLDS_A_PASSWORD else f"headway: {name}={value!r}: "
+    assert said.startswith(given)
+    assert len(said) > len(f"{given}\n")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis//u:s3cret@h",
+        "u:s3cret@h",
+        "redis:u:s3cret@h",
+        "redis://:s3cret",
+        "redis://u:s3cret/more@h",
+        "redis://u:s3cret#more@h",
+        "redis://u:s3cret[@h",
+        "http://u:s3cret@h/0",
+        "rediss://u:s3cret@h/0?ssl_cert_reqs=none",
+    ],
+)
+@pytest.mark.parametrize("name", sorted(HOLDS_A_PASSWORD))
+def test_an_address_that_is_refused_is_not_shown_as_it_may_hold_a_password(name: str, url: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load({**REDIS, name: url})
+    assert "s3cret" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+def test_settings_do_not_show_addresses() -> None:
+    given = {"REDIS_URL": "redis://u:s3cret@h", "CELERY_BROKER_URL": "redis://u:s3cret@b"}
+    assert "s3cret" not in repr(load(given))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://u:s3cret@h:1/0", "h:1"),
+        ("rediss://:s3%40cret@h", "h"),
+        ("redis://h:6379/0?password=s3cret", "h:6379"),
+        ("unix:///run/valkey.sock?password=s3cret", "/run/valkey.sock"),
+    ],
+)
+def test_a_message_says_where_an_address_leads_without_its_password(url: str, shown: str) -> None:
+    assert server_of(url) == shown
+
+
+def test_the_certificate_of_the_store_and_of_the_broker_is_checked_unless_one_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    authority = tmp_path / "ca.pem"
+    authority.touch()
+    tls = {"REDIS_URL": "rediss://h"}
+    checked = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+    assert load(tls).tls == load(tls).kombu_tls == checked
+    assert load({**tls, "REDIS_CA_FILE": str(authority)}).kombu_tls == {
+        **checked,
+        "ssl_ca_certs": str(authority),
+    }
+    assert load({**tls, "REDIS_TLS_VERIFY": "0"}).kombu_tls == {
+        "ssl_cert_reqs": ssl.CERT_NONE,
+        "ssl_check_hostname": False,
+    }
+    assert load(REDIS).kombu_tls is None
+    assert load({**tls, "CELERY_BROKER_URL": "redis://h"}).kombu_tls is None
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
@@ -63,7 +130,10 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         redis_url=REDIS["REDIS_URL"],
         celery_broker_url="",
         worker_concurrency=os.cpu_count() or 1,
+        redis_ca_file=None,
+        redis_tls_verify=True,
         data_dir=Path("var"),
+        data_group="",
         max_upload_bytes=10 * 1024**3,
         max_attempts=3,
         lease_s=12,
@@ -73,6 +143,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         drain_s=4,
         max_streams=20_000,
         max_streams_per_caller=0,
+        sandbox="auto",
         log_level="INFO",
         log_format="text",
         key_prefix="headway:",

@@ -13,15 +13,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from headway.contract.data_dir import OURS
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
 from worker.media import ffmpeg
 
 MAX_SAMPLE_S = 3600.0
-OURS = frozenset({"artifacts", "uploads", "valkey", "work"})
-"""Directories below DATA_DIR that `file:` does not read: uploads and artifacts have their own references,
-and the rest is nobody's input."""
-
 InputRef = Annotated[
     str,
     Field(
@@ -115,11 +112,17 @@ def _file(job: Job[Any], rest: str) -> Source:
         # Symbolic links are followed first: what counts is where the file lies.
         path = (root / rest).resolve(strict=True)
         below = path.relative_to(root)
-        if not path.is_file() or below.parts[0] in OURS:
+        if not path.is_file() or _is_ours(below):
             raise refused
     except (OSError, ValueError, RuntimeError):
         raise refused from None
     return Source(path.name, path)
+
+
+def _is_ours(below: Path) -> bool:
+    """What Headway keeps in DATA_DIR, and what is hidden, is nobody's input by its path: uploads and
+    artifacts have references of their own, which know whose they are."""
+    return below.parts[0].casefold() in OURS or any(part.startswith(".") for part in below.parts)
 
 
 _RESOLVERS: dict[str, Callable[[Job[Any], str], Source]] = {
