@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from tests.support.sse import Parser, Seen
-
 from headway.contract.events import EventId
 from service.streaming.catchup import CatchUp, FeedCatchUp, JobCatchUp, JobListCatchUp
 from service.streaming.heartbeat import COMMENT, VisibleHeartbeat
@@ -15,6 +13,7 @@ from service.streaming.reader import Place, Reader
 from service.streaming.sockets import BEAT_SLOTS, Sockets
 from service.streaming.stream_limits import StreamLimits
 from tests.support.memory_store import OWNER, InlineReader, MemoryStore
+from tests.support.sse import Parser, Seen
 
 HEARTBEAT_S = 15.0
 
@@ -113,10 +112,13 @@ class Engine:
             replies.remove(messages[n % len(messages)])
         return bool(messages)
 
-    def audit(self) -> None:
+    def late(self) -> dict[str, EventId]:
+        """The topics that have not heard of the store's last id."""
         names = list(self.hub._topics)
-        stored = dict(zip(names, self.store.last_ids(names), strict=True))
-        self.hub.distrust(self.hub.late(stored))
+        return self.hub.late(dict(zip(names, self.store.last_ids(names), strict=True)))
+
+    def audit(self) -> None:
+        self.hub.distrust(self.late())
 
     # -- readers -----------------------------------------------------------------------------------
 
