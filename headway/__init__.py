@@ -11,7 +11,7 @@ _HOMES = {
     "headway.sdk.job": ("Job",),
     "headway.sdk.job_type": ("Params", "job"),
     "headway.sdk.retry": ("Retry",),
-    "headway.sdk.stopping": ("InvalidInput", "JobStopped"),
+    "headway.sdk.stopping": ("InvalidInput", "JobStopped", "NoSpace"),
     "headway.version": ("__version__",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

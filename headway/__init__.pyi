@@ -6,4 +6,5 @@ from headway.sdk.job_type import job as job
 from headway.sdk.retry import Retry as Retry
 from headway.sdk.stopping import InvalidInput as InvalidInput
 from headway.sdk.stopping import JobStopped as JobStopped
+from headway.sdk.stopping import NoSpace as NoSpace
 from headway.version import __version__ as __version__

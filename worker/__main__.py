@@ -30,10 +30,12 @@ from celery.worker import state
 from headway.contract.database import connect
 from headway.contract.encoding import rfc3339
 from headway.contract.settings import Settings, load_or_exit, protect_data_dir_or_exit, server_of
+from headway.sdk import sandbox
 from headway.sdk.job_type import discover
 from worker.app import make_app, make_store
 from worker.broker_watchdog import BrokerWatchdog
 from worker.log import configure
+from worker.media import ffmpeg, release
 from worker.registration import Registration
 
 STOP_S = 4.0
@@ -107,6 +109,7 @@ def main() -> int:
     configure(settings.log_level, settings.log_format)
     for url in dict.fromkeys((settings.redis_url, settings.broker_url)):
         _check(url, settings)
+    about_sandbox = prepare_sandbox(settings)
     types = discover("worker.tasks")
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     app = make_app(settings, types, name)
@@ -119,6 +122,7 @@ def main() -> int:
             "pid": os.getpid(),
             "concurrency": settings.worker_concurrency,
             "queues": queues,
+            "sandbox": about_sandbox,
             "started_at": rfc3339(time.time() * 1000),
         },
         {name: job_type.describe() for name, job_type in types.items()},
@@ -177,6 +181,27 @@ def _serve(app: Celery, settings: Settings, queues: list[str], registration: Reg
     worker_ready.connect(start_watchdog)
     server.start()
     return server
+
+
+def prepare_sandbox(settings: Settings) -> dict[str, Any]:
+    """Return what `GET /workers` shows of the sandbox. Exit with status 2 and one line, if it is required
+    and the kernel cannot make it; say in the log what is not as it should be."""
+    missing = [] if settings.sandbox == "off" else sandbox.missing()
+    if missing and settings.sandbox == "require":
+        lacks = ", ".join(missing)
+        print(
+            f"headway: SANDBOX='require': this kernel (or container) has no {lacks}; see docs/security.md",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
+    if missing:
+        logger.warning("encoders run without %s: see docs/security.md", ", ".join(missing))
+    if settings.sandbox == "off":
+        logger.warning("encoders run without a sandbox, as SANDBOX is off")
+    with suppress(ffmpeg.FFmpegMissing):
+        if old := release.warning(ffmpeg.locate("ffmpeg")):
+            logger.warning("%s", old)
+    return {"mode": settings.sandbox, "missing": missing}
 
 
 def _check(url: str, settings: Settings) -> None:

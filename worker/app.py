@@ -13,6 +13,7 @@ from headway.contract.settings import Settings
 from headway.contract.store import JobStore
 from headway.sdk.job_type import JobType
 from headway.sdk.runtime import Runtime
+from headway.sdk.sandbox import Policy
 from worker import broker
 
 BROKER_TIMEOUT_S = 30
@@ -62,7 +63,7 @@ def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str)
                 worker=f"{worker}:{os.getpid()}",
                 data_dir=settings.data_dir.resolve(),
                 lease_s=settings.lease_s,
-                sandbox=settings.sandbox,
+                sandbox=Policy(settings.sandbox, settings.max_memory_bytes, settings.max_output_bytes),
             )
         ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,6 +17,9 @@ PAGE_BYTES = 2 << 20
 """Documents of one page together; a page has at least one job."""
 PAGE_READS = 2_000
 """Entries of the index looked at for one page, whether they match its filters or not."""
+
+CHUNK = 500
+"""Jobs read in one round trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,17 @@ class Listings:
             # The index was read a moment before.
             if row[0] == b'"running"'
         ]
+
+    def live_params(self) -> Iterator[bytes]:
+        """Yield the params of every live job of all owners, as JSON texts."""
+        keys = self._db.keys
+        for partition in range(keys.partitions):
+            ids = cast(list[bytes], self._db.redis.zrange(keys.alarms(partition), 0, -1))
+            for start in range(0, len(ids), CHUNK):
+                with self._db.redis.pipeline(transaction=False) as pipe:
+                    for job_id in ids[start : start + CHUNK]:
+                        pipe.hget(keys.job(job_id.decode()), "params")
+                    yield from (params for params in pipe.execute() if params)
 
     def queue_depths(self, queues: Sequence[str]) -> dict[str, int]:
         """Return how many jobs of all owners wait for a worker of each queue."""

@@ -26,6 +26,8 @@ class Worker:
     types: tuple[str, ...]
     queues: tuple[str, ...]
     started_at: str
+    sandbox: Mapping[str, Any]
+    """`mode` is its SANDBOX; `missing` is what its kernel lacks for a whole one."""
     seen_at: str
     """When it last registered. Times are RFC 3339."""
 
@@ -41,7 +43,7 @@ class Registry:
     ) -> None:
         """Register a worker and the job types (name → JSON) that it serves, for the next `alive_s` seconds.
 
-        `about` is what `workers` returns of it: host, pid, concurrency, queues, started_at.
+        `about` is what `workers` returns of it: host, pid, concurrency, queues, started_at, sandbox.
         """
         keys = self._db.keys
         now_ms = self._db.now_ms()
@@ -107,5 +109,6 @@ def _worker(name: str, about: Mapping[str, Any], types: Iterable[str]) -> Worker
         tuple(sorted(types)),
         tuple(about["queues"]),
         about["started_at"],
+        about.get("sandbox", {"mode": "off", "missing": []}),
         about["seen_at"],
     )

@@ -51,6 +51,8 @@ class Settings(BaseModel):
     data_dir: Path = Path("var")
     data_group: str = ""
     max_upload_bytes: Positive = 10 * 1024**3
+    upload_ttl_s: Seconds = 86_400
+    min_free_bytes: Annotated[int, Field(ge=0)] = 256 * 1024**2
     max_attempts: Annotated[int, Field(gt=0, le=100)] = 3
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 12
     heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 15
@@ -60,6 +62,8 @@ class Settings(BaseModel):
     max_streams: Annotated[int, Field(ge=0)] = 20_000
     max_streams_per_caller: Annotated[int, Field(ge=0)] = 0
     sandbox: Literal["auto", "require", "off"] = "auto"
+    max_memory_bytes: Annotated[int, Field(ge=256 * 1024**2)] = 4 * 1024**3
+    max_output_bytes: Positive = 20 * 1024**3
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_-]{0,64}$")] = "headway:"

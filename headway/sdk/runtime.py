@@ -17,7 +17,7 @@ from headway.loops import retry_until_reachable
 from headway.sdk.attempt import Attempt
 from headway.sdk.escalation import INTERRUPT
 from headway.sdk.job_type import JobType
-from headway.sdk.sandbox import Mode
+from headway.sdk.sandbox import Policy
 from headway.sdk.stopping import WorkerStopping
 
 logger = logging.getLogger(__name__)
@@ -27,13 +27,13 @@ class Runtime:
     """What a worker process runs jobs with. In the main thread it takes over SIGTERM and SIGUSR2."""
 
     def __init__(
-        self, store: JobStore, *, worker: str, data_dir: Path, lease_s: float, sandbox: Mode = "auto"
+        self, store: JobStore, *, worker: str, data_dir: Path, lease_s: float, sandbox: Policy | None = None
     ) -> None:
         self.store = store
         self.worker = worker
         self.data_dir = data_dir
         self.lease_s = lease_s
-        self.sandbox = sandbox
+        self.sandbox = sandbox or Policy()
         self._current: Attempt | None = None
         self._stopping = False
         self._handlers = False

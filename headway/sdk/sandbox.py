@@ -23,8 +23,14 @@ _PT_INTERP = 3
 _ELF_SEGMENT = struct.Struct("<I4xQ16xQ")
 
 
-class LimitExceeded(Exception):
-    """A program came to a limit of its sandbox; the message names it. Trying again is of no use."""
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a worker's operator says of all sandboxes in it. The limits are for each program, whatever its
+    own sandbox says; None is no limit."""
+
+    mode: Mode = "auto"
+    memory_bytes: int | None = None
+    file_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +71,12 @@ class Sandbox:
             **(more or {}),
         }
 
-    def spec(self, program: str, *, require: bool) -> dict[str, Any]:
+    def spec(self, program: str, policy: Policy) -> dict[str, Any]:
         """What the launcher is told, for a program given by its path."""
         programs = list(_with_interpreters([Path(program), *self.run]))
         limits = {
-            "RLIMIT_AS": self.memory_bytes,
-            "RLIMIT_FSIZE": self.file_bytes,
+            "RLIMIT_AS": _least(self.memory_bytes, policy.memory_bytes),
+            "RLIMIT_FSIZE": _least(self.file_bytes, policy.file_bytes),
             "RLIMIT_CPU": self.cpu_s,
             "RLIMIT_NOFILE": self.open_files,
             "RLIMIT_CORE": 0,
@@ -78,7 +84,7 @@ class Sandbox:
         }
         libraries = _LIBRARIES if len(programs) > 1 + len(self.run) else ()
         return {
-            "require": require,
+            "require": policy.mode == "require",
             "read": [*map(_real, self.read), *libraries, "/dev/urandom"],
             "write": [*map(_real, self.write), "/dev/null"],
             "run": [*map(_real, programs)],
@@ -92,7 +98,7 @@ def missing() -> list[str]:
     in a process of its own. All of them elsewhere than on Linux."""
     spec = {
         "parent": os.getpid(),
-        "sandbox": {**Sandbox().spec(sys.executable, require=False), "trial": True},
+        "sandbox": {**Sandbox().spec(sys.executable, Policy()), "trial": True},
     }
     trial = subprocess.run(
         launch([], spec), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=_TRIAL_S, check=False
@@ -106,6 +112,10 @@ def missing() -> list[str]:
 def launch(args: Iterable[str | Path], spec: Mapping[str, Any]) -> list[str]:
     """The command line that has the launcher start a program; `spec` is described there."""
     return [sys.executable, "-I", "-S", LAUNCHER, json.dumps(spec), *map(str, args)]
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _real(path: Path) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from headway.sdk.sandbox import Mode, Sandbox, launch
+from headway.sdk.sandbox import Policy, Sandbox, launch
 from headway.sdk.stopping import Stop
 
 GRACE_S = 2.0
@@ -26,9 +26,9 @@ class Subprocesses:
     """Starts each in a session of its own, so that a signal reaches all that it starts, and through
     launcher.py, so that the kernel kills it when this process is killed."""
 
-    def __init__(self, stop: Stop, mode: Mode = "auto") -> None:
+    def __init__(self, stop: Stop, policy: Policy | None = None) -> None:
         self._stop = stop
-        self._mode = mode
+        self._policy = policy or Policy()
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self.was_signalled = False
@@ -56,9 +56,9 @@ class Subprocesses:
         self._stop.check()
         spec: dict[str, Any] = {"parent": os.getpid()}
         program, *arguments = map(str, args)
-        if sandbox is not None and self._mode != "off":
+        if sandbox is not None and self._policy.mode != "off":
             program = shutil.which(program) or program
-            spec["sandbox"] = sandbox.spec(program, require=self._mode == "require")
+            spec["sandbox"] = sandbox.spec(program, self._policy)
             env = sandbox.environment(env)
         command = launch([program, *arguments], spec)
         # An interrupt between fork and the line after it would lose the process.

@@ -18,6 +18,8 @@ from service import metrics
 from service.api.context import OWNER, Context, context
 from service.api.operation import Answer, Headers, Query, Resource
 from service.api.problems import Problem, job_not_found
+from service.api.room import lacks_room
+from service.scheduling.sweeper import remove_tree
 
 bp = Resource("jobs", "Jobs")
 
@@ -100,7 +102,7 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
     },
     problems={
         422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
-        503: "Redis cannot be reached, or is nearly full; nothing was submitted",
+        503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
     },
 )
 def submit_job(headers: Idempotency, body: Submission) -> Response:
@@ -161,6 +163,9 @@ def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Respons
 
 
 def _refuse_when_full(here: Context) -> None:
+    if lacks_room(here.settings.data_dir, here.settings.min_free_bytes):
+        detail = "the service's disk is nearly full; nothing was submitted"
+        raise Problem(503, detail, headers={"Retry-After": "30"})
     memory: dict[str, Any] = here.store.redis.info("memory")
     if memory.get("maxmemory") and memory["used_memory"] > FULL * memory["maxmemory"]:
         raise _full()
@@ -188,6 +193,25 @@ def get_job(job_id: str) -> Response:
     if page is None:
         raise job_not_found(job_id)
     return _json(here.fleet.explain([page])[0])
+
+
+@bp.operation(
+    "DELETE",
+    "/jobs/<job_id>",
+    answers={204: Answer("the job is removed")},
+    problems={**_NO_JOB, 409: "the job has not ended yet"},
+)
+def delete_job(job_id: str) -> Response:
+    """Remove an ended job, with its events and artifacts."""
+    here = context()
+    page = here.store.read(job_id, None, 0)
+    if page is None:
+        raise job_not_found(job_id)
+    if not page.ended:
+        raise Problem(409, "the job has not ended yet; cancel it first")
+    remove_tree(here.settings.data_dir / "artifacts" / job_id)
+    here.store.remove(job_id)
+    return Response(status=204)
 
 
 @bp.operation(
@@ -220,7 +244,7 @@ def cancel_job(job_id: str) -> Response:
         **_NO_JOB,
         409: "the job has not ended yet",
         422: "the Idempotency-Key belongs to another request",
-        503: "Redis cannot be reached, or is nearly full; nothing was submitted",
+        503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
     },
 )
 def retry_job(job_id: str, headers: Idempotency) -> Response:

@@ -24,12 +24,15 @@ from headway.contract.encoding import displayable
 from service.api.context import Context, context
 from service.api.operation import Answer, Query, Resource
 from service.api.problems import Problem
+from service.api.room import lacks_room
+from service.scheduling.sweeper import remove_tree
 
 bp = Resource("uploads", "Files")
 
 CHUNK = 1 << 20
 MAX_NAME_CHARS = 255
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
+_UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -51,7 +54,7 @@ _PROBLEMS = {
     400: "the body ended early; nothing was kept",
     413: "the file is larger than MAX_UPLOAD_BYTES; nothing was kept",
     422: "the name is not valid; nothing was kept",
-    507: "the disk is full; nothing was kept",
+    507: "the disk is full, or nearly; nothing was kept",
 }
 
 
@@ -88,6 +91,8 @@ def _receive(here: Context, name: str) -> Response:
         raise Problem(422, f"a file's name has 1 to {MAX_NAME_CHARS} characters")
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
+    if lacks_room(here.settings.data_dir, here.settings.min_free_bytes, request.content_length or 0):
+        raise Problem(507, "the service's disk is nearly full; nothing was kept; try again later")
     upload_id = secrets.token_urlsafe(16)
     media_type = (request.mimetype or "").lower()
     if not _MEDIA_TYPE.fullmatch(media_type) or media_type == "application/x-www-form-urlencoded":
@@ -111,6 +116,22 @@ def _receive(here: Context, name: str) -> Response:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return Response(meta.model_dump_json(), 201, {"Cache-Control": "no-store"}, mimetype="application/json")
+
+
+@bp.operation(
+    "DELETE",
+    "/uploads/<upload_id>",
+    answers={204: Answer("the upload is removed")},
+    problems={404: "there is no such upload"},
+    store=False,
+)
+def delete_upload(upload_id: str) -> Response:
+    """Remove an upload. A job that still needs it fails."""
+    directory = context().settings.data_dir / "uploads" / upload_id
+    if not _UPLOAD_ID.fullmatch(upload_id) or not directory.is_dir():
+        raise Problem(404, f"there is no upload {upload_id[:64]!r}")
+    remove_tree(directory)
+    return Response(status=204)
 
 
 def _copy(out: Any, limit: int) -> int:

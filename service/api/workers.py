@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from flask import Response
 from pydantic import BaseModel
@@ -23,6 +23,13 @@ class WorkerJob(BaseModel):
     since: str
 
 
+class WorkerSandbox(BaseModel):
+    """What programs that read strangers' files may touch there. `missing` is what its kernel lacks."""
+
+    mode: Literal["auto", "require", "off"]
+    missing: list[str]
+
+
 class Worker(BaseModel):
     """A living worker. `concurrency` is how many jobs it does at once; `jobs` are the caller's."""
 
@@ -33,6 +40,7 @@ class Worker(BaseModel):
     types: list[str]
     queues: list[str]
     started_at: str
+    sandbox: WorkerSandbox
     seen_at: str
     jobs: list[WorkerJob]
 

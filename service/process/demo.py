@@ -6,6 +6,7 @@ Everything is seen from outside, as any client sees it. Nothing may be missing, 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import socket
 import subprocess
@@ -104,8 +105,10 @@ def _watch(client: Client, job_id: str) -> list[Event]:
     seen += _shown(client, tracker, job_id, cut_at)
     if (job := seen[-1].data)["state"] != "succeeded":
         raise DemoError(f"job {job_id} {job['state']}: {(job['error'] or {}).get('message')}")
-    if seen != list(client.watch(job_id, cursor="0")):
-        raise DemoError(f"the {len(seen)} events that were seen are not those that the store has")
+    stored = list(client.watch(job_id, cursor="0"))
+    for got, kept in itertools.zip_longest(seen, stored):
+        if got != kept:
+            raise DemoError(f"saw {got}, but the store has {kept}")
     ids = [event.id for event in seen]
     _say(
         "stream",

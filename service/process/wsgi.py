@@ -42,7 +42,7 @@ def start(app: Flask) -> None:
         _start_gauge(here)
         here.dispatch.start()
         AlarmLoop(here.store, here.dispatch, settings.lease_s).start()
-        Sweeper(here.store, settings.data_dir).start()
+        Sweeper(here.store, settings.data_dir, upload_ttl_s=settings.upload_ttl_s).start()
 
 
 def _start_gauge(here: Context) -> None:

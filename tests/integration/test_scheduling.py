@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from service.scheduling.sweeper import Sweeper
 from tests.support.checkout import ROOT
 from tests.support.fake_worker import claim, create
 from tests.support.faulty_proxy import FaultyProxy
-from tests.support.stack import Stack
+from tests.support.stack import Stack, free_port
 from tests.support.wait import until
 
 TYPE = {"name": "t", "title": "T", "queue": "nobody", "params": {"type": "object"}, "max_attempts": None}
@@ -83,9 +84,10 @@ def test_without_its_broker_the_service_takes_jobs_and_answers_alarms_in_time(
 
 
 def test_messages_wait_for_the_broker_and_are_sent_as_soon_as_it_is_back(tmp_path: Path) -> None:
-    broker = valkey.start(tmp_path / "broker")
+    port = free_port()
+    broker = valkey.start(tmp_path / "broker", port=port)
     try:
-        with FaultyProxy(broker.port) as network, web_with_broker(tmp_path, network.port) as stack:
+        with FaultyProxy(port) as network, web_with_broker(tmp_path, network.port) as stack:
             network.stall()
             network.cut()
             job_ids = {stack.submit("t", {})["id"] for _ in range(5)}
@@ -98,7 +100,7 @@ def test_messages_wait_for_the_broker_and_are_sent_as_soon_as_it_is_back(tmp_pat
 
             server = redis.Redis.from_url(broker.url)
             # Their alarms would take ten seconds.
-            until(lambda: sent() == job_ids, 8, "all messages to be sent")
+            until(lambda: sent() == job_ids, 8, lambda: f"messages: {stack.log('web')}")
             server.close()
     finally:
         broker.stop()
@@ -142,10 +144,33 @@ def test_the_sweep_removes_a_jobs_files_with_the_job(store: JobStore, tmp_path: 
         store.end(claim(store, job_id), State.SUCCEEDED)
         (tmp_path / "artifacts" / job_id / "1").mkdir(parents=True)
     store.redis.zadd(store.keys.expiring(0), {swept: 1})
-    Sweeper(store, tmp_path).sweep()
+    Sweeper(store, tmp_path, upload_ttl_s=60).sweep_jobs()
     assert [path.name for path in (tmp_path / "artifacts").iterdir()] == [kept]
     assert store.get(swept) is None
     assert store.get(kept) is not None
+
+
+def test_an_upload_goes_a_while_after_its_last_use_and_not_while_a_job_needs_it(
+    store: JobStore, tmp_path: Path
+) -> None:
+    def upload(name: str, *, data_age_s: float = 100) -> Path:
+        directory = tmp_path / "uploads" / name
+        directory.mkdir(parents=True)
+        (directory / "data").write_bytes(b"x")
+        for path, age_s in ((directory / "data", data_age_s), (directory, 100.0)):
+            os.utime(path, (time.time() - age_s,) * 2)
+        return directory
+
+    unused, queued, ended, fresh = (upload(name) for name in ("unused", "queued", "ended", "fresh"))
+    os.utime(fresh)
+    coming, abandoned = upload(".a.partial", data_age_s=1), upload(".b.partial")
+    create(store, params={"input": "upload:queued"})
+    store.end(claim(store, create(store, params={"input": "upload:ended"})), State.SUCCEEDED)
+    sweeper = Sweeper(store, tmp_path, upload_ttl_s=60)
+    sweeper.sweep_uploads()
+    assert set((tmp_path / "uploads").iterdir()) == {queued, fresh, coming}
+    assert not any(path.exists() for path in (unused, ended, abandoned))
+    assert time.time() - queued.stat().st_mtime < 30, "its time begins when no job needs it any more"
 
 
 SLOW_DISK = """

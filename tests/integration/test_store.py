@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import redis
 
-from headway.contract.database import Database
+from headway.contract import listings
+from headway.contract.database import Database, connect
 from headway.contract.encoding import RecordError, RecordTooLarge, dumps
 from headway.contract.events import ZERO, Event, EventId
 from headway.contract.records import Job
-from headway.contract.states import ErrorCode, State
-from headway.contract.store import Claim, IdempotencyConflict, JobStore, NewJob, Report, StaleFence
+from headway.contract.states import TRANSITIONS, ErrorCode, State
+from headway.contract.store import Claim, IdempotencyConflict, JobLive, JobStore, NewJob, Report, StaleFence
 from tests.support.clocked_store import ClockedStore
 
 
@@ -419,3 +423,150 @@ def test_partitions_divide_owners_and_keep_each_ones_jobs_together(store: JobSto
             for key in [key.encode()]
         }  # type: ignore[arg-type]
         assert tags == {str(keys.partition(owner)).encode()}
+
+
+def listed(store: JobStore, **filters: Any) -> tuple[list[str], int]:
+    """The ids of all pages, and how many pages there are."""
+    found: list[str] = []
+    cursor, pages = None, 0
+    while True:
+        page, cursor = store.listings.page("ann", cursor=cursor, **filters)
+        found += [job.id for job in page]
+        pages += 1
+        if cursor is None:
+            return found, pages
+
+
+def test_a_page_of_jobs_has_a_budget_of_bytes_and_the_rest_follows(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [create(store, params={"x": "y" * 5000}) for _ in range(10)][::-1]
+    monkeypatch.setattr(listings, "PAGE_BYTES", 12_000)
+    assert listed(store) == (ids, 5)
+    monkeypatch.setattr(listings, "PAGE_BYTES", 10)
+    assert listed(store) == (ids, 10), "a page has one job, however large it is"
+
+
+def test_a_page_of_a_rare_type_reads_so_much_of_the_index_and_no_more(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(60):
+        create(store, type="rare" if n % 20 == 0 else "t")
+    monkeypatch.setattr(listings, "PAGE_READS", 10)
+    found, pages = listed(store, type="rare")
+    assert len(found) == 3
+    assert {job(store, job_id).type for job_id in found} == {"rare"}
+    assert pages == 6
+
+
+def test_a_listing_forgets_a_job_whose_hash_has_gone(store: JobStore) -> None:
+    kept, gone = create(store, group="g"), create(store, group="g")
+    store.redis.delete(store.keys.job(gone))
+    for filters in ({}, {"group": "g"}, {"state": State.QUEUED}):
+        assert listed(store, **filters)[0] == [kept]
+    for index in (
+        store.keys.jobs("ann"),
+        store.keys.group("ann", "g"),
+        store.keys.jobs("ann", State.QUEUED),
+    ):
+        assert store.redis.zscore(index, gone) is None
+
+
+def test_a_feed_keeps_little_of_an_end_and_gives_all_of_it(store: JobStore) -> None:
+    job_id = create(store, params={"x": "p" * 20_000})
+    store.end(claim(store, job_id), State.SUCCEEDED, result={"x": "r" * 20_000})
+    end = store.feeds.read("ann", None, ZERO, 10).events[-1]
+    assert (end.type, end.data) == ("end", store.documents([job_id])[0])
+    (_, kept), *_ = store.redis.xrevrange(store.keys.feed("ann"), count=1)
+    assert len(kept[b"d"]) < 2000
+    assert store.remove(job_id)
+    left = json.loads(store.feeds.read("ann", None, ZERO, 10).events[-1].data)
+    assert (left["id"], left["state"], left["params"], left["result"]) == (job_id, "succeeded", {}, None)
+
+
+def test_an_idempotency_key_lives_as_long_as_its_job(store: JobStore) -> None:
+    job_id, *_ = store.create(new_job(), once=("key", "hash"))
+    key = store.keys.once("ann", "key")
+    assert store.redis.ttl(key) == -1
+    store.cancel(job_id)
+    assert store.create(new_job(), once=("key", "hash"))[0] == job_id
+    store.redis.zadd(store.keys.expiring(0), {job_id: 1})
+    assert store.alarms.sweep(job_id)
+    assert not store.redis.exists(key)
+    again, _, is_new = store.create(new_job(), once=("key", "hash"))
+    assert is_new
+    # However its job went, a key without one belongs to nobody.
+    store.redis.delete(store.keys.job(again))
+    assert store.create(new_job(), once=("key", "other"))[2]
+
+
+def test_an_ended_job_stays_until_it_is_swept(store: JobStore) -> None:
+    job_id = create(store)
+    store.cancel(job_id)
+    assert store.redis.ttl(store.keys.job(job_id)) == store.redis.ttl(store.keys.events(job_id)) == -1
+
+
+def test_a_live_job_is_not_removed(store: JobStore) -> None:
+    job_id = create(store)
+    with pytest.raises(JobLive):
+        store.remove(job_id)
+    claim(store, job_id)
+    with pytest.raises(JobLive):
+        store.remove(job_id)
+    store.cancel(job_id)
+    store.redis.hset(store.keys.job(job_id), "_lease", 1)
+    store.redis.zadd(store.keys.alarms(0), {job_id: 1})
+    store.alarms.answer(job_id)
+    assert store.remove(job_id)
+    assert not store.remove(job_id)
+
+
+def test_a_call_that_hangs_takes_its_time_limit_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = connect(f"redis://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.5)
+        began = time.monotonic()
+        with pytest.raises(redis.TimeoutError):
+            client.get("x")
+        assert time.monotonic() - began < 1.4
+        client.close()
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_scripts_move_a_job_only_as_the_table_of_states_says(store: JobStore, state: State) -> None:
+    """The table is in Python, the checks are in Lua."""
+
+    def in_state() -> Claim:
+        job_id = create(store, max_attempts=9)
+        held = claim(store, job_id)
+        if state in (State.SUCCEEDED, State.FAILED, State.CANCELED):
+            store.end(held, state)
+        elif state is not State.RUNNING:
+            # Its fence is still the newest.
+            store.retry(held, delay_s=0, reason="x")
+            store.redis.hset(store.keys.job(job_id), "state", dumps(state))
+        return held
+
+    def allowed(move: Callable[[Claim], object]) -> bool:
+        held = in_state()
+        try:
+            moved = move(held)
+        except StaleFence:
+            return False
+        return moved is not None
+
+    may = TRANSITIONS[state]
+    assert allowed(lambda c: store.claim(c.ref, token="new", lease_s=9, worker="w")) == (
+        State.RUNNING in may
+    )
+    for target in (State.SUCCEEDED, State.FAILED):
+        if target is not state:  # that would be the same end again
+            ends = allowed(lambda c, target=target: store.end(c, target) or True)
+            # By its holder, of whom only a running job has one.
+            assert ends == (state is State.RUNNING)
+            assert not ends or target in may
+    if state is not State.RETRYING:
+        assert allowed(lambda c: store.retry(c, delay_s=0, reason="x") or True) == (State.RETRYING in may)
+    held = in_state()
+    found = store.cancel(held.ref.id)
+    assert found is not None
+    assert (not found[1]) == (State.CANCELED in may)

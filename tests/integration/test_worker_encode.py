@@ -155,7 +155,7 @@ def test_a_rotated_video_stands_upright(worker_stack: WorkerStack) -> None:
     assert (job.result["width"], job.result["height"]) == (60, 80)
 
 
-def test_the_total_of_an_input_of_unknown_length_is_unknown(worker_stack: WorkerStack) -> None:
+def test_an_input_that_does_not_tell_its_length_is_measured(worker_stack: WorkerStack) -> None:
     # As a browser's MediaRecorder writes it: without a duration.
     film = worker_stack.film(
         "live.webm",
@@ -164,16 +164,26 @@ def test_the_total_of_an_input_of_unknown_length_is_unknown(worker_stack: Worker
     )
     job = succeeded(worker_stack.do("video.encode", input=film, preset="mp4"))
     encode = [
-        e.data
-        for e in worker_stack.events(job.id, "progress")
-        if e.data["stage"]["name"] == "encode" and e.data["stage"]["fraction"] != 1
+        e.data for e in worker_stack.events(job.id, "progress") if e.data["stage"]["name"] == "encode"
     ]
     assert encode
-    for data in encode:
-        assert (data["total"], data["fraction"], data["eta_s"]) == (None, None, None)
+    assert {data["total"] for data in encode} == {150}
+    assert all(data["current"] <= data["total"] for data in encode)
     assert job.result["frames"] == 150
     assert job.progress is not None
     assert job.progress.fraction == 1
+
+
+def test_half_a_film_is_encoded_and_both_log_and_result_say_so(worker_stack: WorkerStack) -> None:
+    worker_stack.film("whole.mp4", *SECOND, *TONE, *FAST, "-g", "5", "-movflags", "+faststart")
+    whole = (worker_stack.data_dir / "films" / "whole.mp4").read_bytes()
+    reference = worker_stack.upload(whole[: len(whole) // 2], "half.mp4")
+    job = succeeded(worker_stack.do("video.encode", input=reference))
+    assert job.attempt == 1
+    [warning, *_] = job.result["warnings"]
+    assert warning.startswith("half.mp4 is cut off or damaged: 0.")
+    logs = [e.data for e in worker_stack.events(job.id, "log")]
+    assert [log["message"] for log in logs if log["level"] == "warning"] == job.result["warnings"]
 
 
 def test_sound_alone_is_no_video_and_a_cover_is_none_either(worker_stack: WorkerStack) -> None:

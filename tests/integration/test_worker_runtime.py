@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -25,7 +26,7 @@ from headway.sdk.job import Job
 from headway.sdk.job_type import JobType, Params, _types
 from headway.sdk.retry import DEFAULT, Retry
 from headway.sdk.runtime import Runtime
-from headway.sdk.stopping import InvalidInput, JobStopped
+from headway.sdk.stopping import InvalidInput, JobStopped, NoSpace
 from tests.support.checkout import ROOT
 from tests.support.wait import until
 from tests.support.worker_stack import WorkerStack
@@ -81,6 +82,21 @@ def test_invalid_input_is_not_retried(do: Do) -> None:
     assert job.state is State.FAILED
     assert job.error is not None
     assert (job.error.code, job.error.message) == (ErrorCode.INVALID_INPUT, "no such thing")
+
+
+@pytest.mark.parametrize(
+    "error", [NoSpace("the disk is full"), OSError(errno.ENOSPC, "No space left on device", "/data/secret")]
+)
+def test_a_full_disk_has_a_code_of_its_own_and_is_not_retried(do: Do, error: Exception) -> None:
+    def task(job: Job[Params]) -> None:
+        raise error
+
+    job = do(task, max_attempts=5)
+    assert job.state is State.FAILED
+    assert job.error is not None
+    assert job.error.code is ErrorCode.NO_SPACE
+    assert "disk is full" in job.error.message
+    assert "secret" not in job.error.message
 
 
 def test_a_published_file_is_moved_in_one_step_and_belongs_to_its_attempt(do: Do) -> None:
