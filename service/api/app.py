@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response
+from flask import Flask
 
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
@@ -20,8 +20,6 @@ from service.streaming.stream_limits import StreamLimits
 
 STORE_CONNECTIONS = 32
 """Of one process. A request that needs one more waits for it."""
-SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
-"""Of every response."""
 
 assert WORKERS < STORE_CONNECTIONS / 2, "readers that catch up must leave connections for requests"  # noqa: S101
 
@@ -46,11 +44,4 @@ def create_app(settings: Settings) -> Flask:
     answer_problems(app)
     for resource in (jobs, events, job_types, workers, uploads, artifacts, health, openapi, static):
         app.register_blueprint(resource.bp)
-
-    @app.after_request
-    def _secure(response: Response) -> Response:
-        for name, value in SECURITY_HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
-
     return app

@@ -11,6 +11,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -19,10 +20,10 @@ from gunicorn.workers.base_async import ALREADY_HANDLED
 from pydantic import ValidationError
 from werkzeug.wrappers import Request
 
-from service.api.app import SECURITY_HEADERS
 from service.api.client_address import address
 from service.api.context import Context
 from service.api.events import JobWatching, StreamAnswer, answer_stream
+from service.api.gate import HEADERS, Headers, merged
 from service.streaming.catchup import JobCatchUp, JobGone
 from service.streaming.opening import EventStream
 from service.streaming.primitives import cooperative
@@ -46,10 +47,10 @@ class HandOver:
             return self._app(environ, start_response)
         answer = self._shortcut(environ)
         if answer is not None:
-            headers = [*answer.headers.items(), *SECURITY_HEADERS.items()]
+            headers = list(answer.headers.items())
             status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
             if isinstance(answer.body, EventStream):
-                return _hand_over(answer.body, environ, _head(status, headers))
+                return _hand_over(answer.body, environ, status, headers)
             start_response(status, headers)
             return [answer.body]
         held: list[Any] = []
@@ -62,7 +63,7 @@ class HandOver:
 
         body = self._app(environ, hold)
         if isinstance(body, EventStream):
-            return _hand_over(body, environ, _head(*held))
+            return _hand_over(body, environ, *held)
         start_response(*held)
         return body
 
@@ -86,7 +87,11 @@ class HandOver:
             return None
 
 
-def _hand_over(stream: EventStream, environ: WSGIEnvironment, head: bytes) -> Iterable[bytes]:
+def _hand_over(
+    stream: EventStream, environ: WSGIEnvironment, status: str, headers: list[tuple[str, str]]
+) -> Iterable[bytes]:
+    # Its head does not pass through the gate on its way out.
+    head = _head(status, tuple(merged(headers, environ.get(HEADERS, ()))))
     try:
         stream.hand_over(environ["gunicorn.socket"], head)
     finally:
@@ -106,7 +111,8 @@ def _can_be_handed_over(environ: WSGIEnvironment) -> bool:
     )
 
 
-def _head(status: str, headers: list[tuple[str, str]]) -> bytes:
+@lru_cache(maxsize=64)
+def _head(status: str, headers: Headers) -> bytes:
     """The response's head. The end of the connection is the end of the body: no chunks, 8 bytes less per
     event."""
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers), "Connection: close"]

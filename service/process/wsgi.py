@@ -18,6 +18,7 @@ from headway.loops import forever
 from service import metrics
 from service.api.app import create_app
 from service.api.context import Context
+from service.api.gate import Gate
 from service.api.socket_handover import HandOver
 from service.process import gc_tuning
 from service.scheduling.alarms import AlarmLoop
@@ -69,5 +70,5 @@ def _starting_with_a_request(wsgi_app: WSGIApplication, app: Flask) -> WSGIAppli
 
 app = create_app(load_or_exit())
 app.wsgi_app = _starting_with_a_request(  # type: ignore[assignment]
-    HandOver(app.wsgi_app, app.extensions["headway"]), app
+    Gate(HandOver(app.wsgi_app, app.extensions["headway"]), app.extensions["headway"].settings), app
 )

@@ -45,10 +45,10 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 class Page:
-    """A page with one element, on the service's origin and under its policy."""
+    """A page with one element, on the origin of the service."""
 
     def __init__(
-        self, browser: Browser, url: str, html: str, *, form: str = ONE_FILE, on: str = "/"
+        self, browser: Browser, url: str, html: str, *, form: str = ONE_FILE, on: str = "/healthz"
     ) -> None:
         self.browser = browser
         browser.driver.get(f"{url}{on}")

@@ -7,6 +7,8 @@ import gzip
 import http.client
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +21,7 @@ from headway.contract.encoding import dumps
 from headway.contract.records import Artifact, artifacts_json
 from headway.contract.store import Report
 from service.api.static import MEDIA_TYPES, WEB
+from tests.support.programs import missing
 from tests.support.stack import Stack
 from tests.support.wait import until
 
@@ -384,12 +387,45 @@ def test_an_upload_that_is_too_large_leaves_nothing(web: Stack, chunked: bool) -
     assert uploads(web) == before
 
 
+def test_an_upload_that_fills_the_disk_is_a_507_and_leaves_nothing(tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"], check=False).returncode:
+        missing("the right to mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    stack = Stack(tmp_path, DATA_DIR=str(disk), DRAIN_S="0")
+    mount = 'mount -t tmpfs -o size=2m small "$DATA_DIR" && exec "$0" -m service web'
+    enter = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, sys.executable]
+    try:
+        process = stack.start("web", "-c", f"import os; os.execvp('unshare', {enter!r})")
+        # Nobody else sees the disk.
+        seen = Path(f"/proc/{process.pid}/root") / disk.relative_to("/")
+
+        def ready() -> bool:
+            assert process.poll() is None, stack.log("web")
+            with contextlib.suppress(OSError):
+                return bool(stack.get("/readyz")[0] == 200)
+            return False
+
+        until(ready, what="the web process to be ready")
+        for chunk in (1000, 3_000_000, 1000):
+            status, headers, body = stack.call("POST", "/uploads", b"x" * chunk)
+            if chunk == 1000:
+                assert status == 201, body
+            else:
+                assert (status, headers["content-type"]) == (507, "application/problem+json")
+                assert "disk is full" in json.loads(body)["detail"]
+        assert len(list((seen / "uploads").glob("*"))) == 2
+        assert not list((seen / "uploads").glob(".*"))
+    finally:
+        stack.close()
+
+
 @pytest.mark.parametrize("head", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
 def test_an_upload_whose_sender_vanishes_leaves_nothing(web: Stack, head: str) -> None:
     before = uploads(web)
     with socket.create_connection(("127.0.0.1", web.port)) as sender:
         piece = b"x" * 65536 if "Length" in head else b"10000\r\n" + b"x" * 65536 + b"\r\n"
-        sender.sendall(f"POST /uploads HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() + piece)
+        sender.sendall(f"POST /uploads HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n".encode() + piece)
         until(lambda: len(uploads(web)) > len(before), what="the upload to begin")
     until(lambda: uploads(web) == before, what="the partial upload to be gone")
 

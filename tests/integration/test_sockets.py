@@ -63,7 +63,7 @@ def raw(stack: Stack, path: str, receive_buffer: int | None = None) -> socket.so
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.settimeout(20)
     sock.connect(("127.0.0.1", stack.port))
-    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return sock
 
 

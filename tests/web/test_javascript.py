@@ -35,7 +35,7 @@ def node() -> str:
 def test_the_modules_pass_their_own_tests(node: str) -> None:
     tests = sorted(str(path) for path in HERE.glob("*.test.js"))
     assert tests
-    ran = subprocess.run([node, "--test", *tests], capture_output=True, text=True, timeout=100)
+    ran = subprocess.run([node, "--test", *tests], capture_output=True, text=True, timeout=200)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
@@ -116,7 +116,7 @@ def test_the_types_are_what_a_user_of_the_client_writes(node: str) -> None:
     compiler = [node, str(package("typescript/bin/tsc"))]
     options = "--noEmit --strict --target es2022 --module nodenext --lib es2023,dom,dom.iterable"
     command = [*compiler, *options.split(), str(HERE / "types.ts")]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert ran.returncode == 0, ran.stdout
 
 
