@@ -36,7 +36,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     )
     try:
         stack.start_web()
-        stack.store.registry.register_types("worker", {"simulate": json.dumps(TYPE)}, 3600)
+        stack.store.registry.register("worker", {"simulate": json.dumps(TYPE)}, 3600)
         yield stack
     finally:
         stack.close()
