@@ -110,16 +110,18 @@ def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
 
 
 def post_worker_init(worker: Any) -> None:
-    """Drain when the process is told to stop. gunicorn waits for requests, in vain for open streams,
-    and not at all for the sockets that were handed over."""
+    """Start the work in the background, and drain when the process is told to stop. gunicorn waits for
+    requests, in vain for open streams, and not at all for the sockets that were handed over."""
     from service.process import wsgi
+
+    wsgi.start(wsgi.app)
+    here = wsgi.app.extensions["headway"]
 
     def watch() -> None:
         while worker.alive:
             time.sleep(0.1)
-        window_s = _settings.drain_s * DRAIN_SHARE
-        worker.wsgi.extensions["headway"].hub.drain(window_s)
-        wsgi.sockets.drain(window_s)
+        here.hub.drain()
+        here.sockets.drain(_settings.drain_s * DRAIN_SHARE)
         _drained.set()
 
     threading.Thread(target=watch, name="drain", daemon=True).start()

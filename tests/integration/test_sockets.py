@@ -390,8 +390,8 @@ def test_the_audit_finds_an_event_that_was_never_heard_of(store: JobStore) -> No
     hub.start()
     until(lambda: hub.ready(watcher) is not None)
     held = claim(store, job_id)
-    until(lambda: hub.topic(watcher.topics[0]).tail is not None)
-    watcher.generation, watcher.cursor = hub.generation, hub.topic(watcher.topics[0]).tail or ZERO
+    until(lambda: hub.topic(watcher.topics[0]).last is not None)
+    watcher.generation, watcher.cursor = hub.generation, hub.topic(watcher.topics[0]).last or ZERO
     assert hub.collect(watcher) == []
     hub.audit()
     assert hub.collect(watcher) == [], "nothing is missing yet"
