@@ -161,6 +161,8 @@ def _own_headway(environ: Mapping[str, str]) -> Iterator[str]:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             process.terminate()
+            # Leaving the block waits for its end, but not after a KeyboardInterrupt.
+            process.wait()
 
 
 def _ready_url(process: subprocess.Popen[str]) -> str:
