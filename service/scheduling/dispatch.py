@@ -115,7 +115,7 @@ class Dispatch:
             metrics.ALARMS_ANSWERED.inc()
 
     def _connect_anew(self) -> None:
-        """Use no present connection again: one that answers READONLY works, but ends at the wrong server."""
+        """Drop the present connections: one that answers READONLY works, but ends at the wrong server."""
         self._app.pool.force_close_all(close_pool=False)
         # It is empty now, and who takes from it would wait for ever.
         self._app.pool.setup()
