@@ -82,11 +82,13 @@ class EngineMachine(RuleBasedStateMachine):
             self.engine.store.emit(job_id, event)
         if event == "end":
             self.ended.add(job_id)
-        if lost is not None and self.engine.lose_message(lost):
+        if lost is not None and (event_id := self.engine.lose_message(lost)):
             self.lost = True
             for promise in self.all_promises():
-                # Another topic may lead the one cursor of a list past what was lost, before the audit.
-                promise.unsure = promise.unsure or promise.kind == "jobs"
+                # Another job may have led the one cursor of a list past what was lost.
+                if promise.kind == "jobs":
+                    promise.may_reset = True
+                    promise.lost.add(event_id)
         self.pump(pump)
 
     @rule(
