@@ -93,6 +93,8 @@ class Dispatch:
                 if self._reachable:
                     log.warning("the broker cannot be reached, messages wait for it: %s", error)
                 self._reachable = False
+                # One that answers READONLY works, but ends at the wrong server after a failover.
+                self._app.pool.force_close_all(close_pool=False)
                 return False
             if not self._reachable:
                 log.info("the broker is reachable again")

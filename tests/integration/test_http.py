@@ -48,7 +48,7 @@ def about(concurrency: int, queue: str) -> dict[str, Any]:
     return {
         "host": "here", "pid": 7, "concurrency": concurrency, "queues": [queue],
         "started_at": "2026-11-24T20:00:00.000Z",
-        "sandbox": {"mode": "auto", "missing": ["landlock"]},
+        "sandbox": {"mode": "auto", "missing": ["landlock"]}, "dropped_messages": 3,
     }  # fmt: skip
 
 
@@ -303,6 +303,7 @@ def test_workers_tell_what_they_do_and_queues_how_many_wait(web: Stack) -> None:
         assert worker == {
             "name": "one", "host": "here", "pid": 7, "concurrency": 2, "types": ["w"], "queues": ["q-w"],
             "started_at": "2026-11-24T20:00:00.000Z", "sandbox": {"mode": "auto", "missing": ["landlock"]},
+            "dropped_messages": 3,
             "jobs": [{"id": jobs[0], "type": "w", "attempt": 1, "since": held.job.started_at}],
         }  # fmt: skip
         queues = {queue["name"]: queue for queue in found["queues"]}

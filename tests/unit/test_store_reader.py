@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import queue
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
 import redis
 
 from service.api.app import STORE_CONNECTIONS
+from service.streaming import store_reader
 from service.streaming.store_reader import WORKERS, StoreReader
 from tests.support.memory_store import MemoryStore
 
@@ -18,38 +20,38 @@ def test_readers_that_catch_up_leave_most_connections_to_requests() -> None:
     assert WORKERS < STORE_CONNECTIONS / 2
 
 
-def test_equal_reads_are_made_once_and_the_rest_few_at_a_time() -> None:
-    store = MemoryStore()
-    reader = StoreReader(cast(Any, store))
+def test_equal_reads_are_made_once_and_the_rest_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = StoreReader(cast(Any, MemoryStore()))
     gate = threading.Event()
-    lock = threading.Lock()
-    calls: list[str] = []
-    now = most = 0
+    begun: queue.Queue[str] = queue.Queue()
+    waiting = threading.Semaphore(0)
+    answer = store_reader._Read.answer
+
+    def wait_for_answer(read: store_reader._Read) -> Any:
+        waiting.release()
+        return answer(read)
 
     def read(key: str) -> str:
-        nonlocal now, most
-        with lock:
-            calls.append(key)
-            now += 1
-            most = max(most, now)
+        begun.put(key)
         assert gate.wait(10)
-        with lock:
-            now -= 1
         return key
 
-    with ThreadPoolExecutor(40) as pool:
-        asked = [
-            pool.submit(reader.shared, key, lambda _, key=key: read(key))
-            for key in [*"abcdefgh", *("z" * 32)]
-        ]
-        while len(calls) < WORKERS - 1:
-            pass
-        while len(reader._others) < 9 - (WORKERS - 1):
-            pass
+    monkeypatch.setattr(store_reader._Read, "answer", wait_for_answer)
+    keys = [*"abcdefgh", *("z" * 32)]
+    with ThreadPoolExecutor(len(keys)) as pool:
+
+        def ask(some: list[str]) -> list[Future[str]]:
+            return [pool.submit(reader.shared, key, lambda _, key=key: read(key)) for key in some]
+
+        asked = ask(keys[: WORKERS - 1])
+        first = [begun.get(timeout=10) for _ in asked]  # whatever is asked for now has to wait
+        asked += ask(keys[WORKERS - 1 :])
+        for _ in keys:
+            assert waiting.acquire(timeout=10)
+        assert begun.empty()
         gate.set()
-        assert [a.result(10) for a in asked] == [*"abcdefgh", *("z" * 32)]
-    assert sorted(calls) == [*"abcdefgh", "z"]
-    assert most <= WORKERS
+        assert [a.result(10) for a in asked] == keys
+    assert sorted([*first, *begun.queue]) == [*"abcdefgh", "z"]
 
 
 def test_an_error_reaches_each_reader_and_ends_nothing() -> None:
