@@ -109,7 +109,6 @@ class LongPoll:
 
     def __init__(self, topics: tuple[str, ...]) -> None:
         self.topics = topics
-        self.cursor = ZERO
         self.generation = -1
         self.woken = new_event()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from headway.contract.events import ZERO, Event, EventId, EventType
-from headway.contract.pages import FeedSnapshot, JobPage
+from headway.contract.pages import FeedPage, FeedSnapshot, JobPage
 from headway.contract.store import JobStore
 from service.streaming import sse
 from service.streaming.store_reader import PAGE, StoreReader
@@ -39,6 +39,8 @@ class Page:
     """Whether nothing will ever follow."""
     lasts: tuple[EventId, ...] = ()
     """The last id of each of the stream's topics when the page was read, if it is complete."""
+    befores: tuple[EventId, ...] = ()
+    """The last id up to the cursor that was asked for, of each topic of a list."""
     reset: str | None = None
     """Why the reader's cursor could not be resumed from."""
     _frames: bytes | None = field(default=None, repr=False)
@@ -89,7 +91,7 @@ def cursor_fault(page: JobPage, cursor: EventId) -> str | None:
         return "cursor_ahead"
     if cursor == ZERO:
         return None
-    before = page.events[0].prev if page.events else page.last
+    before = _before(page)
     if before == cursor or (not page.events and page.ended and cursor > page.last):
         return None
     return "cursor_trimmed" if before > cursor else "cursor_unknown"
@@ -205,7 +207,7 @@ class JobListCatchUp:
         # For the jobs it is no event of, it is a moment: nothing after it may have been trimmed.
         if any(page.events and page.events[0].prev > cursor > ZERO for page in pages):
             return self._read_reset(store, "cursor_trimmed")
-        if not any(_is_event_of(page, cursor) for page in pages):
+        if cursor != ZERO and cursor not in map(_before, pages):
             return self._read_reset(store, "cursor_unknown")
         # What was read is complete up to where the first full page stops.
         full = [page.events[-1].id for page in pages if len(page.events) == limit]
@@ -219,6 +221,7 @@ class JobListCatchUp:
             events=events,
             complete=horizon is None,
             lasts=_lasts(pages),
+            befores=tuple(map(_before, pages)),
         )
 
     def _pages(self, store: JobStore, cursor: EventId | None, limit: int) -> list[JobPage]:
@@ -233,8 +236,9 @@ def _lasts(pages: Sequence[JobPage]) -> tuple[EventId, ...]:
     return tuple(page.last for page in pages)
 
 
-def _is_event_of(page: JobPage, cursor: EventId) -> bool:
-    return cursor == ZERO or cursor == (page.events[0].prev if page.events else page.last)
+def _before(page: JobPage | FeedPage) -> EventId:
+    """The last id up to the cursor that the page was asked for, or that of the newest event trimmed."""
+    return page.events[0].prev if page.events else page.last
 
 
 class FeedCatchUp:
@@ -284,7 +288,7 @@ class FeedCatchUp:
         page = store.feeds.read(self._owner, self._group, cursor, PAGE)
         if cursor > page.clock:
             return self._read_reset(store, "cursor_ahead")
-        before = page.events[0].prev if page.events else page.last
+        before = _before(page)
         if cursor != ZERO:
             trimmed = bool(page.events) and before > cursor
             # A feed that was quiet for the whole retention is gone, and does not know its past.

@@ -156,14 +156,15 @@ class Hub:
             for name, last in zip(watcher.topics, lasts, strict=True):
                 self._topics[name].anchor(last)
 
-    def collect(self, watcher: Watcher) -> list[Published] | None:
-        """Returns the messages after the watcher's cursor, in order; None if it is behind."""
+    def collect(self, watcher: Watcher, seen: Sequence[EventId]) -> list[Published] | None:
+        """Returns the messages that a watcher has not seen, in order, given the ids up to which it has
+        everything of each of its topics; None if it is behind."""
         with self.lock:
             if watcher.generation != self.generation:
                 return None
             found: list[Published] = []
-            for name in watcher.topics:
-                newest_first = self._topics[name].after(watcher.cursor)
+            for name, last_seen in zip(watcher.topics, seen, strict=True):
+                newest_first = self._topics[name].after(last_seen)
                 if newest_first is None:
                     return None
                 found += newest_first

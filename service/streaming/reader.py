@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Protocol
 
-from headway.contract.events import EventId
+from headway.contract.events import ZERO, EventId
 from service.streaming.catchup import CatchUp, Page
 from service.streaming.heartbeat import Heartbeat
 from service.streaming.hub import Hub
@@ -62,12 +63,16 @@ class Owner(Protocol):
 class Reader:
     """One client connection.
 
+    `cursor` is the id of the last event it was given. Of one of several topics it may have less than up to
+    there, if Redis lost a message: then another topic led the cursor past it. `seen` tells.
+
     `start` reads what it gets first, if its cursor is not enough to tell. `pending` is the rest of a chunk
     that its buffer took a part of, and `final` says that nothing follows that. A `slow` reader was blocked
     since it last had everything, and is not given superseded progress.
     """
 
     __slots__ = (
+        "_seen",
         "caller",
         "catchup",
         "cursor",
@@ -100,6 +105,7 @@ class Reader:
         self.heartbeat = heartbeat
         self.caller = caller
         self.cursor = cursor
+        self._seen: tuple[EventId, ...] | None = None
         self.start = start
         self.generation = -1
         self.place = Place.BEHIND
@@ -117,6 +123,28 @@ class Reader:
     @property
     def topics(self) -> tuple[str, ...]:
         return self.catchup.topics
+
+    @property
+    def seen(self) -> tuple[EventId, ...]:
+        """The ids up to which it has everything of each of its topics."""
+        return self._seen or (self.cursor,) * len(self.topics)
+
+    def has_read(self, cursor: EventId) -> None:
+        """It has everything up to there, from the store."""
+        self.cursor = cursor
+        self._seen = None
+
+    def has_missed(self, befores: Sequence[EventId]) -> bool:
+        """Returns whether it was not given an event before its cursor. `befores` are the last ids up to the
+        cursor of each of its topics, as the store has them."""
+        return self._seen is not None and any(map(operator.gt, befores, self._seen))
+
+    def has_heard(self, cursor: EventId) -> None:
+        """It has everything that its topics have heard, and the cursor is the last of it."""
+        if len(self.topics) > 1:
+            lasts = [self.owner.hub.topic(name).last or ZERO for name in self.topics]
+            self._seen = tuple(map(max, self.seen, lasts))
+        self.cursor = cursor
 
     def notify(self) -> None:
         if self.place is Place.SETTLED:

@@ -239,12 +239,12 @@ class Sockets:
             self._settle(self.unsettled.pop())
 
     def _settle(self, reader: Reader) -> None:
-        messages = self.hub.collect(reader)
+        messages = self.hub.collect(reader, reader.seen)
         if messages is None:
             reader.move_to(Place.BEHIND)
             return
         if messages:
-            reader.cursor = messages[-1].id
+            reader.has_heard(messages[-1].id)
             final = _ends(reader, messages)
             if not self._write(reader, b"".join([m.frame for m in messages]), final=final):
                 return
@@ -261,7 +261,7 @@ class Sockets:
         if page.reset is not None:
             metrics.STREAMS_RESET.labels(page.reset).inc()
         moved = page.cursor != reader.cursor or bool(page.state)
-        reader.cursor = page.cursor
+        reader.has_read(page.cursor)
         frames = (page.newest_progress() if reader.slow else page).frames
         if (head or frames) and not self._write(reader, head + frames, final=page.closed):
             return
@@ -343,7 +343,7 @@ class Sockets:
         generation = self.hub.ready(reader)
         try:
             if generation is not None:
-                page = reader.start() if reader.start is not None else reader.catchup.after(reader.cursor)
+                page = reader.start() if reader.start is not None else _after(reader)
         except redis.RedisError:
             pass
         except JobGone:
@@ -401,6 +401,14 @@ class Sockets:
                 # A blocked reader has bytes enough.
                 if reader.place is not Place.BLOCKED:
                     self._write(reader, reader.heartbeat.beat(behind=reader.place is Place.BEHIND))
+
+
+def _after(reader: Reader) -> Page:
+    """Returns what comes after its cursor, unless an event before the cursor has never reached it."""
+    page = reader.catchup.after(reader.cursor)
+    if reader.has_missed(page.befores):
+        return reader.catchup.reset("events_missed")
+    return page
 
 
 def _ends(reader: Reader, messages: list[Published]) -> bool:

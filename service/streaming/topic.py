@@ -14,13 +14,10 @@ RING_MS = 5_000
 
 
 class Watcher(Protocol):
-    """Something that watches topics. Its cursor is the id up to which it has everything."""
+    """Something that watches topics."""
 
     @property
     def topics(self) -> tuple[str, ...]: ...
-
-    @property
-    def cursor(self) -> EventId: ...
 
     generation: int
     """The hub's generation in which it last caught up."""

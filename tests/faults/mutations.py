@@ -97,6 +97,26 @@ BREAKS = (
         (ENGINE,),
     ),
     Break(
+        "a list knows what it has heard of each job",
+        "service/streaming/reader.py",
+        "self._seen = tuple(map(max, self.seen, lasts))",
+        "self._seen = None",
+        (
+            "tests/unit/test_sockets.py::test_a_list_that_another_job_led_past_a_lost_event_is_reset[audit]",
+            ENGINE,
+        ),
+    ),
+    Break(
+        "a list is told what it has missed",
+        "service/streaming/sockets.py",
+        "if reader.has_missed(page.befores):",
+        "if False:",
+        (
+            "tests/unit/test_sockets.py::test_a_list_that_another_job_led_past_a_lost_event_is_reset[gap]",
+            ENGINE,
+        ),
+    ),
+    Break(
         "lease renewal",
         "headway/sdk/lease.py",
         "if self._store.renew(self._claim, lease_s=self._lease_s):",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from headway.contract.events import EventId
+from headway.contract.events import EventId, Published
 from service.streaming.catchup import CatchUp, FeedCatchUp, JobCatchUp, JobListCatchUp
 from service.streaming.heartbeat import COMMENT, VisibleHeartbeat
 from service.streaming.hub import Hub
@@ -104,13 +104,15 @@ class Engine:
         if batch:
             self.hub.receive(batch)
 
-    def lose_message(self, n: int = 0) -> bool:
-        """Lose one published message that is on its way."""
+    def lose_message(self, n: int = 0) -> EventId | None:
+        """Lose one published message that is on its way, if there is one; returns its id."""
         replies = self.store.wire.replies
         messages = [reply for reply in replies if reply[0] == b"message"]
-        if messages:
-            replies.remove(messages[n % len(messages)])
-        return bool(messages)
+        if not messages:
+            return None
+        lost = messages[n % len(messages)]
+        replies.remove(lost)
+        return Published.of(lost[2]).id
 
     def late(self) -> dict[str, EventId]:
         """The topics that have not heard of the store's last id."""

@@ -84,10 +84,10 @@ class MemoryStore:
 
     # -- writing -----------------------------------------------------------------------------------
 
-    def create(self, group: str | None = None, job_id: str | None = None) -> str:
+    def create(self, group: str | None = None, job_id: str | None = None, data: bytes | None = None) -> str:
         job_id = job_id or f"0-{len(self._jobs):022d}"
         self._jobs[job_id] = _Job(group)
-        self.emit(job_id, "state")
+        self.emit(job_id, "state", data=data)
         return job_id
 
     def emit(self, job_id: str, event: str, at: EventId | None = None, data: bytes | None = None) -> Event:
@@ -120,6 +120,9 @@ class MemoryStore:
 
     def in_feed(self, job_id: str, group: str | None) -> bool:
         return group is None or self._jobs[job_id].group == group
+
+    def ended(self, job_id: str) -> bool:
+        return self._jobs[job_id].ended
 
     def trim(self, job_id: str, kept: int) -> list[EventId]:
         """Keep the newest events of a job; returns the others' ids."""

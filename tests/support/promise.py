@@ -28,15 +28,14 @@ class Promise:
     may_reset: bool = False
     lossy: bool = False
     """Superseded progress may be left out."""
-    unsure: bool = False
-    """A message of a list of jobs was lost though the connection lived: nothing is promised then."""
+    lost: set[EventId] = field(default_factory=set)
+    """Events of a list that Redis did not pass on though the connection lived: it may lack them until its
+    reset."""
     trimmed: set[EventId] = field(default_factory=set)
     """Events that the store did not keep."""
 
     def breach(self, store: MemoryStore, got: Sequence[Seen]) -> str | None:
         """Returns what a client that has caught up was given wrongly, or None."""
-        if self.unsure:
-            return None
         self._history = [
             (job_id, event)
             for job_id, event in store.history
@@ -80,7 +79,7 @@ class Promise:
                 rest = rest[1:]
             elif not rest and not whole:
                 return True
-            elif not self._may_lack(n):
+            elif not self._may_lack(n) and (whole or event.id not in self.lost):
                 return False
         return not rest
 

@@ -82,11 +82,32 @@ class EngineMachine(RuleBasedStateMachine):
             self.engine.store.emit(job_id, event)
         if event == "end":
             self.ended.add(job_id)
-        if lost is not None and self.engine.lose_message(lost):
-            self.lost = True
-            for promise in self.all_promises():
-                # Another topic may lead the one cursor of a list past what was lost, before the audit.
-                promise.unsure = promise.unsure or promise.kind == "jobs"
+        if lost is not None:
+            self.lose(lost)
+        self.pump(pump)
+
+    def lose(self, n: int) -> None:
+        event_id = self.engine.lose_message(n)
+        if event_id is None:
+            return
+        self.lost = True
+        for promise in self.all_promises():
+            # Another job may lead the one cursor of a list past what was lost.
+            if promise.kind == "jobs":
+                promise.may_reset = True
+                promise.lost.add(event_id)
+
+    @precondition(lambda self: any(promise.kind == "jobs" for promise in self.all_promises()))
+    @rule(n=numbers, pump=often)
+    def lead_past(self, n: int, pump: bool) -> None:
+        """A job of a list has news that is lost, and then another has."""
+        lists = [promise.jobs for promise in self.all_promises() if promise.kind == "jobs"]
+        jobs = [job_id for job_id in lists[n % len(lists)] if job_id not in self.ended]
+        self.pump(pump)
+        for job_id in jobs:
+            self.engine.store.emit(job_id, "log")
+            if job_id == jobs[0]:
+                self.lose(0)
         self.pump(pump)
 
     @rule(

@@ -105,16 +105,76 @@ def test_a_reader_is_asked_once_however_many_of_its_topics_have_news(engine: Eng
     asked = 0
     collect = engine.hub.collect
 
-    def counted(watcher):  # type: ignore[no-untyped-def]
+    def counted(*asking):  # type: ignore[no-untyped-def]
         nonlocal asked
         asked += 1
-        return collect(watcher)
+        return collect(*asking)
 
     engine.hub.collect = counted  # type: ignore[method-assign]
     for job_id in jobs:
         engine.store.emit(job_id, "log")
     engine.deliver()
     assert asked == 1
+
+
+def lose_next_of(engine: Engine, job_id: str, event: str = "log") -> EventId:
+    """A job's event that its topic never hears of."""
+    written = engine.store.emit(job_id, event)
+    assert engine.lose_message() == written.id
+    return written.id
+
+
+@pytest.mark.parametrize("found_by", ["audit", "gap", "reconnection"])
+def test_a_list_that_another_job_led_past_a_lost_event_is_reset(engine: Engine, found_by: str) -> None:
+    one, two = engine.store.create(), engine.store.create()
+    client = engine.join(engine.jobs(one, two))
+    engine.settle()
+    lose_next_of(engine, one)
+    engine.store.emit(two, "log")
+    engine.settle()
+    assert [e.event for e in client.events] == ["snapshot", "snapshot", "log"]
+    if found_by == "audit":
+        engine.audit()
+    elif found_by == "gap":
+        engine.store.emit(one, "log")
+    else:
+        engine.lose_connection()
+        engine.connect()
+    engine.settle()
+    last = client.events[-1]
+    assert (last.event, last.data["reason"]) == ("reset", "events_missed")
+    assert last.id == str(engine.store.clock)
+    engine.store.emit(one, "log")
+    engine.settle()
+    assert [e.event for e in client.events][-2:] == ["reset", "log"], "and then it goes on"
+
+
+def test_a_list_that_read_the_lost_event_from_the_store_is_not_reset(engine: Engine) -> None:
+    one, two = engine.store.create(), engine.store.create()
+    watching = engine.join(engine.job(one))
+    engine.settle()
+    lose_next_of(engine, one)
+    late = engine.join(engine.jobs(one, two))
+    engine.settle()
+    engine.store.emit(two, "log")
+    engine.settle()
+    engine.audit()
+    engine.settle()
+    assert [e.event for e in watching.events] == ["snapshot", "log"]
+    assert [e.event for e in late.events] == ["snapshot", "snapshot", "log"]
+
+
+def test_a_list_whose_cursor_is_before_the_lost_event_reads_it(engine: Engine) -> None:
+    """The same is true of a message that comes late: the audit must not cost a list its state."""
+    one, two = engine.store.create(), engine.store.create()
+    client = engine.join(engine.jobs(one, two))
+    engine.settle()
+    engine.store.emit(two, "log")
+    engine.settle()
+    lose_next_of(engine, one)
+    engine.audit()
+    engine.settle()
+    assert [e.event for e in client.events] == ["snapshot", "snapshot", "log", "log"]
 
 
 @pytest.mark.parametrize("left", list(Place))
