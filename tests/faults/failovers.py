@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -119,7 +120,10 @@ def main() -> int:
     given = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="headway-failovers-"))
     print(f"in {directory}", flush=True)
-    return 1 if run(directory, given.times, given.jobs, given.gap) else 0
+    wrong = run(directory, given.times, given.jobs, given.gap)
+    if not wrong:
+        shutil.rmtree(directory)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
