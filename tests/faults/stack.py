@@ -115,10 +115,10 @@ class FaultStack(Stack):
         return [p for p in table.values() if p.parent == worker.process.pid and "worker" in p.command]
 
     def encoders(self, table: dict[int, Process]) -> list[Encoder]:
-        """Processes that have a file of an attempt's among their arguments."""
+        """Processes that work in an attempt's directory."""
         found = []
         for p in table.values():
-            named = re.search(rf"{re.escape(str(self.directory))}/work/([\w-]+)/(\d+)/", p.command)
+            named = re.match(rf"{re.escape(str(self.directory))}/work/([\w-]+)/(\d+)\b", p.directory)
             if named:
                 parent = table.get(p.parent)
                 held = p.stopped or (parent is not None and parent.stopped)

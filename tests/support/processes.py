@@ -24,14 +24,16 @@ class Process:
     reaped_s: float
     """The same of its children that have ended."""
     command: str
+    directory: str = ""
+    """The one it works in."""
 
     @property
     def stopped(self) -> bool:
         return self.state == "T"
 
 
-def parse(stat: str, command: bytes = b"", ticks: int = TICKS) -> Process:
-    """The texts of /proc/<pid>/stat and cmdline."""
+def parse(stat: str, command: bytes = b"", directory: str = "", ticks: int = TICKS) -> Process:
+    """The texts of /proc/<pid>/stat and cmdline, and where cwd points."""
     # The name stands in parentheses and may hold anything, parentheses and spaces too [proc(5)].
     head, _, rest = stat.rpartition(")")
     fields = rest.split()
@@ -44,6 +46,7 @@ def parse(stat: str, command: bytes = b"", ticks: int = TICKS) -> Process:
         cpu_s=(user + system) / ticks,
         reaped_s=(reaped_user + reaped_system) / ticks,
         command=command.replace(b"\0", b" ").decode(errors="replace"),
+        directory=directory,
     )
 
 
@@ -52,7 +55,8 @@ def table() -> dict[int, Process]:
     found = {}
     for entry in _entries():
         with suppress(OSError, ValueError):
-            process = parse((entry / "stat").read_text(), (entry / "cmdline").read_bytes())
+            directory = str((entry / "cwd").readlink())
+            process = parse((entry / "stat").read_text(), (entry / "cmdline").read_bytes(), directory)
             if process.state not in "ZX":
                 found[process.pid] = process
     return found

@@ -117,9 +117,9 @@ class WorkerStack(Stack):
         return int(json.loads(worker).rpartition(":")[2])
 
     def encoders(self) -> list[int]:
-        """Processes that have a file of ours among their arguments."""
+        """Processes that work in an attempt's directory."""
         work = str(self.directory / "work")
-        return [p.pid for p in processes.table().values() if work in p.command]
+        return [p.pid for p in processes.table().values() if p.directory.startswith(work)]
 
     def work_files(self) -> list[Path]:
         # Directories may vanish meanwhile, which rglob does not take.
