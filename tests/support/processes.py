@@ -24,16 +24,14 @@ class Process:
     reaped_s: float
     """The same of its children that have ended."""
     command: str
-    directory: str = ""
-    """The one it works in."""
 
     @property
     def stopped(self) -> bool:
         return self.state == "T"
 
 
-def parse(stat: str, command: bytes = b"", directory: str = "", ticks: int = TICKS) -> Process:
-    """The texts of /proc/<pid>/stat and cmdline, and where cwd points."""
+def parse(stat: str, command: bytes = b"", ticks: int = TICKS) -> Process:
+    """The texts of /proc/<pid>/stat and cmdline."""
     # The name stands in parentheses and may hold anything, parentheses and spaces too [proc(5)].
     head, _, rest = stat.rpartition(")")
     fields = rest.split()
@@ -46,7 +44,6 @@ def parse(stat: str, command: bytes = b"", directory: str = "", ticks: int = TIC
         cpu_s=(user + system) / ticks,
         reaped_s=(reaped_user + reaped_system) / ticks,
         command=command.replace(b"\0", b" ").decode(errors="replace"),
-        directory=directory,
     )
 
 
@@ -55,8 +52,7 @@ def table() -> dict[int, Process]:
     found = {}
     for entry in _entries():
         with suppress(OSError, ValueError):
-            directory = str((entry / "cwd").readlink())
-            process = parse((entry / "stat").read_text(), (entry / "cmdline").read_bytes(), directory)
+            process = parse((entry / "stat").read_text(), (entry / "cmdline").read_bytes())
             if process.state not in "ZX":
                 found[process.pid] = process
     return found
@@ -72,6 +68,13 @@ def descendants(pid: int, among: dict[int, Process] | None = None) -> list[Proce
         found += children
         parents += [child.pid for child in children]
     return found
+
+
+def directory_of(pid: int) -> str:
+    """Where a process works; an empty text if it has gone."""
+    with suppress(OSError):
+        return str((PROC / str(pid) / "cwd").readlink())
+    return ""
 
 
 def ours(mark: str, directory: Path | None = None) -> list[int]:
