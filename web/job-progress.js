@@ -17,7 +17,7 @@ import { duration, percent, quantity, rate, shownFraction } from "./element/form
 import { style } from "./element/style.js";
 import { isLive } from "./client/reducer.js";
 
-/** @typedef {import("./client/reducer.js").Job} Job */
+/** @typedef {import("./jobs.js").Job} Job */
 
 export { Client };
 
@@ -251,7 +251,7 @@ export class JobProgress extends HTMLElement {
   }
 }
 
-/** @param {{status: import("./client/event-stream.js").Status, since: number}} connection */
+/** @param {{status: import("./jobs.js").Status, since: number}} connection */
 function connectionText({ status, since }) {
   const how = { connecting: "Connecting", reconnecting: "Reconnecting, out of date", stale: "Out of date", "gave-up": "Not connected" }[/** @type {string} */ (status)];
   return how ? `${how} since ${duration(Math.floor((Date.now() - since) / 1000))}` : "";

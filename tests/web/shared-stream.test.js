@@ -49,7 +49,7 @@ class Reader {
     this.begun.push(how);
   }
 
-  take({ id }) {
+  receive({ id }) {
     this.taken.push(id);
   }
 }

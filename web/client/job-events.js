@@ -8,7 +8,7 @@
 
 import { compareIds } from "./event-id.js";
 
-/** @typedef {import("./reducer.js").JobEvent} JobEvent */
+/** @typedef {import("../jobs.js").JobEvent} JobEvent */
 
 const LIMIT = 500;
 const RETRY_MS = 2000;

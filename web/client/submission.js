@@ -4,7 +4,7 @@
 
 import { Problem, problem } from "./problem.js";
 
-/** @typedef {import("../jobs.js").Headway} Headway */
+/** @typedef {import("./client.js").Client} Client */
 
 const ATTEMPTS = 5;
 const BACKOFF_MS = 1000;

@@ -6,7 +6,7 @@ import { element, show } from "../element/dom.js";
 import { duration } from "../element/format.js";
 
 /**
- * @typedef {EventTarget & {status: import("../client/event-stream.js").Status, since: number, again: () => void}} Watched
+ * @typedef {EventTarget & {status: import("../jobs.js").Status, since: number, again: () => void}} Watched
  */
 
 export class ConnectionState extends HTMLElement {

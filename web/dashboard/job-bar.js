@@ -11,7 +11,7 @@ import { element, show } from "../element/dom.js";
 import { duration, percent, quantity, rate, shownFraction } from "../element/format.js";
 import { isLive } from "../client/reducer.js";
 
-/** @typedef {import("../client/reducer.js").Job} Job */
+/** @typedef {import("../jobs.js").Job} Job */
 
 export class JobBar extends HTMLElement {
   /** @type {Job | undefined} */ #job;
@@ -72,7 +72,7 @@ export class JobBar extends HTMLElement {
   }
 }
 
-/** @param {import("../client/reducer.js").Stage} stage */
+/** @param {import("../jobs.js").Stage} stage */
 function stageText({ name, index, count }) {
   return count > 1 ? `${name} (${index}/${count})` : name;
 }

@@ -4,7 +4,7 @@
 
 import { element } from "../element/dom.js";
 
-/** @typedef {import("../client/reducer.js").Job} Job */
+/** @typedef {import("../jobs.js").Job} Job */
 
 export class JobTags extends HTMLElement {
   #key = "";

@@ -22,7 +22,7 @@ import { SubmitForm } from "./new/submit-form.js";
 import { WaitingReasons } from "./jobs/waiting-reasons.js";
 import { WorkersPage } from "./workers/workers-page.js";
 
-/** @typedef {import("../client/reducer.js").Job} Job */
+/** @typedef {import("../jobs.js").Job} Job */
 
 const TICK_MS = 30_000;
 

@@ -6,7 +6,7 @@
 
 import { shortId } from "../element/format.js";
 
-/** @typedef {import("../client/reducer.js").Job} Job */
+/** @typedef {import("../jobs.js").Job} Job */
 
 const WAIT_MS = 1000;
 const SINGLE = 3;

@@ -4,7 +4,7 @@
 
 import { isLive } from "../client/reducer.js";
 
-/** @typedef {import("../client/reducer.js").Job} Job */
+/** @typedef {import("../jobs.js").Job} Job */
 
 const UNITS = ["B", "kB", "MB", "GB", "TB"];
 

@@ -4,7 +4,7 @@
 
 import { JobHistory } from "../client/job-events.js";
 
-/** @typedef {import("../client/reducer.js").JobEvent} JobEvent */
+/** @typedef {import("../jobs.js").JobEvent} JobEvent */
 
 const LINES = 200;
 const CHARACTERS = 2000;

@@ -5,7 +5,7 @@
 import { element } from "../../element/dom.js";
 import { size } from "../../element/format.js";
 
-/** @typedef {import("../../client/reducer.js").Artifact} Artifact */
+/** @typedef {import("../../jobs.js").Artifact} Artifact */
 
 const HLS = new Set(["application/vnd.apple.mpegurl", "application/x-mpegurl", "audio/mpegurl"]);
 /** A ladder of renditions has hundreds of segments; nobody wants a player for each. */

@@ -7,7 +7,7 @@
 
 import { element } from "../../element/dom.js";
 
-/** @typedef {import("../../client/reducer.js").JobEvent} JobEvent */
+/** @typedef {import("../../jobs.js").JobEvent} JobEvent */
 
 const MAX_LINES = 1000;
 /** Scrolled this near to the end, it stays at the end. */
@@ -140,7 +140,7 @@ function stateText({ state, attempt, reason }) {
   return reason ? `${which}: ${reason}` : which;
 }
 
-/** @param {import("../../client/reducer.js").Job} job */
+/** @param {import("../../jobs.js").Job} job */
 function endText({ state, error }) {
   return error ? `${state}: ${error.message}` : state;
 }

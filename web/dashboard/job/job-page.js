@@ -18,7 +18,7 @@ import { JobTimeline } from "./job-timeline.js";
 import { PacePlot } from "./rate-chart.js";
 import { isLive } from "../../client/reducer.js";
 
-/** @typedef {import("../../client/reducer.js").Job} Job */
+/** @typedef {import("../../jobs.js").Job} Job */
 
 export class JobPage extends HTMLElement {
   #feed;

@@ -4,7 +4,7 @@
  */
 
 /**
- * @typedef {import("../../client/reducer.js").JobEvent} JobEvent
+ * @typedef {import("../../jobs.js").JobEvent} JobEvent
  * @typedef {{name: string, index: number, count: number, from: number, to: number | null,
  *   fraction: number | null}} StageSpan from and to in ms since the epoch
  * @typedef {{number: number, from: number, to: number | null, outcome: string, reason: string,
@@ -107,7 +107,7 @@ export class JobStory {
 
   /**
    * @param {Attempt} attempt
-   * @param {import("../../client/reducer.js").Stage} stage
+   * @param {import("../../jobs.js").Stage} stage
    * @param {number} time
    */
   #enter(attempt, { name, index, count, fraction = null }, time) {

@@ -9,7 +9,7 @@
 import { isLive } from "../../client/reducer.js";
 
 /** @typedef {import("./job-filter.js").JobFilter} JobFilter */
-/** @typedef {import("../../client/reducer.js").Job} Job */
+/** @typedef {import("../../jobs.js").Job} Job */
 
 const LIMIT = 200;
 const PAGES = 25;

@@ -10,7 +10,7 @@ import { JobBar } from "../job-bar.js";
 import { JobTags } from "../job-tags.js";
 import { isLive } from "../../client/reducer.js";
 
-/** @typedef {import("../../client/reducer.js").Job} Job */
+/** @typedef {import("../../jobs.js").Job} Job */
 
 export class JobCard extends HTMLElement {
   /** @type {Job | undefined} */ #job;

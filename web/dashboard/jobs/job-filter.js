@@ -3,7 +3,7 @@
  * some words are. A value, which the page's address holds (`#/?state=failed&q=holiday`).
  */
 
-/** @typedef {import("../../client/reducer.js").Job} Job */
+/** @typedef {import("../../jobs.js").Job} Job */
 
 /** @type {WeakMap<Job, string>} What is searched. A job is another object after every change. */
 const texts = new WeakMap();

@@ -5,7 +5,7 @@
 import { JobFilter } from "./job-filter.js";
 import { isLive } from "../../client/reducer.js";
 
-/** @typedef {import("../../client/reducer.js").Job} Job */
+/** @typedef {import("../../jobs.js").Job} Job */
 
 export class JobCatalog {
   /** @type {Map<string, Job>} */ #byId = new Map();

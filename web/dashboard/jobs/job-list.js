@@ -8,7 +8,7 @@
 
 import { JobCard } from "./job-card.js";
 
-/** @typedef {import("../../client/reducer.js").Job} Job */
+/** @typedef {import("../../jobs.js").Job} Job */
 
 /** So many cards above and below what is in sight, so that a quick scroll shows no holes. */
 const AROUND = 6;

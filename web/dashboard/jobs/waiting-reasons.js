@@ -5,7 +5,7 @@
 
 import { withLocalTimes } from "../../element/format.js";
 
-/** @typedef {import("../../client/reducer.js").Job & {waiting_reason?: string | null}} Job */
+/** @typedef {import("../../jobs.js").Job & {waiting_reason?: string | null}} Job */
 
 const EVERY_MS = 2000;
 const LIMIT = 100;

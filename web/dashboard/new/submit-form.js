@@ -36,7 +36,7 @@ export class SubmitForm {
   #client;
   /** @type {Map<string, JobType>} */ #types = new Map();
   #drawn = "";
-  /** @type {import("../../client/reducer.js").Job | null} To be entered as soon as its type is known. */ #like = null;
+  /** @type {import("../../jobs.js").Job | null} To be entered as soon as its type is known. */ #like = null;
   /** @type {File | null} The same for a file, and any type that takes one. */ #file = null;
   /** Of the last submission that may or may not have arrived: what it was, and its key. */
   #unanswered = { text: "", key: "" };
@@ -90,7 +90,7 @@ export class SubmitForm {
 
   /**
    * Enter everything as it was for this job, to be changed and submitted.
-   * @param {import("../../client/reducer.js").Job} job
+   * @param {import("../../jobs.js").Job} job
    */
   fill(job) {
     this.#like = job;
@@ -119,7 +119,7 @@ export class SubmitForm {
     this.#file = null;
   }
 
-  /** @param {import("../../client/reducer.js").Job} job */
+  /** @param {import("../../jobs.js").Job} job */
   #fillLike({ type, params, group, labels, max_attempts, timeout_s }) {
     if (!this.#types.has(type)) {
       show(this.#problem, `No worker has registered the type ${type}.`);
