@@ -36,6 +36,16 @@ export interface Artifact {
   attempt: number;
 }
 
+export interface JobError {
+  code: ErrorCode;
+  message: string;
+}
+
+export interface Links {
+  self: string;
+  events: string;
+}
+
 /** A job as `GET /jobs/{id}` returns it. Times are RFC 3339 in UTC. */
 export interface Job {
   id: string;
@@ -50,7 +60,7 @@ export interface Job {
   timeout_s: number | null;
   progress: Progress | null;
   result: unknown;
-  error: { code: ErrorCode; message: string } | null;
+  error: JobError | null;
   artifacts: Artifact[];
   cancel_requested: boolean;
   retry_of: string | null;
@@ -59,7 +69,7 @@ export interface Job {
   finished_at: string | null;
   updated_at: string;
   last_event_id: string;
-  links: { self: string; events: string };
+  links: Links;
   /** Why a queued or retrying job waits; only in answers to requests, not in events. */
   waiting_reason?: string | null;
 }

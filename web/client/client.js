@@ -39,7 +39,7 @@ export class Client {
   url(path, query = {}) {
     const url = new URL(`.${path}`, this.#base);
     for (const [name, value] of Object.entries(query)) {
-      for (const one of [value].flat()) if (one != null) url.searchParams.append(name, String(one));
+      for (const one of [value].flat()) if (one != null) url.searchParams.append(name, /** @type {string} */ (one));
     }
     return url;
   }
@@ -58,7 +58,7 @@ export class Client {
    */
   async ask(method, path, { query, body, headers, signal } = {}) {
     const timeout = AbortSignal.timeout(TIMEOUT_MS);
-    let response;
+    /** @type {Response | undefined} */ let response;
     let text = "";
     try {
       response = await fetch(this.url(path, query), {
@@ -136,13 +136,8 @@ export class Client {
     if (found instanceof this.Stream) return found;
     const url = (/** @type {any} */ query) => this.url("/events", { ...query, access_token: this.#token });
     const onUnused = () => streams.get(name) === stream && streams.delete(name);
-    const stream = new this.Stream(name, url, { ...this.#options, onUnused });
+    const stream = new this.Stream(name, url, { ...this.#options, onUnused, found });
     streams.set(name, stream);
-    // One connection serves those that came before, too.
-    for (const reader of found?.readers ?? []) {
-      reader.stop();
-      reader.start();
-    }
     return stream;
   }
 }

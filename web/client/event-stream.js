@@ -6,9 +6,15 @@
  * adds what is missing.
  */
 
+import { Connection } from "./emitter.js";
+
 const TYPES = ["open", "error", "heartbeat", "snapshot", "state", "progress", "log", "artifact", "end", "reset", "shutdown"];
 /** Silence longer than this means that the connection is dead. For heartbeats of 15 s, until one says otherwise. */
 const DEFAULT_ALLOWED_MS = 22_500;
+/** The states of an EventSource. */
+const CONNECTING = 0;
+const OPEN = 1;
+const CLOSED = 2;
 const CHECK_MS = 1000;
 /** How many times the browser may reconnect by itself, at the interval that the service set (`retry`). */
 const NATIVE_RETRIES = 5;
@@ -24,11 +30,7 @@ const BACKOFF_MAX_MS = 30_000;
  * (detail: JobEvent), `beat` on a heartbeat, `status`, and `refused` when the service, or a proxy before it,
  * answered with an error.
  */
-export class EventStream extends EventTarget {
-  /** @type {Status} */
-  status = "closed";
-  /** When this status began; for any but `live`, when the service was last heard. */
-  since = Date.now();
+export class EventStream extends Connection {
   /** When the service was last heard. */
   heardAt = 0;
   /** @type {string | null} The id of the last event, from which it continues. */
@@ -59,12 +61,12 @@ export class EventStream extends EventTarget {
 
   /** Whether the connection is open. */
   get opened() {
-    return this.#source?.readyState === EventSource.OPEN;
+    return this.#source?.readyState === OPEN;
   }
 
   /** Whether it is connecting, and nothing has failed yet. */
   get connecting() {
-    return this.#failures === 0 && this.#source?.readyState === EventSource.CONNECTING;
+    return this.#failures === 0 && this.#source?.readyState === CONNECTING;
   }
 
   /** Does nothing if it is open; tries again if it gave up. Call `close` in the end. */
@@ -111,6 +113,8 @@ export class EventStream extends EventTarget {
 
   #connect() {
     this.#disconnect();
+    // It begins anew, with snapshots.
+    if (this.status === "live" && this.cursor === null) this.#setStatus("connecting");
     // A new connection gets the full time to say something.
     if (this.status !== "live") this.heardAt = Date.now();
     const url = new URL(this.#url);
@@ -148,7 +152,7 @@ export class EventStream extends EventTarget {
     if (type === "open") {
       // Not live yet: the service may have lost its store, or a proxy may have answered with a `retry` only.
       if (this.status !== "live") this.heardAt = Date.now();
-      this.dispatchEvent(new Event("open"));
+      this.emit("open");
       return;
     }
     const body = JSON.parse(data);
@@ -163,14 +167,14 @@ export class EventStream extends EventTarget {
       // half of it, and for short intervals, which are relatively later, 2 s more.
       this.allowedMs = 1000 * Math.max(1.5 * body.interval_s, body.interval_s + 2);
       if (!body.behind) this.#setStatus("live");
-      this.dispatchEvent(new Event("beat"));
-    } else this.dispatchEvent(new CustomEvent("event", { detail: { id: lastEventId, event: type, data: body } }));
+      this.emit("beat");
+    } else this.emit("event", { id: lastEventId, event: type, data: body });
   }
 
   #onError() {
     this.#setStatus(this.status === "connecting" ? "connecting" : "reconnecting");
     this.#failures += 1;
-    const closed = this.#source?.readyState === EventSource.CLOSED;
+    const closed = this.#source?.readyState === CLOSED;
     if (this.#failures >= this.#attempts) {
       this.#disconnect();
       this.#setStatus("gave-up");
@@ -181,7 +185,7 @@ export class EventStream extends EventTarget {
     const limit = Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** (this.#failures - 1));
     // Anywhere below the limit, so that clients of a restarted service do not return all at once.
     this.#reopening = setTimeout(() => this.#connect(), Math.random() * limit);
-    if (closed) this.dispatchEvent(new Event("refused"));
+    if (closed) this.emit("refused");
   }
 
   /** Reconnect if the silence has lasted too long; this is also checked every second. */
@@ -206,8 +210,6 @@ export class EventStream extends EventTarget {
     if (this.status === status) return;
     // From one kind of silence to another, it is the same silence that goes on.
     const silent = this.status === "reconnecting" || this.status === "stale";
-    if (!silent || status === "live") this.since = status === "live" ? Date.now() : this.heardAt;
-    this.status = status;
-    this.dispatchEvent(new Event("status"));
+    this.setStatus(status, status === "live" ? Date.now() : silent ? this.since : this.heardAt);
   }
 }

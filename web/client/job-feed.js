@@ -5,6 +5,7 @@
  * job meanwhile (`newer`), so it does not matter which of the two arrives first.
  */
 
+import { Emitter } from "./emitter.js";
 import { LIVE, isLive, newer, reduce } from "./reducer.js";
 
 /**
@@ -12,21 +13,16 @@ import { LIVE, isLive, newer, reduce } from "./reducer.js";
  * @typedef {import("../jobs.js").JobEvent} JobEvent
  * @typedef {object} Entry what is known about one job id, beside the job itself
  * @property {boolean} [notMine] the stream reports it, but it does not belong to this feed
- * @property {boolean} [stale] the job that is held must not be changed by events, nor kept against a document
- * @property {boolean} [unverified] it is stale and may have changed: until it is read, the feed is out of date
- * @property {number} [since] a document requested before this age does not settle `stale` or `held`
  * @property {JobEvent[]} [held] a document is needed first; the events that came meanwhile
- * @property {boolean} [urgent] the document is requested at once, even during a listing
+ * @property {number} [since] the document must have been requested at this age or later
+ * @property {boolean} [unverified] the job may have changed: until it is read, the feed is out of date
  * @property {boolean} [fetching]
- * @property {number} [told] the age at which the stream last mentioned it
  */
 
 const NEWEST = 50;
 const PAGE = 500;
 const FETCHES = 3;
 const RETRY_MS = 2000;
-/** After this long the stream has sent a snapshot of every live job that existed when it opened. */
-const SETTLE_MS = 2000;
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, RETRY_MS));
 
@@ -35,11 +31,13 @@ const pause = () => new Promise((resolve) => setTimeout(resolve, RETRY_MS));
  * a job in the feed), `gap` (events were missed; what is held is read again), `status` and `problem`
  * (detail: Error).
  */
-export class JobFeed extends EventTarget {
+export class JobFeed extends Emitter {
   /** @type {Map<string, Job>} */
   jobs = new Map();
   /** What it watches. [Reader] */
   topics;
+  /** @type {Map<string, Entry>} [Reader] */
+  records = new Map();
   /** @type {import("./shared-stream.js").SharedStream | undefined} Undefined until `start`. */
   stream;
   /** @type {((job: Job) => boolean) | undefined} Whether to keep listening to a job that has ended; default: no. */
@@ -48,17 +46,14 @@ export class JobFeed extends EventTarget {
   #client;
   #group;
   /** @type {ReadonlySet<string> | null} */ #only;
-  #started = false;
-  /** @type {Map<string, Entry>} */ #entries = new Map();
+  /** @type {AbortController | null} */ #started = null;
   /** Counts how often the held jobs were put in doubt. */ #age = 0;
   /** Jobs that are unverified, and since when this feed has a status that is not its stream's. */
   #unverified = 0;
   #since = Date.now();
-  /** What the next listing reads: 0 nothing, 1 the newest jobs, 2 all live ones, too. */ #toList = 0;
+  /** What is to be listed: 0 nothing, 1 the newest jobs, 2 all live ones, too. */ #toList = 0;
   #listing = false;
   #fetches = 0;
-  #onStatus = () => this.dispatchEvent(new Event("status"));
-  #onRefused = () => this.#only?.forEach((id) => this.topics.has(`job:${id}`) && this.want(id));
 
   /**
    * @param {import("./client.js").Client} client
@@ -74,38 +69,33 @@ export class JobFeed extends EventTarget {
 
   /** @type {import("../jobs.js").Status} */
   get status() {
-    const status = this.#started ? this.stream?.status : "closed";
-    return status === "live" && this.#unverified > 0 ? "stale" : (status ?? "closed");
+    const status = (this.#started && this.stream?.status) || "closed";
+    return status === "live" && this.#unverified > 0 ? "stale" : status;
   }
 
   get since() {
     return this.stream?.status === this.status ? this.stream.since : this.#since;
   }
 
-  /** Whether it holds back events until it has read their jobs. [Reader] */
-  get holding() {
-    return [...this.#entries.values()].some(({ held }) => held?.length);
-  }
-
   /** Does nothing if it has started. Call `stop` in the end. */
   start() {
     if (this.#started) return this;
-    this.#started = true;
+    this.#started = new AbortController();
     this.stream = this.#client.stream();
-    this.stream.addEventListener("status", this.#onStatus);
-    this.stream.addEventListener("refused", this.#onRefused);
+    const { signal } = this.#started;
+    this.stream.addEventListener("status", () => (this.emit("status"), this.#list(0)), { signal });
+    this.stream.addEventListener("refused", () => this.#only?.forEach((id) => this.topics.has(`job:${id}`) && this.want(id)), { signal });
     this.stream.join(this);
     return this;
   }
 
   stop() {
     if (!this.#started) return;
-    this.#started = false;
+    this.#started.abort();
+    this.#started = null;
     this.#since = Date.now();
-    this.stream?.removeEventListener("status", this.#onStatus);
-    this.stream?.removeEventListener("refused", this.#onRefused);
     this.stream?.leave(this);
-    this.#onStatus();
+    this.emit("status");
   }
 
   /** Try again, after the stream gave up. */
@@ -126,7 +116,7 @@ export class JobFeed extends EventTarget {
    * @param {string} id
    */
   want(id) {
-    this.#need(id).urgent = true;
+    this.#need(id);
     this.#fetch();
   }
 
@@ -144,28 +134,11 @@ export class JobFeed extends EventTarget {
    */
   begin({ topics, fresh, gap }) {
     this.#age += 1;
-    if (gap) {
-      this.#doubt([]);
-      this.dispatchEvent(new Event("gap"));
-    } else if (!fresh) {
-      // Events must not be added to what was held before: something may be missing in between.
-      this.#suspect(() => true);
-    }
-    if (this.#only) {
-      // The snapshots of a fresh stream cover each.
-      if (!fresh) topics.forEach((topic) => this.want(topic.slice(4)));
-      return;
-    }
-    this.#list(fresh ? 1 : 2);
-    if (!fresh) return;
-    const began = this.#age;
-    // A job that was listed as live and ended before the stream took its snapshots is in neither.
-    setTimeout(() => {
-      if (this.#age !== began || !this.#started) return;
-      this.#age += 1;
-      this.#suspect((id) => !(Number(this.#entries.get(id)?.told) >= began));
-      this.#list(0);
-    }, SETTLE_MS);
+    // Events must not be added to what was held before: something may be missing in between.
+    this.#suspect();
+    if (gap) this.emit("gap");
+    if (this.#only) topics.forEach((topic) => fresh || this.want(topic.slice(4)));
+    else this.#list(fresh ? 1 : 2);
   }
 
   /**
@@ -177,10 +150,14 @@ export class JobFeed extends EventTarget {
     const data = /** @type {any} */ (event.data);
     if (type === "reset") {
       this.#age += 1;
-      this.#doubt((data.jobs ?? [data.job]).filter((/** @type {Job} */ job) => this.#holds(job)));
+      this.#suspect();
+      // Ids may have started over: any document is newer than what is held.
+      for (const [id, job] of this.jobs) this.jobs.set(id, { ...job, last_event_id: "0" });
+      for (const job of data.jobs ?? [data.job]) this.#found(job, this.#age);
       // Jobs that were created and ended meanwhile are in no list of live ones.
-      if (!this.#only) this.#list(1);
-      this.dispatchEvent(new CustomEvent("event", { detail: event }));
+      if (this.#only) this.#fetch();
+      else this.#list(1);
+      this.emit("event", event);
       return;
     }
     const whole = type === "snapshot" || type === "end";
@@ -189,12 +166,11 @@ export class JobFeed extends EventTarget {
     const entry = this.#entry(id);
     if (entry.notMine || (whole && !this.#holds(data))) {
       entry.notMine = true;
-      if (type === "end") this.#entries.delete(id);
+      if (type === "end") this.records.delete(id);
       return;
     }
-    entry.told = this.#age;
-    const held = entry.stale ? undefined : this.jobs.get(id);
-    if (held || whole) this.#apply(held, id, event);
+    const held = this.jobs.get(id);
+    if (whole || (held && !entry.held)) this.#apply(held, id, event);
     else {
       this.#need(id).held?.push(event);
       this.#fetch();
@@ -208,8 +184,8 @@ export class JobFeed extends EventTarget {
 
   /** @param {string} id */
   #entry(id) {
-    let entry = this.#entries.get(id);
-    if (!entry) this.#entries.set(id, (entry = {}));
+    let entry = this.records.get(id);
+    if (!entry) this.records.set(id, (entry = {}));
     return entry;
   }
 
@@ -219,8 +195,7 @@ export class JobFeed extends EventTarget {
    */
   #need(id) {
     const entry = this.#entry(id);
-    entry.since = entry.held ? entry.since : this.#age;
-    entry.held ??= [];
+    if (!entry.held) [entry.held, entry.since] = [[], this.#age];
     return entry;
   }
 
@@ -232,52 +207,41 @@ export class JobFeed extends EventTarget {
   #apply(held, id, event) {
     const job = reduce(held, event);
     if (job && job !== held) this.#keep(id, job);
-    // Even if a document was ahead of this event.
-    this.dispatchEvent(new CustomEvent("event", { detail: event }));
+    // Even if a document was ahead of it.
+    this.emit("event", event);
   }
 
-  /**
-   * Anything that is held may be wrong, and ids may have started over: believe what the service says now, and
-   * read everything else again.
-   * @param {Job[]} jobs
-   */
-  #doubt(jobs) {
-    for (const id of this.jobs.keys()) Object.assign(this.#entry(id), { stale: true, since: this.#age });
-    for (const job of jobs) this.#keep(job.id, job);
-    this.#suspect((id) => Boolean(this.#entry(id).stale));
-    if (this.#only) this.#fetch();
-  }
-
-  /** @param {(id: string) => boolean} which of the live jobs have to be read again */
-  #suspect(which) {
+  /** Live jobs have to be read again. */
+  #suspect() {
     for (const [id, job] of this.jobs) {
-      if (!isLive(job) || !which(id)) continue;
+      if (!isLive(job)) continue;
       const entry = this.#need(id);
-      entry.stale = true;
       entry.since = this.#age;
       if (entry.unverified) continue;
       entry.unverified = true;
-      this.#unverified += 1;
-      if (this.#unverified > 1) continue;
-      this.#since = Date.now();
-      this.#onStatus();
+      this.#count(1);
     }
   }
 
+  /** @param {number} by so many jobs more are unverified */
+  #count(by) {
+    this.#unverified += by;
+    if (this.#unverified !== Math.max(0, by)) return;
+    this.#since = Date.now();
+    this.emit("status");
+  }
+
   /**
-   * Compare a document with what is held.
+   * A document, to be compared with what is held.
    * @param {Job} job
    * @param {number} age at which it was requested
    */
   #found(job, age) {
-    const { id } = job;
-    const entry = this.#entry(id);
+    const entry = this.#entry(job.id);
     if (!this.#holds(job)) {
-      Object.assign(entry, { notMine: true, held: undefined });
-      return;
-    }
-    if ((entry.stale || entry.held) && age < Number(entry.since)) return;
-    this.#keep(id, entry.stale ? job : newer(this.jobs.get(id), job));
+      entry.notMine = true;
+      entry.held = undefined;
+    } else if (!entry.held || age >= /** @type {number} */ (entry.since)) this.#keep(job.id, newer(this.jobs.get(job.id), job));
   }
 
   /**
@@ -285,22 +249,16 @@ export class JobFeed extends EventTarget {
    * @param {Job | undefined} job
    */
   #keep(id, job) {
-    const entry = this.#entry(id);
-    const held = entry.held ?? [];
-    const verified = entry.unverified;
-    Object.assign(entry, { stale: false, unverified: false, urgent: false, held: undefined });
-    if (!job) this.#entries.delete(id);
+    const { held = [], unverified } = this.#entry(id);
+    this.records.delete(id);
     // Nothing comes after the end, so there is no need to listen.
     if (!(job && (isLive(job) || this.expectsMore?.(job))) && this.topics.delete(`job:${id}`)) this.stream?.changed();
     if (!job || job !== this.jobs.get(id)) {
       if (job) this.jobs.set(id, job);
       else this.jobs.delete(id);
-      this.dispatchEvent(new CustomEvent("change", { detail: { id, job } }));
+      this.emit("change", { id, job });
     }
-    if (verified) {
-      this.#unverified -= 1;
-      if (this.#unverified === 0) this.#onStatus();
-    }
+    if (unverified) this.#count(-1);
     if (!job) return;
     for (const event of held) this.#apply(this.jobs.get(id), id, event);
     this.stream?.heard();
@@ -308,52 +266,54 @@ export class JobFeed extends EventTarget {
 
   /**
    * List jobs, page by page, and settle what is in doubt.
-   * @param {number} what see #toList
+   * @param {number} what to add to #toList
    */
   async #list(what) {
     this.#toList = Math.max(this.#toList, what);
-    if (this.#listing) return;
+    // A fresh stream is live once it has sent its snapshots: what is listed before may have ended before them.
+    if (this.#listing || (this.#toList === 1 && this.stream?.status !== "live")) return;
     this.#listing = true;
-    do {
+    while (this.#started && this.#toList > 0) {
       const now = this.#toList;
       this.#toList = 0;
       try {
-        if (now > 0) await this.#page({ limit: NEWEST });
+        /** @type {any} */ let cursor;
         for (const state of now > 1 ? LIVE : []) {
-          for (let cursor; cursor !== null; ) cursor = await this.#page({ state, cursor });
+          do cursor = await this.#page({ state, cursor, limit: PAGE });
+          while (cursor);
         }
-        // What is still in doubt has probably ended. The last few are cheaper one by one.
-        let cursor;
-        for (let before = Infinity; cursor !== null && this.#unverified > FETCHES && this.#unverified < before; ) {
-          before = this.#unverified - FETCHES;
-          cursor = await this.#page({ cursor });
-        }
+        // What is then still in doubt has probably ended. The last few are cheaper one by one.
+        let pages = 0;
+        do cursor = await this.#page({ cursor, limit: cursor ? PAGE : NEWEST });
+        while (cursor && this.#unverified > FETCHES * ++pages);
       } catch (error) {
-        this.#toList = Math.max(this.#toList, now, 1);
-        this.dispatchEvent(new CustomEvent("problem", { detail: error }));
+        this.#toList = Math.max(this.#toList, now);
+        this.emit("problem", error);
         await pause();
       }
-    } while (this.#started && this.#toList > 0);
+    }
     this.#listing = false;
     this.#fetch();
   }
 
   /**
-   * @param {{limit?: number, state?: import("../jobs.js").State, cursor?: string}} query
-   * @returns {Promise<any>} the cursor of the next page; null after the last
+   * @param {NonNullable<Parameters<import("./client.js").Client["list"]>[0]>} query
+   * @returns {Promise<string | null>} the cursor of the next page; null after the last
    */
   async #page(query) {
     const age = this.#age;
-    const { items, next } = await this.#client.list({ limit: PAGE, group: this.#group, ...query });
+    const { items, next } = await this.#client.list({ group: this.#group, ...query });
     for (const job of items) this.#found(job, age);
     return next;
   }
 
   /** A few at a time: a browser has six connections to a host, and streams use some of them. */
   #fetch() {
-    for (const [id, entry] of this.#entries) {
+    // A listing probably has them.
+    if (this.#listing) return;
+    for (const [id, entry] of this.records) {
       if (this.#fetches >= FETCHES) return;
-      if (entry.held && !entry.fetching && (entry.urgent || !this.#listing)) this.#fetchOne(id, entry);
+      if (entry.held && !entry.fetching) this.#fetchOne(id, entry);
     }
   }
 

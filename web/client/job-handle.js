@@ -2,6 +2,7 @@
  * One job, watched until its end.
  */
 
+import { Emitter } from "./emitter.js";
 import { compareIds } from "./event-id.js";
 import { isLive } from "./reducer.js";
 import { JobFeed } from "./job-feed.js";
@@ -19,7 +20,7 @@ import { Problem } from "./problem.js";
  * watched from the first listener on, until its end or `close`.
  * As an async iterable it yields JobEvents until the end.
  */
-export class JobHandle extends EventTarget {
+export class JobHandle extends Emitter {
   /** @type {Job | undefined} The job as of the last event; undefined until it was first read. */
   state;
 
@@ -32,7 +33,7 @@ export class JobHandle extends EventTarget {
   /** Whether `end` was dispatched, or need not be. */ #sealed = false;
 
   /**
-   * @param {import("../jobs.js").Headway & {remember?: boolean}} client
+   * @param {any} client a Headway
    * @param {string | Job} job
    */
   constructor(client, job) {
@@ -42,7 +43,7 @@ export class JobHandle extends EventTarget {
     this.#feed = new JobFeed(client, { jobs: [this.id] });
     this.#feed.addEventListener("change", (event) => this.#onChange(/** @type {CustomEvent} */ (event).detail.job));
     this.#feed.addEventListener("event", (event) => this.#onEvent(/** @type {CustomEvent} */ (event).detail));
-    this.#feed.addEventListener("status", () => this.#emit("status"));
+    this.#feed.addEventListener("status", () => this.emit("status"));
     this.#feed.addEventListener("gap", () => this.#onGap());
     this.#feed.expectsMore = (job) => this.#expectsMore(job);
     if (typeof job !== "string") this.#feed.put(job);
@@ -81,7 +82,7 @@ export class JobHandle extends EventTarget {
     this.#closed = true;
     this.#feed.stop();
     this.#ending?.reject(new DOMException("The job is no longer watched.", "AbortError"));
-    this.#emit("close");
+    this.emit("close");
   }
 
   /** Try again, after the connection gave up. */
@@ -133,7 +134,7 @@ export class JobHandle extends EventTarget {
     this.state = job;
     // Events after the first document are dispatched, each once, even if a later document is ahead of them.
     this.#known ??= job?.last_event_id;
-    this.#emit("change", { job });
+    this.emit("change", { job });
     if (!job) {
       this.#ending?.reject(new Problem(404, { title: "No such job", detail: `There is no job ${this.id}.` }));
       this.#feed.stop();
@@ -160,7 +161,7 @@ export class JobHandle extends EventTarget {
   }
 
   #onGap() {
-    this.#emit("gap");
+    this.emit("gap");
     if (!this.state || isLive(this.state)) return;
     // The missed events will not be delivered.
     this.#feed.topics.clear();
@@ -183,17 +184,10 @@ export class JobHandle extends EventTarget {
     if (type === "end" ? this.#sealed : type !== "snapshot" && type !== "reset" && compareIds(id, this.#after) <= 0) return;
     this.#told = id;
     if (type === "end") this.#sealed = true;
-    this.#emit("event", event);
-    this.#emit(event.event, event.data);
+    this.emit("event", event);
+    this.emit(event.event, event.data);
   }
 
-  /**
-   * @param {string} type
-   * @param {any} [detail]
-   */
-  #emit(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
-  }
 }
 
 /** `Promise.withResolvers`, which not all browsers have. */

@@ -11,8 +11,8 @@ import { compareIds } from "./event-id.js";
  * @typedef {import("../jobs.js").JobEvent} JobEvent
  */
 
-/** @type {ReadonlySet<string>} */
-export const LIVE = new Set(["running", "retrying", "queued"]);
+/** @type {ReadonlySet<import("../jobs.js").State>} */
+export const LIVE = new Set(/** @type {const} */ (["running", "retrying", "queued"]));
 
 /**
  * Whether the job has not ended.

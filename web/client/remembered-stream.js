@@ -15,6 +15,13 @@ export class RememberedStream extends SharedStream {
   /** @param {ConstructorParameters<typeof SharedStream>} options */
   constructor(...options) {
     super(...options);
+    // One connection serves those that came before, too: they ask their clients for it again.
+    queueMicrotask(() => {
+      for (const reader of options[2]?.found?.readers ?? []) {
+        reader.stop();
+        reader.start();
+      }
+    });
     // Without the token: ids of a service compare, whoever asks, and a token is no name for storage.
     this.#key = `headway ${options[0].split(" ")[0]}`;
     if (resumed.has(this.#key)) return;
@@ -24,6 +31,7 @@ export class RememberedStream extends SharedStream {
 
   /** Events that a reader holds back are not delivered yet, and would be lost if the page went away now. */
   heard() {
-    if (this.cursor !== null && !this.readers.some(({ holding }) => holding)) sessionStorage.setItem(this.#key, this.cursor);
+    const holding = this.readers.some(({ records }) => [...(records?.values() ?? [])].some(({ held }) => held?.length));
+    if (this.cursor !== null && !holding) sessionStorage.setItem(this.#key, this.cursor);
   }
 }

@@ -11,6 +11,7 @@
  * own cursor; the other pages drop the events they know, and notice if one is missing.
  */
 
+import { Connection } from "./emitter.js";
 import { Election, hold } from "./leader-election.js";
 import { compareIds } from "./event-id.js";
 import { EventStream } from "./event-stream.js";
@@ -22,7 +23,7 @@ import { EventStream } from "./event-stream.js";
  *   cursor: string | null, event?: any}} Report how the connection is, and what it has just received
  * @typedef {object} Reader
  * @property {Set<Topic>} topics after a change call `changed`
- * @property {boolean} [holding] it holds back events; it calls `heard` afterwards
+ * @property {Map<string, {held?: any[]}>} [records] with the events that it holds back; it calls `heard` afterwards
  * @property {(how: {topics: Topic[], fresh: boolean, gap: boolean}) => void} begin from here on nothing about
  *   these topics is missed, so documents read now will be complete. `fresh`: snapshots of live jobs follow.
  *   `gap`: events were missed
@@ -33,6 +34,7 @@ import { EventStream } from "./event-stream.js";
 
 /** A longer list makes an address that proxies refuse: then all jobs of the caller are watched. */
 const MAX_JOBS = 200;
+const PAGE_EVENTS = ["pagehide", "pageshow"];
 const CHECK_MS = 1000;
 /** A leader that does not answer for this long has stopped responding, and is replaced. */
 const ANSWER_MS = 1000;
@@ -49,11 +51,7 @@ export function queryFor(topics) {
 }
 
 /** Dispatches `status`, and `refused` when the service answered with an error (a job may be gone). */
-export class SharedStream extends EventTarget {
-  /** @type {Status} */
-  status = "closed";
-  /** When this status began; for any but `live`, when the service was last heard. */
-  since = Date.now();
+export class SharedStream extends Connection {
   /** @type {string | null} The last id that was received. */
   cursor = null;
   /** Whether this page holds the connection. */
@@ -71,8 +69,7 @@ export class SharedStream extends EventTarget {
   /** @type {EventStream | null} Of the leader. */ #stream = null;
   /** @type {BroadcastChannel | null} */ #channel = null;
   #election;
-  /** @type {AbortController | null} Ends the listeners that are needed as long as there are readers. */ #used = null;
-  /** @type {AbortController | null} The same for the locks and listeners of a page that takes part. */ #running = null;
+  /** @type {AbortController | null} Ends the locks and listeners of a page that takes part. */ #running = null;
   /** Of the current leader: larger than those of its predecessors. */ #term = 0;
   #changing = false;
   /** The last report of the leader, and when it arrived. */
@@ -82,8 +79,8 @@ export class SharedStream extends EventTarget {
   /**
    * @param {string} name the same for all pages that may share: the service and the caller
    * @param {(query: {job?: string[], group?: string}) => URL} urlFor the address of such a stream
-   * @param {{share?: boolean, attempts?: number, onUnused?: () => void}} [options] `onUnused` is called when the
-   *   last reader has left
+   * @param {{share?: boolean, attempts?: number, onUnused?: () => void, found?: SharedStream}} [options]
+   *   `onUnused` is called when the last reader has left; `found` is the stream that this one replaces
    */
   constructor(name, urlFor, options = {}) {
     super();
@@ -101,12 +98,8 @@ export class SharedStream extends EventTarget {
   /** @param {Reader} reader */
   join(reader) {
     this.#readers.set(reader, new Set());
-    if (!this.#used) {
-      const { signal } = (this.#used = new AbortController());
-      // A page in the back/forward cache would keep one of the six connections.
-      addEventListener("pagehide", () => this.#stop(), { signal });
-      addEventListener("pageshow", () => this.#start(), { signal });
-    }
+    // A page in the back/forward cache would keep one of the six connections.
+    for (const type of PAGE_EVENTS) addEventListener(type, this);
     this.#start();
     this.changed();
   }
@@ -127,10 +120,14 @@ export class SharedStream extends EventTarget {
         return;
       }
       this.#stop();
-      this.#used?.abort();
-      this.#used = null;
+      for (const type of PAGE_EVENTS) removeEventListener(type, this);
       this.#options.onUnused?.();
     });
+  }
+
+  handleEvent(/** @type {Event} */ { type }) {
+    if (type === "pagehide") this.#stop();
+    else this.#start();
   }
 
   /** Try again, after it gave up. */
@@ -147,26 +144,24 @@ export class SharedStream extends EventTarget {
     const { share = true } = this.#options;
     const now = Date.now();
     this.#last = { ...this.#last, heardAt: now, at: now };
-    this.#setStatus("connecting", now);
+    this.setStatus("connecting", now);
     if (!share || !navigator.locks) {
       this.#lead();
       return;
     }
     const watchdog = setInterval(() => this.#check(), CHECK_MS);
     signal.addEventListener("abort", () => clearInterval(watchdog));
-    const on = (/** @type {string} */ type, /** @type {() => void} */ then) =>
-      document.addEventListener(type, then, { signal });
-    on("visibilitychange", () => this.#check());
+    document.addEventListener("visibilitychange", () => this.#check(), { signal });
     // A frozen page cannot send, even if it is elected; messages wait for it.
-    on("freeze", () => {
+    document.addEventListener("freeze", () => {
       this.#election.withdraw();
       this.#resign();
-      if (this.status === "live") this.#setStatus("stale", this.#last.heardAt);
-    });
-    on("resume", () => {
+      if (this.status === "live") this.setStatus("stale", this.#last.heardAt);
+    }, { signal });
+    document.addEventListener("resume", () => {
       this.#election.stand();
       this.#say("ask");
-    });
+    }, { signal });
     // This lock tells the others when the page is gone: they must not hear of it before it has the lock.
     hold(`${this.#name} ${this.#id}`, signal, () => {
       this.#channel = new BroadcastChannel(this.#name);
@@ -189,7 +184,7 @@ export class SharedStream extends EventTarget {
     this.#channel?.close();
     this.#channel = null;
     this.#others.clear();
-    this.#setStatus("closed", Date.now());
+    this.setStatus("closed", Date.now());
   }
 
   #lead() {
@@ -199,12 +194,8 @@ export class SharedStream extends EventTarget {
     this.#connect();
   }
 
-  #resign() {
-    this.leads = false;
-    this.#disconnect();
-  }
-
-  #disconnect() {
+  #resign(leads = false) {
+    this.leads = leads;
     const stream = this.#stream;
     this.#stream = null;
     stream?.close();
@@ -235,7 +226,7 @@ export class SharedStream extends EventTarget {
     const wanted = new Set([...this.#wanted(), ...[...this.#others.values()].flat()]);
     if (wanted.size === 0) {
       // All jobs have ended. What is watched later begins anew, not with the events in between.
-      this.#disconnect();
+      this.#resign(true);
       this.#announce("idle");
       return;
     }
@@ -265,7 +256,7 @@ export class SharedStream extends EventTarget {
   }
 
   #want() {
-    this.#say("want", { topics: [...new Set(this.#wanted())] });
+    this.#say("want", { topics: this.#wanted() });
   }
 
   /** As the leader: tell all pages. */
@@ -310,9 +301,9 @@ export class SharedStream extends EventTarget {
       this.cursor = null;
       this.#cursorTopic = "";
       this.#covered.clear();
-      this.#setStatus("closed", Date.now());
+      this.setStatus("closed", Date.now());
     },
-    refused: () => this.dispatchEvent(new Event("refused")),
+    refused: () => this.emit("refused"),
     covered: ({ topics, fresh }) => this.#begin(topics, fresh),
     report: (message) => this.#onReport(message),
   };
@@ -349,8 +340,8 @@ export class SharedStream extends EventTarget {
       this.heard();
     }
     // A message that waited while this page was suspended is old.
-    if (status === "live" && this.#silent(heardAt)) this.#setStatus("stale", heardAt);
-    else this.#setStatus(status, since);
+    if (status === "live" && this.#silent(heardAt)) this.setStatus("stale", heardAt);
+    else this.setStatus(status, since);
   }
 
   #silent(/** @type {number} */ since) {
@@ -361,7 +352,7 @@ export class SharedStream extends EventTarget {
   #check() {
     if (this.leads || !this.#running) return;
     const { heardAt, at } = this.#last;
-    if (this.status === "live" && this.#silent(heardAt)) this.#setStatus("stale", heardAt);
+    if (this.status === "live" && this.#silent(heardAt)) this.setStatus("stale", heardAt);
     if (!this.#silent(at)) return;
     const now = Date.now();
     if (this.#askedAt === 0) {
@@ -383,16 +374,5 @@ export class SharedStream extends EventTarget {
         this.#connect();
       })
       .catch(() => {});
-  }
-
-  /**
-   * @param {Status} status
-   * @param {number} since
-   */
-  #setStatus(status, since) {
-    if (this.status === status && this.since === since) return;
-    this.status = status;
-    this.since = since;
-    this.dispatchEvent(new Event("status"));
   }
 }
