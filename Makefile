@@ -6,7 +6,7 @@ TEST_PROCESSES ?= 3
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check
 .DEFAULT_GOAL := run
 .DELETE_ON_ERROR:
-.PHONY: run demo test setup check bundle bench faults bars screenshots clean
+.PHONY: run demo test setup check package bundle bench faults bars screenshots clean
 
 # A recipe is one command that make runs without a shell between: make passes a SIGTERM on to its own
 # child and no further.
@@ -25,6 +25,10 @@ check: .venv/ready-for-tests
 
 test: check
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
+
+# The wheel and the source distribution of headway/, in dist/. The wheel is built from the latter.
+package: .venv/ready-for-tests
+	@$(BIN)/python -m build --no-isolation
 
 # web/job-progress.min.js anew, after a change of what it is made from. Needs node and npm.
 bundle:
@@ -54,6 +58,8 @@ clean:
 	@echo Setting up .venv, once and whenever requirements.txt changes. This takes a minute.
 	@$(PYTHON) -m venv --clear .venv
 	@$(PIP_INSTALL) -r requirements.txt
+	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s/.venv/bin/python" -P -m headway "$$@"\n' "$(CURDIR)" "$(CURDIR)" > $(BIN)/headway
+	@chmod +x $(BIN)/headway
 	@touch $@
 
 .venv/ready-for-tests: tests/requirements.txt .venv/ready

@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 JITTER = 0.2
 """How far a pause strays from its length, so that processes do not move in step."""
+ERROR_PAUSE_S = 0.5
+"""Shortest pause after an error: a loop that otherwise never pauses must not spin on one that stays."""
 
 
 def forever(
@@ -30,21 +32,22 @@ def forever(
 
     Between two calls it pauses for `pause_s`, or for the seconds that `step` returned, give or take
     JITTER. An error of `step` is logged (a RedisError or OSError in one line, anything else with its
-    traceback) and followed by the same pause: nobody would notice a loop that died. Returns the thread;
-    it ends only when `stop` is set, and at once then.
+    traceback) and followed by a pause of at least ERROR_PAUSE_S: nobody would notice a loop that died.
+    Returns the thread; it ends only when `stop` is set, and at once then.
     """
     ended = stop or threading.Event()
 
     def run() -> None:
         while not ended.is_set():
-            pause: float | None = None
             try:
                 pause = step()
+                seconds = pause_s if pause is None else pause
             except (redis.RedisError, OSError) as error:
                 log.warning("%s: %s", name, error)
+                seconds = max(pause_s, ERROR_PAUSE_S)
             except Exception:
                 log.exception("%s: unexpected error", name)
-            seconds = pause_s if pause is None else pause
+                seconds = max(pause_s, ERROR_PAUSE_S)
             if seconds:
                 ended.wait(seconds * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
 

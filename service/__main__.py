@@ -1,4 +1,4 @@
-"""`python -m service <command>`: what the Makefile and the Procfile start, and the client's commands."""
+"""`python -m service <command>`: what the Makefile and the Procfile start."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from headway.cli.parser import CommandParser, Parser, add_commands
-
-COMPLETION_S = 3
+from headway.cli.main import main as client_main
+from headway.cli.parser import Parser, make_parser
 
 
 def web(_: argparse.Namespace) -> NoReturn:
@@ -38,15 +37,13 @@ def demo(_: argparse.Namespace) -> int:
     return demo.demo(os.environ)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="python -m service",
-        description="Headway shows how far long-running jobs are.",
-        epilog="The settings come from the environment; the README has the table.",
+        description="Run Headway. To use one that runs, see `headway --help`.",
+        epilog="The settings come from the environment; docs/operators.md has the table.",
     )
-    commands = parser.add_subparsers(
-        title="commands", metavar="command", required=True, parser_class=CommandParser
-    )
+    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
     for command in (web, run, demo):
         added = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
         added.set_defaults(command=command)
@@ -58,19 +55,15 @@ def _parser() -> argparse.ArgumentParser:
                 default=Path(__file__).parent.parent / "Procfile",
                 help="the processes to run (default: the Procfile of this checkout)",
             )
-    add_commands(commands)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = _parser()
-    if "_ARGCOMPLETE" in os.environ:
-        import argcomplete
-
-        # A service that does not answer: the shell must not wait for it.
-        signal.alarm(COMPLETION_S)
-        argcomplete.autocomplete(parser)
-    args = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] in make_parser()[1]:
+        print(f"python -m service {words[0]} is now: headway {words[0]}", file=sys.stderr, flush=True)
+        return client_main(words)
+    args = _parser().parse_args(words)
     try:
         status: int = args.command(args)
     except KeyboardInterrupt:

@@ -23,22 +23,27 @@ from typing import Any, NoReturn
 import redis
 from celery import Celery
 from celery.apps.worker import Worker
-from celery.platforms import SecurityWarning
+from celery.platforms import EX_FAILURE, SecurityWarning
 from celery.signals import worker_ready
 from celery.worker import state
 
+from headway.contract.database import connect
 from headway.contract.encoding import rfc3339
-from headway.contract.settings import Settings, load_or_exit
-from headway.contract.store import connect
+from headway.contract.settings import Settings, load_or_exit, protect_data_dir_or_exit, server_of
+from headway.sdk import sandbox
 from headway.sdk.job_type import discover
+from worker import broker
 from worker.app import make_app, make_store
-from worker.broker_watchdog import Hearing
+from worker.broker_watchdog import BrokerWatchdog
 from worker.log import configure
-from worker.registration import Presence
+from worker.media import ffmpeg, release
+from worker.registration import Registration
 
 STOP_S = 4.0
 """From the signal to the end, whatever the jobs do. Honcho kills after 5."""
 REAP_S = 1.0
+RESTART_PAUSE_S = 1.0
+"""After an error that Celery does not recover from."""
 
 logger = logging.getLogger("worker")
 
@@ -46,9 +51,11 @@ logger = logging.getLogger("worker")
 class Server(Worker):  # type: ignore[misc]
     """Celery's worker, but for how it stops: the jobs are told at once, and there is a deadline."""
 
+    registration: Registration
     _ending = False
-    anew = False
+    restarting = False
     """Whether it is to start once more when it has stopped."""
+    was_ready = False
 
     def install_platform_tweaks(self, worker: Any) -> None:
         super().install_platform_tweaks(worker)
@@ -56,9 +63,9 @@ class Server(Worker):  # type: ignore[misc]
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-    def start_anew(self) -> None:
+    def restart(self) -> None:
         """Stop in order, the jobs released, and start again in the same process."""
-        self.anew = True
+        self.restarting = True
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
@@ -69,6 +76,8 @@ class Server(Worker):  # type: ignore[misc]
         timer = threading.Timer(STOP_S, self._give_up)
         timer.daemon = True
         timer.start()
+        # Now, as the deadline may leave no time for it. A signal's handler must not wait for Redis.
+        threading.Thread(target=self.registration.stop, daemon=True).start()
         self._signal_pool(signal.SIGTERM)
         state.should_stop = os.EX_OK
 
@@ -80,7 +89,7 @@ class Server(Worker):  # type: ignore[misc]
     def _give_up(self) -> None:
         """Their subprocesses die with the pool's processes, their jobs' leases run out."""
         self._signal_pool(signal.SIGKILL)
-        if self.anew:
+        if self.restarting:
             replace_process()
         os._exit(os.EX_OK)
 
@@ -98,44 +107,53 @@ def replace_process() -> NoReturn:
 
 def main() -> int:
     settings = load_or_exit()
+    protect_data_dir_or_exit(settings)
     # It warns of root because of pickle, which this worker does not accept.
     warnings.simplefilter("ignore", SecurityWarning)
     configure(settings.log_level, settings.log_format)
     for url in dict.fromkeys((settings.redis_url, settings.broker_url)):
-        _check(url)
-    types = discover()
+        _check(url, settings)
+    about_sandbox = prepare_sandbox(settings)
+    types = discover("worker.tasks")
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     app = make_app(settings, types, name)
     queues = sorted({job_type.queue for job_type in types.values()})
-    presence = Presence(
+    started_at = rfc3339(time.time() * 1000)
+    registration = Registration(
         make_store(settings),
         name,
-        {
+        lambda: {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "concurrency": settings.worker_concurrency,
             "queues": queues,
-            "started_at": rfc3339(time.time() * 1000),
+            "sandbox": about_sandbox,
+            "started_at": started_at,
+            "dropped_messages": broker.drops.counts.total(),
         },
         {name: job_type.describe() for name, job_type in types.items()},
         settings.data_dir.resolve(),
     )
 
-    def start_presence(**_: object) -> None:
-        presence.start()
+    def start_registration(**_: object) -> None:
+        registration.start()
 
-    # Not earlier: whoever counts as alive takes messages, and hears a SIGTERM.
-    worker_ready.connect(start_presence)
+    # Not earlier: a worker that counts as alive takes messages and handles SIGTERM.
+    worker_ready.connect(start_registration)
     try:
-        server = _serve(app, settings, queues, presence)
+        server = _serve(app, settings, queues, registration)
     finally:
-        presence.stop()
-    if server.anew:
+        registration.stop()
+    if server.exitcode == EX_FAILURE and server.was_ready:
+        logger.error("the worker ended by an error of its own, restarting")
+        time.sleep(RESTART_PAUSE_S)
+        server.restarting = True
+    if server.restarting:
         replace_process()
     return int(server.exitcode or 0)
 
 
-def _serve(app: Celery, settings: Settings, queues: list[str], presence: Presence) -> Server:
+def _serve(app: Celery, settings: Settings, queues: list[str], registration: Registration) -> Server:
     logger.info("serving %s with %d processes", ", ".join(queues), settings.worker_concurrency)
     server = Server(
         app=app,
@@ -149,35 +167,57 @@ def _serve(app: Celery, settings: Settings, queues: list[str], presence: Presenc
         without_mingle=True,
         without_heartbeat=True,
     )
+    server.registration = registration
 
-    def start_anew() -> None:
-        # First, as what is deaf may not stop in order either.
-        presence.stop()
-        server.start_anew()
+    def restart() -> None:
+        # First, as a worker with a dead connection may not stop in order either.
+        registration.stop()
+        server.restart()
 
-    hearing = Hearing(
-        connect(settings.broker_url, connections=1),
+    watchdog = BrokerWatchdog(
+        connect(settings.broker_url, tls=settings.tls, connections=1),
         [settings.key_prefix + queue for queue in queues],
         settings.worker_concurrency,
-        start_anew,
+        restart,
     )
 
-    def start_hearing(**_: object) -> None:
-        hearing.start()
+    def start_watchdog(**_: object) -> None:
+        server.was_ready = True
+        watchdog.start()
 
-    worker_ready.connect(start_hearing)
+    worker_ready.connect(start_watchdog)
     server.start()
     return server
 
 
-def _check(url: str) -> None:
+def prepare_sandbox(settings: Settings) -> dict[str, Any]:
+    """Return what `GET /workers` shows of the sandbox. Exit with status 2 and one line, if it is required
+    and the kernel cannot make it; say in the log what is not as it should be."""
+    missing = [] if settings.sandbox == "off" else sandbox.missing()
+    if missing and settings.sandbox == "require":
+        lacks = ", ".join(missing)
+        print(
+            f"headway: SANDBOX='require': this kernel (or container) has no {lacks}; see docs/security.md",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
+    if missing:
+        logger.warning("encoders run without %s: see docs/security.md", ", ".join(missing))
+    if settings.sandbox == "off":
+        logger.warning("encoders run without a sandbox, as SANDBOX is off")
+    with suppress(ffmpeg.FFmpegMissing):
+        if old := release.warning(ffmpeg.locate("ffmpeg")):
+            logger.warning("%s", old)
+    return {"mode": settings.sandbox, "missing": missing}
+
+
+def _check(url: str, settings: Settings) -> None:
     """Exit with status 2 and one line, unless Redis answers."""
-    client = connect(url, connections=1, timeout_s=5)
+    client = connect(url, tls=settings.tls, connections=1, timeout_s=5)
     try:
         client.ping()
     except redis.RedisError as error:
-        where = url.rpartition("@")[2]
-        print(f"headway: Redis does not answer at {where}: {error}", file=sys.stderr)
+        print(f"headway: Redis does not answer at {server_of(url)}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     finally:
         client.close()

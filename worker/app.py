@@ -9,34 +9,20 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_process_init
 
-from headway.contract.keys import Keys
 from headway.contract.settings import Settings
-from headway.contract.store import JobStore, connect
+from headway.contract.store import JobStore
 from headway.sdk.job_type import JobType
 from headway.sdk.runtime import Runtime
+from headway.sdk.sandbox import Policy
+from worker import broker
 
-
-def broker_options(settings: Settings) -> dict[str, Any]:
-    """Transport options of Redis as a broker. Whoever sends needs the same `global_keyprefix`."""
-    return {
-        "global_keyprefix": settings.key_prefix,
-        "socket_timeout": 30,
-        "socket_connect_timeout": 5,
-        "socket_keepalive": True,
-        "health_check_interval": 10,
-    }
+BROKER_TIMEOUT_S = 30
 
 
 def make_store(settings: Settings) -> JobStore:
-    """A store with its own connections. Not to be shared across a fork."""
+    """Return a store with its own connections, not to be shared across a fork."""
     # A call that hangs must not outlive the lease it renews.
-    client = connect(settings.redis_url, connections=8, timeout_s=min(5.0, settings.lease_s / 3))
-    return JobStore(
-        client,
-        Keys(settings.key_prefix, settings.partitions),
-        events_per_job=settings.events_per_job,
-        retention_s=settings.retention_s,
-    )
+    return JobStore.of(settings, connections=8, timeout_s=min(5.0, settings.lease_s / 3))
 
 
 def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str) -> Celery:
@@ -44,9 +30,11 @@ def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str)
     jobs as `<worker>:<pid>`."""
     app = Celery("headway", broker=settings.kombu_url, set_as_current=False)
     app.conf.update(
+        **broker.options(types),
+        broker_use_ssl=settings.kombu_tls,
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
-        broker_transport_options=broker_options(settings),
+        broker_transport_options=settings.broker_options(timeout_s=BROKER_TIMEOUT_S),
         accept_content=["json"],
         result_accept_content=["json"],
         task_serializer="json",
@@ -75,6 +63,7 @@ def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str)
                 worker=f"{worker}:{os.getpid()}",
                 data_dir=settings.data_dir.resolve(),
                 lease_s=settings.lease_s,
+                sandbox=Policy(settings.sandbox, settings.max_memory_bytes, settings.max_output_bytes),
             )
         ]
 

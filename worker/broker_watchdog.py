@@ -1,6 +1,7 @@
-"""Hearing: a worker that takes no message though there are some and it is idle has gone deaf.
+"""Restarts a worker whose broker connection died silently.
 
-A connection to the broker can be dead without anybody being told, and the consumer waits on it for ever.
+A connection can be dead without anybody being told, and the consumer waits on it for ever: messages wait, a
+process is idle, and none arrives.
 """
 
 from __future__ import annotations
@@ -14,47 +15,50 @@ import redis
 from celery.signals import task_received
 from celery.worker import state
 
+from headway.loops import forever
+
 logger = logging.getLogger(__name__)
 
-DEAF_S = 30.0
-"""So long without a message, with some waiting and a process idle, is deaf."""
+UNRESPONSIVE_S = 30.0
+"""Without a message for this long, with some waiting and a process idle, the connection counts as dead."""
 CHECK_S = 3.0
 
 
-class Hearing:
-    """Looks every few seconds whether this worker still hears, and calls `deaf` once if it does not."""
+class BrokerWatchdog:
+    """Checks every CHECK_S whether this worker still receives, and calls `restart` once if it does not."""
 
     def __init__(
-        self, broker: redis.Redis, queues: Sequence[str], concurrency: int, deaf: Callable[[], None]
+        self, broker: redis.Redis, queues: Sequence[str], concurrency: int, restart: Callable[[], None]
     ) -> None:
         """`broker` is a connection of its own: the consumer's may be what is broken. `queues` are the
         keys of the lists there."""
         self._broker = broker
         self._queues = queues
         self._concurrency = concurrency
-        self._deaf = deaf
-        self._heard_at = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="hearing", daemon=True)
+        self._restart = restart
+        self._received_at = time.monotonic()
+        self._done = threading.Event()
 
     def start(self) -> None:
-        task_received.connect(self._heard, weak=False)
-        self._heard()
-        self._thread.start()
+        """Check until the process ends, from a thread."""
+        task_received.connect(self._received, weak=False)
+        self._received()
+        forever("broker watchdog", self._check, pause_s=CHECK_S, stop=self._done)
 
-    def _heard(self, **_: object) -> None:
-        self._heard_at = time.monotonic()
+    def _received(self, **_: object) -> None:
+        self._received_at = time.monotonic()
 
-    def _run(self) -> None:
-        while True:
-            time.sleep(CHECK_S)
-            try:
-                waiting = sum(int(self._broker.llen(queue)) for queue in self._queues)
-            except redis.RedisError:
-                # Whoever cannot reach the broker is not deaf, and starting anew would mend nothing.
-                waiting = 0
-            if not waiting or len(state.reserved_requests) >= self._concurrency:
-                self._heard()
-            elif time.monotonic() - self._heard_at >= DEAF_S:
-                logger.error("%d messages wait, none was heard for %g s: starting anew", waiting, DEAF_S)
-                self._deaf()
-                return
+    def _check(self) -> None:
+        try:
+            waiting = sum(int(self._broker.llen(queue)) for queue in self._queues)
+        except redis.RedisError:
+            # The broker is away, which a restart would not mend.
+            waiting = 0
+        if not waiting or len(state.reserved_requests) >= self._concurrency:
+            self._received()
+        elif time.monotonic() - self._received_at >= UNRESPONSIVE_S:
+            logger.error(
+                "%d messages wait, none was received for %g s: restarting", waiting, UNRESPONSIVE_S
+            )
+            self._done.set()
+            self._restart()

@@ -1,12 +1,12 @@
-"""Presence: while a worker is up, the store knows the job types it serves."""
+"""Registration: while a worker is up, the store knows the job types it serves."""
 
 from __future__ import annotations
 
-import logging
+import json
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,18 @@ from typing import Any
 import redis
 
 from headway.contract.store import JobStore
+from headway.loops import forever
 from headway.sdk.attempt_dirs import remove_attempts
 
 INTERVAL_S = 3.0
 ALIVE_S = 10.0
-"""A worker counts as alive this long after it was last heard of."""
+"""A worker counts as alive this long after its last heartbeat."""
 SWEEP_INTERVAL_S = 30.0
 FORGOTTEN_S = 86_400.0
 """A work directory of a job that Redis does not know is removed after this long without a change."""
 
-logger = logging.getLogger(__name__)
 
-
-class Presence:
+class Registration:
     """Registers a worker and its job types every few seconds, and removes what killed attempts left
     behind."""
 
@@ -34,53 +33,54 @@ class Presence:
         self,
         store: JobStore,
         worker: str,
-        about: Mapping[str, Any],
+        about: Callable[[], Mapping[str, Any]],
         types: Mapping[str, str],
         data_dir: Path,
     ) -> None:
+        """`about` is called for each registration: what the registry shows of the worker."""
         self._store = store
         self._worker = worker
         self._about = about
         self._types = types
         self._work = data_dir / "work"
-        self._gone = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+        self._stopped = threading.Event()
+        self._registering = threading.Lock()
+        self._started = False
 
     def start(self) -> None:
         """Register now, and again every few seconds, from a thread."""
-        self._thread.start()
+        self._started = True
+        forever("registration", self._register, pause_s=INTERVAL_S, stop=self._stopped)
+        forever("work sweep", self._sweep, pause_s=SWEEP_INTERVAL_S, stop=self._stopped)
 
     def stop(self) -> None:
-        """No longer count as alive; what Redis says to that does not matter any more."""
-        self._gone.set()
-        if self._thread.is_alive():
-            self._thread.join(1)
-            with suppress(redis.RedisError):
-                self._store.forget_worker(self._worker, self._types)
+        """No longer count as alive. Waits for a registration that is under way: it would undo this.
 
-    def _run(self) -> None:
-        swept = float("-inf")
-        while True:
-            try:
-                self._store.register_types(self._worker, self._types, ALIVE_S, self._about)
-                if time.monotonic() - swept >= SWEEP_INTERVAL_S:
-                    swept = time.monotonic()
-                    sweep(self._store, self._work)
-            except (redis.RedisError, OSError) as error:
-                logger.warning("job types are not registered, or files not swept: %s", error)
-            if self._gone.wait(INTERVAL_S):
-                return
+        An error of Redis is ignored: the registration runs out anyway.
+        """
+        self._stopped.set()
+        if self._started:
+            with self._registering, suppress(redis.RedisError):
+                self._store.registry.forget(self._worker, self._types)
+
+    def _register(self) -> None:
+        with self._registering:
+            if not self._stopped.is_set():
+                self._store.registry.register(self._worker, self._types, ALIVE_S, self._about())
+
+    def _sweep(self) -> None:
+        sweep(self._store, self._work)
 
 
 def sweep(store: JobStore, work: Path) -> None:
-    """Remove the directories of attempts that are over: whoever had them was killed."""
+    """Remove the directories of attempts that are over: the processes that had them were killed."""
     if not work.is_dir():
         return
-    found = [path.name for path in work.iterdir()]
-    for job_id in found:
-        job = store.get(job_id)
-        if job is not None and not job.ended:
-            remove_attempts(work / job_id, before=job.attempt)
+    for directory in list(work.iterdir()):
+        # Not as a record: a newer version may have written a state or an error that this one does not know.
+        page = store.read(directory.name, None, 0)
+        if page is not None and not page.ended:
+            remove_attempts(directory, before=json.loads(page.fields[b"attempt"]))
         # An unknown one may belong to another Redis with the same DATA_DIR.
-        elif job is not None or time.time() - (work / job_id).stat().st_mtime > FORGOTTEN_S:
-            shutil.rmtree(work / job_id, ignore_errors=True)
+        elif page is not None or time.time() - directory.stat().st_mtime > FORGOTTEN_S:
+            shutil.rmtree(directory, ignore_errors=True)

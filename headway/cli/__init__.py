@@ -1,1 +1,1 @@
-"""The commands of `python -m service` for those who use a Headway, not run one."""
+"""The command `headway`."""

@@ -1,5 +1,4 @@
-"""submit, watch, list, cancel, retry, logs, types, download: each is given what was typed and returns
-the exit status."""
+"""The commands of `headway`: each takes the parsed arguments and a client, and returns the exit status."""
 
 from __future__ import annotations
 
@@ -13,21 +12,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from headway.cli.printers import JsonLines, Lines
-from headway.cli.text import line, log_line, shown
-from headway.cli.tracker import Board
+from headway.cli.text import job_line, log_line, parameter_lines, sanitized
+from headway.cli.tracker import JobTracker
 from headway.cli.transfer_bar import transfer
-from headway.client import Client, ClientError, Job, Problem, Watch
+from headway.cli.view import redraws, viewing
+from headway.client import Client, ClientError, Job, Problem
 
 USAGE = 2
-"""What was asked for is wrong or cannot be done: nothing is said about a job's outcome."""
+"""Bad usage, or the service refused or cannot be reached: it says nothing about a job's outcome."""
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
 
 def guarded(args: argparse.Namespace) -> int:
-    """Run a command; what can go wrong is one line on stderr."""
-    if sys.stdout is None:  # closed by who started it
+    """Run a command; an error becomes one line on stderr."""
+    if sys.stdout is None:  # closed by the parent
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -36,7 +35,7 @@ def guarded(args: argparse.Namespace) -> int:
     except BrokenPipeError:
         status = PIPE_CLOSED
     except ClientError as error:
-        complain(said(error))
+        complain(describe_error(error))
         status = USAGE
     except OSError as error:
         complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
@@ -44,17 +43,17 @@ def guarded(args: argparse.Namespace) -> int:
     try:
         sys.stdout.flush()
     except OSError:
-        # Python would complain of what cannot be written once more when it flushes at its end.
+        # Python would flush again when it exits, and complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 
 
 def complain(words: str) -> None:
-    print(f"headway: {shown(words)}", file=sys.stderr, flush=True)
+    print(f"headway: {sanitized(words)}", file=sys.stderr, flush=True)
 
 
-def said(error: ClientError) -> str:
-    """All that the error says, each thing once."""
+def describe_error(error: ClientError) -> str:
+    """Return all that the error says, each thing once."""
     parts = [str(error)]
     if isinstance(error, Problem):
         parts += [f"{pointer}: {detail}" for pointer, detail in error.errors if detail not in error.detail]
@@ -84,19 +83,19 @@ def parameters(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f"is no JSON: {error}") from None
+        raise argparse.ArgumentTypeError(f"is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError("is not a JSON object")
     return value
 
 
 def _no_constant(name: str) -> NoReturn:
-    """Python would take NaN and Infinity, which nobody else does."""
+    """NaN and Infinity are not JSON, though Python accepts them."""
     raise ValueError(name)
 
 
 def value_of(text: str) -> Any:
-    """JSON if it is that, else the text itself."""
+    """Return the JSON value of the text, or the text itself if it is not JSON."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
@@ -111,7 +110,7 @@ def identifier(text: str) -> str:
 
 def count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
     return int(text)
 
 
@@ -121,7 +120,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return value
 
 
@@ -149,7 +148,7 @@ def retry(args: argparse.Namespace, client: Client) -> int:
 
 
 def _made(job: Job, args: argparse.Namespace, client: Client) -> int:
-    """Say which job it is, or watch it."""
+    """Print the new job, or watch it."""
     if args.watch:
         return follow(client, [job["id"]], args)
     if args.json:
@@ -175,44 +174,34 @@ def follow(
     cursor: str | None = None,
     give_up_s: float | None = None,
 ) -> int:
-    """Show what happens to the jobs until they have ended; the exit status is their outcome."""
-    board = Board(client)
-    drawn = not args.json and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    lost = None if drawn else lambda error: complain(f"{error}; reconnecting")
+    """Show the events of the jobs until they end. Returns the exit status for their outcome."""
+    tracker = JobTracker(client)
+    lost = None if not args.json and redraws() else lambda error: complain(f"{error}; reconnecting")
     events = client.watch(jobs, group=group, cursor=cursor, give_up_s=give_up_s, lost=lost)
     try:
         if jobs:
-            board.learn(jobs)
-        if drawn:
-            from headway.cli.live_bars import Bars  # rich is loaded for those who see it
-
-            with Bars(board, events) as bars:
-                _show(events, board, bars)
-        else:
-            _show(events, board, JsonLines() if args.json else Lines(board))
-        # What ended while nobody watched is not told by the events after the cursor.
-        return board.status() if jobs else 0
+            tracker.learn(jobs)
+        with viewing(tracker, events, as_json=args.json) as view:
+            for event in events:
+                view.show(event, tracker.happened(event))
+        # Jobs that ended before the cursor have no event after it: the tracker fetched them.
+        return tracker.status() if jobs else 0
     except KeyboardInterrupt:
         what = [*jobs, *(("--group", group) if group is not None else ())]
-        _say_how_to_come_back(args, ["watch", *what], events.cursor)
+        _print_how_to_come_back(args, ["watch", *what], events.cursor)
         return INTERRUPTED
     finally:
         events.close()
 
 
-def _say_how_to_come_back(args: argparse.Namespace, words: list[str], cursor: str | None) -> None:
+def _print_how_to_come_back(args: argparse.Namespace, words: list[str], cursor: str | None) -> None:
     words += ["--url", args.url] if args.url else []
     words += ["--after", cursor] if cursor else []
     words += ["--json"] if args.json else []
     print(
-        f"Detached; what was watched goes on. Come back with: python -m service {shlex.join(words)}",
+        f"Detached; the jobs go on. To come back: headway {shlex.join(words)}",
         file=sys.stderr,
     )
-
-
-def _show(events: Watch, board: Board, view: Any) -> None:
-    for event in events:
-        view.show(event, board.happened(event))
 
 
 # -- the rest ------------------------------------------------------------------------------------------
@@ -233,7 +222,7 @@ def _print(jobs: Iterable[Job], args: argparse.Namespace) -> None:
         if args.json:
             dump(job)
         else:
-            print(line(job))
+            print(job_line(job))
 
 
 def logs(args: argparse.Namespace, client: Client) -> int:
@@ -247,7 +236,7 @@ def logs(args: argparse.Namespace, client: Client) -> int:
                     print(log_line(event), flush=True)
                 cursor = event.id
     except KeyboardInterrupt:
-        _say_how_to_come_back(args, ["logs", args.job, *(["-f"] if args.follow else [])], cursor)
+        _print_how_to_come_back(args, ["logs", args.job, *(["-f"] if args.follow else [])], cursor)
         return INTERRUPTED
     return 0
 
@@ -257,11 +246,10 @@ def types(args: argparse.Namespace, client: Client) -> int:
         if args.json:
             dump(job_type)
         else:
-            served = "" if job_type["alive"] else "  (no worker serves it now)"
-            print(f"{shown(job_type['name'])}  {shown(job_type['title'])}{served}")
-            for name, schema in job_type["params"].get("properties", {}).items():
-                default = f"={json.dumps(schema['default'])}" if "default" in schema else " (required)"
-                print(f"    {shown(name)}{shown(default)}")
+            served = "" if job_type["alive"] else "  (no worker serves it at the moment)"
+            print(f"{sanitized(job_type['name'])}  {sanitized(job_type['title'])}{served}")
+            for text in parameter_lines(job_type["params"]):
+                print(f"    {text}")
     return 0
 
 
@@ -276,5 +264,5 @@ def download(args: argparse.Namespace, client: Client) -> int:
         if args.json:
             dump({"name": name, "path": str(path), "size": path.stat().st_size})
         else:
-            print(shown(path))
+            print(sanitized(path))
     return 0

@@ -1,37 +1,50 @@
-"""What the shells complete. argcomplete walks the parser; its own scripts complete programs, and not
-`python -m service`, so the few lines that call it are here."""
+"""Completion in bash, zsh and fish.
+
+argcomplete walks the parser. Its own scripts complete programs but not `python -m headway`, so the lines
+that call it are here. `_ARGCOMPLETE` is the number of words that name the program.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from importlib.util import find_spec
 from typing import Any
 
 from headway.client import Client, is_live
 
-BASH = r"""# eval "$(python -m service completion bash)"
+BASH = r"""# eval "$(headway completion bash)"
 _headway() {
-    [[ "${COMP_WORDS[1]-}" == -m && "${COMP_WORDS[2]-}" == service ]] || { COMPREPLY=(); return; }
+    local run=("$1")
+    if [[ "${1##*/}" == python* ]]; then
+        [[ "${COMP_WORDS[1]-}" == -m && "${COMP_WORDS[2]-}" == headway ]] || { COMPREPLY=(); return; }
+        run+=(-m headway)
+    fi
     local IFS=$'\013'
     COMPREPLY=($(IFS="$IFS" COMP_LINE="$COMP_LINE" COMP_POINT="$COMP_POINT" COMP_TYPE="$COMP_TYPE" \
-        _ARGCOMPLETE_COMP_WORDBREAKS="$COMP_WORDBREAKS" _ARGCOMPLETE=3 _ARGCOMPLETE_SHELL=bash \
-        _ARGCOMPLETE_SUPPRESS_SPACE=1 "$1" -m service 8>&1 9>&2 1>/dev/null 2>&1 </dev/null))
+        _ARGCOMPLETE_COMP_WORDBREAKS="$COMP_WORDBREAKS" _ARGCOMPLETE=${#run[@]} _ARGCOMPLETE_SHELL=bash \
+        _ARGCOMPLETE_SUPPRESS_SPACE=1 "${run[@]}" 8>&1 9>&2 1>/dev/null 2>&1 </dev/null))
     [[ "${COMPREPLY-}" == *= ]] && compopt -o nospace
 }
-complete -o default -o bashdefault -F _headway python python3
+complete -o default -o bashdefault -F _headway headway python python3
 """
-ZSH = r"""# eval "$(python -m service completion zsh)", after compinit
+ZSH = r"""# eval "$(headway completion zsh)", after compinit
 _headway_before=${_comps[python]-_default}
 _headway() {
-    [[ "${words[2]}" == -m && "${words[3]}" == service ]] || { $_headway_before "$@"; return; }
+    local -a run completions open described
+    run=("${(Q)words[1]}")
+    if [[ "${words[1]:t}" == python* ]]; then
+        [[ "${words[2]}" == -m && "${words[3]}" == headway ]] || { $_headway_before "$@"; return; }
+        run+=(-m headway)
+    fi
     local IFS=$'\013' found
-    local -a completions open described
-    completions=($(IFS="$IFS" COMP_LINE="$BUFFER" COMP_POINT="$CURSOR" _ARGCOMPLETE=3 \
+    completions=($(IFS="$IFS" COMP_LINE="$BUFFER" COMP_POINT="$CURSOR" _ARGCOMPLETE=$#run \
         _ARGCOMPLETE_SHELL=zsh _ARGCOMPLETE_SUPPRESS_SPACE=1 \
-        "${(Q)words[1]}" -m service 8>&1 9>&2 1>/dev/null 2>&1 </dev/null))
+        "${run[@]}" 8>&1 9>&2 1>/dev/null 2>&1 </dev/null))
     for found in "${completions[@]}"; do
         found="${found%:None}"
         case "${found%:}" in
-            # Somebody types on there.
+            # The word goes on after these.
             *[=/]) open+=("${found%:}") ;;
             *) described+=("$found") ;;
         esac
@@ -39,11 +52,10 @@ _headway() {
     compadd -S '' -a open
     _describe headway described
 }
-compdef _headway python python3
+compdef _headway headway python python3
 """
-FISH = r"""# python -m service completion fish | source
+FISH = r"""# headway completion fish | source
 function __headway_complete
-    set -lx _ARGCOMPLETE 3
     set -lx _ARGCOMPLETE_DFS \t
     set -lx _ARGCOMPLETE_IFS \n
     set -lx _ARGCOMPLETE_SUPPRESS_SPACE 1
@@ -51,22 +63,29 @@ function __headway_complete
     set -lx COMP_LINE (commandline -p)
     set -lx COMP_POINT (string length (commandline -cp))
     set -l words (commandline -opc)
-    # Of a value fish would offer everything once more.
+    # fish would offer the whole of a value once more.
     string match -qr -- '^[^-].*=' (commandline -ct); and return
-    $words[1] -m service 8>&1 9>&2 1>/dev/null 2>&1
+    set -l run $words[1]
+    string match -q -- '*python*' $words[1]; and set run $words[1..3]
+    set -lx _ARGCOMPLETE (count $run)
+    $run 8>&1 9>&2 1>/dev/null 2>&1
 end
-complete -c python -c python3 -f -n 'string match -q -- "* -m service *" (commandline -cp)' \
+complete -c headway -f -a '(__headway_complete)'
+complete -c python -c python3 -f -n 'string match -q -- "* -m headway *" (commandline -cp)' \
     -a '(__headway_complete)'
 """
 SCRIPTS = {"bash": BASH, "fish": FISH, "zsh": ZSH}
 
 
 def script(args: argparse.Namespace) -> int:
+    if find_spec("argcomplete") is None:
+        print("headway: completion needs argcomplete: pip install 'headway[cli]'", file=sys.stderr)
+        return 2
     print(SCRIPTS[args.shell], end="")
     return 0
 
 
-# argcomplete calls these with what was typed so far, and takes an exception for nothing.
+# argcomplete calls these with what was typed so far, and takes an exception for no completions.
 
 
 def types(parsed_args: argparse.Namespace, **_: Any) -> list[str]:

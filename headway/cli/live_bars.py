@@ -1,4 +1,4 @@
-"""Live bars in a terminal. Every text is a Text: rich interprets no markup in it."""
+"""LiveView: bars in a terminal. Every text is a Text, in which rich interprets no markup."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from headway.cli.terminal import Drawing
-from headway.cli.text import figures, line, missed_line, percent, shown
-from headway.cli.tracker import Board
+from headway.cli.terminal import TerminalGuard
+from headway.cli.text import duration, figures, job_line, missed_line, percent, sanitized
+from headway.cli.tracker import JobTracker
 from headway.client import Event, Job, Watch, is_live
 
 STYLES = {"succeeded": "green", "failed": "red", "canceled": "yellow"}
@@ -30,10 +30,10 @@ ROOM_FOR_BAR = 18
 
 @dataclass(frozen=True)
 class Layout:
-    """How wide the columns are; one that is 0 is left out.
+    """Widths of the columns; a column of width 0 is left out.
 
-    The id is always whole, as somebody may want to copy it, and then the percent. What is left goes to the
-    bar and the words, and in a wide terminal to the type.
+    The id is always whole, so that it can be copied, and so is the percentage. The rest goes to the bar and
+    the words, and in a wide terminal to the type.
     """
 
     type: int
@@ -50,28 +50,28 @@ class Layout:
         return cls(type_width, bar, max(0, left - 1))
 
 
-class Bars:
-    """A line a live job, redrawn in place; what has ended is printed above them, and stays."""
+class LiveView:
+    """A line for each live job, redrawn in place; jobs that end are printed above them, and stay."""
 
-    def __init__(self, board: Board, watch: Watch) -> None:
-        self._board = board
+    def __init__(self, tracker: JobTracker, watch: Watch) -> None:
+        self._tracker = tracker
         self._watch = watch
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._live = Live(self, console=self._console, refresh_per_second=8)
         self._said: set[str] = set()
-        self._drawing = Drawing()
+        self._guard = TerminalGuard()
 
     def __enter__(self) -> Self:
-        self._drawing.__enter__()
+        self._guard.__enter__()
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         try:
-            with self._drawing.whole():
+            with self._guard.whole():
                 self._live.stop()
         finally:
-            self._drawing.__exit__()
+            self._guard.__exit__()
 
     def show(self, event: Event, changed: list[Job]) -> None:
         if event.event == "reset":
@@ -79,17 +79,17 @@ class Bars:
         for job in changed:
             if not is_live(job) and job["id"] not in self._said:
                 self._said.add(job["id"])
-                self._print(line(job), STYLES[job["state"]])
+                self._print(job_line(job), STYLES[job["state"]])
             elif event.event == "state" and job["state"] == "retrying":
-                self._print(line(job, self._board.why.get(job["id"])), "yellow")
+                self._print(job_line(job, self._tracker.why.get(job["id"])), "yellow")
 
     def _print(self, text: str, style: str) -> None:
-        # Broken by the terminal and not by us, a long line is copied as one.
-        with self._drawing.whole():
+        # Wrapped by the terminal and not by us, a long line is copied as one.
+        with self._guard.whole():
             self._console.print(Text(text, style=style), soft_wrap=True)
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
-        live = [job for job in list(self._board.jobs.values()) if is_live(job)]
+        live = [job for job in list(self._tracker.jobs.values()) if is_live(job)]
         live.sort(key=lambda job: ORDER.index(job["state"]))
         room = max(1, (options.height or self._console.height) - 3)
         rows = live[:room]
@@ -99,7 +99,7 @@ class Bars:
 
     def _table(self, rows: list[Job], width: int) -> Table:
         id_width = max(len(job["id"]) for job in rows)
-        layout = Layout.of(width, id_width, max(cell_len(shown(job["type"])) for job in rows))
+        layout = Layout.of(width, id_width, max(cell_len(sanitized(job["type"])) for job in rows))
         table = Table.grid(padding=(0, 1), pad_edge=False)
         table.add_column(no_wrap=True, overflow="crop", width=id_width)
         if layout.type:
@@ -115,9 +115,9 @@ class Bars:
 
     def _row(self, job: Job, layout: Layout) -> Iterator[Text | ProgressBar]:
         fraction = (job["progress"] or {}).get("fraction")
-        yield Text(shown(job["id"]))
+        yield Text(sanitized(job["id"]))
         if layout.type:
-            yield Text(shown(job["type"]))
+            yield Text(sanitized(job["type"]))
         if layout.bar:
             yield ProgressBar(
                 total=None if fraction is None and job["state"] == "running" else 1,
@@ -129,9 +129,9 @@ class Bars:
             yield Text(self._words(job, layout.words))
 
     def _words(self, job: Job, width: int) -> str:
-        why = self._board.why.get(job["id"])
+        why = self._tracker.why.get(job["id"])
         if job["state"] != "running":
-            return shown(": ".join(filter(None, (job["state"], why))))
+            return sanitized(": ".join(filter(None, (job["state"], why))))
         parts = ["canceling"] if job["cancel_requested"] else []
         if job["attempt"] > 1:
             parts.append(f"attempt {job['attempt']}")
@@ -143,18 +143,18 @@ class Bars:
             yield Text(f"… and {hidden} more")
         if self._watch.status == "reconnecting":
             away_s = time.monotonic() - self._watch.heard_at
-            yield Text(f"reconnecting; this is what was known {away_s:.0f} s ago", style="yellow")
+            yield Text(f"reconnecting; last heard from {duration(away_s)} ago", style="yellow")
         elif self._watch.problem is not None:
-            yield Text(shown(f"connecting; {self._watch.problem}"), style="yellow")
-        elif self._watch.status == "live" and not any(map(is_live, list(self._board.jobs.values()))):
-            yield Text("nothing to do at the moment; Ctrl-C leaves", style="dim")
+            yield Text(sanitized(f"connecting; {self._watch.problem}"), style="yellow")
+        elif self._watch.status == "live" and not any(map(is_live, list(self._tracker.jobs.values()))):
+            yield Text("no live jobs; press Ctrl-C to quit", style="dim")
 
 
 def fitting(parts: Iterable[str], width: int) -> str:
-    """Those of the parts for which there is room, whole, since a number that is cut off is another; the
-    first in any case."""
+    """Join the parts for which there is room, the first in any case. None is cut: a number that is cut
+    off is a different number."""
     text = ""
-    for part in map(shown, parts):
+    for part in map(sanitized, parts):
         longer = f"{text}  {part}" if text else part
         if not text or cell_len(longer) <= width:
             text = longer

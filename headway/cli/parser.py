@@ -1,4 +1,4 @@
-"""What may be typed after `python -m service` by those who use a Headway."""
+"""The commands of `headway`: their arguments, options and help."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from headway.cli import commands, completion
-from headway.cli.text import shown
+from headway.cli.text import sanitized
+from headway.version import __version__
 
-EXIT = """exit status: 0 succeeded; 1 failed; 2 usage, or the service refused or cannot be reached;
+EXIT = """exit status: 0 succeeded; 1 failed; 2 bad usage, or the service refused or cannot be reached;
 3 canceled; 130 detached by Ctrl-C"""
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Prints an error in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(commands.USAGE, f"headway: {shown(message)}; see {self.prog} --help\n")
+        self.exit(commands.USAGE, f"headway: {sanitized(message)}; see {self.prog} --help\n")
 
 
 class CommandParser(Parser):
-    """Takes options also in the middle of the other arguments, as in `watch A --json B`."""
+    """Accepts options among the other arguments, as in `watch A --json B`."""
 
     _mixed = False
 
@@ -32,7 +33,7 @@ class CommandParser(Parser):
         if self._mixed:  # by what is called below
             return super().parse_known_args(args, namespace)
         if "_ARGCOMPLETE" in os.environ:
-            # It looks at how far a plain parse comes.
+            # argcomplete looks at how far a plain parse gets.
             return super().parse_known_args(self._options_first(list(args or ())), namespace)
         self._mixed = True
         try:
@@ -44,7 +45,7 @@ class CommandParser(Parser):
         return found, unknown
 
     def _options_first(self, words: list[str]) -> list[str]:
-        """As they are if the last one is an option whose value is still to come."""
+        """Put options first; leave the words alone if the last is an option that still needs its value."""
         takes_value = {
             option: action.nargs != 0
             for action in self._get_optional_actions()
@@ -63,13 +64,22 @@ class CommandParser(Parser):
         return options + others
 
 
-def add_commands(added: Any) -> None:
-    """Add the commands to the subparsers."""
+def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser of `headway`, and those of its commands by name."""
+    headway_parser = Parser(
+        prog="headway",
+        description="Submit jobs to a Headway, watch them and fetch their results.",
+        epilog="The Headway is the one at --url, else at HEADWAY_URL, else at http://127.0.0.1:8000.",
+    )
+    headway_parser.add_argument("--version", action="version", version=f"headway {__version__}")
+    added = headway_parser.add_subparsers(
+        title="commands", metavar="command", required=True, parser_class=CommandParser
+    )
 
     def command(name: str, does: Callable[..., int], help: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = added.add_parser(name, help=help, description=help, epilog=EXIT)
         parser.add_argument("--url", help="default: HEADWAY_URL, else http://127.0.0.1:8000")
-        parser.add_argument("--json", action="store_true", help="one JSON object a line")
+        parser.add_argument("--json", action="store_true", help="one JSON object per line")
         parser.set_defaults(command=commands.guarded, does=does)
         return parser
 
@@ -88,9 +98,9 @@ def add_commands(added: Any) -> None:
     completed(pairs, completion.parameters)
     parser.add_argument("--params", type=commands.parameters, default={}, help="parameters as JSON")
     parser.add_argument("--file", type=Path, help="upload this file as the parameter `input`")
-    parser.add_argument("--watch", action="store_true", help="watch it, until it has ended")
+    parser.add_argument("--watch", action="store_true", help="watch it until it ends")
     parser.add_argument(
-        "--group", type=commands.identifier, help="watch them together: watch --group GROUP"
+        "--group", type=commands.identifier, help="a name by which jobs are watched together"
     )
     parser.add_argument(
         "--label",
@@ -98,23 +108,28 @@ def add_commands(added: Any) -> None:
         action="append",
         type=commands.pair,
         default=[],
-        help="something to know it by; more than once for more of them",
+        help="a label; repeat the option for more",
     )
     parser.add_argument("--max-attempts", metavar="N", type=commands.count, help="default: the type's")
-    parser.add_argument("--timeout", metavar="SECONDS", type=commands.seconds, help="for the whole job")
-    parser.add_argument("--key", help="an Idempotency-Key: with the same one it is the same job")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=commands.seconds, help="for the whole job, retries included"
+    )
+    parser.add_argument("--key", help="an Idempotency-Key: the same key gives the same job")
 
-    parser = command("watch", commands.watch, "follow jobs until they have ended")
+    parser = command("watch", commands.watch, "follow jobs until they end")
     jobs = parser.add_argument(
-        "jobs", metavar="ID", nargs="*", type=commands.identifier, help="default: all there are"
+        "jobs", metavar="ID", nargs="*", type=commands.identifier, help="default: all jobs"
     )
     completed(jobs, completion.jobs)
     parser.add_argument(
-        "--group", type=commands.identifier, help="the jobs of a group, also those to come: until Ctrl-C"
+        "--group", type=commands.identifier, help="all jobs of a group, also later ones, until Ctrl-C"
     )
-    parser.add_argument("--after", metavar="CURSOR", help="go on after this event; 0 for all that are kept")
+    parser.add_argument("--after", metavar="CURSOR", help="resume after this event; 0: all that are kept")
     parser.add_argument(
-        "--give-up", metavar="SECONDS", type=commands.seconds, help="after so long without a connection"
+        "--give-up",
+        metavar="SECONDS",
+        type=commands.seconds,
+        help="end after this long without a connection",
     )
 
     parser = command("list", commands.list_jobs, "list jobs, newest first")
@@ -124,26 +139,29 @@ def add_commands(added: Any) -> None:
     parser.add_argument("--group", type=commands.identifier)
     parser.add_argument("--limit", type=commands.count, default=20, help="default: 20")
 
-    parser = command("cancel", commands.cancel, "ask for the end of jobs")
+    parser = command("cancel", commands.cancel, "cancel jobs")
     jobs = parser.add_argument("jobs", metavar="ID", nargs="+", type=commands.identifier)
     completed(jobs, completion.live_jobs)
 
     parser = command("retry", commands.retry, "submit an ended job again and print the new one's id")
     completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)
-    parser.add_argument("--watch", action="store_true", help="watch it, until it has ended")
+    parser.add_argument("--watch", action="store_true", help="watch it until it ends")
 
     parser = command("logs", commands.logs, "print the log lines of a job")
     completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)
-    parser.add_argument("-f", "--follow", action="store_true", help="also those to come")
-    parser.add_argument("--after", metavar="CURSOR", default="0", help="only what came after this event")
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="wait for more lines, until the job ends"
+    )
+    parser.add_argument("--after", metavar="CURSOR", default="0", help="only lines after this event")
 
     command("types", commands.types, "print the job types and their parameters")
 
-    parser = command("download", commands.download, "fetch the artifacts of a job")
+    parser = command("download", commands.download, "download the artifacts of a job")
     completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)
     parser.add_argument("names", metavar="NAME", nargs="*", help="default: all")
     parser.add_argument("-o", "--output", type=Path, default=Path(), help="directory; default: this one")
 
-    parser = added.add_parser("completion", help="print what makes a shell complete all this")
+    parser = added.add_parser("completion", help="print the completion script of a shell")
     parser.add_argument("shell", choices=sorted(completion.SCRIPTS))
     parser.set_defaults(command=completion.script)
+    return headway_parser, dict(added.choices)

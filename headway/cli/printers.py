@@ -1,26 +1,25 @@
-"""A line for each thing that happens: where no terminal redraws, and for programs."""
+"""Printers: a line for each event, where there is no terminal to redraw, and for programs."""
 
 from __future__ import annotations
 
 import json
 
-from headway.cli.text import artifact_line, line, log_line, missed_line, percent, shown
-from headway.cli.tracker import Board
+from headway.cli.text import artifact_line, job_line, log_line, missed_line, percent, sanitized
+from headway.cli.tracker import JobTracker
 from headway.client import Event, Job
 
 
 class Lines:
-    """What a person reads in a file. Progress is a line when its percent is another; no line is said
-    twice in a row of a job."""
+    """Lines for people. Progress is printed when the percentage changes; no job repeats its last line."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, tracker: JobTracker) -> None:
+        self._tracker = tracker
         self._percent: dict[str, str] = {}
         self._said: dict[str, str] = {}
 
     def show(self, event: Event, changed: list[Job]) -> None:
         if event.event == "log":
-            print(shown(event.data["job"]), log_line(event), flush=True)
+            print(sanitized(event.data["job"]), log_line(event), flush=True)
         elif event.event == "artifact":
             print(artifact_line(event), flush=True)
         else:
@@ -31,14 +30,14 @@ class Lines:
 
     def _say(self, job: Job, *, progress: bool) -> None:
         job_id, now = job["id"], f"{job['attempt']} {percent(job)}"
-        text = line(job, self._board.why.get(job_id))
+        text = job_line(job, self._tracker.why.get(job_id))
         if text != self._said.get(job_id) and not (progress and now == self._percent.get(job_id)):
             print(text, flush=True)
             self._said[job_id], self._percent[job_id] = text, now
 
 
 class JsonLines:
-    """Each event as it came, one JSON object a line."""
+    """Each event as it came, one JSON object per line."""
 
     def show(self, event: Event, _: list[Job]) -> None:
         print(json.dumps({"id": event.id, "event": event.event, "data": event.data}), flush=True)

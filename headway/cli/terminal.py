@@ -1,4 +1,4 @@
-"""A terminal while something is drawn in it that moves."""
+"""TerminalGuard: keeps a terminal intact while bars are drawn in it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 
-class Drawing:
-    """Within the block keys are not echoed: a `^C` or a new line in the middle of the bars would shift
-    them, and leave a row of them behind. Ctrl-C and SIGTERM leave the block, so that the terminal is as it
-    was before."""
+class TerminalGuard:
+    """Within the block keys are not echoed: a `^C` or a newline amid the bars would shift them and leave a
+    row behind. Ctrl-C and SIGTERM leave the block, which restores the terminal."""
 
     def __init__(self) -> None:
         self._leave = contextlib.ExitStack()
@@ -33,7 +32,7 @@ class Drawing:
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
-        """Draws something to its end: half of it, broken off by a signal, would be drawn once more."""
+        """Draw to the end before a signal is handled: what is half drawn would be drawn once more."""
         self._busy = True
         try:
             yield
@@ -56,10 +55,10 @@ def _end(number: int) -> None:
 
 
 def _in_foreground() -> bool:
-    """Whoever else changes a terminal is stopped by it."""
+    """Whether this process may change the terminal; a background process would be stopped for it."""
     try:
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-    except (AttributeError, OSError, ValueError):  # there is no stdin, or it is no terminal of ours
+    except (AttributeError, OSError, ValueError):  # no stdin, or not our terminal
         return False
 
 

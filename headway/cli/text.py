@@ -1,16 +1,17 @@
-"""Texts from outside on a terminal, and what is said of a job in words."""
+"""What the command prints about jobs, and how text from outside becomes harmless in a terminal."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from headway.client import Event, Job
 
 
-def shown(text: object) -> str:
-    """On one line, and harmless: what does not print (control characters, escape sequences, overrides of
-    the direction, lone surrogates) is shown as its escape."""
+def sanitized(text: object) -> str:
+    """Return the text on one line, with all that does not print (control characters, escape sequences,
+    direction overrides, lone surrogates) replaced by its escape."""
     return "".join(
         c if c.isprintable() else " " if c in "\t\xa0" else c.encode("unicode-escape").decode()
         for c in str(text)
@@ -18,7 +19,7 @@ def shown(text: object) -> str:
 
 
 def percent(job: Job) -> str:
-    """100 % is for what has succeeded, and for nothing else."""
+    """Return a job's percentage, or "" if unknown. Only a job that has succeeded has 100 %."""
     if job["state"] == "succeeded":
         return "100 %"
     fraction = (job["progress"] or {}).get("fraction")
@@ -26,8 +27,8 @@ def percent(job: Job) -> str:
 
 
 def figures(progress: Mapping[str, Any], *, moving: bool = True) -> list[str]:
-    """Time left, stage and rate, those of them that are known, the most wanted first. Time left and rate
-    only while it is known to be `moving`."""
+    """Return time left, stage, rate and message, as far as they are known, the most important first. Time
+    left and rate only if the progress is known to be `moving`."""
     parts = []
     if moving and progress.get("eta_s") is not None:
         parts.append(f"{duration(progress['eta_s'])} left")
@@ -45,19 +46,21 @@ def figures(progress: Mapping[str, Any], *, moving: bool = True) -> list[str]:
 
 
 def duration(seconds: float) -> str:
+    """Return m:ss, or h:mm:ss from an hour on. All durations of the command are written like this."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def attempt(job: Job) -> str:
-    """What a stopping worker hands back counts as no attempt that failed, so there may be more of them."""
+    """Return which attempt it is. Attempts that a stopping worker released do not count, so the number may
+    exceed the maximum."""
     of = f" of {job['max_attempts']}" if job["attempt"] <= job["max_attempts"] else ""
     return f"attempt {job['attempt']}{of}"
 
 
 def standing(job: Job, why: str | None = None) -> str:
-    """How it stands, and why it does not run; by default that is what the service said of it."""
+    """Return a job's state, and why it does not run: `why`, or the reason in its document."""
     words = job["state"]
     if job["state"] == "retrying":
         words += f" (after {attempt(job)})"
@@ -74,24 +77,56 @@ def standing(job: Job, why: str | None = None) -> str:
     return words
 
 
-def line(job: Job, why: str | None = None) -> str:
-    """A job as it stands, on one line."""
+def job_line(job: Job, why: str | None = None) -> str:
+    """Return a job's present state in one line."""
     parts = [job["id"], job["type"], standing(job, why)]
     if job["state"] == "running":
         parts += [percent(job), *figures(job["progress"] or {}, moving=not job["cancel_requested"])]
-    return shown("  ".join(part for part in parts if part))
+    return sanitized("  ".join(part for part in parts if part))
 
 
 def log_line(event: Event) -> str:
-    return shown(f"{event.data['at']} {event.data['level']:<7} {event.data['message']}")
+    return sanitized(f"{event.data['at']} {event.data['level']:<7} {event.data['message']}")
 
 
 def artifact_line(event: Event) -> str:
     size = f"{event.data['size']:,} bytes"
-    return shown(f"{event.data['job']}  artifact {event.data['name']} ({size})")
+    return sanitized(f"{event.data['job']}  artifact {event.data['name']} ({size})")
 
 
 def missed_line(event: Event) -> str:
-    """Of a `reset`."""
-    words = f"events were missed, this is the state now ({event.data['reason']})"
-    return shown(f"{event.job_id}  {words}" if event.job_id else words)
+    """Return the line for a `reset`."""
+    words = f"events were missed; this is the state now ({event.data['reason']})"
+    return sanitized(f"{event.job_id}  {words}" if event.job_id else words)
+
+
+def parameter_lines(schema: Mapping[str, Any]) -> list[str]:
+    """Return a line for each parameter in the JSON Schema of a job type: its default and allowed values."""
+    lines = []
+    for name, parameter in schema.get("properties", {}).items():
+        default = f"={json.dumps(parameter['default'])}" if "default" in parameter else " (required)"
+        allowed = ", ".join(filter(None, map(_allowed, _alternatives(parameter, schema.get("$defs", {})))))
+        lines.append(sanitized(f"{name}{default}{f'  ({allowed})' if allowed else ''}"))
+    return lines
+
+
+def _alternatives(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    if "$ref" in schema:
+        schema = defs.get(schema["$ref"].rpartition("/")[2], {})
+    if "anyOf" not in schema:
+        return [schema]
+    return [part for one in schema["anyOf"] for part in _alternatives(one, defs)]
+
+
+def _allowed(schema: Mapping[str, Any]) -> str:
+    """Return the values that a schema allows, in words; "" if it names no limits."""
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    if schema.get("type") == "boolean":
+        return "true, false"
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        return f"{low:,} to {high:,}"
+    above, at_most = schema.get("exclusiveMinimum"), "" if high is None else f"at most {high:,}"
+    at_least = f"at least {low:,}" if low is not None else "" if above is None else f"above {above:,}"
+    return ", ".join(filter(None, (at_least, at_most)))

@@ -1,4 +1,4 @@
-"""The jobs that are watched, as the events left them."""
+"""JobTracker: the jobs that are watched, as the events left them."""
 
 from __future__ import annotations
 
@@ -9,34 +9,30 @@ from headway.client import Client, Event, Job, NotFound, newer, reduce
 EXIT = {"succeeded": 0, "failed": 1, "canceled": 3}
 
 
-class Board:
-    """Holds a document of each job; asks for that of a job it only hears of."""
+class JobTracker:
+    """Holds the document of each job; fetches it for a job that is known from an event only."""
 
     def __init__(self, client: Client) -> None:
         self.jobs: dict[str, Job] = {}
         self.why: dict[str, str] = {}
-        """Why a job does not run, or not any more: by its id, of those that said so last."""
+        """By job id: why it does not run, or not any more, if its last answer or event said so."""
         self._client = client
 
     def learn(self, job_ids: Iterable[str]) -> None:
-        """Where they stand. Raises ClientError."""
-        for job_id in job_ids:
-            job = self._client.job(job_id)
-            # It is about this moment: kept in the document it would outlive it.
+        """Fetch the documents of the jobs. Raises ClientError."""
+        for job in self._client.find(job_ids):
+            job_id = job["id"]
+            # Removed, as it describes this moment and no event would update it.
             waits_for = job.pop("waiting_reason", None)
             reasons = [waits_for] if waits_for else []
             if job["state"] == "retrying":
-                said = [
-                    event.data.get("reason")
-                    for event in self._client.events(job_id, cursor="0")
-                    if event.event == "state"
-                ]
-                reasons = [*said[-1:], *reasons]
+                states = [event for event in self._client.events(job_id) if event.event == "state"]
+                reasons = [*(event.data.get("reason") for event in states[-1:]), *reasons]
             self.why[job_id] = "; ".join(filter(None, reasons))
             self.jobs[job_id] = newer(self.jobs.get(job_id), job)
 
     def happened(self, event: Event) -> list[Job]:
-        """The jobs that the event changed."""
+        """Apply an event. Returns the jobs that it changed."""
         if event.event == "reset" and "jobs" in event.data:
             for job in event.data["jobs"]:
                 self.jobs[job["id"]] = job
@@ -59,6 +55,6 @@ class Board:
         return [after] if after is not before else []
 
     def status(self) -> int:
-        """The exit status: that of the worst outcome, failed before canceled."""
+        """Return the exit status of the worst outcome, failed before canceled."""
         states = {job["state"] for job in self.jobs.values()}
         return next((EXIT[state] for state in ("failed", "canceled") if state in states), 0)

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from headway.client.errors import DownloadFailed, Unreachable
-from headway.client.transport import ANSWER_S, Answer, Server, repeated
+from headway.client.retrying import repeated
+from headway.client.transport import ANSWER_S, Response, Transport
 
 Progress = Callable[[int, int], object]
 """Told how many bytes there are, and how many there will be."""
 
 
-def below(directory: Path, name: str) -> Path:
+def safe_join(directory: Path, name: str) -> Path:
     """Where in a directory the artifact is put. Raises DownloadFailed for a name that leads out of it."""
     path = PurePosixPath(name)
     if not path.parts or path.is_absolute() or ".." in path.parts or not name.isprintable():
@@ -21,14 +22,14 @@ def below(directory: Path, name: str) -> Path:
     return directory.joinpath(*path.parts)
 
 
-def download(server: Server, path: str, target: Path, size: int | None, progress: Progress) -> None:
+def download(transport: Transport, path: str, target: Path, size: int | None, progress: Progress) -> None:
     """The file at the path, whole, or nothing at `target`. What is there of it stays in a file beside it
     and is used the next time, if the service then still has the same one (by its ETag).
 
     Raises DownloadFailed if it does not have the size, if that is known; Problem; Unreachable; OSError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial: Path = repeated(lambda: _fetch(server, path, target, progress))
+    partial: Path = repeated(lambda: _fetch(transport, path, target, progress))
     found = partial.stat().st_size
     if size is not None and found != size:
         partial.unlink()
@@ -36,19 +37,19 @@ def download(server: Server, path: str, target: Path, size: int | None, progress
     partial.replace(target)
 
 
-def _fetch(server: Server, path: str, target: Path, progress: Progress) -> Path:
-    with server.request("HEAD", path) as answer:
+def _fetch(transport: Transport, path: str, target: Path, progress: Progress) -> Path:
+    with transport.request("HEAD", path) as answer:
         found, etag, total = answer.status == 200, answer.header("ETag") or "", answer.length
     if not found:
         # The answer to a HEAD has no body that says why.
-        with server.request("GET", path) as answer:
+        with transport.request("GET", path) as answer:
             answer.expect(200)
     partial = _partial(target, etag)
     have = partial.stat().st_size if partial.exists() and etag.startswith('"') else 0
     if have and have == total:
         return partial
     headers = {"Range": f"bytes={have}-", "If-Range": etag} if have and total and have < total else {}
-    with server.request("GET", path, headers=headers) as answer:
+    with transport.request("GET", path, headers=headers) as answer:
         answer.expect(200, 206)
         _write(answer, partial, have if answer.status == 206 else 0, progress)
     return partial
@@ -60,7 +61,7 @@ def _partial(target: Path, etag: str) -> Path:
     return target.with_name(f".{target.name}.{version}.part")
 
 
-def _write(answer: Answer, partial: Path, start: int, progress: Progress) -> None:
+def _write(answer: Response, partial: Path, start: int, progress: Progress) -> None:
     total = start + (answer.length or 0)
     with partial.open("ab" if start else "wb") as out:
         done = start

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 _URI = re.compile(r'URI="([^"]+)"')
 
 
-def named(playlist: str) -> Iterator[str]:
+def playlist_uris(playlist: str) -> Iterator[str]:
     """The files beside it: media, initialisation sections and other playlists, each in the order in which
     it first comes. What lies elsewhere is left out."""
     seen = set()

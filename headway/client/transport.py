@@ -1,7 +1,7 @@
-"""A server at a URL: one request, one connection, one answer.
+"""Transport: one request, one connection, one response.
 
-On the standard library's http.client: the service speaks plain HTTP/1.1, a stream needs its socket's
-time limit changed while it is read, and a command must not wait for a library to load.
+It uses the standard library's http.client: the service speaks HTTP/1.1, a stream needs its socket's timeout
+changed while it is read, and a command must start fast.
 """
 
 from __future__ import annotations
@@ -9,47 +9,28 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import random
 import selectors
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from headway.client.errors import BadAnswer, ClientError, Unavailable, Unreachable, problem
+from headway.client.errors import BadAnswer, ClientError, Unreachable, problem
+from headway.client.retrying import repeated
 
 ANSWER_S = 30.0
-"""How long an answer, or the next piece of it, may take."""
-PATIENCE_S = 20.0
-"""How long a request is repeated whose answer was lost."""
-BASE_S = 1.0
-LIMIT_S = 30.0
+"""How long a response, or the next piece of it, may take."""
 CHUNK = 1 << 16
-
-
-class Backoff:
-    """How long to wait after the first failure in a row, the second, …: anywhere below a limit that
-    doubles ("full jitter"), so that those who lost the same server do not come back together."""
-
-    def __init__(self) -> None:
-        self.failures = 0
-
-    def next_s(self) -> float:
-        limit = min(LIMIT_S, BASE_S * 2.0 ** min(self.failures, 16))
-        self.failures += 1
-        return random.uniform(0, limit)  # noqa: S311
-
-    def reset(self) -> None:
-        self.failures = 0
+NEVER_BARE = (404, 405, 501)
+"""Statuses that a Headway explains in a JSON body, and that no proxy in front of one makes up."""
 
 
 Body = Callable[[], Iterator[bytes]]
-"""What a request sends, from its beginning each time it is called."""
+"""Returns the body of a request, from its beginning at each call."""
 
 
-class Answer:
-    """An answer whose body is still to come."""
+class Response:
+    """A response whose body is still to be read."""
 
     def __init__(self, url: str, response: http.client.HTTPResponse, sock: socket.socket) -> None:
         self._url = url
@@ -58,17 +39,17 @@ class Answer:
         self.status = response.status
         length = response.getheader("Content-Length", "")
         self.length = int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None
-        """Of the body, in bytes, if it was said."""
+        """Bytes of the body, if the server said so."""
 
     def header(self, name: str) -> str | None:
         return self._response.getheader(name)
 
     def limit(self, seconds: float) -> None:
-        """How long the next read may take."""
+        """Limit how long the next read may take."""
         self._socket.settimeout(max(seconds, 0.001))
 
     def read(self) -> bytes:
-        """What is there, at least a byte; b"" at the end. Raises TimeoutError, Unreachable."""
+        """Return what has arrived, at least a byte; b"" at the end. Raises TimeoutError, Unreachable."""
         try:
             return self._response.read1(CHUNK)
         except TimeoutError:
@@ -77,30 +58,33 @@ class Answer:
             raise self._broke_off(error) from None
 
     def read_or_give_up(self) -> bytes:
-        """The same, but a pause that is too long is an answer that broke off. Raises Unreachable."""
+        """Like `read`, but raises Unreachable for a pause that is too long, too."""
         try:
             return self.read()
         except TimeoutError as error:
             raise self._broke_off(error) from None
 
     def all(self) -> bytes:
-        """The whole body. Raises Unreachable."""
+        """Return the whole body. Raises Unreachable."""
         try:
             return self._response.read()
         except (OSError, http.client.HTTPException) as error:
             raise self._broke_off(error) from None
 
     def expect(self, *statuses: int) -> None:
-        """Raises Problem for any other status."""
+        """Raises Problem for any other status; BadAnswer if it cannot come from a Headway."""
         if self.status not in statuses:
-            raise problem(self.status, self.all(), self.header("Retry-After"), self.header("Location"))
+            body = self.all()
+            if self.status in NEVER_BARE and not body.lstrip().startswith(b"{"):
+                raise BadAnswer(f"{self._url} is not a Headway: {self.status} {self._response.reason}")
+            raise problem(self.status, body, self.header("Retry-After"), self.header("Location"))
 
     def _broke_off(self, error: Exception) -> Unreachable:
-        return Unreachable(f"{self._url} broke off: {_words(error)}", sent=True)
+        return Unreachable(f"{self._url} broke off: {reason_of(error)}", sent=True)
 
 
-class Server:
-    """Holds no connection, so that it can be shared by threads."""
+class Transport:
+    """Sends requests to the server at a URL. Holds no connection, so threads can share it."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -110,10 +94,10 @@ class Server:
             parts = urlsplit("")
         fits = parts.scheme in ("http", "https") and not (parts.query or parts.fragment or parts.username)
         if not fits or not parts.hostname or not url.isascii() or not url.isprintable() or " " in url:
-            raise ClientError(f"{url!r} is no URL of a service, like http://127.0.0.1:8000")
+            raise ClientError(f"{url!r} is not the URL of a Headway, such as http://127.0.0.1:8000")
         self.url = url.rstrip("/")
         self.reached = False
-        """Whether it ever answered."""
+        """Whether the server ever answered."""
         self._secure = parts.scheme == "https"
         self._host, self._base = parts.hostname, parts.path.rstrip("/")
 
@@ -126,27 +110,31 @@ class Server:
         body: Body | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float = ANSWER_S,
-    ) -> Iterator[Answer]:
-        """Ask once; leaving the block closes the connection. Raises Unreachable."""
+    ) -> Iterator[Response]:
+        """Send a request once; leaving the block closes the connection. Raises Unreachable, BadAnswer."""
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=timeout_s)
         try:
             try:
                 connection.connect()
             except (OSError, UnicodeError, http.client.HTTPException) as error:
-                raise Unreachable(f"{self.url} does not answer: {_words(error)}", sent=False) from None
+                raise Unreachable(f"{self.url} does not answer: {reason_of(error)}", sent=False) from None
             sock = connection.sock
             try:
-                # It answers before it has all when that is too much, and may then hear no more.
+                # The server answers early when the body is too large, and may then stop reading.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     sent = self._until_answered(body(), sock) if body else None
                     connection.request(method, self._base + path, sent, dict(headers or {}))
                 response = connection.getresponse()
+            except http.client.RemoteDisconnected as error:
+                raise Unreachable(f"{self.url} did not answer: {reason_of(error)}", sent=True) from None
+            except http.client.BadStatusLine:
+                raise BadAnswer(f"{self.url} is not a Headway: it does not speak HTTP") from None
             except (OSError, http.client.HTTPException) as error:
-                raise Unreachable(f"{self.url} did not answer: {_words(error)}", sent=True) from None
+                raise Unreachable(f"{self.url} did not answer: {reason_of(error)}", sent=True) from None
             self.reached = True
             with response:
-                yield Answer(self.url, response, sock)
+                yield Response(self.url, response, sock)
         finally:
             connection.close()
 
@@ -159,8 +147,10 @@ class Server:
         body: Body | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """The decoded answer. Asked for again, for PATIENCE_S, if it was lost or was that it does not work
-        now: what is asked must be harmless to repeat. Raises Problem, Unreachable, BadAnswer."""
+        """Send a request and return the decoded response. Raises Problem, Unreachable, BadAnswer.
+
+        Retried for PATIENCE_S if the answer is lost or is 429 or 5xx, so the request must be idempotent.
+        """
         headers = dict(headers or {})
         if value is not None:
             text = json.dumps(value).encode()
@@ -177,50 +167,29 @@ class Server:
         return repeated(once)
 
     def _until_answered(self, body: Iterator[bytes], sock: socket.socket) -> Iterator[bytes]:
-        """The body, as long as nobody answers: who sends on may hear of a reset and not of the reason."""
+        """Yield the body until the server answers: sending on could turn its error into a reset."""
         with selectors.DefaultSelector() as selector:
             selector.register(sock, selectors.EVENT_READ)
             for chunk in body:
-                # TLS has things of its own to say while a body is sent.
+                # Under TLS, readable does not mean answered.
                 if not self._secure and selector.select(0):
                     return
                 yield chunk
 
     def decoded(self, text: bytes) -> Any:
-        """Raises BadAnswer."""
+        """Return the JSON value. Raises BadAnswer."""
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
-            raise BadAnswer(f"{self.url} does not answer as a Headway does") from None
-
-
-def repeated(once: Callable[[], Any]) -> Any:
-    """Do something harmless again while its answer gets lost. A server that was never reached raises at
-    once: nothing was begun."""
-    backoff = Backoff()
-    until = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return once()
-        except Unreachable as error:
-            if not error.sent and backoff.failures == 0:
-                raise
-            delay = backoff.next_s()
-            if time.monotonic() + delay > until:
-                raise
-        except Unavailable as error:
-            delay = (error.retry_after_s or 0.0) + backoff.next_s()
-            if time.monotonic() + delay > until:
-                raise
-        time.sleep(delay)
+            raise BadAnswer(f"{self.url} is not a Headway: its answer is not JSON") from None
 
 
 def path(*parts: str) -> str:
-    """Each part is a segment of it, whatever is in there."""
+    """Return a path with each part as one segment, whatever it contains."""
     return "".join("/" + quote(part, safe="", errors="replace") for part in parts)
 
 
-def _words(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "it took too long"
     if isinstance(error, http.client.RemoteDisconnected):

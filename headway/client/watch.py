@@ -1,4 +1,4 @@
-"""One stream of events that survives its connections."""
+"""Watch: a stream of events that reconnects and resumes."""
 
 from __future__ import annotations
 
@@ -9,41 +9,44 @@ from typing import Literal, Self
 from urllib.parse import urlencode
 
 from headway.client.errors import BadAnswer, ClientError, Unavailable, Unreachable, WaitTimeout
-from headway.client.job import Event, Job, is_event_id, is_live, order
+from headway.client.job import Event, is_event_id, is_live, order
+from headway.client.listing import find
+from headway.client.retrying import PATIENCE_S, Backoff
 from headway.client.sse import Decoder, Frame
-from headway.client.transport import ANSWER_S, PATIENCE_S, Answer, Backoff, Server, path
+from headway.client.transport import ANSWER_S, Response, Transport, path
 
 DEFAULT_HEARTBEAT_S = 15.0
 LONGEST_S = 3600.0
 RETRY_S = 1.0
-"""Between the end of a connection and the next, if the server has not said how long."""
+"""Pause before reconnecting, unless the server said how long."""
 LONGEST_RETRY_S = 300.0
-"""However long a server wants to be left alone."""
+"""Longest pause that a server can ask for."""
 
 
 Status = Literal["connecting", "live", "reconnecting", "closed"]
 
 
 def silence_s(interval_s: float) -> float:
-    """How long silence may last between such heartbeats: more means that the connection is dead. Until
-    then what is known may be out of date, so that one which is late by half is not waited for. Short ones
-    are late by more."""
+    """Return how long a stream with this heartbeat interval may be silent before its connection counts as
+    dead: half an interval more, and at least two seconds more."""
     return max(1.5 * interval_s, interval_s + 2)
 
 
 class Watch(Iterator[Event]):
-    """The events of one job, of a list of jobs, of a group or of all, each once and in order.
+    """Iterates over the events of one job, of several, of a group or of all jobs: each once, in order.
 
-    It ends after the `end` of all jobs that were named; a group never does. `snapshot` and `reset` carry
-    whole jobs; a `reset` says that something was missed for good. Heartbeats and goodbyes are not given
-    out. Iterated by one thread; `status`, `cursor`, `heard_at` and `problem` may be read by any.
-    Raises what `next` met: Unreachable if nobody was there to begin with, or nobody for `give_up_s`;
-    NotFound; another Problem; WaitTimeout. After that it is closed, and another one goes on from `cursor`.
+    It ends after the `end` of all jobs that were named; that of a group never ends. `snapshot` and `reset`
+    carry whole jobs; a `reset` says that events were missed for good. Heartbeats and `shutdown` are handled
+    here and not yielded. One thread iterates; any thread may read `status`, `cursor`, `heard_at` and
+    `problem`.
+
+    `next` raises Unreachable if the first connection fails, or none succeeds for `give_up_s`; NotFound or
+    another Problem; WaitTimeout. The watch is closed then; a new one can resume from its `cursor`.
     """
 
     def __init__(
         self,
-        server: Server,
+        transport: Transport,
         jobs: Sequence[str] = (),
         *,
         group: str | None = None,
@@ -52,20 +55,20 @@ class Watch(Iterator[Event]):
         give_up_s: float | None = None,
         lost: Callable[[ClientError], object] | None = None,
     ) -> None:
-        """`cursor`: the last id that is known, "0" for everything that is kept, None to begin with
-        snapshots. `timeout_s`: for the whole; None (as for `give_up_s`): never. `lost` is told once for
-        each time without a connection, when it begins and if its cause is known."""
+        """`cursor`: the last event id seen, "0" for all stored events, None to start with snapshots.
+        `timeout_s` limits the whole watch and `give_up_s` a time without a connection; None: no limit.
+        `lost` is called with the error once for each time the connection is lost."""
         if jobs and group is not None:
             raise ClientError("watch jobs or a group, not both")
         if cursor is not None and cursor != "0" and not is_event_id(cursor):
-            raise ClientError(f"{cursor!r} is no cursor: give the id of an event, or 0")
+            raise ClientError(f"{cursor!r} is not a cursor: use an event id, or 0")
         self.cursor = cursor
         self.status: Status = "connecting"
         self.heard_at = time.monotonic()
-        """When the service was last heard of, on the monotonic clock."""
+        """When the service was last heard from (monotonic seconds)."""
         self.problem: ClientError | None = None
-        """Why it is reconnecting, if it knows."""
-        self._server = server
+        """Why it is reconnecting, if known."""
+        self._transport = transport
         self._jobs = list(dict.fromkeys(jobs))
         self._group = group
         self._open = set(jobs)
@@ -91,19 +94,19 @@ class Watch(Iterator[Event]):
         self.close()
 
     def close(self) -> None:
-        """Cut the connection. `cursor` is that of the last event that was given out."""
+        """Close the connection. `cursor` is the id of the last event that was yielded."""
         self._events.close()
         self.status = "closed"
 
     def _run(self) -> Generator[Event, None, None]:
         try:
-            self._leave_out_ended()
+            self._skip_ended()
             while self._open or not self._jobs:
                 self.problem = None
                 said_retry = False
                 delay_s = 0.0
                 try:
-                    with self._server.request(
+                    with self._transport.request(
                         "GET", self._path(), headers=self._headers(), timeout_s=self._patience_s()
                     ) as answer:
                         if answer.status == 204:
@@ -123,25 +126,24 @@ class Watch(Iterator[Event]):
             self.status = "closed"
 
     def _worth_waiting(self, error: ClientError) -> bool:
-        """Before the first connection: for a server that says so, and for one that was there a moment ago
-        as long as for any other answer that gets lost."""
+        """Whether to go on trying before the first connection: if the server asks for it, or, for
+        PATIENCE_S, if it has answered this client before."""
         if isinstance(error, Unavailable):
             return True
         now = time.monotonic()
         if self._patience_until is None:
-            if not isinstance(error, Unreachable) or not (error.sent or self._server.reached):
+            if not isinstance(error, Unreachable) or not (error.sent or self._transport.reached):
                 return False
             self._patience_until = now + PATIENCE_S
         return now < self._patience_until
 
-    def _leave_out_ended(self) -> None:
-        """A list's stream does not say again what ended before the cursor."""
+    def _skip_ended(self) -> None:
+        """Do not wait for jobs that ended before the cursor: a stream of several does not repeat that."""
         if len(self._jobs) < 2 or order(self.cursor) == (0, 0):
             return
-        for job_id in self._jobs:
-            job: Job = self._server.json("GET", path("jobs", job_id))
+        for job in find(self._transport, self._jobs):
             if not is_live(job) and order(job["last_event_id"]) <= order(self.cursor):
-                self._open.discard(job_id)
+                self._open.discard(job["id"])
 
     def _path(self) -> str:
         query = [("heartbeat", "event")]
@@ -158,14 +160,14 @@ class Watch(Iterator[Event]):
             headers["Last-Event-ID"] = self.cursor
         return headers
 
-    def _check(self, answer: Answer) -> None:
+    def _check(self, answer: Response) -> None:
         answer.expect(200)
         if not (answer.header("Content-Type") or "").startswith("text/event-stream"):
-            raise BadAnswer(f"{self._server.url} does not answer with an event stream")
+            raise BadAnswer(f"{self._transport.url} does not answer with an event stream")
         self._was_live = True
 
-    def _read(self, answer: Answer) -> Generator[Event, None, bool]:
-        """Events until the connection ends; whether it said how long to stay away."""
+    def _read(self, answer: Response) -> Generator[Event, None, bool]:
+        """Yield events until the connection ends. Returns whether it said how long to stay away."""
         decoder = Decoder()
         while chunk := self._next_chunk(answer):
             self.status = "live"
@@ -187,7 +189,7 @@ class Watch(Iterator[Event]):
         try:
             event = Event(frame.id, frame.event, json.loads(frame.data))
         except (ValueError, RecursionError):
-            raise BadAnswer(f"{self._server.url} sent an event {frame.event!r} that is no JSON") from None
+            raise BadAnswer(f"{self._transport.url} sent an event {frame.event!r} without JSON") from None
         if frame.event == "heartbeat":
             self._learn(event)
             return None
@@ -198,7 +200,7 @@ class Watch(Iterator[Event]):
         if frame.event == "end":
             self._open.discard(event.job_id or "")
         elif frame.event == "reset" and len(self._jobs) > 1:
-            # Their ends are in there, and do not come again.
+            # Ended jobs are in the reset; their `end` does not come again.
             self._open -= {job["id"] for job in event.data.get("jobs", ()) if not is_live(job)}
         return event
 
@@ -208,7 +210,7 @@ class Watch(Iterator[Event]):
             self._allowed_s = min(silence_s(interval), LONGEST_S)
             self._learnt = True
 
-    def _next_chunk(self, answer: Answer) -> bytes:
+    def _next_chunk(self, answer: Response) -> bytes:
         answer.limit(self._allowance_s())
         try:
             return answer.read()
@@ -216,17 +218,17 @@ class Watch(Iterator[Event]):
             self._check_time()
             silent_s = self._allowed_s
             if not self._learnt:
-                # A service whose beat is slower than we think must not be cut off for ever.
+                # A service with a slower heartbeat than the default must not be cut off for ever.
                 self._allowed_s = min(2 * self._allowed_s, LONGEST_S)
-            raise Unreachable(f"{self._server.url} was silent for {silent_s:.0f} s", sent=True) from None
+            raise Unreachable(f"{self._transport.url} was silent for {silent_s:.0f} s", sent=True) from None
 
     def _allowance_s(self) -> float:
-        """For the next thing to be heard."""
+        """How long the next read may take."""
         left_s = self._allowed_s if self._until is None else self._until - time.monotonic()
         return max(min(self._allowed_s, left_s), 0.001)
 
     def _patience_s(self) -> float:
-        """For a connection, and for the head of its answer."""
+        """How long a connection and the head of its response may take."""
         left_s = self._allowance_s()
         if self._give_up_s is not None:
             left_s = min(left_s, self.heard_at + self._give_up_s - time.monotonic())
@@ -243,14 +245,14 @@ class Watch(Iterator[Event]):
 
     def _pause(self, said_retry: bool, delay_s: float) -> None:
         self.status = "reconnecting" if self._was_live else "connecting"
-        # What the server asks for; and a server that lets nobody in, or goes away at once, is asked ever
-        # more rarely.
+        # As long as the server asks for; a server that refuses or disconnects at once is asked ever more
+        # rarely.
         first = self._backoff.failures == 0
         jittered_s = self._backoff.next_s()
         delay_s += self._retry_s if said_retry or (first and self._was_live) else jittered_s
         away_s = time.monotonic() - self.heard_at
         if self._give_up_s is not None and away_s + delay_s > self._give_up_s:
-            why = self.problem or f"{self._server.url} closes every stream"
+            why = self.problem or f"{self._transport.url} closes every stream"
             raise Unreachable(f"gave up after {away_s:.0f} s: {why}", sent=True)
         if self._until is not None:
             delay_s = min(delay_s, max(0.0, self._until - time.monotonic()))

@@ -42,9 +42,13 @@ class EventId(NamedTuple):
 
 
 ZERO = EventId(0, 0)
+HIGHEST = EventId(2**64 - 1, 2**64 - 1)
+"""The highest id that Redis takes."""
 
 
 class EventType(StrEnum):
+    """Every type of event that a stream may carry (docs/protocol.md)."""
+
     SNAPSHOT = "snapshot"
     STATE = "state"
     PROGRESS = "progress"
@@ -52,6 +56,7 @@ class EventType(StrEnum):
     ARTIFACT = "artifact"
     END = "end"
     RESET = "reset"
+    HEARTBEAT = "heartbeat"
     SHUTDOWN = "shutdown"
 
 
@@ -66,9 +71,13 @@ class Event:
 
     @classmethod
     def of(cls, entry: list[Any]) -> Event:
-        """Decode a stream entry as XRANGE returns it."""
+        """Decode a stream entry as a script returns it."""
         raw_id, pairs = entry
-        fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        return cls.decoded(raw_id, dict(zip(pairs[::2], pairs[1::2], strict=True)))
+
+    @classmethod
+    def decoded(cls, raw_id: bytes, fields: dict[bytes, bytes]) -> Event:
+        """Decode a stream entry as redis-py returns it."""
         return cls(EventId.of(raw_id), EventId.of(fields[b"p"]), fields[b"e"].decode(), fields[b"d"])
 
 

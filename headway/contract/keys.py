@@ -18,7 +18,8 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:feed:owner:<owner>      stream  events of many jobs, without progress (also a channel)
     P{p}:feed:group:<owner>:<g>  stream  the same for one group
     P{p}:last:<feed>             hash    any, stored: the feed's last ids, with and without progress
-    P{p}:once:<owner>:<key>      string  idempotency key -> hash of the body and job id
+    P{p}:once:<owner>:<key>      string  idempotency key -> hash of the body and job id; lives
+                                         as long as its job
     P{types}:types               hash    name of a job type -> its description in JSON
     P{types}:alive               zset    "<type> <worker>" -> seconds until which it counts as alive
     P{types}:workers             hash    name of a worker -> what it says of itself, in JSON
@@ -50,6 +51,13 @@ class JobRef:
     owner: str
     queue: str
     group: str | None = None
+    once: str = ""
+    """The idempotency key it was made with, if any (hashed)."""
+
+
+def partition_of(job_id: str) -> int:
+    """Return the partition that an id names."""
+    return int(job_id.partition("-")[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +75,13 @@ class Keys:
 
     def holds(self, job_id: str) -> bool:
         """Whether this could be the id of a job here. Ask before any other use of a foreign id."""
-        return JOB_ID.fullmatch(job_id) is not None and int(job_id.partition("-")[0]) < self.partitions
+        return JOB_ID.fullmatch(job_id) is not None and partition_of(job_id) < self.partitions
 
     def _in(self, partition: int | str) -> str:
         return f"{self.prefix}{{{partition}}}:"
 
     def _of(self, job_id: str) -> str:
-        return self._in(job_id.partition("-")[0])
+        return self._in(partition_of(job_id))
 
     def clock(self, partition: int) -> str:
         return self._in(partition) + "clock"

@@ -6,11 +6,12 @@ the whole of its encoding, so Lua (in `end`) and Python (over HTTP) cannot disag
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from headway.contract.encoding import clip, dumps
 from headway.contract.states import ErrorCode, State
 
 MAX_LOG_CHARS = 8_192
@@ -23,6 +24,12 @@ MAX_DATA_BYTES = 16_384
 """Encoded size of progress.data; more is refused with RecordTooLarge."""
 MAX_RESULT_BYTES = 65_536
 """Encoded size of a job's result; more is refused with RecordTooLarge."""
+MAX_PARAMS_BYTES = 65_536
+"""Encoded size of a job's parameters; more is refused with RecordTooLarge."""
+MAX_LABELS = 32
+MAX_LABEL_CHARS = 128
+"""Of a label's name, and of a group's."""
+MAX_LABEL_VALUE_CHARS = 256
 MAX_CHECKPOINT_BYTES = 65_536
 """Encoded size of what an attempt leaves for the next; more is refused with RecordTooLarge."""
 
@@ -112,3 +119,17 @@ _DOCUMENT_KEYS = [(name.encode(), f'"{name}":'.encode()) for name in DOCUMENT]
 def document(fields: Mapping[bytes, bytes]) -> bytes:
     """The JSON text of the job that a hash holds."""
     return b"{" + b",".join(key + fields.get(name, b"null") for name, key in _DOCUMENT_KEYS) + b"}"
+
+
+def error_json(code: ErrorCode, message: str) -> str:
+    """The text of a job's `error` field; a long message is cut."""
+    return dumps({"code": code, "message": clip(message, MAX_ERROR_CHARS)})
+
+
+CANCELED = error_json(ErrorCode.CANCELED, "the job was canceled")
+"""The `error` of every job that was canceled."""
+
+
+def artifacts_json(artifacts: Iterable[Artifact]) -> str:
+    """The text of a job's `artifacts` field."""
+    return dumps([artifact.model_dump() for artifact in artifacts])

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
+import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from headway.contract.data_dir import gid_of, protect
+
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+
+
+_HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_SECRET = ("redis_url", "celery_broker_url")
 
 
 class ConfigError(ValueError):
@@ -34,14 +42,21 @@ class Settings(BaseModel):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(gt=0, le=65535)] = 8000
+    allowed_hosts: frozenset[str] = frozenset()
+    cors_origins: frozenset[str] = frozenset()
     web_concurrency: Annotated[int, Field(gt=0, le=256)] = 1
-    redis_url: str
-    celery_broker_url: str = ""
+    redis_url: str = Field(repr=False)
+    celery_broker_url: str = Field("", repr=False)
+    redis_ca_file: Path | None = None
+    redis_tls_verify: bool = True
     worker_concurrency: Annotated[int, Field(gt=0, le=1024)] = Field(
         default_factory=lambda: os.cpu_count() or 1
     )
     data_dir: Path = Path("var")
+    data_group: str = ""
     max_upload_bytes: Positive = 10 * 1024**3
+    upload_ttl_s: Seconds = 86_400
+    min_free_bytes: Annotated[int, Field(ge=0)] = 256 * 1024**2
     max_attempts: Annotated[int, Field(gt=0, le=100)] = 3
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 12
     heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 15
@@ -50,6 +65,9 @@ class Settings(BaseModel):
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 4
     max_streams: Annotated[int, Field(ge=0)] = 20_000
     max_streams_per_caller: Annotated[int, Field(ge=0)] = 0
+    sandbox: Literal["auto", "require", "off"] = "auto"
+    max_memory_bytes: Annotated[int, Field(ge=256 * 1024**2)] = 4 * 1024**3
+    max_output_bytes: Positive = 20 * 1024**3
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_-]{0,64}$")] = "headway:"
@@ -58,9 +76,62 @@ class Settings(BaseModel):
     @field_validator("redis_url", "celery_broker_url")
     @classmethod
     def _is_a_redis_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in ("redis", "rediss", "unix") or not (parts.netloc or parts.path)):
+        try:
+            parts = urlsplit(value)
+            parts.port  # noqa: B018
+        except ValueError:
+            # Its message would quote a part of the password.
+            raise ValueError(
+                "has no host and port that can be read; percent-encode special characters of a password"
+            ) from None
+        spelled = value.startswith(("redis://", "rediss://", "unix://"))
+        if value and not (spelled and (parts.netloc or parts.path)):
             raise ValueError("is not a redis://, rediss:// or unix:// URL")
+        if any(name.startswith("ssl_") for name, _ in parse_qsl(parts.query)):
+            raise ValueError(
+                "has an ssl_… parameter; REDIS_CA_FILE and REDIS_TLS_VERIFY say how TLS is verified"
+            )
+        return value
+
+    @field_validator("redis_ca_file")
+    @classmethod
+    def _is_a_file(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError("is not a file")
+        return value
+
+    @field_validator("data_group")
+    @classmethod
+    def _is_a_group(cls, value: str) -> str:
+        try:
+            if value:
+                gid_of(value)
+        except KeyError:
+            raise ValueError("is not a group of this machine") from None
+        return value
+
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
+    @classmethod
+    def _separated_by_commas(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: frozenset[str]) -> frozenset[str]:
+        for host in value:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is not a host name, such as jobs.example.org or 10.0.0.7:8000")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: frozenset[str]) -> frozenset[str]:
+        for origin in value:
+            scheme, _, host = origin.partition("://")
+            if scheme not in ("http", "https") or not _HOST.fullmatch(host):
+                raise ValueError(f"{origin!r} is not an origin, such as https://app.example.org")
         return value
 
     @field_validator("log_level", mode="before")
@@ -94,10 +165,43 @@ class Settings(BaseModel):
         scheme, _, rest = self.broker_url.partition("://")
         return f"redis+socket://{rest}" if scheme == "unix" else self.broker_url
 
+    def broker_options(self, *, timeout_s: float) -> dict[str, Any]:
+        """Transport options of the broker, for those who send messages and those who take them: both must
+        agree on the prefix. `timeout_s` bounds one call."""
+        return {
+            "global_keyprefix": self.key_prefix,
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": min(5.0, timeout_s),
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        }
+
+    @property
+    def tls(self) -> dict[str, Any]:
+        """How the certificate of a rediss:// server is checked, as redis-py and kombu both spell it: by
+        REDIS_CA_FILE or the system's authorities, and by name, unless REDIS_TLS_VERIFY is 0."""
+        if not self.redis_tls_verify:
+            return {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_check_hostname": False}
+        tls: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+        if self.redis_ca_file is not None:
+            tls["ssl_ca_certs"] = str(self.redis_ca_file)
+        return tls
+
+    @property
+    def kombu_tls(self) -> dict[str, Any] | None:
+        """The same for Celery's broker_use_ssl; None for a broker without TLS."""
+        return self.tls if self.broker_url.startswith("rediss:") else None
+
     @property
     def base_url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+
+def server_of(url: str) -> str:
+    """Return where a Redis URL leads, for messages: without user, password and parameters."""
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2] or parts.path
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -116,7 +220,23 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         name = str(first["loc"][0])
         reason = first["msg"].removeprefix("Value error, ")
         reason = reason[0].lower() + reason[1:]
-        raise ConfigError(f"{names[name]}={given.get(name, '')!r}: {reason}") from None
+        # An address may hold a password, and one that cannot be read holds it anywhere.
+        value = "" if name in _SECRET else f"={given.get(name, '')!r}"
+        raise ConfigError(f"{names[name]}{value}: {reason}") from None
+
+
+def protect_data_dir_or_exit(settings: Settings) -> None:
+    """Close DATA_DIR to others, for a process that uses it; one line and exit status 2 if DATA_GROUP is
+    not a group of this user's."""
+    try:
+        protect(settings.data_dir, settings.data_group)
+    except OSError as error:
+        print(
+            f"headway: DATA_DIR {settings.data_dir} cannot be given to DATA_GROUP {settings.data_group}: "
+            f"{error.strerror}",
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from None
 
 
 def load_or_exit(environ: Mapping[str, str] = os.environ) -> Settings:

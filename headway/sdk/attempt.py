@@ -10,6 +10,7 @@ thread that renews the lease (headway.sdk.lease) and ends a task that does not (
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -32,7 +33,16 @@ from headway.sdk.job_type import JobType
 from headway.sdk.lease import LeaseKeeper
 from headway.sdk.meter import Meter
 from headway.sdk.reporter import Reporter
-from headway.sdk.stopping import InvalidInput, JobCanceled, JobStopped, LeaseLost, Stop, WorkerStopping
+from headway.sdk.sandbox import Policy
+from headway.sdk.stopping import (
+    InvalidInput,
+    JobCanceled,
+    JobStopped,
+    LeaseLost,
+    NoSpace,
+    Stop,
+    WorkerStopping,
+)
 from headway.sdk.subprocesses import Subprocesses
 
 _TICK_S = 0.1
@@ -97,7 +107,14 @@ class Attempt:
     """Runs a task for a claim and writes its outcome. Used once, from one thread."""
 
     def __init__(
-        self, job_type: JobType[Any], claim: Claim, store: JobStore, *, data_dir: Path, lease_s: float
+        self,
+        job_type: JobType[Any],
+        claim: Claim,
+        store: JobStore,
+        *,
+        data_dir: Path,
+        lease_s: float,
+        sandbox: Policy,
     ) -> None:
         self.claim = claim
         self.stop = Stop()
@@ -106,7 +123,7 @@ class Attempt:
         self._type = job_type
         self._store = store
         self._dirs = AttemptDirs(data_dir, claim.ref.id, claim.job.attempt)
-        self._subprocesses = Subprocesses(self.stop)
+        self._subprocesses = Subprocesses(self.stop, sandbox)
         self._meter = Meter()
         self._reporter = Reporter(store, claim, self._meter, self.stop)
         self._lease_s = lease_s
@@ -150,11 +167,15 @@ class Attempt:
             return self._stopped()
         except InvalidInput as error:
             return Failed(ErrorCode.INVALID_INPUT, str(error))
+        except NoSpace as error:
+            return Failed(ErrorCode.NO_SPACE, str(error))
         except Exception as error:
             # A task that fails because its subprocess was ended under it has not failed.
             if self.stop.pending:
                 return self._stopped()
             logger.exception("job %s, attempt %d failed", job.id, job.attempt)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return Failed(ErrorCode.NO_SPACE, "the worker's disk is full: try again when there is room")
             message = _one_line(error)
             if self.claim.attempts_left > 0 and self._type.retry.covers(error):
                 return RetryLater(self._type.retry.delay_s(job.attempt), message)

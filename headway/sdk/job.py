@@ -22,6 +22,7 @@ from headway.contract.records import MAX_CHECKPOINT_BYTES, Artifact
 from headway.contract.store import JobStore
 from headway.sdk.attempt_dirs import AttemptDirs
 from headway.sdk.meter import Meter, Plan, Stage, StageWeight
+from headway.sdk.sandbox import Sandbox
 from headway.sdk.stopping import Stop
 from headway.sdk.subprocesses import Stream, Subprocesses
 
@@ -209,10 +210,14 @@ class Job(Generic[P]):
         stderr: Stream = subprocess.DEVNULL,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        sandbox: Sandbox | None = None,
     ) -> AbstractContextManager[subprocess.Popen[bytes]]:
         """Run a subprocess for the length of a with-block; see Subprocesses.run. It ends with the job
-        (SIGTERM, 2 s later SIGKILL, to its whole process group), and is killed if this process is."""
-        return self._subprocesses.run(args, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env)
+        (SIGTERM, 2 s later SIGKILL, to its whole process group), and is killed if this process is. With a
+        `sandbox` it can touch only what that names, as far as SANDBOX and the kernel go."""
+        return self._subprocesses.run(
+            args, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env, sandbox=sandbox
+        )
 
     def check(self) -> None:
         """Raise JobStopped if the job must end."""

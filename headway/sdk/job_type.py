@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -89,14 +89,9 @@ def job(
     return register
 
 
-def discover() -> dict[str, JobType[Any]]:
-    """Import every module of worker/tasks/ and return the job types by name."""
-    for name in _task_modules():
-        importlib.import_module(name)
+def discover(package: str) -> dict[str, JobType[Any]]:
+    """Import every module of the package. Returns the job types known by then, by name."""
+    found = importlib.import_module(package)
+    for module in pkgutil.iter_modules(found.__path__, f"{package}."):
+        importlib.import_module(module.name)
     return dict(sorted(_types.items()))
-
-
-def _task_modules() -> Iterator[str]:
-    tasks = importlib.import_module("worker.tasks")
-    for module in pkgutil.iter_modules(tasks.__path__, "worker.tasks."):
-        yield module.name

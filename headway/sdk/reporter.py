@@ -13,8 +13,8 @@ import redis
 
 from headway.contract.encoding import clip, dumps
 from headway.contract.events import EventType
-from headway.contract.records import MAX_LOG_CHARS, Artifact, Progress
-from headway.contract.store import Claim, JobStore, Report, StaleFence, artifacts_value
+from headway.contract.records import MAX_LOG_CHARS, Artifact, Progress, artifacts_json
+from headway.contract.store import Claim, JobStore, Report, StaleFence
 from headway.loops import retry_until_reachable
 from headway.sdk.job import Level
 from headway.sdk.meter import Meter
@@ -237,7 +237,7 @@ class Reporter:
         artifact = item.artifact
         self._artifacts[artifact.name] = artifact
         body = dumps(artifact.model_dump(exclude={"attempt"}))
-        return Report(EventType.ARTIFACT, body, "artifacts", artifacts_value(self._artifacts.values()))
+        return Report(EventType.ARTIFACT, body, "artifacts", artifacts_json(self._artifacts.values()))
 
     def _progress(self) -> Progress | None:
         """Return the progress to send, if the task noted something new or rate and ETA are a second old."""

@@ -17,6 +17,7 @@ from headway.loops import retry_until_reachable
 from headway.sdk.attempt import Attempt
 from headway.sdk.escalation import INTERRUPT
 from headway.sdk.job_type import JobType
+from headway.sdk.sandbox import Policy
 from headway.sdk.stopping import WorkerStopping
 
 logger = logging.getLogger(__name__)
@@ -25,11 +26,14 @@ logger = logging.getLogger(__name__)
 class Runtime:
     """What a worker process runs jobs with. In the main thread it takes over SIGTERM and SIGUSR2."""
 
-    def __init__(self, store: JobStore, *, worker: str, data_dir: Path, lease_s: float) -> None:
+    def __init__(
+        self, store: JobStore, *, worker: str, data_dir: Path, lease_s: float, sandbox: Policy | None = None
+    ) -> None:
         self.store = store
         self.worker = worker
         self.data_dir = data_dir
         self.lease_s = lease_s
+        self.sandbox = sandbox or Policy()
         self._current: Attempt | None = None
         self._stopping = False
         self._handlers = False
@@ -48,7 +52,14 @@ class Runtime:
         if claim is None:
             logger.info("job %s cannot be claimed, the message is dropped", job_id)
             return
-        attempt = Attempt(job_type, claim, self.store, data_dir=self.data_dir, lease_s=self.lease_s)
+        attempt = Attempt(
+            job_type,
+            claim,
+            self.store,
+            data_dir=self.data_dir,
+            lease_s=self.lease_s,
+            sandbox=self.sandbox,
+        )
         self._current = attempt
         if self._stopping:
             attempt.stop.request(WorkerStopping)

@@ -16,6 +16,13 @@ class InvalidInput(Exception):
     """
 
 
+class NoSpace(Exception):
+    """The disk is full, so another attempt now would fail alike.
+
+    A task raises it, or lets an OSError that says so pass; the job fails with `no_space`, without a retry.
+    """
+
+
 class JobStopped(BaseException):
     """This attempt must end now. Not an Exception, so that `except Exception` in a task lets it pass;
     a task cleans up in `finally` and does not catch it."""

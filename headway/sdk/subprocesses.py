@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from headway.sdk.sandbox import Policy, Sandbox, launch
 from headway.sdk.stopping import Stop
 
 GRACE_S = 2.0
 """From TERM to KILL."""
-_DIE_WITH_PARENT = str(Path(__file__).with_name("die_with_parent.py"))
 
 Stream = int | IO[bytes]
 
 
 class Subprocesses:
     """Starts each in a session of its own, so that a signal reaches all that it starts, and through
-    die_with_parent.py, so that the kernel kills it when this process is killed."""
+    launcher.py, so that the kernel kills it when this process is killed."""
 
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: Stop, policy: Policy | None = None) -> None:
         self._stop = stop
+        self._policy = policy or Policy()
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self.was_signalled = False
@@ -43,14 +44,23 @@ class Subprocesses:
         stderr: Stream = subprocess.DEVNULL,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        sandbox: Sandbox | None = None,
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Run a subprocess for the length of the block; what still runs at the end of the block is ended.
 
-        Call from the thread that runs the task: the kernel ties the subprocess to that thread. The caller
-        drains the pipes it asks for. A program that cannot be started exits with 127.
+        `env` replaces the environment; in a sandbox it is added to the sandbox's own. Call from the thread
+        that runs the task: the kernel ties the subprocess to that thread. The caller drains the pipes it
+        asks for. A program that cannot be started exits with 127; one whose sandbox is required and cannot
+        be made, with 126.
         """
         self._stop.check()
-        command = [sys.executable, "-I", "-S", _DIE_WITH_PARENT, str(os.getpid()), *map(str, args)]
+        spec: dict[str, Any] = {"parent": os.getpid()}
+        program, *arguments = map(str, args)
+        if sandbox is not None and self._policy.mode != "off":
+            program = shutil.which(program) or program
+            spec["sandbox"] = sandbox.spec(program, self._policy)
+            env = sandbox.environment(env)
+        command = launch([program, *arguments], spec)
         # An interrupt between fork and the line after it would lose the process.
         with self._stop.shield(even_lost_lease=True), self._lock:
             process = subprocess.Popen(

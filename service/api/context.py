@@ -10,9 +10,10 @@ from flask import current_app
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
 from service.scheduling.dispatch import Dispatch
-from service.scheduling.fleet import Workforce
+from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
 from service.streaming.hub import Hub
+from service.streaming.sockets import Sockets
 from service.streaming.store_reader import StoreReader
 from service.streaming.stream_limits import StreamLimits
 
@@ -27,9 +28,10 @@ class Context:
     hub: Hub
     dispatch: Dispatch
     types: JobTypes
-    workforce: Workforce
+    fleet: Fleet
     reader: StoreReader
     limits: StreamLimits
+    sockets: Sockets
 
 
 def context() -> Context:

@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import redis
-from apiflask import APIBlueprint
 from flask import Response
+from pydantic import BaseModel
 
 from headway.contract.encoding import dumps
 from service import metrics
 from service.api.context import context
+from service.api.operation import Answer, Resource
 from service.api.problems import Problem
 from service.streaming.primitives import time_limit
 
 PING_S = 1.0
 """A store that takes longer to answer is not one to send readers to."""
 
-bp = APIBlueprint("health", __name__, tag="Operations")
+bp = Resource("health", "Operations")
 
 
-@bp.get("/healthz")
-@bp.doc(summary="The process is alive")
+class Alive(BaseModel):
+    status: Literal["alive"]
+
+
+class Ready(BaseModel):
+    status: Literal["ready"]
+
+
+@bp.operation("GET", "/healthz", answers={200: Answer.json("it is", Alive)}, store=False)
 def healthz() -> Response:
+    """Whether the process is alive."""
     return Response(dumps({"status": "alive"}), mimetype="application/json")
 
 
-@bp.get("/readyz")
-@bp.doc(summary="The process is able to serve", responses={503: "draining, or cut off from the store"})
+@bp.operation(
+    "GET",
+    "/readyz",
+    answers={200: Answer.json("it is", Ready)},
+    problems={503: "it is draining, or cut off from Redis"},
+)
 def readyz() -> Response:
+    """Whether the process is able to serve."""
     here = context()
     if here.hub.draining:
-        raise Problem(503, "draining")
+        raise Problem(503, "the process is stopping; its streams are being handed to others")
     if not here.hub.connected:
-        raise Problem(503, "the hub has no connection to Redis")
+        raise Problem(503, "the streams have no connection to Redis; it is tried again all the time")
     answered = False
     try:
         with time_limit(PING_S):
@@ -39,11 +55,16 @@ def readyz() -> Response:
     except redis.RedisError:
         pass
     if not answered:
-        raise Problem(503, "the store cannot be reached")
+        raise Problem(503, f"Redis did not answer within {PING_S:g} s")
     return Response(dumps({"status": "ready"}), mimetype="application/json")
 
 
-@bp.get("/metrics")
-@bp.doc(summary="Metrics for Prometheus, of all processes of this web service")
-def metrics_page() -> Response:
+@bp.operation(
+    "GET",
+    "/metrics",
+    answers={200: Answer("the metrics", {"text/plain": {"type": "string"}})},
+    store=False,
+)
+def get_metrics() -> Response:
+    """Metrics for Prometheus, of all processes of this web service."""
     return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from apiflask import APIBlueprint
+from typing import Annotated, Any
+
 from flask import Response
+from pydantic import BaseModel, Field
 
 from headway.contract.encoding import dumps
 from service.api.context import context
+from service.api.operation import Answer, Resource
 
-bp = APIBlueprint("types", __name__, tag="Job types")
+bp = Resource("types", "Job types")
 
 
-@bp.get("/types")
-@bp.doc(
-    summary="The job types", responses={200: "name, title, queue, JSON Schema of the parameters, alive"}
-)
-def types() -> Response:
+class JobType(BaseModel):
+    """A job type. `alive`: whether a worker that serves it is."""
+
+    name: str
+    title: str
+    queue: str
+    params: Annotated[dict[str, Any], Field(description="JSON Schema (2020-12) of its parameters")]
+    alive: bool
+
+
+class JobTypes(BaseModel):
+    items: list[JobType]
+
+
+@bp.operation("GET", "/types", answers={200: Answer.json("the types", JobTypes)})
+def list_types() -> Response:
+    """The job types, with the JSON Schema of their parameters."""
     items = [
         {"name": t.name, "title": t.title, "queue": t.queue, "params": t.params, "alive": t.alive}
         for t in context().types.all(fresh=True).values()

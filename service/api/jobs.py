@@ -7,25 +7,30 @@ import json
 from typing import Annotated, Any
 
 import redis
-from apiflask import APIBlueprint
-from flask import Response, request
+from flask import Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from headway.contract.encoding import RecordError
-from headway.contract.records import Job
+from headway.contract.encoding import RecordError, RecordTooLarge
+from headway.contract.records import MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS, MAX_LABELS, Job
 from headway.contract.states import State
 from headway.contract.store import IdempotencyConflict, NewJob
 from service import metrics
 from service.api.context import OWNER, Context, context
+from service.api.operation import Answer, Headers, Query, Resource
 from service.api.problems import Problem, job_not_found
+from service.api.room import lacks_room
+from service.scheduling.sweeper import remove_tree
 
-bp = APIBlueprint("jobs", __name__, tag="Jobs")
+bp = Resource("jobs", "Jobs")
 
+_NO_JOB = {404: "there is no such job"}
 FULL = 0.8
-"""Share of the store's maxmemory from which no new job is taken: the rest is for those that live."""
+"""Share of Redis' maxmemory above which no new job is accepted; the rest is for the live ones."""
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
-LabelValue = Annotated[str, StringConstraints(max_length=256)]
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_LABEL_CHARS, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+LabelValue = Annotated[str, StringConstraints(max_length=MAX_LABEL_VALUE_CHARS)]
 
 
 class Submission(BaseModel):
@@ -36,12 +41,12 @@ class Submission(BaseModel):
     type: Annotated[str, Field(min_length=1, max_length=128, examples=["simulate"])]
     params: dict[str, Any] = Field(default_factory=dict, examples=[{"duration_s": 5}])
     group: Name | None = None
-    labels: Annotated[dict[Name, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
+    labels: Annotated[dict[Name, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     timeout_s: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = None
 
 
-class Listing(BaseModel):
+class Listing(Query):
     """The query of GET /jobs."""
 
     model_config = ConfigDict(extra="forbid")
@@ -51,6 +56,18 @@ class Listing(BaseModel):
     group: str | None = None
     limit: Annotated[int, Field(ge=1, le=500)] = 50
     cursor: Annotated[int, Field(ge=0, le=2**53)] | None = None
+
+
+class Idempotency(Headers):
+    key: Annotated[
+        str | None,
+        Field(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=255,
+            description="the same key and the same request give the same job",
+        ),
+    ] = None
 
 
 class JobAnswer(Job):
@@ -74,19 +91,30 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
     )
 
 
-@bp.post("/jobs")
-@bp.input(Submission, location="json")
-@bp.output(Job, status_code=202)
-@bp.doc(summary="Submit a job", responses={200: "the job that this Idempotency-Key made before"})
-def submit(json_data: Submission) -> Response:
+@bp.operation(
+    "POST",
+    "/jobs",
+    headers=Idempotency,
+    body=Submission,
+    answers={
+        202: Answer.json("the new job", Job, Location="the job's path"),
+        200: Answer.json("the job that this Idempotency-Key made before", Job, Location="the job's path"),
+    },
+    problems={
+        422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
+        503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
+    },
+)
+def submit_job(headers: Idempotency, body: Submission) -> Response:
+    """Submit a job."""
     here = context()
     _refuse_when_full(here)
-    job_type = here.types.get(json_data.type)
+    job_type = here.types.get(body.type)
     if job_type is None:
         known = sorted(here.types.all())
-        detail = f"{json_data.type!r} is no job type known here"
+        detail = f"unknown job type {body.type!r}"
         raise Problem(422, detail, errors=[("/type", detail)], known_types=known)
-    faults = job_type.faults(json_data.params)
+    faults = job_type.faults(body.params)
     if faults:
         raise Problem(
             422, f"{faults[0][0]}: {faults[0][1]}", errors=faults, known_types=sorted(here.types.all())
@@ -94,34 +122,38 @@ def submit(json_data: Submission) -> Response:
     new = NewJob(
         owner=OWNER,
         type=job_type.name,
-        params=json_data.params,
+        params=body.params,
         queue=job_type.queue,
-        max_attempts=json_data.max_attempts or job_type.max_attempts or here.settings.max_attempts,
-        group=json_data.group,
-        labels=json_data.labels,
-        timeout_s=json_data.timeout_s,
+        max_attempts=body.max_attempts or job_type.max_attempts or here.settings.max_attempts,
+        group=body.group,
+        labels=body.labels,
+        timeout_s=body.timeout_s,
     )
     # The request's meaning and not its bytes: a client may order or space its JSON anew.
-    meaning = json.dumps(json_data.model_dump(mode="json"), sort_keys=True)
-    return _create(here, new, _once(meaning))
+    meaning = json.dumps(body.model_dump(mode="json"), sort_keys=True)
+    return _create(here, new, _once(headers, meaning))
 
 
-def _once(meaning: str) -> tuple[str, str] | None:
+def _once(headers: Idempotency, meaning: str) -> tuple[str, str] | None:
     """The request's Idempotency-Key and a hash of what it asks for."""
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
+    if headers.key is None:
         return None
-    if not 1 <= len(key) <= 255:
-        raise Problem(400, "Idempotency-Key has 1 to 255 characters")
-    name = hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=20).hexdigest()
-    return name, hashlib.blake2b(meaning.encode("utf-8", "replace"), digest_size=20).hexdigest()
+    return _hash(headers.key), _hash(meaning)
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=20).hexdigest()
 
 
 def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Response:
     try:
         job_id, document, is_new = here.store.create(new, once=once)
     except IdempotencyConflict:
-        raise Problem(422, "this Idempotency-Key belongs to a request with another body") from None
+        raise Problem(
+            422, "this Idempotency-Key was used with another request; use a new key for a new job"
+        ) from None
+    except RecordTooLarge as error:
+        raise Problem(422, str(error), errors=[("/params", str(error))]) from None
     except RecordError as error:
         raise Problem(422, str(error)) from None
     except redis.OutOfMemoryError:
@@ -133,42 +165,70 @@ def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Respons
 
 
 def _refuse_when_full(here: Context) -> None:
+    if lacks_room(here.settings.data_dir, here.settings.min_free_bytes):
+        detail = "the service's disk is nearly full; nothing was submitted"
+        raise Problem(503, detail, headers={"Retry-After": "30"})
     memory: dict[str, Any] = here.store.redis.info("memory")
     if memory.get("maxmemory") and memory["used_memory"] > FULL * memory["maxmemory"]:
         raise _full()
 
 
 def _full() -> Problem:
-    return Problem(503, "the store is nearly full; nothing was submitted", headers={"Retry-After": "30"})
+    return Problem(
+        503, "Redis is nearly full; nothing was submitted; try again later", headers={"Retry-After": "30"}
+    )
 
 
-@bp.get("/jobs")
-@bp.input(Listing, location="query")
-@bp.output(JobsPage)
-@bp.doc(summary="List jobs, newest first")
-def list_jobs(query_data: Listing) -> Response:
+@bp.operation("GET", "/jobs", query=Listing, answers={200: Answer.json("a page of jobs", JobsPage)})
+def list_jobs(query: Listing) -> Response:
+    """List jobs, newest first."""
     here = context()
-    found, following = here.store.list_jobs(OWNER, **query_data.model_dump())
-    items = here.workforce.explain(found)
+    found, following = here.store.listings.page(OWNER, **query.model_dump())
+    items = here.fleet.explain(found)
     cursor = b"null" if following is None else b'"%d"' % following
     return _json(b'{"items":[%s],"next":%s}' % (b",".join(items), cursor))
 
 
-@bp.get("/jobs/<job_id>")
-@bp.output(JobAnswer)
-@bp.doc(summary="One job", responses={404: "no such job"})
+@bp.operation("GET", "/jobs/<job_id>", answers={200: Answer.json("the job", JobAnswer)}, problems=_NO_JOB)
 def get_job(job_id: str) -> Response:
+    """One job."""
     here = context()
-    document = here.store.documents([job_id])[0]
-    if document is None:
+    page = here.store.read(job_id, None, 0)
+    if page is None:
         raise job_not_found(job_id)
-    return _json(here.workforce.explain([document])[0])
+    return _json(here.fleet.explain([page])[0])
 
 
-@bp.post("/jobs/<job_id>/cancel")
-@bp.output(Job, status_code=202)
-@bp.doc(summary="Cancel a job", responses={200: "it had ended before", 404: "no such job"})
+@bp.operation(
+    "DELETE",
+    "/jobs/<job_id>",
+    answers={204: Answer("the job is removed")},
+    problems={**_NO_JOB, 409: "the job has not ended yet"},
+)
+def delete_job(job_id: str) -> Response:
+    """Remove an ended job, with its events and artifacts."""
+    here = context()
+    page = here.store.read(job_id, None, 0)
+    if page is None:
+        raise job_not_found(job_id)
+    if not page.ended:
+        raise Problem(409, "the job has not ended yet; cancel it first")
+    remove_tree(here.settings.data_dir / "artifacts" / job_id)
+    here.store.remove(job_id)
+    return Response(status=204)
+
+
+@bp.operation(
+    "POST",
+    "/jobs/<job_id>/cancel",
+    answers={
+        202: Answer.json("the job, canceled or about to be", Job),
+        200: Answer.json("the job, which had ended before", Job),
+    },
+    problems=_NO_JOB,
+)
 def cancel_job(job_id: str) -> Response:
+    """Cancel a job."""
     found = context().store.cancel(job_id)
     if found is None:
         raise job_not_found(job_id)
@@ -176,30 +236,38 @@ def cancel_job(job_id: str) -> Response:
     return _json(document, 200 if had_ended else 202)
 
 
-@bp.post("/jobs/<job_id>/retry")
-@bp.output(Job, status_code=202)
-@bp.doc(
-    summary="Submit an ended job again",
-    responses={
-        200: "the job that this Idempotency-Key made before",
-        404: "no such job",
+@bp.operation(
+    "POST",
+    "/jobs/<job_id>/retry",
+    headers=Idempotency,
+    answers={
+        202: Answer.json("the new job", Job, Location="the job's path"),
+        200: Answer.json("the job that this Idempotency-Key made before", Job, Location="the job's path"),
+    },
+    problems={
+        **_NO_JOB,
         409: "the job has not ended yet",
+        422: "the Idempotency-Key belongs to another request",
+        503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
     },
 )
-def retry_job(job_id: str) -> Response:
+def retry_job(job_id: str, headers: Idempotency) -> Response:
+    """Submit an ended job again, as a new job that starts from the old one's checkpoint."""
     here = context()
     page = here.store.read(job_id, None, 0)
     if page is None:
         raise job_not_found(job_id)
     if not page.ended:
-        raise Problem(409, "the job has not ended yet")
+        raise Problem(409, "the job has not ended yet; cancel it, or wait for its end, and retry then")
     _refuse_when_full(here)
     old = Job.model_validate_json(page.document)
+    # The type may have moved to another queue since.
+    job_type = here.types.get(old.type)
     new = NewJob(
         owner=old.owner,
         type=old.type,
         params=old.params,
-        queue=page.fields[b"_queue"].decode(),
+        queue=job_type.queue if job_type else page.fields[b"_queue"].decode(),
         max_attempts=old.max_attempts,
         group=old.group,
         labels=old.labels,
@@ -207,4 +275,4 @@ def retry_job(job_id: str) -> Response:
         retry_of=old.id,
         checkpoint=page.fields.get(b"_checkpoint", b"").decode(),
     )
-    return _create(here, new, _once(f"retry {old.id}"))
+    return _create(here, new, _once(headers, f"retry {old.id}"))

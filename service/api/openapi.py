@@ -1,109 +1,204 @@
-"""The OpenAPI document: what APIFlask derives from the views, and what it leaves out or gets wrong."""
+"""GET /openapi.json and /docs: the document is built from the declarations beside the views."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from apiflask import APIFlask
+from flask import Blueprint, Flask, Response, current_app, send_from_directory
+from flask_swagger_ui import __file__ as swagger_ui
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from service.api.problems import MEDIA_TYPE
-from service.streaming.sse import CONTENT_TYPE
+from headway.contract.encoding import dumps
+from headway.version import __version__
+from service.api.operation import JSON, Answer, Operation
+from service.api.problems import MEDIA_TYPE, ProblemDocument
+from service.streaming.sse import CONTENT_TYPE as EVENT_STREAM
 
-_PROBLEM = {
-    "type": "object",
-    "description": "RFC 9457",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["pointer", "detail"],
-                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
-            },
-        },
-    },
+bp = Blueprint("openapi", __name__)
+
+_PAGE = Path(__file__).parent / "docs"
+_SWAGGER_UI = Path(swagger_ui).parent / "dist"
+_REF = "#/components/schemas/{model}"
+_PATH_PARAMETERS = {
+    "job_id": "the job's `id`",
+    "upload_id": "the upload's `id`",
+    "name": "the file's name; it may contain slashes",
 }
-_REF = {"schema": {"$ref": "#/components/schemas/Problem"}}
+_GATE = {
+    403: "the request comes from a web page of another origin",
+    421: "the Host is no name of this service",
+}
+_BINARY = {"type": "string", "format": "binary"}
+
+Schema = dict[str, Any]
 
 
-def describe(app: APIFlask) -> None:
-    """Configure the document at /openapi.json and the page at /docs, which fetches only from here."""
-    app.config.update(
-        OPENAPI_VERSION="3.1.0",
-        DESCRIPTION="Shows people, truthfully and at once, how far their long-running jobs are.",
-        VALIDATION_ERROR_STATUS_CODE=422,
-        AUTO_404_RESPONSE=True,
-        SWAGGER_UI_CSS="/docs/swagger-ui.css",
-        SWAGGER_UI_BUNDLE_JS="/docs/swagger-ui-bundle.js",
-        SWAGGER_UI_STANDALONE_PRESET_JS="/docs/swagger-ui-standalone-preset.js",
-        DOCS_FAVICON="/docs/favicon-32x32.png",
+class _Schemas(GenerateJsonSchema):
+    """Without what disturbs generators: a title for each field, which would name a type after it, and
+    defaults of null, which would make the field required in TypeScript."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
+        return False
+
+    def default_schema(self, schema: Any) -> Any:
+        found = super().default_schema(schema)
+        if found.get("default", "") is None:
+            del found["default"]
+        return found
+
+
+@bp.get("/openapi.json")
+def openapi_json() -> Response:
+    extensions = current_app.extensions
+    if "openapi" not in extensions:
+        extensions["openapi"] = dumps(document(current_app))
+    return Response(extensions["openapi"], mimetype=JSON)
+
+
+@bp.get("/docs")
+def docs() -> Response:
+    response = send_from_directory(_PAGE, "index.html")
+    # Swagger UI writes styles and HTML of its own making.
+    response.headers["Content-Security-Policy"] = (
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
+        "base-uri 'none'; frame-ancestors 'none'"
     )
-
-    @app.spec_processor
-    def _complete(spec: Any) -> Any:
-        spec["openapi"] = "3.1.0"
-        schemas = spec.setdefault("components", {}).setdefault("schemas", {})
-        schemas["Problem"] = _PROBLEM
-        for path in spec["paths"].values():
-            for operation in path.values():
-                if not isinstance(operation, dict):
-                    continue
-                if "requestBody" in operation:
-                    operation["requestBody"]["required"] = True
-                for status, response in operation.get("responses", {}).items():
-                    if status.startswith(("4", "5")):
-                        response["content"] = {MEDIA_TYPE: _REF}
-        binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-        for path_name in ("/uploads", "/uploads/{name}"):
-            for operation in spec["paths"][path_name].values():
-                if isinstance(operation, dict):
-                    operation["requestBody"] = {"required": True, "content": binary}
-        for path_name in ("/jobs/{job_id}/events", "/events"):
-            response = spec["paths"][path_name]["get"]["responses"]["200"]
-            response["content"] = {CONTENT_TYPE: {"schema": {"type": "string"}}}
-        _add_parameters(spec)
-        return spec
+    return response
 
 
-def _add_parameters(spec: dict[str, Any]) -> None:
-    cursor = [
-        _parameter("Last-Event-ID", "header", "the last id seen: go on behind it; `0`: all that is kept"),
-        _parameter("last_event_id", "query", "the same for those who cannot send the header"),
-        _parameter("heartbeat", "query", "`comment` (default), or `event`: one that scripts can see"),
+@bp.get("/docs/<path:name>")
+def docs_file(name: str) -> Response:
+    return send_from_directory(_PAGE if name == "start.js" else _SWAGGER_UI, name)
+
+
+def document(app: Flask) -> Schema:
+    """The OpenAPI 3.1 document of everything in the app's URL map that is an Operation."""
+    routes = [
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operation)
+        for rule in app.url_map.iter_rules()
+        if isinstance(operation := app.view_functions[rule.endpoint], Operation)
     ]
-    extra = {
-        ("/jobs/{job_id}/events", "get"): [
-            *cursor,
-            _parameter("after", "query", "JSON only: the cursor"),
-            _parameter("limit", "query", "JSON only: events at most (100)"),
-            _parameter("wait", "query", "JSON only: seconds to wait for an event (0)"),
-        ],
-        ("/events", "get"): [
-            *cursor,
-            _parameter("job", "query", "a job; may be given many times", many=True),
-            _parameter("group", "query", "all jobs of a group"),
-        ],
-        ("/jobs", "post"): [
-            _parameter("Idempotency-Key", "header", "the same key and body give the same job"),
-        ],
-        ("/jobs/{job_id}/retry", "post"): [
-            _parameter("Idempotency-Key", "header", "the same key for the same job gives the same new job"),
-        ],
-        ("/uploads", "post"): [_parameter("name", "query", "the file's name")],
-        ("/jobs/{job_id}/artifacts/{name}", "get"): [
-            _parameter("play", "query", "show it in place, not as an attachment"),
-        ],
+    models = {model for _, operation in routes for model in _models(operation)}
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],
+        ref_template=_REF,
+        schema_generator=_Schemas,
+    )
+    schemas: dict[str, Schema] = definitions["$defs"]
+    paths: dict[str, Schema] = {}
+    for path, operation in routes:
+        paths.setdefault(path, {})[operation.method.lower()] = _operation(path, operation, schemas)
+    for _, operation in routes:  # their fields are parameters now
+        for taken in (operation.query, operation.headers):
+            if taken is not None:
+                schemas.pop(taken.__name__, None)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Headway",
+            "version": __version__,
+            "description": "Shows people, truthfully and at once, how far their long-running jobs are.",
+        },
+        "paths": paths,
+        "components": {"schemas": schemas},
     }
-    for (path, method), parameters in extra.items():
-        spec["paths"][path][method].setdefault("parameters", []).extend(parameters)
 
 
-def _parameter(name: str, where: str, description: str, *, many: bool = False) -> dict[str, Any]:
-    text = {"type": "string"}
-    schema = {"type": "array", "items": text} if many else text
-    return {"name": name, "in": where, "required": False, "description": description, "schema": schema}
+def _models(operation: Operation) -> Iterator[type[BaseModel]]:
+    yield ProblemDocument
+    yield from (model for model in (operation.query, operation.headers, operation.body) if model)
+    for answer in operation.answers.values():
+        yield from (s for s in answer.content.values() if isinstance(s, type))
+
+
+def _operation(path: str, operation: Operation, schemas: Mapping[str, Schema]) -> Schema:
+    summary, _, description = (operation.view.__doc__ or "").partition("\n")
+    found: Schema = {
+        "operationId": operation.view.__name__,
+        "tags": [operation.tag],
+        "summary": summary.rstrip("."),
+    }
+    if description.strip():
+        found["description"] = " ".join(description.split())
+    parameters = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": _PATH_PARAMETERS[name],
+            "schema": {"type": "string"},
+        }
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+    for model, place in ((operation.query, "query"), (operation.headers, "header")):
+        if model is not None:
+            parameters += _parameters(schemas[model.__name__], place)
+    if parameters:
+        found["parameters"] = parameters
+    if operation.body is not None:
+        found["requestBody"] = {"required": True, "content": {JSON: {"schema": _reference(operation.body)}}}
+    elif operation.upload:
+        found["requestBody"] = {
+            "required": True,
+            "content": {"application/octet-stream": {"schema": _BINARY}},
+        }
+    found["responses"] = {
+        **{str(status): _answer(answer) for status, answer in operation.answers.items()},
+        **{
+            str(status): {
+                "description": why,
+                "content": {MEDIA_TYPE: {"schema": _reference(ProblemDocument)}},
+            }
+            for status, why in sorted({**_GATE, **operation.all_problems}.items())
+        },
+    }
+    return found
+
+
+def _parameters(schema: Schema, place: str) -> Iterator[Schema]:
+    """The fields of a model as parameters. One that is not given is absent, never null."""
+    for name, of in schema["properties"].items():
+        of = {key: value for key, value in of.items() if (key, value) != ("default", "")}
+        description = of.pop("description", "")
+        branches = [branch for branch in of.pop("anyOf", []) if branch != {"type": "null"}]
+        if len(branches) == 1:
+            of.update(branches[0])
+        elif branches:
+            of["anyOf"] = branches
+        yield {
+            "name": name,
+            "in": place,
+            "required": name in schema.get("required", ()),
+            **({"description": description} if description else {}),
+            "schema": of,
+        }
+
+
+def _answer(answer: Answer) -> Schema:
+    found: Schema = {"description": answer.description}
+    if answer.headers:
+        found["headers"] = {
+            name: {"description": what, "schema": {"type": "string"}}
+            for name, what in answer.headers.items()
+        }
+    if answer.content:
+        found["content"] = {
+            media_type: _content(media_type, schema) for media_type, schema in answer.content.items()
+        }
+    return found
+
+
+def _content(media_type: str, of: type[BaseModel] | Mapping[str, Any]) -> Schema:
+    schema = _reference(of) if isinstance(of, type) else dict(of)
+    if media_type == EVENT_STREAM:
+        # OpenAPI 3.2 has `itemSchema` for this.
+        return {"schema": {"type": "string"}, "x-itemSchema": schema}
+    return {"schema": schema}
+
+
+def _reference(model: type[BaseModel]) -> Schema:
+    return {"$ref": _REF.format(model=model.__name__)}

@@ -7,22 +7,46 @@ from http import HTTPStatus
 from typing import Any
 
 import redis
-from apiflask import APIFlask, HTTPError
-from flask import Response
-from pydantic import ValidationError
+from flask import Flask, Response
+from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from headway.contract.encoding import dumps, pointer
+from headway.contract.encoding import clip, dumps, pointer
 from service.streaming.opening import BadRequest
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+MAX_ERRORS = 20
+"""More faults than these are left out of `errors`."""
+MAX_DETAIL_CHARS = 300
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request. `pointer` is a JSON pointer into the body, or `/` and the
+    parameter's name."""
+
+    pointer: str
+    detail: str
+
+
+class ProblemDocument(BaseModel):
+    """Why a request was not carried out (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[Fault] | None = None
+    known_types: list[str] | None = None
+    """With an unknown job type or bad parameters: the types there are."""
 
 
 class Problem(Exception):
-    """An answer other than the one asked for. `errors` are pairs of JSON pointer and detail; `more`
-    becomes members of the document."""
+    """An answer other than the one asked for.
+
+    `errors` are pairs of JSON pointer and detail; `more` becomes members of the document.
+    """
 
     def __init__(
         self,
@@ -45,11 +69,15 @@ class Problem(Exception):
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
-            "detail": self.detail,
+            "detail": clip(self.detail, 2 * MAX_DETAIL_CHARS),
             **self.more,
         }
         if self.errors is not None:
-            document["errors"] = [{"pointer": p, "detail": d} for p, d in self.errors]
+            # Echoed values may be long, and a request may have a fault in each of 80,000 parameters.
+            document["errors"] = [
+                {"pointer": clip(p, MAX_DETAIL_CHARS), "detail": clip(d, MAX_DETAIL_CHARS)}
+                for p, d in self.errors[:MAX_ERRORS]
+            ]
         body = dumps(document).encode("utf-8", "replace")
         return Response(body, self.status, {**self.headers, "Content-Type": MEDIA_TYPE})
 
@@ -58,17 +86,17 @@ def job_not_found(job_id: str) -> Problem:
     return Problem(404, f"there is no job {job_id[:64]!r}")
 
 
-def invalid(error: ValidationError) -> Problem:
-    """What pydantic found, with a pointer to each."""
+def invalid(error: ValidationError, status: int = 422) -> Problem:
+    """Everything pydantic found, with a pointer to each."""
     errors = [
         (pointer(*e["loc"]), e["msg"].removeprefix("Value error, "))
         for e in error.errors(include_url=False)
     ]
     where, what = errors[0]
-    return Problem(422, f"{where or 'the body'}: {what}", errors=errors)
+    return Problem(status, f"{where}: {what}" if where else what, errors=errors)
 
 
-def answer_problems(app: APIFlask) -> None:
+def answer_problems(app: Flask) -> None:
     """Have every error of the app answered as a problem document."""
 
     @app.errorhandler(Problem)
@@ -79,13 +107,6 @@ def answer_problems(app: APIFlask) -> None:
     def _bad_stream(error: BadRequest) -> Response:
         return Problem(400, str(error)).response()
 
-    @app.errorhandler(HTTPError)
-    def _apiflask(error: HTTPError) -> Response:
-        # APIFlask's adapter raises its own error from pydantic's, which still knows the places.
-        if isinstance(error.__cause__, ValidationError):
-            return invalid(error.__cause__).response()
-        return Problem(error.status_code, str(error.message)).response()
-
     @app.errorhandler(HTTPException)
     def _werkzeug(error: HTTPException) -> Response:
         headers = {k: v for k, v in error.get_headers() if k.lower() in ("allow", "content-range")}
@@ -93,12 +114,16 @@ def answer_problems(app: APIFlask) -> None:
 
     @app.errorhandler(redis.RedisError)
     def _store(error: redis.RedisError) -> Response:
-        log.warning("the store could not be used: %s", error)
+        log.warning("a request failed because of Redis: %s", error)
+        refuses = isinstance(error, redis.ResponseError)
+        detail = (
+            "Redis refuses to write, which a full disk may cause" if refuses else "Redis cannot be reached"
+        )
         return Problem(
-            503, "the store cannot be reached; nothing was done", headers={"Retry-After": "2"}
+            503, f"{detail}; nothing was done; try again later", headers={"Retry-After": "2"}
         ).response()
 
     @app.errorhandler(Exception)
     def _unexpected(error: Exception) -> Response:
-        log.exception("unexpected", exc_info=error)
-        return Problem(500, "something unexpected happened; it is in the log").response()
+        log.exception("a request failed unexpectedly", exc_info=error)
+        return Problem(500, "the service failed unexpectedly; its log has the reason").response()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from apiflask import APIBlueprint
 from flask import Response
 from pydantic import BaseModel
 
 from headway.contract.encoding import dumps
 from service.api.context import context
+from service.api.operation import Answer, Resource
 
-bp = APIBlueprint("workers", __name__, tag="Workers")
+bp = Resource("workers", "Workers")
 
 
-class WorkersJob(BaseModel):
+class WorkerJob(BaseModel):
     """A job that a worker does now. `since` is when this attempt began."""
 
     id: str
@@ -23,8 +23,16 @@ class WorkersJob(BaseModel):
     since: str
 
 
-class WorkerAnswer(BaseModel):
-    """A living worker. `concurrency` is how many jobs it does at once; `jobs` are the caller's."""
+class WorkerSandbox(BaseModel):
+    """What programs that read strangers' files may touch there. `missing` is what its kernel lacks."""
+
+    mode: Literal["auto", "require", "off"]
+    missing: list[str]
+
+
+class Worker(BaseModel):
+    """A living worker. `concurrency` is how many jobs it does at once; `jobs` are the caller's.
+    `dropped_messages` counts what it found on its queues since its start that was no job."""
 
     name: str
     host: str
@@ -33,8 +41,10 @@ class WorkerAnswer(BaseModel):
     types: list[str]
     queues: list[str]
     started_at: str
+    sandbox: WorkerSandbox
+    dropped_messages: int
     seen_at: str
-    jobs: list[WorkersJob]
+    jobs: list[WorkerJob]
 
 
 class Queue(BaseModel):
@@ -45,17 +55,16 @@ class Queue(BaseModel):
     workers: int
 
 
-class WorkersAnswer(BaseModel):
-    items: list[WorkerAnswer]
+class Workers(BaseModel):
+    items: list[Worker]
     queues: list[Queue]
 
 
-@bp.get("/workers")
-@bp.output(WorkersAnswer)
-@bp.doc(summary="The living workers, what each does now, and how many jobs wait in each queue")
-def workers() -> Response:
+@bp.operation("GET", "/workers", answers={200: Answer.json("the workers and the queues", Workers)})
+def list_workers() -> Response:
+    """The living workers, what each does now, and how many jobs wait in each queue."""
     here = context()
-    view = here.workforce.view(fresh=True)
+    view = here.fleet.view(fresh=True)
     items: list[dict[str, Any]] = []
     for worker in view.workers:
         jobs = [
@@ -65,7 +74,7 @@ def workers() -> Response:
         items.append({**{name: getattr(worker, name) for name in worker.__slots__}, "jobs": jobs})
     queues = {job_type.queue for job_type in here.types.all().values()}
     queues.update(queue for worker in view.workers for queue in worker.queues)
-    waiting = here.store.waiting(sorted(queues))
+    waiting = here.store.listings.queue_depths(sorted(queues))
     served = [
         {"name": name, "waiting": count, "workers": sum(name in worker.queues for worker in view.workers)}
         for name, count in waiting.items()

@@ -1,4 +1,5 @@
-"""The Procfile's `web`: looks whether it can start, says in one line why not, and becomes gunicorn."""
+"""The Procfile's `web`: checks that Redis and the port are available (else one line, exit 2), then execs
+gunicorn."""
 
 from __future__ import annotations
 
@@ -7,25 +8,23 @@ import socket
 import sys
 import time
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from headway.contract.settings import Settings
+from headway.contract.database import connect
+from headway.contract.settings import Settings, server_of
 
 
 def check(settings: Settings) -> None:
     """Exit with status 2 and one line on stderr if Redis does not answer or the port is taken."""
-    trouble = _redis_trouble(settings.redis_url) or port_trouble(settings)
+    trouble = _redis_trouble(settings) or port_trouble(settings)
     if trouble:
         print(f"headway: {trouble}", file=sys.stderr)
         raise SystemExit(2)
 
 
 def serve() -> NoReturn:
-    """Become gunicorn: one process less to pass signals on."""
+    """Replace this process by gunicorn, so that signals need not be passed on."""
     gunicorn = [
         "-m",
         "gunicorn",
@@ -36,24 +35,21 @@ def serve() -> NoReturn:
     os.execv(sys.executable, [sys.executable, *gunicorn])
 
 
-def _redis_trouble(url: str) -> str | None:
-    client = redis.Redis.from_url(
-        url, protocol=2, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0)
-    )
-    parts = urlsplit(url)
-    place = parts.netloc.rpartition("@")[2] or parts.path  # without the password
+def _redis_trouble(settings: Settings) -> str | None:
+    client = connect(settings.redis_url, tls=settings.tls, connections=1)
     try:
         client.ping()
     except redis.RedisError as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        return f"Redis at {place} (REDIS_URL) does not answer: {reason}"
+        server = server_of(settings.redis_url)
+        return f"Redis at {server} does not answer: {reason}; start it, or correct REDIS_URL"
     finally:
         client.close()
     return None
 
 
 def port_trouble(settings: Settings, *, patience_s: float = 0) -> str | None:
-    """Why HOST and PORT cannot be bound, or None; asks again until `patience_s` is over."""
+    """Returns why HOST and PORT cannot be bound, or None if they can. Retries for `patience_s` seconds."""
     deadline = time.monotonic() + patience_s
     while True:
         try:

@@ -1,57 +1,123 @@
 """Telling the workers that a job waits: a Celery message with the job's id, sent by name.
 
-The message is only a hint. If it is lost or cannot be sent, the job's alarm sends another; if it
-comes twice, the second claim is refused.
+The message is only a hint. If it is lost, the job's alarm sends another; if it comes twice, the second
+claim is refused. So nobody waits for the broker: messages are handed to a sender in the background, which
+keeps them while the broker is away.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from headway.contract.alarms import Due
 from headway.contract.settings import Settings
+from headway.loops import forever
+from service import metrics
 
 log = logging.getLogger(__name__)
 
-SOCKET_TIMEOUT_S = 5
+BROKER_TIMEOUT_S = 2.0
+PAUSE_S = 1.0
+"""After a message could not be sent."""
+MAX_PENDING = 10_000
+"""Messages kept while the broker is away; more are left to the alarms of their jobs."""
+CROWDED = 100
+"""Queue length from which re-sends are skipped: a duplicate would not be picked up sooner."""
+RARELY = 16
+"""Every RARELY-th re-send goes out anyway, in case the first was lost."""
+_SAID = {
+    "retry_due": "its next attempt is due, sending its message",
+    "worker_lost": "its worker was lost, sending its message for another attempt",
+    "unclaimed": "no worker has taken it yet, sending its message again",
+}
+_BROKER_ERRORS = (OperationalError, OSError, redis.RedisError)
 
 
 class Dispatch:
-    """Sends messages to the queues of the workers."""
+    """Sends messages to the queues of the workers, one after the other, from a thread of its own."""
 
     def __init__(self, settings: Settings) -> None:
         self._app = Celery("headway", broker=settings.kombu_url, set_as_current=False)
         self._app.conf.update(
+            broker_use_ssl=settings.kombu_tls,
             task_ignore_result=True,
             task_serializer="json",
             accept_content=["json"],
-            broker_connection_timeout=SOCKET_TIMEOUT_S,
+            broker_connection_timeout=BROKER_TIMEOUT_S,
             broker_transport_options={
-                "global_keyprefix": settings.key_prefix,
-                "socket_timeout": SOCKET_TIMEOUT_S,
-                "socket_connect_timeout": SOCKET_TIMEOUT_S,
-                "socket_keepalive": True,
-                "health_check_interval": 30,
+                **settings.broker_options(timeout_s=BROKER_TIMEOUT_S),
+                # kombu would try again for as long as the connection's time limit.
+                "max_retries": 0,
             },
         )
+        self._lock = threading.Lock()
+        self._pending: dict[str, Due] = {}
+        """By job, the longest waiting first."""
+        self._there_are_some = threading.Event()
+        self._backlogs: dict[str, int] = {}
+        self._reachable = True
 
-    def send(self, job_id: str, type: str, queue: str) -> bool:
-        """Send one message; False if the broker cannot be reached, which is no error (see above)."""
-        try:
-            self._app.send_task(type, args=[job_id], queue=queue, retry=False)
-        except (OperationalError, OSError) as error:
-            log.warning("job %s: the message could not be sent, its alarm will: %s", job_id, error)
-            return False
-        return True
+    def start(self) -> None:
+        """Begin to send, until the process ends."""
+        forever("dispatch", self._step, pause_s=0)
 
-    def backlog(self, queue: str) -> int:
-        """How many messages nobody has taken yet; 0 if the broker cannot be reached."""
-        try:
+    def send(self, job_id: str, type: str, queue: str) -> None:
+        """Have the first message of a new job sent. Returns at once."""
+        self.send_again(Due(job_id, type, queue, 0, ""))
+
+    def send_again(self, due: Due) -> None:
+        """Have a message sent that the job's alarm asked for. Returns at once."""
+        with self._lock:
+            if len(self._pending) >= MAX_PENDING and due.id not in self._pending:
+                return
+            self._pending[due.id] = due
+        self._there_are_some.set()
+
+    def flush(self) -> bool:
+        """Send what is pending, up to the first that cannot be sent. Returns whether all was sent."""
+        self._backlogs.clear()
+        while True:
+            with self._lock:
+                due = next(iter(self._pending.values()), None)
+                if due is None:
+                    self._there_are_some.clear()
+                    return True
+            try:
+                self._send(due)
+            except _BROKER_ERRORS as error:
+                if self._reachable:
+                    log.warning("the broker cannot be reached, messages wait for it: %s", error)
+                self._reachable = False
+                # One that answers READONLY works, but ends at the wrong server after a failover.
+                self._app.pool.force_close_all(close_pool=False)
+                return False
+            if not self._reachable:
+                log.info("the broker is reachable again")
+            self._reachable = True
+            with self._lock:
+                if self._pending.get(due.id) is due:
+                    del self._pending[due.id]
+
+    def _step(self) -> float | None:
+        self._there_are_some.wait()
+        return None if self.flush() else PAUSE_S
+
+    def _send(self, due: Due) -> None:
+        if due.sends > 1 and due.sends % RARELY and self._backlog(due.queue) >= CROWDED:
+            return
+        self._app.send_task(due.type, args=[due.id], queue=due.queue, retry=False)
+        if due.why:
+            log.info("job %s: %s", due.id, _SAID[due.why])
+            metrics.ALARMS_ANSWERED.inc()
+
+    def _backlog(self, queue: str) -> int:
+        """How many messages of a queue no worker has taken yet, as of the beginning of this flush."""
+        if queue not in self._backlogs:
             with self._app.pool.acquire(block=True) as connection:
-                return int(connection.default_channel._size(queue))
-        except (OperationalError, OSError, redis.RedisError) as error:
-            log.warning("the backlog of queue %s is not known: %s", queue, error)
-            return 0
+                self._backlogs[queue] = int(connection.default_channel._size(queue))
+        return self._backlogs[queue]

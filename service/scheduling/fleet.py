@@ -1,7 +1,7 @@
-"""Workforce: who works on what now, and why a job waits.
+"""The fleet: which workers are alive, what each works on, and why a job waits.
 
-Read from the store when somebody asks, and kept for a second: the answers are about now, and no event
-tells of them.
+Read from the store on request and kept for a second: they describe the present moment, and no event
+announces a change.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headway.contract.encoding import dumps, rfc3339
+from headway.contract.listings import Running
+from headway.contract.pages import JobPage
+from headway.contract.registry import Worker
 from headway.contract.states import State
-from headway.contract.store import JobStore, Running, Worker
+from headway.contract.store import JobStore
 
 FRESH_S = 1.0
 """How old this process's view may be."""
@@ -22,17 +25,20 @@ FRESH_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The living workers, and what each does (for the caller that asks)."""
+    """The living workers, and what each does for one owner."""
 
     workers: list[Worker]
     running: dict[str, list[Running]]
     """By the worker's name."""
 
-    def why_waiting(self, type: str, not_before_ms: int) -> str | None:
-        """Why a job of this type does not run now; None if nothing is in its way."""
+    def why_waiting(self, type: str, queue: str, not_before_ms: int) -> str | None:
+        """Return why a job does not run now, or None if nothing is in its way."""
         serving = [worker for worker in self.workers if type in worker.types]
         if not serving:
             return f"no living worker serves {type}"
+        serving = [worker for worker in serving if queue in worker.queues]
+        if not serving:
+            return f"no worker that serves {type} takes from queue {queue}"
         if not_before_ms > time.time() * 1000:
             return f"the next attempt is due at {rfc3339(not_before_ms)}"
         if all(len(self.running.get(worker.name, ())) >= worker.concurrency for worker in serving):
@@ -40,7 +46,7 @@ class View:
         return None
 
 
-class Workforce:
+class Fleet:
     """Views of the workers, read at most every FRESH_S seconds."""
 
     def __init__(self, store: JobStore, owner: str) -> None:
@@ -55,27 +61,26 @@ class Workforce:
         with self._lock:
             if fresh or time.monotonic() - self._read_at > FRESH_S:
                 running: dict[str, list[Running]] = {}
-                for job in self._store.running(self._owner):
+                for job in self._store.listings.running(self._owner):
                     # A process of the worker's pool claims in the worker's name: "<worker>:<pid>".
                     running.setdefault(job.worker.rpartition(":")[0], []).append(job)
-                self._view = View(self._store.workers(), running)
+                self._view = View(self._store.registry.workers(), running)
                 self._read_at = time.monotonic()
             return self._view
 
-    def explain(self, documents: Sequence[bytes]) -> list[bytes]:
-        """The jobs' documents with `waiting_reason`: why a queued or retrying job does not run now."""
-        jobs = [json.loads(document) for document in documents]
-        waits = [job["id"] for job in jobs if job["state"] in (State.QUEUED, State.RETRYING)]
-        reasons: dict[str, str | None] = {}
-        if waits:
-            view = self.view()
-            times = dict(zip(waits, self._store.not_before(waits), strict=True))
-            reasons = {
-                job["id"]: view.why_waiting(job["type"], times[job["id"]])
-                for job in jobs
-                if job["id"] in times
-            }
+    def explain(self, pages: Sequence[JobPage]) -> list[bytes]:
+        """Return the jobs' documents with `waiting_reason`: why a queued or retrying job does not run now.
+
+        Raises RedisError.
+        """
         return [
-            b'%s,"waiting_reason":%s}' % (document[:-1], dumps(reasons.get(job["id"])).encode())
-            for job, document in zip(jobs, documents, strict=True)
+            b'%s,"waiting_reason":%s}' % (page.document[:-1], dumps(self._reason(page.fields)).encode())
+            for page in pages
         ]
+
+    def _reason(self, fields: dict[bytes, bytes]) -> str | None:
+        if json.loads(fields[b"state"]) not in (State.QUEUED, State.RETRYING):
+            return None
+        return self.view().why_waiting(
+            json.loads(fields[b"type"]), fields[b"_queue"].decode(), int(fields.get(b"_not_before", 0))
+        )

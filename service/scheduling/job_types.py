@@ -72,7 +72,7 @@ class JobTypes:
                         text.get("max_attempts"),
                         alive,
                     )
-                    for name, (text, alive) in self._store.types().items()
+                    for name, (text, alive) in self._store.registry.types().items()
                 }
                 self._read_at = time.monotonic()
             return self._types

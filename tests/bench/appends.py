@@ -11,8 +11,8 @@ from multiprocessing import get_context
 import redis
 
 from headway.contract.events import EventType
-from headway.contract.keys import Keys
-from headway.contract.store import JobStore, NewJob, Report, connect
+from headway.contract.settings import Settings
+from headway.contract.store import JobStore, NewJob, Report
 from service.process import valkey
 
 BODY = json.dumps(
@@ -31,7 +31,7 @@ def new_job() -> NewJob:
 
 def append_for(url: str, batch: int, seconds: float) -> tuple[int, float]:
     """Append batches to one job for a while; how many events, in how many seconds."""
-    store = JobStore(connect(url, connections=1), Keys("bench:"))
+    store = JobStore.of(Settings(redis_url=url, key_prefix="bench:"), connections=1)
     ref = store.ref(store.create(new_job())[0])
     assert ref is not None
     claim = store.claim(ref, token="bench", lease_s=600, worker="bench")

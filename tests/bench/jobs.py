@@ -11,9 +11,10 @@ from typing import Any, cast
 
 import hiredis
 
+from headway.contract.database import Database, connect
 from headway.contract.keys import JobRef, Keys
 from headway.contract.records import Job
-from headway.contract.store import Claim, JobStore, NewJob, connect
+from headway.contract.store import Claim, JobStore, NewJob
 
 OWNER = "local"
 LEASE_S = 86_400
@@ -47,31 +48,40 @@ class Connection:
         return replies
 
 
-class PipelinedStore(JobStore):
-    """A JobStore whose changes are collected instead of sent; `flush` sends them and has the replies.
+class PipelinedDatabase(Database):
+    """A database whose changes are collected instead of sent; `flush` sends them and returns the replies.
 
-    The commands are exactly those that JobStore builds: the same scripts, keys and arguments.
+    The commands are exactly those that Database builds: the same scripts, keys and arguments.
     """
 
-    def __init__(self, port: int, keys: Keys, events_per_job: int = 2000) -> None:
+    def __init__(self, port: int, keys: Keys, events_per_job: int) -> None:
         super().__init__(connect(f"redis://127.0.0.1:{port}/0"), keys, events_per_job=events_per_job)
         self._commands: list[tuple[Any, ...]] = []
         self._connection = Connection(port)
-        self._sha = {name: self.redis.script_load(s.script) for name, s in self._scripts.items()}
+        self._sha = {name: self.redis.script_load(s.script) for name, s in self.scripts.items()}
         self._write_sets: dict[str, list[str]] = {}
 
-    def _change(self, script: str, ref: JobRef, *args: Any, keys: Any = ()) -> list[Any]:
+    def change(self, script: str, ref: JobRef, *args: Any, keys: Any = ()) -> list[Any]:
         written = self._write_sets.get(ref.id)
         if written is None:
             written = self._write_sets[ref.id] = self.keys.write_set(ref)
         names = [*written, *keys]
-        parts = (*names, ref.id, *self._head, *args)
+        parts = (*names, ref.id, *self.limits, *args)
         self._commands.append(("EVALSHA", self._sha[script], len(names), *parts))
         return [b"ok", b""]
 
     def flush(self) -> list[Any]:
         commands, self._commands = self._commands, []
         return self._connection.call(commands)
+
+
+class PipelinedStore(JobStore):
+    """A JobStore of such a database."""
+
+    def __init__(self, port: int, keys: Keys, events_per_job: int = 2000) -> None:
+        database = PipelinedDatabase(port, keys, events_per_job)
+        super().__init__(database)
+        self.flush = database.flush
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import resource
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-PROC = Path("/proc")
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """What /proc/<pid>/stat says of a process that interests us."""
-
-    pid: int
-    parent: int
-    cpu_s: float
-    """User and system time of all its threads, living and ended, without its children."""
+from tests.support import processes
+from tests.support.processes import PROC, Process
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +18,6 @@ class Memory:
 
     def __add__(self, other: Memory) -> Memory:
         return Memory(self.rss + other.rss, self.pss + other.pss)
-
-
-def parse_stat(text: str, ticks: int = TICKS) -> Stat:
-    """The name stands in parentheses and may hold anything, parentheses and spaces too: the fields
-    that follow begin after the last one [proc(5)]."""
-    head, _, rest = text.rpartition(")")
-    fields = rest.split()
-    return Stat(int(head.partition(" ")[0]), int(fields[1]), (int(fields[11]) + int(fields[12])) / ticks)
 
 
 def parse_rollup(text: str) -> Memory:
@@ -62,30 +40,10 @@ def parse_schedstat(text: str) -> float:
     return int(text.split()[1]) / 1e9
 
 
-def descendants(stats: Iterable[Stat], root: int) -> list[Stat]:
-    """The process and all below it; empty if it is not there."""
-    children = defaultdict(list)
-    own = []
-    for stat in stats:
-        children[stat.parent].append(stat)
-        if stat.pid == root:
-            own.append(stat)
-    found = []
-    while own:
-        found.append(own.pop())
-        own += children[found[-1].pid]
-    return found
-
-
-def tree(pid: int) -> list[Stat]:
-    stats = []
-    for entry in PROC.iterdir():
-        if entry.name.isdigit():
-            try:
-                stats.append(parse_stat((entry / "stat").read_text()))
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-    return descendants(stats, pid)
+def tree(pid: int) -> list[Process]:
+    """A process and its descendants; empty if it is not there."""
+    table = processes.table()
+    return [table[pid], *processes.descendants(pid, table)] if pid in table else []
 
 
 def cpu_s(pid: int) -> float:

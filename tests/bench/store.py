@@ -17,6 +17,7 @@ from tests.bench.appends import appends
 from tests.bench.bench import Bench, Window
 from tests.bench.publisher import body
 from tests.bench.updates import updates
+from tests.support.stack import free_port
 
 NAME = "store"
 TITLE = "The store, and the worker's loop"
@@ -44,7 +45,7 @@ def run(bench: Bench) -> None:
 
 class _Server:
     def __init__(self, directory: Path) -> None:
-        self.valkey = valkey.start(directory)
+        self.valkey = valkey.start(directory, port=free_port())
 
     def close(self) -> None:
         self.valkey.stop()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from headway.contract.keys import Keys
-from headway.contract.store import JobStore, connect
+from headway.contract.settings import Settings
+from headway.contract.store import JobStore
 from headway.sdk.job import Job
 from headway.sdk.job_type import JobType, Params
 from headway.sdk.runtime import Runtime
@@ -30,7 +30,7 @@ def updates(server: valkey.Valkey, directory: Path, seconds: float) -> dict[str,
                     stage.update(calls)
             took = time.perf_counter() - started
 
-    store = JobStore(connect(server.url), Keys("bench:"))
+    store = JobStore.of(Settings(redis_url=server.url, key_prefix="bench:"))
     job_id = store.create(new_job())[0]
     runtime = Runtime(store, worker="bench", data_dir=directory, lease_s=12)
     runtime.run(JobType("bench", "Bench", "bench", Params, 1, task), job_id)

@@ -6,18 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import missing
-from tests.support.browser import Browser, installed
+from tests.support.browser import Browser
 from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if installed() is None:
-        missing("chromium with chromedriver")
-    browser = Browser(tmp_path_factory.mktemp("profile"), tmp_path_factory.mktemp("downloads"))
-    yield browser
-    browser.close()
+    with Browser(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from typing import Any
 
 from headway.contract.encoding import dumps
 from headway.contract.events import EventType
-from headway.contract.records import Artifact
+from headway.contract.records import Artifact, artifacts_json
 from headway.contract.states import ErrorCode, State
-from headway.contract.store import Claim, Report, artifacts_value
+from headway.contract.store import Claim, Report
 from headway.sdk.job_type import discover
 from tests.support.browser import card, page
 from tests.support.manual_jobs import HOSTILE, log, progress, running_by_hand
@@ -68,15 +68,15 @@ def furnish(stack: Stack) -> list[Page]:
 
 
 def _register(stack: Stack) -> None:
-    types = {name: job_type.describe() for name, job_type in discover().items()}
+    types = {name: job_type.describe() for name, job_type in discover("worker.tasks").items()}
     about = {"pid": 4242, "concurrency": 1, "started_at": "2026-01-01T00:00:00.000Z"}
-    queues = sorted({job_type.queue for job_type in discover().values()})
-    stack.store.register_types("box:1:a", types, ALIVE_S, {**about, "host": "box", "queues": queues})
+    queues = sorted({job_type.queue for job_type in discover("worker.tasks").values()})
+    stack.store.registry.register("box:1:a", types, ALIVE_S, {**about, "host": "box", "queues": queues})
     field = {"type": "string", "title": NASTY, "description": NASTY, "default": NASTY}
     schema = {"type": "object", "properties": {NASTY: field, "long": {**field, "title": "W" * 5000}}}
     text = json.dumps({"name": TYPE, "title": NASTY, "queue": NASTY, "params": schema, "max_attempts": 3})
     worker = {**about, "host": f"{NASTY}{'W' * 2000}", "queues": [NASTY, "W" * 2000]}
-    stack.store.register_types("nasty", {TYPE: text}, ALIVE_S, worker)
+    stack.store.registry.register("nasty", {TYPE: text}, ALIVE_S, worker)
     # In the worker's name, as its pool's processes do it.
     running_by_hand(stack, lease_s=ALIVE_S, worker="box:1:a:77", type="W" * 128)
 
@@ -193,6 +193,6 @@ def _hostile_end(stack: Stack, claim: Claim) -> str:
 
 
 def _add(stack: Stack, claim: Claim, artifacts: list[Artifact]) -> None:
-    value = artifacts_value(artifacts)
+    value = artifacts_json(artifacts)
     reports = [Report(EventType.ARTIFACT, one.model_dump_json(), "artifacts", value) for one in artifacts]
     stack.store.append(claim, 1, reports)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.browser import Browser, card, page
-from tests.support.stack import Stack, until
+from tests.support.stack import Stack
+from tests.support.wait import until
 
 SCREENS = {"desktop": (1280, 860), "phone": (360, 740)}
 SCHEMES = ("light", "dark")

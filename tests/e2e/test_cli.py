@@ -1,4 +1,4 @@
-"""`python -m service …` as somebody types it, against the real service."""
+"""`headway …` as somebody types it, against the real service."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headway.contract.states import ErrorCode, State
+from tests.support.checkout import ROOT
 from tests.support.fake_worker import claim, create, log, progress, run_jobs, stored
-from tests.support.faulty_proxy import Door, unavailable
-from tests.support.stack import ROOT, Stack, until
+from tests.support.faulty_proxy import FaultyProxy, unavailable
+from tests.support.stack import Stack
 from tests.support.terminal import Terminal
+from tests.support.wait import until
 from worker.media import ffmpeg
 
-SERVICE = (sys.executable, "-m", "service")
+HEADWAY = (sys.executable, "-m", "headway")
 
 
 def environment(stack: Stack) -> dict[str, str]:
@@ -35,7 +36,7 @@ def environment(stack: Stack) -> dict[str, str]:
 
 def cli(stack: Stack, *words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*SERVICE, *words],
+        [*HEADWAY, *words],
         cwd=cwd,
         env={**environment(stack), "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -47,7 +48,7 @@ def cli(stack: Stack, *words: str, cwd: Path = ROOT) -> subprocess.CompletedProc
 def shell(stack: Stack, command: str) -> subprocess.CompletedProcess[str]:
     """`headway` stands for the command."""
     return subprocess.run(
-        ["bash", "-c", f'headway() {{ {shlex.join(SERVICE)} "$@"; }}; {command}'],
+        ["bash", "-c", f'headway() {{ {shlex.join(HEADWAY)} "$@"; }}; {command}'],
         cwd=ROOT,
         env=environment(stack),
         capture_output=True,
@@ -62,7 +63,7 @@ class Piped:
     def __init__(self, stack: Stack, *words: str) -> None:
         self.out: list[str] = []
         self.process = subprocess.Popen(
-            [*SERVICE, *words],
+            [*HEADWAY, *words],
             cwd=ROOT,
             env=environment(stack),
             stdout=subprocess.PIPE,
@@ -99,17 +100,6 @@ class Piped:
         return self.process.wait(30), said
 
 
-@pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service without a worker that keeps few events, for the tests that leave it alone."""
-    stack = Stack(tmp_path_factory.mktemp("lasting"), HEARTBEAT_S="1", DRAIN_S="1", EVENTS_PER_JOB="50")
-    try:
-        stack.start_web()
-        yield stack
-    finally:
-        stack.close()
-
-
 # -- what a watch gives ---------------------------------------------------------------------------------
 
 
@@ -139,7 +129,7 @@ def test_watching_through_a_server_killed_four_times_gives_exactly_the_stores_ev
 def test_a_503_and_a_trimmed_history_are_said_and_watched_through(lasting: Stack) -> None:
     job_id = create(lasting.store)
     held = claim(lasting.store, job_id)
-    with Door(lasting.port) as door, Piped(lasting, "watch", job_id, "--url", door.url) as run:
+    with FaultyProxy(lasting.port) as door, Piped(lasting, "watch", job_id, "--url", door.url) as run:
         until(lambda: run.out)
         door.refuse(unavailable(1))
         door.cut()
@@ -151,7 +141,7 @@ def test_a_503_and_a_trimmed_history_are_said_and_watched_through(lasting: Stack
         door.refuse(None)
         status, said = run.ends()
     assert status == 0
-    assert f"{job_id}  events were missed, this is the state now (cursor_trimmed)\n" in run.out
+    assert f"{job_id}  events were missed; this is the state now (cursor_trimmed)\n" in run.out
     assert run.out[-1] == f"{job_id}  t  succeeded\n"
     assert said.endswith("; reconnecting\n")
     assert said.count("\n") == 1
@@ -236,7 +226,7 @@ def test_bars_keep_each_id_whole_and_on_one_row_whatever_is_typed(
     (group, held), store = live, lasting.store
     ids = [job["id"] for job in lasting.get(f"/jobs?group={group}")[1]["items"]]
     with Terminal(
-        *SERVICE, "watch", "--group", group, columns=columns, HEADWAY_URL=lasting.url
+        *HEADWAY, "watch", "--group", group, columns=columns, HEADWAY_URL=lasting.url
     ) as terminal:
         terminal.until(lambda text: all(job_id in text for job_id in ids))
         assert not terminal.echoes
@@ -252,7 +242,7 @@ def test_bars_keep_each_id_whole_and_on_one_row_whatever_is_typed(
     assert [text.count(job_id) for job_id in ids] == [1, 1, 1, 1], text
     assert "typed" not in text
     assert "^C" not in text
-    assert f"python -m service watch --group {group} --after " in text.replace("\n", "")
+    assert f"headway watch --group {group} --after " in text.replace("\n", "")
     rows = [line for line in text.splitlines() if ids[0] in line]
     assert rows[0].startswith(ids[0])
     assert ("━" in rows[0]) == (columns >= 60)
@@ -263,10 +253,10 @@ def test_bars_say_that_they_are_old_and_end_with_the_last_job(own_stack: Stack) 
     own_stack.start_web()
     ids = [create(own_stack.store) for _ in range(2)]
     held = [claim(own_stack.store, job_id) for job_id in ids]
-    with Terminal(*SERVICE, "watch", ids[0], "--url", own_stack.url, ids[1]) as terminal:
+    with Terminal(*HEADWAY, "watch", ids[0], "--url", own_stack.url, ids[1]) as terminal:
         terminal.until(lambda text: text.count("running") == 2)
         own_stack.stop("web", signal.SIGKILL)
-        terminal.until(lambda text: "reconnecting; this is what was known " in text)
+        terminal.until(lambda text: "reconnecting; last heard from 0:" in text)
         own_stack.store.end(held[0], State.SUCCEEDED)
         own_stack.store.end(held[1], State.FAILED, error=(ErrorCode.ERROR, "E: no"))
         own_stack.start_web()
@@ -277,7 +267,7 @@ def test_bars_say_that_they_are_old_and_end_with_the_last_job(own_stack: Stack) 
 
 
 def test_a_terminal_is_left_as_it_was_by_a_sigterm(lasting: Stack, live: tuple[str, list[Any]]) -> None:
-    with Terminal(*SERVICE, "watch", "--group", live[0], HEADWAY_URL=lasting.url) as terminal:
+    with Terminal(*HEADWAY, "watch", "--group", live[0], HEADWAY_URL=lasting.url) as terminal:
         terminal.until(lambda text: "retrying" in text)
         assert terminal.screen.cursor.hidden
         terminal.process.terminate()
@@ -288,7 +278,7 @@ def test_a_terminal_is_left_as_it_was_by_a_sigterm(lasting: Stack, live: tuple[s
 
 def test_a_watch_in_the_background_of_a_terminal_is_not_stopped_by_it(lasting: Stack) -> None:
     job_id = create(lasting.store)
-    command = f"set -m; {shlex.join(SERVICE)} watch {job_id} & wait"
+    command = f"set -m; {shlex.join(HEADWAY)} watch {job_id} & wait"
     with Terminal("bash", "-c", command, HEADWAY_URL=lasting.url) as terminal:
         terminal.until(lambda text: "queued" in text)
         run_jobs(lasting.store, [job_id], 1, 0).join()
@@ -302,7 +292,7 @@ def test_hostile_texts_do_nothing_to_a_terminal(lasting: Stack) -> None:
     held = claim(lasting.store, job_id)
     lasting.store.append(held, 1, [progress(1), log(1)])
     lasting.store.cancel(job_id)
-    with Terminal(*SERVICE, "watch", job_id, HEADWAY_URL=lasting.url) as terminal:
+    with Terminal(*HEADWAY, "watch", job_id, HEADWAY_URL=lasting.url) as terminal:
         terminal.until(lambda text: "canceling" in text)
         terminal.type("\x03")
         terminal.wait()
@@ -316,7 +306,7 @@ def test_a_file_that_goes_up_has_a_bar(stack: Stack, tmp_path: Path) -> None:
     with large.open("wb") as file:
         file.truncate(30_000_000)
     words = ("submit", "file.checksum", "--file", str(large))
-    with Terminal(*SERVICE, *words, HEADWAY_URL=stack.url) as terminal:
+    with Terminal(*HEADWAY, *words, HEADWAY_URL=stack.url) as terminal:
         assert terminal.wait() == 0
     assert b"large[red].bin" in terminal.drawn
     assert b"MB" in terminal.drawn
@@ -334,9 +324,9 @@ def test_a_canceled_job_is_3_and_ctrl_c_says_how_to_come_back(stack: Stack) -> N
         status, said = run.ends()
     assert status == 130
     assert said.count("\n") == 1
-    assert said.startswith("Detached; what was watched goes on. Come back with: python -m service watch ")
+    assert said.startswith("Detached; the jobs go on. To come back: headway watch ")
     assert cli(stack, "cancel", job_id).returncode == 0
-    words = shlex.split(said.partition("python -m service ")[2])
+    words = shlex.split(said.partition(": headway ")[2])
     assert words == ["watch", job_id, "--after", json.loads(run.out[-1])["id"], "--json"]
     back = cli(stack, *words)
     assert back.returncode == 3
@@ -366,7 +356,7 @@ def test_logs_are_followed_through_a_kill_and_from_where_they_were_left(own_stac
     assert status == 130
     own_stack.store.append(held, 3, [log(4)])
     own_stack.store.end(held, State.SUCCEEDED)
-    back = cli(own_stack, *shlex.split(said.splitlines()[-1].partition("python -m service ")[2]))
+    back = cli(own_stack, *shlex.split(said.splitlines()[-1].partition(": headway ")[2]))
     assert back.returncode == 0
     lines = [*run.out, *back.stdout.splitlines(keepends=True)]
     assert [line[-7:] for line in lines] == [f"line {n}\n" for n in (1, 2, 3, 4)]
@@ -462,8 +452,7 @@ def test_what_cannot_be_done_is_a_line_and_exit_2(stack: Stack) -> None:
             "headway: 422 /params/x: is not known; /params/duration_s: -1 is less than the minimum of 0\n"
         ),
         ("submit", "nope"): (
-            "headway: 422 'nope' is no job type known here; "
-            "the types are file.checksum, simulate, video.encode\n"
+            "headway: 422 unknown job type 'nope'; the types are file.checksum, simulate, video.encode\n"
         ),
         ("submit", "simulate", "--group", "a\nb"): None,
         ("watch", "\udcff"): None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import pytest
 
 from headway.contract.states import State
 from headway.contract.store import Claim
-from tests.conftest import missing
-from tests.e2e.test_dashboard import log, progress, running_by_hand
-from tests.support.browser import Browser, installed
-from tests.support.stack import Stack, until
+from tests.support.browser import Browser
+from tests.support.manual_jobs import log, progress, running_by_hand
+from tests.support.stack import Stack
+from tests.support.wait import until
 
 WATCH = """
 const [id, done] = arguments;
@@ -31,17 +30,8 @@ import("/web/jobs.js").then(({Headway}) => {
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
-    if installed() is None:
-        missing("chromium with chromedriver")
-    browser = Browser(tmp_path / "profile", tmp_path / "downloads")
-    yield browser
-    browser.close()
-
-
-def streams_open(stack: Stack) -> int:
-    _, _, body = stack.call("GET", "/metrics")
-    found = re.findall(rb"^headway_streams_open(?:\{\S*)? ([\d.]+)$", body, re.M)
-    return int(sum(map(float, found)))
+    with Browser(tmp_path / "browser") as browser:
+        yield browser
 
 
 class Tabs:
@@ -83,7 +73,7 @@ def test_twenty_tabs_watch_twenty_jobs_on_one_connection_and_it_moves_when_its_t
     own_stack.start_web()
     claims = [running_by_hand(own_stack) for _ in range(20)]
     store = own_stack.store
-    before = streams_open(own_stack)
+    before = own_stack.metric("headway_streams_open")
     tabs = Tabs(browser, own_stack.url)
     for claim in claims:
         tabs.watch(claim.ref.id)
@@ -95,7 +85,9 @@ def test_twenty_tabs_watch_twenty_jobs_on_one_connection_and_it_moves_when_its_t
     for claim in claims:
         store.append(claim, 1, [progress(0.1)])
     everyone(0.1)
-    until(lambda: streams_open(own_stack) - before == 1, what="one connection and no other")
+    until(
+        lambda: own_stack.metric("headway_streams_open") - before == 1, what="one connection and no other"
+    )
     (leader,) = tabs.leaders()
 
     tabs.close(leader)
@@ -104,7 +96,9 @@ def test_twenty_tabs_watch_twenty_jobs_on_one_connection_and_it_moves_when_its_t
         store.append(claim, 2, [log("said while nobody held the connection"), progress(0.2)])
     everyone(0.2)
     assert len(tabs.leaders()) == 1
-    until(lambda: streams_open(own_stack) - before == 1, what="the old connection to be gone")
+    until(
+        lambda: own_stack.metric("headway_streams_open") - before == 1, what="the old connection to be gone"
+    )
     for claim in others:
         assert tabs.run(claim.ref.id, "return events.filter(([event]) => event == 'log').length") == 1
         assert tabs.run(claim.ref.id, "return events.filter(([event]) => event == 'gap').length") == 0
@@ -113,4 +107,7 @@ def test_twenty_tabs_watch_twenty_jobs_on_one_connection_and_it_moves_when_its_t
         store.end(claim, State.SUCCEEDED)
     for job_id in tabs.of:
         until(lambda job_id=job_id: tabs.run(job_id, "return job.state.state") == "succeeded", what=job_id)
-    until(lambda: streams_open(own_stack) == before, what="the connection that nobody needs to be closed")
+    until(
+        lambda: own_stack.metric("headway_streams_open") == before,
+        what="the connection that nobody needs to be closed",
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from headway.sdk.job_type import discover
-from tests.conftest import missing
+from tests.support.checkout import ROOT
 from tests.support.fake_worker import create
-from tests.support.stack import ROOT, Stack
+from tests.support.programs import program
+from tests.support.stack import Stack
 from tests.support.terminal import Terminal
 
 PROMPT = "ready> "
@@ -32,7 +32,7 @@ class Shell:
         _, prompt, load = SHELLS[name]
         terminal.type(f"{prompt}\r")
         terminal.until(lambda text: text.splitlines()[-1:] == [PROMPT.rstrip()])
-        terminal.type(load.format(f"python -m service completion {name}") + "; echo load''ed\r")
+        terminal.type(load.format(f"headway completion {name}") + "; echo load''ed\r")
         terminal.until(lambda text: "\nloaded\n" in text)
 
     def completes(self, typed: str, to: str) -> None:
@@ -53,12 +53,15 @@ class Shell:
 @pytest.fixture(params=list(SHELLS))
 def shell(request: pytest.FixtureRequest, own_stack: Stack, tmp_path: Path) -> Iterator[Shell]:
     command = SHELLS[request.param][0]
-    if shutil.which(command[0]) is None:
-        missing(command[0])
+    program(command[0])
     own_stack.start_web()
+    # As `make setup` makes it.
+    made = tmp_path / "headway"
+    made.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m headway "$@"\n')
+    made.chmod(0o755)
     environ = {
         "HEADWAY_URL": own_stack.url,
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PATH": f"{tmp_path}:{Path(sys.executable).parent}:/usr/bin:/bin",
         "PYTHONPATH": str(ROOT),
         "HOME": str(tmp_path),
         "XDG_CONFIG_HOME": "",
@@ -71,17 +74,21 @@ def shell(request: pytest.FixtureRequest, own_stack: Stack, tmp_path: Path) -> I
 def test_a_shell_completes_commands_options_ids_and_what_the_service_knows(
     shell: Shell, own_stack: Stack, tmp_path: Path
 ) -> None:
-    own_stack.store.register_types("w", {"simulate": discover()["simulate"].describe()}, alive_s=600)
+    own_stack.store.registry.register(
+        "w", {"simulate": discover("worker.tasks")["simulate"].describe()}, alive_s=600
+    )
     ids = [create(own_stack.store) for _ in range(3)]
     (tmp_path / "holiday.mov").touch()
-    me = "python -m service"
+    me = "headway"
     shell.completes(f"{me} wa", f"{me} watch ")
     shell.completes(f"{me} watch --js", f"{me} watch --json ")
     shell.completes(f"{me} watch {ids[0][:12]}", f"{me} watch {ids[0]} ")
     shell.completes(f"{me} cancel {ids[0]} --json {ids[1][:12]}", f"{me} cancel {ids[0]} --json {ids[1]} ")
     shell.completes(f"{me} list --limit 3 --state su", f"{me} list --limit 3 --state succeeded ")
     shell.completes(f"{me} submit --file {tmp_path}/holi", f"{me} submit --file {tmp_path}/holiday.mov ")
-    shell.completes("python3 -m service completion z", "python3 -m service completion zsh ")
+    for python in ("python", "python3"):
+        shell.completes(f"{python} -m headway completion z", f"{python} -m headway completion zsh ")
+        shell.completes(f"{python} -m headway list --sta", f"{python} -m headway list --state ")
     shell.completes(f"python {tmp_path}/holi", f"python {tmp_path}/holiday.mov ")  # as without us
     shell.completes(f"{me} submit si", f"{me} submit simulate ")
     shell.completes(f"{me} submit simulate --group g dur", f"{me} submit simulate --group g duration_s=")

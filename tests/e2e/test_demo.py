@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import make, service
-from tests.support.stack import Stack, until
+from tests.support.stack import Stack
+from tests.support.wait import until
 
 
 def test_it_encodes_cuts_resumes_checks_and_leaves_only_the_result(tmp_path: Path) -> None:
@@ -20,12 +21,13 @@ def test_it_encodes_cuts_resumes_checks_and_leaves_only_the_result(tmp_path: Pat
         demo.nothing_left()
         moved = [int(number) for number in re.findall(r"bar +moved (\d+) times", demo.output)]
         assert moved[-1] >= 20, demo.output
-        assert len(re.findall(r"(?m)^\[#*\.*\] +[\d.]+%", demo.output)) >= 20
+        assert len(re.findall(r"(?m)  running  \d+ %  encode 2/3 ", demo.output)) >= 20
         assert "cut      the stream" in demo.output
         missed = re.search(r"none missing, none double; (\d+) of them came after the cut", demo.output)
         assert missed, demo.output
         assert int(missed[1]) > 0
-        result = re.search(r"result   (\S+\.mp4) \(.*h264\+aac.*; ffprobe accepts it\)", demo.output)
+        assert re.search(r"(?m)^video    h264\+aac, \d+x\d+, [\d.]+ s, as ffprobe reads it$", demo.output)
+        result = re.search(r"result   (\S+\.mp4) \([\d,]+ bytes\)", demo.output)
         assert result, demo.output
         assert Path(result[1]).is_relative_to(tmp_path / "var" / "demo")
         assert Path(result[1]).stat().st_size > 100_000
@@ -70,7 +72,7 @@ def test_it_uses_the_headway_it_is_given_and_leaves_it_alone(stack: Stack, tmp_p
     ("environ", "words"),
     [
         ({"HEADWAY_URL": "http://127.0.0.1:9"}, "http://127.0.0.1:9 does not answer: .*refused"),
-        ({"HEADWAY_URL": "ftp://127.0.0.1"}, "is no URL of a service, like http://"),
+        ({"HEADWAY_URL": "ftp://127.0.0.1"}, "is not the URL of a Headway, such as http://"),
     ],
 )
 def test_a_failure_is_one_clear_line_and_exit_1(

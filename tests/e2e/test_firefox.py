@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from headway.contract.states import State
-from tests.conftest import missing
-from tests.e2e.test_client import streams_open
-from tests.e2e.test_dashboard import log, progress, running_by_hand
-from tests.support.firefox import Firefox, installed
-from tests.support.stack import Stack, until
+from tests.support.firefox import Firefox
+from tests.support.manual_jobs import log, progress, running_by_hand
+from tests.support.stack import Stack
+from tests.support.wait import until
 
 ELEMENT = """
 document.body.className = "";
-document.body.innerHTML = arguments[0];
+const element = document.createElement("job-progress");
+element.setAttribute("job", arguments[0]);
+document.body.replaceChildren(element);
 return import("/web/job-progress.js").then(() => null);
 """
 INSIDE = """
@@ -39,11 +40,8 @@ return import("/web/jobs.js").then(({Headway}) => {
 
 @pytest.fixture(scope="module")
 def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
-    if installed() is None:
-        missing("firefox")
-    firefox = Firefox(tmp_path_factory.mktemp("firefox"))
-    yield firefox
-    firefox.close()
+    with Firefox(tmp_path_factory.mktemp("firefox")) as firefox:
+        yield firefox
 
 
 def test_a_bar_is_right_in_the_end_though_the_service_is_killed(firefox: Firefox, own_stack: Stack) -> None:
@@ -61,7 +59,7 @@ def test_a_bar_is_right_in_the_end_though_the_service_is_killed(firefox: Firefox
     claim = running_by_hand(own_stack)
     # Under the policy of the service's own page.
     firefox.load(f"{own_stack.url}/")
-    firefox.run(ELEMENT, f'<job-progress job="{claim.ref.id}"></job-progress>')
+    firefox.run(ELEMENT, claim.ref.id)
     shows("[part=state]", "running")
     own_stack.store.append(claim, 1, [progress(0.2)])
     shows("[part=percent]", "20 %")
@@ -121,7 +119,7 @@ def test_tabs_share_one_connection_and_it_moves_when_its_tab_is_closed(
     for claim in claims:
         store.append(claim, 1, [progress(0.1)])
     everyone(0.1)
-    until(lambda: streams_open(own_stack) == 1, what="one connection and no other")
+    until(lambda: own_stack.metric("headway_streams_open") == 1, what="one connection and no other")
     (leader,) = [job_id for job_id in tabs if in_tab(job_id, "headway.stream().leads")]
     firefox.close_tab(tabs.pop(leader))
     others = [claim for claim in claims if claim.ref.id != leader]

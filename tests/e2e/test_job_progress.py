@@ -14,10 +14,8 @@ from headway.contract.encoding import dumps
 from headway.contract.events import EventType
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import Report
-from tests.conftest import missing
-from tests.e2e.test_client import streams_open
-from tests.e2e.test_dashboard import HOSTILE, log, progress, running_by_hand
-from tests.support.browser import Browser, installed
+from tests.support.browser import Browser
+from tests.support.manual_jobs import HOSTILE, log, progress, running_by_hand
 from tests.support.npm import package
 from tests.support.stack import Stack
 
@@ -42,18 +40,15 @@ return [...root.querySelectorAll(selector)].map((node) => node.textContent);
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if installed() is None:
-        missing("chromium with chromedriver")
-    browser = Browser(tmp_path_factory.mktemp("profile"), tmp_path_factory.mktemp("downloads"))
-    yield browser
-    browser.close()
+    with Browser(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
 
 
 class Page:
-    """A page with one element, on the service's origin and under its policy."""
+    """A page with one element, on the origin of the service."""
 
     def __init__(
-        self, browser: Browser, url: str, html: str, *, form: str = ONE_FILE, on: str = "/"
+        self, browser: Browser, url: str, html: str, *, form: str = ONE_FILE, on: str = "/healthz"
     ) -> None:
         self.browser = browser
         browser.driver.get(f"{url}{on}")
@@ -233,7 +228,7 @@ def test_both_forms_on_one_page_have_one_connection(chromium: Browser, own_stack
     own_stack.store.append(claim, 1, [progress(0.3)])
     page.until(".percent", "30 %")
     chromium.until(lambda: chromium.run("return job.state?.progress?.fraction") == 0.3, "the other, too")
-    chromium.until(lambda: streams_open(own_stack) == 1, "one connection")
+    chromium.until(lambda: own_stack.metric("headway_streams_open") == 1, "one connection")
     own_stack.store.end(claim, State.SUCCEEDED)
     page.until("[part=state]", "succeeded")
 

@@ -13,23 +13,20 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from headway.contract.states import ErrorCode, State
-from tests.conftest import missing
-from tests.e2e.test_dashboard import log, progress, running_by_hand
-from tests.support.browser import Browser, installed
-from tests.support.proxy import Proxy
-from tests.support.stack import Stack, until
+from tests.support.browser import Browser
+from tests.support.faulty_proxy import FaultyProxy
+from tests.support.manual_jobs import log, progress, running_by_hand
+from tests.support.stack import Stack
+from tests.support.wait import until
 
 LOAD = "Object.assign(window, await import('/web/jobs.js')); window.headway = new Headway(%s);"
 
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if installed() is None:
-        missing("chromium with chromedriver")
-    browser = Browser(tmp_path_factory.mktemp("profile"), tmp_path_factory.mktemp("downloads"))
-    browser.driver.set_script_timeout(60)
-    yield browser
-    browser.close()
+    with Browser(tmp_path_factory.mktemp("browser")) as browser:
+        browser.driver.set_script_timeout(60)
+        yield browser
 
 
 @pytest.fixture
@@ -136,7 +133,7 @@ def test_an_upload_that_is_too_large_says_so(chromium: Browser, tmp_path: Path) 
 
 
 def test_an_upload_that_is_cut_says_so_and_nothing_is_kept(chromium: Browser, stack: Stack) -> None:
-    between = Proxy(stack.port)
+    between = FaultyProxy(stack.port)
     page = Page(chromium, f"http://127.0.0.1:{between.port}")
     page.network(upload_bytes_s=1_000_000)
     page.run(
@@ -434,23 +431,23 @@ job.addEventListener("status", () => heard.push(job.status));
 
 
 @pytest.fixture
-def far(chromium: Browser, stack: Stack) -> Iterator[tuple[Page, Proxy]]:
+def far(chromium: Browser, stack: Stack) -> Iterator[tuple[Page, FaultyProxy]]:
     """A page, and what its connections go through."""
-    between = Proxy(stack.port)
+    between = FaultyProxy(stack.port)
     page = Page(chromium, f"http://127.0.0.1:{between.port}")
     yield page, between
     page.leave()
     between.close()
 
 
-def cut(page: Page, between: Proxy) -> None:
+def cut(page: Page, between: FaultyProxy) -> None:
     """The network goes. Chromium, when it is told so, would leave open what is open."""
     page.network(offline=True)
-    between.drop()
+    between.cut()
 
 
 def test_without_a_network_nothing_looks_fresh_and_then_nothing_is_missing(
-    far: tuple[Page, Proxy], stack: Stack
+    far: tuple[Page, FaultyProxy], stack: Stack
 ) -> None:
     page, between = far
     claim = running_by_hand(stack)
@@ -490,7 +487,7 @@ def test_it_gives_up_says_so_and_tries_again_when_told_to(chromium: Browser, own
 
 
 def test_when_the_network_is_back_it_tries_again_though_it_gave_up(
-    far: tuple[Page, Proxy], stack: Stack
+    far: tuple[Page, FaultyProxy], stack: Stack
 ) -> None:
     page, between = far
     claim = running_by_hand(stack)

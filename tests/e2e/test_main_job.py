@@ -9,7 +9,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from tests.support.readers import Reader, Seen, follow
+from tests.support.sse import Reader, Seen, follow
 from tests.support.stack import Stack
 from worker.media import ffmpeg
 

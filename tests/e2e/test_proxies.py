@@ -13,17 +13,18 @@ import httpx
 import pytest
 
 from headway.contract.encoding import dumps
-from headway.contract.records import Artifact
+from headway.contract.records import Artifact, artifacts_json
 from headway.contract.states import State
-from headway.contract.store import Report, artifacts_value
-from service.api.files import CHUNK
-from tests.conftest import missing
-from tests.support.browser import Browser, installed
+from headway.contract.store import Report
+from service.api.uploads import CHUNK
+from tests.support.browser import Browser
 from tests.support.fake_worker import claim, create, log, stored
-from tests.support.proxy import Proxy
-from tests.support.readers import Parser, Seen, seen
-from tests.support.reverse_proxies import PROGRAMS, Edge, program
-from tests.support.stack import Stack, free_port, until
+from tests.support.faulty_proxy import FaultyProxy
+from tests.support.programs import program
+from tests.support.reverse_proxies import PROGRAMS, ReverseProxy
+from tests.support.sse import Parser, Seen, seen
+from tests.support.stack import Stack, free_port
+from tests.support.wait import until
 
 MAX_UPLOAD = 3_000_000
 STREAMS = 130
@@ -32,36 +33,31 @@ STREAMS = 130
 
 @pytest.fixture(scope="module", params=PROGRAMS)
 def name(request: pytest.FixtureRequest) -> str:
-    if program(request.param) is None:
-        missing(request.param)
+    program(request.param)
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two web processes. No heartbeat comes to the help of whoever waits for something to be written."""
-    stack = Stack(
+    with Stack(
         tmp_path_factory.mktemp("web"),
         WEB_CONCURRENCY="2",
         HEARTBEAT_S="600",
         DRAIN_S="0",
         MAX_UPLOAD_BYTES=str(MAX_UPLOAD),
-    )
-    try:
+    ) as stack:
         stack.start_web()
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture(scope="module")
-def edge(name: str, web: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    edge = Edge(name, tmp_path_factory.mktemp(name), web.port)
-    yield edge
-    edge.close()
+def edge(name: str, web: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReverseProxy]:
+    with ReverseProxy(name, tmp_path_factory.mktemp(name), web.port) as edge:
+        yield edge
 
 
-def client(edge: Edge, *, http2: bool = True, address: str | None = None) -> httpx.Client:
+def client(edge: ReverseProxy, *, http2: bool = True, address: str | None = None) -> httpx.Client:
     """A client that speaks HTTP/2, and asks from that address of this machine."""
     trust = ssl.create_default_context(cafile=edge.certificate)
     transport = httpx.HTTPTransport(verify=trust, http1=not http2, http2=http2, local_address=address)
@@ -101,16 +97,7 @@ def stream(asks: httpx.Client, path: str, **headers: str) -> Iterator[Stream]:
         yield Stream(response)
 
 
-def streams_open(web: Stack) -> int:
-    text = web.call("GET", "/metrics")[2].decode()
-    return sum(
-        int(float(line.split()[1]))
-        for line in text.splitlines()
-        if line.startswith(("headway_streams_open ", "headway_streams_open{"))
-    )
-
-
-def test_tls_is_of_today_and_offers_http2(edge: Edge) -> None:
+def test_tls_is_of_today_and_offers_http2(edge: ReverseProxy) -> None:
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         trust = ssl.create_default_context(cafile=edge.certificate)
         trust.minimum_version = trust.maximum_version = version
@@ -129,7 +116,7 @@ def test_tls_is_of_today_and_offers_http2(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize("http2", [True, False])
-def test_each_event_arrives_by_itself_and_at_once(web: Stack, edge: Edge, http2: bool) -> None:
+def test_each_event_arrives_by_itself_and_at_once(web: Stack, edge: ReverseProxy, http2: bool) -> None:
     job_id = create(web.store)
     with client(edge, http2=http2) as asks, stream(asks, f"/jobs/{job_id}/events") as reader:
         assert reader.response.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
@@ -148,7 +135,7 @@ def test_each_event_arrives_by_itself_and_at_once(web: Stack, edge: Edge, http2:
     assert seen(got[1:]) == stored(web.store, job_id)[1:]
 
 
-def test_the_cursor_of_a_browser_comes_through(web: Stack, edge: Edge) -> None:
+def test_the_cursor_of_a_browser_comes_through(web: Stack, edge: ReverseProxy) -> None:
     job_id = create(web.store)
     web.store.end(claim(web.store, job_id), State.SUCCEEDED)
     ids = [event_id for event_id, _ in stored(web.store, job_id)]
@@ -158,26 +145,26 @@ def test_the_cursor_of_a_browser_comes_through(web: Stack, edge: Edge) -> None:
         assert asks.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": ids[-1]}).status_code == 204
 
 
-def test_a_client_that_goes_is_gone_at_the_service_too(web: Stack, edge: Edge) -> None:
+def test_a_client_that_goes_is_gone_at_the_service_too(web: Stack, edge: ReverseProxy) -> None:
     job_id = create(web.store)
     with ExitStack() as opened:
         for _ in range(10):
             asks = opened.enter_context(client(edge))
             opened.enter_context(stream(asks, f"/jobs/{job_id}/events")).take(1)
-        until(lambda: streams_open(web) == 10, what="the streams to be counted")
+        until(lambda: web.metric("headway_streams_open") == 10, what="the streams to be counted")
     # No event and no heartbeat fails on its way to them.
-    until(lambda: streams_open(web) == 0, what="the service to notice")
+    until(lambda: web.metric("headway_streams_open") == 0, what="the service to notice")
 
 
 def test_a_quiet_stream_lives_on_its_heartbeats_and_a_silent_one_is_ended(
     name: str, tmp_path: Path
 ) -> None:
     stack = Stack(tmp_path / "stack", HEARTBEAT_S="0.25", DRAIN_S="0")
-    between = Proxy(stack.port)
+    between = FaultyProxy(stack.port)
     edge = None
     try:
         stack.start_web()
-        edge = Edge(name, tmp_path / "edge", between.port, idle="2s")
+        edge = ReverseProxy(name, tmp_path / "edge", between.port, idle="2s")
         job_id = create(stack.store)
         with client(edge) as asks, stream(asks, f"/jobs/{job_id}/events") as reader:
             reader.take(1)
@@ -195,7 +182,7 @@ def test_a_quiet_stream_lives_on_its_heartbeats_and_a_silent_one_is_ended(
 
 
 def test_a_service_that_is_away_ends_no_event_source_for_good(name: str, tmp_path: Path) -> None:
-    edge = Edge(name, tmp_path, free_port())
+    edge = ReverseProxy(name, tmp_path, free_port())
     try:
         with client(edge) as asks:
             for path in ("/jobs/0-AAAAAAAAAAAAAAAAAAAAAA/events", "/events?group=g"):
@@ -215,14 +202,14 @@ def test_a_service_that_is_away_ends_no_event_source_for_good(name: str, tmp_pat
         edge.close()
 
 
-def test_the_services_own_errors_pass_as_they_are(edge: Edge) -> None:
+def test_the_services_own_errors_pass_as_they_are(edge: ReverseProxy) -> None:
     with client(edge) as asks:
         for path in ("/jobs/0-AAAAAAAAAAAAAAAAAAAAAA/events", "/jobs/0-AAAAAAAAAAAAAAAAAAAAAA"):
             answer = asks.get(path)
             assert (answer.status_code, answer.json()["status"]) == (404, 404)
 
 
-def test_an_upload_reaches_the_service_while_it_is_sent(web: Stack, edge: Edge) -> None:
+def test_an_upload_reaches_the_service_while_it_is_sent(web: Stack, edge: ReverseProxy) -> None:
     uploads = web.directory / "uploads"
     body = bytes(range(256)) * 8000  # 2 MB: more than a proxy's defaults allow
 
@@ -243,7 +230,7 @@ def test_an_upload_reaches_the_service_while_it_is_sent(web: Stack, edge: Edge) 
     assert (uploads / made["id"] / "data").read_bytes() == body
 
 
-def test_a_part_of_an_artifact_can_be_asked_for(web: Stack, edge: Edge) -> None:
+def test_a_part_of_an_artifact_can_be_asked_for(web: Stack, edge: ReverseProxy) -> None:
     job_id = create(web.store)
     data = bytes(range(256)) * 4000
     place = web.directory / "artifacts" / job_id / "1"
@@ -251,7 +238,7 @@ def test_a_part_of_an_artifact_can_be_asked_for(web: Stack, edge: Edge) -> None:
     (place / "video.mp4").write_bytes(data)
     url = f"/jobs/{job_id}/artifacts/video.mp4"
     made = Artifact(name="video.mp4", media_type="video/mp4", size=len(data), url=url, attempt=1)
-    report = Report("artifact", dumps(made.model_dump()), "artifacts", artifacts_value([made]))
+    report = Report("artifact", dumps(made.model_dump()), "artifacts", artifacts_json([made]))
     web.store.append(claim(web.store, job_id), 1, [report])
     with client(edge) as asks:
         whole = asks.get(url)
@@ -269,7 +256,7 @@ def test_a_caller_is_whom_the_proxy_sees_and_not_whom_the_client_claims_to_be(
     edge = None
     try:
         stack.start_web()
-        edge = Edge(name, tmp_path / "edge", stack.port)
+        edge = ReverseProxy(name, tmp_path / "edge", stack.port)
         path = f"/jobs/{create(stack.store)}/events"
         with ExitStack() as opened:
             one = opened.enter_context(client(edge, address="127.0.0.2"))
@@ -290,7 +277,7 @@ def test_a_caller_is_whom_the_proxy_sees_and_not_whom_the_client_claims_to_be(
 
 
 @pytest.mark.parametrize("name", ["nginx", "haproxy"], indirect=True, scope="module")
-def test_plain_http_is_sent_to_https(edge: Edge) -> None:
+def test_plain_http_is_sent_to_https(edge: ReverseProxy) -> None:
     """Caddy does it by itself, on port 80 only."""
     answer = httpx.get(f"http://127.0.0.1:{edge.plain_port}/jobs?limit=1", follow_redirects=False)
     assert answer.status_code == 308
@@ -300,12 +287,9 @@ def test_plain_http_is_sent_to_https(edge: Edge) -> None:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if installed() is None:
-        missing("chromium with chromedriver")
-    browser = Browser(tmp_path_factory.mktemp("profile"), tmp_path_factory.mktemp("downloads"))
-    browser.driver.execute_cdp_cmd("Security.setIgnoreCertificateErrors", {"ignore": True})
-    yield browser
-    browser.close()
+    with Browser(tmp_path_factory.mktemp("browser")) as browser:
+        browser.driver.execute_cdp_cmd("Security.setIgnoreCertificateErrors", {"ignore": True})
+        yield browser
 
 
 OPEN = """
@@ -319,7 +303,9 @@ LIVE = "return window.streams.filter((stream) => stream.readyState === EventSour
 CLOSE = "window.streams.forEach((stream) => stream.close())"
 
 
-def test_130_streams_are_live_in_one_page_over_http2(web: Stack, edge: Edge, browser: Browser) -> None:
+def test_130_streams_are_live_in_one_page_over_http2(
+    web: Stack, edge: ReverseProxy, browser: Browser
+) -> None:
     jobs = [create(web.store) for _ in range(STREAMS)]
     browser.driver.get(f"{edge.url}/healthz")
     browser.run(OPEN, jobs)
@@ -332,7 +318,7 @@ def test_130_streams_are_live_in_one_page_over_http2(web: Stack, edge: Edge, bro
     browser.until(lambda: len(browser.run("return window.heard")) == STREAMS, "each to hear of its job")
     browser.run(CLOSE)
     # The connection stays: each stream is told off by itself.
-    until(lambda: streams_open(web) == 0, what="the service to notice")
+    until(lambda: web.metric("headway_streams_open") == 0, what="the service to notice")
 
 
 def test_over_http1_the_seventh_stream_waits_for_one_to_close(web: Stack, browser: Browser) -> None:
@@ -350,7 +336,7 @@ def test_over_http1_the_seventh_stream_waits_for_one_to_close(web: Stack, browse
 
 
 def test_a_browser_hears_that_its_upload_is_too_large_before_it_is_sent(
-    edge: Edge, browser: Browser
+    edge: ReverseProxy, browser: Browser
 ) -> None:
     browser.driver.get(f"{edge.url}/healthz")
     browser.run(

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from headway.contract.states import State
-from tests.conftest import missing
-from tests.e2e.test_dashboard import progress, running_by_hand
-from tests.support import browser as chromium
-from tests.support import firefox
 from tests.support.browser import Browser
 from tests.support.firefox import Firefox
+from tests.support.manual_jobs import progress, running_by_hand
 from tests.support.npm import WEB, package
 from tests.support.stack import Stack
 
+SERVED = Path(__file__).parents[2] / "web"
 DOCS = Path(__file__).parent.parent.parent / "docs" / "frontends.md"
 LIBRARIES = {
     "htmx.min.js": "htmx.org/dist/htmx.min.js",
@@ -32,12 +31,9 @@ LIBRARIES = {
 def browser(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Browser | Firefox]:
-    if (chromium if request.param == "chromium" else firefox).installed() is None:
-        missing(request.param)
-    profile = tmp_path_factory.mktemp("profile")
-    made = Browser(profile, profile) if request.param == "chromium" else Firefox(profile)
-    yield made
-    made.close()
+    made = Browser if request.param == "chromium" else Firefox
+    with made(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
 
 
 def recipe(name: str, job_id: str = "") -> str:
@@ -52,8 +48,13 @@ def recipe(name: str, job_id: str = "") -> str:
 
 
 def write(browser: Browser | Firefox, stack: Stack, html: str) -> None:
-    browser.load(f"{stack.url}/healthz")
-    browser.run("document.open(); document.write(arguments[0]); document.close()", html)
+    """Show a page as docs/frontends.md says: saved in `web/`, and served by the service."""
+    page = SERVED / f"recipe-{secrets.token_hex(8)}.html"
+    page.write_text(html)
+    try:
+        browser.load(f"{stack.url}/web/{page.name}")
+    finally:
+        page.unlink()
 
 
 def test_ten_lines_show_a_moving_bar(browser: Browser | Firefox, stack: Stack) -> None:

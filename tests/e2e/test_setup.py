@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.checkout import ROOT
 from tests.support.command import Command
-from tests.support.stack import ROOT, until
+from tests.support.wait import until
 
 
 @pytest.fixture
@@ -39,6 +40,10 @@ def test_it_runs_once_and_again_when_the_requirements_change(checkout: Path) -> 
             "Setting up .venv, once and whenever requirements.txt changes. This takes a minute.",
             "Adding what the checks and tests need to .venv.",
         ]
+    shutil.copytree(ROOT / "headway", checkout / "headway")
+    command = [checkout / ".venv" / "bin" / "headway", "--version"]
+    ran = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("headway 0.")
     with make(checkout, "setup") as second:
         assert second.wait(150) == 0
         assert "Setting up" not in second.output

@@ -13,13 +13,12 @@ import pytest
 
 from headway.contract.states import State
 from headway.contract.store import Claim
-from tests.conftest import missing
-from tests.e2e.test_dashboard import log
-from tests.e2e.test_proxies import streams_open
-from tests.support.browser import Browser, installed
+from tests.support.browser import Browser
 from tests.support.fake_worker import claim, create
-from tests.support.stack import Stack, until
+from tests.support.manual_jobs import log
+from tests.support.stack import Stack
 from tests.support.tabs import Tabs, renderer
+from tests.support.wait import until
 
 TABS = 20
 """As many jobs, too. On HTTP/1.1 a browser has six connections to a host."""
@@ -28,22 +27,16 @@ LINE_S = 0.1
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if installed() is None:
-        missing("chromium with chromedriver")
-    browser = Browser(tmp_path_factory.mktemp("profile"), tmp_path_factory.mktemp("downloads"))
-    yield browser
-    browser.close()
+    with Browser(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A web process that keeps all that is said."""
-    stack = Stack(tmp_path_factory.mktemp("service"), HEARTBEAT_S="1", DRAIN_S="0")
-    try:
+    with Stack(tmp_path_factory.mktemp("service"), HEARTBEAT_S="1", DRAIN_S="0") as stack:
         stack.start_web()
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture
@@ -96,7 +89,7 @@ def test_20_tabs_have_one_connection_and_miss_nothing_when_it_moves(
     with talking(service, claims):
         for held in claims:
             tabs.follow(held.ref.id)
-        assert streams_open(service) == 1
+        assert service.metric("headway_streams_open") == 1
         for how in ("closed", "killed", "closed"):
             leader = tabs.leader
             if how == "killed":
@@ -106,7 +99,7 @@ def test_20_tabs_have_one_connection_and_miss_nothing_when_it_moves(
                 tabs.close(leader)
             for tab in tabs.open[:3]:
                 tabs.until(tab, "stream.status === 'live'")
-        until(lambda: streams_open(service) == 1, what="one connection")
+        until(lambda: service.metric("headway_streams_open") == 1, what="one connection")
     nothing_was_missed(tabs)
 
 
@@ -165,5 +158,5 @@ def test_a_tab_that_stands_still_is_relieved_of_the_connection(tabs: Tabs, servi
         after = tabs.ask(first, f"statuses.filter(([at]) => at >= {resumed:.0f}).map((one) => one[1])")
         assert "live" in after[1:]
         assert after[0] != "live"
-        until(lambda: streams_open(service) == 1, what="one connection")
+        until(lambda: service.metric("headway_streams_open") == 1, what="one connection")
     nothing_was_missed(tabs)

@@ -14,11 +14,11 @@ import redis
 
 from headway.contract.states import State
 from headway.contract.store import JobStore
-from tests.faults import processes
 from tests.faults.history import Answer, Connection, Delivered, Look, Reading, Submission, Waiting
 from tests.faults.plan import JobPlan
 from tests.faults.stack import FaultStack
-from tests.support.readers import Reader
+from tests.support import processes
+from tests.support.sse import Reader
 
 ANSWER_S = 4.0
 SILENCE_S = 3.5

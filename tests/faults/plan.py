@@ -6,6 +6,8 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.faulty_proxy import Fate
+
 GROUPS = ["red", "green"]
 
 KILLS = {"pool": 5, "encoder": 4, "worker": 2, "worker group": 1, "web": 2, "web child": 1, "valkey": 2}
@@ -113,3 +115,19 @@ def _fault(rng: random.Random, gap_s: float) -> Fault:
     what = rng.choices(list(odds), list(odds.values()))[0]
     longest = LONGEST_S[what] if act == "pause" else 2.5
     return Fault(act, what, rng.uniform(0, 2 * gap_s), rng.uniform(0.1, longest), rng.random())
+
+
+def draw_fate(rng: random.Random) -> Fate:
+    """What becomes of a connection: half of them are well."""
+    # Every order of magnitude is as likely: within the head, the first events, or after many.
+    after = round(10 ** rng.uniform(0, 4.7))
+    match rng.choices(["well", "cut_up", "cut_down", "silent", "slow"], [50, 8, 22, 8, 12])[0]:
+        case "cut_up":
+            return Fate(cut_up=rng.randrange(400), reset=rng.random() < 0.5)
+        case "cut_down":
+            return Fate(cut_down=after, reset=rng.random() < 0.5)
+        case "silent":
+            return Fate(silent=after)
+        case "slow":
+            return Fate(slow=True)
+    return Fate()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,11 @@ import redis
 from headway.contract.events import ZERO, Event
 from headway.contract.states import LIVE
 from headway.contract.store import JobStore
-from tests.faults.chaos_proxy import Wire
 from tests.faults.clients import OWNER, Client, Watch, Watcher, ask
 from tests.faults.history import Attempt, File, History, Reading, Stored
-from tests.faults.plan import GROUPS, JobPlan, Plan
+from tests.faults.plan import GROUPS, JobPlan, Plan, draw_fate
 from tests.faults.stack import FaultStack
+from tests.support.faulty_proxy import FaultyProxy
 
 STEP_S = 0.05
 CROWD = 16
@@ -63,13 +65,15 @@ class Run:
         """Do it all; afterwards nothing that it started is left, whatever happens."""
         stack = FaultStack(self._directory)
         self._ports = stack.ports
-        self._wire = Wire(stack.ports, f"{self._plan.seed}-wire")
+        self._proxy = FaultyProxy(
+            *stack.ports, fate=partial(draw_fate, random.Random(f"{self._plan.seed}-wire"))
+        )
         try:
             self._go(stack, wait_for_sweep)
         finally:
             self._over.set()
             stack.close()
-            self._wire.close()
+            self._proxy.close()
             for client in self._clients:
                 self.history.submissions.append(client.submission)
             for watcher in self._watchers:
@@ -92,7 +96,7 @@ class Run:
             self.history.looks = watch.looks
             stack.supervise(all_well=True)
             self._collect(stack, store)
-            self.history.left += stack.stop()
+            self.history.left += stack.end()
             self.history.attempts = attempts(self._directory)
 
     def _finish(self, stack: FaultStack, store: JobStore, watch: Watch, wait_for_sweep: bool) -> None:
@@ -104,7 +108,7 @@ class Run:
         for watcher in self._watchers:
             group = watcher.reading.group
             if watcher.reading.jobs is None:
-                watcher.until = str(store.read_feed(OWNER, group, ZERO, 1).last)
+                watcher.until = str(store.feeds.read(OWNER, group, ZERO, 1).last)
         readers = list(self._watchers)
         self._await(
             stack, READERS_S, "the readers", lambda: not any(w.is_alive() for w in readers), fatal=False
@@ -177,7 +181,7 @@ class Run:
 
     def _submit(self, plan: JobPlan) -> None:
         # Two thirds of the requests meet what networks do.
-        ports = [self._wire.port, self._wire.port, self._ports[len(self._clients) % 2]]
+        ports = [self._proxy.port, self._proxy.port, self._ports[len(self._clients) % 2]]
         client = Client(plan, ports, self._over)
         self._clients.append(client)
         client.start()
@@ -210,7 +214,7 @@ class Run:
             self._read(Reading(f"list up to {client.job}", accepted[-5:], None), None)
 
     def _read(self, reading: Reading, cursor: str | None) -> None:
-        watcher = Watcher(reading, self._wire.port, cursor, self._over)
+        watcher = Watcher(reading, self._proxy.port, cursor, self._over)
         self._watchers.append(watcher)
         watcher.start()
 
@@ -230,9 +234,9 @@ class Run:
                 f"GET /jobs/{job_id}",
                 lambda i=job_id: self._document(stack, i),  # type: ignore[misc]
             )
-        h.feed = [_stored(e) for e in store.read_feed(OWNER, None, ZERO, 1_000_000).events]
+        h.feed = [_stored(e) for e in store.feeds.read(OWNER, None, ZERO, 1_000_000).events]
         for group in GROUPS:
-            h.groups[group] = [_stored(e) for e in store.read_feed(OWNER, group, ZERO, 1_000_000).events]
+            h.groups[group] = [_stored(e) for e in store.feeds.read(OWNER, group, ZERO, 1_000_000).events]
         root = self._directory / "artifacts"
         for path in root.rglob("*") if root.is_dir() else ():
             if path.is_file():

@@ -7,20 +7,17 @@ import re
 import secrets
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from headway.contract.keys import Keys
-from headway.contract.store import JobStore, connect
-from service.process import valkey
-from tests.faults import processes
 from tests.faults.history import Encoder
 from tests.faults.plan import Fault
-from tests.faults.processes import Process
-from tests.support.stack import ROOT, free_port
+from tests.support import processes
+from tests.support.processes import Process
+from tests.support.stack import Stack, free_port
 
 SETTLED = {"valkey": 5.0, "web": 5.0, "worker": 8.0}
 """Seconds after its start, or the end of a pause, from which a process is expected to do its work."""
@@ -31,11 +28,13 @@ AGAIN_S = 0.5
 class Service:
     """One of the stack's processes, started again after each end."""
 
-    def __init__(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+    def __init__(
+        self, name: str, start: Callable[[], subprocess.Popen[bytes]], process: subprocess.Popen[bytes]
+    ) -> None:
         self.name = name
         self.kind = name.rstrip("12")
         self._start = start
-        self.process = start()
+        self.process = process
         self.well_since = time.monotonic()
         self.again_at: float | None = None
         self.paused = False
@@ -62,68 +61,44 @@ class Service:
             self.well_since = time.monotonic()
 
 
-class FaultStack:
+class FaultStack(Stack):
     """Everything that a run starts; `close` ends all of it. To be used from one thread that stays."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory.resolve()
+        # All that is started inherits it, so that it is found whoever its parent is by then.
         self._mark = f"HEADWAY_FAULTS={secrets.token_hex(8)}"
         os.environ.update([self._mark.split("=")])
-        self.valkey_port = free_port()
-        self.url = f"redis://127.0.0.1:{self.valkey_port}/0"
-        self.ports = [free_port(), free_port()]
+        directory = directory.resolve()
+        # A web process that is killed leaves its directory of metrics there.
+        (directory / "tmp").mkdir()
+        super().__init__(
+            directory,
+            fsync="always",
+            TMPDIR=str(directory / "tmp"),
+            LEASE_S="3",
+            HEARTBEAT_S="1",
+            DRAIN_S="1",
+            LOG_FORMAT="json",
+            LOG_LEVEL="INFO",
+        )
+        self.ports = [self.port, free_port()]
         self.services: list[Service] = []
         self._later: list[tuple[float, Callable[[], None]]] = []
         try:
-            self.services.append(Service("valkey", self._start_valkey))
+            self.services.append(Service("valkey", self._start_valkey, self.valkey.process))
             for n, port in enumerate(self.ports, 1):
-                self.services.append(Service(f"web{n}", self._starter(f"web{n}", port, "service", "web")))
+                start = partial(self.start, f"web{n}", "-m", "service", "web", PORT=str(port))
+                self.services.append(Service(f"web{n}", start, start()))
             for n in (1, 2):
-                self.services.append(Service(f"worker{n}", self._starter(f"worker{n}", 0, "worker")))
+                start = partial(self.start, f"worker{n}", "-m", "worker")
+                self.services.append(Service(f"worker{n}", start, start()))
         except BaseException:
             self.close()
             raise
 
-    def new_store(self, timeout_s: float = 5) -> JobStore:
-        return JobStore(connect(self.url, timeout_s=timeout_s), Keys())
-
     def _start_valkey(self) -> subprocess.Popen[bytes]:
-        directory = self.directory / "valkey"
-        return valkey.start(directory, port=self.valkey_port, fsync="always").process
-
-    def _starter(self, name: str, port: int, *module: str) -> Callable[[], subprocess.Popen[bytes]]:
-        # A web process that is killed leaves its directory of metrics there.
-        temporary = self.directory / "tmp"
-        temporary.mkdir(exist_ok=True)
-        environ = {
-            **os.environ,
-            "TMPDIR": str(temporary),
-            "PYTHONPATH": str(ROOT),
-            "REDIS_URL": self.url,
-            "HOST": "127.0.0.1",
-            "PORT": str(port or 1),
-            "DATA_DIR": str(self.directory),
-            "WORKER_CONCURRENCY": "2",
-            "LEASE_S": "3",
-            "HEARTBEAT_S": "1",
-            "DRAIN_S": "1",
-            "LOG_FORMAT": "json",
-            "LOG_LEVEL": "INFO",
-        }
-
-        def start() -> subprocess.Popen[bytes]:
-            with (self.directory / f"{name}.log").open("ab") as out:
-                return subprocess.Popen(
-                    [sys.executable, "-m", *module],
-                    cwd=ROOT,
-                    env=environ,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-
-        return start
+        self.start_valkey()
+        return self.valkey.process
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -224,7 +199,7 @@ class FaultStack:
 
     # -- the end -----------------------------------------------------------------------------------
 
-    def stop(self, seconds: float = 15) -> list[str]:
+    def end(self, seconds: float = 15) -> list[str]:
         """Ask all but the store to end, and say what is still there afterwards."""
         self.supervise(all_well=True)
         asked = [service for service in self.services if service.kind != "valkey"]
@@ -237,18 +212,15 @@ class FaultStack:
         while left and time.monotonic() < deadline:
             time.sleep(0.1)
             left = self._strays()
-        table = processes.table()
-        return [f"process {pid} ({table[pid].command[:120]})" for pid in left if pid in table]
+        return [f"process {p.pid} ({p.command[:120]})" for p in left]
 
-    def _strays(self) -> list[int]:
-        store = self.of("valkey")[0].process.pid
+    def _strays(self) -> list[Process]:
         table = processes.table()
-        return [pid for pid in processes.ours(self._mark) if pid != store and pid in table]
+        return [table[p] for p in processes.ours(self._mark) if p in table and p != self.valkey.process.pid]
 
     def close(self) -> None:
         """End everything this run has started, whoever its parent is by now."""
         processes.signal_all(processes.ours(self._mark), signal.SIGKILL)
-        for service in self.services:
-            service.process.kill()
-            service.process.wait()
+        self.kill_valkey()
+        super().close()
         os.environ.pop(self._mark.partition("=")[0], None)

@@ -22,24 +22,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from headway.contract.alarms import REQUEUE_MAX_MS, REQUEUE_MS
 from headway.contract.encoding import dumps
 from headway.contract.events import ZERO, EventId
 from headway.contract.keys import Keys
 from headway.contract.states import ErrorCode, State
-from headway.contract.store import (
-    REQUEUE_MAX_MS,
-    REQUEUE_MS,
-    Claim,
-    IdempotencyConflict,
-    NewJob,
-    Report,
-    StaleFence,
-)
+from headway.contract.store import Claim, IdempotencyConflict, NewJob, Report, StaleFence
 from service.process import valkey
-from tests.faults.clocked_store import ASKS, TimedStore
+from tests.support.clocked_store import ASKS, ClockedStore
 
 PHASES = [phase for phase in Phase if phase is not Phase.shrink or "BROKEN_ON_PURPOSE" not in os.environ]
-"""A failure is made small for people to read, which takes minutes; broken.py only asks if there is one."""
+"""Shrinking a failure takes minutes, and is for people: mutations.py only asks whether there is one."""
 LEASE_MS = 3_000
 RETENTION_MS = 60_000
 OWNERS = ("ann", "bob")
@@ -92,7 +85,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.keys = Keys(f"machine-{secrets.token_hex(4)}:")
-        self.store = TimedStore(
+        self.store = ClockedStore(
             self.server.url, self.keys, events_per_job=10_000, retention_s=RETENTION_MS / 1000
         )
         self.models: dict[str, Model] = {}
@@ -157,7 +150,7 @@ class StoreMachine(RuleBasedStateMachine):
         new = NewJob(owner, "t", {}, QUEUE, max_attempts, group=group, timeout_s=timeout_s)
         once = None if key is None else (key, request)
         before = None if key is None else self.once.get((owner, key))
-        if before is not None and before[0] in self.models:
+        if before is not None:
             if before[1] != request:
                 with pytest.raises(IdempotencyConflict):
                     self.store.create(new, once=once)
@@ -165,8 +158,6 @@ class StoreMachine(RuleBasedStateMachine):
                 job_id, _, is_new = self.store.create(new, once=once)
                 assert (job_id, is_new) == (before[0], False)
             return multiple()
-        if before is not None and before[1] != request:
-            return multiple()  # its job was swept away, and the key is still there
         job_id, _, is_new = self.store.create(new, once=once)
         assert is_new
         assert job_id not in self.models
@@ -317,14 +308,14 @@ class StoreMachine(RuleBasedStateMachine):
     def the_alarm_loop_looks(self, later_ms: int) -> None:
         self.store.set_time(self.now + later_ms)
         due = {job_id for job_id, m in self.models.items() if m.alarm is not None and m.alarm <= self.now}
-        assert set(self.store.due(0)) == due
+        assert set(self.store.alarms.due(0)) == due
         for job_id in sorted(due):
             self.answer(job_id)
 
     @rule(job=jobs)
     def answer(self, job: str) -> None:
         m = self.models.get(job)
-        message = self.store.answer_alarm(job)
+        message = self.store.alarms.answer(job)
         if m is None or m.alarm is None or m.alarm > self.now:
             assert message is None
         elif m.deadline is not None and m.deadline <= self.now:
@@ -355,10 +346,11 @@ class StoreMachine(RuleBasedStateMachine):
         due = {
             job_id for job_id, m in self.models.items() if m.expires is not None and m.expires <= self.now
         }
-        assert set(self.store.expired(0)) == due
+        assert set(self.store.alarms.expired(0)) == due
         for job_id in due:
-            assert self.store.sweep(job_id)
+            assert self.store.alarms.sweep(job_id)
             del self.models[job_id]
+            self.once = {key: made for key, made in self.once.items() if made[0] != job_id}
             self.seen.pop(job_id, None)
 
     # -- what must always hold ---------------------------------------------------------------------
@@ -415,7 +407,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert len(set(ids)) == len(ids)
         for owner in OWNERS:
             for group in (None, "g"):
-                feed = self.store.read_feed(owner, group, ZERO, 10_000).events
+                feed = self.store.feeds.read(owner, group, ZERO, 10_000).events
                 chain = [ZERO, *(e.id for e in feed)]
                 assert [e.prev for e in feed] == chain[:-1]
                 assert chain == sorted(set(chain))
@@ -447,8 +439,8 @@ def test_the_store_does_what_the_model_does(valkey_server: valkey.Valkey) -> Non
 
 
 def test_all_scripts_that_ask_for_the_time_are_given_ours(valkey_server: valkey.Valkey) -> None:
-    store = TimedStore(valkey_server.url, Keys("timed:"))
-    texts = {name: str(script.script) for name, script in store._scripts.items()}
+    store = ClockedStore(valkey_server.url, Keys("timed:"))
+    texts = {name: str(script.script) for name, script in store.database.scripts.items()}
     assert not [name for name, text in texts.items() if ASKS in text or "'TIME'" in text]
     asking = {name for name, text in texts.items() if "timed:time" in text}
     assert {"create", "claim", "renew", "alarm", "sweep"} <= asking

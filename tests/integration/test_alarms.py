@@ -5,22 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis
 
-from headway.contract.keys import Keys
-from headway.contract.settings import load
+from headway.contract.settings import Settings, load
 from headway.contract.states import LIVE, ErrorCode, State
-from headway.contract.store import Claim, JobStore, StaleFence, connect
+from headway.contract.store import Claim, JobStore, StaleFence
 from service.process import valkey
 from service.scheduling.alarms import AlarmLoop
 from service.scheduling.dispatch import Dispatch
+from tests.support.clocked_store import ClockedStore
 from tests.support.fake_worker import claim, create, log, progress
-from tests.support.stack import until
+from tests.support.wait import until
 
 
 def check(store: JobStore, job_id: str) -> None:
@@ -49,7 +48,7 @@ def make_due(store: JobStore, job_id: str) -> None:
 def ring(store: JobStore, job_id: str) -> None:
     """The alarm is due, and is answered."""
     make_due(store, job_id)
-    store.answer_alarm(job_id)
+    store.alarms.answer(job_id)
 
 
 def past_deadline(store: JobStore, job_id: str) -> None:
@@ -116,16 +115,17 @@ def test_a_handed_back_attempt_does_not_count_though_its_number_does(store: JobS
 
 
 def test_the_log_says_why_a_message_is_sent_again(
-    store: JobStore, valkey_server: valkey.Valkey, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: JobStore, valkey_server: valkey.Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = Dispatch(load({"REDIS_URL": valkey_server.url, "KEY_PREFIX": store.keys.prefix}))
-    loop = AlarmLoop(store, broker, tmp_path, lease_s=9)
+    loop = AlarmLoop(store, broker, lease_s=9)
 
     def said(job_id: str) -> list[str]:
         make_due(store, job_id)
         caplog.clear()
         loop.look()
-        return [r.getMessage() for r in caplog.records if r.name == "service.scheduling.alarms"]
+        assert broker.flush()
+        return [r.getMessage() for r in caplog.records if r.name == "service.scheduling.dispatch"]
 
     caplog.set_level(logging.INFO)
     new, failed, lost = (create(store, max_attempts=3) for _ in range(3))
@@ -150,13 +150,13 @@ def test_an_attempt_that_fails_while_cancellation_is_asked_for_has_no_other_afte
     assert job.state is State.CANCELED
 
 
-def test_a_job_past_its_deadline_is_not_begun_again(store: JobStore) -> None:
-    job_id = create(store, max_attempts=3, timeout_s=0.02)
-    store.retry(claim(store, job_id), delay_s=0, reason="x")
-    time.sleep(0.03)  # the deadline itself
-    ref = store.ref(job_id)
+def test_a_job_past_its_deadline_is_not_begun_again(clocked: ClockedStore) -> None:
+    job_id = create(clocked, max_attempts=3, timeout_s=0.02)
+    clocked.retry(claim(clocked, job_id), delay_s=0, reason="x")
+    clocked.advance(0.03)  # the deadline itself
+    ref = clocked.ref(job_id)
     assert ref is not None
-    assert store.claim(ref, token="late", lease_s=9, worker="w") is None
+    assert clocked.claim(ref, token="late", lease_s=9, worker="w") is None
 
 
 def over(store: JobStore, job_id: str) -> Claim:
@@ -174,41 +174,41 @@ def silent_for(store: JobStore, seconds: float) -> None:
     store.redis.hset(store.keys.watch(0), "at", int(at) - round(seconds * 1000))
 
 
-def test_after_an_outage_a_healthy_worker_has_the_time_to_renew(store: JobStore) -> None:
-    job_id = create(store, max_attempts=2)
-    store.watch(0, silence_s=3, grace_s=0.2)
-    held = over(store, job_id)
-    silent_for(store, 30)
+def test_after_an_outage_a_healthy_worker_has_the_time_to_renew(clocked: ClockedStore) -> None:
+    job_id = create(clocked, max_attempts=2)
+    clocked.alarms.watch(0, silence_s=3, grace_s=0.2)
+    held = over(clocked, job_id)
+    silent_for(clocked, 30)
     # A web process that has just been started, or one that was cut off too: it does not matter which.
-    store.watch(0, silence_s=3, grace_s=0.2)
-    assert store.due(0) == [job_id]
-    assert store.answer_alarm(job_id) is None
-    assert store.due(0) == []
-    assert store.renew(held, lease_s=60) is False
-    time.sleep(0.25)  # the grace itself
-    assert store.due(0) == []
+    clocked.alarms.watch(0, silence_s=3, grace_s=0.2)
+    assert clocked.alarms.due(0) == [job_id]
+    assert clocked.alarms.answer(job_id) is None
+    assert clocked.alarms.due(0) == []
+    assert clocked.renew(held, lease_s=60) is False
+    clocked.advance(0.25)  # the grace itself
+    assert clocked.alarms.due(0) == []
 
 
 def test_an_answer_that_was_on_its_way_when_the_store_went_gives_the_grace_too(store: JobStore) -> None:
     job_id = create(store, max_attempts=2)
-    store.watch(0, silence_s=3, grace_s=60)
+    store.alarms.watch(0, silence_s=3, grace_s=60)
     held = over(store, job_id)
     silent_for(store, 30)
-    assert store.answer_alarm(job_id) is None
+    assert store.alarms.answer(job_id) is None
     assert store.renew(held, lease_s=60) is False
 
 
-def test_a_grace_ends_and_a_dead_workers_job_goes_on(store: JobStore) -> None:
-    job_id = create(store, max_attempts=2)
-    store.watch(0, silence_s=3, grace_s=0.05)
-    over(store, job_id)
-    silent_for(store, 30)
-    store.watch(0, silence_s=3, grace_s=0.05)
-    assert store.answer_alarm(job_id) is None
-    time.sleep(0.06)  # the grace itself
-    assert store.due(0) == [job_id]
-    assert store.answer_alarm(job_id) is not None
-    job = store.get(job_id)
+def test_a_grace_ends_and_a_dead_workers_job_goes_on(clocked: ClockedStore) -> None:
+    job_id = create(clocked, max_attempts=2)
+    clocked.alarms.watch(0, silence_s=3, grace_s=0.05)
+    over(clocked, job_id)
+    silent_for(clocked, 30)
+    clocked.alarms.watch(0, silence_s=3, grace_s=0.05)
+    assert clocked.alarms.answer(job_id) is None
+    clocked.advance(0.06)  # the grace itself
+    assert clocked.alarms.due(0) == [job_id]
+    assert clocked.alarms.answer(job_id) is not None
+    job = clocked.get(job_id)
     assert job is not None
     assert job.state is State.RETRYING
 
@@ -216,16 +216,15 @@ def test_a_grace_ends_and_a_dead_workers_job_goes_on(store: JobStore) -> None:
 def test_without_an_outage_there_is_no_grace(store: JobStore) -> None:
     job_id = create(store, max_attempts=2)
     for _ in range(3):
-        store.watch(0, silence_s=3, grace_s=60)
+        store.alarms.watch(0, silence_s=3, grace_s=60)
     over(store, job_id)
-    assert store.answer_alarm(job_id) is not None
+    assert store.alarms.answer(job_id) is not None
 
 
 def test_no_accepted_job_is_lost_when_the_store_is_killed(tmp_path: Path) -> None:
     """With `appendfsync always`, as the README says."""
     server = valkey.start(tmp_path, fsync="always")
-    client = connect(server.url, timeout_s=2)
-    store = JobStore(client, Keys("test:"))
+    store = JobStore.of(Settings(redis_url=server.url), timeout_s=2)
     accepted: list[str] = []
 
     def submit() -> None:
@@ -241,10 +240,10 @@ def test_no_accepted_job_is_lost_when_the_store_is_killed(tmp_path: Path) -> Non
     server.process.wait()
     for thread in threads:
         thread.join()
-    server = valkey.start(tmp_path, port=server.port, fsync="always")
+    server = valkey.start(tmp_path, fsync="always")
     try:
         for job_id in accepted:
             check(store, job_id)
     finally:
-        client.close()
+        store.redis.close()
         server.stop()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import headway.client.listing
 from headway.client import Client, Invalid, NotFound, Unreachable, WaitTimeout
 from headway.contract.states import State
 from tests.support.fake_worker import claim, create, run_jobs
-from tests.support.proxy import Proxy
+from tests.support.faulty_proxy import FaultyProxy
 from tests.support.stack import Stack
 
 
@@ -36,7 +38,7 @@ def test_a_list_ends_with_its_last_job_also_when_it_is_resumed_after_an_end(smal
 
 def test_a_connection_that_fell_silent_is_given_up_and_nothing_is_missed(small: Stack) -> None:
     job_id = create(small.store)
-    proxy = Proxy(small.port)
+    proxy = FaultyProxy(small.port)
     try:
         watch = Client(f"http://127.0.0.1:{proxy.port}").watch(job_id, cursor="0", timeout_s=60)
         assert next(watch).event == "state"
@@ -64,7 +66,7 @@ def test_errors_are_typed_and_say_it_in_one_line(small: Stack) -> None:
     for ask in (client.job, client.cancel, client.retry, client.wait):
         with pytest.raises(NotFound, match="there is no job"):
             ask("0-nowhere")
-    with pytest.raises(Invalid, match="no job type known here") as error:
+    with pytest.raises(Invalid, match="unknown job type") as error:
         client.submit("nothing")
     assert error.value.errors[0][0] == "/type"
     before = time.monotonic()
@@ -109,3 +111,26 @@ def test_a_file_goes_up_and_an_artifact_comes_down_from_where_it_broke_off(
     assert seen[0] == have
     assert path.read_bytes() == whole
     assert not list(tmp_path.glob(".video.mp4.*"))
+
+
+def test_many_jobs_are_found_in_few_requests_wherever_they_are_in_the_list(
+    small: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(headway.client.listing, "PAGE", 10)
+    ids = [create(small.store) for _ in range(50)]
+    client = Client(small.url)
+    asked: list[str] = []
+    ask = client._transport.json
+
+    def counted(method: str, path: str, *args: Any, **kwargs: Any) -> Any:
+        asked.append(path)
+        return ask(method, path, *args, **kwargs)
+
+    monkeypatch.setattr(client._transport, "json", counted)
+    assert {job["id"] for job in client.find(ids[-20:])} == set(ids[-20:])
+    assert len(asked) == 2
+    asked.clear()
+    assert {job["id"] for job in client.find([*ids[:4], *ids[-4:]])} == {*ids[:4], *ids[-4:]}
+    assert len(asked) == 2 + 4, "two pages, and those that are not on them"
+    with pytest.raises(NotFound):
+        list(client.find([ids[0], "nope"]))

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import http.server
 import itertools
 import os
 import signal
 import socket
+import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from headway.client import Client, ClientError, Event, Invalid, Unavailable, Unreachable, Watch
+from headway.client import BadAnswer, Client, ClientError, Event, Invalid, Unavailable, Unreachable, Watch
 from headway.contract.states import State
 from tests.support.fake_worker import claim, create, log, progress, stored
-from tests.support.faulty_proxy import Door, unavailable
-from tests.support.readers import Reader
-from tests.support.stack import Stack, free_port, until
+from tests.support.faulty_proxy import FaultyProxy, unavailable
+from tests.support.sse import Reader
+from tests.support.stack import Stack, free_port
+from tests.support.wait import until
 
 
 @pytest.fixture
@@ -28,20 +32,9 @@ def small(own_stack: Stack) -> Stack:
     return own_stack
 
 
-@pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service that keeps few events, for the tests that leave it alone."""
-    stack = Stack(tmp_path_factory.mktemp("lasting"), HEARTBEAT_S="1", DRAIN_S="1", EVENTS_PER_JOB="50")
-    try:
-        stack.start_web()
-        yield stack
-    finally:
-        stack.close()
-
-
 @pytest.fixture
-def door(lasting: Stack) -> Iterator[Door]:
-    with Door(lasting.port) as door:
+def door(lasting: Stack) -> Iterator[FaultyProxy]:
+    with FaultyProxy(lasting.port) as door:
         yield door
 
 
@@ -76,7 +69,7 @@ class Watching:
 
 def test_a_submission_waits_as_long_as_a_503_says_and_makes_one_job(stack: Stack) -> None:
     group = f"later-{time.time_ns()}"
-    with Door(stack.port) as door:
+    with FaultyProxy(stack.port) as door:
         door.refuse(unavailable(1))
         threading.Timer(0.5, door.refuse, [None]).start()
         job = Client(door.url).submit("simulate", {"duration_s": 0.1}, group=group)
@@ -99,7 +92,9 @@ def test_a_store_that_is_nearly_full_is_unavailable_and_says_for_how_long(stack:
     assert time.monotonic() - started < 20, "beyond its patience it does not wait for it"
 
 
-def test_a_watch_waits_out_a_503_at_its_beginning_and_in_its_middle(lasting: Stack, door: Door) -> None:
+def test_a_watch_waits_out_a_503_at_its_beginning_and_in_its_middle(
+    lasting: Stack, door: FaultyProxy
+) -> None:
     told: list[str] = []
     door.refuse(unavailable(1))
     job_id = create(lasting.store)
@@ -178,7 +173,7 @@ def test_a_watch_through_five_kills_gives_each_of_the_stores_events_once(small: 
         assert watching.seen == stored(small.store, c.ref.id)
 
 
-def test_a_watch_gives_up_and_another_goes_on_from_its_cursor(lasting: Stack, door: Door) -> None:
+def test_a_watch_gives_up_and_another_goes_on_from_its_cursor(lasting: Stack, door: FaultyProxy) -> None:
     job_id = create(lasting.store)
     held = claim(lasting.store, job_id)
     watching = Watching(Client(door.url).watch(job_id, cursor="0", give_up_s=1.5))
@@ -206,7 +201,7 @@ def test_a_service_that_was_never_there_is_given_up_at_once_and_one_that_never_a
 
 
 def test_a_history_that_was_trimmed_meanwhile_is_a_reset_and_the_watch_goes_on(
-    lasting: Stack, door: Door
+    lasting: Stack, door: FaultyProxy
 ) -> None:
     job_id = create(lasting.store)
     held = claim(lasting.store, job_id)
@@ -233,7 +228,7 @@ def test_a_history_that_was_trimmed_meanwhile_is_a_reset_and_the_watch_goes_on(
     ]
 
 
-def test_a_job_that_ended_with_a_trimmed_history_ends_the_watch(lasting: Stack, door: Door) -> None:
+def test_a_job_that_ended_with_a_trimmed_history_ends_the_watch(lasting: Stack, door: FaultyProxy) -> None:
     ids = [create(lasting.store) for _ in range(2)]
     held = [claim(lasting.store, job_id) for job_id in ids]
     one, both = (Watching(Client(door.url).watch(jobs, cursor="0")) for jobs in (ids[0], ids))
@@ -283,7 +278,7 @@ def ended(stack: Stack) -> str:
 @pytest.mark.parametrize("lost", [1, 2])
 def test_a_submission_whose_answer_was_lost_is_repeated_and_makes_one_job(stack: Stack, lost: int) -> None:
     group = f"lost-{time.time_ns()}"
-    with Door(stack.port) as door:
+    with FaultyProxy(stack.port) as door:
         door.lose(lost)
         job = Client(door.url).submit("simulate", {"duration_s": 0.1}, group=group)
     assert len(door.opened) == lost + 1
@@ -292,7 +287,7 @@ def test_a_submission_whose_answer_was_lost_is_repeated_and_makes_one_job(stack:
 
 def test_a_retry_whose_answer_was_lost_is_repeated_and_makes_one_job(stack: Stack, ended: str) -> None:
     client = Client(stack.url)
-    with Door(stack.port) as door:
+    with FaultyProxy(stack.port) as door:
         door.lose(1)
         job = Client(door.url).retry(ended)
     assert len(door.opened) == 2
@@ -340,7 +335,7 @@ def test_a_file_that_is_too_large_is_refused_while_it_goes_up(own_stack: Stack, 
 
 
 def test_an_upload_that_is_cut_is_sent_again_from_its_beginning(
-    lasting: Stack, door: Door, large: Path
+    lasting: Stack, door: FaultyProxy, large: Path
 ) -> None:
     cut = [False]
 
@@ -357,11 +352,12 @@ def test_an_upload_that_is_cut_is_sent_again_from_its_beginning(
 
 def test_what_is_no_file_to_send_is_said_at_once(stack: Stack, tmp_path: Path) -> None:
     client = Client(stack.url)
-    for path, error in ((tmp_path, IsADirectoryError), (tmp_path / "nothing", FileNotFoundError)):
-        with pytest.raises(error):
+    with pytest.raises(FileNotFoundError):
+        client.upload(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path, "a directory"), (tmp_path / "pipe", "not a regular file")):
+        with pytest.raises(ClientError, match=f"cannot upload {path}: it is {kind}"):
             client.upload(path)
-    with pytest.raises(ClientError, match="no regular file"):
-        client.upload("/dev/zero")
     shrinking = tmp_path / "shrinking"
     shrinking.write_bytes(b"x" * 1_000_000)
     with pytest.raises(ClientError, match="became shorter"):
@@ -369,6 +365,42 @@ def test_what_is_no_file_to_send_is_said_at_once(stack: Stack, tmp_path: Path) -
 
 
 # -- what is kept ---------------------------------------------------------------------------------------
+
+
+class PlainServer(http.server.BaseHTTPRequestHandler):
+    """A web server that is no Headway: 404 for every GET, 501 for every other method."""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class NoHttp(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+        self.request.recv(4096)
+
+
+@pytest.mark.parametrize(
+    ("handler", "ask", "words"),
+    [
+        (PlainServer, lambda client: client.types(), "404 Not Found"),
+        (PlainServer, lambda client: client.submit("simulate"), "501 Unsupported method"),
+        (PlainServer, lambda client: next(client.watch("x")), "404 Not Found"),
+        (NoHttp, lambda client: client.types(), "it does not speak HTTP"),
+    ],
+)
+def test_a_server_that_is_no_headway_is_one_clear_line_at_once(handler: Any, ask: Any, words: str) -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        started = time.monotonic()
+        with pytest.raises(BadAnswer, match=f"^{url} is not a Headway: {words}"):
+            ask(Client(url))
+        assert time.monotonic() - started < 5
+        server.shutdown()
 
 
 def test_the_events_that_are_kept_are_given_without_waiting_page_by_page(
@@ -390,5 +422,5 @@ def test_the_events_that_are_kept_are_given_without_waiting_page_by_page(
         lasting.store.append(held, n, [log(n)])
     first, *rest = client.events(job_id, cursor=got[3][0])
     assert (first.event, first.data["reason"], rest) == ("reset", "cursor_trimmed", [])
-    with pytest.raises(ClientError, match="is no cursor"):
+    with pytest.raises(ClientError, match="is not a cursor"):
         next(client.events(job_id, cursor="x"))

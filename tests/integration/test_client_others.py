@@ -15,10 +15,12 @@ import ld_eventsource.actions
 import ld_eventsource.config
 import pytest
 
-from tests.conftest import missing
+from tests.support.checkout import ROOT
 from tests.support.fake_worker import create, run_jobs, stored
-from tests.support.faulty_proxy import Door
-from tests.support.stack import ROOT, Stack, until
+from tests.support.faulty_proxy import FaultyProxy
+from tests.support.programs import missing, program
+from tests.support.stack import Stack
+from tests.support.wait import until
 
 NODE = Path(__file__).parent.parent / "web" / "eventsource"
 DOCS = (ROOT / "docs" / "clients.md").read_text()
@@ -26,24 +28,21 @@ DOCS = (ROOT / "docs" / "clients.md").read_text()
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("others"))
-    try:
+    with Stack(tmp_path_factory.mktemp("others")) as stack:
         stack.start_web()
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture
-def door(web: Stack) -> Iterator[Door]:
-    with Door(web.port) as door:
+def door(web: Stack) -> Iterator[FaultyProxy]:
+    with FaultyProxy(web.port) as door:
         yield door
 
 
 class Work:
     """A job that is worked on, and whose stream is cut twice, each time when its reader is back."""
 
-    def __init__(self, web: Stack, door: Door) -> None:
+    def __init__(self, web: Stack, door: FaultyProxy) -> None:
         self._store, self._door = web.store, door
         self._hold = threading.Event()
         self.job_id = create(web.store)
@@ -69,7 +68,7 @@ class Work:
         assert got == stored(self._store, self.job_id)
 
 
-def test_the_docs_httpx_sse_reads_and_resumes(web: Stack, door: Door) -> None:
+def test_the_docs_httpx_sse_reads_and_resumes(web: Stack, door: FaultyProxy) -> None:
     scope: dict[str, Any] = {}
     (code,) = (block for block in re.findall(r"```python\n(.*?)```", DOCS, re.S) if "httpx_sse" in block)
     exec(code, scope)
@@ -80,7 +79,7 @@ def test_the_docs_httpx_sse_reads_and_resumes(web: Stack, door: Door) -> None:
     work.check(got)
 
 
-def test_launchdarkly_eventsource_reads_and_resumes(web: Stack, door: Door) -> None:
+def test_launchdarkly_eventsource_reads_and_resumes(web: Stack, door: FaultyProxy) -> None:
     work = Work(web, door)
     got: list[tuple[str, str]] = []
     source = ld_eventsource.SSEClient(
@@ -100,15 +99,13 @@ def test_launchdarkly_eventsource_reads_and_resumes(web: Stack, door: Door) -> N
 
 
 def test_eventsource_for_node_reads_and_resumes_and_stays_away_as_long_as_it_is_told(
-    web: Stack, door: Door, tmp_path: Path
+    web: Stack, door: FaultyProxy, tmp_path: Path
 ) -> None:
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if npm is None or node is None:
-        missing("npm")
+    npm, node = program("npm"), program("node")
     for name in ("package.json", "package-lock.json"):
         shutil.copy(NODE / name, tmp_path)
     installed = subprocess.run(
-        [str(npm), "ci", "--silent", "--no-audit", "--no-fund"],
+        [npm, "ci", "--silent", "--no-audit", "--no-fund"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import os
@@ -12,38 +13,28 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from headway.contract.encoding import dumps
 from headway.contract.events import ZERO, EventId
-from headway.contract.keys import Keys
 from headway.contract.states import State
 from headway.contract.store import JobStore, Report
-from service.process import valkey
 from service.streaming.hub import Hub
 from tests.support.fake_worker import claim, create, log, progress, run_jobs, stored
-from tests.support.proxy import Proxy
-from tests.support.readers import Parser, Reader, Seen, seen
-from tests.support.stack import Stack, until
+from tests.support.faulty_proxy import FaultyProxy
+from tests.support.sse import Parser, Reader, Seen, seen
+from tests.support.stack import Stack
+from tests.support.wait import until
 
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("sockets"), HEARTBEAT_S="60", DRAIN_S="2")
-    try:
+    with Stack(tmp_path_factory.mktemp("sockets"), HEARTBEAT_S="60", DRAIN_S="2") as stack:
         stack.start_web()
         yield stack
-    finally:
-        stack.close()
-
-
-def metric(stack: Stack, name: str) -> float:
-    text = stack.call("GET", "/metrics")[2].decode()
-    found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
-    return sum(map(float, found))
 
 
 def children(pid: int) -> list[int]:
@@ -73,7 +64,7 @@ def raw(stack: Stack, path: str, receive_buffer: int | None = None) -> socket.so
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.settimeout(20)
     sock.connect(("127.0.0.1", stack.port))
-    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return sock
 
 
@@ -110,7 +101,7 @@ def test_a_reader_that_goes_is_noticed_at_once_and_leaves_nothing(web: Stack, ho
         sock.close()
     # No event and no heartbeat is needed for it: the kernel tells.
     until(lambda: descriptors(web) <= before + 2, 30, "the descriptors to be closed")
-    until(lambda: metric(web, "headway_streams_open") == 0, 30, "the streams to be counted off")
+    until(lambda: web.metric("headway_streams_open") == 0, 30, "the streams to be counted off")
     channel = web.store.keys.events(job_id)
     until(lambda: web.store.redis.pubsub_numsub(channel) == [(channel.encode(), 0)], 30)
 
@@ -123,7 +114,7 @@ def test_connects_and_aborts_leave_memory_and_descriptors_where_they_were(web: S
             sock = raw(web, f"/jobs/{job_id}/events")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.close()
-        until(lambda: metric(web, "headway_streams_open") == 0)
+        until(lambda: web.metric("headway_streams_open") == 0)
 
     def used() -> tuple[int, int, int]:
         return resident(web), descriptors(web), len(web.store.redis.client_list())
@@ -181,9 +172,8 @@ def test_2000_streams_are_told_and_gone_within_the_drain_window(own_stack: Stack
         socks = [opened.enter_context(raw(own_stack, f"/jobs/{jobs[n % 20]}/events")) for n in range(2000)]
         for sock in socks:
             sock.recv(10)
-        before = time.monotonic()
-        assert own_stack.stop("web", seconds=20) == 0
-        assert time.monotonic() - before < 15
+        # Whoever is not gone a second after the window is killed by gunicorn, without a word.
+        assert own_stack.stop("web") == 0
         retries = set()
         for sock in socks:
             data = b""
@@ -216,11 +206,13 @@ def test_a_killed_web_process_costs_no_reader_an_event(own_stack: Stack) -> None
         results[n] = events
 
     readers = [threading.Thread(target=read, args=(n,)) for n in range(60)]
-    work = run_jobs(own_stack.store, jobs, 45, 0.08)
+    restarted = threading.Event()
+    work = run_jobs(own_stack.store, jobs, 45, 0.08, restarted)
     for reader in readers:
         reader.start()
     for _ in range(2):
         own_stack.restart_web()
+    restarted.set()  # however long it took, the ends come after it
     work.join()
     for reader in readers:
         reader.join(60)
@@ -254,7 +246,7 @@ def test_a_paused_redis_is_noticed_and_nothing_is_missing_afterwards(own_stack: 
 def test_a_connection_that_died_without_a_word_is_found_out_and_nothing_is_missing(
     own_stack: Stack,
 ) -> None:
-    proxy = Proxy(own_stack.valkey.port)
+    proxy = FaultyProxy(own_stack.valkey.port)
     try:
         own_stack.environ["REDIS_URL"] = f"redis://127.0.0.1:{proxy.port}/0"
         own_stack.start_web()
@@ -267,16 +259,13 @@ def test_a_connection_that_died_without_a_word_is_found_out_and_nothing_is_missi
             assert [e.event for e in reader.take(1)] == ["log"]
         # Asked after 2 s of silence, given up after 2 more. The audit, that takes 8 at least, would have
         # left the connection as it was.
-        until(lambda: metric(own_stack, "headway_hub_reconnections_total") == 1)
+        until(lambda: own_stack.metric("headway_hub_reconnections_total") == 1)
     finally:
         own_stack.stop("web")
         proxy.close()
 
 
 def test_a_killed_redis_that_comes_back_five_times_costs_no_reader_an_event(own_stack: Stack) -> None:
-    own_stack.valkey.stop()
-    port = own_stack.valkey.port
-    own_stack.valkey = valkey.start(own_stack.directory / "valkey", port=port, fsync="always")
     own_stack.start_web()
     job_id = create(own_stack.store)
     held = claim(own_stack.store, job_id)
@@ -288,9 +277,8 @@ def test_a_killed_redis_that_comes_back_five_times_costs_no_reader_an_event(own_
         for n in range(5):
             for batch in range(n * 8, n * 8 + 8):
                 own_stack.store.append(held, batch + 1, [progress(batch) if batch % 2 else log(batch)])
-            own_stack.valkey.process.kill()
-            own_stack.valkey.process.wait()
-            own_stack.valkey = valkey.start(own_stack.directory / "valkey", port=port, fsync="always")
+            own_stack.kill_valkey()
+            own_stack.start_valkey()
         own_stack.store.end(held, State.SUCCEEDED)
         expected = stored(own_stack.store, job_id)
         assert len(expected) == 2 + 40 + 1
@@ -329,7 +317,7 @@ def test_redis_connections_that_are_killed_cost_no_reader_an_event(own_stack: St
             key=lambda event: EventId.parse(event[0]),
         )
         assert seen(got) == every
-    assert metric(own_stack, "headway_hub_reconnections_total") >= 4
+    assert own_stack.metric("headway_hub_reconnections_total") >= 4
 
 
 def test_streams_land_on_all_processes_and_metrics_count_them_all(own_stack: Stack) -> None:
@@ -348,16 +336,16 @@ def test_streams_land_on_all_processes_and_metrics_count_them_all(own_stack: Sta
         for _ in range(300):
             socks.append(opened.enter_context(raw(own_stack, path)))
             socks[-1].recv(1)
-        until(lambda: metric(own_stack, "headway_streams_open") == 300)
+        until(lambda: own_stack.metric("headway_streams_open") == 300)
         assert all(now > then + 20 for now, then in zip(each(), before, strict=True))
         run_jobs(own_stack.store, [job_id], 4, 0.01).join()
         expected = stored(own_stack.store, job_id)
         assert all(seen(rest_of(sock, b"H")) == expected for sock in socks)
-    until(lambda: metric(own_stack, "headway_streams_open") == 0)
-    until(lambda: metric(own_stack, "headway_events_delivered_total") == 300 * 6)
-    assert metric(own_stack, "headway_streams_opened_total") == 300
-    assert metric(own_stack, "headway_streams_resumed_total") == 300
-    assert metric(own_stack, "headway_append_to_write_seconds_count") > 0
+    until(lambda: own_stack.metric("headway_streams_open") == 0)
+    until(lambda: own_stack.metric("headway_events_delivered_total") == 300 * 6)
+    assert own_stack.metric("headway_streams_opened_total") == 300
+    assert own_stack.metric("headway_streams_resumed_total") == 300
+    assert own_stack.metric("headway_append_to_write_seconds_count") > 0
 
 
 @pytest.mark.parametrize("limit", ["MAX_STREAMS", "MAX_STREAMS_PER_CALLER"])
@@ -375,9 +363,41 @@ def test_a_stream_over_the_limit_is_told_to_come_back_and_not_refused(own_stack:
             assert late.until_end() == []
             assert late.parser.retry_ms is not None
             assert late.parser.retry_ms >= 5000
-    assert metric(own_stack, "headway_streams_refused_total") == 1
+    assert own_stack.metric("headway_streams_refused_total") == 1
     with Reader(own_stack.url, path) as reader:
         until(lambda: reader.take(1) or reader.closed)
+
+
+def test_a_long_poll_that_waits_counts_as_a_stream_and_is_refused_over_the_limit(own_stack: Stack) -> None:
+    own_stack.environ["MAX_STREAMS"] = "1"
+    own_stack.start_web()
+    job_id = create(own_stack.store)
+    held = claim(own_stack.store, job_id)
+    cursor = stored(own_stack.store, job_id)[-1][0]
+    path = f"/jobs/{job_id}/events?after={cursor}"
+    accepted = {"Accept": "application/json"}
+    answers: list[int] = []
+    waiting = threading.Thread(
+        target=lambda: answers.append(own_stack.get(f"{path}&wait=30", headers=accepted)[0])
+    )
+    waiting.start()
+    try:
+        until(lambda: own_stack.metric("headway_streams_open") == 1)
+        connection = http.client.HTTPConnection("127.0.0.1", own_stack.port, timeout=10)
+        with closing(connection):
+            connection.request("GET", f"{path}&wait=30", headers=accepted)
+            refused = connection.getresponse()
+            assert refused.status == 429
+            assert refused.headers["Content-Type"] == "application/problem+json"
+            assert int(refused.headers["Retry-After"]) > 0
+        assert own_stack.get(path, headers=accepted)[0] == 200, "one that does not wait holds nothing"
+        with Reader(own_stack.url, f"/jobs/{job_id}/events") as stream:
+            assert stream.until_end() == [], "there is no room for a stream either"
+    finally:
+        own_stack.store.end(held, State.SUCCEEDED)
+        waiting.join(30)
+    assert answers == [200]
+    until(lambda: own_stack.metric("headway_streams_open") == 0)
 
 
 class Standing:
@@ -385,7 +405,6 @@ class Standing:
 
     def __init__(self, topic: str) -> None:
         self.topics = (topic,)
-        self.cursor: EventId = ZERO
         self.generation = -1
         self.told = threading.Semaphore(0)
 
@@ -403,14 +422,14 @@ def test_the_audit_finds_an_event_that_was_never_heard_of(store: JobStore) -> No
     hub.start()
     until(lambda: hub.ready(watcher) is not None)
     held = claim(store, job_id)
-    until(lambda: hub.topic(watcher.topics[0]).tail is not None)
-    watcher.generation, watcher.cursor = hub.generation, hub.topic(watcher.topics[0]).tail or ZERO
-    assert hub.collect(watcher) == []
+    until(lambda: hub.topic(watcher.topics[0]).last is not None)
+    watcher.generation = hub.generation
+    seen = (hub.topic(watcher.topics[0]).last or ZERO,)
+    assert hub.collect(watcher, seen) == []
     hub.audit()
-    assert hub.collect(watcher) == [], "nothing is missing yet"
+    assert hub.collect(watcher, seen) == [], "nothing is missing yet"
     # An event whose message is lost: the store has it, the channel has not.
-    quiet = JobStore(store.redis, Keys(store.keys.prefix))
-    source = quiet._scripts["append"].script
+    source = store.database.scripts["append"].script
     store.redis.eval(
         re.sub(r"redis\.call\('PUBLISH'.*", "", source),
         len(store.keys.write_set(held.ref)),
@@ -418,7 +437,7 @@ def test_the_audit_finds_an_event_that_was_never_heard_of(store: JobStore) -> No
         *(held.ref.id, 50, 500, 60, held.fence, 1, "log", '{"message":"x"}', "", ""),
     )
     hub.audit()
-    assert hub.collect(watcher) is None, "it reads the store now"
+    assert hub.collect(watcher, seen) is None, "it reads the store now"
     hub.leave(watcher)
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import redis
 
+from headway.contract import listings
+from headway.contract.database import Database, connect
 from headway.contract.encoding import RecordError, RecordTooLarge, dumps
 from headway.contract.events import ZERO, Event, EventId
 from headway.contract.records import Job
-from headway.contract.states import ErrorCode, State
-from headway.contract.store import Claim, IdempotencyConflict, JobStore, NewJob, Report, StaleFence
+from headway.contract.states import TRANSITIONS, ErrorCode, State
+from headway.contract.store import Claim, IdempotencyConflict, JobLive, JobStore, NewJob, Report, StaleFence
+from tests.support.clocked_store import ClockedStore
 
 
 def new_job(**more: Any) -> NewJob:
@@ -112,7 +118,7 @@ def test_one_idempotency_key_makes_one_job_however_many_ask_at_once(store: JobSt
     assert sum(is_new for _, _, is_new in made) == 1
     with pytest.raises(IdempotencyConflict):
         store.create(new_job(), once=("key", "other"))
-    assert len(store.list_jobs("ann")[0]) == 1
+    assert len(store.listings.page("ann")[0]) == 1
 
 
 def test_only_one_of_many_workers_gets_a_job(store: JobStore) -> None:
@@ -158,17 +164,19 @@ def test_a_write_with_an_old_fence_is_refused_and_changes_nothing(store: JobStor
     assert job(store, job_id).progress.fraction == 0.1  # type: ignore[union-attr]
 
 
-def test_an_attempt_that_was_given_up_cannot_end_the_job_that_waits_for_the_next(store: JobStore) -> None:
-    job_id = create(store, max_attempts=2)
-    held = claim(store, job_id, lease_s=0.02)
-    time.sleep(0.03)  # the lease itself
-    store.answer_alarm(job_id)
-    before = events(store, job_id)
+def test_an_attempt_that_was_given_up_cannot_end_the_job_that_waits_for_the_next(
+    clocked: ClockedStore,
+) -> None:
+    job_id = create(clocked, max_attempts=2)
+    held = claim(clocked, job_id, lease_s=0.02)
+    clocked.advance(0.03)  # the lease itself
+    clocked.alarms.answer(job_id)
+    before = events(clocked, job_id)
     for state in (State.SUCCEEDED, State.FAILED, State.CANCELED):
         with pytest.raises(StaleFence):
-            store.end(held, state)
-    assert events(store, job_id) == before
-    assert job(store, job_id).state is State.RETRYING
+            clocked.end(held, state)
+    assert events(clocked, job_id) == before
+    assert job(clocked, job_id).state is State.RETRYING
 
 
 def test_nothing_comes_after_the_end(store: JobStore) -> None:
@@ -208,52 +216,54 @@ def test_a_waiting_job_is_canceled_at_once_and_a_running_one_is_told(store: JobS
     assert store.cancel("0-" + "x" * 22) is None
 
 
-def test_a_lease_that_runs_out_gives_the_job_to_the_next_attempt_and_then_fails_it(store: JobStore) -> None:
-    job_id = create(store, max_attempts=2)
+def test_a_lease_that_runs_out_gives_the_job_to_the_next_attempt_and_then_fails_it(
+    clocked: ClockedStore,
+) -> None:
+    job_id = create(clocked, max_attempts=2)
     for attempt in (1, 2):
-        held = claim(store, job_id, str(attempt), lease_s=0.02)
+        held = claim(clocked, job_id, str(attempt), lease_s=0.02)
         assert held.job.attempt == attempt
-        time.sleep(0.03)  # the lease itself
-        assert store.due(0) == [job_id]
-        due = store.answer_alarm(job_id)
+        clocked.advance(0.03)  # the lease itself
+        assert clocked.alarms.due(0) == [job_id]
+        due = clocked.alarms.answer(job_id)
         if attempt == 1:
             assert due is not None
-            assert (due.type, due.queue, job(store, job_id).state) == ("t", "q", State.RETRYING)
-            assert store.redis.zscore(store.keys.alarms(0), job_id) is not None
+            assert (due.type, due.queue, job(clocked, job_id).state) == ("t", "q", State.RETRYING)
+            assert clocked.redis.zscore(clocked.keys.alarms(0), job_id) is not None
         else:
             assert due is None
-    ended = job(store, job_id)
+    ended = job(clocked, job_id)
     assert (ended.state, ended.error.code) == (State.FAILED, ErrorCode.WORKER_LOST)  # type: ignore[union-attr]
-    assert store.due(0) == []
+    assert clocked.alarms.due(0) == []
     with pytest.raises(StaleFence):
-        store.append(held, 1, [progress(1)])
+        clocked.append(held, 1, [progress(1)])
 
 
-def test_a_lease_that_is_renewed_sets_off_no_alarm(store: JobStore) -> None:
-    job_id = create(store)
-    held = claim(store, job_id, lease_s=0.05)
-    store.renew(held, lease_s=60)
-    time.sleep(0.06)  # the first lease
-    assert store.due(0) == []
-    assert job(store, job_id).state is State.RUNNING
+def test_a_lease_that_is_renewed_sets_off_no_alarm(clocked: ClockedStore) -> None:
+    job_id = create(clocked)
+    held = claim(clocked, job_id, lease_s=0.05)
+    clocked.renew(held, lease_s=60)
+    clocked.advance(0.06)  # the first lease
+    assert clocked.alarms.due(0) == []
+    assert job(clocked, job_id).state is State.RUNNING
 
 
 def test_an_unclaimed_job_is_sent_again_by_exactly_one_of_many_processes(store: JobStore) -> None:
     job_id = create(store)
     store.redis.zadd(store.keys.alarms(0), {job_id: 1})
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: store.answer_alarm(job_id), range(8)))
+        answers = list(pool.map(lambda _: store.alarms.answer(job_id), range(8)))
     assert sum(answer is not None for answer in answers) == 1
     assert store.redis.zscore(store.keys.alarms(0), job_id) > time.time() * 1000  # type: ignore[operator]
 
 
-def test_a_job_past_its_deadline_fails_with_timeout(store: JobStore) -> None:
-    job_id = create(store, timeout_s=0.02)
-    claim(store, job_id, lease_s=60)
-    time.sleep(0.03)  # the deadline itself
-    assert store.due(0) == [job_id]
-    assert store.answer_alarm(job_id) is None
-    assert job(store, job_id).error.code is ErrorCode.TIMEOUT  # type: ignore[union-attr]
+def test_a_job_past_its_deadline_fails_with_timeout(clocked: ClockedStore) -> None:
+    job_id = create(clocked, timeout_s=0.02)
+    claim(clocked, job_id, lease_s=60)
+    clocked.advance(0.03)  # the deadline itself
+    assert clocked.alarms.due(0) == [job_id]
+    assert clocked.alarms.answer(job_id) is None
+    assert job(clocked, job_id).error.code is ErrorCode.TIMEOUT  # type: ignore[union-attr]
 
 
 def test_a_retry_is_not_claimed_before_its_time(store: JobStore) -> None:
@@ -262,7 +272,7 @@ def test_a_retry_is_not_claimed_before_its_time(store: JobStore) -> None:
     store.retry(held, delay_s=60, reason="later")
     assert store.claim(held.ref, token="two", lease_s=9, worker="w") is None
     assert job(store, job_id).state is State.RETRYING
-    assert store.due(0) == []
+    assert store.alarms.due(0) == []
 
 
 def test_a_new_attempt_starts_without_the_progress_of_the_old(store: JobStore) -> None:
@@ -290,29 +300,29 @@ def test_the_feed_of_an_owner_and_of_a_group_hold_everything_but_progress(store:
     held = claim(store, one)
     store.append(held, 1, [log("a"), progress(0.1), progress(0.2)])
     store.end(held, State.SUCCEEDED)
-    feed = store.read_feed("ann", None, ZERO, 100)
+    feed = store.feeds.read("ann", None, ZERO, 100)
     assert [e.type for e in feed.events] == ["state", "state", "state", "log", "end"]
     assert [e.prev for e in feed.events[1:]] == [e.id for e in feed.events[:-1]]
-    group = store.read_feed("ann", "g", ZERO, 100)
+    group = store.feeds.read("ann", "g", ZERO, 100)
     assert [e.type for e in group.events] == ["state", "state", "log", "end"]
     assert {json.loads(e.data).get("job", one) for e in group.events} == {one}
     claim(store, two)
     other = create(store, group="h")
     claim(store, other)
-    assert set(store.read_feed("ann", None, ZERO, 1).begun) == {two, other}
-    assert store.read_feed("ann", "h", ZERO, 1).begun == [other], "of its own jobs only"
-    assert store.read_feed("ann", "g", ZERO, 1).begun == []
+    assert set(store.feeds.read("ann", None, ZERO, 1).begun) == {two, other}
+    assert store.feeds.read("ann", "h", ZERO, 1).begun == [other], "of its own jobs only"
+    assert store.feeds.read("ann", "g", ZERO, 1).begun == []
 
 
 def test_the_live_jobs_of_a_feed_come_in_the_order_of_their_last_ids(store: JobStore) -> None:
     first, second, third = create(store, group="g"), create(store, group="h"), create(store, group="g")
     store.append(claim(store, first), 1, [progress(0.1)])
     store.end(claim(store, second), State.SUCCEEDED)
-    snapshot = store.snapshot_feed("ann", None)
+    snapshot = store.feeds.snapshot("ann", None)
     assert [page.id for page in snapshot.jobs] == [third, first]
     assert snapshot.last == snapshot.clock == store.read(second, None, 0).last  # type: ignore[union-attr]
-    assert [page.id for page in store.snapshot_feed("ann", "g").jobs] == [third, first]
-    assert store.snapshot_feed("ann", "h").jobs == []
+    assert [page.id for page in store.feeds.snapshot("ann", "g").jobs] == [third, first]
+    assert store.feeds.snapshot("ann", "h").jobs == []
 
 
 def test_jobs_are_listed_newest_first_filtered_and_in_pages(store: JobStore) -> None:
@@ -323,9 +333,9 @@ def test_jobs_are_listed_newest_first_filtered_and_in_pages(store: JobStore) -> 
         found: list[str] = []
         cursor = None
         while True:
-            items, cursor = store.list_jobs("ann", cursor=cursor, limit=3, **filters)
-            assert len(items) <= 3
-            found += [json.loads(item)["id"] for item in items]
+            pages, cursor = store.listings.page("ann", cursor=cursor, limit=3, **filters)
+            assert len(pages) <= 3
+            found += [page.id for page in pages]
             if cursor is None:
                 return found
 
@@ -335,20 +345,20 @@ def test_jobs_are_listed_newest_first_filtered_and_in_pages(store: JobStore) -> 
     assert listed(group="odd") == [i for n, i in reversed(list(enumerate(ids))) if n % 2]
     assert listed(type="t1") == [i for n, i in reversed(list(enumerate(ids))) if n % 3 == 1]
     assert listed(type="t0", group="even", state=State.QUEUED) == [ids[6]]
-    assert store.list_jobs("bob") == ([], None)
+    assert store.listings.page("bob") == ([], None)
 
 
 def test_an_ended_job_is_swept_away_after_its_retention_and_not_before(store: JobStore) -> None:
     job_id = create(store, group="g")
     store.end(claim(store, job_id), State.SUCCEEDED)
-    assert store.expired(0) == []
-    assert store.sweep(job_id) is False
+    assert store.alarms.expired(0) == []
+    assert store.alarms.sweep(job_id) is False
     store.redis.zadd(store.keys.expiring(0), {job_id: 1})
-    assert store.expired(0) == [job_id]
-    assert store.sweep(job_id) is True
+    assert store.alarms.expired(0) == [job_id]
+    assert store.alarms.sweep(job_id) is True
     assert store.get(job_id) is None
-    assert store.list_jobs("ann") == ([], None)
-    assert store.list_jobs("ann", group="g") == ([], None)
+    assert store.listings.page("ann") == ([], None)
+    assert store.listings.page("ann", group="g") == ([], None)
     left = {key for key in store.redis.scan_iter(f"{store.keys.prefix}*") if job_id.encode() in key}
     assert left == set()
 
@@ -356,11 +366,11 @@ def test_an_ended_job_is_swept_away_after_its_retention_and_not_before(store: Jo
 def test_names_that_look_like_keys_clash_with_no_other(store: JobStore) -> None:
     for owner, group in (("a", "b:c"), ("a:b", "c"), ("a:queued", None), ("a}:events", "}:x")):
         job_id = create(store, owner=owner, group=group)
-        assert [json.loads(d)["id"] for d in store.list_jobs(owner)[0]] == [job_id] or owner == "a"
-        assert [e.type for e in store.read_feed(owner, group, ZERO, 10).events] == ["state"]
+        assert [page.id for page in store.listings.page(owner)[0]] == [job_id] or owner == "a"
+        assert [e.type for e in store.feeds.read(owner, group, ZERO, 10).events] == ["state"]
         topic = store.keys.feed(owner, group)
-        assert store.last_ids([topic])[0] == store.read_feed(owner, group, ZERO, 10).last > ZERO
-    assert len(store.list_jobs("a", state=State.QUEUED)[0]) == 1
+        assert store.feeds.last_ids([topic])[0] == store.feeds.read(owner, group, ZERO, 10).last > ZERO
+    assert len(store.listings.page("a", state=State.QUEUED)[0]) == 1
 
 
 def test_results_that_are_no_json_or_too_large_are_refused_and_the_job_goes_on(store: JobStore) -> None:
@@ -399,17 +409,164 @@ def test_a_write_publishes_the_finished_frame_with_its_predecessor(store: JobSto
 
 def test_partitions_divide_owners_and_keep_each_ones_jobs_together(store: JobStore) -> None:
     keys = type(store.keys)(store.keys.prefix, 16)
-    divided = JobStore(store.redis, keys)
+    divided = JobStore(Database(store.redis, keys))
     owners = [f"owner{n}" for n in range(40)]
     assert len({keys.partition(owner) for owner in owners}) > 8
     for owner in owners[:5]:
         job_id = create(divided, owner=owner)
         assert job_id.startswith(f"{keys.partition(owner)}-")
         divided.end(claim(divided, job_id), State.SUCCEEDED)
-        assert [json.loads(d)["id"] for d in divided.list_jobs(owner)[0]] == [job_id]
+        assert [page.id for page in divided.listings.page(owner)[0]] == [job_id]
         tags = {
             key.split(b"{")[1].split(b"}")[0]
             for key in divided.keys.write_set(divided.ref(job_id))
             for key in [key.encode()]
         }  # type: ignore[arg-type]
         assert tags == {str(keys.partition(owner)).encode()}
+
+
+def listed(store: JobStore, **filters: Any) -> tuple[list[str], int]:
+    """The ids of all pages, and how many pages there are."""
+    found: list[str] = []
+    cursor, pages = None, 0
+    while True:
+        page, cursor = store.listings.page("ann", cursor=cursor, **filters)
+        found += [job.id for job in page]
+        pages += 1
+        if cursor is None:
+            return found, pages
+
+
+def test_a_page_of_jobs_has_a_budget_of_bytes_and_the_rest_follows(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [create(store, params={"x": "y" * 5000}) for _ in range(10)][::-1]
+    monkeypatch.setattr(listings, "PAGE_BYTES", 12_000)
+    assert listed(store) == (ids, 5)
+    monkeypatch.setattr(listings, "PAGE_BYTES", 10)
+    assert listed(store) == (ids, 10), "a page has one job, however large it is"
+
+
+def test_a_page_of_a_rare_type_reads_so_much_of_the_index_and_no_more(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(60):
+        create(store, type="rare" if n % 20 == 0 else "t")
+    monkeypatch.setattr(listings, "PAGE_READS", 10)
+    found, pages = listed(store, type="rare")
+    assert len(found) == 3
+    assert {job(store, job_id).type for job_id in found} == {"rare"}
+    assert pages == 6
+
+
+def test_a_listing_forgets_a_job_whose_hash_has_gone(store: JobStore) -> None:
+    kept, gone = create(store, group="g"), create(store, group="g")
+    store.redis.delete(store.keys.job(gone))
+    for filters in ({}, {"group": "g"}, {"state": State.QUEUED}):
+        assert listed(store, **filters)[0] == [kept]
+    for index in (
+        store.keys.jobs("ann"),
+        store.keys.group("ann", "g"),
+        store.keys.jobs("ann", State.QUEUED),
+    ):
+        assert store.redis.zscore(index, gone) is None
+
+
+def test_a_feed_keeps_little_of_an_end_and_gives_all_of_it(store: JobStore) -> None:
+    job_id = create(store, params={"x": "p" * 20_000})
+    store.end(claim(store, job_id), State.SUCCEEDED, result={"x": "r" * 20_000})
+    end = store.feeds.read("ann", None, ZERO, 10).events[-1]
+    assert (end.type, end.data) == ("end", store.documents([job_id])[0])
+    (_, kept), *_ = store.redis.xrevrange(store.keys.feed("ann"), count=1)
+    assert len(kept[b"d"]) < 2000
+    assert store.remove(job_id)
+    left = json.loads(store.feeds.read("ann", None, ZERO, 10).events[-1].data)
+    assert (left["id"], left["state"], left["params"], left["result"]) == (job_id, "succeeded", {}, None)
+
+
+def test_an_idempotency_key_lives_as_long_as_its_job(store: JobStore) -> None:
+    job_id, *_ = store.create(new_job(), once=("key", "hash"))
+    key = store.keys.once("ann", "key")
+    assert store.redis.ttl(key) == -1
+    store.cancel(job_id)
+    assert store.create(new_job(), once=("key", "hash"))[0] == job_id
+    store.redis.zadd(store.keys.expiring(0), {job_id: 1})
+    assert store.alarms.sweep(job_id)
+    assert not store.redis.exists(key)
+    again, _, is_new = store.create(new_job(), once=("key", "hash"))
+    assert is_new
+    # However its job went, a key without one belongs to nobody.
+    store.redis.delete(store.keys.job(again))
+    assert store.create(new_job(), once=("key", "other"))[2]
+
+
+def test_an_ended_job_stays_until_it_is_swept(store: JobStore) -> None:
+    job_id = create(store)
+    store.cancel(job_id)
+    assert store.redis.ttl(store.keys.job(job_id)) == store.redis.ttl(store.keys.events(job_id)) == -1
+
+
+def test_a_live_job_is_not_removed(store: JobStore) -> None:
+    job_id = create(store)
+    with pytest.raises(JobLive):
+        store.remove(job_id)
+    claim(store, job_id)
+    with pytest.raises(JobLive):
+        store.remove(job_id)
+    store.cancel(job_id)
+    store.redis.hset(store.keys.job(job_id), "_lease", 1)
+    store.redis.zadd(store.keys.alarms(0), {job_id: 1})
+    store.alarms.answer(job_id)
+    assert store.remove(job_id)
+    assert not store.remove(job_id)
+
+
+def test_a_call_that_hangs_takes_its_time_limit_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = connect(f"redis://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.5)
+        began = time.monotonic()
+        with pytest.raises(redis.TimeoutError):
+            client.get("x")
+        assert time.monotonic() - began < 1.4
+        client.close()
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_scripts_move_a_job_only_as_the_table_of_states_says(store: JobStore, state: State) -> None:
+    """The table is in Python, the checks are in Lua."""
+
+    def in_state() -> Claim:
+        job_id = create(store, max_attempts=9)
+        held = claim(store, job_id)
+        if state in (State.SUCCEEDED, State.FAILED, State.CANCELED):
+            store.end(held, state)
+        elif state is not State.RUNNING:
+            # Its fence is still the newest.
+            store.retry(held, delay_s=0, reason="x")
+            store.redis.hset(store.keys.job(job_id), "state", dumps(state))
+        return held
+
+    def allowed(move: Callable[[Claim], object]) -> bool:
+        held = in_state()
+        try:
+            moved = move(held)
+        except StaleFence:
+            return False
+        return moved is not None
+
+    may = TRANSITIONS[state]
+    assert allowed(lambda c: store.claim(c.ref, token="new", lease_s=9, worker="w")) == (
+        State.RUNNING in may
+    )
+    for target in (State.SUCCEEDED, State.FAILED):
+        if target is not state:  # that would be the same end again
+            ends = allowed(lambda c, target=target: store.end(c, target) or True)
+            # By its holder, of whom only a running job has one.
+            assert ends == (state is State.RUNNING)
+            assert not ends or target in may
+    if state is not State.RETRYING:
+        assert allowed(lambda c: store.retry(c, delay_s=0, reason="x") or True) == (State.RETRYING in may)
+    held = in_state()
+    found = store.cancel(held.ref.id)
+    assert found is not None
+    assert (not found[1]) == (State.CANCELED in may)

@@ -155,7 +155,7 @@ def test_a_rotated_video_stands_upright(worker_stack: WorkerStack) -> None:
     assert (job.result["width"], job.result["height"]) == (60, 80)
 
 
-def test_the_total_of_an_input_of_unknown_length_is_unknown(worker_stack: WorkerStack) -> None:
+def test_an_input_that_does_not_tell_its_length_is_measured(worker_stack: WorkerStack) -> None:
     # As a browser's MediaRecorder writes it: without a duration.
     film = worker_stack.film(
         "live.webm",
@@ -164,16 +164,26 @@ def test_the_total_of_an_input_of_unknown_length_is_unknown(worker_stack: Worker
     )
     job = succeeded(worker_stack.do("video.encode", input=film, preset="mp4"))
     encode = [
-        e.data
-        for e in worker_stack.events(job.id, "progress")
-        if e.data["stage"]["name"] == "encode" and e.data["stage"]["fraction"] != 1
+        e.data for e in worker_stack.events(job.id, "progress") if e.data["stage"]["name"] == "encode"
     ]
     assert encode
-    for data in encode:
-        assert (data["total"], data["fraction"], data["eta_s"]) == (None, None, None)
+    assert {data["total"] for data in encode} == {150}
+    assert all(data["current"] <= data["total"] for data in encode)
     assert job.result["frames"] == 150
     assert job.progress is not None
     assert job.progress.fraction == 1
+
+
+def test_half_a_film_is_encoded_and_both_log_and_result_say_so(worker_stack: WorkerStack) -> None:
+    worker_stack.film("whole.mp4", *SECOND, *TONE, *FAST, "-g", "5", "-movflags", "+faststart")
+    whole = (worker_stack.data_dir / "films" / "whole.mp4").read_bytes()
+    reference = worker_stack.upload(whole[: len(whole) // 2], "half.mp4")
+    job = succeeded(worker_stack.do("video.encode", input=reference))
+    assert job.attempt == 1
+    [warning, *_] = job.result["warnings"]
+    assert warning.startswith("half.mp4 is cut off or damaged: 0.")
+    logs = [e.data for e in worker_stack.events(job.id, "log")]
+    assert [log["message"] for log in logs if log["level"] == "warning"] == job.result["warnings"]
 
 
 def test_sound_alone_is_no_video_and_a_cover_is_none_either(worker_stack: WorkerStack) -> None:
@@ -196,18 +206,18 @@ def test_sound_alone_is_no_video_and_a_cover_is_none_either(worker_stack: Worker
 
 def test_what_is_no_media_fails_with_ffmpegs_own_words_and_no_path(worker_stack: WorkerStack) -> None:
     worker_stack.film("whole.mp4", *SECOND, *FAST)
-    whole = (worker_stack.data_dir / "films" / "whole.mp4").read_bytes()
+    whole = (worker_stack.directory / "films" / "whole.mp4").read_bytes()
     for content in (b"just text\n", b"", whole[:5000], bytes(range(256)) * 400):
         message = invalid(worker_stack.do("video.encode", input=worker_stack.upload(content, "mine.mp4")))
         assert "Invalid data found when processing input" in message
         assert "mine.mp4" in message
-        assert str(worker_stack.data_dir) not in message
+        assert str(worker_stack.directory) not in message
 
 
 @pytest.mark.parametrize("name", ["list.m3u8", "list.mp4", "list.ffconcat"])
 def test_a_playlist_cannot_make_ffmpeg_read_other_files(worker_stack: WorkerStack, name: str) -> None:
     worker_stack.film("secret.ts", *SECOND, *FAST)
-    films = worker_stack.data_dir / "films"
+    films = worker_stack.directory / "films"
     if name.endswith("ffconcat"):
         # It may only name files beside it, without a flag.
         text = "ffconcat version 1.0\nfile secret.ts\n"
@@ -242,12 +252,12 @@ def test_a_playlist_cannot_make_ffmpeg_read_other_files(worker_stack: WorkerStac
     ],
 )
 def test_a_reference_to_what_may_not_be_read_is_invalid(worker_stack: WorkerStack, reference: str) -> None:
-    link = worker_stack.data_dir / "films" / "link"
+    link = worker_stack.directory / "films" / "link"
     link.parent.mkdir(exist_ok=True)
     if not link.is_symlink():
         link.symlink_to(Path("/etc/passwd"))
     message = invalid(worker_stack.do("file.checksum", input=reference))
-    assert str(worker_stack.data_dir) not in message
+    assert str(worker_stack.directory) not in message
 
 
 def test_a_crf_that_the_codec_does_not_know_is_invalid(worker_stack: WorkerStack) -> None:

@@ -10,7 +10,9 @@ from datetime import datetime
 
 from headway.contract.records import Job
 from headway.contract.states import ErrorCode, State
-from tests.support.worker_stack import WorkerStack, eventually
+from tests.support.stack import STOP_S
+from tests.support.wait import until
+from tests.support.worker_stack import WorkerStack
 
 NewStack = Callable[..., WorkerStack]
 
@@ -22,7 +24,7 @@ def test_a_job_goes_from_claim_to_end_and_its_fraction_never_falls(worker_stack:
     assert job.result["updates"] == 24
     assert job.progress is not None
     assert job.progress.fraction == 1
-    types = [event.type for event in worker_stack.events(job.id)]
+    types = [event.event for event in worker_stack.events(job.id)]
     assert types[:2] == ["state", "state"]
     assert types[-1] == "end"
     assert set(types[2:-1]) == {"progress"}
@@ -75,7 +77,7 @@ def test_a_job_fails_for_good_with_one_line_and_no_traceback(worker_stack: Worke
     assert job.error is not None
     assert job.error.code is ErrorCode.ERROR
     assert job.error.message == "SimulatedFailure: asked to fail at 0.5"
-    assert "Traceback" in worker_stack.log.read_text()
+    assert "Traceback" in worker_stack.log("worker")
 
 
 def test_bad_params_fail_at_once_as_invalid_input(worker_stack: WorkerStack) -> None:
@@ -89,7 +91,7 @@ def test_bad_params_fail_at_once_as_invalid_input(worker_stack: WorkerStack) -> 
 
 
 def test_a_message_that_comes_twice_runs_the_job_once(worker_stack: WorkerStack) -> None:
-    job_id = worker_stack.submit("simulate", duration_s=0.5)
+    job_id = worker_stack.enqueue("simulate", duration_s=0.5)
     worker_stack.send("simulate", job_id, "default")
     assert worker_stack.ended(job_id).attempt == 1
     worker_stack.send("simulate", job_id, "default")
@@ -98,25 +100,25 @@ def test_a_message_that_comes_twice_runs_the_job_once(worker_stack: WorkerStack)
 
 
 def test_a_job_that_listens_is_canceled_within_a_second_or_so(worker_stack: WorkerStack) -> None:
-    job_id = worker_stack.submit("simulate", duration_s=60, rate=0.1)
+    # The task itself looks up once, after 100 s: that is more than `ended` waits.
+    job_id = worker_stack.enqueue("simulate", duration_s=100, rate=0.01)
     worker_stack.running(job_id)
-    began = time.monotonic()
     worker_stack.store.cancel(job_id)
     job = worker_stack.ended(job_id)
-    assert time.monotonic() - began < 8, "the task itself looks up every 10 s"
     assert job.state is State.CANCELED
     assert job.error is not None
     assert job.error.code is ErrorCode.CANCELED
 
 
 def test_a_job_that_does_not_listen_is_interrupted(worker_stack: WorkerStack) -> None:
-    job_id = worker_stack.submit("simulate", duration_s=60, rate=0.1, ignore_cancel=True)
+    job_id = worker_stack.enqueue("simulate", duration_s=60, rate=0.1, ignore_cancel=True)
     worker_stack.running(job_id)
+    process = worker_stack.pool_process(job_id)
     began = time.monotonic()
     worker_stack.store.cancel(job_id)
     assert worker_stack.ended(job_id).state is State.CANCELED
-    assert 1.5 < time.monotonic() - began < 9, "before the process is given up"
-    # Its process serves on.
+    assert time.monotonic() - began > 1.5, "it is asked first"
+    assert alive(process), "it is not given up"
     assert worker_stack.do("simulate", duration_s=0).state is State.SUCCEEDED
 
 
@@ -130,7 +132,7 @@ def seconds(job: Job) -> float:
 
 def encoding(stack: WorkerStack) -> str:
     """A long encode under way: its encoder has made pictures."""
-    job_id = stack.submit("video.encode", input="sample:600", preset="mp4")
+    job_id = stack.enqueue("video.encode", input="sample:600", preset="mp4")
     stack.until(job_id, lambda job: job.progress is not None and bool(job.progress.data))
     assert stack.encoders()
     assert stack.work_files()
@@ -145,7 +147,7 @@ def test_a_canceled_encode_leaves_no_process_and_no_file(worker_stack: WorkerSta
     assert worker_stack.encoders() == []
     assert worker_stack.work_files() == []
     assert job.artifacts == []
-    assert not (worker_stack.data_dir / "artifacts" / job_id).exists()
+    assert not (worker_stack.directory / "artifacts" / job_id).exists()
 
 
 def test_a_killed_pool_process_leaves_no_encoder_and_another_attempt_follows(
@@ -154,11 +156,11 @@ def test_a_killed_pool_process_leaves_no_encoder_and_another_attempt_follows(
     stack = new_worker_stack()
     job_id = encoding(stack)
     os.kill(stack.pool_process(job_id), signal.SIGKILL)
-    eventually(lambda: not stack.encoders(), "the encoder is gone")
+    until(lambda: not stack.encoders(), what="the encoder to go")
     job = stack.until(job_id, lambda job: job.state is State.RUNNING and job.attempt == 2)
     assert [s.data.get("reason") for s in stack.events(job_id, "state")][2] == "worker_lost"
     # What the first attempt left is removed by the next.
-    eventually(lambda: not any("/1/" in str(path) for path in stack.work_files()))
+    until(lambda: not any("/1/" in str(path) for path in stack.work_files()))
     stack.store.cancel(job.id)
     assert stack.ended(job_id).state is State.CANCELED
 
@@ -169,7 +171,7 @@ def test_a_killed_worker_leaves_no_process(new_worker_stack: NewStack) -> None:
     child = stack.pool_process(job_id)
     stack.worker.kill()
     stack.worker.wait()
-    eventually(lambda: not stack.encoders() and not alive(child), "all processes are gone")
+    until(lambda: not stack.encoders() and not alive(child), what="all processes to go")
 
 
 def test_sigterm_to_the_group_hands_jobs_back_and_ends_everything_in_time(
@@ -177,42 +179,38 @@ def test_sigterm_to_the_group_hands_jobs_back_and_ends_everything_in_time(
 ) -> None:
     stack = new_worker_stack()
     encode = encoding(stack)
-    deaf = stack.submit("simulate", duration_s=60, ignore_cancel=True)
+    deaf = stack.enqueue("simulate", duration_s=60, ignore_cancel=True)
     stack.running(deaf)
-    began = time.monotonic()
     os.killpg(stack.worker.pid, signal.SIGTERM)
-    assert stack.worker.wait(20) == 0
-    assert time.monotonic() - began < 10
+    assert stack.worker.wait(STOP_S) == 0
     assert stack.encoders() == []
     assert stack.work_files() == []
     for job_id in (encode, deaf):
         assert stack.job(job_id).state is State.RETRYING
         assert stack.events(job_id, "state")[-1].data["reason"] == "worker_shutdown"
-    assert not any(is_alive for _, is_alive in stack.store.types().values())
-    stack.worker = stack.start_worker()
+    assert not any(is_alive for _, is_alive in stack.store.registry.types().values())
+    stack.start_worker()
     assert stack.until(encode, lambda job: job.state is State.RUNNING).attempt == 2
 
 
 def test_sigterm_to_the_worker_alone_does_the_same(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack()
     job_id = encoding(stack)
-    stack.worker.terminate()
-    assert stack.worker.wait(20) == 0
+    assert stack.stop("worker") == 0
     assert stack.encoders() == []
     assert stack.job(job_id).state is State.RETRYING
 
 
 def test_a_worker_that_stops_burns_no_attempt(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack()
-    job_id = stack.submit("simulate", duration_s=2, rate=20, max_attempts=1)
+    job_id = stack.enqueue("simulate", duration_s=2, rate=20, max_attempts=1)
     stack.until(job_id, lambda job: job.progress is not None)
-    stack.worker.terminate()
-    assert stack.worker.wait(6) == 0
+    assert stack.stop("worker") == 0
     assert stack.job(job_id).state is State.RETRYING
-    stack.worker = stack.start_worker()
+    stack.start_worker()
     job = stack.ended(job_id)
     assert (job.state, job.attempt, job.max_attempts) == (State.SUCCEEDED, 2, 1)
-    at = [(e.data["attempt"], e.data.get("fraction")) for e in stack.events(job_id) if e.type != "end"]
+    at = [(e.data["attempt"], e.data.get("fraction")) for e in stack.events(job_id) if e.event != "end"]
     assert [a for a, _ in at] == sorted(a for a, _ in at)
     assert {a for a, _ in at} == {0, 1, 2}
 
@@ -221,10 +219,10 @@ def test_a_running_job_past_its_deadline_fails_and_its_encoder_ends(worker_stack
     job_id = encoding(worker_stack)
     worker_stack.store.redis.hset(worker_stack.store.keys.job(job_id), "_deadline", 1)
     worker_stack.store.redis.zadd(worker_stack.store.keys.alarms(0), {job_id: 1})
-    job = worker_stack.ended(job_id, 5)
+    job = worker_stack.ended(job_id)
     assert job.error is not None
     assert (job.state, job.error.code) == (State.FAILED, ErrorCode.TIMEOUT)
-    eventually(lambda: not worker_stack.encoders() and not worker_stack.work_files(), "all is gone", 6)
+    until(lambda: not worker_stack.encoders() and not worker_stack.work_files(), what="all to go")
 
 
 def test_a_job_canceled_while_no_worker_lives_ends_and_leaves_nothing(new_worker_stack: NewStack) -> None:
@@ -233,10 +231,11 @@ def test_a_job_canceled_while_no_worker_lives_ends_and_leaves_nothing(new_worker
     os.killpg(stack.worker.pid, signal.SIGKILL)
     stack.worker.wait()
     stack.store.cancel(job_id)
-    assert stack.ended(job_id, 10).state is State.CANCELED
+    assert stack.ended(job_id).state is State.CANCELED
     assert stack.encoders() == []
-    stack.worker = stack.start_worker()
-    eventually(lambda: stack.work_files() == [], "what the killed attempt left is swept away", 5)
+    stack.start_worker()
+    # It has registered, and sweeps then; the next time would be in half a minute.
+    until(lambda: stack.work_files() == [], 20, "what the killed attempt left to be swept away")
     assert stack.do("simulate", duration_s=0).state is State.SUCCEEDED
 
 
@@ -246,15 +245,15 @@ def test_an_attempt_that_lost_its_lease_stops_and_writes_nothing(new_worker_stac
     held_by = stack.pool_process(job_id)
     # Away for longer than its lease: another takes the job.
     os.kill(held_by, signal.SIGSTOP)
-    eventually(lambda: stack.store.due(0), "the lease runs out")
-    assert stack.store.answer_alarm(job_id) is not None
+    until(lambda: stack.store.alarms.due(0), what="the lease to run out")
+    assert stack.store.alarms.answer(job_id) is not None
     ref = stack.store.ref(job_id)
     assert ref is not None
     claim = stack.store.claim(ref, token="another", lease_s=60, worker="another")
     assert claim is not None
     before = stack.events(job_id)
     os.kill(held_by, signal.SIGCONT)
-    eventually(lambda: not stack.encoders() and not stack.work_files(), "the old attempt ends")
+    until(lambda: not stack.encoders() and not stack.work_files(), what="the old attempt to end")
     # The process is free again, so it has written all it ever will.
     for _ in range(2):
         assert stack.do("simulate", duration_s=0.1).state is State.SUCCEEDED

@@ -12,9 +12,10 @@ from collections.abc import Callable
 import jsonschema
 
 from headway.contract.states import State
-from service.process import valkey
-from tests.support.proxy import Proxy
-from tests.support.worker_stack import ROOT, WorkerStack, eventually
+from tests.support.checkout import ROOT
+from tests.support.faulty_proxy import FaultyProxy
+from tests.support.wait import until
+from tests.support.worker_stack import WorkerStack
 
 NewStack = Callable[..., WorkerStack]
 
@@ -43,7 +44,7 @@ def test_a_bad_setting_is_one_line_and_exit_2() -> None:
 
 def test_it_announces_its_job_types_and_takes_them_back(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack()
-    types = stack.store.types()
+    types = stack.store.registry.types()
     assert {name: described["queue"] for name, (described, _) in types.items()} == {
         "file.checksum": "file",
         "simulate": "default",
@@ -54,45 +55,43 @@ def test_it_announces_its_job_types_and_takes_them_back(new_worker_stack: NewSta
         schema = described["params"]
         jsonschema.Draft202012Validator.check_schema(schema)
         assert schema["additionalProperties"] is False
-    stack.worker.terminate()
-    assert stack.worker.wait(20) == 0
-    assert not any(is_alive for _, is_alive in stack.store.types().values())
+    assert stack.stop("worker") == 0
+    assert not any(is_alive for _, is_alive in stack.store.registry.types().values())
 
 
 def test_a_worker_tells_who_it_is_and_its_jobs_name_it(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack()
-    (worker,) = stack.store.workers()
+    (worker,) = stack.store.registry.workers()
     assert (worker.pid, worker.concurrency) == (stack.worker.pid, 2)
     assert worker.queues == ("default", "file", "video")
     assert worker.types == ("file.checksum", "simulate", "video.encode")
-    job_id = stack.submit("simulate", duration_s=60)
+    job_id = stack.enqueue("simulate", duration_s=60)
     stack.running(job_id)
-    (running,) = stack.store.running("owner")
+    (running,) = stack.store.listings.running("owner")
     assert (running.id, running.type, running.attempt) == (job_id, "simulate", 1)
     assert running.worker == f"{worker.name}:{stack.pool_process(job_id)}"
-    stack.worker.terminate()
-    assert stack.worker.wait(6) == 0
-    assert stack.store.workers() == []
-    assert stack.store.running("owner") == []
+    assert stack.stop("worker") == 0
+    assert stack.store.registry.workers() == []
+    assert stack.store.listings.running("owner") == []
 
 
 def test_every_line_of_a_json_log_is_json(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack(LOG_FORMAT="json")
     stack.do("simulate", duration_s=0, fail_at=0, max_attempts=1)
-    job_id = stack.submit("simulate", duration_s=60)
+    job_id = stack.enqueue("simulate", duration_s=60)
     stack.running(job_id)
     # Celery and its pool have something to say about this.
     os.kill(stack.pool_process(job_id), signal.SIGKILL)
-    eventually(lambda: "exited prematurely" in stack.log.read_text())
-    lines = [json.loads(line) for line in stack.log.read_text().splitlines()]
+    until(lambda: "exited prematurely" in stack.log("worker"))
+    lines = [json.loads(line) for line in stack.log("worker").splitlines()]
     assert {"worker", "headway.sdk.attempt", "celery.worker.request"} <= {line["logger"] for line in lines}
     assert any("SimulatedFailure" in line.get("traceback", "") for line in lines)
 
 
 def test_a_busy_worker_leaves_messages_to_others(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack(WORKER_CONCURRENCY="1")
-    first = stack.submit("simulate", duration_s=60)
-    second = stack.submit("simulate", duration_s=0)
+    first = stack.enqueue("simulate", duration_s=60)
+    second = stack.enqueue("simulate", duration_s=0)
     stack.until(first, lambda job: job.progress is not None and (job.progress.current or 0) > 5)
     assert stack.store.redis.llen("test:default") == 1
     assert stack.job(second).state is State.QUEUED
@@ -102,47 +101,44 @@ def test_a_busy_worker_leaves_messages_to_others(new_worker_stack: NewStack) -> 
 
 def test_a_restart_of_redis_disturbs_no_job_and_the_worker_hears_again(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack(LEASE_S="20")
-    job_id = stack.submit("simulate", duration_s=4, rate=20, log_every=1)
+    job_id = stack.enqueue("simulate", duration_s=4, rate=20, log_every=1)
     stack.until(job_id, lambda job: job.progress is not None)
-    port = stack.valkey.port
     stack.valkey.stop()
-    eventually(lambda: "wait for Redis" in stack.log.read_text(), "a write fails")
-    stack.valkey = valkey.start(stack.data_dir / "valkey", port=port)
+    until(lambda: "waits for Redis" in stack.log("worker"), what="a write to fail")
+    stack.start_valkey()
     job = stack.ended(job_id)
     assert job.state is State.SUCCEEDED
     assert job.attempt == 1
     lines = [e.data["message"] for e in stack.events(job_id, "log")]
     assert lines == [f"update {n} of 80" for n in range(1, 81)]
-    assert stack.ended(stack.submit("simulate", duration_s=0)).state is State.SUCCEEDED
+    assert stack.ended(stack.enqueue("simulate", duration_s=0)).state is State.SUCCEEDED
 
 
 DEAF = """
-from worker import hearing
+from worker import broker_watchdog
 from worker.__main__ import main
 
-hearing.DEAF_S, hearing.CHECK_S = 3.0, 0.5
+broker_watchdog.UNRESPONSIVE_S, broker_watchdog.CHECK_S = 3.0, 0.5
 raise SystemExit(main())
 """
 
 
 def test_a_worker_that_has_gone_deaf_starts_anew_and_hears_again(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack()
-    stack.worker.terminate()
-    stack.worker.wait(6)
-    broker = Proxy(stack.valkey.port)
+    stack.stop("worker")
+    broker = FaultyProxy(stack.valkey.port)
     try:
-        stack.env["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{broker.port}/0"
-        stack.command = ["-c", DEAF]
-        stack.worker = stack.start_worker()
-        (before,) = stack.store.workers()
-        busy = stack.submit("simulate", duration_s=4, rate=20)
+        stack.environ["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{broker.port}/0"
+        stack.start_worker("-c", DEAF)
+        (before,) = stack.store.registry.workers()
+        busy = stack.enqueue("simulate", duration_s=4, rate=20)
         stack.running(busy)
         broker.freeze()
         # The first message goes to the dead connection, which still has a request open at the broker.
-        lost, heard = (stack.submit("simulate", duration_s=0) for _ in range(2))
-        eventually(lambda: stack.job(heard).ended, lambda: stack.log.read_text()[-4000:], 30)
-        assert "none was heard for 3 s" in stack.log.read_text()
-        (after,) = stack.store.workers()
+        lost, heard = (stack.enqueue("simulate", duration_s=0) for _ in range(2))
+        until(lambda: stack.job(heard).ended, 30, lambda: stack.log("worker")[-4000:])
+        assert "none was received for 3 s" in stack.log("worker")
+        (after,) = stack.store.registry.workers()
         assert (after.pid, after.name == before.name) == (before.pid, False)
         assert stack.worker.poll() is None
         # What it was at when it stopped was released.
@@ -173,11 +169,9 @@ def test_a_native_crash_takes_its_subprocesses_with_it_and_nobody_elses_job(
     new_worker_stack: NewStack,
 ) -> None:
     stack = new_worker_stack()
-    stack.worker.terminate()
-    stack.worker.wait(6)
-    stack.command = ["-c", CRASHING]
-    stack.worker = stack.start_worker()
-    other = stack.submit("simulate", duration_s=3, rate=10)
+    stack.stop("worker")
+    stack.start_worker("-c", CRASHING)
+    other = stack.enqueue("simulate", duration_s=3, rate=10)
     stack.running(other)
     for name in ("crash.abort", "crash.segfault"):
         job = stack.do(name)

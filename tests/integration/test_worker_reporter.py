@@ -11,13 +11,15 @@ from itertools import count
 import pytest
 import redis
 
+from headway.contract.database import Database
 from headway.contract.records import Artifact
 from headway.contract.states import State
 from headway.contract.store import Claim, JobStore, NewJob, Report
 from headway.sdk.meter import Meter, Stage, StageWeight
 from headway.sdk.reporter import MAX_BACKLOG, MAX_BATCH, Reporter
 from headway.sdk.stopping import JobCanceled, LeaseLost, Stop
-from tests.support.worker_stack import WorkerStack, eventually
+from tests.support.wait import until
+from tests.support.worker_stack import WorkerStack
 
 
 class Troubled(JobStore):
@@ -38,7 +40,7 @@ class Troubled(JobStore):
 
 @pytest.fixture
 def store(worker_stack: WorkerStack) -> Troubled:
-    return Troubled(worker_stack.store.redis, worker_stack.store.keys)
+    return Troubled(Database(worker_stack.store.redis, worker_stack.store.keys))
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def test_a_batch_whose_reply_was_lost_is_not_written_twice(
             store.lose_replies = 2
             meter.stage.update(n)
             reporter.log("info", f"line {n}")
-            eventually(lambda: not store.lose_replies)
+            until(lambda: not store.lose_replies)
     assert messages(worker_stack, claim) == ["line 0", "line 1"]
 
 
@@ -134,7 +136,7 @@ def test_publish_waits_until_the_job_shows_the_artifact(
         waiting.join(5)
         assert not waiting.is_alive()
     assert [a.name for a in worker_stack.job(claim.ref.id).artifacts] == ["a.txt", "b.txt"]
-    types = [event.type for event in worker_stack.events(claim.ref.id)]
+    types = [event.event for event in worker_stack.events(claim.ref.id)]
     assert types == ["state", "state", "log", "artifact", "artifact"]
 
 
@@ -168,7 +170,7 @@ class Counted(JobStore):
 def test_a_loop_that_updates_without_end_costs_four_writes_a_second_and_loses_no_last_value(
     worker_stack: WorkerStack, claim: Claim
 ) -> None:
-    store = Counted(worker_stack.store.redis, worker_stack.store.keys)
+    store = Counted(Database(worker_stack.store.redis, worker_stack.store.keys))
     began = time.monotonic()
     with reporting(store, claim) as (_, meter, stop):
         meter.stage = stage = Stage("work", 100_000, None, StageWeight(), 0, stop)
@@ -187,7 +189,7 @@ def test_a_flush_brings_back_the_cancel_flag(
     with reporting(store, claim) as (reporter, _, stop):
         store.cancel(claim.ref.id)
         reporter.log("info", "a line")
-        eventually(lambda: stop.reason is JobCanceled)
+        until(lambda: stop.reason is JobCanceled)
 
 
 def test_a_lost_lease_stops_the_reporter_and_whoever_waits_for_it(

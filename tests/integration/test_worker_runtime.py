@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -25,8 +26,10 @@ from headway.sdk.job import Job
 from headway.sdk.job_type import JobType, Params, _types
 from headway.sdk.retry import DEFAULT, Retry
 from headway.sdk.runtime import Runtime
-from headway.sdk.stopping import InvalidInput, JobStopped
-from tests.support.worker_stack import ROOT, WorkerStack, eventually
+from headway.sdk.stopping import InvalidInput, JobStopped, NoSpace
+from tests.support.checkout import ROOT
+from tests.support.wait import until
+from tests.support.worker_stack import WorkerStack
 
 Task = Callable[[Job[Params]], Any]
 Do = Callable[..., JobRecord]
@@ -79,6 +82,21 @@ def test_invalid_input_is_not_retried(do: Do) -> None:
     assert job.state is State.FAILED
     assert job.error is not None
     assert (job.error.code, job.error.message) == (ErrorCode.INVALID_INPUT, "no such thing")
+
+
+@pytest.mark.parametrize(
+    "error", [NoSpace("the disk is full"), OSError(errno.ENOSPC, "No space left on device", "/data/secret")]
+)
+def test_a_full_disk_has_a_code_of_its_own_and_is_not_retried(do: Do, error: Exception) -> None:
+    def task(job: Job[Params]) -> None:
+        raise error
+
+    job = do(task, max_attempts=5)
+    assert job.state is State.FAILED
+    assert job.error is not None
+    assert job.error.code is ErrorCode.NO_SPACE
+    assert "disk is full" in job.error.message
+    assert "secret" not in job.error.message
 
 
 def test_a_published_file_is_moved_in_one_step_and_belongs_to_its_attempt(do: Do) -> None:
@@ -198,7 +216,7 @@ def test_a_shield_holds_cancellation_back_until_its_end(do: Do, worker_stack: Wo
         with job.shield():
             cancels(worker_stack, job.id)
             # The lease thread has seen it when it would have been raised.
-            eventually(lambda: job._stop.reason is not None)
+            until(lambda: job._stop.reason is not None)
             job.check()
             steps.append("within")
         with suppress(OSError):
@@ -224,7 +242,7 @@ def test_a_subprocess_ends_with_its_whole_group(do: Do, worker_stack: WorkerStac
 
     assert do(task).state is State.CANCELED
     for pid in pids:
-        eventually(lambda pid=pid: gone(pid), "it is gone")
+        until(lambda pid=pid: gone(pid), what="it to go")
 
 
 def test_a_task_that_succeeds_on_the_ruins_of_its_subprocess_is_canceled(
@@ -255,14 +273,15 @@ def test_an_interrupt_reaches_a_task_that_sleeps(do: Do, worker_stack: WorkerSta
 
     began = time.monotonic()
     assert do(task).state is State.CANCELED
-    assert 2 <= time.monotonic() - began < 9, "before the process is given up"
+    # Later, this very process would be given up.
+    assert time.monotonic() - began >= 2
 
 
 STUBBORN = """
 import sys, time
 from pathlib import Path
-from headway.contract.keys import Keys
-from headway.contract.store import JobStore, connect
+from headway.contract.settings import Settings
+from headway.contract.store import JobStore
 from headway.sdk import escalation, runtime
 from headway.sdk.job_type import JobType, Params
 
@@ -275,7 +294,7 @@ def task(job):
             pass
 
 escalation.GIVE_UP_AFTER_S = 2.5
-store = JobStore(connect(sys.argv[1]), Keys("test:"))
+store = JobStore.of(Settings(redis_url=sys.argv[1], key_prefix="test:"))
 this = runtime.Runtime(store, worker="stubborn", data_dir=Path(sys.argv[2]), lease_s=5)
 this.run(JobType("test", "Test", "none", Params, None, task), sys.argv[3])
 """
@@ -289,7 +308,7 @@ def test_a_task_that_ignores_even_the_interrupt_takes_its_process_with_it(
     arguments = [worker_stack.valkey.url, str(tmp_path), job_id]
     with subprocess.Popen([sys.executable, "-c", STUBBORN, *arguments], cwd=ROOT) as process:
         worker_stack.running(job_id)
-        eventually(lambda: list(tmp_path.rglob("half")))
+        until(lambda: list(tmp_path.rglob("half")))
         worker_stack.store.cancel(job_id)
         assert process.wait(60) == 1
     assert worker_stack.job(job_id).state is State.CANCELED
@@ -325,7 +344,7 @@ def silent_task(do: Do, stack: WorkerStack) -> tuple[JobRecord, list[str]]:
     def task(job: Job[Params]) -> None:
         until = time.monotonic() + 3
         while time.monotonic() < until:
-            due.extend(found for found in stack.store.due(0) if found == job.id)
+            due.extend(found for found in stack.store.alarms.due(0) if found == job.id)
             time.sleep(0.05)
 
     return do(task), due

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
@@ -17,6 +16,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.support.programs import program
 
 PATIENCE_S = 60
 FLAGS = (
@@ -34,29 +35,28 @@ FLAGS = (
 )
 
 
-def installed() -> tuple[str, str] | None:
-    """Chromium and its driver, if both are there."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    return (chromium, driver) if chromium and driver else None
-
-
 class Browser:
     """One window. Call `close` in the end."""
 
-    def __init__(self, directory: Path, downloads: Path) -> None:
-        self.downloads = downloads
-        programs = installed()
-        assert programs is not None
+    def __init__(self, directory: Path) -> None:
+        self.downloads = directory / "downloads"
+        self.downloads.mkdir(parents=True)
         options = ChromeOptions()
-        options.binary_location, driver = programs
+        options.binary_location = program("chromium", "google-chrome")
+        driver = program("chromedriver")
         for flag in FLAGS:
             options.add_argument(flag)
-        options.add_argument(f"--user-data-dir={directory}")
-        options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+        options.add_argument(f"--user-data-dir={directory / 'profile'}")
+        options.add_experimental_option("prefs", {"download.default_directory": str(self.downloads)})
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = Chrome(options=options, service=Service(driver))
         self.driver.set_page_load_timeout(PATIENCE_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self.driver.quit()

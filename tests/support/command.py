@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import secrets
@@ -12,8 +11,11 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from tests.conftest import missing
-from tests.support.stack import ROOT, free_port, until
+from tests.support import processes
+from tests.support.checkout import ROOT
+from tests.support.programs import missing
+from tests.support.stack import free_port
+from tests.support.wait import until
 
 MARK = "HEADWAY_TEST_MARK"
 _OURS = re.compile(r"MAKE|MFLAGS|GNUMAKEFLAGS|REDIS_URL|CELERY_BROKER_URL|HEADWAY_URL")
@@ -50,9 +52,7 @@ class Command:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for pid in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        processes.signal_all(self.processes(), signal.SIGKILL)
         self.process.kill()
         self.process.wait()
 
@@ -61,20 +61,10 @@ class Command:
         return self._output.read_text(errors="replace")
 
     def processes(self) -> dict[int, str]:
-        """All that came of it, by an environment that nobody else has: pid → command line.
-
-        Valkey wipes its environment (it writes its title there) but works in a directory of ours.
-        """
-        found = {}
-        for directory in Path("/proc").glob("[0-9]*"):
-            try:
-                marked = f"{MARK}={self.mark}".encode() in (directory / "environ").read_bytes()
-                if marked or (directory / "cwd").readlink().is_relative_to(self.data.resolve()):
-                    words = (directory / "cmdline").read_bytes().replace(b"\0", b" ")
-                    found[int(directory.name)] = words.decode(errors="replace")
-            except OSError:
-                continue  # it has gone, or is not ours to read
-        return found
+        """All that came of it: pid → command line."""
+        table = processes.table()
+        marked = processes.ours(f"{MARK}={self.mark}", self.data.resolve())
+        return {pid: table[pid].command for pid in marked if pid in table}
 
     def wait_ready(self) -> None:
         def ready() -> bool:

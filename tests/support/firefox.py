@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import websocket
 
 from tests.support.browser import PATIENCE_S
-from tests.support.stack import until
+from tests.support.programs import program
+from tests.support.wait import until
 
 PREFERENCES = {
     "app.update.disabledForTesting": True,
@@ -31,16 +31,11 @@ PREFERENCES = {
 }
 
 
-def installed() -> str | None:
-    return shutil.which("firefox") or shutil.which("firefox-esr")
-
-
 class Firefox:
     """One window; what is asked is asked of the tab that was opened or chosen last. Call `close`."""
 
     def __init__(self, directory: Path) -> None:
-        program = installed()
-        assert program is not None
+        firefox = program("firefox", "firefox-esr")
         directory.mkdir(parents=True, exist_ok=True)
         lines = [
             f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in PREFERENCES.items()
@@ -49,7 +44,7 @@ class Firefox:
         self._log = directory / "log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [program, "--headless", "--no-remote", "--remote-debugging-port=0", "--profile", directory],
+                [firefox, "--headless", "--no-remote", "--remote-debugging-port=0", "--profile", directory],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -69,6 +64,12 @@ class Firefox:
             self._process.kill()
             self._process.wait()
             raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._ask("browser.close", {})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import shutil
 import subprocess
 from pathlib import Path
 
-from tests.conftest import missing
+from tests.support.checkout import ROOT
+from tests.support.programs import missing, program
 
-WEB = Path(__file__).parents[1] / "web"
+WEB = ROOT / "tests/web"
 
 
 def package(path: str) -> Path:
@@ -24,9 +24,7 @@ def package(path: str) -> Path:
 
 def _install(lock: Path, stamp: Path) -> None:
     if not stamp.exists() or stamp.read_text() != lock.read_text():
-        if shutil.which("npm") is None:
-            missing("npm")
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        command = [program("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         ran = subprocess.run(command, cwd=WEB, capture_output=True, text=True, timeout=100)
         if ran.returncode != 0:
             missing(f"what {lock.name} names (npm: {ran.stderr[-300:]})")

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 from pathlib import Path
+from typing import Self
 
-from tests.support.stack import ROOT, free_port, until
+from tests.support.checkout import ROOT
+from tests.support.programs import program
+from tests.support.stack import free_port
+from tests.support.wait import until
 
 DEPLOY = ROOT / "deploy"
 PROGRAMS = ("nginx", "caddy", "haproxy")
 
 
-def program(name: str) -> str | None:
-    """Where it is installed, if it is. Debian has some of them where only root looks."""
-    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
-
-
-class Edge:
+class ReverseProxy:
     """A proxy before a service on `upstream`, with a certificate that it made itself.
 
     `idle` replaces the time after which the configuration ends a silent connection. Call `close`.
@@ -32,14 +30,14 @@ class Edge:
         self.certificate = directory / "fullchain.pem"
         self._upstream = upstream
         directory.mkdir(parents=True, exist_ok=True)
-        _make_certificate(directory)
+        make_certificate(directory)
         config, command = getattr(self, f"_{name}")()
         path = directory / "config"
         path.write_text(_changed(config, {"75s": idle}))
         self.log = directory / "log"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(program(name)), *command, str(path)],
+                [program(name), *command, str(path)],
                 cwd=directory,
                 # Caddy keeps things in the home directory.
                 env={**os.environ, "HOME": str(directory), "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""},
@@ -48,6 +46,12 @@ class Edge:
                 stderr=log,
             )
         until(self._listens, what=f"{name} to listen")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._process.terminate()
@@ -121,7 +125,8 @@ def _changed(text: str, changes: dict[str, str]) -> str:
     return text
 
 
-def _make_certificate(directory: Path) -> None:
+def make_certificate(directory: Path) -> None:
+    """Write a self-signed certificate for 127.0.0.1: fullchain.pem, privkey.pem, both in headway.pem."""
     key, chain = directory / "privkey.pem", directory / "fullchain.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     command += ["-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]

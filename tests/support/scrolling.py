@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="headway-scrolling-") as directory:
         here = Path(directory)
         stack = Stack(here / "stack")
-        browser = Browser(here / "profile", here / "downloads")
+        browser = Browser(here / "browser")
         gone = threading.Event()
         try:
             stack.start_web()

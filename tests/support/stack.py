@@ -5,23 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from headway.contract.keys import Keys
-from headway.contract.store import JobStore, connect
+from headway.contract.settings import load
+from headway.contract.store import JobStore
 from service.process import valkey
+from tests.support.checkout import ROOT
+from tests.support.wait import until
 
-ROOT = Path(__file__).parents[2]
-
+STOP_S = 10
+"""Within which all that is asked to end must have ended: what the contract promises."""
 
 _held: list[socket.socket] = []
 
@@ -41,22 +42,17 @@ def free_port() -> int:
     return port
 
 
-def until(condition: Callable[[], Any], seconds: float = 60, what: str = "the condition") -> Any:
-    """Ask until the answer is true; the answer. Fails after so long."""
-    deadline = time.monotonic() + seconds
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.02)
-    return answer
-
-
 class Stack:
-    """Processes that belong together. `environ` is what all of them get on top of the defaults."""
+    """Processes that belong together. `environ` is what all of them get on top of the defaults.
 
-    def __init__(self, directory: Path, **environ: str) -> None:
+    With `fsync` "always", Valkey loses nothing that it has answered, however it ends.
+    """
+
+    def __init__(self, directory: Path, *, fsync: str = "everysec", **environ: str) -> None:
         self.directory = directory
-        self.valkey = valkey.start(directory / "valkey")
-        self.port = free_port()
+        self.valkey_port, self.port = free_port(), free_port()
+        self._fsync = fsync
+        self.start_valkey()
         self.environ = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -71,35 +67,39 @@ class Stack:
         }
         self.url = f"http://127.0.0.1:{self.port}"
         self.store = self.new_store()
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        """Those that run, by the name they were started under."""
 
-    def new_store(self) -> JobStore:
-        """A store as the processes have it."""
-        return JobStore(
-            connect(self.valkey.url, timeout_s=60),  # a test may stop the server for a while
-            Keys(self.environ.get("KEY_PREFIX", "headway:")),
-            events_per_job=int(self.environ.get("EVENTS_PER_JOB", "2000")),
-        )
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def new_store(self, timeout_s: float = 60) -> JobStore:
+        """A store as the processes have it; its calls wait so long, since a test may stop the server."""
+        return JobStore.of(load(self.environ), timeout_s=timeout_s)
 
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text(errors="replace")
 
-    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
+        """Run Python with these arguments; what it says goes to `log(name)`."""
         with (self.directory / f"{name}.log").open("ab") as out:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=ROOT,
-                env=self.environ,
+                env={**self.environ, **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._processes[name] = process
+        self.processes[name] = process
         return process
 
     def pid(self, name: str) -> int:
-        return self._processes[name].pid
+        return self.processes[name].pid
 
     def start_web(self, *, threads: bool = False) -> None:
         """The web process; with `threads` under gunicorn's threaded worker, without greenlets."""
@@ -121,18 +121,20 @@ class Stack:
 
         until(ready, what="the web process to be ready")
 
-    def start_worker(self) -> None:
-        process = self.start("worker", "-m", "worker")
+    def start_worker(self, *arguments: str) -> None:
+        """The worker, or what these arguments make of it."""
+        process = self.start("worker", *(arguments or ("-m", "worker")))
 
         def registered() -> bool:
             assert process.poll() is None, self.log("worker")
-            return any(alive for _, alive in self.store.types().values())
+            # By its pid: one that was killed before it counts as alive for a while.
+            return any(worker.pid == process.pid for worker in self.store.registry.workers())
 
         until(registered, what="the worker to register")
 
-    def stop(self, name: str, signum: int = signal.SIGTERM, seconds: float = 15) -> int:
+    def stop(self, name: str, signum: int = signal.SIGTERM, seconds: float = 30) -> int:
         """End a process; what is left of its group is killed. Its exit status."""
-        process = self._processes.pop(name)
+        process = self.processes.pop(name)
         process.send_signal(signum)
         try:
             return process.wait(seconds)
@@ -141,15 +143,23 @@ class Stack:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
+    def start_valkey(self) -> None:
+        """Valkey, on what it has kept if it ran before."""
+        self.valkey = valkey.start(self.directory / "valkey", port=self.valkey_port, fsync=self._fsync)
+
+    def kill_valkey(self) -> None:
+        self.valkey.process.kill()
+        self.valkey.process.wait()
+
     def restart_web(self, signum: int = signal.SIGKILL) -> None:
         """The web process goes (killed with all its children, unless told otherwise) and comes back."""
-        process = self._processes.pop("web")
+        process = self.processes.pop("web")
         os.killpg(process.pid, signum)
         process.wait(15)
         self.start_web()
 
     def close(self) -> None:
-        for name in list(self._processes):
+        for name in list(self.processes):
             self.stop(name)
         self.store.redis.close()
         self.valkey.stop()
@@ -181,6 +191,11 @@ class Stack:
         """Status and the decoded JSON (or the bytes of anything else)."""
         status, headers, body = self.call("GET", path, **kwargs)
         return status, json.loads(body) if "json" in headers.get("content-type", "") else body
+
+    def metric(self, name: str) -> float:
+        """The sum over all labels."""
+        text = self.call("GET", "/metrics")[2].decode()
+        return sum(map(float, re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)))
 
     def submit(self, type: str, params: dict[str, Any], **more: Any) -> dict[str, Any]:
         status, _, body = self.call("POST", "/jobs", {"type": type, "params": params, **more})

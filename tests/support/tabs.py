@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.faults import processes
+from tests.support import processes
 from tests.support.browser import Browser
 
 FOLLOW = """
@@ -125,24 +125,6 @@ def renderer(browser: Browser, window: str) -> int:
     return max(after, key=lambda pid: after[pid] - before.get(pid, 0))
 
 
-def descendants(pid: int) -> list[int]:
-    """A process's children, their children, and so on."""
-    table = processes.table()
-    found = [pid]
-    for parent in found:
-        found += [p.pid for p in table.values() if p.parent == parent]
-    return found[1:]
-
-
-def _cpu(driver: int) -> dict[int, int]:
-    """Clock ticks that each renderer has used."""
-    used = {}
-    for pid in descendants(driver):
-        process = processes.PROC / str(pid)
-        try:
-            if b"--type=renderer" in (process / "cmdline").read_bytes():
-                fields = (process / "stat").read_text().rpartition(")")[2].split()
-                used[pid] = int(fields[11]) + int(fields[12])
-        except OSError:
-            continue  # it has ended
-    return used
+def _cpu(driver: int) -> dict[int, float]:
+    """CPU time that each renderer has used."""
+    return {p.pid: p.cpu_s for p in processes.descendants(driver) if "--type=renderer" in p.command}

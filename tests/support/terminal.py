@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import pyte
 
-from tests.support.stack import ROOT
+from tests.support.checkout import ROOT
 
 
 class Terminal:

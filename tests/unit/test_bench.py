@@ -9,35 +9,9 @@ import pytest
 
 from tests.bench.figures import Figure, figures
 from tests.bench.jobs import NumberedKeys
-from tests.bench.process import (
-    Memory,
-    Stat,
-    descendants,
-    parse_io,
-    parse_rollup,
-    parse_schedstat,
-    parse_stat,
-)
+from tests.bench.process import Memory, parse_io, parse_rollup, parse_schedstat
 from tests.bench.publisher import Spec, body
 from tests.bench.table import Row, Sample, Spread, cell, number, percentile, rows, text
-
-
-def stat_line(pid: int, name: str, parent: int, utime: int, stime: int) -> str:
-    return f"{pid} ({name}) S {parent} 7 7 0 -1 4194304 0 0 0 0 {utime} {stime} 5 6 20 0 1 0 99 0 0\n"
-
-
-def test_cpu_time_is_user_and_system_time_without_that_of_ended_children() -> None:
-    assert parse_stat(stat_line(42, "python", 1, 150, 50), ticks=100) == Stat(42, 1, 2.0)
-
-
-def test_a_process_name_may_hold_spaces_and_parentheses() -> None:
-    assert parse_stat(stat_line(42, "a) S 9 (b", 1, 100, 0), ticks=100) == Stat(42, 1, 1.0)
-
-
-def test_a_tree_is_the_process_and_all_below_it_and_nobody_else() -> None:
-    stats = [Stat(1, 0, 0), Stat(2, 1, 0), Stat(3, 2, 0), Stat(4, 3, 0), Stat(5, 1, 0)]
-    assert sorted(stat.pid for stat in descendants(stats, 2)) == [2, 3, 4]
-    assert descendants(stats, 99) == []
 
 
 def test_memory_is_read_from_a_rollup_and_adds_up() -> None:

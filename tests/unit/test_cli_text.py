@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from headway.cli.commands import said
+from headway.cli.commands import describe_error
 from headway.cli.live_bars import PERCENT, Layout, fitting
-from headway.cli.text import figures, line, shown
+from headway.cli.main import main
+from headway.cli.text import figures, job_line, parameter_lines, sanitized
 from headway.client.errors import problem
-from service.__main__ import main
 from tests.unit.test_client_job import REDUCE
 
 
@@ -28,7 +28,7 @@ from tests.unit.test_client_job import REDUCE
     ],
 )
 def test_what_does_not_print_is_shown_as_its_escape(text: str, expected: str) -> None:
-    assert shown(text) == expected
+    assert sanitized(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_does_not_print_is_shown_as_its_escape(text: str, expected: str) ->
 )
 def test_a_job_says_how_it_stands_and_why(change: dict[str, Any], why: str | None, expected: str) -> None:
     job = {**REDUCE["base"], "max_attempts": 3, "progress": None, **change}
-    assert line(job, why) == f"{job['id']}  {job['type']}  {expected}"
+    assert job_line(job, why) == f"{job['id']}  {job['type']}  {expected}"
 
 
 def test_a_rate_is_a_number_as_people_write_it() -> None:
@@ -61,8 +61,8 @@ def test_time_left_and_rate_are_said_only_of_what_is_known_to_move() -> None:
     assert figures(progress) == ["1:01 left", "5 frames/s", "frame 9"]
     assert figures(progress, moving=False) == ["frame 9"]
     job = {**REDUCE["base"], "state": "running", "attempt": 1, "max_attempts": 3, "progress": progress}
-    assert "left" in line(job)
-    assert "left" not in line({**job, "cancel_requested": True})
+    assert "left" in job_line(job)
+    assert "left" not in job_line({**job, "cancel_requested": True})
 
 
 @pytest.mark.parametrize("width", range(20, 200))
@@ -82,13 +82,33 @@ def test_what_has_no_room_is_left_out_whole() -> None:
     assert fitting(["much too long"], 4) == "much too long"
 
 
+@pytest.mark.parametrize(
+    ("schema", "line"),
+    [
+        ({"enum": ["mp4", "webm"], "default": "mp4"}, 'x="mp4"  (mp4, webm)'),
+        ({"$ref": "#/$defs/Size", "default": None}, "x=null  (1 to 8)"),
+        ({"anyOf": [{"minimum": 0}, {"type": "null"}]}, "x (required)  (at least 0)"),
+        ({"anyOf": [{"$ref": "#/$defs/Size"}, {"enum": ["best"]}]}, "x (required)  (1 to 8, best)"),
+        ({"exclusiveMinimum": 0, "maximum": 10_000, "default": 10}, "x=10  (above 0, at most 10,000)"),
+        ({"type": "boolean", "default": True}, "x=true  (true, false)"),
+        ({"type": "string"}, "x (required)"),
+        ({"enum": ["\x1b[31m"]}, "x (required)  (\\x1b[31m)"),
+    ],
+)
+def test_a_parameter_is_printed_with_its_default_and_the_values_it_allows(
+    schema: dict[str, Any], line: str
+) -> None:
+    defs = {"Size": {"minimum": 1, "maximum": 8}}
+    assert parameter_lines({"properties": {"x": schema}, "$defs": defs}) == [line]
+
+
 def test_an_error_says_each_thing_once() -> None:
     errors = [
         {"pointer": "/params/x", "detail": "is not known"},
         {"pointer": "/params/y", "detail": "is 2"},
     ]
     body = {"detail": "/params/x: is not known", "errors": errors, "known_types": ["t"]}
-    assert said(problem(422, json.dumps(body).encode(), None)) == (
+    assert describe_error(problem(422, json.dumps(body).encode(), None)) == (
         "422 /params/x: is not known; /params/y: is 2"
     )
     body = {
@@ -96,8 +116,8 @@ def test_an_error_says_each_thing_once() -> None:
         "errors": [{"pointer": "/type", "detail": "no type"}],
         "known_types": ["t"],
     }
-    assert said(problem(422, json.dumps(body).encode(), None)) == "422 no type; the types are t"
-    assert said(problem(503, b'{"detail": "full"}', "30")) == "503 full; try again in 30 s"
+    assert describe_error(problem(422, json.dumps(body).encode(), None)) == "422 no type; the types are t"
+    assert describe_error(problem(503, b'{"detail": "full"}', "30")) == "503 full; try again in 30 s"
 
 
 @pytest.mark.parametrize(

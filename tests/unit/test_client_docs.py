@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 
 import pytest
 
 import headway.client
 from headway.cli import commands, tracker
+from headway.cli.parser import make_parser
 from headway.client import Client, ClientError
-from service.__main__ import _parser
-from tests.support.stack import ROOT
+from tests.support.checkout import ROOT
 
 DOCS = (ROOT / "docs" / "clients.md").read_text()
-SERVES = {"web", "run", "demo"}
 
 
 def options() -> list[tuple[str, str]]:
-    (added,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    _, commands = make_parser()
     return [
         (command, option)
-        for command, parser in added.choices.items()
-        if command not in SERVES
+        for command, parser in commands.items()
         for action in parser._actions
         for option in action.option_strings or [""]
         if option not in ("-h", "--help")
@@ -32,7 +29,7 @@ def options() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("command", "option"), options())
 def test_every_command_and_option_is_in_the_docs(command: str, option: str) -> None:
     section = DOCS.partition("## The command line")[2]
-    assert re.search(rf"python -m service {command}\b", section)
+    assert re.search(rf"headway {command}\b", section)
     assert option in section
     if option not in ("", "--url", "--json"):
         own = next(

@@ -6,11 +6,12 @@ import copy
 import functools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from headway.client.job import Event, newer, order, reduce
+from headway.client.job import Artifact, Event, Job, newer, order, reduce
+from headway.contract import records
 
 CASES = Path(__file__).parent.parent / "web" / "cases"
 REDUCE = json.loads((CASES / "reduce.json").read_text())
@@ -40,3 +41,13 @@ def test_of_two_documents_the_newer_is_kept_whichever_was_read_first() -> None:
     later = {**REDUCE["base"], "last_event_id": "1000-12"}
     assert newer(older, later) is newer(later, older) is later
     assert newer(None, older) is older
+
+
+@pytest.mark.parametrize(("typed", "record"), [(Job, records.Job), (Artifact, records.Artifact)])
+def test_a_typed_dict_has_the_fields_of_the_services_record(typed: Any, record: Any) -> None:
+    # What only some answers have.
+    assert set(typed.__annotations__) - {"waiting_reason"} == set(record.model_fields)
+    for name, field in record.model_fields.items():
+        optional = type(None) in get_args(field.annotation)
+        hint = get_type_hints(typed)[name]
+        assert hint is Any or optional == (type(None) in get_args(hint)), name

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-import headway.client.transport
+import headway.client.retrying
 import headway.client.watch
 from headway.client import Client, ClientError, Unavailable, Unreachable
 from headway.client.errors import problem
-from headway.client.transport import BASE_S, LIMIT_S, PATIENCE_S, Answer, Backoff, Server, repeated
+from headway.client.retrying import BASE_S, LIMIT_S, PATIENCE_S, Backoff, repeated
+from headway.client.transport import Response, Transport
 
 
 class Clock:
@@ -35,7 +36,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (headway.client.transport, headway.client.watch):
+    for module in (headway.client.retrying, headway.client.watch):
         monkeypatch.setattr(module, "time", clock)
     return clock
 
@@ -43,7 +44,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def longest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chance always says the most that it may."""
-    monkeypatch.setattr(headway.client.transport, "random", SimpleNamespace(uniform=lambda _, most: most))
+    monkeypatch.setattr(headway.client.retrying, "random", SimpleNamespace(uniform=lambda _, most: most))
 
 
 def test_the_limit_of_a_wait_doubles_up_to_half_a_minute(longest: None) -> None:
@@ -56,7 +57,7 @@ def test_the_limit_of_a_wait_doubles_up_to_half_a_minute(longest: None) -> None:
 
 
 def test_the_wait_is_anywhere_below_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(headway.client.transport, "random", random.Random(11))
+    monkeypatch.setattr(headway.client.retrying, "random", random.Random(11))
     for failures, limit in ((0, 1), (3, 8), (9, 30)):
         waits = []
         for _ in range(2000):
@@ -103,7 +104,7 @@ def _raise(error: Exception) -> None:
     raise error
 
 
-class Script(Server):
+class Script(Transport):
     """A server that answers each request for a stream with the next of these: an error, or bytes."""
 
     def __init__(self, *answers: ClientError | bytes) -> None:
@@ -111,7 +112,7 @@ class Script(Server):
         self.answers = iter(answers)
 
     @contextlib.contextmanager
-    def request(self, *_: Any, **__: Any) -> Iterator[Answer]:
+    def request(self, *_: Any, **__: Any) -> Iterator[Response]:
         answer = next(self.answers)
         if isinstance(answer, ClientError):
             raise answer
@@ -197,8 +198,8 @@ def test_a_watch_gives_up_when_the_next_try_would_be_too_late(clock: Clock, long
     ],
 )
 def test_what_is_no_url_of_a_service_is_said_at_once(url: str) -> None:
-    with pytest.raises(ClientError, match="is no URL of a service"):
-        Server(url)
+    with pytest.raises(ClientError, match="is not the URL of a Headway"):
+        Transport(url)
 
 
 def test_a_host_that_cannot_be_one_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,12 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from prometheus_client import REGISTRY
 
+from headway.cli.parser import make_parser
 from headway.contract.events import EventType
 from headway.contract.settings import Settings, load
 from headway.contract.states import ErrorCode, State
@@ -23,6 +25,7 @@ from headway.sdk.meter import Stage
 from headway.sdk.retry import Retry
 from service.__main__ import _parser
 from service.api.app import create_app
+from service.api.event_models import ResetReason
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -36,7 +39,13 @@ def test_every_setting_is_in_the_readmes_table_with_its_default() -> None:
     rows = dict(re.findall(r"(?m)^\| `([A-Z_]+)` \| (\S*) ?\|", README))
     assert list(rows) == [name.upper() for name in Settings.model_fields]
     settings = load({"REDIS_URL": "redis://127.0.0.1"})
-    said_otherwise = {"REDIS_URL": "", "CELERY_BROKER_URL": "`REDIS_URL`", "WORKER_CONCURRENCY": "cores"}
+    said_otherwise = {
+        **dict.fromkeys(("REDIS_URL", "REDIS_CA_FILE", "DATA_GROUP"), ""),
+        **dict.fromkeys(("ALLOWED_HOSTS", "CORS_ORIGINS"), ""),
+        "REDIS_TLS_VERIFY": "`1`",
+        "CELERY_BROKER_URL": "`REDIS_URL`",
+        "WORKER_CONCURRENCY": "cores",
+    }
     for name, default in rows.items():
         value = getattr(settings, name.lower())
         shown = f"{value:.0f}" if isinstance(value, float) else str(value)
@@ -57,8 +66,9 @@ def test_every_route_is_in_the_docs() -> None:
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    (found,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(found.choices)
+    """Those of `headway` and of `python -m service`."""
+    (serving,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return {**make_parser()[1], **serving.choices}
 
 
 @pytest.mark.parametrize("name", commands())
@@ -114,14 +124,14 @@ def test_every_event_has_a_section_with_an_example(event: EventType) -> None:
 
 def test_every_state_error_code_and_reason_is_in_the_docs() -> None:
     source = "".join(path.read_text() for path in (ROOT / "service").rglob("*.py"))
-    reasons = set(re.findall(r'"(cursor_\w+)"', source))
-    assert len(reasons) >= 4
+    reasons = set(get_args(ResetReason))
+    assert set(re.findall(r'"(cursor_\w+|events_\w+)"', source)) == reasons
     for word in [*State, *ErrorCode, *sorted(reasons)]:
         assert f"`{word}`" in PROTOCOL, word
 
 
 def test_every_job_type_and_parameter_is_in_the_readme() -> None:
-    for name, job_type in discover().items():
+    for name, job_type in discover("worker.tasks").items():
         row = re.search(rf"(?m)^\| `{re.escape(name)}` \|(.*)\|$", README)
         assert row, name
         for parameter in job_type.params.model_fields:

@@ -11,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 FRAMEWORKS = {
-    "apiflask",
     "billiard",
     "celery",
     "flask",
@@ -26,8 +25,16 @@ FLOORS = {
     "headway.contract": (),
     "headway.client": (),
     "headway.sdk": ("headway.contract", "headway.loops"),
-    "headway.cli": ("headway.client",),
-    "headway": ("headway.loops", "headway.contract", "headway.client", "headway.sdk", "headway.cli"),
+    "headway.cli": ("headway.client", "headway.version"),
+    "headway.version": (),
+    "headway": (
+        "headway.version",
+        "headway.loops",
+        "headway.contract",
+        "headway.client",
+        "headway.sdk",
+        "headway.cli",
+    ),
     "service.metrics": ("headway",),
     "service.streaming": ("headway", "service.metrics"),
     "service.scheduling": ("headway", "service.metrics"),
@@ -41,7 +48,7 @@ FLOORS = {
 """What each folder may import beside itself. Arrows point down only."""
 KNOWS_NO_FRAMEWORK = ("headway.contract", "headway.sdk")
 KNOWS_NO_HTTP = ("service.streaming", "service.scheduling")
-HTTP_FRAMEWORKS = {"apiflask", "flask", "werkzeug"}
+HTTP_FRAMEWORKS = {"flask", "werkzeug"}
 
 Sources = dict[str, str]
 

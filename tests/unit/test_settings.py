@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from headway.contract.settings import ConfigError, Settings, load, load_or_exit
+from headway.contract.settings import ConfigError, Settings, load, load_or_exit, server_of
 
 REDIS = {"REDIS_URL": "redis://127.0.0.1:6379/0"}
 
 BAD = {
     "HOST": ["0.0.0.0", "::", "192.168.1.1", "example.org", "127.0.0.1:80"],
     "PORT": ["0", "65536", "-1", "http", "80.5"],
+    "ALLOWED_HOSTS": ["*", "http://a", ".example", "a/b", "a:x", "u@a"],
+    "CORS_ORIGINS": ["*", "null", "app.example", "https://app.example/", "https://*.example", "ftp://a"],
     "WEB_CONCURRENCY": ["0", "-2", "many", "257"],
     "REDIS_URL": ["127.0.0.1:6379", "http://127.0.0.1", "redis:", "redis://"],
     "CELERY_BROKER_URL": ["amqp://guest@localhost", "localhost"],
     "WORKER_CONCURRENCY": ["0", "1025", "all"],
     "MAX_UPLOAD_BYTES": ["0", "-1", "10GB", "1.5"],
+    "UPLOAD_TTL_S": ["0", "-1", "inf", "1d"],
+    "MIN_FREE_BYTES": ["-1", "1GB", "0.5"],
     "MAX_ATTEMPTS": ["0", "101", "x"],
     "LEASE_S": ["0.5", "3601", "nan", "inf", "12s"],
     "HEARTBEAT_S": ["0", "-15", "nan", "soon"],
@@ -29,12 +34,19 @@ BAD = {
     "DRAIN_S": ["-1", "nan", "inf", "x"],
     "MAX_STREAMS": ["-1", "1.5", "x"],
     "MAX_STREAMS_PER_CALLER": ["-1", "x"],
+    "DATA_GROUP": ["no-such-group"],
+    "REDIS_CA_FILE": ["/nowhere/ca.pem", "/tmp"],
+    "REDIS_TLS_VERIFY": ["maybe", "2"],
+    "SANDBOX": ["yes", "AUTO", "1"],
+    "MAX_MEMORY_BYTES": ["0", "1000000", "4G"],
+    "MAX_OUTPUT_BYTES": ["0", "-1", "20GB"],
     "LOG_LEVEL": ["LOUD", "3"],
     "LOG_FORMAT": ["xml", "TEXT,JSON"],
     "KEY_PREFIX": ["a b", "{x}", "x" * 65, "ä"],
     "PARTITIONS": ["0", "4097", "x"],
 }
 ANYTHING_GOES = {"data_dir"}
+HOLDS_A_PASSWORD = {"REDIS_URL", "CELERY_BROKER_URL"}
 
 
 def test_every_setting_has_its_bad_values_here() -> None:
@@ -50,8 +62,69 @@ def test_a_bad_value_is_one_line_that_names_it_and_exit_2(
     assert exited.value.code == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert said.startswith(f"headway: {name}={value!r}: ")
-    assert len(said) > len(f"headway: {name}={value!r}: \n")
+    given = f"headway: {name}: " if name in HOLDS_A_PASSWORD else f"headway: {name}={value!r}: "
+    assert said.startswith(given)
+    assert len(said) > len(f"{given}\n")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis//u:s3cret@h",
+        "u:s3cret@h",
+        "redis:u:s3cret@h",
+        "redis://:s3cret",
+        "redis://u:s3cret/more@h",
+        "redis://u:s3cret#more@h",
+        "redis://u:s3cret[@h",
+        "http://u:s3cret@h/0",
+        "rediss://u:s3cret@h/0?ssl_cert_reqs=none",
+    ],
+)
+@pytest.mark.parametrize("name", sorted(HOLDS_A_PASSWORD))
+def test_an_address_that_is_refused_is_not_shown_as_it_may_hold_a_password(name: str, url: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load({**REDIS, name: url})
+    assert "s3cret" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+def test_settings_do_not_show_addresses() -> None:
+    given = {"REDIS_URL": "redis://u:s3cret@h", "CELERY_BROKER_URL": "redis://u:s3cret@b"}
+    assert "s3cret" not in repr(load(given))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://u:s3cret@h:1/0", "h:1"),
+        ("rediss://:s3%40cret@h", "h"),
+        ("redis://h:6379/0?password=s3cret", "h:6379"),
+        ("unix:///run/valkey.sock?password=s3cret", "/run/valkey.sock"),
+    ],
+)
+def test_a_message_says_where_an_address_leads_without_its_password(url: str, shown: str) -> None:
+    assert server_of(url) == shown
+
+
+def test_the_certificate_of_the_store_and_of_the_broker_is_checked_unless_one_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    authority = tmp_path / "ca.pem"
+    authority.touch()
+    tls = {"REDIS_URL": "rediss://h"}
+    checked = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+    assert load(tls).tls == load(tls).kombu_tls == checked
+    assert load({**tls, "REDIS_CA_FILE": str(authority)}).kombu_tls == {
+        **checked,
+        "ssl_ca_certs": str(authority),
+    }
+    assert load({**tls, "REDIS_TLS_VERIFY": "0"}).kombu_tls == {
+        "ssl_cert_reqs": ssl.CERT_NONE,
+        "ssl_check_hostname": False,
+    }
+    assert load(REDIS).kombu_tls is None
+    assert load({**tls, "CELERY_BROKER_URL": "redis://h"}).kombu_tls is None
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
@@ -63,8 +136,13 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         redis_url=REDIS["REDIS_URL"],
         celery_broker_url="",
         worker_concurrency=os.cpu_count() or 1,
+        redis_ca_file=None,
+        redis_tls_verify=True,
         data_dir=Path("var"),
+        data_group="",
         max_upload_bytes=10 * 1024**3,
+        upload_ttl_s=86_400,
+        min_free_bytes=256 * 1024**2,
         max_attempts=3,
         lease_s=12,
         heartbeat_s=15,
@@ -73,6 +151,9 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         drain_s=4,
         max_streams=20_000,
         max_streams_per_caller=0,
+        sandbox="auto",
+        max_memory_bytes=4 * 1024**3,
+        max_output_bytes=20 * 1024**3,
         log_level="INFO",
         log_format="text",
         key_prefix="headway:",

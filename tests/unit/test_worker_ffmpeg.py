@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.sdk.stopping import InvalidInput
 from worker.media import ffmpeg
-from worker.media.ffmpeg import ProgressParser, Tick
+from worker.media.ffmpeg import ProgressParser, Said, Tick
 
 BLOCK = b"""frame=300
 fps=113.21
@@ -85,41 +82,23 @@ def test_last_words_are_few_and_without_addresses() -> None:
     assert ffmpeg.last_words([]) == "it said nothing"
 
 
-def video(**fields: Any) -> dict[str, Any]:
-    return {"index": 0, "codec_type": "video", "codec_name": "h264", "width": 640, "height": 480, **fields}
+def test_the_first_lines_are_kept_beside_the_last_ones() -> None:
+    said = Said()
+    for n in range(1000):
+        said.add(f"[error] line {n}")
+    assert (said.lines[0], said.lines[-1], said.count) == ("line 0", "line 999", 1000)
+    assert len(said.lines) <= 40
 
 
-def test_a_picture_is_measured_as_it_is_shown() -> None:
-    for fields, size in (
-        ({}, (640, 480)),
-        ({"sample_aspect_ratio": "4:3"}, (853, 480)),
-        ({"sample_aspect_ratio": "0:1"}, (640, 480)),
-        ({"side_data_list": [{"side_data_type": "ICC"}, {"rotation": -90}]}, (480, 640)),
-        ({"tags": {"rotate": "180"}}, (640, 480)),
-        ({"tags": {"rotate": "270"}}, (480, 640)),
-    ):
-        found = ffmpeg.media({"streams": [video(**fields)]}).video
-        assert found is not None
-        assert (found.width, found.height) == size
-
-
-def test_rates_and_durations_that_say_nothing_are_none() -> None:
-    found = ffmpeg.media(
-        {"format": {"duration": "N/A"}, "streams": [video(avg_frame_rate="0/0", r_frame_rate="0/0")]}
+def test_what_could_not_be_decoded_is_counted() -> None:
+    said = Said()
+    place = (
+        "[{}ist#0:1/x @ 0x7f14] [dec:x @ 0x7f15] [error] Error submitting packet to decoder: Invalid data"
     )
-    assert found.duration_s is None
-    assert found.video is not None
-    assert found.video.fps is None
-    found = ffmpeg.media({"streams": [video(avg_frame_rate="30000/1001", duration="2.5", nb_frames="75")]})
-    assert found.duration_s == 2.5
-    assert found.video is not None
-    assert found.video.fps == pytest.approx(float(Fraction(30000, 1001)), abs=0.001)
-    assert found.video.frames == 75
-
-
-def test_a_picture_that_would_fill_the_memory_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="too large"):
-        ffmpeg.media({"streams": [video(width=100_000, height=100_000)]})
+    for kind in "vva":
+        said.add(place.format(kind))
+    said.add("[h264 @ 0x7f143c551c40] [error] Invalid NAL unit size (2154 > 1225).")
+    assert (said.lost_pictures, said.lost_sounds, said.count) == (2, 1, 4)
 
 
 def test_named_programs_come_first(monkeypatch: pytest.MonkeyPatch) -> None:

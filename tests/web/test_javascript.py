@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,11 +12,11 @@ import pytest
 
 from headway.contract.encoding import dumps
 from headway.contract.events import ZERO, EventType
-from headway.contract.records import Artifact
+from headway.contract.records import Artifact, artifacts_json
 from headway.contract.states import ErrorCode, State
-from headway.contract.store import Claim, JobStore, NewJob, Report, artifacts_value
-from tests.conftest import missing
+from headway.contract.store import Claim, JobStore, NewJob, Report
 from tests.support.npm import package
+from tests.support.programs import program
 
 HERE = Path(__file__).parent
 WEB = HERE.parent.parent / "web"
@@ -30,16 +29,13 @@ MAX_BYTES = 8_000
 @pytest.fixture(scope="session")
 def node() -> str:
     """Node.js 20 or newer."""
-    found = shutil.which("node")
-    if found is None:
-        missing("node")
-    return str(found)
+    return program("node")
 
 
 def test_the_modules_pass_their_own_tests(node: str) -> None:
     tests = sorted(str(path) for path in HERE.glob("*.test.js"))
     assert tests
-    ran = subprocess.run([node, "--test", *tests], capture_output=True, text=True, timeout=100)
+    ran = subprocess.run([node, "--test", *tests], capture_output=True, text=True, timeout=200)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
@@ -75,7 +71,7 @@ def test_the_reducer_makes_of_events_what_the_store_makes_of_the_job(node: str, 
     def artifact(name: str, size: int) -> Report:
         made = Artifact(name=name, media_type="a/b", size=size, url=f"/{name}", attempt=1)
         artifacts[name] = made
-        value = artifacts_value(artifacts.values())
+        value = artifacts_json(artifacts.values())
         return Report(EventType.ARTIFACT, made.model_dump_json(), "artifacts", value)
 
     look()

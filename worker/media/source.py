@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from headway.contract.data_dir import OURS
+from headway.contract.encoding import displayable
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
 from worker.media import ffmpeg
 
 MAX_SAMPLE_S = 3600.0
-OURS = frozenset({"artifacts", "uploads", "valkey", "work"})
-"""Directories below DATA_DIR that `file:` does not read: uploads and artifacts have their own references,
-and the rest is nobody's input."""
-
 InputRef = Annotated[
     str,
     Field(
@@ -30,7 +29,7 @@ InputRef = Annotated[
             "upload:<id>, artifact:<job id>/<name>, sample:<seconds> (made with ffmpeg's test sources, "
             "with sound) or file:<path below DATA_DIR>."
         ),
-        pattern=r"^(upload|artifact|sample|file):.+$",
+        pattern=r"^(upload|artifact|sample|file):[\s\S]+$",
         max_length=1024,
         examples=["sample:10"],
     ),
@@ -48,18 +47,14 @@ class Source:
     path: Path | None
     sample_s: float = 0
 
-    def arguments(self) -> list[str]:
-        """ffmpeg's arguments for this input. A sample is two inputs: 0 the picture, 1 the sound."""
+    def arguments(self, options: Sequence[str] = ()) -> list[str]:
+        """Return ffmpeg's arguments for this input, with options before it. A sample is two inputs: 0 the
+        picture, 1 the sound."""
         if self.path is not None:
-            return [*ffmpeg.SAFE, "-i", f"file:{self.path}"]
-        return [
-            *("-f", "lavfi", "-i", f"testsrc2=size=1280x720:rate=30:duration={self.sample_s:g}"),
-            *("-f", "lavfi", "-i", f"sine=frequency=440:sample_rate=48000:duration={self.sample_s:g}"),
-        ]
-
-    def hide(self, text: str) -> str:
-        """A message without the place where we keep the file."""
-        return text if self.path is None else ffmpeg.hide(text, self.path, self.name)
+            return [*options, *ffmpeg.SAFE, "-i", f"file:{self.path}"]
+        picture = f"testsrc2=size=1280x720:rate=30:duration={self.sample_s:g}"
+        sound = f"sine=frequency=440:sample_rate=48000:duration={self.sample_s:g}"
+        return [*options, "-f", "lavfi", "-i", picture, *options, "-f", "lavfi", "-i", sound]
 
 
 def resolve(job: Job[Any], reference: str) -> Source:
@@ -78,8 +73,10 @@ def _upload(job: Job[Any], upload_id: str) -> Source:
     if not _UPLOAD.fullmatch(upload_id) or not (directory / "data").is_file():
         raise InvalidInput(f"there is no upload {upload_id[:40]!r}")
     name = f"upload:{upload_id}"
+    with suppress(OSError):
+        os.utime(directory)  # it is kept for UPLOAD_TTL_S after its last use
     with suppress(OSError, ValueError, AttributeError):
-        name = str(json.loads((directory / "meta.json").read_text())["name"])[:200] or name
+        name = displayable(str(json.loads((directory / "meta.json").read_text())["name"])[:200]) or name
     return Source(name, directory / "data")
 
 
@@ -115,11 +112,17 @@ def _file(job: Job[Any], rest: str) -> Source:
         # Symbolic links are followed first: what counts is where the file lies.
         path = (root / rest).resolve(strict=True)
         below = path.relative_to(root)
-        if not path.is_file() or below.parts[0] in OURS:
+        if not path.is_file() or _is_ours(below):
             raise refused
     except (OSError, ValueError, RuntimeError):
         raise refused from None
-    return Source(path.name, path)
+    return Source(displayable(path.name), path)
+
+
+def _is_ours(below: Path) -> bool:
+    """What Headway keeps in DATA_DIR, and what is hidden, is nobody's input by its path: uploads and
+    artifacts have references of their own, which know whose they are."""
+    return below.parts[0].casefold() in OURS or any(part.startswith(".") for part in below.parts)
 
 
 _RESOLVERS: dict[str, Callable[[Job[Any], str], Source]] = {

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from headway.sdk.job import Job
-from headway.sdk.job_type import Params, job
+from headway import Job, Params, job
 from worker.media import ffmpeg
 from worker.media.source import InputRef, Source, resolve
 

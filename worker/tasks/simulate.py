@@ -1,4 +1,4 @@
-"""A job that only takes its time, to see what the rest does with it."""
+"""A job that only takes time, to see what everything around it does."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from headway.sdk.job import Job
-from headway.sdk.job_type import Params, job
+from headway import Job, Params, job
 
 
 class SimulateParams(Params):
@@ -19,7 +18,10 @@ class SimulateParams(Params):
     rate: Annotated[
         float,
         Field(
-            gt=0, le=10_000, title="Updates a second", description="How often the task notes its progress."
+            gt=0,
+            le=10_000,
+            title="Updates per second",
+            description="How often the task notes its progress.",
         ),
     ] = 10
     stages: Annotated[
@@ -31,7 +33,7 @@ class SimulateParams(Params):
             ge=0,
             le=1_000_000,
             title="Log every",
-            description="A log line every so many updates; 0 for none.",
+            description="A log line every N updates; 0 for none.",
         ),
     ] = 0
     fail_at: Annotated[
@@ -54,7 +56,7 @@ class SimulateParams(Params):
 
 
 class SimulatedFailure(Exception):
-    """What `fail_at` asked for."""
+    """The failure that `fail_at` asks for."""
 
 
 @job("simulate", params=SimulateParams, title="Simulate a job")

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from headway.sdk.job import Job
 from headway.sdk.job_type import Params, job
-from headway.sdk.stopping import InvalidInput
-from worker.media import ffmpeg
-from worker.media.source import InputRef, Source, resolve
-
-Preset = Literal["mp4", "webm", "av1", "hls", "audio"]
+from headway.sdk.retry import Retry
+from headway.sdk.stopping import InvalidInput, NoSpace
+from worker.media import failure, ffmpeg, hls, tonemap, verify
+from worker.media.command import (
+    RECIPES,
+    TONEMAP,
+    Picture,
+    Preset,
+    Recipe,
+    decoder_arguments,
+    metadata_arguments,
+    output_rate,
+    size,
+    sound_arguments,
+    sound_filters,
+)
+from worker.media.inspection import Input, look
+from worker.media.probe import Video
+from worker.media.sandbox import OutOfMemory
+from worker.media.source import InputRef, resolve
+from worker.media.yardstick import Yardstick
 
 
 class EncodeParams(Params):
@@ -69,66 +86,21 @@ class EncodeParams(Params):
     poster: Annotated[bool, Field(title="Poster", description="Also make a still picture, poster.jpg.")] = (
         True
     )
+    keep_metadata: Annotated[
+        bool,
+        Field(
+            title="Keep metadata",
+            description="Keep what the source tells of its making: place, device, date, title. "
+            "Otherwise all of it is removed.",
+        ),
+    ] = False
 
 
-X264 = ("-c:v", "libx264", "-preset", "veryfast")
-VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "6", "-row-mt", "1", "-b:v", "0")
-AV1 = ("-c:v", "libsvtav1", "-preset", "10")
-# Two channels, because libopus refuses some layouts of more.
-AAC = ("-c:a", "aac", "-b:a", "128k", "-ac", "2")
-OPUS = ("-c:a", "libopus", "-b:a", "96k", "-ac", "2")
+NEVER_AGAIN = (OutOfMemory, failure.EncoderCrashed, verify.ResultUnfit, ffmpeg.FFmpegFailed)
+"""What would end alike at another attempt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a preset is made. The encoders' speeds are fast ones: progress is for people who wait."""
-
-    artifact: str
-    video: tuple[str, ...]
-    audio: tuple[str, ...]
-    crf: int = 0
-    max_crf: int = 63
-    options: tuple[str, ...] = ()
-
-
-RECIPES: dict[Preset, Recipe] = {
-    "mp4": Recipe("video.mp4", X264, AAC, 23, 51, ("-movflags", "+faststart")),
-    "webm": Recipe("video.webm", VP9, OPUS, 33),
-    "av1": Recipe("video.webm", AV1, OPUS, 35),
-    "hls": Recipe("hls", X264, AAC, 23, 51),
-    "audio": Recipe("audio.m4a", (), AAC, options=("-movflags", "+faststart")),
-}
-
-MASTER = "master.m3u8"
-SEGMENT_S = 4
-LADDER = {240: 400, 360: 800, 480: 1400, 720: 2800, 1080: 5000}
-"""Heights of renditions and the kbit/s they may take at most."""
-MAX_RENDITIONS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A source and what is known of it: for a sample, without looking."""
-
-    source: Source
-    media: ffmpeg.Media
-    sound: str | None
-    """ffmpeg's name of the audio stream, as "0:1"."""
-    duration_s: float | None
-    """Of what will be encoded, after trimming; None if unknown."""
-
-    @property
-    def frames(self) -> int | None:
-        """How many pictures will be encoded, as far as the file says."""
-        video = self.media.video
-        if video is None or self.duration_s is None:
-            return None
-        if video.frames is not None and self.duration_s == self.media.duration_s:
-            return video.frames
-        return None if video.fps is None else max(1, round(self.duration_s * video.fps))
-
-
-@job("video.encode", params=EncodeParams, title="Encode a video")
+@job("video.encode", params=EncodeParams, title="Encode a video", retry=Retry(never=NEVER_AGAIN))
 def encode(job: Job[EncodeParams]) -> dict[str, Any]:
     params = job.params
     recipe = RECIPES[params.preset]
@@ -136,8 +108,14 @@ def encode(job: Job[EncodeParams]) -> dict[str, Any]:
         raise InvalidInput(f"crf is at most {recipe.max_crf} for {params.preset}, not {params.crf}")
     with job.plan(probe=1, encode=95, publish=4):
         with job.stage("probe", total=1, unit="steps"):
-            found = look(job)
-            job.log(describe(found))
+            found = look(
+                job,
+                resolve(job, params.input),
+                picture=params.preset != "audio",
+                start_s=params.start_s,
+                duration_s=params.duration_s,
+            )
+            job.log(str(found))
         if params.preset == "audio":
             return encode_audio(job, recipe, found)
         if params.preset == "hls":
@@ -145,240 +123,245 @@ def encode(job: Job[EncodeParams]) -> dict[str, Any]:
         return encode_file(job, recipe, found)
 
 
-# -- probe ---------------------------------------------------------------------------------------------
+def encode_file(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str, Any]:
+    picture = _picture(job, recipe, found)
+    args = [
+        *_inputs(found),
+        *("-map", f"0:{picture.video.index}", "-vf", picture.filters, "-fps_mode", "vfr"),
+        *_encoders(job.params, recipe, found),
+        *(() if found.sound is None else ("-map", found.sound)),
+        *recipe.options,
+        recipe.artifact,
+    ]
+    said = _encode(job, found, args, picture.rate, picture.width * picture.height)
+    out = job.workdir / recipe.artifact
+    with job.stage("publish", total=3, unit="steps") as stage:
+        with _looking(job, found):
+            made = _look_at(job, recipe, found, picture, out)
+            verify.decode_ends(job, [(out, made.duration_s)])
+        warnings = _warnings(job, found, said, made.duration_s)
+        stage.advance()
+        poster = _poster(job, found, picture, out, min(3.0, made.duration_s / 10))
+        stage.advance()
+        _publish(job, recipe.artifact, out, poster)
+    return {**_result(recipe, made, picture), "warnings": warnings}
 
 
-def look(job: Job[EncodeParams]) -> Input:
-    """Find the input and see whether it is fit for the preset. Raises InvalidInput."""
-    params = job.params
-    source = resolve(job, params.input)
-    if source.path is None:
-        picture = ffmpeg.Video(0, "rawvideo", 1280, 720, 30, max(1, round(source.sample_s * 30)))
-        media = ffmpeg.Media(
-            "lavfi", source.sample_s, None, picture, ffmpeg.Audio(0, "pcm_s16le", 1, 48000)
-        )
-        sound: str | None = "1:0"
-    else:
-        media = ffmpeg.probe(job, source.path, source.name)
-        sound = None if media.audio is None else f"0:{media.audio.index}"
-    if params.preset == "audio" and sound is None:
-        raise InvalidInput(f"{source.name} has no sound")
-    if params.preset != "audio" and media.video is None:
-        raise InvalidInput(f"{source.name} has no video")
-    duration_s = media.duration_s
-    if duration_s is not None and params.start_s:
-        if params.start_s >= duration_s:
-            raise InvalidInput(f"start_s {params.start_s:g} is past the end of the input, {duration_s:g} s")
-        duration_s -= params.start_s
-    if duration_s is not None and params.duration_s is not None:
-        duration_s = min(duration_s, params.duration_s)
-    return Input(source, media, sound, duration_s)
+def encode_hls(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str, Any]:
+    picture = _picture(job, recipe, found)
+    renditions = hls.ladder(picture.width, picture.height)
+    directory = job.workdir / recipe.artifact
+    directory.mkdir()
+    sounds = [] if found.sound is None else ["-map", found.sound] * len(renditions)
+    args = [
+        *_inputs(found),
+        *hls.graph(picture, renditions),
+        *sounds,
+        *("-fps_mode", "vfr"),
+        *_encoders(job.params, recipe, found),
+        *hls.arguments(renditions, sound=found.audio is not None),
+    ]
+    pixels = sum(rendition.width * rendition.height for rendition in renditions)
+    said = _encode(job, found, args, picture.rate, pixels)
+    with job.stage("publish", total=3, unit="steps") as stage:
+        with _looking(job, found):
+            playlists = hls.finish(directory, renditions, picture.rate, sound=found.audio is not None)
+            largest = playlists[-1]
+            made = _look_at(job, recipe, found, picture, directory / renditions[-1].name / "index.m3u8")
+            ends = [segment for playlist in playlists for segment in playlist.ends]
+            verify.decode_ends(job, [(segment, 0.0) for segment in ends])
+        length_s = min(playlist.duration_s for playlist in playlists)
+        warnings = _warnings(job, found, said, length_s)
+        stage.advance()
+        poster = _poster(job, found, picture, *largest.at(min(3.0, length_s / 10)))
+        bytes_made = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+        stage.advance()
+        _publish(job, recipe.artifact, directory, poster, index=hls.MASTER)
+    return {
+        **_result(recipe, made, picture),
+        "artifact": f"{recipe.artifact}/{hls.MASTER}",
+        "format": "hls",
+        "duration_s": largest.duration_s,
+        "size": bytes_made,
+        "bitrate": round(bytes_made * 8 / largest.duration_s, 1),
+        "renditions": [{"width": rendition.width, "height": rendition.height} for rendition in renditions],
+        "warnings": warnings,
+    }
 
 
-def describe(found: Input) -> str:
-    video, audio = found.media.video, found.media.audio
-    parts = [found.media.format]
-    if video is not None:
-        parts.append(
-            f"{video.codec} {video.width}x{video.height}" + (f" {video.fps:g} fps" if video.fps else "")
-        )
-    if audio is not None:
-        parts.append(f"{audio.codec} {audio.channels} channel{'s' * (audio.channels > 1)}")
-    if found.media.duration_s is not None:
-        parts.append(f"{found.media.duration_s:.2f} s")
-    return f"{found.source.name}: {', '.join(parts)}"
+def encode_audio(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str, Any]:
+    assert found.sound is not None  # noqa: S101
+    args = [
+        *(*_inputs(found), "-map", found.sound, "-vn"),
+        *_encoders(job.params, recipe, found),
+        *recipe.options,
+        recipe.artifact,
+    ]
+    said = _encode(job, found, args, None)
+    out = job.workdir / recipe.artifact
+    with job.stage("publish", total=2, unit="steps") as stage:
+        with _looking(job, found):
+            made = _look_at(job, recipe, found, None, out)
+            verify.decode_ends(job, [(out, made.duration_s)])
+        warnings = _warnings(job, found, said, made.duration_s)
+        stage.advance()
+        _publish(job, recipe.artifact, out, None)
+    return {**_result(recipe, made, None), "warnings": warnings}
 
 
 # -- encode --------------------------------------------------------------------------------------------
 
 
-def encode_file(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str, Any]:
-    video = _video(found)
-    width, height = size(video.width, video.height, job.params.width, job.params.height)
-    out = job.workdir / recipe.artifact
-    args: list[str | Path] = [
-        *_trimmed(job.params, found),
-        *("-map", f"0:{video.index}", "-vf", _scaled(width, height)),
-        *recipe.video,
-        *("-crf", str(recipe.crf if job.params.crf is None else job.params.crf)),
-        *_sound(found, recipe),
-        *recipe.options,
-        out,
-    ]
-    frames = _encode(job, found, args)
-    with job.stage("publish", total=3, unit="steps") as stage:
-        poster = _poster(job, found, width, height)
-        stage.advance()
-        result = _inspect(job, out, recipe.artifact)
-        stage.advance()
-        _publish(job, recipe.artifact, out, poster)
-    return {**result, "frames": frames}
+def _picture(job: Job[EncodeParams], recipe: Recipe, found: Input) -> Picture:
+    """What the pictures become. Writes the table that HDR needs. Raises InvalidInput for a size that the
+    preset cannot have."""
+    params, video = job.params, found.video
+    assert video is not None  # noqa: S101
+    width, height = size(video.width, video.height, params.width, params.height)
+    if width > recipe.max_size[0] or height > recipe.max_size[1]:
+        raise InvalidInput(
+            f"{found.source.name} would become {width}x{height}, and {params.preset} takes at most "
+            f"{recipe.max_size[0]}x{recipe.max_size[1]}: give a width or a height"
+        )
+    if tonemap.needed(video.color):
+        (job.workdir / TONEMAP).write_text(tonemap.table(video.color, video.peak_nits))
+    streamed = params.preset == "hls"
+    rate = output_rate(found.rate, length_s=found.cut.length_s, whole=streamed or found.sound_is_longer)
+    return Picture(video, width, height, rate, found.cut, from_zero=streamed)
 
 
-def encode_hls(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str, Any]:
-    video = _video(found)
-    params = job.params
-    tallest = size(video.width, video.height, params.width, params.height)
-    sizes = ladder(*tallest)
-    directory = job.workdir / recipe.artifact
-    directory.mkdir()
-    graph = [f"[0:{video.index}]split={len(sizes)}" + "".join(f"[s{n}]" for n in range(len(sizes)))]
-    maps: list[str] = []
-    rates: list[str] = []
-    variants: list[str] = []
-    for n, (width, height) in enumerate(sizes):
-        graph.append(f"[s{n}]{_scaled(width, height)}[v{n}]")
-        maps += ["-map", f"[v{n}]"]
-        limit = _limit_kbits(height)
-        rates += [f"-maxrate:v:{n}", f"{limit}k", f"-bufsize:v:{n}", f"{limit * 2}k"]
-        variants.append(f"v:{n},name:{height}p" if found.sound is None else f"v:{n},a:{n},name:{height}p")
-    if found.sound is not None:
-        maps += ["-map", found.sound] * len(sizes)
-    args: list[str | Path] = [
-        *_trimmed(params, found),
-        *("-filter_complex", ";".join(graph)),
-        *maps,
-        *recipe.video,
-        *("-crf", str(recipe.crf if params.crf is None else params.crf)),
-        *rates,
-        # Every rendition begins a segment at the same picture, so that a player can change between them.
-        *("-force_key_frames", f"expr:gte(t,n_forced*{SEGMENT_S})", "-sc_threshold", "0"),
-        *(() if found.sound is None else recipe.audio),
-        *("-f", "hls", "-hls_time", str(SEGMENT_S), "-hls_playlist_type", "vod"),
-        *("-hls_flags", "independent_segments", "-master_pl_name", MASTER),
-        *("-var_stream_map", " ".join(variants)),
-        *("-hls_segment_filename", directory / "%v" / "%05d.ts", directory / "%v" / "index.m3u8"),
-    ]
-    frames = _encode(job, found, args)
-    with job.stage("publish", total=3, unit="steps") as stage:
-        poster = _poster(job, found, *tallest)
-        stage.advance()
-        first = directory / f"{sizes[-1][1]}p"
-        result = _inspect(job, first / "00000.ts", "hls")
-        total = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
-        duration_s = _playlist_s(first / "index.m3u8")
-        stage.advance()
-        _publish(job, recipe.artifact, directory, poster, index=MASTER)
-    return {
-        **result,
-        "artifact": f"{recipe.artifact}/{MASTER}",
-        "format": "hls",
-        "duration_s": duration_s,
-        "size": total,
-        "bitrate": round(total * 8 / duration_s, 1) if duration_s else None,
-        "frames": frames,
-        "renditions": [{"width": width, "height": height} for width, height in sizes],
-    }
+def _inputs(found: Input) -> list[str]:
+    options = [*decoder_arguments(found.video), *_steady(found.video)]
+    if found.cut.seek_s:
+        # The picture on show at the start may have begun long before: the filters cut, not the seek.
+        options += ["-ss", f"{found.cut.seek_s:g}", "-noaccurate_seek"]
+    # As much as can be decoded: how much that was is looked at afterwards.
+    return ["-max_error_rate", "1", *found.source.arguments(options)]
 
 
-def encode_audio(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str, Any]:
-    out = job.workdir / recipe.artifact
-    args: list[str | Path] = [
-        *_trimmed(job.params, found),
-        *_sound(found, recipe),
-        "-vn",
-        *recipe.options,
-        out,
-    ]
-    with job.stage("encode", total=found.duration_s, unit="s") as stage:
-        for tick in _ticks(job, found, args):
-            stage.update(round(tick.out_time_s or 0, 3), **_figures(tick))
-        stage.total = stage.current
-    with job.stage("publish", total=2, unit="steps") as stage:
-        result = _inspect(job, out, recipe.artifact)
-        stage.advance()
-        _publish(job, recipe.artifact, out, None)
-    return result
+def _steady(video: Video | None) -> tuple[str, ...]:
+    steady = video is not None and not video.interlaced and not video.rotation
+    return ("-reinit_filter:v", "0") if steady else ()
 
 
-def _encode(job: Job[EncodeParams], found: Input, args: Sequence[str | Path]) -> int:
-    """Encode, counting pictures; how many there were in the end."""
-    with job.stage("encode", total=found.frames, unit="frames") as stage:
-        for tick in _ticks(job, found, args):
-            stage.update(tick.frame or 0, **_figures(tick))
-        frames = int(stage.current)
-        if frames == 0:
-            raise InvalidInput(f"no picture of {found.source.name} could be decoded")
-        # What the file said of itself was an estimate.
-        stage.total = frames
-    return frames
+def _encoders(params: EncodeParams, recipe: Recipe, found: Input) -> list[str]:
+    args = list(recipe.video)
+    if recipe.video:
+        args += ["-crf", str(recipe.crf if params.crf is None else params.crf)]
+    if found.audio is not None:
+        # MP4 and WebM can say that a track begins later; a segment, or sound alone, had better not.
+        filters = sound_filters(found.cut, from_zero=params.preset in ("hls", "audio"))
+        args += ["-af", filters, *sound_arguments(recipe, found.audio)]
+    return [*args, *metadata_arguments(params.keep_metadata)]
 
 
-def _ticks(job: Job[EncodeParams], found: Input, args: Sequence[str | Path]) -> Iterator[ffmpeg.Tick]:
+def _encode(
+    job: Job[EncodeParams], found: Input, args: Sequence[str | Path], rate: Fraction | None, pixels: int = 0
+) -> ffmpeg.Said:
+    """Encode in the working directory, reporting progress; returns what ffmpeg said meanwhile. `pixels` are
+    those of all pictures that are made at a time."""
+    if found.video is not None:
+        pixels += found.video.width * found.video.height
+    said = ffmpeg.Said()
+    path = found.source.path
+    yardstick = Yardstick.of(found.cut.length_s, rate, path)
+    follow = path if yardstick.by_position else None
+    with job.stage("encode", total=yardstick.total, unit=yardstick.unit) as stage:
+        with _explained(job, found):
+            for tick in ffmpeg.run(job, args, said, cwd=job.workdir, follow=follow, pixels=pixels or None):
+                yardstick.note(stage, tick)
+        # What was measured before may have been an estimate.
+        stage.total = stage.current or None
+    return said
+
+
+@contextmanager
+def _explained(job: Job[EncodeParams], found: Input) -> Iterator[None]:
     try:
-        yield from ffmpeg.run(job, args)
+        yield
     except ffmpeg.FFmpegFailed as error:
-        if found.source.path is None or not error.blames_the_input:
-            raise
-        words = found.source.hide(ffmpeg.last_words(error.words))
-        raise InvalidInput(f"{found.source.name} cannot be decoded: {words}") from None
+        raise failure.explain(error, found.source.name, found.source.path, job.workdir) from None
 
 
-def _figures(tick: ffmpeg.Tick) -> dict[str, Any]:
-    """What a person may want to see beside the bar; what ffmpeg does not know is left out."""
-    figures = {
-        "fps": tick.fps,
-        "speed": tick.speed,
-        "bitrate": tick.bitrate,
-        "size": tick.total_size,
-        "time_s": None if tick.out_time_s is None else round(tick.out_time_s, 3),
-    }
-    return {name: value for name, value in figures.items() if value is not None}
+@contextmanager
+def _looking(job: Job[EncodeParams], found: Input) -> Iterator[None]:
+    """While a result is looked at: what is wrong with it may be that there was no room for it."""
+    try:
+        yield
+    except (verify.ResultUnfit, hls.BadPlaylist, InvalidInput, ffmpeg.FFmpegFailed) as error:
+        if failure.is_full([str(error)], job.workdir):
+            raise NoSpace(failure.full(found.source.name)) from None
+        raise verify.ResultUnfit(
+            f"{found.source.name} was encoded, but the result is not fit: {error}"
+        ) from None
 
 
 # -- publish -------------------------------------------------------------------------------------------
 
 
-def _poster(job: Job[EncodeParams], found: Input, width: int, height: int) -> Path | None:
-    """A picture from a little after the beginning, which is often black."""
+def _look_at(
+    job: Job[EncodeParams], recipe: Recipe, found: Input, picture: Picture | None, path: Path
+) -> verify.Made:
+    made = verify.examine(job, path, recipe.artifact)
+    shape = None if picture is None else (picture.width, picture.height)
+    verify.check_streams(made, recipe.codecs, shape=shape, sound=found.audio is not None)
+    return made
+
+
+def _warnings(job: Job[EncodeParams], found: Input, said: ffmpeg.Said, made_s: float) -> list[str]:
+    """All that the result lacks, the newly found also logged. Raises InvalidInput if that is nearly all."""
+    pictures = found.scan.of(found.video).packets
+    lost = verify.losses(found.source.name, found.cut.length_s, made_s, said, pictures)
+    for warning in lost.words:
+        job.log(warning, "warning")
+    if lost.share > verify.MOST_LOST:
+        raise InvalidInput(f"{found.source.name} is damaged beyond use: {'; '.join(lost.words)}")
+    return [*found.warnings, *lost.words]
+
+
+def _poster(job: Job[EncodeParams], found: Input, picture: Picture, made: Path, at_s: float) -> Path | None:
+    """A still of the result, from a little after the beginning, which is often black. Of a result that
+    ffmpeg cannot decode it is one of the source."""
     if not job.params.poster:
         return None
-    video = _video(found)
     path = job.workdir / "poster.jpg"
-    begin = job.params.start_s or 0
-    for at in (begin + min(3.0, (found.duration_s or 0) / 10), begin):
-        args = [
-            *(("-ss", f"{at:.3f}") if at else ()),
-            *found.source.arguments(),
-            *("-map", f"0:{video.index}", "-frames:v", "1", "-vf", _scaled(width, height)),
-            *("-q:v", "3", "-f", "image2", "-update", "1", path),
-        ]
+    result = [*ffmpeg.OURS, "-i", f"file:{made}", "-map", "0:v"]
+    source = [*_inputs(found), "-map", f"0:{picture.video.index}", "-vf", picture.filters]
+    words: Sequence[str] = ()
+    for inputs in (["-ss", f"{at_s:.3f}", *result], result, source):
+        args = [*inputs, "-frames:v", "1", "-q:v", "3", "-f", "image2", "-update", "1", path.name]
         try:
-            for _ in ffmpeg.run(job, args):
+            for _ in ffmpeg.run(job, args, cwd=job.workdir):
                 pass
         except ffmpeg.FFmpegFailed as error:
-            job.log(f"no poster: {found.source.hide(ffmpeg.last_words(error.words))}", "warning")
-            return None
-        if path.is_file():
+            words = error.words
+        if path.is_file() and path.stat().st_size:
             return path
+    if failure.is_full(words, job.workdir):
+        raise NoSpace(failure.full(found.source.name))
+    said = failure.hide(ffmpeg.last_words(words), found.source.path, found.source.name)
+    job.log(f"there is no poster: {said}", "warning")
     return None
 
 
-def _inspect(job: Job[EncodeParams], path: Path, artifact: str) -> dict[str, Any]:
-    """What ffprobe finds in a file that was made here."""
-    made = ffmpeg.probe(job, path, artifact)
+def _result(recipe: Recipe, made: verify.Made, picture: Picture | None) -> dict[str, Any]:
     result: dict[str, Any] = {
-        "artifact": artifact,
-        "format": artifact.rpartition(".")[2],
+        "artifact": recipe.artifact,
+        "format": recipe.artifact.rpartition(".")[2],
         "duration_s": made.duration_s,
-        "size": path.stat().st_size,
-        "bitrate": made.bitrate,
-        "audio_codec": None if made.audio is None else made.audio.codec,
+        "size": made.size,
+        "bitrate": made.media.bitrate,
+        "audio_codec": next((audio.codec for audio in made.media.audios), None),
     }
-    if made.video is not None:
+    if picture is not None:
         result |= {
-            "video_codec": made.video.codec,
-            "width": made.video.width,
-            "height": made.video.height,
-            "fps": made.video.fps,
+            "video_codec": recipe.codecs[0],
+            "width": picture.width,
+            "height": picture.height,
+            "fps": round(float(picture.rate), 3),
+            "frames": made.pictures,
         }
     return result
-
-
-def _playlist_s(path: Path) -> float:
-    lines = path.read_text().splitlines()
-    lengths = [line[len("#EXTINF:") :].rstrip(",") for line in lines if line.startswith("#EXTINF:")]
-    return round(sum(map(float, lengths)), 3)
 
 
 def _publish(
@@ -389,60 +372,3 @@ def _publish(
         job.artifact(name, path, index=index)
         if poster is not None:
             job.artifact("poster.jpg", poster)
-
-
-# -- arguments -----------------------------------------------------------------------------------------
-
-
-def _video(found: Input) -> ffmpeg.Video:
-    assert found.media.video is not None  # noqa: S101
-    return found.media.video
-
-
-def _trimmed(params: EncodeParams, found: Input) -> list[str]:
-    seek = [] if not params.start_s else ["-ss", f"{params.start_s:g}"]
-    inputs = found.source.arguments()
-    if seek and found.source.path is None:
-        # A sample has two inputs, and each is sought by itself.
-        middle = len(inputs) // 2
-        inputs = [*inputs[:middle], *seek, *inputs[middle:]]
-    length = [] if params.duration_s is None else ["-t", f"{params.duration_s:g}"]
-    return [*seek, *inputs, *length]
-
-
-def _sound(found: Input, recipe: Recipe) -> list[str]:
-    return [] if found.sound is None else ["-map", found.sound, *recipe.audio]
-
-
-def _scaled(width: int, height: int) -> str:
-    return f"scale={width}:{height},setsar=1,format=yuv420p"
-
-
-def size(of_width: int, of_height: int, width: int | None, height: int | None) -> tuple[int, int]:
-    """The size to encode: as given, in the shape of the picture, and even, as the encoders want it."""
-    if width is None and height is None:
-        return _even(of_width), _even(of_height)
-    if width is None and height is not None:
-        return _even(of_width * height / of_height), height
-    if height is None and width is not None:
-        return width, _even(of_height * width / of_width)
-    assert width is not None  # noqa: S101
-    assert height is not None  # noqa: S101
-    return width, height
-
-
-def _even(pixels: float) -> int:
-    return max(2, int(pixels) // 2 * 2)
-
-
-def ladder(width: int, height: int) -> list[tuple[int, int]]:
-    """The renditions of a picture of this size, the smallest first; the last is the picture's own size
-    or the largest step below it."""
-    steps = [step for step in LADDER if step <= height][-MAX_RENDITIONS:]
-    if not steps:
-        return [(width, height)]
-    return [(_even(width * step / height), step) for step in steps]
-
-
-def _limit_kbits(height: int) -> int:
-    return next((limit for step, limit in LADDER.items() if height <= step), LADDER[1080])

@@ -13,8 +13,7 @@ local due = redis.call('ZSCORE', ALARMS, JOB_ID)
 local time = now()
 if not due or tonumber(due) > time then return {'none'} end
 local job = load()
-if not job or not INDEX[job.state] or job.state == 'succeeded' or job.state == 'failed'
-    or job.state == 'canceled' then
+if not job or not INDEX[job.state] or ended(job) then
   redis.call('ZREM', ALARMS, JOB_ID)
   return {'none'}
 end

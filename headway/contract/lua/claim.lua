@@ -1,19 +1,19 @@
 -- A worker takes a job: attempt + 1, a new fence, a lease.
 --
 -- keys: prelude
--- args: 5 states it may come from, 6 token of this claim (a repeat with the same token is the same
---       claim: its reply was lost), 7 lease in ms, 8 the worker as a JSON string
+-- args: 5 token of this claim (a repeat with the same token is the same claim: its reply was lost),
+--       6 lease in ms, 7 the worker as a JSON string
 -- returns: {'claimed', fence, document, checkpoint or '', attempts that may follow}
 --          | {'refused', state} | {'gone'}
 -- events: state (running)
 
 local job = load()
 if not job then return {'gone'} end
-if job.state == 'running' and redis.call('HGET', JOB, '_token') == ARGV[6] then
+if job.state == 'running' and redis.call('HGET', JOB, '_token') == ARGV[5] then
   return {'claimed', job.fence, document(), redis.call('HGET', JOB, '_checkpoint') or '',
     attempts_left(job)}
 end
-if not contains(ARGV[5], job.state) then return {'refused', job.state} end
+if not waits(job) then return {'refused', job.state} end
 local time = now()
 -- A message that comes early must not cut a retry's delay short; its alarm sends another.
 local not_before = tonumber(redis.call('HGET', JOB, '_not_before') or 0)
@@ -23,7 +23,7 @@ if job.deadline and job.deadline <= time then return {'refused', job.state} end
 
 local fence = redis.call('HINCRBY', JOB, '_fence', 1)
 job.attempt = int(redis.call('HINCRBY', JOB, 'attempt', 1))
-local lease = time + tonumber(ARGV[7])
+local lease = time + tonumber(ARGV[6])
 local deadline = job.deadline
 if job.timeout_s and not deadline then
   deadline = time + job.timeout_s * 1000
@@ -32,8 +32,8 @@ end
 local at = '"' .. rfc3339(time) .. '"'
 redis.call('HSETNX', JOB, 'started_at', at)
 redis.call('ZREM', WAITING, JOB_ID)
-move(job, 'running', '', 'progress', 'null', '_token', ARGV[6], '_lease', int(lease), '_seq', '0',
-  '_worker', ARGV[8], '_since', at)
+move(job, 'running', '', 'progress', 'null', '_token', ARGV[5], '_lease', int(lease), '_seq', '0',
+  '_worker', ARGV[7], '_since', at)
 set_alarm(deadline and math.min(lease, deadline) or lease)
 return {'claimed', fence, document(), redis.call('HGET', JOB, '_checkpoint') or '',
     attempts_left(job)}

@@ -3,17 +3,21 @@
 -- keys: prelude; last: the idempotency key, if arg 5 is not ''
 -- args: 5 hash of the body with idempotency, or ''; 6 ms until the first alarm; 7… the fields of the
 --       job that the caller knows, name and value in turn
--- returns: {'created', document} | {'same', job id} | {'conflict'}: another body had this key
+-- returns: {'created', document} | {'same', document, job id}: the key's job | {'conflict'}: the key belongs
+--          to another body
 -- events: state (queued)
 
 local once_hash = ARGV[5]
 if once_hash ~= '' then
   local before = redis.call('GET', KEYS[#KEYS])
   if before then
+    -- The key of the job is not declared; it has the same hash tag, so it lies in the same slot.
     local hash, id = string.match(before, '^(%S+) (%S+)$')
-    if hash == once_hash and id ~= JOB_ID then return {'same', id} end
-    if hash == once_hash then return {'created', document()} end
-    return {'conflict'}
+    local key = string.sub(JOB, 1, -#JOB_ID - 1) .. id
+    if redis.call('EXISTS', key) == 1 then
+      if hash ~= once_hash then return {'conflict'} end
+      return {id == JOB_ID and 'created' or 'same', document(key), id}
+    end
   end
 end
 
@@ -25,7 +29,8 @@ local at = '"' .. rfc3339(ms) .. '"'
 -- The listing's order. 4096 ids a millisecond keep it unique and below 2^53.
 local score = int(ms * 4096 + n % 4096)
 if once_hash ~= '' then
-  redis.call('SET', KEYS[#KEYS], once_hash .. ' ' .. JOB_ID, 'EX', RETENTION_S)
+  -- It goes with its job (sweep.lua).
+  redis.call('SET', KEYS[#KEYS], once_hash .. ' ' .. JOB_ID)
 end
 redis.call('HSET', JOB, 'state', '"queued"', 'attempt', '0', 'artifacts', '[]',
   'cancel_requested', 'false', 'created_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"',

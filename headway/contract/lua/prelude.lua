@@ -23,10 +23,6 @@ if GROUP_JOBS then FEEDS[2] = {KEYS[9 + #STATES + 1], KEYS[9 + #STATES + 2]} end
 
 local function int(number) return string.format('%.0f', number) end
 
-local function contains(list, item)
-  return string.find(',' .. list .. ',', ',' .. item .. ',', 1, true) ~= nil
-end
-
 -- Days to a civil date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
 local function rfc3339(ms)
   local floor = math.floor
@@ -78,21 +74,33 @@ local function load()
   }
 end
 
+-- Whether nobody works on the job, but somebody shall.
+local function waits(job) return job.state == 'queued' or job.state == 'retrying' end
+
+-- Whether the job is as it will stay. A state that a newer version wrote and this one does not know is not.
+local function ended(job)
+  return job.state == 'succeeded' or job.state == 'failed' or job.state == 'canceled'
+end
+
 -- How many attempts may follow. One that a stopping worker handed back does not count.
 local function attempts_left(job)
   return job.max_attempts - (tonumber(job.attempt) - job.handed_back)
 end
 
-local function document()
-  local values = redis.call('HMGET', JOB, unpack(DOCUMENT))
+-- The document of a job (of this one, unless a key is given); `replaced` has texts for some fields.
+local function document(key, replaced)
+  local values = redis.call('HMGET', key or JOB, unpack(DOCUMENT))
   local parts = {}
-  for i, name in ipairs(DOCUMENT) do parts[i] = '"' .. name .. '":' .. (values[i] or 'null') end
+  for i, name in ipairs(DOCUMENT) do
+    parts[i] = '"' .. name .. '":' .. (replaced and replaced[name] or values[i] or 'null')
+  end
   return '{' .. table.concat(parts, ',') .. '}'
 end
 
 -- Writes the event to the job's stream and its feeds and publishes it there: a line with the event
 -- before it and its type, then the finished frame. A feed does not keep progress, so it has two last
--- ids: the live chain (any), and the chain of what it keeps (stored).
+-- ids: the live chain (any), and the chain of what it keeps (stored). Of an end a feed keeps only a
+-- document without what may be large; read_feed.lua puts the whole one in its place.
 local function emit(job, id, event, data)
   local frame = 'id: ' .. id .. '\nevent: ' .. event .. '\ndata: ' .. data .. '\n\n'
   redis.call('XADD', EVENTS, 'MAXLEN', '=', EVENTS_CAP, id, 'e', event, 'p', job.last, 'd', data)
@@ -104,8 +112,13 @@ local function emit(job, id, event, data)
     if event == 'progress' then
       redis.call('HSET', last, 'any', id)
     else
-      redis.call('XADD', stream, 'MAXLEN', '~', FEED_CAP, id,
-        'e', event, 'p', ids[2] or '0-0', 'd', data)
+      if event == 'end' then
+        redis.call('XADD', stream, 'MAXLEN', '~', FEED_CAP, id, 'e', event, 'p', ids[2] or '0-0',
+          'd', document(JOB, {params = '{}', result = 'null'}), 'j', JOB_ID)
+      else
+        redis.call('XADD', stream, 'MAXLEN', '~', FEED_CAP, id,
+          'e', event, 'p', ids[2] or '0-0', 'd', data)
+      end
       redis.call('HSET', last, 'any', id, 'stored', id)
       redis.call('EXPIRE', stream, RETENTION_S)
       redis.call('EXPIRE', last, RETENTION_S)
@@ -161,10 +174,8 @@ local function finish(job, state, result, error, progress)
     'finished_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"')
   if progress ~= '' then redis.call('HSET', JOB, 'progress', progress) end
   job.state = state
+  -- No TTL: the sweep removes job, events, files and what names the job elsewhere together, or nothing.
   emit(job, id, 'end', document())
-  -- The sweep removes job, events and files together; the TTL is for a store that nobody sweeps.
-  redis.call('EXPIRE', JOB, RETENTION_S + 3600)
-  redis.call('EXPIRE', EVENTS, RETENTION_S + 3600)
 end
 
 local function set_alarm(ms) redis.call('ZADD', ALARMS, int(ms), JOB_ID) end

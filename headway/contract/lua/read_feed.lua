@@ -1,20 +1,34 @@
--- What a feed keeps after a cursor, and which jobs have begun, as they are at one moment.
+-- What a feed keeps after a cursor, and which of its jobs have begun, as they are at one moment.
 --
 -- keys: 1 clock, 2 feed, 3 the feed's last ids, 4 the feed's jobs (of the owner, or of the group),
---       5 the owner's running jobs, 6 those that wait for their next attempt
--- args: 1 id after which to read; 2 how many at most
+--       5 the owner's running jobs, 6 those that wait for their next attempt. The keys of jobs follow from
+--       what the feed says, so they cannot be declared; they carry the same hash tag and lie in the same slot.
+-- args: 1 id after which to read, 2 how many at most, 3 what comes before a job's id in its key
 -- returns: {clock's last id, the machine's time in ms, the feed's last id or '0-0',
---           ids of those jobs, entries of the stream}
+--           ids of the jobs that have begun, entries of the stream}
 -- events: none
 
+local DOCUMENT = {@DOCUMENT@}
 local clock = redis.call('HMGET', KEYS[1], 'ms', 'n')
 local last = clock[1] and (clock[1] .. '-' .. clock[2]) or '0-0'
 local time = redis.call('TIME')
 local begun = redis.call('ZINTER', 2, KEYS[4], KEYS[5])
 for _, id in ipairs(redis.call('ZINTER', 2, KEYS[4], KEYS[6])) do begun[#begun + 1] = id end
+local entries = redis.call('XRANGE', KEYS[2], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
+for _, entry in ipairs(entries) do
+  -- e, type, p, previous id, d, data, and for an end: j, id of the job, whose document is whole only in
+  -- its own hash, and does not change any more.
+  local fields = entry[2]
+  if fields[7] == 'j' then
+    local values = redis.call('HMGET', ARGV[3] .. fields[8], unpack(DOCUMENT))
+    if values[1] then
+      local parts = {}
+      for i, name in ipairs(DOCUMENT) do parts[i] = '"' .. name .. '":' .. (values[i] or 'null') end
+      fields[6] = '{' .. table.concat(parts, ',') .. '}'
+    end
+  end
+end
 return {
   last, string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)),
-  redis.call('HGET', KEYS[3], 'any') or '0-0',
-  begun,
-  redis.call('XRANGE', KEYS[2], '(' .. ARGV[1], '+', 'COUNT', ARGV[2]),
+  redis.call('HGET', KEYS[3], 'any') or '0-0', begun, entries,
 }

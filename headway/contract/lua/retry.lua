@@ -1,8 +1,8 @@
 -- The holder gives up this attempt; another follows after a delay, unless cancellation was asked for.
 --
 -- keys: prelude
--- args: 5 fence, 6 states it may come from, 7 delay in ms, 8 reason (JSON string), 9 '1' if the attempt
---       does not count (a stopping worker hands it back), 10 error (JSON) of a cancellation
+-- args: 5 fence, 6 delay in ms, 7 reason (JSON string), 8 '1' if the attempt does not count (a stopping
+--       worker released it), 9 error (JSON) of a cancellation
 -- returns: {'ok'} | {'stale'}: another holds it, or it ended
 -- events: state (retrying), or end
 
@@ -10,15 +10,15 @@ local job = load()
 if not job or job.fence ~= ARGV[5] then return {'stale'} end
 -- The same once more: the reply to the first was lost.
 if job.state == 'retrying' then return {'ok'} end
-if not contains(ARGV[6], job.state) then return {'stale'} end
+if job.state ~= 'running' then return {'stale'} end
 -- The holder had not heard of it yet, and the next would be started only to end.
 if job.cancel_requested then
-  finish(job, 'canceled', 'null', ARGV[10], '')
+  finish(job, 'canceled', 'null', ARGV[9], '')
   return {'ok'}
 end
-if ARGV[9] == '1' then redis.call('HINCRBY', JOB, '_handed_back', 1) end
-local due = now() + tonumber(ARGV[7])
-move(job, 'retrying', ARGV[8], '_not_before', int(due), '_sends', '0')
+if ARGV[8] == '1' then redis.call('HINCRBY', JOB, '_handed_back', 1) end
+local due = now() + tonumber(ARGV[6])
+move(job, 'retrying', ARGV[7], '_not_before', int(due), '_sends', '0')
 redis.call('ZADD', WAITING, int(due), JOB_ID)
 set_alarm(job.deadline and math.min(due, job.deadline) or due)
 return {'ok'}

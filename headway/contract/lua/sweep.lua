@@ -1,15 +1,23 @@
--- Removes an ended job whose retention is over.
+-- Removes an ended job: its hash, its events, its entries in the indexes, its idempotency key. What the
+-- feeds keep of it stays.
 --
--- keys: prelude
--- args: prelude's only
--- returns: {'swept'} | {'none'}: it is not due, or another process was first
+-- keys: prelude; last: the idempotency key, if arg 6 is 1
+-- args: 5 '1' to remove it only if its retention is over, 6 how many idempotency keys there are
+-- returns: {'swept'} | {'early'}: its retention is not over | {'live'} | {'gone'}: another was first
 -- events: none
 
+local job = load()
+if not job then return {'gone'} end
+if not ended(job) then return {'live'} end
 local due = redis.call('ZSCORE', EXPIRING, JOB_ID)
-if not due or tonumber(due) > now() then return {'none'} end
+if ARGV[5] == '1' and due and tonumber(due) > now() then return {'early'} end
 redis.call('ZREM', EXPIRING, JOB_ID)
 redis.call('ZREM', ALL_JOBS, JOB_ID)
 for _, index in pairs(INDEX) do redis.call('ZREM', index, JOB_ID) end
 if GROUP_JOBS then redis.call('ZREM', GROUP_JOBS, JOB_ID) end
 redis.call('DEL', JOB, EVENTS)
+if ARGV[6] == '1' then
+  local once = redis.call('GET', KEYS[#KEYS])
+  if once and string.match(once, ' (%S+)$') == JOB_ID then redis.call('DEL', KEYS[#KEYS]) end
+end
 return {'swept'}

@@ -74,23 +74,17 @@ def summary(report: Report, bound_ms: int) -> str:
 
 def moves(directory: Path, count: int) -> str:
     """How long it takes from the closing of the tab with the connection until all others are live again."""
-    stack = Stack(directory / "stack", HEARTBEAT_S="15", DRAIN_S="0")
-    took: list[float] = []
-    try:
+    with (
+        Stack(directory / "stack", HEARTBEAT_S="15", DRAIN_S="0") as stack,
+        Browser(directory / "browser") as browser,
+    ):
         stack.start_web()
-        browser = Browser(directory / "profile", directory / "downloads")
-        try:
-            tabs = Tabs(browser, stack.url)
-            for _ in range(count + 1):
-                job_id = create(stack.store)
-                claim(stack.store, job_id)
-                tabs.follow(job_id)
-            for _ in range(count):
-                took.append(_move(tabs, tabs.leader))
-        finally:
-            browser.close()
-    finally:
-        stack.close()
+        tabs = Tabs(browser, stack.url)
+        for _ in range(count + 1):
+            job_id = create(stack.store)
+            claim(stack.store, job_id)
+            tabs.follow(job_id)
+        took = [_move(tabs, tabs.leader) for _ in range(count)]
     return (
         f"{count} moves of the connection: median {statistics.median(took):.0f} ms, "
         f"the longest {max(took):.0f} ms"

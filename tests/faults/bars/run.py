@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.faults import processes
 from tests.faults.bars.checker import Look, Showing, Verdict, check
 from tests.faults.bars.jobs import Jobs
+from tests.support import processes
 from tests.support.browser import Browser
-from tests.support.proxy import Proxy
-from tests.support.reverse_proxies import program
-from tests.support.stack import Stack, free_port, until
-from tests.support.tabs import descendants, renderer
+from tests.support.faulty_proxy import FaultyProxy
+from tests.support.programs import program
+from tests.support.stack import Stack, free_port
+from tests.support.tabs import renderer
+from tests.support.wait import until
 
 PAGE = (Path(__file__).parent / "page.js").read_text("utf-8")
 SETTLE_S = 4
@@ -136,10 +137,10 @@ class Run:
             self.stack.start_web()
             self._here = directory / "nginx"
             port = self._start_nginx()
-            self.proxies = [Proxy(port), Proxy(port)]
+            self.proxies = [FaultyProxy(port), FaultyProxy(port)]
             for proxy in self.proxies:
                 self._started.callback(proxy.close)
-            self.browser = Browser(directory / "profile", directory / "downloads")
+            self.browser = Browser(directory / "browser")
             self._started.callback(self.browser.close)
         except BaseException:
             self.close()
@@ -155,7 +156,7 @@ class Run:
         user = "user root;" if os.getuid() == 0 else ""
         config = NGINX.format(here=self._here, port=port, upstream=self.stack.port, user=user)
         (self._here / "config").write_text(config)
-        command = [str(program("nginx")), "-e", "stderr", "-p", str(self._here), "-c"]
+        command = [program("nginx"), "-e", "stderr", "-p", str(self._here), "-c"]
         with (self._here / "log").open("wb") as log:
             nginx = subprocess.Popen(
                 [*command, str(self._here / "config")],
@@ -262,7 +263,8 @@ class Run:
                 proxy.resume()
 
         def suspended() -> None:
-            with self._stopped(descendants(self.browser.driver.service.process.pid)):
+            driver = self.browser.driver.service.process.pid
+            with self._stopped([p.pid for p in processes.descendants(driver)]):
                 time.sleep(lengths.suspended)
 
         def frozen() -> None:

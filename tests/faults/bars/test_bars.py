@@ -7,11 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import missing
 from tests.faults.bars.checker import Look, Showing, check, versions
 from tests.faults.bars.run import Lengths, Run
-from tests.support.browser import installed
-from tests.support.reverse_proxies import program
 
 JOB = versions(
     [
@@ -78,8 +75,6 @@ def test_a_page_that_wakes_finds_out_at_once_but_not_before() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks at processes in /proc")
 def test_a_hundred_bars_reach_the_right_end_through_faults_and_none_lies(tmp_path: Path) -> None:
-    if installed() is None or program("nginx") is None:
-        missing("chromium with chromedriver, or nginx")
     short = Lengths(
         killed=0.5, paused=4.5, refused=2, stalled=8.5, suspended=2, frozen=1, stopped=0, between=0.2
     )

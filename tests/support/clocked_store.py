@@ -8,30 +8,35 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from headway.contract.database import Database, connect
 from headway.contract.keys import Keys
-from headway.contract.store import JobStore, connect
+from headway.contract.store import JobStore
 
 ASKS = "redis.call('TIME')"
 
 
-class TimedStore(JobStore):
+class ClockedStore(JobStore):
     """Time stands still until it is set."""
 
     def __init__(self, url: str, keys: Keys, **options: Any) -> None:
         client = connect(url)
-        super().__init__(client, keys, **options)
+        database = Database(client, keys, **options)
         self._time_key = f"{keys.prefix}time"
         asks = f"redis.call('HMGET', '{self._time_key}', 's', 'us')"
-        for name, script in self._scripts.items():
+        for name, script in database.scripts.items():
             text = cast(str, script.script)
-            self._scripts[name] = client.register_script(text.replace(ASKS, asks))
+            database.scripts[name] = client.register_script(text.replace(ASKS, asks))
         client.time = self._time  # type: ignore[method-assign]
+        super().__init__(database)
         self.now_ms = 0
         self.set_time(1_700_000_000_000)
 
     def set_time(self, ms: int) -> None:
         self.now_ms = ms
         self.redis.hset(self._time_key, mapping={"s": ms // 1000, "us": ms % 1000 * 1000})
+
+    def advance(self, seconds: float) -> None:
+        self.set_time(self.now_ms + round(seconds * 1000))
 
     def _time(self) -> tuple[int, int]:
         return self.now_ms // 1000, self.now_ms % 1000 * 1000

@@ -1,0 +1,55 @@
+"""When a request is repeated, and after what pause."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from headway.client.errors import Unavailable, Unreachable
+
+PATIENCE_S = 20.0
+"""How long a request is repeated whose answer was lost."""
+BASE_S = 1.0
+LIMIT_S = 30.0
+
+
+class Backoff:
+    """The pause after the first failure in a row, the second, …: random below a limit that doubles ("full
+    jitter"), so that clients which lost the same server do not come back together."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+
+    def next_s(self) -> float:
+        limit = min(LIMIT_S, BASE_S * 2.0 ** min(self.failures, 16))
+        self.failures += 1
+        return random.uniform(0, limit)  # noqa: S311
+
+    def reset(self) -> None:
+        self.failures = 0
+
+
+def repeated(once: Callable[[], Any]) -> Any:
+    """Call until the answer is not lost, for PATIENCE_S at most. What is asked must be idempotent.
+
+    Raises Unreachable at once if the server was never reached, as nothing was begun; the last error when
+    the time is over.
+    """
+    backoff = Backoff()
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return once()
+        except Unreachable as error:
+            if not error.sent and backoff.failures == 0:
+                raise
+            delay = backoff.next_s()
+            if time.monotonic() + delay > until:
+                raise
+        except Unavailable as error:
+            delay = (error.retry_after_s or 0.0) + backoff.next_s()
+            if time.monotonic() + delay > until:
+                raise
+        time.sleep(delay)

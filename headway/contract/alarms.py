@@ -1,0 +1,99 @@
+"""Alarms of live jobs, and the end of ended jobs' retention: what is due, and what is done about it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import cast
+
+from headway.contract.database import Database
+from headway.contract.encoding import dumps
+from headway.contract.keys import partition_of
+from headway.contract.records import CANCELED, error_json
+from headway.contract.states import ErrorCode
+
+REQUEUE_MS = 10_000
+"""Delay before an unclaimed message is sent again, in ms; doubles each time."""
+REQUEUE_MAX_MS = 20_000
+"""Upper bound of that delay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A message to send: the job waits for a worker."""
+
+    id: str
+    type: str
+    queue: str
+    sends: int
+    """How often the alarm has asked for a message since the job was last worked on; counts from 1."""
+    why: str
+    """`retry_due`: the delay after a failed attempt is over; `worker_lost`: the lease is; `unclaimed`: the
+    job's last message was lost, or waits its turn."""
+
+
+class Alarms:
+    """Every method raises redis.RedisError when the store cannot be reached."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def due(self, partition: int, limit: int = 100) -> list[str]:
+        """Return the ids of jobs whose alarm is due, the longest overdue first."""
+        return self._due(self._db.keys.alarms(partition), limit)
+
+    def expired(self, partition: int, limit: int = 100) -> list[str]:
+        """Return the ids of ended jobs whose retention is over."""
+        return self._due(self._db.keys.expiring(partition), limit)
+
+    def _due(self, key: str, limit: int) -> list[str]:
+        now = self._db.now_ms()
+        found = self._db.redis.zrange(key, "-inf", now, byscore=True, offset=0, num=limit)
+        return [job_id.decode() for job_id in cast(list[bytes], found)]
+
+    def watch(self, partition: int, *, silence_s: float, grace_s: float) -> None:
+        """Note that an alarm loop reaches the store.
+
+        After `silence_s` without such a note, leases that are over are left alone for `grace_s`: a healthy
+        worker could not renew them.
+        """
+        self._db.run(
+            "watch", [self._db.keys.watch(partition)], [round(silence_s * 1000), round(grace_s * 1000)]
+        )
+
+    def answer(self, job_id: str) -> Due | None:
+        """Do what a due alarm asks for, and set the next one. Returns a message that the caller must send,
+        or None."""
+        keys = self._db.keys
+        ref = self._db.ref(job_id)
+        if ref is None:
+            self._db.redis.zrem(keys.alarms(partition_of(job_id)), job_id)
+            return None
+        reply = self._db.change(
+            "alarm",
+            ref,
+            REQUEUE_MS,
+            REQUEUE_MAX_MS,
+            error_json(ErrorCode.WORKER_LOST, "the worker was lost, and no attempt is left"),
+            error_json(ErrorCode.TIMEOUT, "the job took longer than its timeout_s"),
+            CANCELED,
+            dumps("worker_lost"),
+            keys=[keys.watch(keys.partition(ref.owner))],
+        )
+        if reply[0] != b"send":
+            return None
+        return Due(job_id, json.loads(reply[1]), reply[2].decode(), int(reply[3]), reply[4].decode())
+
+    def postpone(self, job_id: str) -> None:
+        """Set an alarm that cannot be answered to a later time, so that it does not hold up others."""
+        later = self._db.now_ms() + REQUEUE_MAX_MS
+        self._db.redis.zadd(self._db.keys.alarms(partition_of(job_id)), {job_id: later}, xx=True)
+
+    def sweep(self, job_id: str) -> bool:
+        """Remove an ended job whose retention is over, and its idempotency key; the caller removes its
+        files first. Returns False if it is not due, or if another process was first."""
+        ref = self._db.ref(job_id)
+        if ref is None:
+            self._db.redis.zrem(self._db.keys.expiring(partition_of(job_id)), job_id)
+            return False
+        return self._db.remove(ref, only_if_due=True) == b"swept"

@@ -1,0 +1,46 @@
+"""DATA_DIR: what Headway keeps there, and that nobody else can read it."""
+
+from __future__ import annotations
+
+import grp
+import os
+import stat
+from pathlib import Path
+
+UPLOADS = "uploads"
+ARTIFACTS = "artifacts"
+WORK = "work"
+VALKEY = "valkey"
+DEMO = "demo"
+RUN_LOCK = "run.lock"
+SHARED = (UPLOADS, ARTIFACTS, WORK)
+"""The directories that web and workers both use."""
+OURS = frozenset({*SHARED, VALKEY, DEMO, RUN_LOCK, "secret", "keys", "token"})
+"""All that Headway makes at the top of DATA_DIR: never an input of a job by its path."""
+
+
+def gid_of(group: str) -> int:
+    """Return the id of a group given by name or number. Raises KeyError."""
+    return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+
+
+def protect(data_dir: Path, group: str = "") -> None:
+    """Close all that this process makes from here on to other users, and what Headway made before.
+
+    With a group (DATA_GROUP) its members can read and write the directories that web and workers share.
+    Raises OSError if this user may not give files to that group, KeyError if there is none.
+    """
+    os.umask(0o007 if group else 0o077)
+    if group:
+        gid = gid_of(group)
+        data_dir.mkdir(parents=True, exist_ok=True)
+        for path in (data_dir / name for name in SHARED):
+            path.mkdir(exist_ok=True)
+            if path.stat().st_uid == os.geteuid():
+                os.chown(path, -1, gid)
+                # setgid: what is made inside belongs to the group too.
+                path.chmod(0o2770)
+    else:
+        for path in (data_dir / name for name in (*SHARED, DEMO)):
+            if path.is_dir() and path.stat().st_uid == os.geteuid():
+                path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o077)

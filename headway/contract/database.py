@@ -1,0 +1,132 @@
+"""The connection to Redis or Valkey, and the Lua scripts that read and change what it holds.
+
+Each change is one script (lua/*.lua): it checks the fence and the state, changes the job, appends the
+event and publishes it. A script that is repeated because its reply was lost changes nothing more, so a
+client may retry any of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.commands.core import Script
+from redis.exceptions import ClusterDownError, ReadOnlyError
+from redis.retry import Retry
+
+from headway.contract.keys import JobRef, Keys
+from headway.contract.records import DOCUMENT
+from headway.contract.states import State
+
+FEED_FACTOR = 10
+"""A feed keeps this many times the events of a job."""
+
+_ANOTHER_CONNECTION = (redis.ConnectionError, ReadOnlyError, ClusterDownError)
+"""LOADING is a ConnectionError, MASTERDOWN a ClusterDownError. After these nothing was changed."""
+
+_LUA = Path(__file__).parent / "lua"
+_CHANGES_NO_JOB = {"read", "read_feed", "snapshot_feed", "list", "watch"}
+
+
+def connect(
+    url: str, *, tls: Mapping[str, Any] | None = None, connections: int = 32, timeout_s: float = 5
+) -> redis.Redis:
+    """Return a client with a bounded pool, whose callers wait for a free connection.
+
+    `tls` says how the certificate of a rediss:// server is verified (`Settings.tls`); without it, by the
+    system's authorities and by name.
+
+    What fails because the connection is broken, or ends at a server that cannot serve now, is tried twice
+    more at once, on a new connection: after a failover the same address leads to another server. A call
+    that hangs is not: after `timeout_s` it raises redis.TimeoutError, so that a caller who must act in time
+    can.
+    """
+    # A Unix socket has neither, and its connection class refuses them.
+    tcp = {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_connect_timeout": timeout_s}
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=timeout_s,
+        # RESP3 makes each connect log an error on Valkey.
+        protocol=2,
+        socket_timeout=timeout_s,
+        **tcp,
+        **(tls or {} if url.startswith("rediss:") else {}),
+        retry=Retry(
+            ExponentialWithJitterBackoff(cap=0.5, base=0.05), 2, supported_errors=_ANOTHER_CONNECTION
+        ),
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+class Database:
+    """A client, the names of the keys, and the scripts. Everything that reads or writes jobs shares one."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        *,
+        events_per_job: int = 2000,
+        retention_s: float = 7 * 86_400,
+    ) -> None:
+        self.redis = client
+        self.keys = keys
+        self.limits = (events_per_job, events_per_job * FEED_FACTOR, max(1, round(retention_s)))
+        """Arguments 2 to 4 of every script that changes a job (lua/prelude.lua)."""
+        self.retention_ms = round(retention_s * 1000)
+        self.scripts: dict[str, Script] = {
+            path.stem: client.register_script(_source(path))
+            for path in _LUA.glob("*.lua")
+            if path.stem != "prelude"
+        }
+
+    def change(self, script: str, ref: JobRef, *args: Any, keys: Sequence[str] = ()) -> list[Any]:
+        """Run a script that changes a job; `keys` and `args` follow those of the prelude."""
+        return self.run(script, [*self.keys.write_set(ref), *keys], [ref.id, *self.limits, *args])
+
+    def run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
+        """Run a script and return its reply."""
+        return cast(list[Any], self.scripts[script](keys=keys, args=args))
+
+    def ref(self, job_id: str) -> JobRef | None:
+        """Return the unchanging facts of a job, or None if there is no such job."""
+        if not self.keys.holds(job_id):
+            return None
+        owner, group, queue, once = cast(
+            list[bytes | None],
+            self.redis.hmget(self.keys.job(job_id), ["owner", "group", "_queue", "_once"]),
+        )
+        if owner is None or group is None or queue is None:
+            return None
+        return JobRef(job_id, json.loads(owner), queue.decode(), json.loads(group), (once or b"").decode())
+
+    def remove(self, ref: JobRef, *, only_if_due: bool) -> bytes:
+        """Remove an ended job with its events, index entries and idempotency key (lua/sweep.lua).
+
+        Returns `swept`; or `live`, `gone` or `early` if nothing was removed.
+        """
+        once = [self.keys.once(ref.owner, ref.once)] if ref.once else []
+        reply = self.change("sweep", ref, "1" if only_if_due else "", len(once), keys=once)
+        return cast(bytes, reply[0])
+
+    def now_ms(self) -> int:
+        """The server's time in ms since 1970; leases and alarms run on it."""
+        seconds, micros = self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+
+def _source(path: Path) -> str:
+    """Return the text of a script, led by the prelude if it changes a job."""
+    text = path.read_text()
+    if path.stem not in _CHANGES_NO_JOB:
+        text = (_LUA / "prelude.lua").read_text() + text
+    return text.replace("@STATES@", _quoted(State)).replace("@DOCUMENT@", _quoted(DOCUMENT))
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ",".join(f"'{name}'" for name in names)

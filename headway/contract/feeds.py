@@ -1,0 +1,84 @@
+"""Feeds: the events of many jobs, of an owner or of one of the owner's groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headway.contract.database import Database
+from headway.contract.events import HIGHEST, ZERO, Event, EventId
+from headway.contract.pages import FeedPage, FeedSnapshot, JobPage, fields_of
+from headway.contract.states import LIVE, State
+
+
+class Feeds:
+    """Reads feeds. Every method raises redis.RedisError when the store cannot be reached."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def read(self, owner: str, group: str | None, cursor: EventId, limit: int) -> FeedPage:
+        """Return up to `limit` of the events that the feed keeps after `cursor`.
+
+        An `end` has the job's whole document as long as the job is kept; after that, `params` and `result`
+        are empty.
+        """
+        keys = self._db.keys
+        clock, now_ms, last, begun, entries = self._db.run(
+            "read_feed",
+            [
+                keys.clock(keys.partition(owner)),
+                keys.feed(owner, group),
+                keys.feed_last(owner, group),
+                keys.feed_jobs(owner, group),
+                keys.jobs(owner, State.RUNNING),
+                keys.jobs(owner, State.RETRYING),
+            ],
+            [str(EventId(*map(min, cursor, HIGHEST))), limit, keys.job_head(owner)],
+        )
+        return FeedPage(
+            EventId.of(clock),
+            int(now_ms),
+            EventId.of(last),
+            [job_id.decode() for job_id in begun],
+            [Event.of(entry) for entry in entries],
+        )
+
+    def snapshot(self, owner: str, group: str | None) -> FeedSnapshot:
+        """Return the feed's live jobs, as they are at one moment."""
+        keys = self._db.keys
+        clock, last, *jobs = self._db.run(
+            "snapshot_feed",
+            [
+                keys.clock(keys.partition(owner)),
+                keys.feed_last(owner, group),
+                keys.feed_jobs(owner, group),
+                *(keys.jobs(owner, state) for state in LIVE),
+            ],
+            [keys.job_head(owner)],
+        )
+        at = EventId.of(clock)
+        pages = [JobPage(at, fields_of(job), []) for job in jobs]
+        return FeedSnapshot(at, EventId.of(last), sorted(pages, key=lambda page: page.last))
+
+    def latest_progress(self, job_ids: Sequence[str]) -> list[Event]:
+        """Return the newest progress event of each of these jobs, if it has one."""
+        keys = self._db.keys
+        with self._db.redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hget(keys.job(job_id), "_progress_id")
+            known = pipe.execute() if job_ids else []
+            asked = False
+            for job_id, progress_id in zip(job_ids, known, strict=True):
+                if progress_id:
+                    pipe.xrange(keys.events(job_id), progress_id, progress_id)
+                    asked = True
+            found = pipe.execute() if asked else []
+        return [Event.decoded(*entry) for entries in found for entry in entries]
+
+    def last_ids(self, topics: Sequence[str]) -> list[EventId]:
+        """Return the last id of each stream of events or feed, ZERO where there is none."""
+        with self._db.redis.pipeline(transaction=False) as pipe:
+            for topic in topics:
+                pipe.hget(*self._db.keys.last_of(topic))
+            found = pipe.execute() if topics else []
+        return [EventId.of(raw.strip(b'"')) if raw else ZERO for raw in found]

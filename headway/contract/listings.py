@@ -1,0 +1,113 @@
+"""Listings: jobs found by an index instead of by their id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from headway.contract.database import Database
+from headway.contract.encoding import dumps
+from headway.contract.events import ZERO
+from headway.contract.pages import JobPage, fields_of
+from headway.contract.states import State
+
+PAGE_BYTES = 2 << 20
+"""Documents of one page together; a page has at least one job."""
+PAGE_READS = 2_000
+"""Entries of the index looked at for one page, whether they match its filters or not."""
+
+CHUNK = 500
+"""Jobs read in one round trip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A job that a worker works on now."""
+
+    id: str
+    type: str
+    attempt: int
+    since: str
+    """When this attempt began."""
+    worker: str
+
+
+class Listings:
+    """Reads the indexes. Every method raises redis.RedisError when the store cannot be reached."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def page(
+        self,
+        owner: str,
+        *,
+        state: State | None = None,
+        type: str | None = None,
+        group: str | None = None,
+        limit: int = 50,
+        cursor: int | None = None,
+    ) -> tuple[list[JobPage], int | None]:
+        """Return jobs that match all filters, newest first, and the cursor of the next page, None after
+        the last.
+
+        A page may have fewer than `limit` jobs, or none, though others follow: it ends after PAGE_BYTES
+        or PAGE_READS.
+        """
+        keys = self._db.keys
+        index = keys.jobs(owner, state)
+        if group is not None and state is None:
+            index = keys.group(owner, group)
+        following, *jobs = self._db.run(
+            "list",
+            [index],
+            [
+                keys.job_head(owner),
+                "+inf" if cursor is None else f"({cursor}",
+                limit,
+                PAGE_READS,
+                PAGE_BYTES,
+                *("" if value is None else dumps(value) for value in (state, type, group)),
+            ],
+        )
+        pages = [JobPage(ZERO, fields_of(job), []) for job in jobs]
+        return pages, int(following) if following else None
+
+    def running(self, owner: str) -> list[Running]:
+        """Return the owner's jobs that are being worked on, the oldest job first."""
+        keys = self._db.keys
+        ids = cast(list[bytes], self._db.redis.zrange(keys.jobs(owner, State.RUNNING), 0, -1))
+        with self._db.redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hmget(keys.job(job_id.decode()), "state", "type", "attempt", "_since", "_worker")
+            rows = pipe.execute() if ids else []
+        return [
+            Running(job_id.decode(), *(json.loads(value) for value in row[1:]))
+            for job_id, row in zip(ids, rows, strict=True)
+            # The index was read a moment before.
+            if row[0] == b'"running"'
+        ]
+
+    def live_params(self) -> Iterator[bytes]:
+        """Yield the params of every live job of all owners, as JSON texts."""
+        keys = self._db.keys
+        for partition in range(keys.partitions):
+            ids = cast(list[bytes], self._db.redis.zrange(keys.alarms(partition), 0, -1))
+            for start in range(0, len(ids), CHUNK):
+                with self._db.redis.pipeline(transaction=False) as pipe:
+                    for job_id in ids[start : start + CHUNK]:
+                        pipe.hget(keys.job(job_id.decode()), "params")
+                    yield from (params for params in pipe.execute() if params)
+
+    def queue_depths(self, queues: Sequence[str]) -> dict[str, int]:
+        """Return how many jobs of all owners wait for a worker of each queue."""
+        keys = self._db.keys
+        with self._db.redis.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                for partition in range(keys.partitions):
+                    pipe.zcard(keys.waiting(partition, queue))
+            counts = pipe.execute() if queues else []
+        of_each = keys.partitions
+        return {queue: sum(counts[n * of_each : (n + 1) * of_each]) for n, queue in enumerate(queues)}

@@ -1,0 +1,47 @@
+-- A page of a listing, newest first, as it is at one moment.
+--
+-- keys: 1 an index of jobs. The keys of the jobs themselves follow from the ids found, so they cannot be
+--       declared; they carry the same hash tag and lie in the same slot.
+-- args: 1 what comes before a job's id in its key, 2 where to begin, as a score of ZRANGE, 3 most jobs,
+--       4 most entries of the index to look at, 5 most bytes (but at least one job); what must match:
+--       6 state, 7 type, 8 group, as JSON texts, or '' for any
+-- returns: {score of the last entry looked at, or '' if it was the last of all; hash, hash, …}, the hashes
+--          being names and values in turn of the document's fields, _queue and _not_before
+-- events: none
+
+local FIELDS = {@DOCUMENT@, '_queue', '_not_before'}
+local most, looks, bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local STEP = math.min(500, most + 1)
+local result, from = {''}, ARGV[2]
+
+while true do
+  local found = redis.call('ZRANGE', KEYS[1], from, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, STEP, 'WITHSCORES')
+  for i = 1, #found, 2 do
+    local id, score = found[i], found[i + 1]
+    if #result > most or looks == 0 then return result end
+    looks = looks - 1
+    local key = ARGV[1] .. id
+    local known = redis.call('HMGET', key, 'state', 'type', 'group')
+    if not known[1] then
+      redis.call('ZREM', KEYS[1], id)
+    elseif (ARGV[6] == '' or known[1] == ARGV[6]) and (ARGV[7] == '' or known[2] == ARGV[7])
+        and (ARGV[8] == '' or known[3] == ARGV[8]) then
+      local job = {}
+      for n, value in ipairs(redis.call('HMGET', key, unpack(FIELDS))) do
+        if value then
+          job[#job + 1] = FIELDS[n]
+          job[#job + 1] = value
+          bytes = bytes - #value
+        end
+      end
+      if bytes < 0 and #result > 1 then return result end
+      result[#result + 1] = job
+    end
+    result[1] = score
+    from = '(' .. score
+  end
+  if #found < 2 * STEP then
+    result[1] = ''
+    return result
+  end
+end

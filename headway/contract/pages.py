@@ -1,0 +1,64 @@
+"""What a read of the store returns: jobs and events, consistent at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headway.contract.events import Event, EventId
+from headway.contract.records import document
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """A job and events after a cursor, consistent. `clock` was the last id of all at that moment.
+
+    `fields` are the job's hash: JSON texts by the names of the document's fields, and fields of the store's
+    own, whose names begin with _.
+    """
+
+    clock: EventId
+    fields: dict[bytes, bytes]
+    events: list[Event]
+
+    @property
+    def id(self) -> str:
+        return self.fields[b"id"].strip(b'"').decode()
+
+    @property
+    def document(self) -> bytes:
+        return document(self.fields)
+
+    @property
+    def last(self) -> EventId:
+        return EventId.of(self.fields[b"last_event_id"].strip(b'"'))
+
+    @property
+    def ended(self) -> bool:
+        return self.fields.get(b"finished_at", b"null") != b"null"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """What a feed keeps after a cursor, consistent."""
+
+    clock: EventId
+    now_ms: int
+    last: EventId
+    begun: list[str]
+    """Ids of the feed's jobs that run or wait for their next attempt."""
+    events: list[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSnapshot:
+    """The live jobs of a feed in the order of their last ids, consistent. `last` is the feed's last id,
+    `clock` the last id of all."""
+
+    clock: EventId
+    last: EventId
+    jobs: list[JobPage]
+
+
+def fields_of(pairs: list[bytes]) -> dict[bytes, bytes]:
+    """A hash as Lua returns it: names and values in turn."""
+    return dict(zip(pairs[::2], pairs[1::2], strict=True))

@@ -1,0 +1,118 @@
+"""The registry: which workers are alive, and which job types they serve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headway.contract.database import Database
+from headway.contract.encoding import dumps, rfc3339
+
+FORGET_S = 3_600
+"""A registration that ran out this long ago is removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A living worker, as it described itself."""
+
+    name: str
+    host: str
+    pid: int
+    concurrency: int
+    """Jobs that it does at once."""
+    types: tuple[str, ...]
+    queues: tuple[str, ...]
+    started_at: str
+    sandbox: Mapping[str, Any]
+    """`mode` is its SANDBOX; `missing` is what its kernel lacks for a whole one."""
+    dropped_messages: int
+    """Messages that it took from its queues since it started, and dropped as they were no jobs."""
+    seen_at: str
+    """When it last registered. Times are RFC 3339."""
+
+
+class Registry:
+    """Every method raises redis.RedisError when the store cannot be reached."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def register(
+        self, worker: str, types: Mapping[str, str], alive_s: float, about: Mapping[str, Any] | None = None
+    ) -> None:
+        """Register a worker and the job types (name → JSON) that it serves, for the next `alive_s` seconds.
+
+        `about` is what `workers` returns of it: host, pid, concurrency, queues, started_at, sandbox,
+        dropped_messages.
+        """
+        keys = self._db.keys
+        now_ms = self._db.now_ms()
+        until = now_ms / 1000 + alive_s
+        with self._db.redis.pipeline(transaction=True) as pipe:
+            for name, text in types.items():
+                pipe.hset(keys.types, name, text)
+            if about is not None:
+                pipe.hset(keys.workers, worker, dumps({**about, "seen_at": rfc3339(now_ms)}))
+            pipe.zadd(keys.alive, {f"{name} {worker}": until for name in types})
+            pipe.zremrangebyscore(keys.alive, "-inf", now_ms / 1000 - FORGET_S)
+            pipe.execute()
+
+    def forget(self, worker: str, types: Iterable[str]) -> None:
+        """Remove a worker: it no longer counts as alive for these types."""
+        with self._db.redis.pipeline(transaction=True) as pipe:
+            pipe.zrem(self._db.keys.alive, *(f"{name} {worker}" for name in types))
+            pipe.hdel(self._db.keys.workers, worker)
+            pipe.execute()
+
+    def workers(self) -> list[Worker]:
+        """Return the living workers, by name."""
+        described, now, alive = self._read(self._db.keys.workers)
+        serves: dict[bytes, list[str]] = {}
+        known = set()
+        for member, until in alive:
+            type_name, _, worker = member.partition(b" ")
+            known.add(worker)
+            if until > now:
+                serves.setdefault(worker, []).append(type_name.decode())
+        killed = described.keys() - known
+        if killed:
+            self._db.redis.hdel(self._db.keys.workers, *killed)
+        return [
+            _worker(name.decode(), json.loads(text), serves[name])
+            for name, text in sorted(described.items())
+            if name in serves
+        ]
+
+    def types(self) -> dict[str, tuple[dict[str, Any], bool]]:
+        """Return each known job type: its description, and whether a worker that serves it is alive."""
+        described, now, alive = self._read(self._db.keys.types)
+        living = {member.split(b" ")[0] for member, until in alive if until > now}
+        return {
+            name.decode(): (json.loads(text), name in living) for name, text in sorted(described.items())
+        }
+
+    def _read(self, key: str) -> tuple[dict[bytes, bytes], float, list[tuple[bytes, float]]]:
+        with self._db.redis.pipeline(transaction=True) as pipe:
+            pipe.hgetall(key)
+            pipe.time()
+            pipe.zrange(self._db.keys.alive, 0, -1, withscores=True)
+            described, (seconds, micros), alive = pipe.execute()
+        return described, seconds + micros / 1e6, alive
+
+
+def _worker(name: str, about: Mapping[str, Any], types: Iterable[str]) -> Worker:
+    return Worker(
+        name,
+        about["host"],
+        about["pid"],
+        about["concurrency"],
+        tuple(sorted(types)),
+        tuple(about["queues"]),
+        about["started_at"],
+        about.get("sandbox", {"mode": "off", "missing": []}),
+        about.get("dropped_messages", 0),
+        about["seen_at"],
+    )

@@ -1,0 +1,3 @@
+"""The version of this package, of its wheel and of the command."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,166 @@
+"""Declares an operation of the API beside its view: what it takes, and every answer it may give.
+
+One declaration does both jobs. It validates a request before the view is called, and
+service/api/openapi.py builds the document at /openapi.json from it. So neither can be forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, get_origin
+
+from flask import Blueprint, Response, request
+from pydantic import BaseModel, ConfigDict, ValidationError
+from werkzeug.datastructures import MultiDict
+
+from service.api.problems import Problem, invalid
+
+JSON = "application/json"
+ANY_TYPE = "*/*"
+MAX_BODY_BYTES = 1 << 20
+"""Of a JSON body."""
+
+
+class Query(BaseModel):
+    """The query of an operation. A parameter that is given twice is refused unless its field is a list."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    refusal: ClassVar[int] = 422
+    """Status of the answer to a query that does not fit."""
+
+    @classmethod
+    def of(cls, args: MultiDict[str, str]) -> Any:
+        """Read the query. Raises ValidationError."""
+        lists = {name for name, field in cls.model_fields.items() if get_origin(field.annotation) is list}
+        return cls.model_validate(
+            {name: given if name in lists or len(given) > 1 else given[0] for name, given in args.lists()}
+        )
+
+
+class Headers(BaseModel):
+    """The request headers that an operation reads; each field's alias is its header's name."""
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Any:
+        """Read the headers. Raises ValidationError."""
+        names = (field.alias or name for name, field in cls.model_fields.items())
+        return cls.model_validate({name: headers[name] for name in names if name in headers})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer that is no problem. `content` is the schema of its body for each media type: a pydantic
+    model, or a JSON schema; of an event stream that of one event. `headers` are those worth knowing of,
+    with what they say."""
+
+    description: str
+    content: Mapping[str, type[BaseModel] | Mapping[str, Any]] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def json(cls, description: str, model: type[BaseModel], **headers: str) -> Answer:
+        return cls(description, {JSON: model}, headers)
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """A view with its declaration; Flask calls it as the view. The first line of the view's docstring is
+    the summary, the rest the description."""
+
+    view: Callable[..., Response]
+    method: str
+    tag: str
+    answers: Mapping[int, Answer]
+    problems: Mapping[int, str]
+    """Status → when that is the answer, beside what the declaration implies."""
+    query: type[Query] | None = None
+    headers: type[Headers] | None = None
+    body: type[BaseModel] | None = None
+    upload: bool = False
+    """The body is a file, of any type; the view reads it."""
+    store: bool = True
+    """It needs the store."""
+
+    def __call__(self, **path: str) -> Response:
+        read: dict[str, Any] = {}
+        if self.query is not None:
+            read["query"] = _read(lambda model: model.of(request.args), self.query, self.query.refusal)
+        if self.headers is not None:
+            read["headers"] = _read(lambda model: model.of(request.headers), self.headers, 400)
+        if self.body is not None:
+            read["body"] = _read(lambda model: model.model_validate(_json()), self.body, 422)
+        return self.view(**path, **read)
+
+    @property
+    def all_problems(self) -> dict[int, str]:
+        """Status → when that is the answer: those declared, and those that the declaration implies."""
+        found = dict(self.problems)
+        if self.query is not None:
+            found.setdefault(self.query.refusal, "a query parameter is not valid; nothing was done")
+        if self.headers is not None:
+            found.setdefault(400, "a header is not valid; nothing was done")
+        if self.body is not None:
+            found[400] = "the body is not JSON, or a header is not valid; nothing was done"
+            found[413] = f"the body is larger than {MAX_BODY_BYTES} bytes"
+            found[415] = f"the body is not {JSON}"
+            found.setdefault(422, "the body does not fit; `errors` says where and why")
+        if self.store:
+            found.setdefault(503, "Redis cannot be reached; nothing was done")
+        return found
+
+
+class Resource(Blueprint):
+    """A blueprint whose routes are operations. `tag` groups them in the document."""
+
+    def __init__(self, name: str, tag: str) -> None:
+        super().__init__(name, __name__)
+        self._tag = tag
+
+    def operation(
+        self,
+        method: str,
+        path: str,
+        answers: Mapping[int, Answer],
+        problems: Mapping[int, str] | None = None,
+        **takes: Any,
+    ) -> Callable[[Callable[..., Response]], Callable[..., Response]]:
+        """Route `method` and `path` to the view below. `takes` are fields of Operation; the view gets
+        `query`, `headers` and `body` by name if they are declared."""
+
+        def declare(view: Callable[..., Response]) -> Callable[..., Response]:
+            operation = Operation(view, method, self._tag, answers, problems or {}, **takes)
+            self.add_url_rule(path, view.__name__, operation, methods=[method])
+            return view
+
+        return declare
+
+
+def _read(of: Callable[[Any], Any], model: type[BaseModel], status: int) -> Any:
+    try:
+        return of(model)
+    except ValidationError as error:
+        raise invalid(error, status) from None
+
+
+def _json() -> Any:
+    """The body, read as RFC 8259 has it: Python would also take NaN and Infinity."""
+    if request.mimetype != JSON:
+        raise Problem(415, f"the body must be {JSON}; set Content-Type")
+    # One byte more, or a chunked body would be cut at the limit without a word.
+    request.max_content_length = MAX_BODY_BYTES + 1
+    text = request.get_data()
+    if len(text) > MAX_BODY_BYTES:
+        raise Problem(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise Problem(400, "the body is nested too deeply") from None
+    except ValueError as error:
+        raise Problem(400, f"the body is not JSON: {error}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,0 +1,163 @@
+"""POST /uploads and PUT /uploads/{name}: the inputs of jobs.
+
+DATA_DIR/uploads/<id>/data, meta.json     what a client sent, complete, or not there at all
+"""
+
+from __future__ import annotations
+
+import errno
+import mimetypes
+import re
+import secrets
+import shutil
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from flask import Response, request
+from flask.blueprints import BlueprintSetupState
+from gevent.fileobject import FileObjectThread
+from pydantic import BaseModel, Field
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.routing import BaseConverter
+
+from headway.contract.encoding import displayable
+from service.api.context import Context, context
+from service.api.operation import Answer, Query, Resource
+from service.api.problems import Problem
+from service.api.room import lacks_room
+from service.scheduling.sweeper import remove_tree
+
+bp = Resource("uploads", "Files")
+
+CHUNK = 1 << 20
+MAX_NAME_CHARS = 255
+_MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
+_UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Upload(BaseModel):
+    """An uploaded file; `upload:<id>` is the input of a job."""
+
+    id: str
+    name: str
+    size: int
+    media_type: str
+
+
+class Naming(Query):
+    name: Annotated[str, Field(description="the file's name", min_length=1)] = "upload"
+
+
+_ANSWERS = {201: Answer.json("the file is kept", Upload)}
+_PROBLEMS = {
+    400: "the body ended early; nothing was kept",
+    413: "the file is larger than MAX_UPLOAD_BYTES; nothing was kept",
+    422: "the name is not valid; nothing was kept",
+    507: "the disk is full, or nearly; nothing was kept",
+}
+
+
+@bp.operation("POST", "/uploads", _ANSWERS, _PROBLEMS, query=Naming, upload=True, store=False)
+def upload(query: Naming) -> Response:
+    """Upload a file as the raw body."""
+    return _receive(context(), query.name)
+
+
+class FileName(BaseConverter):
+    """The rest of the address, whatever is in it: a file's name may have a line break in it."""
+
+    part_isolating = False
+    regex = r"(?s:[^/].*?)"
+
+
+def _know_file_names(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["filename"] = FileName
+
+
+bp.record_once(_know_file_names)
+
+
+@bp.operation("PUT", "/uploads/<filename:name>", _ANSWERS, _PROBLEMS, upload=True, store=False)
+def upload_named(name: str) -> Response:
+    """Upload a file under a name, as the raw body."""
+    return _receive(context(), name)
+
+
+def _receive(here: Context, name: str) -> Response:
+    limit = here.settings.max_upload_bytes
+    name = displayable(PurePosixPath(name.replace("\\", "/")).name)
+    if not name or name in (".", "..") or len(name) > MAX_NAME_CHARS:
+        raise Problem(422, f"a file's name has 1 to {MAX_NAME_CHARS} characters")
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    if lacks_room(here.settings.data_dir, here.settings.min_free_bytes, request.content_length or 0):
+        raise Problem(507, "the service's disk is nearly full; nothing was kept; try again later")
+    upload_id = secrets.token_urlsafe(16)
+    media_type = (request.mimetype or "").lower()
+    if not _MEDIA_TYPE.fullmatch(media_type) or media_type == "application/x-www-form-urlencoded":
+        media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    uploads = here.settings.data_dir / "uploads"
+    partial = uploads / f".{upload_id}.partial"
+    try:
+        partial.mkdir(parents=True)
+        # Writing a file blocks; in gevent's thread pool it blocks no one else.
+        with FileObjectThread(str(partial / "data"), "wb", buffering=0) as out:
+            size = _copy(out, limit)
+        meta = Upload(id=upload_id, name=name, size=size, media_type=media_type)
+        (partial / "meta.json").write_text(meta.model_dump_json())
+        partial.rename(uploads / upload_id)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if error.errno not in _FULL:
+            raise
+        raise Problem(507, "the service's disk is full; nothing was kept; try again later") from None
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return Response(meta.model_dump_json(), 201, {"Cache-Control": "no-store"}, mimetype="application/json")
+
+
+@bp.operation(
+    "DELETE",
+    "/uploads/<upload_id>",
+    answers={204: Answer("the upload is removed")},
+    problems={404: "there is no such upload"},
+    store=False,
+)
+def delete_upload(upload_id: str) -> Response:
+    """Remove an upload. A job that still needs it fails."""
+    directory = context().settings.data_dir / "uploads" / upload_id
+    if not _UPLOAD_ID.fullmatch(upload_id) or not directory.is_dir():
+        raise Problem(404, f"there is no upload {upload_id[:64]!r}")
+    remove_tree(directory)
+    return Response(status=204)
+
+
+def _copy(out: Any, limit: int) -> int:
+    """Write the request's body. An OSError is the disk's; what goes wrong with the client is a Problem."""
+    request.max_content_length = limit
+    size = 0
+    while chunk := _read(limit):
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        out.write(chunk)
+    if request.content_length is not None and size != request.content_length:
+        raise Problem(
+            400, f"the body ended after {size} of {request.content_length} bytes; nothing was kept"
+        )
+    return size
+
+
+def _read(limit: int) -> bytes:
+    try:
+        return request.stream.read(CHUNK)
+    except RequestEntityTooLarge:
+        raise _too_large(limit) from None
+    except (ClientDisconnected, OSError) as error:
+        raise Problem(400, f"the body ended early; nothing was kept ({error})") from None
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, f"the file is larger than {limit} bytes; nothing was kept")

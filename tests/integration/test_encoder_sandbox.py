@@ -1,0 +1,275 @@
+"""Hostile media: what the encoder opened, what it took, and what the job says."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headway.contract.records import Job as JobRecord
+from headway.contract.states import ErrorCode, State
+from headway.contract.store import NewJob
+from headway.sdk import sandbox
+from headway.sdk.runtime import Runtime
+from tests.support.checkout import ROOT
+from tests.support.programs import missing
+from tests.support.worker_stack import WorkerStack
+from worker.media import ffmpeg
+from worker.tasks.video_encode import encode
+
+MIB = 1 << 20
+FAST = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+SECRET = "/etc/hostname"
+QUIET = ("/dev/null", "/dev/urandom")
+_OPENED = re.compile(r"open(?:at2?)?\((?:AT_FDCWD, )?\"(?P<path>[^\"]*)\".*\) = \d+")
+_CALLED = re.compile(r"^(?:\[pid +\d+\] |\d+ +)?(?P<call>socket|socketpair|connect|bind|execve)\(")
+
+
+@pytest.fixture(autouse=True)
+def _whole_sandbox() -> None:
+    if sandbox.missing():
+        missing("Landlock or seccomp in this kernel")
+
+
+Do = Callable[..., JobRecord]
+
+
+@pytest.fixture
+def do(worker_stack: WorkerStack, tmp_path: Path) -> Iterator[Do]:
+    """Encodes in this process, as a worker would; returns the job."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+
+    def do(policy: sandbox.Policy | None = None, **params: Any) -> JobRecord:
+        store = worker_stack.store
+        runtime = Runtime(store, worker="test", data_dir=tmp_path, lease_s=12, sandbox=policy)
+        job_id, *_ = store.create(
+            NewJob(owner="owner", type="video.encode", params=params, queue="none", max_attempts=3)
+        )
+        runtime.run(encode, job_id)
+        return worker_stack.job(job_id)
+
+    yield do
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+# -- what it opens -------------------------------------------------------------------------------------
+
+
+def playlist(of: str) -> bytes:
+    return f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9.0,\n{of}\n#EXT-X-ENDLIST\n".encode()
+
+
+def avi_with_a_playlist_as_subtitles(of: str) -> bytes:
+    """The classic of 2016: a GAB2 block in a subtitle stream of an AVI, whose text is a playlist."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+    def entries(name: bytes, data: bytes) -> bytes:
+        return chunk(b"LIST", name + data)
+
+    text = playlist(of)
+    gab2 = b"GAB2\0\2\0\0\0\0\0\0\0\0\0\4\0" + struct.pack("<I", len(text)) + text
+    head = struct.pack("<14I", 40000, 0, 0, 0, 1, 0, 2, 0, 16, 16, 0, 0, 0, 0)
+    video = b"vidsMJPG" + struct.pack("<12I", 0, 0, 0, 1, 25, 0, 1, 0, 0, 0, 0, 0)
+    texts = b"txts\0\0\0\0" + struct.pack("<12I", 0, 0, 0, 1, 25, 0, 1, 0, 0, 0, 0, 0)
+    picture = struct.pack("<IiiHH4sIiiII", 40, 16, 16, 1, 24, b"MJPG", 768, 0, 0, 0, 0)
+    headers = entries(
+        b"hdrl",
+        chunk(b"avih", head)
+        + entries(b"strl", chunk(b"strh", video) + chunk(b"strf", picture))
+        + entries(b"strl", chunk(b"strh", texts) + chunk(b"strf", b"")),
+    )
+    return chunk(
+        b"RIFF",
+        b"AVI " + headers + entries(b"movi", chunk(b"01tx", gab2) + chunk(b"00dc", b"\xff\xd8\xff\xd9")),
+    )
+
+
+HOSTILE = {
+    "playlist.mp4": playlist(SECRET),
+    "playlist of the network.ts": playlist("http://127.0.0.1:9/x.ts"),
+    "playlist with a key.mkv": b'#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="file:///etc/hostname"\n'
+    + playlist(SECRET)[8:],
+    "concat.mp4": f"ffconcat version 1.0\nfile {SECRET}\n".encode(),
+    "dash.mp4": (
+        b'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period><AdaptationSet>'
+        b'<Representation id="0"><BaseURL>/etc/hostname</BaseURL></Representation>'
+        b"</AdaptationSet></Period></MPD>"
+    ),
+    "session.mp4": (
+        b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n"
+        b"a=rtpmap:96 H264/90000\n"
+    ),
+    "drawing.mp4": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/hostname"/></svg>',
+    "subtitles.avi": avi_with_a_playlist_as_subtitles(SECRET),
+    "text.mp4": b"[Script Info]\n[Events]\nDialogue: 0,0:00:00.00,0:00:01.00,,,,0,0,,x\n",
+}
+
+
+@pytest.fixture
+def traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """All that programs in a sandbox open and call is written to this file."""
+    strace = shutil.which("strace")
+    if strace is None:
+        missing("strace")
+    log = tmp_path / "trace"
+    launch = sandbox.launch
+
+    def launch_traced(*args: Any) -> list[str]:
+        # -D: it is the program, not strace, that is our child and whose parent we are.
+        calls = "trace=open,openat,openat2,socket,socketpair,connect,bind,execve"
+        return [strace, "-D", "-f", "-qq", "-s", "4096", "-A", "-o", str(log), "-e", calls, *launch(*args)]
+
+    monkeypatch.setattr("headway.sdk.subprocesses.launch", launch_traced)
+    return log
+
+
+def what_was_opened(log: Path) -> tuple[set[str], list[str]]:
+    """What the programs opened after the launcher had become them, and their other calls."""
+    opened: set[str] = set()
+    others: list[str] = []
+    programs: set[str] = set()
+    for line in log.read_text(errors="replace").splitlines():
+        pid = line.split()[0]
+        call = line.partition(" ")[2].strip()
+        if call.startswith("execve(") and call.endswith("= 0") and "launcher.py" not in call:
+            programs.add(pid)
+        elif found := _OPENED.match(call):
+            if pid in programs:
+                opened.add(found["path"])
+        elif pid in programs and _CALLED.match(call):
+            others.append(call)
+    assert programs
+    return opened, others
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_media_make_the_encoder_open_nothing_but_itself(
+    do: Do, tmp_path: Path, traced: Path, name: str
+) -> None:
+    path = tmp_path / "in" / name
+    path.parent.mkdir()
+    path.write_bytes(HOSTILE[name])
+    job = do(input=f"file:in/{name}", preset="mp4")
+    assert job.state is State.FAILED
+    assert job.error is not None
+    assert job.error.code is ErrorCode.INVALID_INPUT
+    opened, others = what_was_opened(traced)
+    assert opened <= {str(path), f"{tmp_path}/work/{job.id}/1/video.mp4"}
+    assert others == []
+
+
+def test_an_encode_opens_its_input_and_its_outputs(do: Do, tmp_path: Path, traced: Path) -> None:
+    path = clip(tmp_path, "320x180")
+    job = do(input=f"file:{path.relative_to(tmp_path)}", preset="hls", duration_s=0.2)
+    assert job.error is None
+    opened, others = what_was_opened(traced)
+    work = f"{tmp_path}/work/{job.id}/1/"
+    # What is relative lies in the working directory, where it runs.
+    assert {p for p in opened if p.startswith("/") and not p.startswith(work)} <= {str(path)}
+    assert any(p.endswith(".ts") for p in opened)
+    assert others == []
+
+
+# -- what it takes -------------------------------------------------------------------------------------
+
+
+def clip(directory: Path, size: str, frames: int = 10) -> Path:
+    path = directory / "in" / f"{size}.mp4"
+    path.parent.mkdir(exist_ok=True)
+    source = f"color=size={size}:rate=25:color=red"
+    subprocess.run(
+        [
+            *(ffmpeg.locate("ffmpeg"), "-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", source),
+            *("-frames:v", str(frames), *FAST, str(path)),
+        ],
+        check=True,
+    )
+    return path
+
+
+def peak_of_subprocesses() -> int:
+    """The most memory that one of this process has had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
+@pytest.mark.parametrize(
+    ("preset", "of", "to"),
+    [
+        ("mp4", "320x180", (7680, 4320)),
+        ("webm", "320x180", (7680, 4320)),
+        ("av1", "320x180", (7680, 4320)),
+        ("mp4", "8192x8192", (None, None)),
+    ],
+)
+def test_an_encoder_that_needs_more_memory_than_it_may_take_ends_and_the_job_says_so(
+    do: Do, tmp_path: Path, preset: str, of: str, to: tuple[int | None, int | None]
+) -> None:
+    path = clip(tmp_path, of, frames=4)
+    before = peak_of_subprocesses()
+    job = do(
+        sandbox.Policy("require", memory_bytes=1024 * MIB),
+        input=f"file:{path.relative_to(tmp_path)}",
+        preset=preset,
+        width=to[0],
+        height=to[1],
+        poster=False,
+    )
+    assert job.state is State.FAILED
+    assert job.error is not None
+    assert job.error.code is ErrorCode.ERROR
+    assert "memory" in job.error.message
+    assert peak_of_subprocesses() <= max(before, 1024 * MIB)
+
+
+# -- what the worker says ------------------------------------------------------------------------------
+
+
+def test_a_worker_tells_what_its_kernel_lacks_for_the_sandbox(worker_stack: WorkerStack) -> None:
+    (worker,) = worker_stack.store.registry.workers()
+    assert worker.sandbox == {"mode": "auto", "missing": []}
+
+
+@pytest.mark.parametrize("mode", ["auto", "require"])
+def test_a_kernel_without_seccomp_is_said_once_or_refused(
+    worker_stack: WorkerStack, tmp_path: Path, mode: str
+) -> None:
+    # The worker of a machine whose system calls the filter does not know.
+    code = (
+        "import sys\n"
+        "from headway.sdk import sandbox\n"
+        "launcher = sys.argv.pop()\n"
+        "sandbox.LAUNCHER = launcher\n"
+        "from worker import __main__ as worker\n"
+        "from headway.contract.settings import load\n"
+        "print(worker.prepare_sandbox(load()))\n"
+    )
+    old = tmp_path / "launcher.py"
+    text = Path(sandbox.LAUNCHER).read_text()
+    old.write_text(text.replace('"x86_64"', '"m68k"').replace('"aarch64"', '"vax"'))
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(old)],
+        cwd=ROOT,
+        env={**os.environ, "REDIS_URL": worker_stack.valkey.url, "SANDBOX": mode},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mode == "require":
+        assert (ran.returncode, ran.stderr.count("\n")) == (2, 1), ran.stderr
+        assert "no seccomp" in ran.stderr
+    else:
+        assert ran.stdout == "{'mode': 'auto', 'missing': ['seccomp']}\n"
+        assert ran.stderr.count("without seccomp") == 1

@@ -1,0 +1,131 @@
+"""A worker through messages that are no jobs, failovers and broken connections."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from headway.contract.states import State
+from tests.support.faulty_proxy import FaultyProxy
+from tests.support.wait import until
+from tests.support.worker_stack import WorkerStack
+
+NewStack = Callable[..., WorkerStack]
+
+
+def message(body: Any, **headers: Any) -> bytes:
+    """A message as Celery puts it on a queue."""
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return json.dumps(
+        {
+            "body": base64.b64encode(text).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {"task": "simulate", "id": "x", **headers},
+            "properties": {
+                "delivery_info": {"exchange": "", "routing_key": "default"},
+                "body_encoding": "base64",
+                "delivery_tag": "p",
+            },
+        }
+    ).encode()
+
+
+BOMB = json.loads(message(gzip.compress(b"[" * 50_000_000), compression="application/x-gzip"))
+POISON = {
+    "empty body": b"",
+    "no JSON": b"\xff\x00rubbish",
+    "a JSON list": b"[]",
+    "nested too deeply": b"[" * 100_000,
+    "an empty list of arguments": message([]),
+    "an empty text": message(b""),
+    "unknown task": message([["x"], {}, {}], task="no.such"),
+    "a task that is no text": message([["x"], {}, {}], task=["simulate"]),
+    "wrong arguments": message([["x", "y"], {"z": 1}, {}]),
+    "no id of a job": message([["../../etc/passwd"], {}, {}]),
+    "without properties": json.dumps({"body": "", "headers": {"task": "simulate"}}).encode(),
+    "compressed bomb": json.dumps(BOMB).encode(),
+    "10 MB": message([["x" * 10_000_000], {}, {}]),
+    "a time limit": message([["0-" + "x" * 22], {}, {}], timelimit=[0.001, 0.001]),
+}
+
+
+def test_messages_that_are_no_jobs_are_dropped_and_the_next_job_is_done_at_once(
+    new_worker_stack: NewStack,
+) -> None:
+    stack = new_worker_stack()
+    broker = redis.Redis.from_url(stack.valkey.url)
+    for name, raw in POISON.items():
+        broker.lpush("test:default", raw)
+        job_id = stack.enqueue("simulate", duration_s=0)
+        began = time.monotonic()
+        assert stack.ended(job_id).state is State.SUCCEEDED, name
+        assert time.monotonic() - began < 5, f"{name}: a busy machine is slow, but not that slow"
+    assert stack.worker.poll() is None
+    assert broker.llen("test:default") == 0
+    assert broker.hlen("test:unacked") == 0, "none of them comes again"
+    log = stack.log("worker")
+    assert log.count("was dropped") >= 5
+    for why in ("not JSON", "not a message of Celery", "not for a job type that this worker serves"):
+        assert log.count(f"it is {why}") == 1, "each reason is logged once"
+    until(lambda: stack.store.registry.workers()[0].dropped_messages >= 13, what="the count to be seen")
+    broker.close()
+
+
+def test_a_failover_of_redis_ends_no_worker_and_no_job(new_worker_stack: NewStack) -> None:
+    stack = new_worker_stack(LEASE_S="20")
+    admin = redis.Redis.from_url(stack.valkey.url)
+    running = stack.enqueue("simulate", duration_s=6, rate=20)
+    stack.running(running)
+    pid = stack.worker.pid
+    for _ in range(3):
+        # As the old master after a failover: it answers READONLY.
+        admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+        time.sleep(0.7)
+        admin.execute_command("REPLICAOF", "NO", "ONE")
+        time.sleep(0.3)
+    job = stack.ended(running)
+    assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
+    assert stack.ended(stack.enqueue("simulate", duration_s=0)).state is State.SUCCEEDED
+    assert stack.worker.poll() is None
+    assert stack.worker.pid == pid
+    admin.close()
+
+
+@pytest.mark.parametrize("error", ["ERROR", "TIMEOUT"])
+def test_a_consumer_that_is_unblocked_goes_on(new_worker_stack: NewStack, error: str) -> None:
+    stack = new_worker_stack()
+    admin = redis.Redis.from_url(stack.valkey.url)
+    for _ in range(3):
+
+        def unblocked() -> bool:
+            blocked = [c for c in admin.client_list() if c["cmd"] == "brpop" and "b" in c["flags"]]
+            return any(admin.execute_command("CLIENT", "UNBLOCK", c["id"], error) for c in blocked)
+
+        until(unblocked, what="the consumer to wait, and to be unblocked")
+        assert stack.ended(stack.enqueue("simulate", duration_s=0)).state is State.SUCCEEDED
+    assert stack.worker.poll() is None
+    admin.close()
+
+
+def test_a_connection_that_is_reset_again_and_again_ends_no_worker(new_worker_stack: NewStack) -> None:
+    stack = new_worker_stack(LEASE_S="20")
+    stack.stop("worker", seconds=10)
+    with FaultyProxy(stack.valkey.port) as network:
+        stack.environ["REDIS_URL"] = f"redis://127.0.0.1:{network.port}/0"
+        stack.start_worker()
+        running = stack.enqueue("simulate", duration_s=6, rate=20)
+        stack.running(running)
+        for _ in range(20):
+            network.cut()
+            time.sleep(0.2)
+        assert (stack.ended(running).state, stack.job(running).attempt) == (State.SUCCEEDED, 1)
+        assert stack.ended(stack.enqueue("simulate", duration_s=0)).state is State.SUCCEEDED
+        assert stack.worker.poll() is None

@@ -1,0 +1,140 @@
+"""Looking at results with ffprobe and ffmpeg alone: nothing of the worker's own measuring is believed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from worker.media import ffmpeg
+
+STEP_S = 0.01
+SIDE = 8
+RATE = 8000
+
+
+@dataclass(frozen=True)
+class Result:
+    """A file or a media playlist, decoded: small pictures every 10 ms and the sound, both from zero."""
+
+    path: Path
+
+    @cached_property
+    def probed(self) -> dict[str, Any]:
+        show = ("-show_streams", "-show_format", "-of", "json")
+        out = subprocess.run(
+            [ffmpeg.locate("ffprobe"), "-v", "error", *show, *ffmpeg.OURS, "-i", str(self.path)],
+            capture_output=True,
+            check=True,
+        ).stdout
+        return dict(json.loads(out))
+
+    def stream(self, kind: str) -> dict[str, Any]:
+        return next((s for s in self.probed["streams"] if s["codec_type"] == kind), {})
+
+    @property
+    def tags(self) -> set[str]:
+        """Names of everything that the file tells beside its media, but for what every muxer writes."""
+        places = [self.probed["format"], *self.probed["streams"]]
+        names = {name.lower() for place in places for name in place.get("tags", {})}
+        return names - {
+            "major_brand",
+            "minor_version",
+            "compatible_brands",
+            "encoder",
+            "duration",
+            "variant_bitrate",
+            "language",
+            "handler_name",
+            "vendor_id",
+        }
+
+    @cached_property
+    def _decoded(self) -> tuple[bytes, bytes]:
+        """RGB pictures and 16-bit samples. Fails on any complaint."""
+        with tempfile.TemporaryDirectory() as directory:
+            pictures, samples = Path(directory, "v"), Path(directory, "a")
+            scaled = f"fps=100:start_time=0,scale={SIDE}:{SIDE}:flags=area:in_color_matrix=bt709"
+            args = ["-v", "error", *ffmpeg.OURS, "-i", str(self.path)]
+            if self.stream("video"):
+                args += [
+                    "-map",
+                    "0:v:0",
+                    "-vf",
+                    scaled,
+                    "-pix_fmt",
+                    "rgb24",
+                    "-f",
+                    "rawvideo",
+                    str(pictures),
+                ]
+            if self.stream("audio"):
+                args += [
+                    "-map",
+                    "0:a:0",
+                    "-af",
+                    "aresample=async=1:first_pts=0",
+                    "-ac",
+                    "1",
+                    "-ar",
+                    str(RATE),
+                ]
+                args += ["-f", "s16le", str(samples)]
+            said = subprocess.run(
+                [ffmpeg.locate("ffmpeg"), "-nostdin", *args], capture_output=True, check=False
+            )
+            assert said.returncode == 0, said.stderr.decode()
+            assert said.stderr == b"", said.stderr.decode()
+            return (
+                pictures.read_bytes() if pictures.is_file() else b"",
+                samples.read_bytes() if samples.is_file() else b"",
+            )
+
+    @property
+    def picture_s(self) -> float:
+        return len(self._decoded[0]) / (SIDE * SIDE * 3) * STEP_S
+
+    @property
+    def sound_s(self) -> float:
+        return len(self._decoded[1]) / 2 / RATE
+
+    @property
+    def white_s(self) -> float | None:
+        """When the picture first is white."""
+        size = SIDE * SIDE * 3
+        pictures = self._decoded[0]
+        for n in range(len(pictures) // size):
+            if sum(pictures[n * size : (n + 1) * size]) > 225 * size:
+                return n * STEP_S
+        return None
+
+    @property
+    def tone_s(self) -> float | None:
+        """When the sound is first loud."""
+        samples = memoryview(self._decoded[1]).cast("h")
+        for n, sample in enumerate(samples):
+            if abs(sample) > 3000:
+                return n / RATE
+        return None
+
+    def pixel(self, x: int, y: int, at_s: float = 0.3) -> tuple[int, int, int]:
+        size = SIDE * SIDE * 3
+        pictures = self._decoded[0]
+        n = min(round(at_s / STEP_S), len(pictures) // size - 1)
+        start = n * size + (y * SIDE + x) * 3
+        return pictures[start], pictures[start + 1], pictures[start + 2]
+
+
+def boxes(path: Path) -> list[str]:
+    """The names of an MP4's boxes, in order."""
+    data = path.read_bytes()
+    found, at = [], 0
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        found.append(data[at + 4 : at + 8].decode("latin-1"))
+        at += size or len(data)
+    return found

@@ -1,0 +1,123 @@
+"""Where files lie and what they are called; a disk without room; the part that was asked for."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headway.sdk.stopping import InvalidInput, NoSpace
+from tests.conftest import missing
+from tests.media.inputs import INPUTS, made
+from tests.media.looking import Result
+from tests.support.encode_bench import run_encode
+
+BY_NAME = {source.name: source for source in INPUTS}
+
+
+def put(directory: Path, source: str, name: str | None = None) -> str:
+    """Put an input of the corpus below a DATA_DIR; returns the reference."""
+    (directory / "in").mkdir(parents=True, exist_ok=True)
+    shutil.copy(made(BY_NAME[source]), directory / "in" / (name or source))
+    return f"file:in/{name or source}"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        missing("the right to mount a small file system")
+    yield directory
+    subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+@pytest.mark.parametrize("preset", ["mp4", "webm", "hls"])
+def test_a_full_disk_is_told_as_such_and_nothing_is_published(small_disk: Path, preset: str) -> None:
+    came = run_encode(small_disk, input="sample:4", preset=preset, crf=0, height=360)
+    assert isinstance(came.error, NoSpace)
+    assert "the worker's disk is full" in str(came.error)
+    assert came.files == {}
+    assert not list((small_disk / "work").iterdir())
+
+
+@pytest.mark.parametrize("preset", ["mp4", "hls"])
+@pytest.mark.parametrize(
+    "name", ["d 50%d off", "-dir 'q' \"q\"", "ا\u200cب\u202f\u3000", "a:b,c;d[e]=f\\g"]
+)
+def test_a_directory_and_a_file_may_have_any_name(tmp_path: Path, name: str, preset: str) -> None:
+    reference = put(tmp_path / name, "h264.mp4", f"{name}.mp4")
+    came = run_encode(tmp_path / name, input=reference, preset=preset)
+    assert came.error is None
+    assert came.result["duration_s"] == pytest.approx(1.6, abs=0.05)
+    assert came.logs[0][1].startswith(f"{name}.mp4: ")
+
+
+def test_names_are_shown_without_what_would_change_how_they_look(tmp_path: Path) -> None:
+    reference = put(tmp_path, "h264.mp4", "a\u202eb\n\x1b[1m.mp4")
+    came = run_encode(tmp_path, input=reference, preset="audio")
+    assert came.logs[0][1].startswith("a\ufffdb\ufffd\ufffd[1m.mp4: ")
+
+
+@pytest.mark.parametrize("preset", ["mp4", "webm", "hls", "audio"])
+@pytest.mark.parametrize("source", ["bframes.mp4", "h264.ts", "screen.webm", "live.mkv", "interlaced.mpg"])
+def test_the_part_that_was_asked_for_comes_out(tmp_path: Path, source: str, preset: str) -> None:
+    came = run_encode(
+        tmp_path, input=put(tmp_path, source), preset=preset, start_s=0.3, duration_s=0.9, poster=False
+    )
+    assert came.error is None
+    assert came.result["duration_s"] == pytest.approx(0.9, abs=0.08)
+    path = came.files[came.result["artifact"]]
+    result = Result(path if preset != "hls" else path.parent / "120p" / "index.m3u8")
+    assert result.tone_s == pytest.approx(0.3, abs=0.08)
+    if preset != "audio":
+        assert result.white_s == pytest.approx(result.tone_s, abs=0.06)
+
+
+def test_the_picture_on_show_at_the_start_is_the_first(tmp_path: Path) -> None:
+    """It may have begun long before, as a slide does."""
+    came = run_encode(tmp_path, input=put(tmp_path, "slides.mp4"), preset="mp4", start_s=3, poster=False)
+    assert came.error is None
+    assert came.result["duration_s"] == pytest.approx(1, abs=0.1)
+    assert Result(came.files["video.mp4"]).picture_s == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("source", "preset", "start_s", "words"),
+    [
+        ("h264.mp4", "mp4", 9, "past the end of h264.mp4, whose picture lasts 1.60 s"),
+        ("live.mkv", "hls", 9, "past the end"),
+        ("soundshort.mp4", "audio", 1.5, "past the end of soundshort.mp4, whose sound lasts 1.0"),
+        ("soundlong.mp4", "mp4", 1.5, "whose picture lasts 1.00 s"),
+        ("recorder.webm", "audio", 100, "past the end"),
+    ],
+)
+def test_a_start_past_the_end_is_refused(
+    tmp_path: Path, source: str, preset: str, start_s: float, words: str
+) -> None:
+    came = run_encode(tmp_path, input=put(tmp_path, source), preset=preset, start_s=start_s)
+    assert isinstance(came.error, InvalidInput)
+    assert words in str(came.error)
+
+
+@pytest.mark.parametrize("preset", ["mp4", "hls"])
+def test_a_part_without_sound_has_none_and_says_so(tmp_path: Path, preset: str) -> None:
+    came = run_encode(tmp_path, input=put(tmp_path, "soundshort.mp4"), preset=preset, start_s=1.5)
+    assert came.error is None
+    assert came.result["audio_codec"] is None
+    assert any("no sound in the part" in message for _, message in came.logs)
+    if preset == "hls":
+        assert "mp4a" not in came.files["hls/master.m3u8"].read_text()
+
+
+def test_metadata_is_kept_on_request(tmp_path: Path) -> None:
+    came = run_encode(tmp_path, input=put(tmp_path, "place.mp4"), keep_metadata=True, poster=False)
+    assert came.error is None
+    assert {"title", "location"} <= Result(came.files["video.mp4"]).tags

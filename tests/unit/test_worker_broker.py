@@ -1,0 +1,94 @@
+"""Which messages are jobs."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from worker.broker import fault_of
+
+TYPES = {"simulate"}
+JOB = "0-" + "x" * 22
+
+
+def sent() -> dict[str, Any]:
+    """A message as the service sends it."""
+    app = Celery("test", broker="memory://", set_as_current=False)
+    app.conf.update(task_ignore_result=True, task_serializer="json")
+    caught: list[dict[str, Any]] = []
+    with app.connection_for_write() as connection:
+        channel = connection.default_channel
+        channel._put = lambda queue, message, **_: caught.append(message)
+        with app.amqp.Producer(channel) as producer:
+            app.send_task("simulate", args=[JOB], queue="q", producer=producer)
+    (message,) = caught
+    return json.loads(json.dumps(message))
+
+
+def body(text: bytes) -> dict[str, Any]:
+    return {**sent(), "body": base64.b64encode(text).decode()}
+
+
+def arguments(*found: Any) -> dict[str, Any]:
+    return body(json.dumps(found).encode())
+
+
+def headed(**headers: Any) -> dict[str, Any]:
+    message = sent()
+    message["headers"].update(headers)
+    return message
+
+
+def test_what_the_service_sends_is_a_job() -> None:
+    assert fault_of(sent(), TYPES) is None
+
+
+def test_a_job_of_a_type_that_is_not_served_is_none() -> None:
+    assert fault_of(sent(), {"other"}) is not None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        None,
+        [],
+        "text",
+        {},
+        {**sent(), "headers": None},
+        {**sent(), "properties": []},
+        {**sent(), "properties": {**sent()["properties"], "delivery_info": None}},
+        {**sent(), "properties": {**sent()["properties"], "delivery_tag": ["x"]}},
+        {**sent(), "body": None},
+        {**sent(), "body": 7},
+        {**sent(), "body": "not base64!"},
+        {**sent(), "content-type": "application/x-python-serialize"},
+        body(b""),
+        body(b"\xff"),
+        body(b"[" * 3000),
+        body(json.dumps([[JOB], {}, {}]).encode() + b" " * 4096),
+        arguments(),
+        arguments([JOB], {}),
+        arguments([JOB], {"more": 1}, {}),
+        arguments([JOB, JOB], {}, {}),
+        arguments([["nested"]], {}, {}),
+        arguments(["../../x"], {}, {}),
+        arguments(JOB, {}, {}),
+        arguments([JOB], {}, {"chain": [{"task": "simulate"}]}),
+        arguments([JOB], {}, []),
+        headed(compression="application/x-gzip"),
+        headed(task=["simulate"]),
+        headed(task=None),
+        headed(id=None),
+        headed(eta="2026-11-25T00:00:00"),
+        headed(timelimit=[0.1, 0.1]),
+        headed(timelimit=7),
+        headed(retries=3),
+        headed(padding="x" * 10_000),
+    ],
+)
+def test_anything_else_is_not(message: Any) -> None:
+    assert fault_of(message, TYPES) is not None

@@ -1,0 +1,157 @@
+"""The worker's end of the broker: which messages are jobs, and what does not end the worker.
+
+Anybody who can write to the broker can put anything on a queue, and kombu and Celery were made for programs
+that trust each other: a message they do not expect ends the worker, and is delivered again to the next. So
+each message is checked before either sees it, and dropped if it is not exactly one job's id.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
+
+from celery.worker import state
+from celery.worker.consumer import Consumer
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as kombu_redis
+
+from headway.contract.keys import JOB_ID
+
+PAUSE_S = 1.0
+"""After the broker refused a command, before the worker connects anew."""
+SAY_AGAIN_S = 60.0
+"""Dropped messages are logged at most once in this time for each reason."""
+MAX_BODY_CHARS = 4096
+"""A job's id and what Celery puts around it are about 150."""
+MAX_HEADERS_CHARS = 8192
+"""Those of a job's message are about 600."""
+_NEVER_SET = ("eta", "expires", "retries", "group", "chord", "stamped_headers", "replaced_task_nesting")
+
+logger = logging.getLogger(__name__)
+
+
+def fault_of(message: Any, types: Collection[str]) -> str | None:
+    """Return why a decoded message is not the id of a job of one of these types, or None if it is."""
+    if not isinstance(message, dict):
+        return "not a message of Celery"
+    headers, properties, body = (message.get(name) for name in ("headers", "properties", "body"))
+    if not isinstance(headers, dict) or not isinstance(properties, dict):
+        return "not a message of Celery"
+    delivery = properties.get("delivery_info")
+    if not isinstance(delivery, dict) or not all(
+        isinstance(part, str)
+        for part in (properties.get("delivery_tag"), delivery.get("exchange"), delivery.get("routing_key"))
+    ):
+        return "without a delivery tag and an address"
+    task = headers.get("task")
+    if not isinstance(task, str) or task not in types:
+        return "not for a job type that this worker serves"
+    if message.get("content-type") != "application/json" or headers.get("compression") is not None:
+        return "compressed, or not JSON"
+    limits = headers.get("timelimit") or ()
+    if any(headers.get(name) for name in _NEVER_SET) or not isinstance(limits, list | tuple) or any(limits):
+        return "with options that no job's message has"
+    if not isinstance(headers.get("id"), str) or not isinstance(body, str):
+        return "without an id or a body"
+    if len(body) > MAX_BODY_CHARS or len(str(headers)) > MAX_HEADERS_CHARS:
+        return "larger than a job's id"
+    return _body_fault(body, properties.get("body_encoding"))
+
+
+def _body_fault(body: str, encoding: object) -> str | None:
+    try:
+        decoded = json.loads(base64.b64decode(body, validate=True) if encoding == "base64" else body)
+        (job_id,), options, following = decoded
+        if options or any(following.values()):
+            return "with options that no job's message has"
+    except (binascii.Error, ValueError, TypeError, AttributeError, RecursionError):
+        return "without the arguments of a job"
+    if not isinstance(job_id, str) or JOB_ID.fullmatch(job_id) is None:
+        return "without the id of one job"
+    return None
+
+
+class Drops:
+    """Counts the messages that were dropped, and logs them now and then."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._said_at: dict[str, float] = {}
+
+    def drop(self, queue: str, why: str) -> None:
+        """Note that a message of this queue was dropped."""
+        self.counts[why] += 1
+        now = time.monotonic()
+        if now - self._said_at.get(why, float("-inf")) >= SAY_AGAIN_S:
+            self._said_at[why] = now
+            logger.error(
+                "a message on queue %s was dropped: it is %s (%d such so far)", queue, why, self.counts[why]
+            )
+
+
+drops = Drops()
+
+
+class Channel(kombu_redis.Channel):
+    """Reads messages; one that cannot even be decoded is dropped."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        # KeyError is among kombu's connection errors, and json.loads raises none.
+        except (ValueError, TypeError, AttributeError, RecursionError, MemoryError):
+            # It was taken from the list and is not among the unacknowledged: nobody gets it again.
+            drops.drop("?", "not JSON")
+            return True
+
+
+class Transport(kombu_redis.Transport):
+    """Delivers what is the id of a job."""
+
+    Channel = Channel
+    types: ClassVar[Collection[str]] = ()
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        fault = fault_of(message, self.types)
+        if fault is None:
+            super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+        else:
+            drops.drop(queue, fault)
+
+
+class PatientConsumer(Consumer):  # type: ignore[misc]
+    """Celery's consumer; one that waits a moment before it connects anew, whatever went wrong."""
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        logger.warning("the broker cannot be used, trying again: %s", exc or type(exc).__name__)
+        super().on_connection_error_after_connected(exc)
+        self._pause()
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        super().on_connection_error_before_connected(exc)
+        self._pause()
+
+    @staticmethod
+    def _pause() -> None:
+        until = time.monotonic() + PAUSE_S * random.uniform(0.5, 1.5)  # noqa: S311
+        while time.monotonic() < until and state.should_stop is None:
+            time.sleep(0.05)
+
+
+def options(types: Mapping[str, object]) -> dict[str, Any]:
+    """Return the settings that have Celery use all this, for a worker that serves these types."""
+    Transport.types = frozenset(types)
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
+    return {
+        "worker_consumer": f"{__name__}:PatientConsumer",
+        # A server that answers READONLY, LOADING or MISCONF is away, as one that does not answer.
+        "broker_channel_error_retry": True,
+    }

@@ -1,0 +1,200 @@
+"""Inspection: from a source to what of it will be encoded, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, TypeVar, cast
+
+from headway.sdk.job import Job
+from headway.sdk.stopping import InvalidInput
+from worker.media import selection
+from worker.media.command import Cut
+from worker.media.probe import Audio, Media, Track, Video, decode_first, probe
+from worker.media.rate import Rate, measure_rate
+from worker.media.sandbox import MAX_PIXELS
+from worker.media.source import Source
+from worker.media.timeline import Scan, Timeline, scan
+from worker.media.verify import MOST_LOST
+
+MAX_TRIED = 8
+"""Tracks of one kind that are tried until one can be decoded."""
+PROMISE_LENGTHS = frozenset({"mov", "matroska", "webm", "avi", "flv", "asf", "wav", "w64", "mxf", "gif"})
+"""Formats whose headers state a length; of the others ffprobe makes an estimate."""
+
+UNINDEXED = frozenset({"mpegts", "mpeg", "flv", "ogg"})
+UNINDEXED_LEAD_S = 12.0
+"""Longer than key pictures are apart, usually."""
+
+T = TypeVar("T", bound=Track)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A source, what was found in it, and what of it will be encoded."""
+
+    source: Source
+    media: Media
+    scan: Scan
+    video: Video | None
+    audio: Audio | None
+    rate: Rate | None
+    cut: Cut
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def sound(self) -> str | None:
+        """ffmpeg's name of the audio stream, as "0:1"."""
+        return None if self.audio is None else f"{0 if self.source.path else 1}:{self.audio.index}"
+
+    @property
+    def sound_is_longer(self) -> bool:
+        return self.audio is not None and self.scan.of(self.audio).end_s > self.scan.of(self.video).end_s
+
+    def __str__(self) -> str:
+        parts = [self.media.format]
+        if self.video is not None:
+            rate = "" if self.rate is None else f" {float(self.rate.fps):.5g} fps"
+            variable = "" if self.rate is None or self.rate.constant else " (variable)"
+            parts.append(f"{self.video.codec} {self.video.width}x{self.video.height}{rate}{variable}")
+        if self.audio is not None:
+            channels = self.audio.channels
+            parts.append(f"{self.audio.codec} {channels} channel{'s' * (channels > 1)}")
+        if self.cut.length_s is not None:
+            parts.append(f"{self.cut.length_s:.2f} s")
+        return f"{self.source.name}: {', '.join(parts)}"
+
+
+def look(
+    job: Job[Any], source: Source, *, picture: bool, start_s: float | None, duration_s: float | None
+) -> Input:
+    """Choose the tracks of a source, measure them, and log what is left out and what is wrong. `picture` is
+    whether the result has one.
+
+    Raises InvalidInput if there is nothing to encode.
+    """
+    if source.path is None:
+        return _sample(source, start_s, duration_s)
+    media = probe(job, source.path, source.name)
+    scanned = scan(job, source.path, media)
+    likely = selection.videos(media, scanned)
+    video = _first_decodable(job, source, likely) if picture else None
+    audio = _first_decodable(job, source, selection.audios(media, scanned, video))
+    warnings = _missing(source, media, scanned)
+    if picture and video is None:
+        raise InvalidInput(_none_of(source, "video", likely))
+    if audio is None:
+        why = _none_of(source, "sound", media.audios)
+        if not picture:
+            raise InvalidInput(why)
+        if media.audios:
+            warnings.append(f"{why}. The result has no sound")
+    if video is not None and video.width * video.height > MAX_PIXELS:
+        raise InvalidInput(f"a picture of {video.width}x{video.height}, as in {source.name}, is too large")
+    cut, silent = _cut(source, media, scanned, video, audio, start_s or 0.0, duration_s)
+    if silent:
+        job.log(f"{source.name} has no sound in the part that is encoded")
+        audio = None
+    rest = selection.left_out(media, (video, audio), picture=picture)
+    if rest is not None:
+        job.log(f"left out of {source.name}: {rest}")
+    if video is not None and video.dolby_vision == 5:
+        warnings.append(f"{source.name} is Dolby Vision profile 5, whose colours cannot be converted here")
+    for warning in warnings:
+        job.log(warning, "warning")
+    rate = None if video is None else _rate(scanned, video)
+    return Input(source, media, scanned, video, audio, rate, cut, tuple(warnings))
+
+
+def _sample(source: Source, start_s: float | None, duration_s: float | None) -> Input:
+    """A source that is made while it is read: all of it is known."""
+    video = Video(0, "video", "rawvideo", width=1280, height=720, fps=30, pix_fmt="yuv420p")
+    audio = Audio(0, "audio", "pcm_s16le", channels=1, sample_rate=48000)
+    media = Media("lavfi", source.sample_s, 0.0, None, (video, audio))
+    pictures = max(1, round(source.sample_s * 30))
+    scanned = Scan({0: Timeline(packets=pictures, start_s=0, end_s=source.sample_s)})
+    cut, _ = _cut(source, media, scanned, video, audio, start_s or 0.0, duration_s)
+    return Input(source, media, scanned, video, audio, Rate(Fraction(30), True), cut)
+
+
+def _first_decodable(job: Job[Any], source: Source, tracks: Sequence[T]) -> T | None:
+    assert source.path is not None  # noqa: S101
+    for track in tracks[:MAX_TRIED]:
+        seen = decode_first(job, source.path, source.name, track)
+        if seen is not None:
+            return cast(T, seen)
+        job.log(f"{track} of {source.name} cannot be decoded here", "warning")
+    return None
+
+
+def _none_of(source: Source, what: str, tracks: Sequence[Track]) -> str:
+    if not tracks:
+        return f"{source.name} has no {what}"
+    codecs = ", ".join(sorted({track.codec for track in tracks}))
+    return (
+        f"the {what} of {source.name} cannot be decoded here: its format ({codecs}) is not known, or it is "
+        f"damaged. A copy exported as MP4 with H.264 and AAC would work"
+    )
+
+
+def _missing(source: Source, media: Media, scanned: Scan) -> list[str]:
+    """Return what the file promises in its header and does not have.
+
+    Raises InvalidInput if that is nearly all of a file that was cut off.
+    """
+    promised, there = media.duration_s, scanned.end_s
+    if not (media.formats & PROMISE_LENGTHS) or promised is None or not scanned.complete:
+        return []
+    if there >= promised - max(0.25, promised * 0.02):
+        return []
+    if not scanned.cut:
+        return [f"{source.name} says that it lasts {promised:.2f} s, but has only {there:.2f} s"]
+    cut_off = f"{source.name} is cut off or damaged: {there:.2f} s of {promised:.2f} s are there"
+    if there < promised * (1 - MOST_LOST):
+        raise InvalidInput(f"{cut_off}. Export it or upload it again")
+    return [cut_off]
+
+
+def _cut(
+    source: Source,
+    media: Media,
+    scanned: Scan,
+    video: Video | None,
+    audio: Audio | None,
+    start_s: float,
+    duration_s: float | None,
+) -> tuple[Cut, bool]:
+    """Return the part to encode, and whether it is without the sound that there is elsewhere."""
+    ends = [scanned.of(track).end_s for track in (video, audio) if track is not None]
+    end: float | None = max(ends)
+    if not scanned.complete:
+        # Only tables of every picture are believed; other headers are often wrong.
+        end = media.duration_s if "mov" in media.formats else None
+        if end is not None and start_s >= end:
+            raise InvalidInput(f"start_s {start_s:g} is past the end of {source.name}, after {end:.2f} s")
+    elif start_s and start_s >= ends[0]:
+        what = "picture" if video is not None else "sound"
+        raise InvalidInput(
+            f"start_s {start_s:g} is past the end of {source.name}, whose {what} lasts {ends[0]:.2f} s"
+        )
+    length = None if end is None else end - start_s
+    if duration_s is not None:
+        length = duration_s if length is None else min(length, duration_s)
+    # Without an index the picture that a seek finds may be a later one.
+    lead = min(start_s, UNINDEXED_LEAD_S) if media.formats & UNINDEXED else 0.0
+    cut = Cut(start_s, length, lead)
+    if audio is None or source.path is None or not scanned.complete:
+        return cut, False
+    sound = scanned.of(audio)
+    later = length is not None and (sound.start_s or 0.0) >= start_s + length
+    return cut, sound.end_s <= start_s or later
+
+
+def _rate(scanned: Scan, video: Video) -> Rate | None:
+    """Return the measured rate of the pictures. Packets of interlaced video may be half pictures."""
+    measured = measure_rate(scanned.of(video).times)
+    if measured is None or not video.interlaced or not video.fps:
+        return measured
+    halves = abs(float(measured.fps) - 2 * video.fps) < 0.05 * video.fps
+    return Rate(measured.fps / 2, measured.constant) if halves else measured

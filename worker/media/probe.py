@@ -1,0 +1,299 @@
+"""Probe: what a file says of itself, and whether it can be decoded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+from headway.contract.encoding import displayable
+from headway.sdk.job import Job
+from headway.sdk.stopping import InvalidInput
+from worker.media import failure, ffmpeg
+from worker.media.ffmpeg import number
+from worker.media.sandbox import sandbox_for
+
+FIRST_PACKETS = (40, 600)
+"""Packets of a track that are decoded to see whether that can be done; more if the first give nothing."""
+_MAX_PROBE_BYTES = 8 * 1024 * 1024
+ALPHA = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8", "ayuv", "vuya")
+
+
+@dataclass(frozen=True, slots=True)
+class Color:
+    """As ffprobe names them; "unknown" where the file does not say."""
+
+    matrix: str = "unknown"
+    primaries: str = "unknown"
+    transfer: str = "unknown"
+
+    @property
+    def hdr(self) -> bool:
+        return self.transfer in ("smpte2084", "arib-std-b67")
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A stream of any kind."""
+
+    index: int
+    kind: str
+    codec: str
+    flags: frozenset[str] = frozenset()
+    """Dispositions: default, comment, attached_pic, …"""
+    language: str = ""
+    title: str = ""
+    duration_s: float | None = None
+    """As the header says."""
+
+    def __str__(self) -> str:
+        about = [self.codec, self.language, "commentary" if self.flags & {"comment"} else ""]
+        return f"{self.kind} track {self.index} ({', '.join(filter(None, about))})"
+
+
+@dataclass(frozen=True, slots=True)
+class Video(Track):
+    """A video stream. Width and height are those of the picture as it is shown: after rotation, with square
+    pixels."""
+
+    width: int = 0
+    height: int = 0
+    fps: float | None = None
+    frames: int | None = None
+    pix_fmt: str = ""
+    color: Color = field(default_factory=Color)
+    field_order: str = "unknown"
+    interlaced_frames: bool = False
+    rotation: int = 0
+    alpha: bool = False
+    peak_nits: float | None = None
+    """Of HDR, from its metadata."""
+    dolby_vision: int | None = None
+    """The profile."""
+
+    @property
+    def interlaced(self) -> bool:
+        return self.interlaced_frames or self.field_order in ("tt", "bb", "tb", "bt")
+
+
+@dataclass(frozen=True, slots=True)
+class Audio(Track):
+    channels: int = 0
+    sample_rate: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """What ffprobe reads off a file's headers. `duration_s` is None for one that does not say."""
+
+    format: str
+    duration_s: float | None
+    start_s: float
+    bitrate: float | None
+    tracks: tuple[Track, ...]
+    programs: tuple[frozenset[int], ...] = ()
+    """Stream indexes by program, where there are programs."""
+    chapters: int = 0
+
+    @property
+    def videos(self) -> list[Video]:
+        return [track for track in self.tracks if isinstance(track, Video)]
+
+    @property
+    def audios(self) -> list[Audio]:
+        return [track for track in self.tracks if isinstance(track, Audio)]
+
+    @property
+    def formats(self) -> frozenset[str]:
+        return frozenset(self.format.split(","))
+
+
+# -- headers -------------------------------------------------------------------------------------------
+
+
+def probe(job: Job[Any], path: Path, name: str, allowed: Sequence[str] = ffmpeg.SAFE) -> Media:
+    """Look at the headers of a file that a user chose. `name` is how messages call it.
+
+    Raises InvalidInput if it is not media that is read here; FFmpegMissing.
+    """
+    show = ("-show_format", "-show_streams", "-show_programs", "-show_chapters", "-of", "json")
+    out = _ffprobe(job, path, name, *show, allowed=allowed)
+    return media(json.loads(out))
+
+
+def _ffprobe(
+    job: Job[Any], path: Path, name: str, *args: str, allowed: Sequence[str] = ffmpeg.SAFE
+) -> bytes:
+    command = [
+        *(ffmpeg.locate("ffprobe"), "-hide_banner", "-loglevel", "error"),
+        *args,
+        *allowed,
+        *("-i", f"file:{path}"),
+    ]
+    said = ffmpeg.Said()
+    box = sandbox_for(command, job.workdir if allowed is ffmpeg.OURS else None)
+    with job.subprocess(command, stdout=PIPE, stderr=PIPE, sandbox=box) as process:
+        stderr = ffmpeg.StderrReader(process.stderr, said)
+        assert process.stdout is not None  # noqa: S101
+        out = process.stdout.read(_MAX_PROBE_BYTES)
+        process.stdout.close()
+        status = process.wait()
+        stderr.finish()
+    job.check()
+    if status != 0:
+        raise failure.unreadable(ffmpeg.FFmpegFailed("ffprobe", status, said.lines), name, path)
+    return out
+
+
+def media(found: dict[str, Any]) -> Media:
+    """Decode what `ffprobe -show_format -show_streams -show_programs -of json` wrote."""
+    container = found.get("format", {})
+    tracks = tuple(_track(stream) for stream in found.get("streams", []) if "index" in stream)
+    duration_s = positive(container.get("duration"))
+    if duration_s is None:
+        duration_s = max((t.duration_s for t in tracks if t.duration_s), default=None)
+    return Media(
+        format=container.get("format_name", "unknown"),
+        duration_s=duration_s,
+        start_s=number(container.get("start_time")) or 0.0,
+        bitrate=positive(container.get("bit_rate")),
+        tracks=tracks,
+        programs=tuple(
+            frozenset(stream["index"] for stream in program.get("streams", []))
+            for program in found.get("programs", [])
+        ),
+        chapters=len(found.get("chapters", [])),
+    )
+
+
+def _track(stream: dict[str, Any]) -> Track:
+    tags = {key.lower(): str(value) for key, value in stream.get("tags", {}).items()}
+    kind = stream.get("codec_type", "unknown")
+    base: dict[str, Any] = {
+        "index": stream["index"],
+        "kind": kind,
+        "codec": stream.get("codec_name", "unknown"),
+        "flags": frozenset(name for name, on in stream.get("disposition", {}).items() if on),
+        "language": displayable(tags.get("language", ""))[:20].replace("und", ""),
+        "title": displayable(tags.get("title", ""))[:200],
+        "duration_s": positive(stream.get("duration")),
+    }
+    if kind == "video" and int(stream.get("width") or 0) > 0 and int(stream.get("height") or 0) > 0:
+        return _video(stream, base, tags)
+    if kind == "audio":
+        rate = positive(stream.get("sample_rate"))
+        return Audio(
+            **base,
+            channels=int(positive(stream.get("channels")) or 0),
+            sample_rate=None if rate is None else int(rate),
+        )
+    return Track(**base)
+
+
+def _video(stream: dict[str, Any], base: dict[str, Any], tags: dict[str, str]) -> Video:
+    width, height = int(stream["width"]), int(stream["height"])
+    shape = ratio(stream.get("sample_aspect_ratio", "").replace(":", "/"))
+    if shape is not None and shape != 1:
+        width = max(1, round(width * shape))
+    rotation = _rotation(stream, tags)
+    if rotation % 180 == 90:
+        width, height = height, width
+    rate = ratio(stream.get("avg_frame_rate")) or ratio(stream.get("r_frame_rate"))
+    frames = positive(stream.get("nb_frames"))
+    pix_fmt = stream.get("pix_fmt", "")
+    return Video(
+        **base,
+        width=width,
+        height=height,
+        fps=None if rate is None else round(float(rate), 3),
+        frames=None if frames is None else int(frames),
+        pix_fmt=pix_fmt,
+        color=_color(stream),
+        field_order=stream.get("field_order", "unknown"),
+        rotation=rotation,
+        alpha=pix_fmt.startswith(ALPHA) or tags.get("alpha_mode") == "1",
+        peak_nits=_peak_nits(stream.get("side_data_list", [])),
+        dolby_vision=next(
+            (int(side["dv_profile"]) for side in stream.get("side_data_list", []) if "dv_profile" in side),
+            None,
+        ),
+    )
+
+
+def _color(found: dict[str, Any]) -> Color:
+    return Color(
+        matrix=found.get("color_space", "unknown"),
+        primaries=found.get("color_primaries", "unknown"),
+        transfer=found.get("color_transfer", found.get("color_trc", "unknown")),
+    )
+
+
+def _peak_nits(side_data: Iterable[dict[str, Any]]) -> float | None:
+    peaks = [ratio(str(side.get("max_luminance", ""))) for side in side_data]
+    peaks += [ratio(str(side.get("max_content", ""))) for side in side_data]
+    return min((float(peak) for peak in peaks if peak), default=None)
+
+
+def _rotation(stream: dict[str, Any], tags: dict[str, str]) -> int:
+    for side in stream.get("side_data_list", []):
+        if "rotation" in side:
+            return round(float(side["rotation"]))
+    return round(number(tags.get("rotate")) or 0)
+
+
+def ratio(text: str | None) -> Fraction | None:
+    """Return the positive ratio that the text is, else None."""
+    try:
+        found = Fraction(text or "")
+    except (ValueError, ZeroDivisionError):
+        return None
+    return found if found > 0 else None
+
+
+def positive(value: Any) -> float | None:
+    found = number(None if value is None else str(value))
+    return found if found is not None and found > 0 else None
+
+
+# -- the first pictures --------------------------------------------------------------------------------
+
+
+def decode_first(job: Job[Any], path: Path, name: str, track: Track) -> Track | None:
+    """Decode the beginning of a track. Returns the track with what its pictures say of themselves, or None
+    if nothing of it can be decoded."""
+    for packets in FIRST_PACKETS:
+        which = ("-select_streams", str(track.index), "-read_intervals", f"%+#{packets}")
+        try:
+            out = _ffprobe(job, path, name, *which, "-show_frames", "-of", "json")
+            frames = json.loads(out).get("frames", [])
+        except (InvalidInput, ValueError):
+            frames = []
+        if frames:
+            return _seen(track, frames)
+    return None
+
+
+def _seen(track: Track, frames: list[dict[str, Any]]) -> Track:
+    if not isinstance(track, Video):
+        return track
+    said = _color(frames[0])
+    color = Color(
+        *(b if b != "unknown" else a for a, b in zip(_fields(track.color), _fields(said), strict=True))
+    )
+    pix_fmt = frames[0].get("pix_fmt", track.pix_fmt)
+    return replace(
+        track,
+        pix_fmt=pix_fmt,
+        color=color,
+        alpha=track.alpha or pix_fmt.startswith(ALPHA),
+        interlaced_frames=any(int(frame.get("interlaced_frame", 0)) for frame in frames),
+        peak_nits=track.peak_nits or _peak_nits(frames[0].get("side_data_list", [])),
+    )
+
+
+def _fields(color: Color) -> tuple[str, str, str]:
+    return color.matrix, color.primaries, color.transfer

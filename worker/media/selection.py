@@ -1,0 +1,72 @@
+"""Selection: which of a file's tracks are meant when it says nothing but its name. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from worker.media.probe import Audio, Media, Track, Video
+from worker.media.timeline import Scan
+
+_NOT_THE_PICTURE = frozenset({"attached_pic", "timed_thumbnails", "still_image"})
+_ASIDE = frozenset({"comment", "visual_impaired", "descriptions", "karaoke", "non_diegetic", "dependent"})
+"""Flags of tracks that accompany another one."""
+
+
+def videos(found: Media, scan: Scan) -> list[Video]:
+    """Return the video tracks that may be meant, the likeliest first; cover art is none of them."""
+    real = [track for track in found.videos if not track.flags & _NOT_THE_PICTURE]
+    several = any(scan.of(track).packets > 1 for track in real)
+
+    def unlikely(track: Video) -> tuple[object, ...]:
+        packets = scan.of(track).packets
+        return (
+            several and packets <= 1,
+            _aside(track),
+            "default" not in track.flags,
+            -track.width * track.height,
+            -packets,
+            track.index,
+        )
+
+    return sorted(real, key=unlikely)
+
+
+def audios(found: Media, scan: Scan, video: Video | None) -> list[Audio]:
+    """Return the audio tracks that may be meant with this picture, the likeliest first: of its program, the
+    default, no commentary. Tracks without anything in them are left out."""
+
+    def unlikely(track: Audio) -> tuple[object, ...]:
+        return (
+            video is not None and not _together(found, video, track),
+            track.codec in ("unknown", "none"),
+            _aside(track),
+            "default" not in track.flags,
+            track.index,
+        )
+
+    heard = [track for track in found.audios if track.channels > 0 or track.codec in ("unknown", "none")]
+    return sorted((t for t in heard if scan.of(t).packets or not scan.complete), key=unlikely)
+
+
+def left_out(found: Media, chosen: Sequence[Track | None], *, picture: bool) -> str | None:
+    """Return what of the file is not in the result, in words; None if that is nothing. `picture` is whether
+    the result has one."""
+    taken = {track.index for track in chosen if track is not None}
+    rest = []
+    for track in found.tracks:
+        if track.index in taken or (not picture and track.kind == "video"):
+            continue
+        cover = track.flags & _NOT_THE_PICTURE
+        rest.append(f"the cover picture in track {track.index}" if cover else str(track))
+    if found.chapters:
+        rest.append(f"{found.chapters} chapter marks")
+    return ", ".join(rest) or None
+
+
+def _aside(track: Track) -> bool:
+    return bool(track.flags & _ASIDE) or "commentary" in track.title.lower()
+
+
+def _together(found: Media, one: Track, other: Track) -> bool:
+    programs = [program for program in found.programs if one.index in program]
+    return not programs or any(other.index in program for program in programs)

@@ -1,0 +1,175 @@
+"""Timeline: where the packets of a file really lie in time, by reading it.
+
+Headers are written by programs that could not know better (a browser's recorder, a camera that lost its
+power) or did not care. So lengths and rates are taken from the timestamps of what is really in the file, as
+far as that can be read in SCAN_S; only beyond that the header is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+from headway.sdk.job import Job
+from worker.media import ffmpeg
+from worker.media.ffmpeg import number
+from worker.media.probe import Media, Track
+from worker.media.rate import intervals
+from worker.media.sandbox import sandbox_for
+
+SCAN_S = 10.0
+"""At most this many seconds are spent on reading a file for its timestamps."""
+MAX_TIMES = 20_000
+"""Timestamps that are kept per track: the rate of so many pictures is the rate of all."""
+_JOINED = frozenset({"mpegts", "mpeg"})
+"""Formats whose timestamps may start anew in the middle: two recordings one after the other."""
+_JUMP_S, _BACK_S = 10.0, 1.0
+"""What ffmpeg takes for such a new start: a jump ahead by more than one or back by more than the other."""
+
+
+@dataclass(slots=True)
+class Timeline:
+    """Where the packets of one track lie in time: seconds from the file's own zero."""
+
+    packets: int = 0
+    bytes: int = 0
+    start_s: float | None = None
+    end_s: float = 0.0
+    """The end of the last packet, as far as it was read."""
+    times: list[float] = field(default_factory=list)
+    last_s: float = 0.0
+    last_has_length: bool = False
+
+    def add(self, at: float, length: float | None, size: int) -> None:
+        self.packets += 1
+        self.bytes += size
+        self.start_s = at if self.start_s is None else min(self.start_s, at)
+        if at >= self.last_s or self.packets == 1:
+            self.last_s, self.last_has_length = at, bool(length)
+        self.end_s = max(self.end_s, at + (length or 0.0))
+        if len(self.times) < MAX_TIMES:
+            self.times.append(at)
+
+
+@dataclass(slots=True)
+class Scan:
+    """What reading a file from its beginning found."""
+
+    tracks: dict[int, Timeline] = field(default_factory=dict)
+    complete: bool = True
+    """Whether the end was reached."""
+    cut: bool = False
+    """Whether the file ends before its own tables say that it does."""
+    damaged: bool = False
+    position: int = 0
+    """Bytes, as far as it was read."""
+
+    def of(self, track: Track | None) -> Timeline:
+        return Timeline() if track is None else self.tracks.get(track.index, Timeline())
+
+    @property
+    def end_s(self) -> float:
+        return max((timeline.end_s for timeline in self.tracks.values()), default=0.0)
+
+
+class Clock:
+    """Makes one line of timestamps that start anew in the middle, as ffmpeg does."""
+
+    def __init__(self, joined: bool) -> None:
+        self._joined = joined
+        self._offset = 0.0
+        self._next: dict[int, float] = {}
+
+    def shift(self, index: int, dts: float | None, length: float | None) -> float:
+        """Return what to add to the timestamps of this packet."""
+        if not self._joined or dts is None:
+            return self._offset
+        expected = self._next.get(index)
+        at = dts + self._offset
+        if expected is not None and (at - expected > _JUMP_S or at < expected - _BACK_S):
+            self._offset += expected - at
+            at = expected
+        self._next[index] = at + (length or 0.0)
+        return self._offset
+
+
+def scan(
+    job: Job[Any],
+    path: Path,
+    found: Media,
+    *,
+    allowed: Sequence[str] = ffmpeg.SAFE,
+    limit_s: float = SCAN_S,
+) -> Scan:
+    """Read the file's packets for their timestamps, for `limit_s` seconds at most."""
+    command = [
+        *(ffmpeg.locate("ffprobe"), "-hide_banner", "-loglevel", "error", "-of", "compact=p=0:nk=1"),
+        *("-show_entries", "packet=stream_index,pts_time,dts_time,duration_time,size,pos,flags"),
+        *allowed,
+        *("-i", f"file:{path}"),
+    ]
+    result = Scan()
+    clock = Clock(bool(found.formats & _JOINED))
+    said = ffmpeg.Said()
+    deadline = time.monotonic() + limit_s
+    rest = b""
+    box = sandbox_for(command, job.workdir if allowed is ffmpeg.OURS else None)
+    with job.subprocess(command, stdout=PIPE, stderr=PIPE, sandbox=box) as process:
+        stderr = ffmpeg.StderrReader(process.stderr, said)
+        assert process.stdout is not None  # noqa: S101
+        out = process.stdout.fileno()
+        while True:
+            if not select.select([out], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                result.complete = False
+                break
+            data = os.read(out, 1 << 16)
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                _packet(result, clock, found.start_s, line.decode("ascii", "replace").split("|"))
+            if not data:
+                result.complete = process.wait() >= 0
+                break
+            if time.monotonic() > deadline:
+                result.complete = False
+                break
+        process.stdout.close()
+        stderr.finish() if result.complete else None
+    job.check()
+    result.cut = any(
+        "partial file" in line or "prematurely" in line or "runcated" in line for line in said.lines
+    )
+    result.damaged = said.count > 0
+    _end_last_pictures(result)
+    return result
+
+
+def _packet(result: Scan, clock: Clock, zero: float, fields: list[str]) -> None:
+    if len(fields) < 7 or not fields[0].isdigit():
+        return
+    pts, dts, length = number(fields[1]), number(fields[2]), number(fields[3])
+    size, position = number(fields[4]), number(fields[5])
+    if position is not None and position > 0:
+        result.position = max(result.position, int(position))
+    shift = clock.shift(int(fields[0]), pts if dts is None else dts, length)
+    at = dts if pts is None else pts
+    # "D" is what the file itself says is not to be shown.
+    if "D" in fields[6]:
+        return
+    timeline = result.tracks.setdefault(int(fields[0]), Timeline())
+    if at is None:
+        at = timeline.end_s + zero - shift
+    timeline.add(at + shift - zero, length, int(size or 0))
+
+
+def _end_last_pictures(result: Scan) -> None:
+    """Give a last picture that has no length the usual one."""
+    for timeline in result.tracks.values():
+        steps = intervals(timeline.times)
+        if not timeline.last_has_length and steps:
+            timeline.end_s = max(timeline.end_s, timeline.last_s + steps[len(steps) // 2])

@@ -1,0 +1,141 @@
+"""Verify: look at what was made before anybody is told that it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headway.sdk.job import Job
+from worker.media import ffmpeg
+from worker.media.probe import Media, probe
+from worker.media.timeline import Scan, scan
+
+BOTH_ENDS_FROM_S = 4.0
+"""A longer file is decoded at its beginning and its end, a shorter one whole."""
+END_S = 1.0
+TOLERANCE_S = 0.12
+"""An encoder's padding, and half a picture."""
+MOST_LOST = 0.9
+"""Of what a source says that it has. With less than a tenth left there is no result."""
+
+
+class ResultUnfit(RuntimeError):
+    """What ffmpeg made, without complaint, is not what was to be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A file that was made here, measured."""
+
+    media: Media
+    scan: Scan
+    size: int
+
+    @property
+    def duration_s(self) -> float:
+        """From the first picture or sound to the end of the last."""
+        return round(self.scan.end_s, 3)
+
+    @property
+    def pictures(self) -> int:
+        return sum(self.scan.of(track).packets for track in self.media.videos)
+
+
+def examine(job: Job[Any], path: Path, artifact: str) -> Made:
+    """Measure a file that was made here. Raises ResultUnfit."""
+    if not path.is_file() or path.stat().st_size == 0:
+        raise ResultUnfit(f"{artifact} is missing or empty")
+    found = probe(job, path, artifact, ffmpeg.OURS)
+    return Made(found, scan(job, path, found, allowed=ffmpeg.OURS), path.stat().st_size)
+
+
+def check_streams(
+    made: Made, codecs: tuple[str | None, str], *, shape: tuple[int, int] | None, sound: bool
+) -> None:
+    """Raises ResultUnfit if a stream that should be there is not, is empty, or has another shape. Without a
+    shape no picture is expected."""
+    pictures = [v for v in made.media.videos if v.codec == codecs[0] and made.scan.of(v).packets]
+    sounds = [a for a in made.media.audios if a.codec == codecs[1] and made.scan.of(a).packets]
+    if sound and not sounds:
+        raise ResultUnfit("it has no sound")
+    if shape is None:
+        return
+    if not pictures:
+        raise ResultUnfit("it has no picture")
+    if (pictures[0].width, pictures[0].height) != shape:
+        raise ResultUnfit(
+            f"it is {pictures[0].width}x{pictures[0].height} instead of {shape[0]}x{shape[1]}"
+        )
+
+
+def decode_ends(job: Job[Any], files: Iterable[tuple[Path, float]]) -> None:
+    """Decode the beginning and the end of each file, given with its length. Without a decoder for what was
+    encoded (some builds of ffmpeg only encode AV1), its syntax is read instead.
+
+    Raises ResultUnfit if there is the smallest complaint.
+    """
+    inputs: list[str | Path] = []
+    maps: list[str] = []
+    for path, length_s in files:
+        parts: Sequence[Sequence[str]] = [[]]
+        if length_s > BOTH_ENDS_FROM_S:
+            parts = [["-t", str(END_S)], ["-ss", f"{length_s - END_S:.3f}"]]
+        for part in parts:
+            maps += ["-map", str(len(maps) // 2)]
+            inputs += [*part, *ffmpeg.OURS, "-i", f"file:{path}"]
+    try:
+        complaints = _complaints(job, [*inputs, *maps])
+    except NoDecoder:
+        complaints = _complaints(job, [*inputs, *maps, "-c:v", "copy", "-bsf:v", "av1_metadata"])
+    if complaints:
+        raise ResultUnfit(f"it does not decode: {complaints}")
+
+
+_NO_DECODER = ("Function not implemented", "no decoder found", "none found for codec")
+
+
+class NoDecoder(Exception):
+    """ffmpeg cannot decode what it encoded."""
+
+
+def _complaints(job: Job[Any], args: Sequence[str | Path]) -> str:
+    said = ffmpeg.Said()
+    try:
+        for _ in ffmpeg.run(job, [*args, "-f", "null", "-"], said):
+            pass
+    except ffmpeg.FFmpegFailed as error:
+        if any(words in line for line in error.words for words in _NO_DECODER):
+            raise NoDecoder from None
+        return str(error)
+    return ffmpeg.last_words(said.lines) if said.count else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What is missing from a result: in words, and as a share (0 to 1) of the pictures or the time."""
+
+    words: list[str]
+    share: float
+
+
+def losses(name: str, wanted_s: float | None, made_s: float, said: ffmpeg.Said, pictures: int) -> Losses:
+    """Compare a result with what was wanted. `pictures` is how many packets of them were read."""
+    words = []
+    share = 0.0
+    if said.lost_pictures:
+        pictures = max(pictures, said.lost_pictures)
+        share = said.lost_pictures / pictures
+        words.append(
+            f"{said.lost_pictures} of {pictures} pictures of {name} could not be decoded; "
+            f"the ones before them are shown longer"
+        )
+    if said.lost_sounds:
+        words.append(f"parts of the sound of {name} could not be decoded and are silent")
+    if said.count and not words:
+        words.append(f"{name} is damaged: parts of its picture or sound may be faulty")
+    if wanted_s is not None and made_s < wanted_s - max(TOLERANCE_S, wanted_s * 0.002):
+        words.append(f"the result lasts {made_s:.2f} s instead of {wanted_s:.2f} s")
+        share = max(share, 1 - made_s / wanted_s)
+    return Losses(words, share)
