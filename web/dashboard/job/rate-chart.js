@@ -58,9 +58,9 @@ class Curve {
   /** @type {(value: number) => string} */ #words = String;
   #now = element("strong");
   #about = element("span", { className: "note" });
-  #line = svg("path", { className: "curve" });
-  #attempts = svg("path", { className: "attempts" });
-  #pointer = svg("path", { className: "pointer" });
+  #line = svg("path", { class: "curve" });
+  #attempts = svg("path", { class: "attempts" });
+  #pointer = svg("path", { class: "pointer" });
   #svg = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
   #end = element("span");
 
