@@ -64,7 +64,7 @@ def test_a_bar_is_right_in_the_end_though_the_service_is_killed(firefox: Firefox
     own_stack.store.append(claim, 1, [progress(0.2)])
     shows("[part=percent]", "20 %")
     own_stack.stop("web", signal.SIGKILL)
-    shows("[part=note]", "out of date since")
+    shows("[part=note]", "Reconnecting for")
     own_stack.store.append(claim, 2, [progress(0.6)])
     own_stack.start_web()
     shows("[part=percent]", "60 %")
