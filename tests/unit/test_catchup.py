@@ -204,6 +204,16 @@ def test_a_feed_whose_newest_event_is_an_end_still_tells_where_it_stands(engine:
     assert b"id: %s\n" % str(end).encode() in page.frames
 
 
+def test_a_reader_that_has_caught_up_on_a_feed_stands_at_the_clock(engine: Engine) -> None:
+    """Standing at the feed's last event, it would be reset once that event is older than the retention."""
+    store = engine.store
+    store.create("g")
+    at = store.clock
+    store.create("h")
+    assert store.clock > at
+    assert engine.feed("g").after(at).cursor == store.clock
+
+
 @pytest.mark.parametrize(
     ("quiet_ms", "fault"),
     [(RETENTION_MS - 1, None), (RETENTION_MS, None), (RETENTION_MS + 1, "cursor_trimmed")],
