@@ -19,9 +19,9 @@ export interface Progress {
   unit?: string | null;
   message?: string | null;
   stage?: Stage | null;
-  /** Units a second. */
+  /** Units per second. */
   rate?: number | null;
-  /** Seconds; absent until it means something. */
+  /** Estimated seconds left; absent while there is no estimate. */
   eta_s?: number | null;
   data?: Record<string, unknown>;
 }
@@ -32,10 +32,21 @@ export interface Artifact {
   /** Bytes. */
   size: number;
   url: string;
-  attempt?: number;
+  /** The attempt that made it. */
+  attempt: number;
 }
 
-/** A job as `GET /jobs/{id}` has it. Times are RFC 3339 in UTC. */
+export interface JobError {
+  code: ErrorCode;
+  message: string;
+}
+
+export interface Links {
+  self: string;
+  events: string;
+}
+
+/** A job as `GET /jobs/{id}` returns it. Times are RFC 3339 in UTC. */
 export interface Job {
   id: string;
   type: string;
@@ -49,7 +60,7 @@ export interface Job {
   timeout_s: number | null;
   progress: Progress | null;
   result: unknown;
-  error: { code: ErrorCode; message: string } | null;
+  error: JobError | null;
   artifacts: Artifact[];
   cancel_requested: boolean;
   retry_of: string | null;
@@ -58,24 +69,24 @@ export interface Job {
   finished_at: string | null;
   updated_at: string;
   last_event_id: string;
-  links: { self: string; events: string };
-  /** Why a job that is queued waits. */
+  links: Links;
+  /** Why a queued or retrying job waits; only in answers to requests, not in events. */
   waiting_reason?: string | null;
 }
 
-interface About {
+interface Origin {
   job: string;
   attempt: number;
   at: string;
 }
 
-/** What events carry, by their names. */
+/** The data of events, by type. */
 export interface EventData {
   snapshot: Job;
-  state: About & { state: State; reason?: string };
-  progress: About & Progress;
-  log: About & { level: string; message: string };
-  artifact: About & Artifact;
+  state: Origin & { state: State; reason?: string };
+  progress: Origin & Progress;
+  log: Origin & { level: string; message: string };
+  artifact: Origin & Artifact;
   end: Job;
   reset: { reason: string; job?: Job; jobs?: Job[] };
 }
@@ -85,8 +96,8 @@ export type JobEvent = {
 }[keyof EventData];
 
 /**
- * How what is shown relates to what is: `connecting` (nothing heard yet), `live`, `reconnecting`,
- * `stale` (out of date), `gave-up` (until `again`), `closed` (nothing is watched).
+ * Whether the jobs that are held are current: `connecting` (nothing received yet), `live` (they are),
+ * `reconnecting`, `stale` (the service is silent or behind), `gave-up` (until `again`), `closed` (not watching).
  */
 export type Status = "connecting" | "live" | "reconnecting" | "stale" | "gave-up" | "closed";
 
@@ -109,17 +120,17 @@ interface Emitter<Events> extends EventTarget {
 
 interface Connection {
   readonly status: Status;
-  /** When this status began to be true, ms; for any but `live`, when the service was last heard. */
+  /** When this status began, ms; for any but `live`, when the service was last heard. */
   readonly since: number;
   /** Try again, after the connection gave up. */
   again(): void;
 }
 
 interface FeedEvents {
-  /** A job is new, different, or gone (`job` is undefined). */
+  /** A job is new, changed, or gone (`job` is undefined). */
   change: { id: string; job: Job | undefined };
   event: JobEvent;
-  /** Events were missed; what is held is read again. */
+  /** Events were missed; the jobs are read again. */
   gap: null;
   status: null;
   problem: Error;
@@ -133,75 +144,75 @@ interface HandleEvents extends EventData {
   status: null;
 }
 
-/** Many jobs on one connection. */
+/** Many jobs, kept up to date. */
 export interface JobFeed extends Emitter<FeedEvents>, Connection {
   readonly jobs: ReadonlyMap<string, Job>;
   start(): this;
   stop(): void;
-  /** Take in a document from elsewhere. */
+  /** Add a document from elsewhere. */
   put(job: Job): void;
   /** Fetch a job and keep it. */
   want(id: string): void;
-  /** Hold a job no longer: it has ended, and a page that is open all day must not grow. */
+  /** Drop a job that has ended, so that a page that stays open does not grow. */
   forget(id: string): void;
 }
 
 /**
  * One job. It is watched from the first listener on, until its end or `close`. `end` is dispatched exactly once,
- * unless it was made of the document of a job that had ended: `done` and `state` tell in any case.
+ * unless the handle was made from the document of an ended job; `done` and `state` work in any case.
  */
 export interface JobHandle extends Emitter<HandleEvents>, Connection, AsyncIterable<JobEvent> {
   readonly id: string;
-  /** The job as its events made it; undefined until it was first read. */
+  /** The job as of its last event; undefined until it was first read. */
   readonly state: Job | undefined;
   /**
-   * The job once it has ended, however it did. Rejects with a `Problem` if there is no such job, with
-   * an AbortError after `close`.
+   * The job once it has ended, in whatever way. Rejects with a `Problem` if there is no such job, with an
+   * AbortError after `close`.
    */
   readonly done: Promise<Job>;
   open(): void;
   close(): void;
-  /** Ask for its end. It may still end otherwise. */
+  /** Request cancellation. The job may still end in another way. */
   cancel(): Promise<void>;
-  /** A new job that does the same again. */
+  /** A new job with the same type and parameters. */
   retry(): Promise<JobHandle>;
 }
 
-/** The service, or the way to it, said no (problem+json, RFC 9457). */
+/** The service refused a request, or could not be reached (problem+json, RFC 9457). */
 export class Problem extends Error {
   name: "Problem";
-  /** 0 if there was no answer. */
+  /** 0 if there was no answer from the service. */
   readonly status: number;
   readonly type: string;
   readonly title: string;
-  /** Of a validation: where, as JSON pointers, and what. */
+  /** What is invalid, by JSON pointer. */
   readonly errors: { pointer: string; detail: string }[];
-  /** After how long it is worth asking again, if the answer said so. */
+  /** When to try again, if the answer said so. */
   readonly retryAfterMs: number | null;
 }
 
 export interface HeadwayOptions {
-  /** Where the service is; default: the root of where the page came from. */
+  /** The address of the service, with its path if it has one; default: the root of the page's origin. */
   base?: string | URL;
-  /** A bearer token. Streams carry it in their address: give one that does not live long. */
+  /** A bearer token. Streams have it in their address, since an EventSource sends no headers: keep it short-lived. */
   token?: string;
   /** Whether all tabs share one connection; default: true. */
   share?: boolean;
-  /** Failures in a row until a stream gives up; default: 30. */
+  /** Consecutive failures until a stream gives up; default: 30. */
   attempts?: number;
-  /** Whether a reload of the page continues at its last event; default: false. */
+  /** Whether a reload of the page continues after its last event; default: false. */
   remember?: boolean;
 }
 
 export interface SubmitOptions {
-  /** Submissions with the same key and body are one job; default: a new one. */
+  /** Submissions with the same key and body make one job; default: a new key. */
   idempotencyKey?: string;
   group?: string;
   labels?: Record<string, string>;
   max_attempts?: number;
   timeout_s?: number;
   signal?: AbortSignal;
-  /** How much of a file among the parameters was sent, 0…1. */
+  /** How much of a file among the parameters has been sent, 0…1. */
   onUpload?(fraction: number, file: Blob): void;
 }
 
@@ -222,22 +233,22 @@ export interface JobType {
   alive: boolean;
 }
 
-/** All promises reject with a `Problem`, or with the reason of their signal. */
+/** All promises reject with a `Problem`, or with their signal's reason. */
 export class Headway {
   constructor(options?: HeadwayOptions);
   /**
    * Submit a job. A File or Blob among the parameters is uploaded first. If the answer is lost, the
-   * submission is repeated under the same key.
+   * submission is repeated with the same key.
    */
   submit(type: string, params: Record<string, unknown>, options?: SubmitOptions): Promise<Job>;
-  /** Upload a file, to be used as the input `upload:<id>`. */
+  /** Upload a file. Jobs take it as the input `upload:<id>`. */
   upload(
     file: Blob,
     options?: { onProgress?(fraction: number): void; signal?: AbortSignal },
   ): Promise<Upload>;
   job(job: string | Job): JobHandle;
-  /** Watch these jobs, those of a group, or (the default) all of one's own, until `stop`. */
-  watch(of?: { jobs?: Iterable<string>; group?: string; mine?: boolean }): JobFeed;
+  /** Watch these jobs, those of a group, or (by default) all of the caller's, until `stop`. */
+  watch(of?: { jobs?: Iterable<string>; group?: string }): JobFeed;
   get(id: string): Promise<Job>;
   /** Jobs, newest first. */
   list(query?: {

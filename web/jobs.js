@@ -16,18 +16,16 @@ export { Problem } from "./client/problem.js";
 export { newKey };
 
 /**
- * @typedef {import("./client/reducer.js").Job} Job
- * @typedef {{id: string, name: string, size: number, media_type: string}} Upload
- * @typedef {{name: string, title: string, queue: string, params: any, alive: boolean}} JobType
+ * @typedef {import("./jobs.js").Job} Job
+ * @typedef {import("./jobs.js").Upload} Upload
+ * @typedef {import("./jobs.js").JobType} JobType
  */
 
 export class Headway extends Client {
-  /**
-   * @param {ConstructorParameters<typeof Client>[0] & {remember?: boolean}} [options] those of Client, and whether
-   *   a reload of the page continues at its last event (default: false)
-   */
-  constructor({ remember, ...options } = {}) {
+  /** @param {import("./jobs.js").HeadwayOptions} [options] */
+  constructor({ remember = false, ...options } = {}) {
     super(options);
+    this.remember = remember;
     if (remember) this.Stream = RememberedStream;
   }
 
@@ -37,7 +35,7 @@ export class Headway extends Client {
   }
 
   /**
-   * Upload a file, to be used as the input `upload:<id>`.
+   * Upload a file. Jobs take it as the input `upload:<id>`.
    * @param {Blob} file
    * @param {{onProgress?: (fraction: number) => void, signal?: AbortSignal}} [options]
    * @returns {Promise<Upload>} Rejects with a Problem, or with the signal's reason.
@@ -47,17 +45,17 @@ export class Headway extends Client {
   }
 
   /**
-   * Do an ended job again.
+   * Run an ended job again.
    * @param {string} id
-   * @returns {Promise<Job>} a new job, that names the old one in `retry_of`
+   * @returns {Promise<Job>} a new job, which names the old one in `retry_of`
    */
   retry(id) {
     return this.ask("POST", jobPath(id, "/retry"));
   }
 
   /**
-   * One job. It is watched as soon as somebody listens to it or waits for it.
-   * @param {string | Job} job its id, or a document of it
+   * One job. It is watched as soon as it has a listener or `done` is read.
+   * @param {string | Job} job its id or its document
    */
   job(job) {
     return new JobHandle(this, job);

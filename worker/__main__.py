@@ -32,6 +32,7 @@ from headway.contract.encoding import rfc3339
 from headway.contract.settings import Settings, load_or_exit, protect_data_dir_or_exit, server_of
 from headway.sdk import sandbox
 from headway.sdk.job_type import discover
+from worker import broker
 from worker.app import make_app, make_store
 from worker.broker_watchdog import BrokerWatchdog
 from worker.log import configure
@@ -50,6 +51,7 @@ logger = logging.getLogger("worker")
 class Server(Worker):  # type: ignore[misc]
     """Celery's worker, but for how it stops: the jobs are told at once, and there is a deadline."""
 
+    registration: Registration
     _ending = False
     restarting = False
     """Whether it is to start once more when it has stopped."""
@@ -74,6 +76,8 @@ class Server(Worker):  # type: ignore[misc]
         timer = threading.Timer(STOP_S, self._give_up)
         timer.daemon = True
         timer.start()
+        # Now, as the deadline may leave no time for it. A signal's handler must not wait for Redis.
+        threading.Thread(target=self.registration.stop, daemon=True).start()
         self._signal_pool(signal.SIGTERM)
         state.should_stop = os.EX_OK
 
@@ -114,16 +118,18 @@ def main() -> int:
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     app = make_app(settings, types, name)
     queues = sorted({job_type.queue for job_type in types.values()})
+    started_at = rfc3339(time.time() * 1000)
     registration = Registration(
         make_store(settings),
         name,
-        {
+        lambda: {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "concurrency": settings.worker_concurrency,
             "queues": queues,
             "sandbox": about_sandbox,
-            "started_at": rfc3339(time.time() * 1000),
+            "started_at": started_at,
+            "dropped_messages": broker.drops.counts.total(),
         },
         {name: job_type.describe() for name, job_type in types.items()},
         settings.data_dir.resolve(),
@@ -161,6 +167,7 @@ def _serve(app: Celery, settings: Settings, queues: list[str], registration: Reg
         without_mingle=True,
         without_heartbeat=True,
     )
+    server.registration = registration
 
     def restart() -> None:
         # First, as a worker with a dead connection may not stop in order either.

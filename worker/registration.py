@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,35 +33,40 @@ class Registration:
         self,
         store: JobStore,
         worker: str,
-        about: Mapping[str, Any],
+        about: Callable[[], Mapping[str, Any]],
         types: Mapping[str, str],
         data_dir: Path,
     ) -> None:
+        """`about` is called for each registration: what the registry shows of the worker."""
         self._store = store
         self._worker = worker
         self._about = about
         self._types = types
         self._work = data_dir / "work"
         self._stopped = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._registering = threading.Lock()
+        self._started = False
 
     def start(self) -> None:
         """Register now, and again every few seconds, from a thread."""
-        self._threads = [
-            forever("registration", self._register, pause_s=INTERVAL_S, stop=self._stopped),
-            forever("work sweep", self._sweep, pause_s=SWEEP_INTERVAL_S, stop=self._stopped),
-        ]
+        self._started = True
+        forever("registration", self._register, pause_s=INTERVAL_S, stop=self._stopped)
+        forever("work sweep", self._sweep, pause_s=SWEEP_INTERVAL_S, stop=self._stopped)
 
     def stop(self) -> None:
-        """No longer count as alive. An error of Redis is ignored: the registration runs out anyway."""
+        """No longer count as alive. Waits for a registration that is under way: it would undo this.
+
+        An error of Redis is ignored: the registration runs out anyway.
+        """
         self._stopped.set()
-        if self._threads:
-            self._threads[0].join(1)
-            with suppress(redis.RedisError):
+        if self._started:
+            with self._registering, suppress(redis.RedisError):
                 self._store.registry.forget(self._worker, self._types)
 
     def _register(self) -> None:
-        self._store.registry.register(self._worker, self._types, ALIVE_S, self._about)
+        with self._registering:
+            if not self._stopped.is_set():
+                self._store.registry.register(self._worker, self._types, ALIVE_S, self._about())
 
     def _sweep(self) -> None:
         sweep(self._store, self._work)

@@ -15,6 +15,7 @@ from typing import Any, cast
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.commands.core import Script
+from redis.exceptions import ClusterDownError, ReadOnlyError
 from redis.retry import Retry
 
 from headway.contract.keys import JobRef, Keys
@@ -23,6 +24,9 @@ from headway.contract.states import State
 
 FEED_FACTOR = 10
 """A feed keeps this many times the events of a job."""
+
+_ANOTHER_CONNECTION = (redis.ConnectionError, ReadOnlyError, ClusterDownError)
+"""LOADING is a ConnectionError, MASTERDOWN a ClusterDownError. After these nothing was changed."""
 
 _LUA = Path(__file__).parent / "lua"
 _CHANGES_NO_JOB = {"read", "read_feed", "snapshot_feed", "list", "watch"}
@@ -36,8 +40,10 @@ def connect(
     `tls` says how the certificate of a rediss:// server is verified (`Settings.tls`); without it, by the
     system's authorities and by name.
 
-    A broken connection is retried twice, at once. A call that hangs is not: after `timeout_s` it raises
-    redis.TimeoutError, so that a caller who must act in time can.
+    What fails because the connection is broken, or ends at a server that cannot serve now, is tried twice
+    more at once, on a new connection: after a failover the same address leads to another server. A call
+    that hangs is not: after `timeout_s` it raises redis.TimeoutError, so that a caller who must act in time
+    can.
     """
     # A Unix socket has neither, and its connection class refuses them.
     tcp = {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_connect_timeout": timeout_s}
@@ -51,7 +57,7 @@ def connect(
         **tcp,
         **(tls or {} if url.startswith("rediss:") else {}),
         retry=Retry(
-            ExponentialWithJitterBackoff(cap=0.5, base=0.05), 2, supported_errors=(redis.ConnectionError,)
+            ExponentialWithJitterBackoff(cap=0.5, base=0.05), 2, supported_errors=_ANOTHER_CONNECTION
         ),
     )
     return redis.Redis(connection_pool=pool)

@@ -28,6 +28,8 @@ class Worker:
     started_at: str
     sandbox: Mapping[str, Any]
     """`mode` is its SANDBOX; `missing` is what its kernel lacks for a whole one."""
+    dropped_messages: int
+    """Messages that it took from its queues since it started, and dropped as they were no jobs."""
     seen_at: str
     """When it last registered. Times are RFC 3339."""
 
@@ -43,7 +45,8 @@ class Registry:
     ) -> None:
         """Register a worker and the job types (name → JSON) that it serves, for the next `alive_s` seconds.
 
-        `about` is what `workers` returns of it: host, pid, concurrency, queues, started_at, sandbox.
+        `about` is what `workers` returns of it: host, pid, concurrency, queues, started_at, sandbox,
+        dropped_messages.
         """
         keys = self._db.keys
         now_ms = self._db.now_ms()
@@ -110,5 +113,6 @@ def _worker(name: str, about: Mapping[str, Any], types: Iterable[str]) -> Worker
         tuple(about["queues"]),
         about["started_at"],
         about.get("sandbox", {"mode": "off", "missing": []}),
+        about.get("dropped_messages", 0),
         about["seen_at"],
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import ssl
 import sys
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 
 
+_HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _SECRET = ("redis_url", "celery_broker_url")
 
 
@@ -40,6 +42,8 @@ class Settings(BaseModel):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(gt=0, le=65535)] = 8000
+    allowed_hosts: frozenset[str] = frozenset()
+    cors_origins: frozenset[str] = frozenset()
     web_concurrency: Annotated[int, Field(gt=0, le=256)] = 1
     redis_url: str = Field(repr=False)
     celery_broker_url: str = Field("", repr=False)
@@ -104,6 +108,30 @@ class Settings(BaseModel):
                 gid_of(value)
         except KeyError:
             raise ValueError("is not a group of this machine") from None
+        return value
+
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
+    @classmethod
+    def _separated_by_commas(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: frozenset[str]) -> frozenset[str]:
+        for host in value:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is not a host name, such as jobs.example.org or 10.0.0.7:8000")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: frozenset[str]) -> frozenset[str]:
+        for origin in value:
+            scheme, _, host = origin.partition("://")
+            if scheme not in ("http", "https") or not _HOST.fullmatch(host):
+                raise ValueError(f"{origin!r} is not an origin, such as https://app.example.org")
         return value
 
     @field_validator("log_level", mode="before")

@@ -1,9 +1,10 @@
 """Start a program that dies with its parent and, if asked, may touch little else:
 `python -I -S launcher.py SPEC program arguments…`
 
-SPEC is JSON: `parent`, the process to die with, and optionally `sandbox`, what `Sandbox.spec` made. It
-needs no privilege and no container feature, only the kernel; what the kernel lacks is left out, or with
-`require` ends the launcher with status 126. With `trial` it starts nothing and prints what is missing.
+SPEC is JSON: `parent`, the process to die with; `signal`, which it is sent then (KILL); and optionally
+`sandbox`, what `Sandbox.spec` made. It needs no privilege and no container feature, only the kernel; what
+the kernel lacks is left out, or with `require` ends the launcher with status 126. With `trial` it starts
+nothing and prints what is missing.
 
 A program of its own, because this must happen between fork and exec, and running Python code in the
 fork of a process with threads may hang. It imports nothing of ours and as little as possible: this is
@@ -243,7 +244,7 @@ def _prefer_as_victim() -> None:
 def main() -> None:
     spec, program = json.loads(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        _libc.prctl(PR_SET_PDEATHSIG, spec.get("signal", signal.SIGKILL))
     # It may have died before the line above, and then no signal comes.
     if os.getppid() != spec["parent"]:
         os._exit(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response
+from flask import Flask
 
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
@@ -13,35 +13,35 @@ from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
 from service.streaming.hub import Hub
-from service.streaming.store_reader import StoreReader
+from service.streaming.poller import new_poller
+from service.streaming.sockets import Sockets
+from service.streaming.store_reader import WORKERS, StoreReader
 from service.streaming.stream_limits import StreamLimits
 
 STORE_CONNECTIONS = 32
 """Of one process. A request that needs one more waits for it."""
 
+assert WORKERS < STORE_CONNECTIONS / 2, "readers that catch up must leave connections for requests"  # noqa: S101
+
 
 def create_app(settings: Settings) -> Flask:
-    """An application with a store and a hub of its own; `start` begins what works in the background."""
+    """Returns an application with a store and a hub of its own. Its threads start with the first stream."""
     app = Flask(__name__, static_folder=None)
     store = JobStore.of(settings, connections=STORE_CONNECTIONS)
+    hub = Hub(store)
+    limits = StreamLimits(settings.max_streams, settings.max_streams_per_caller)
     app.extensions["headway"] = Context(
         settings,
         store,
-        Hub(store),
+        hub,
         Dispatch(settings),
         JobTypes(store),
         Fleet(store, OWNER),
         StoreReader(store),
-        StreamLimits(settings.max_streams, settings.max_streams_per_caller),
+        limits,
+        Sockets(hub, limits, settings.heartbeat_s, new_poller()),
     )
     answer_problems(app)
     for resource in (jobs, events, job_types, workers, uploads, artifacts, health, openapi, static):
         app.register_blueprint(resource.bp)
-
-    @app.after_request
-    def _secure(response: Response) -> Response:
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("Referrer-Policy", "same-origin")
-        return response
-
     return app

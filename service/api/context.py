@@ -13,6 +13,7 @@ from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
 from service.streaming.hub import Hub
+from service.streaming.sockets import Sockets
 from service.streaming.store_reader import StoreReader
 from service.streaming.stream_limits import StreamLimits
 
@@ -30,6 +31,7 @@ class Context:
     fleet: Fleet
     reader: StoreReader
     limits: StreamLimits
+    sockets: Sockets
 
 
 def context() -> Context:

@@ -14,7 +14,7 @@ from headway.contract.states import State
 
 EVENT_ID = r"^[0-9]{1,20}-[0-9]{1,20}$"
 Id = Annotated[str, Field(pattern=EVENT_ID)]
-ResetReason = Literal["cursor_trimmed", "cursor_unknown", "cursor_ahead", "cursor_invalid"]
+ResetReason = Literal["cursor_trimmed", "cursor_unknown", "cursor_ahead", "cursor_invalid", "events_missed"]
 
 
 class Happening(BaseModel):

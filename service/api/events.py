@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
 from flask import Response, request
 from pydantic import Field, StringConstraints, model_validator
 
-from headway.contract.events import ZERO
+from headway.contract.events import ZERO, EventId
+from headway.contract.pages import JobPage
 from service import metrics
 from service.api.client_address import address
 from service.api.context import OWNER, Context, context
 from service.api.event_models import EventPage, StreamEvent
 from service.api.operation import JSON, Answer, Headers, Query, Resource
-from service.api.problems import job_not_found
+from service.api.problems import Problem, job_not_found
 from service.streaming import sse
 from service.streaming.catchup import (
     CatchUp,
@@ -25,13 +27,22 @@ from service.streaming.catchup import (
     JobListCatchUp,
     cursor_fault,
 )
-from service.streaming.opening import StreamLimitReached, StreamRequest, event_id, open_stream
+from service.streaming.opening import (
+    EventStream,
+    StreamLimitReached,
+    StreamRequest,
+    event_id,
+    open_stream,
+)
+from service.streaming.primitives import new_event
 
 bp = Resource("streams", "Events")
 
 MAX_JOBS = 1000
 POLL_LIMIT = 1000
 POLL_WAIT_S = 60.0
+POLL_RETRY_S = 5
+STREAM_HEADERS = {**sse.HEADERS, "Content-Type": sse.CONTENT_TYPE}
 
 Cursor = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^([0-9]{1,20}-[0-9]{1,20}|0|)$")]
 """An event's id, or `0` for all that is kept. An empty one counts as none."""
@@ -93,36 +104,48 @@ def _wants_json() -> bool:
     return accepted.best_match([sse.CONTENT_TYPE, "application/json"]) == "application/json"
 
 
-class Poller:
-    """Somebody who waits for anything new."""
+class LongPoll:
+    """A client that waits for the next event."""
 
     def __init__(self, topics: tuple[str, ...]) -> None:
         self.topics = topics
-        self.cursor = ZERO
         self.generation = -1
-        self.woken = threading.Event()
+        self.woken = new_event()
 
     def notify(self) -> None:
         self.woken.set()
 
 
-def _stream(here: Context, catchup: CatchUp, query: Watching, headers: Resumption) -> Response:
-    ask = StreamRequest(
-        caller=address(request.environ),
-        header=headers.last_event_id.strip(),
-        last_event_id=query.last_event_id,
-        heartbeat=query.heartbeat,
-    )
+@dataclass(frozen=True, slots=True)
+class StreamAnswer:
+    """The answer to a request for a stream."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: EventStream | bytes
+
+
+def answer_stream(
+    here: Context, caller: str, catchup: CatchUp, query: Watching, last_event_id: str
+) -> StreamAnswer:
+    """Open a stream, for Flask's views and for service/api/socket_handover.py alike. Raises JobGone."""
+    wanted = StreamRequest(caller, last_event_id.strip(), query.last_event_id, query.heartbeat)
     try:
-        stream = open_stream(here.hub, here.limits, here.settings.heartbeat_s, catchup, ask)
+        stream = open_stream(here.sockets, catchup, wanted)
     except StreamLimitReached as full:
         # An error status would stop a browser for good: it is told to come back, and when.
         metrics.STREAMS_REFUSED.inc()
-        return Response(full.retry, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
+        return StreamAnswer(200, STREAM_HEADERS, full.retry)
     if stream is None:
-        return Response(status=204)
-    # Passed through as it is, so that service/api/socket_handover.py can recognise it.
-    return Response(stream, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS, direct_passthrough=True)
+        return StreamAnswer(204, {}, b"")
+    return StreamAnswer(200, STREAM_HEADERS, stream)
+
+
+def _stream(here: Context, catchup: CatchUp, query: Watching, headers: Resumption) -> Response:
+    answer = answer_stream(here, address(request.environ), catchup, query, headers.last_event_id)
+    # A stream is passed through as it is, so that service/api/socket_handover.py can recognise it.
+    passed = isinstance(answer.body, EventStream)
+    return Response(answer.body, answer.status, answer.headers, direct_passthrough=passed)
 
 
 @bp.operation(
@@ -134,7 +157,7 @@ def _stream(here: Context, catchup: CatchUp, query: Watching, headers: Resumptio
         200: Answer("the events", {JSON: EventPage, sse.CONTENT_TYPE: StreamEvent}),
         204: Answer("the cursor is at or past the end of the job: nothing will follow"),
     },
-    problems={404: "there is no such job"},
+    problems={404: "there is no such job", 429: "too many streams and long polls are open"},
 )
 def get_job_events(job_id: str, query: JobWatching, headers: Resumption) -> Response:
     """The events of one job.
@@ -167,12 +190,12 @@ def get_events(query: FeedWatching, headers: Resumption) -> Response:
     """
     here = context()
     if not query.job:
-        return _stream(here, FeedCatchUp(here.store, OWNER, query.group), query, headers)
+        return _stream(here, FeedCatchUp(here.reader, OWNER, query.group), query, headers)
     for job_id in query.job:
         if not here.store.keys.holds(job_id):
             raise job_not_found(job_id)
     try:
-        return _stream(here, JobListCatchUp(here.store, query.job), query, headers)
+        return _stream(here, JobListCatchUp(here.reader, query.job), query, headers)
     except JobGone as gone:
         raise job_not_found(gone.args[0]) from None
 
@@ -180,24 +203,13 @@ def get_events(query: FeedWatching, headers: Resumption) -> Response:
 def _poll(here: Context, job_id: str, query: JobWatching) -> Response:
     """One page of events as JSON; with `wait`, answered as soon as there is one."""
     after = event_id(query.after or "0", "after")
-    deadline = time.monotonic() + query.wait
-    poller = Poller((here.store.keys.events(job_id),))
     if query.wait:
-        here.hub.join(poller)
-    try:
-        while True:
-            poller.woken.clear()
-            page = here.store.read(job_id, after, query.limit)
-            if page is None:
-                raise job_not_found(job_id)
-            fault = cursor_fault(page, after)
-            left = deadline - time.monotonic()
-            if fault or page.events or page.ended or left <= 0 or here.hub.draining:
-                break
-            # Its subscription wakes it too, so that nothing falls between the first read and that.
-            poller.woken.wait(left)
-    finally:
-        here.hub.leave(poller)
+        page = _await_page(here, job_id, after, query)
+    else:
+        page = here.store.read(job_id, after, query.limit)
+    if page is None:
+        raise job_not_found(job_id)
+    fault = cursor_fault(page, after)
     if fault:
         reset, events, cursor = b'{"reason":"%s","job":%s}' % (fault.encode(), page.document), [], page.last
     else:
@@ -212,3 +224,36 @@ def _poll(here: Context, job_id: str, query: JobWatching) -> Response:
         reset,
     )
     return Response(body, mimetype="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _await_page(here: Context, job_id: str, after: EventId, query: JobWatching) -> JobPage | None:
+    """Returns a page as soon as there is something on it, at the latest after `wait` seconds. While it
+    waits it counts as a stream."""
+    deadline = time.monotonic() + query.wait
+    caller = address(request.environ)
+    if not here.limits.admit(caller):
+        metrics.STREAMS_REFUSED.inc()
+        raise Problem(
+            429, "too many streams and long polls are open", headers={"Retry-After": str(POLL_RETRY_S)}
+        )
+    poll = LongPoll((here.store.keys.events(job_id),))
+    here.hub.join(poll)
+    try:
+        while True:
+            poll.woken.clear()
+            page = here.store.read(job_id, after, query.limit)
+            left = deadline - time.monotonic()
+            if (
+                page is None
+                or page.events
+                or page.ended
+                or left <= 0
+                or here.hub.draining
+                or cursor_fault(page, after)
+            ):
+                return page
+            # Its subscription wakes it too, so that nothing falls between the first read and that.
+            poll.woken.wait(left)
+    finally:
+        here.hub.leave(poll)
+        here.limits.release(caller)

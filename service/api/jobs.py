@@ -25,7 +25,7 @@ bp = Resource("jobs", "Jobs")
 
 _NO_JOB = {404: "there is no such job"}
 FULL = 0.8
-"""Share of the store's maxmemory from which no new job is taken: the rest is for those that live."""
+"""Share of Redis' maxmemory above which no new job is accepted; the rest is for the live ones."""
 
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_LABEL_CHARS, pattern=r"^[^\x00-\x1f\x7f]+$")
@@ -149,7 +149,9 @@ def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Respons
     try:
         job_id, document, is_new = here.store.create(new, once=once)
     except IdempotencyConflict:
-        raise Problem(422, "this Idempotency-Key belongs to a request with another body") from None
+        raise Problem(
+            422, "this Idempotency-Key was used with another request; use a new key for a new job"
+        ) from None
     except RecordTooLarge as error:
         raise Problem(422, str(error), errors=[("/params", str(error))]) from None
     except RecordError as error:
@@ -172,7 +174,9 @@ def _refuse_when_full(here: Context) -> None:
 
 
 def _full() -> Problem:
-    return Problem(503, "the store is nearly full; nothing was submitted", headers={"Retry-After": "30"})
+    return Problem(
+        503, "Redis is nearly full; nothing was submitted; try again later", headers={"Retry-After": "30"}
+    )
 
 
 @bp.operation("GET", "/jobs", query=Listing, answers={200: Answer.json("a page of jobs", JobsPage)})
@@ -254,7 +258,7 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
     if page is None:
         raise job_not_found(job_id)
     if not page.ended:
-        raise Problem(409, "the job has not ended yet")
+        raise Problem(409, "the job has not ended yet; cancel it, or wait for its end, and retry then")
     _refuse_when_full(here)
     old = Job.model_validate_json(page.document)
     # The type may have moved to another queue since.

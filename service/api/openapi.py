@@ -13,22 +13,24 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from headway.contract.encoding import dumps
+from headway.version import __version__
 from service.api.operation import JSON, Answer, Operation
 from service.api.problems import MEDIA_TYPE, ProblemDocument
 from service.streaming.sse import CONTENT_TYPE as EVENT_STREAM
 
 bp = Blueprint("openapi", __name__)
 
-VERSION = "0.1.0"
 _PAGE = Path(__file__).parent / "docs"
 _SWAGGER_UI = Path(swagger_ui).parent / "dist"
 _REF = "#/components/schemas/{model}"
 _PATH_PARAMETERS = {
     "job_id": "the job's `id`",
+    "upload_id": "the upload's `id`",
     "name": "the file's name; it may contain slashes",
 }
 _GATE = {
-    403: "the request comes from a web page of another site",
+    403: "the request comes from a web page of another origin",
+    421: "the Host is no name of this service",
 }
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -59,7 +61,13 @@ def openapi_json() -> Response:
 
 @bp.get("/docs")
 def docs() -> Response:
-    return send_from_directory(_PAGE, "index.html")
+    response = send_from_directory(_PAGE, "index.html")
+    # Swagger UI writes styles and HTML of its own making.
+    response.headers["Content-Security-Policy"] = (
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    )
+    return response
 
 
 @bp.get("/docs/<path:name>")
@@ -92,7 +100,7 @@ def document(app: Flask) -> Schema:
         "openapi": "3.1.0",
         "info": {
             "title": "Headway",
-            "version": VERSION,
+            "version": __version__,
             "description": "Shows people, truthfully and at once, how far their long-running jobs are.",
         },
         "paths": paths,

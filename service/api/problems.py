@@ -11,12 +11,15 @@ from flask import Flask, Response
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from headway.contract.encoding import dumps, pointer
+from headway.contract.encoding import clip, dumps, pointer
 from service.streaming.opening import BadRequest
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+MAX_ERRORS = 20
+"""More faults than these are left out of `errors`."""
+MAX_DETAIL_CHARS = 300
 
 
 class Fault(BaseModel):
@@ -40,8 +43,10 @@ class ProblemDocument(BaseModel):
 
 
 class Problem(Exception):
-    """An answer other than the one asked for. `errors` are pairs of JSON pointer and detail; `more`
-    becomes members of the document."""
+    """An answer other than the one asked for.
+
+    `errors` are pairs of JSON pointer and detail; `more` becomes members of the document.
+    """
 
     def __init__(
         self,
@@ -64,11 +69,15 @@ class Problem(Exception):
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
-            "detail": self.detail,
+            "detail": clip(self.detail, 2 * MAX_DETAIL_CHARS),
             **self.more,
         }
         if self.errors is not None:
-            document["errors"] = [{"pointer": p, "detail": d} for p, d in self.errors]
+            # Echoed values may be long, and a request may have a fault in each of 80,000 parameters.
+            document["errors"] = [
+                {"pointer": clip(p, MAX_DETAIL_CHARS), "detail": clip(d, MAX_DETAIL_CHARS)}
+                for p, d in self.errors[:MAX_ERRORS]
+            ]
         body = dumps(document).encode("utf-8", "replace")
         return Response(body, self.status, {**self.headers, "Content-Type": MEDIA_TYPE})
 
@@ -105,12 +114,16 @@ def answer_problems(app: Flask) -> None:
 
     @app.errorhandler(redis.RedisError)
     def _store(error: redis.RedisError) -> Response:
-        log.warning("the store could not be used: %s", error)
+        log.warning("a request failed because of Redis: %s", error)
+        refuses = isinstance(error, redis.ResponseError)
+        detail = (
+            "Redis refuses to write, which a full disk may cause" if refuses else "Redis cannot be reached"
+        )
         return Problem(
-            503, "the store cannot be reached; nothing was done", headers={"Retry-After": "2"}
+            503, f"{detail}; nothing was done; try again later", headers={"Retry-After": "2"}
         ).response()
 
     @app.errorhandler(Exception)
     def _unexpected(error: Exception) -> Response:
-        log.exception("unexpected", exc_info=error)
-        return Problem(500, "something unexpected happened; it is in the log").response()
+        log.exception("a request failed unexpectedly", exc_info=error)
+        return Problem(500, "the service failed unexpectedly; its log has the reason").response()

@@ -1,7 +1,7 @@
-"""The shell around the application that recognises an event stream and hands its socket to the hub.
+"""WSGI middleware that recognises an event stream and hands its socket to the hub.
 
-As servers recognise `wsgi.file_wrapper`: what the application returns is an ordinary iterable, and
-whoever knows better ways to send it takes them.
+As servers recognise `wsgi.file_wrapper`: what the application returns is an ordinary iterable, and a
+server that knows a better way to send it takes that. Here it is gunicorn's gevent worker on Linux.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import sys
 from collections.abc import Iterable
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -19,116 +22,102 @@ from werkzeug.wrappers import Request
 
 from service.api.client_address import address
 from service.api.context import Context
-from service.api.events import JobWatching
-from service.streaming import sse
+from service.api.events import JobWatching, StreamAnswer, answer_stream
+from service.api.gate import HEADERS, Headers, merged
 from service.streaming.catchup import JobCatchUp, JobGone
-from service.streaming.opening import (
-    BadRequest,
-    EventStream,
-    StreamLimitReached,
-    StreamRequest,
-    open_stream,
-)
-from service.streaming.sockets import Sockets
+from service.streaming.opening import EventStream
+from service.streaming.primitives import cooperative
 
 _JOB_EVENTS = re.compile(r"/jobs/([A-Za-z0-9_-]+)/events")
-
 _DEFAULTS = JobWatching()
+
 HANDED_OVER = "headway.handed_over"
 """In the environ of a request whose connection is not gunicorn's any more."""
 
 
 class HandOver:
-    """WSGI middleware. Streams it cannot hand over (TLS, HTTP/2, another server) are iterated."""
+    """Streams it cannot hand over (TLS, HTTP/2, another server or platform) are iterated."""
 
-    def __init__(self, app: WSGIApplication, sockets: Sockets, here: Context) -> None:
+    def __init__(self, app: WSGIApplication, here: Context) -> None:
         self._app = app
-        self._sockets = sockets
         self._here = here
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        shortcut = self._shortcut(environ)
-        if shortcut is not None:
-            return self._hand_over(shortcut, environ, _SHORTCUT_HEAD)
-        answer: list[Any] = []
+        if not _can_be_handed_over(environ):
+            return self._app(environ, start_response)
+        answer = self._shortcut(environ)
+        if answer is not None:
+            headers = list(answer.headers.items())
+            status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
+            if isinstance(answer.body, EventStream):
+                return _hand_over(answer.body, environ, status, headers)
+            start_response(status, headers)
+            return [answer.body]
+        held: list[Any] = []
 
         def hold(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
-            answer[:] = [status, headers]
+            held[:] = [status, headers]
             if exc_info:
                 return start_response(status, headers, exc_info)
             return _no_write
 
         body = self._app(environ, hold)
-        if not isinstance(body, EventStream) or not _can_be_handed_over(environ):
-            start_response(*answer)
-            return body
-        return self._hand_over(body, environ, _head(*answer))
+        if isinstance(body, EventStream):
+            return _hand_over(body, environ, *held)
+        start_response(*held)
+        return body
 
-    def _hand_over(self, stream: EventStream, environ: WSGIEnvironment, head: bytes) -> Iterable[bytes]:
-        try:
-            stream.hand_over(self._sockets, environ["gunicorn.socket"], head)
-        finally:
-            stream.close()
-        environ[HANDED_OVER] = True
-        return ALREADY_HANDLED  # type: ignore[no-any-return]
-
-    def _shortcut(self, environ: WSGIEnvironment) -> EventStream | None:
-        """The stream of one job without the detour through Flask, which takes longer than all else:
-        10,000 readers may come back at once. What is not plain success is None, and Flask's to answer."""
+    def _shortcut(self, environ: WSGIEnvironment) -> StreamAnswer | None:
+        """Open a single-job stream without Flask, whose dispatch dominates the cost when 10,000 readers
+        reconnect. Returns None for all other requests and for errors; Flask then answers."""
         path = _JOB_EVENTS.fullmatch(environ.get("PATH_INFO", ""))
         if (
             path is None
             or environ.get("REQUEST_METHOD") != "GET"
             or "json" in environ.get("HTTP_ACCEPT", "")
             or not self._here.store.keys.holds(path[1])
-            or not _can_be_handed_over(environ)
         ):
             return None
-        query = _DEFAULTS
-        if environ.get("QUERY_STRING"):
-            try:
-                query = JobWatching.of(Request(environ).args)
-            except ValidationError:
-                return None
-        ask = StreamRequest(
-            caller=address(environ),
-            header=environ.get("HTTP_LAST_EVENT_ID", "").strip(),
-            last_event_id=query.last_event_id,
-            heartbeat=query.heartbeat,
-        )
         try:
-            here = self._here
-            catchup = JobCatchUp(here.reader, path[1])
-            return open_stream(here.hub, here.limits, here.settings.heartbeat_s, catchup, ask)
-        except (StreamLimitReached, BadRequest, JobGone):
+            query = JobWatching.of(Request(environ).args) if environ.get("QUERY_STRING") else _DEFAULTS
+            catchup = JobCatchUp(self._here.reader, path[1])
+            last_event_id = environ.get("HTTP_LAST_EVENT_ID", "")
+            return answer_stream(self._here, address(environ), catchup, query, last_event_id)
+        except (ValidationError, JobGone):
             return None
+
+
+def _hand_over(
+    stream: EventStream, environ: WSGIEnvironment, status: str, headers: list[tuple[str, str]]
+) -> Iterable[bytes]:
+    # Its head does not pass through the gate on its way out.
+    head = _head(status, tuple(merged(headers, environ.get(HEADERS, ()))))
+    try:
+        stream.hand_over(environ["gunicorn.socket"], head)
+    finally:
+        stream.close()
+    environ[HANDED_OVER] = True
+    return ALREADY_HANDLED  # type: ignore[no-any-return]
 
 
 def _can_be_handed_over(environ: WSGIEnvironment) -> bool:
     sock = environ.get("gunicorn.socket")
     return (
-        isinstance(sock, socket.socket)
+        sys.platform == "linux"
+        and cooperative()
+        and isinstance(sock, socket.socket)
         and not isinstance(sock, ssl.SSLSocket)
         and environ.get("HTTP_VERSION") != "2"
     )
 
 
-def _head(status: str, headers: list[tuple[str, str]]) -> bytes:
-    """The response's head. Its end is the connection's: no chunks, 8 bytes less an event."""
+@lru_cache(maxsize=64)
+def _head(status: str, headers: Headers) -> bytes:
+    """The response's head. The end of the connection is the end of the body: no chunks, 8 bytes less per
+    event."""
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers), "Connection: close"]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def _no_write(_: bytes) -> None:
     raise RuntimeError("the application must not use the write callable")
-
-
-_SHORTCUT_HEAD = _head(
-    "200 OK",
-    [
-        *sse.HEADERS.items(),
-        ("Content-Type", sse.CONTENT_TYPE),
-        ("X-Content-Type-Options", "nosniff"),
-        ("Referrer-Policy", "same-origin"),
-    ],
-)

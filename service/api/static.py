@@ -24,10 +24,10 @@ MEDIA_TYPES = {
 
 GZIP = b"\x1f\x8b"
 
-_CSP = (
+DASHBOARD_CSP = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'"
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
 bp = Blueprint("pages", __name__)
@@ -36,13 +36,19 @@ bp = Blueprint("pages", __name__)
 @bp.get("/")
 def dashboard() -> Response:
     response = _file("index.html")
-    response.headers["Content-Security-Policy"] = _CSP
+    response.headers["Content-Security-Policy"] = DASHBOARD_CSP
     return response
 
 
 @bp.get("/web/<path:name>")
 def web(name: str) -> Response:
-    return _file(name)
+    response = _file(name)
+    if response.mimetype == "text/html":
+        # The dashboard again, or a page of the operator's own, which may have scripts in it.
+        response.headers["Content-Security-Policy"] = (
+            DASHBOARD_CSP if name == "index.html" else "frame-ancestors 'none'; base-uri 'none'"
+        )
+    return response
 
 
 def _file(name: str) -> Response:

@@ -31,7 +31,8 @@ class WorkerSandbox(BaseModel):
 
 
 class Worker(BaseModel):
-    """A living worker. `concurrency` is how many jobs it does at once; `jobs` are the caller's."""
+    """A living worker. `concurrency` is how many jobs it does at once; `jobs` are the caller's.
+    `dropped_messages` counts what it found on its queues since its start that was no job."""
 
     name: str
     host: str
@@ -41,6 +42,7 @@ class Worker(BaseModel):
     queues: list[str]
     started_at: str
     sandbox: WorkerSandbox
+    dropped_messages: int
     seen_at: str
     jobs: list[WorkerJob]
 

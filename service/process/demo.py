@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from headway.cli.view import viewing
 from headway.client import Client, ClientError, Event, Job
 from headway.contract.data_dir import DEMO
 from headway.contract.settings import Settings, load_or_exit
-from service.process.pdeathsig import dies_with_us
+from headway.sdk.sandbox import launch
 
 CLIPS_S = (60, 240, 960)
 """Lengths of the clip; the next is tried when a machine was too fast for the bar to move MOVES times."""
@@ -140,7 +141,9 @@ def _own_headway(environ: Mapping[str, str]) -> Iterator[str]:
     with (
         tempfile.TemporaryDirectory(prefix="headway-demo-") as directory,
         subprocess.Popen(
-            [sys.executable, "-m", "service", "run"],
+            launch(
+                [sys.executable, "-m", "service", "run"], {"parent": os.getpid(), "signal": signal.SIGTERM}
+            ),
             cwd=Path(__file__).parents[2],
             env={**ours, "DATA_DIR": directory, "PORT": str(port)},
             stdin=subprocess.DEVNULL,
@@ -149,7 +152,6 @@ def _own_headway(environ: Mapping[str, str]) -> Iterator[str]:
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=dies_with_us(signal.SIGTERM),
         ) as process,
     ):
         try:
@@ -159,6 +161,8 @@ def _own_headway(environ: Mapping[str, str]) -> Iterator[str]:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             process.terminate()
+            # Leaving the block waits for its end, but not after a KeyboardInterrupt.
+            process.wait()
 
 
 def _ready_url(process: subprocess.Popen[str]) -> str:

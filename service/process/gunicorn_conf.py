@@ -6,12 +6,14 @@ import os
 import resource
 import shutil
 import socket
-import tempfile
 import threading
 import time
 from typing import Any
 
+from gunicorn.http import message, wsgi
+
 from headway.contract.settings import load_or_exit, protect_data_dir_or_exit
+from service.process import metrics_dir
 
 _settings = load_or_exit()
 protect_data_dir_or_exit(_settings)
@@ -36,9 +38,13 @@ keepalive = 75
 timeout = 60
 # The drain is over before this; what is left then is cut off.
 graceful_timeout = max(1, round(_settings.drain_s) + 1)
-# A list of hundreds of jobs is a long request line, and rubbish in Last-Event-ID has an answer.
-limit_request_line = 0
-limit_request_field_size = 65_536
+# The parser's time grows with the square of what it has not parsed yet. A list of 1,000 jobs is a request
+# line of 30 kB, for which gunicorn's own limit has no room.
+limit_request_line = message.MAX_REQUEST_LINE = 40_960
+limit_request_fields = 64
+limit_request_field_size = 16_384
+# Or a client could set SCRIPT_NAME, and get past a rule of the proxy's for a path.
+forwarder_headers = ""
 control_socket_disable = True
 logconfig_dict = {
     "version": 1,
@@ -52,13 +58,22 @@ logconfig_dict = {
     },
 }
 
+_default_headers = wsgi.Response.default_headers
+
+
+def _without_server(response: Any) -> list[str]:
+    return [line for line in _default_headers(response) if not line.startswith("Server:")]
+
+
+wsgi.Response.default_headers = _without_server
+
 DRAIN_SHARE = 0.8
 """Of DRAIN_S in which the streams say goodbye; the rest is for their last bytes."""
 
 
 # One directory for the counters of all workers; before any of them imports service.metrics.
-_metrics = tempfile.mkdtemp(prefix="headway-metrics-")
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics
+_metrics = metrics_dir.make()
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
 
 _drained = threading.Event()
 
@@ -95,16 +110,18 @@ def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
 
 
 def post_worker_init(worker: Any) -> None:
-    """Drain when the process is told to stop. gunicorn waits for requests, in vain for open streams,
-    and not at all for the sockets that were handed over."""
+    """Start the work in the background, and drain when the process is told to stop. gunicorn waits for
+    requests, in vain for open streams, and not at all for the sockets that were handed over."""
     from service.process import wsgi
+
+    wsgi.start(wsgi.app)
+    here = wsgi.app.extensions["headway"]
 
     def watch() -> None:
         while worker.alive:
             time.sleep(0.1)
-        window_s = _settings.drain_s * DRAIN_SHARE
-        worker.wsgi.extensions["headway"].hub.drain(window_s)
-        wsgi.sockets.drain(window_s)
+        here.hub.drain()
+        here.sockets.drain(_settings.drain_s * DRAIN_SHARE)
         _drained.set()
 
     threading.Thread(target=watch, name="drain", daemon=True).start()

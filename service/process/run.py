@@ -25,21 +25,21 @@ from service.process.serve import port_trouble
 from service.process.supervisor import Console, Supervisor
 
 GRACE_S = 6.0
-"""From TERM to KILL; with Valkey's end it stays below the ten seconds that are promised."""
+"""Seconds from SIGTERM to SIGKILL; with Valkey's stop it stays below the promised ten."""
 RECOVERY_S = 10.0
-"""How long what a killed `make run` left behind may take to go."""
+"""Seconds that the leftovers of a killed `make run` have to exit."""
 SLOW_S = 15.0
-"""When to say what is still missing."""
+"""Seconds after which it prints what it is still waiting for."""
 
 
 class CannotStart(Exception):
-    """Why not, in one line."""
+    """It cannot start; the message is one line with the reason."""
 
 
 def run(procfile: Path) -> int:
-    """Run the processes of `procfile` until a signal asks to stop; the exit status.
+    """Run the processes of `procfile` until a signal asks to stop.
 
-    0 if it was asked to stop, 1 if one of them ended by itself, 2 if they could not be started.
+    Returns the exit status: 0 after a signal, 1 if a process ended by itself, 2 if it could not start.
     """
     console = Console(sys.stdout.fileno())
     supervisor = Supervisor(console)
@@ -80,7 +80,7 @@ def run(procfile: Path) -> int:
 def _start(supervisor: Supervisor, procfile: Path, environ: dict[str, str], settings: Settings) -> None:
     commands = parse_procfile(procfile.read_text()).processes
     if not commands:
-        raise CannotStart(f"{procfile} names no process")
+        raise CannotStart(f"{procfile} names no process; add a line such as `web: python -m service web`")
     width = max(map(len, commands))
     for name, command in commands.items():
         # A prefix would spoil lines that a machine is to read.
@@ -90,7 +90,10 @@ def _start(supervisor: Supervisor, procfile: Path, environ: dict[str, str], sett
 
 
 def _watch(supervisor: Supervisor, console: Console, settings: Settings) -> str | None:
-    """Until a signal asks to stop (None), or a process ends by itself: then which, and how."""
+    """Pass on output until a signal asks to stop or a process ends by itself.
+
+    Returns None after a signal, else which process ended and how.
+    """
     ready = complained = False
     since = time.monotonic()
     while not supervisor.asked_to_stop:
@@ -111,10 +114,10 @@ def _watch(supervisor: Supervisor, console: Console, settings: Settings) -> str 
 
 
 def _missing(settings: Settings) -> str | None:
-    """What stands between us and readiness; None when there is nothing."""
+    """Returns what is missing until everything is ready, or None."""
     try:
         if (status := _get(settings, "/readyz")[0]) != 200:
-            return f"/readyz answers {status}"
+            return f"GET /readyz responds with {status}"
         _, types = _get(settings, "/types")
         if not any(item["alive"] for item in types["items"]):
             return "no worker has registered"
@@ -175,7 +178,9 @@ class _Note:
         deadline = time.monotonic() + RECOVERY_S
         while isinstance(pid, int) and _is_valkey(pid):
             if time.monotonic() > deadline:
-                raise CannotStart(f"the Valkey of a run that was killed is still there: process {pid}")
+                raise CannotStart(
+                    f"the Valkey of an earlier run that was killed is still running; stop process {pid}"
+                )
             time.sleep(0.05)
 
 

@@ -1,4 +1,5 @@
-"""The Procfile's `web`: looks whether it can start, says in one line why not, and becomes gunicorn."""
+"""The Procfile's `web`: checks that Redis and the port are available (else one line, exit 2), then execs
+gunicorn."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ def check(settings: Settings) -> None:
 
 
 def serve() -> NoReturn:
-    """Become gunicorn: one process less to pass signals on."""
+    """Replace this process by gunicorn, so that signals need not be passed on."""
     gunicorn = [
         "-m",
         "gunicorn",
@@ -40,14 +41,15 @@ def _redis_trouble(settings: Settings) -> str | None:
         client.ping()
     except redis.RedisError as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        return f"Redis at {server_of(settings.redis_url)} (REDIS_URL) does not answer: {reason}"
+        server = server_of(settings.redis_url)
+        return f"Redis at {server} does not answer: {reason}; start it, or correct REDIS_URL"
     finally:
         client.close()
     return None
 
 
 def port_trouble(settings: Settings, *, patience_s: float = 0) -> str | None:
-    """Why HOST and PORT cannot be bound, or None; asks again until `patience_s` is over."""
+    """Returns why HOST and PORT cannot be bound, or None if they can. Retries for `patience_s` seconds."""
     deadline = time.monotonic() + patience_s
     while True:
         try:

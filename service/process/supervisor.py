@@ -21,7 +21,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from service.process.pdeathsig import dies_with_us
+from headway.sdk.sandbox import launch
 
 _PR_SET_CHILD_SUBREAPER = 36
 _LINE = 16_384
@@ -34,8 +34,8 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 class Console:
     """Standard output that is never waited for longer than once for a second.
 
-    Whoever reads it may stop reading, or go; the processes must not notice. Lines that nobody took are
-    counted, and the count is printed when somebody reads again.
+    Its reader may stop reading, or go; the processes must not notice. Lines that nobody takes are dropped
+    and counted, and the count is printed when the reader goes on.
     """
 
     def __init__(self, fd: int) -> None:
@@ -45,7 +45,7 @@ class Console:
     def line(self, text: bytes) -> None:
         patience = 0.0 if self._left_out else _PATIENCE_S
         if self._left_out and self._put(
-            b"headway: %d lines left out, nobody read them\n" % self._left_out, 0
+            b"headway: dropped %d lines: output not being read\n" % self._left_out, 0
         ):
             self._left_out = 0
         if self._left_out or not self._put(text + b"\n", patience):
@@ -117,14 +117,13 @@ class Supervisor:
     ) -> None:
         """Start a Procfile's command in a session of its own, as honcho and Heroku do."""
         process = subprocess.Popen(
-            ["/bin/sh", "-c", command],
+            launch(["/bin/sh", "-c", command], {"parent": os.getpid()}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=env,
             cwd=cwd,
             start_new_session=True,
-            preexec_fn=dies_with_us(signal.SIGKILL),
         )
         self._started[name] = self._watched[name] = process
         if process.stdout is not None:

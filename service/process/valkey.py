@@ -22,7 +22,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.process.pdeathsig import dies_with_us
+from headway.sdk.sandbox import launch
 
 READY_S = 10.0
 STOP_S = 10.0
@@ -107,12 +107,11 @@ def start(directory: Path, *, port: int | None = None, fsync: str = "everysec") 
     )
     with log.open("ab") as out:
         process = subprocess.Popen(
-            [binary(), str(config)],
+            launch([binary(), config], {"parent": os.getpid(), "signal": signal.SIGTERM}),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=dies_with_us(signal.SIGTERM),
         )
     server = Valkey(process, socket, port, short_lived)
     if not _answers(server):

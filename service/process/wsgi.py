@@ -1,46 +1,74 @@
-"""The WSGI entry point, `service.process.wsgi:app`. gunicorn imports it in each worker process."""
+"""The WSGI entry point, `service.process.wsgi:app`, for gunicorn and any other WSGI server.
+
+Importing it builds the application and starts nothing. `start` begins the work in the background, which
+gunicorn_conf.py does in each worker process; under another server the first request does it.
+"""
 
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from flask import Flask
 
 from headway.contract.logs import log_to_stderr
 from headway.contract.settings import load_or_exit
+from headway.loops import forever
 from service import metrics
 from service.api.app import create_app
 from service.api.context import Context
+from service.api.gate import Gate
 from service.api.socket_handover import HandOver
 from service.process import gc_tuning
 from service.scheduling.alarms import AlarmLoop
 from service.scheduling.sweeper import Sweeper
-from service.streaming.sockets import Sockets, supported
-from service.streaming.stream_limits import StreamLimits
+
+_starting = threading.Lock()
 
 
-def gauge(limits: StreamLimits, sockets: Sockets) -> None:
-    """Hand on what is counted here without a lock, once a second."""
+def start(app: Flask) -> None:
+    """Start everything that works in the background of this process. Does nothing the second time."""
+    if "headway.started" in app.extensions:
+        return
+    with _starting:
+        if "headway.started" in app.extensions:
+            return
+        app.extensions["headway.started"] = True
+        here: Context = app.extensions["headway"]
+        settings = here.settings
+        log_to_stderr(settings.log_level, settings.log_format)
+        here.sockets.start()
+        gc_tuning.start()
+        _start_gauge(here)
+        here.dispatch.start()
+        AlarmLoop(here.store, here.dispatch, settings.lease_s).start()
+        Sweeper(here.store, settings.data_dir, upload_ttl_s=settings.upload_ttl_s).start()
+
+
+def _start_gauge(here: Context) -> None:
+    """Copy to the metrics, once a second, what is counted without a lock."""
     delivered = 0
-    while True:
-        time.sleep(1)
-        metrics.STREAMS_OPEN.set(limits.open)
-        metrics.STREAMS_BEHIND.set(sockets.behind)
-        metrics.EVENTS_DELIVERED.inc(sockets.delivered - delivered)
-        delivered = sockets.delivered
+
+    def copy() -> None:
+        nonlocal delivered
+        metrics.STREAMS_OPEN.set(here.limits.open)
+        metrics.STREAMS_BEHIND.set(here.sockets.catching_up)
+        metrics.EVENTS_DELIVERED.inc(here.sockets.delivered - delivered)
+        delivered = here.sockets.delivered
+
+    forever("gauge", copy, pause_s=1)
 
 
-settings = load_or_exit()
-log_to_stderr(settings.log_level, settings.log_format)
-app = create_app(settings)
+def _starting_with_a_request(wsgi_app: WSGIApplication, app: Flask) -> WSGIApplication:
+    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start(app)
+        return wsgi_app(environ, start_response)
 
-_context: Context = app.extensions["headway"]
-sockets = Sockets(_context.hub, _context.limits, settings.heartbeat_s)
-if supported():
-    sockets.start()
-    app.wsgi_app = HandOver(app.wsgi_app, sockets, _context)  # type: ignore[method-assign]
-_context.hub.start()
-gc_tuning.start()
-threading.Thread(target=gauge, args=(_context.limits, sockets), name="gauge", daemon=True).start()
-_context.dispatch.start()
-AlarmLoop(_context.store, _context.dispatch, settings.lease_s).start()
-Sweeper(_context.store, settings.data_dir, upload_ttl_s=settings.upload_ttl_s).start()
+    return serve
+
+
+app = create_app(load_or_exit())
+app.wsgi_app = _starting_with_a_request(  # type: ignore[assignment]
+    Gate(HandOver(app.wsgi_app, app.extensions["headway"]), app.extensions["headway"].settings), app
+)

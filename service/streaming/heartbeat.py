@@ -1,4 +1,4 @@
-"""What a stream is sent when nothing happens, and when it has caught up: whether it can be trusted."""
+"""Heartbeats: sent to an idle stream, and as soon as a stream catches up or falls behind."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from datetime import UTC, datetime
 from service.streaming import sse
 
 
-class Comment:
-    """The heartbeat of readers who need not see it."""
+class CommentHeartbeat:
+    """The heartbeat of readers that need not see it."""
 
     __slots__ = ()
 
     def beat(self, *, behind: bool) -> bytes:  # noqa: ARG002
         return sse.HEARTBEAT_COMMENT
 
-    def word(self, *, behind: bool) -> bytes:  # noqa: ARG002
+    def freshness_event(self, *, behind: bool) -> bytes:  # noqa: ARG002
         return b""
 
 
-class Seen:
-    """The heartbeat of readers who asked to see it."""
+class VisibleHeartbeat:
+    """The heartbeat of readers that asked to see it."""
 
     __slots__ = ("_interval_s",)
 
@@ -28,16 +28,16 @@ class Seen:
         self._interval_s = interval_s
 
     def beat(self, *, behind: bool) -> bytes:
-        """When it is time for one. `behind`: the stream has not caught up with the store."""
+        """Returns a heartbeat of now. `behind`: the stream has not caught up with the store."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return sse.heartbeat_event(at, self._interval_s, behind=behind)
 
-    def word(self, *, behind: bool) -> bytes:
-        """When that has changed: it has caught up, or cannot. A page that waited for the next heartbeat
-        would show as fresh what is not, or the other way round."""
+    def freshness_event(self, *, behind: bool) -> bytes:
+        """Returns what to send as soon as freshness changes. Waiting for the next heartbeat would let a
+        page show stale data as fresh, or the reverse."""
         return self.beat(behind=behind)
 
 
-Heartbeat = Comment | Seen
+Heartbeat = CommentHeartbeat | VisibleHeartbeat
 
-COMMENT = Comment()
+COMMENT = CommentHeartbeat()

@@ -1,18 +1,17 @@
-"""The hub: one per process. It holds the one pub/sub connection, the topics, and who watches them.
+"""The hub: one per process. It holds the one pub/sub connection, the topics, and their watchers.
 
-A stream (one client connection) has a cursor and no queue. It is **live** while it stands at its
-topics' last id, or the topics' rings reach back to its cursor; else it is **behind** and reads the
-store. Everything hard is "mark it behind": a gap in the chain of `prev`, a full socket, a ring that is
-too short, a lost connection (all streams at once, by the generation).
+A stream (one client connection) has a cursor and no queue. It is live while it stands at its topics' last
+id, or the topics' rings reach back to its cursor; else it is behind and reads the store. Everything hard
+is "mark it behind": a gap in the chain of `prev`, a full socket, a ring that is too short, a lost
+connection (all streams at once, by the generation).
 
 The primitives are those of `threading`: greenlets under gunicorn's gevent worker, where they are
-patched, and threads anywhere else.
+patched, and threads anywhere else. Nothing blocks while it holds `Hub.lock`.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Sequence
@@ -23,8 +22,9 @@ from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection
 from redis.retry import Retry
 
-from headway.contract.events import ZERO, EventId, Published
+from headway.contract.events import EventId, Published
 from headway.contract.store import JobStore
+from headway.loops import forever
 from service import metrics
 from service.streaming.primitives import new_event
 from service.streaming.pubsub_parser import PubSubParser
@@ -33,22 +33,23 @@ from service.streaming.topic import Topic, Watcher
 log = logging.getLogger(__name__)
 
 READ_BYTES = 64 * 1024
-"""Taken from the socket at once, and then handed on."""
+"""Maximum bytes read from the connection before they are handed on."""
 SILENCE_S = 2.0
-"""A connection silent for so long is asked for a sign of life; silent for as long again, it is dead."""
+"""A connection silent for this long is pinged; silent for as long again, it is dead."""
 AUDIT_S = 10.0
-"""Between two audits: each compares the topics' last ids with the store's."""
+"""Between two audits, each of which compares the topics' last ids with the store's."""
 AUDIT_GRACE_S = 1.0
-"""How long a message may be under way before it counts as lost."""
+"""How long a message may be on its way before it counts as lost."""
 AUDIT_BATCH = 100
 AUDIT_PAUSE_S = 0.02
-"""Between two batches: what readers wait for comes first."""
+"""Between two batches of an audit, so that readers come first."""
 RECONNECT_S = (0.05, 1.0)
-"""The first and the longest pause before the hub connects again (jittered)."""
+"""The first and the longest pause before the hub connects again."""
+CHANNELS_PER_COMMAND = 500
 
 
 class LiveWriter(Protocol):
-    """Who writes to the live sockets of a topic. Called with the hub's lock held."""
+    """Writes to the live readers of a topic. Called with the hub's lock held."""
 
     def write(self, topic: Topic, messages: list[Published]) -> None: ...
 
@@ -58,130 +59,112 @@ class LiveWriter(Protocol):
 
 
 class Hub:
-    """Topics, watchers and the connection to Redis that feeds them. Start it once in each process."""
+    """Topics, watchers and the connection to Redis that feeds them."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
-        pool = store.redis.connection_pool
-        settings = dict(pool.connection_kwargs)
-        settings.update(
-            parser_class=self._make_parser,
-            socket_read_size=READ_BYTES,
-            socket_timeout=SILENCE_S,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-        )
-        self._connection_class = pool.connection_class
-        self._connection_settings = settings
         self._connection: AbstractConnection | None = None
+        self._reconnect_pause_s = RECONNECT_S[0]
         self._topics: dict[str, Topic] = {}
-        self._unsent: set[str] = set()
-        self._joined = new_event()
-        self._draining_until: float | None = None
+        self._to_subscribe: set[str] = set()
+        self._to_unsubscribe: set[str] = set()
+        self._unconfirmed: dict[str, int] = {}
+        """Channels whose SUBSCRIBE was sent and not confirmed, and how many times."""
+        self._outbox_filled = new_event()
+        self._sending = threading.Lock()
         self._started = False
         self.lock = threading.RLock()
         self.writer: LiveWriter | None = None
         self.generation = 0
-
-    def _make_parser(self, **settings: Any) -> PubSubParser:
-        self._replies = PubSubParser(**settings)  # type: ignore[no-untyped-call]
-        return self._replies
+        self.draining = False
 
     @property
     def connected(self) -> bool:
         return self._connection is not None
 
-    @property
-    def draining(self) -> bool:
-        return self._draining_until is not None
-
     def start(self) -> None:
-        """Connect in the background; does nothing the second time."""
+        """Connect in the background. Does nothing the second time."""
         with self.lock:
             if self._started:
                 return
             self._started = True
-        threading.Thread(target=self._run, name="hub", daemon=True).start()
-        threading.Thread(target=self._subscribe, name="subscribe", daemon=True).start()
-        threading.Thread(target=self._audit_forever, name="audit", daemon=True).start()
+        forever("hub", self._stay_connected, pause_s=RECONNECT_S[1])
+        forever("hub outbox", self._send_outbox, pause_s=RECONNECT_S[0])
+        forever("hub audit", self._audit_later, pause_s=AUDIT_S)
 
-    def drain(self, window_s: float) -> None:
-        """Tell every stream to say goodbye, spread over the window."""
+    def drain(self) -> None:
+        """Note that the process stops, and wake every watcher."""
         with self.lock:
-            self._draining_until = time.monotonic() + window_s
+            self.draining = True
             for topic in self._topics.values():
                 for watcher in topic.watchers:
                     watcher.notify()
 
-    def goodbye_delay(self) -> float:
-        """How long a stream waits before it closes while draining, so that not all do it at once."""
-        if self._draining_until is None:
-            return 0
-        return random.uniform(0, max(0.0, self._draining_until - time.monotonic()))  # noqa: S311
-
     # -- watchers ----------------------------------------------------------------------------------
 
     def join(self, watcher: Watcher) -> None:
-        """Subscribe to what the watcher needs that nobody here watches yet."""
+        """Subscribe to those of the watcher's topics that nobody here watches yet."""
         with self.lock:
             for name in watcher.topics:
                 topic = self._topics.get(name)
                 if topic is None:
                     topic = self._topics[name] = Topic()
-                    self._unsent.add(name)
-                    self._joined.set()
+                    if name in self._to_unsubscribe:
+                        # It is still subscribed, unless its confirmation is still to come.
+                        self._to_unsubscribe.discard(name)
+                        topic.asked = True
+                        topic.ready = name not in self._unconfirmed
+                    else:
+                        self._to_subscribe.add(name)
+                        self._outbox_filled.set()
                 topic.watchers.add(watcher)
 
-    def leave(self, watcher: Watcher, fd: int = -1) -> None:
-        """The opposite; harmless for a watcher that never joined or has left."""
-        old = []
+    def leave(self, watcher: Watcher) -> None:
+        """The opposite. Harmless for a watcher that never joined or has left."""
         with self.lock:
             for name in watcher.topics:
                 topic = self._topics.get(name)
                 if topic is None:
                     continue
                 topic.watchers.discard(watcher)
-                if topic.live.get(fd) is watcher:
-                    del topic.live[fd]
-                if not topic.watchers and not topic.live:
-                    del self._topics[name]
-                    if name in self._unsent:
-                        self._unsent.discard(name)
-                    else:
-                        old.append(name)
-            self._send("UNSUBSCRIBE", old)
-
-    def _subscribe(self) -> None:
-        """Send what was joined: readers that come together share one command."""
-        while True:
-            self._joined.wait()
-            with self.lock:
-                self._joined.clear()
-                names = list(self._unsent)
-                self._unsent.clear()
-                self._send("SUBSCRIBE", names)
+                if topic.watchers or topic.live:
+                    continue
+                del self._topics[name]
+                if topic.asked:
+                    self._to_unsubscribe.add(name)
+                    self._outbox_filled.set()
+                else:
+                    self._to_subscribe.discard(name)
 
     def topic(self, name: str) -> Topic:
-        """A topic that somebody watches."""
+        """Returns a topic that somebody watches."""
         return self._topics[name]
 
     def ready(self, watcher: Watcher) -> int | None:
-        """The generation in which all the watcher's topics are subscribed, so that whatever the store
-        does not show after this will be heard; None while they are not."""
+        """Returns the generation in which all the watcher's topics are subscribed, so that anything the
+        store does not show from now on will be heard; None while they are not."""
         for name in watcher.topics:
             topic = self._topics.get(name)
             if topic is None or not topic.ready:
                 return None
         return self.generation
 
-    def collect(self, watcher: Watcher) -> list[Published] | None:
-        """The messages after the watcher's cursor, in order; None if it is behind."""
+    def anchor(self, watcher: Watcher, lasts: Sequence[EventId]) -> None:
+        """Tell the watcher's topics their last ids, as the store gave them in the watcher's generation.
+        A topic that knows where it stands needs no message to have live readers, and can be audited."""
+        if watcher.generation == self.generation:
+            for name, last in zip(watcher.topics, lasts, strict=True):
+                self._topics[name].anchor(last)
+
+    def collect(self, watcher: Watcher, seen: Sequence[EventId]) -> list[Published] | None:
+        """Returns the messages that a watcher has not seen, in order, given the ids up to which it has
+        everything of each of its topics; None if it is behind."""
         with self.lock:
             if watcher.generation != self.generation:
                 return None
             found: list[Published] = []
-            for name in watcher.topics:
-                newest_first = self._topics[name].after(watcher.cursor)
+            for name, last_seen in zip(watcher.topics, seen, strict=True):
+                newest_first = self._topics[name].after(last_seen)
                 if newest_first is None:
                     return None
                 found += newest_first
@@ -190,152 +173,199 @@ class Hub:
 
     # -- the audit ---------------------------------------------------------------------------------
 
-    def _audit_forever(self) -> None:
-        while True:
-            time.sleep(AUDIT_S * random.uniform(0.8, 1.2))  # noqa: S311
-            try:
-                self.audit()
-            except redis.RedisError as error:
-                log.debug("the audit could not read the store: %s", error)
-            except Exception:
-                log.exception("the audit met something unexpected")
+    def _audit_later(self) -> None:
+        if self.connected:
+            self.audit()
 
     def audit(self) -> None:
-        """Find the topics whose last message never came, though the connection seems well. Nothing
-        else would: their readers look live, and the next message may be the `end`, or none."""
+        """Find the topics whose last message never came, though the connection seems well. Nothing else
+        would: their readers look live, and the next message may be the `end`, or none.
+
+        Raises RedisError."""
         with self.lock:
-            names = [name for name, topic in self._topics.items() if topic.tail is not None]
+            names = [name for name, topic in self._topics.items() if topic.last is not None]
         for i in range(0, len(names), AUDIT_BATCH):
             time.sleep(AUDIT_PAUSE_S)
-            late = self._late(dict.fromkeys(names[i : i + AUDIT_BATCH], ZERO))
+            batch = names[i : i + AUDIT_BATCH]
+            late = self.late(dict(zip(batch, self._store.feeds.last_ids(batch), strict=True)))
             if late:
                 time.sleep(AUDIT_GRACE_S)
-                for name in self._late(late):
-                    log.warning("nothing was heard of the newest event of %s: reading the store", name)
-                    metrics.HUB_DISTRUSTED.inc()
-                    self._distrust(name)
+                self.distrust(self.late(late))
 
-    def _late(self, expected: dict[str, EventId]) -> dict[str, EventId]:
-        """The topics that lag behind what is expected of them, or behind the store where that is ZERO."""
-        unknown = [name for name, last in expected.items() if last == ZERO]
-        found = {**expected, **dict(zip(unknown, self._store.feeds.last_ids(unknown), strict=True))}
-        late = {}
+    def late(self, stored: dict[str, EventId]) -> dict[str, EventId]:
+        """Returns those of the topics that have not heard of the last id that the store has."""
         with self.lock:
-            for name, last in found.items():
+            return {
+                name: last
+                for name, last in stored.items()
+                if (topic := self._topics.get(name)) is not None
+                and topic.last is not None
+                and topic.last < last
+            }
+
+    def distrust(self, late: dict[str, EventId]) -> None:
+        """Have all readers of these topics catch up from the store, which has an event of that id."""
+        with self.lock:
+            for name in late:
                 topic = self._topics.get(name)
-                if topic is not None and topic.tail is not None and topic.tail < last:
-                    late[name] = last
-        return late
-
-    def _distrust(self, name: str) -> None:
-        """Have all readers of a topic catch up from the store."""
-        with self.lock:
-            topic = self._topics.get(name)
-            if topic is None:
-                return
-            if self.writer is not None and topic.live:
-                self.writer.fall_behind(topic)
-            topic.forget()
-            for watcher in topic.watchers:
-                watcher.generation = -1
-                watcher.notify()
-            if self.writer is not None:
-                self.writer.settle_all()
-
-    # -- the connection ----------------------------------------------------------------------------
-
-    def _send(self, command: str, names: Sequence[str]) -> None:
-        """Called with the lock held. A failure shows in the reading thread, which reconnects."""
-        if self._connection is None or not names:
-            return
-        try:
-            for i in range(0, len(names), 500):
-                self._connection.send_command(command, *names[i : i + 500])
-        except (redis.RedisError, OSError) as error:
-            log.warning("the hub could not send %s: %s", command, error)
-            self._connection.disconnect()
-
-    def _run(self) -> None:
-        pause = RECONNECT_S[0]
-        while True:
-            connection = self._connection_class(**self._connection_settings)
-            try:
-                connection.connect()
-                with self.lock:
-                    self._connection = connection
-                    self._unsent.clear()
-                    self._send("SUBSCRIBE", list(self._topics))
-                pause = RECONNECT_S[0]
-                log.info("the hub is connected")
-                self._read(connection)
-            except (redis.RedisError, OSError) as error:
-                log.warning("the hub has no connection to Redis: %s", error)
-            except Exception:
-                # Nobody is served without this loop: begin anew, with all readers behind.
-                log.exception("the hub met something unexpected")
-            finally:
-                connection.disconnect()
-                self._lost()
-            time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
-            pause = min(pause * 2, RECONNECT_S[1])
-
-    def _lost(self) -> None:
-        """All streams are behind now, whatever they were."""
-        with self.lock:
-            if self._connection is not None:
-                metrics.HUB_RECONNECTIONS.inc()
-            self._connection = None
-            self.generation += 1
-            for topic in self._topics.values():
+                if topic is None:
+                    continue
+                log.warning("nothing was heard of the newest event of %s: reading the store", name)
+                metrics.HUB_DISTRUSTED.inc()
                 if self.writer is not None and topic.live:
                     self.writer.fall_behind(topic)
-                topic.ready = False
-                topic.forget()
+                topic.skip_to(late[name])
                 for watcher in topic.watchers:
                     watcher.notify()
             if self.writer is not None:
                 self.writer.settle_all()
 
-    def _read(self, connection: AbstractConnection) -> None:
-        asked = False
+    # -- the connection ----------------------------------------------------------------------------
+
+    def _stay_connected(self) -> float:
+        """Connect and listen until the connection is lost; returns how long to pause then."""
+        connection, parser = self._new_connection()
+        try:
+            connection.connect()
+            self.connect(connection)
+            self._reconnect_pause_s = RECONNECT_S[0]
+            log.info("the hub is connected")
+            self._listen(connection, parser)
+        except (redis.RedisError, OSError) as error:
+            log.warning("the hub has no connection to Redis: %s", error)
+        finally:
+            connection.disconnect()
+            self.lose()
+        pause = self._reconnect_pause_s
+        self._reconnect_pause_s = min(pause * 2, RECONNECT_S[1])
+        return pause
+
+    def _new_connection(self) -> tuple[AbstractConnection, PubSubParser]:
+        """A connection like those of the store, but one that only listens."""
+        pool = self._store.redis.connection_pool
+        parsers: list[PubSubParser] = []
+
+        def parser(**settings: Any) -> PubSubParser:
+            parsers.append(PubSubParser(**settings))  # type: ignore[no-untyped-call]
+            return parsers[-1]
+
+        connection = pool.connection_class(
+            **{
+                **pool.connection_kwargs,
+                "parser_class": parser,
+                "socket_read_size": READ_BYTES,
+                "socket_timeout": SILENCE_S,
+                "retry": Retry(NoBackoff(), 0),
+                "health_check_interval": 0,
+            }
+        )
+        return connection, parsers[-1]
+
+    def _listen(self, connection: AbstractConnection, parser: PubSubParser) -> None:
+        pinged = False
         while True:
-            replies = self._replies.batch()
+            replies = parser.batch()
             if replies:
-                asked = False
-                with self.lock:
-                    self._hand_on({topic for topic in map(self._take, replies) if topic is not None})
-            elif asked:
+                pinged = False
+                self.receive(replies)
+            elif pinged:
                 raise redis.ConnectionError("it has been silent for too long")
             else:
-                with self.lock:
+                with self._sending:
                     connection.send_command("PING")
-                asked = True
+                pinged = True
             # Messages may come without a pause: others must have their turn.
             time.sleep(0)
 
+    def _send_outbox(self) -> float:
+        self._outbox_filled.wait()
+        self.send_outbox()
+        return 0
+
+    def send_outbox(self) -> None:
+        """Send what SUBSCRIBEs and UNSUBSCRIBEs are due; readers that come together share one command."""
+        with self.lock:
+            self._outbox_filled.clear()
+            connection = self._connection
+            if connection is None:
+                return
+            commands = (("UNSUBSCRIBE", [*self._to_unsubscribe]), ("SUBSCRIBE", [*self._to_subscribe]))
+            for name in self._to_subscribe:
+                self._topics[name].asked = True
+                self._unconfirmed[name] = self._unconfirmed.get(name, 0) + 1
+            self._to_subscribe.clear()
+            self._to_unsubscribe.clear()
+        try:
+            # Without the hub's lock: a send blocks when a Redis that was paused does not read.
+            with self._sending:
+                for command, names in commands:
+                    for i in range(0, len(names), CHANNELS_PER_COMMAND):
+                        connection.send_command(command, *names[i : i + CHANNELS_PER_COMMAND])
+        except (redis.RedisError, OSError) as error:
+            log.warning("the hub could not send its subscriptions: %s", error)
+            connection.disconnect()  # the listening thread notices, and connects again
+
+    def connect(self, connection: AbstractConnection) -> None:
+        """Use a new connection: everything is subscribed again."""
+        with self.lock:
+            self._connection = connection
+            self._to_subscribe = set(self._topics)
+            self._outbox_filled.set()
+
+    def lose(self) -> None:
+        """The connection was lost: all streams are behind now."""
+        with self.lock:
+            if self._connection is not None:
+                metrics.HUB_RECONNECTIONS.inc()
+            self._connection = None
+            self.generation += 1
+            self._unconfirmed.clear()
+            self._to_unsubscribe.clear()
+            for topic in self._topics.values():
+                if self.writer is not None and topic.live:
+                    self.writer.fall_behind(topic)
+                topic.lose()
+                for watcher in topic.watchers:
+                    watcher.notify()
+            if self.writer is not None:
+                self.writer.settle_all()
+
+    def receive(self, replies: Sequence[Any]) -> None:
+        """Hand on messages and confirmations, in the order in which Redis sent them."""
+        with self.lock:
+            touched = dict.fromkeys(topic for reply in replies if (topic := self._take(reply)) is not None)
+            for topic in touched:
+                if topic.unwritten:
+                    messages, topic.unwritten = topic.unwritten, []
+                    if topic.live and self.writer is not None:
+                        self.writer.write(topic, messages)
+                for watcher in topic.watchers:
+                    watcher.notify()
+            if self.writer is not None:
+                self.writer.settle_all()
+
     def _take(self, reply: Any) -> Topic | None:
-        """Note a message or a confirmation; the topic that has something for its watchers now."""
+        """Note a message or a confirmation; returns the topic that has something for its watchers now."""
         if not isinstance(reply, list):
             return None  # the answer to PING while there are no subscriptions
-        topic = self._topics.get(reply[1].decode())
-        if topic is None:
+        name = reply[1].decode()
+        topic = self._topics.get(name)
+        if reply[0] == b"subscribe":
+            return self._confirm(name, topic)
+        if topic is None or reply[0] != b"message":
             return None
-        if reply[0] == b"message":
-            message = Published.of(reply[2])
-            if topic.live and self.writer is not None and topic.gap_before(message):
-                self.writer.fall_behind(topic)
-            topic.add(message)
-        elif reply[0] == b"subscribe":
-            topic.ready = True
+        message = Published.of(reply[2])
+        if topic.live and self.writer is not None and topic.gap_before(message):
+            self.writer.fall_behind(topic)
+        topic.add(message)
         return topic
 
-    def _hand_on(self, touched: set[Topic]) -> None:
-        for topic in touched:
-            if topic.fresh:
-                messages, topic.fresh = topic.fresh, []
-                if topic.live and self.writer is not None:
-                    self.writer.write(topic, messages)
-            for watcher in topic.watchers:
-                watcher.notify()
-        if self.writer is not None:
-            self.writer.settle_all()
+    def _confirm(self, name: str, topic: Topic | None) -> Topic | None:
+        """Only the confirmation of the last SUBSCRIBE counts: before it there may be an UNSUBSCRIBE."""
+        left = self._unconfirmed.pop(name, 1) - 1
+        if left:
+            self._unconfirmed[name] = left
+        elif topic is not None and topic.asked:
+            topic.ready = True
+            return topic
+        return None

@@ -1,16 +1,8 @@
-"""The sockets of event streams, owned by the hub: no greenlet, no stack and no queue a reader.
+"""The sockets of event streams, owned by the hub: no greenlet, stack or queue per reader.
 
-Only under gevent on Linux (`supported`); elsewhere streams are iterated (service/api/events.py). A reader
-is in one of these places, and the hub's lock guards them all:
-
-- live: in its topic's `live`, standing at the topic's last id. What comes is written to it at once.
-- waiting: it has everything too, but watches several topics, or knows more than the hub has heard yet.
-  It is asked after each batch (`settle`).
-- blocked: its buffer is full. It costs nothing until it can take more; then it is behind.
-- behind: it catches up from the store, a page at a time, by one of CATCH_UPS greenlets.
-
-Nothing here may switch greenlets while it holds the lock: writes do not block, and what would is done
-by the catch-ups.
+A reader is always in exactly one place (reader.py), which only `Reader.move_to` changes. The hub's lock
+guards all of it. Nothing here may block, or switch greenlets, while it holds the lock: writes do not
+block, and what would is done by the catch-ups.
 """
 
 from __future__ import annotations
@@ -19,122 +11,90 @@ import errno
 import logging
 import os
 import random
-import select
 import socket
-import sys
+import threading
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import cast
 
-import gevent
-import gevent.monkey
-import gevent.socket
 import redis
-from gevent.event import Event
 
 from headway.contract.events import EventId, Published
+from headway.loops import forever
 from service import metrics
 from service.streaming import sse
 from service.streaming.catchup import CatchUp, JobGone, Page
 from service.streaming.heartbeat import Heartbeat
 from service.streaming.hub import Hub
+from service.streaming.poller import Poller
+from service.streaming.primitives import cooperative, new_event
+from service.streaming.reader import Place, Reader
 from service.streaming.stream_limits import StreamLimits
 from service.streaming.topic import Topic
 
 log = logging.getLogger(__name__)
 
 CATCH_UPS = 64
-"""Readers that catch up at the same time."""
-SEND_BUFFER = 64 * 1024
-"""Bytes that the kernel keeps for a reader (it doubles them): the price of one that stops reading."""
-USER_TIMEOUT_MS = 300_000
-"""How long written bytes may stay untaken before a reader counts as unplugged. A reader that only
-stopped reading counts just the same, so it is not short: it comes back by itself, but late."""
-BEAT_TICKS = 150
-"""Heartbeats are spread over so many moments of an interval."""
+"""Readers that catch up at the same time. StoreReader bounds what they take of the store."""
+CATCH_UP_THREADS = 8
+"""The same where there are no greenlets."""
+BEAT_SLOTS = 150
+"""Number of time slots over which one interval's heartbeats are spread."""
 PARK_S = 0.1
-"""How long a reader waits that cannot catch up because Redis is away."""
+"""How long a reader waits that cannot catch up now: Redis is away, or the last attempt got it nowhere."""
 
 _GONE = -1
 
 
-def supported() -> bool:
-    """Whether sockets can be owned here; else streams are iterated."""
-    return sys.platform == "linux" and gevent.monkey.is_module_patched("socket")
-
-
-class SocketStream:
-    """One reader. `start` is what it gets first, if its cursor is not enough to tell."""
-
-    __slots__ = (
-        "behind",
-        "blocked",
-        "caller",
-        "catchup",
-        "closing",
-        "cursor",
-        "fd",
-        "generation",
-        "heartbeat",
-        "owner",
-        "pending",
-        "slow",
-        "start",
-        "told",
-    )
+class Sockets:
+    """All event streams of this process."""
 
     def __init__(
-        self, owner: Sockets, fd: int, catchup: CatchUp, heartbeat: Heartbeat, caller: str
+        self,
+        hub: Hub,
+        limits: StreamLimits,
+        heartbeat_s: float,
+        poller: Poller,
+        write: Callable[[int, bytes | memoryview], int] = os.write,
     ) -> None:
-        self.caller = caller
-        self.owner = owner
-        self.fd = fd
-        self.catchup = catchup
-        self.heartbeat = heartbeat
-        self.cursor = EventId(0, 0)
-        self.generation = -1
-        self.start: Callable[[], Page] | None = None
-        self.pending: memoryview | None = None
-        self.blocked = self.behind = self.slow = self.closing = False
-        self.told = False
-        """Whether it knows that it is behind, and that nothing can be done about it now."""
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        return self.catchup.topics
-
-    def notify(self) -> None:
-        if not self.blocked and not self.behind:
-            self.owner.unsettled.append(self)
-
-
-class Sockets:
-    """All event streams of this process that were handed over. `start` it in the process that serves."""
-
-    def __init__(self, hub: Hub, limits: StreamLimits, heartbeat_s: float) -> None:
-        self._hub = hub
-        self._limits = limits
-        self._heartbeat_s = heartbeat_s
-        self._streams: dict[int, SocketStream] = {}
-        self._behind: deque[SocketStream] = deque()
-        self._work = Event()
-        self.unsettled: list[SocketStream] = []
+        self.hub = hub
+        self.poller = poller
+        self.limits = limits
+        self.heartbeat_s = heartbeat_s
+        self._write_fd = write
+        self._readers: dict[int, Reader] = {}
+        self._behind: OrderedDict[Reader, None] = OrderedDict()
+        """Readers that wait for their next page."""
+        self._parked: list[tuple[Reader, int]] = []
+        """Readers that wait for a better moment, each with its `moves` then."""
+        self.unsettled: set[Reader] = set()
+        self._behind_filled = new_event()
+        self._parked_filled = new_event()
+        self._beat_slot: int | None = None
+        self._draining = False
+        self._lock = threading.Lock()
+        self._started = False
         self.delivered = 0
 
     @property
-    def behind(self) -> int:
-        """How many readers wait to catch up (without those whose buffer is full)."""
-        return len(self._behind)
+    def catching_up(self) -> int:
+        """How many readers wait to catch up, without those whose buffer is full."""
+        return len(self._behind) + len(self._parked)
 
     def start(self) -> None:
-        # gevent takes select.epoll away, as it blocks; watched by gevent's loop it does not.
-        self._epoll: select.epoll = gevent.monkey.get_original("select", "epoll")()
-        self._hub.writer = self
-        gevent.spawn(self._watch)
-        gevent.spawn(self._beat)
-        for _ in range(CATCH_UPS):
-            gevent.spawn(self._catch_up)
+        """Start the hub and the loops. Does nothing the second time."""
+        with self._lock:
+            if self._started:
+                return
+            self._started = True
+        self.hub.writer = self
+        self.hub.start()
+        forever("sockets", self.watch, pause_s=0)
+        forever("heartbeats", self._beat, pause_s=self.heartbeat_s / BEAT_SLOTS)
+        forever("parked readers", self._unpark, pause_s=0)
+        for _ in range(CATCH_UPS if cooperative() else CATCH_UP_THREADS):
+            forever("catch-up", self._catch_up, pause_s=0)
 
     # -- coming and going --------------------------------------------------------------------------
 
@@ -145,67 +105,53 @@ class Sockets:
         catchup: CatchUp,
         heartbeat: Heartbeat,
         caller: str,
-        start: Callable[[], Page] | None,
         cursor: EventId,
+        start: Callable[[], Page] | None,
         first: Page | None,
         generation: int,
     ) -> None:
         """Take over a connection whose response begins with `head`, and its place in the limits. The
-        caller's own descriptor may be closed afterwards; `first` was read in `generation`, or is still
-        to be read. Raises OSError if the connection has gone."""
-        _tune(sock)
-        fd = os.dup(sock.fileno())
-        try:
-            os.set_blocking(fd, False)
-            stream = SocketStream(self, fd, catchup, heartbeat, caller)
-            self._epoll.register(fd, select.EPOLLRDHUP)
-        except OSError:
-            os.close(fd)
-            raise
-        with self._hub.lock:
-            self._streams[fd] = stream
-            self._hub.join(stream)
-            stream.cursor = cursor
-            if first is None:
-                stream.start = start
-                if self._write(stream, head):
-                    self._fall_behind(stream)
-            else:
-                stream.generation = generation
-                self._give(stream, first, head)
+        caller's own descriptor may be closed afterwards. `first` was read in `generation`; None if it is
+        still to be read. Raises OSError if the connection has gone."""
+        with self.hub.lock:
+            fd = self.poller.add(sock)
+            reader = Reader(self, fd, catchup, heartbeat, caller, cursor, start)
+            self._readers[fd] = reader
+            self.hub.join(reader)
+            if self._draining:
+                self._send(fd, head + _goodbye())
+                reader.move_to(Place.GONE)
+            elif first is not None:
+                reader.start = None
+                reader.generation = generation
+                self._give(reader, first, head)
+            elif self._write(reader, head):
+                self.queue(reader)
             self.settle_all()
 
-    def _close(self, stream: SocketStream) -> None:
-        """Harmless the second time."""
-        if self._streams.get(stream.fd) is not stream:
-            return
-        del self._streams[stream.fd]
-        self._limits.release(stream.caller)
-        self._hub.leave(stream, stream.fd)
-        stream.generation = -1
-        stream.closing = True
-        stream.pending = None
-        self._epoll.unregister(stream.fd)
-        os.close(stream.fd)
+    def forget(self, reader: Reader) -> None:
+        del self._readers[reader.fd]
+        self.hub.leave(reader)
+        self.poller.remove(reader.fd)
+        self.limits.release(reader.caller)
 
     def drain(self, window_s: float) -> None:
-        """Say goodbye to all, spread over the window; returns when all have gone."""
-        streams = list(self._streams.values())
-        random.shuffle(streams)
+        """Say goodbye to all readers, spread over the window. Returns when all have gone."""
+        with self.hub.lock:
+            self._draining = True
+            readers = list(self._readers.values())
+        random.shuffle(readers)
         began = time.monotonic()
-        for i, stream in enumerate(streams):
-            ahead = began + window_s * i / len(streams) - time.monotonic()
+        for i, reader in enumerate(readers):
+            ahead = began + window_s * i / len(readers) - time.monotonic()
             if ahead > 0.005:
-                gevent.sleep(ahead)
-            self._say_goodbye(stream)
-        for stream in list(self._streams.values()):  # who came while we were at it
-            self._say_goodbye(stream)
-
-    def _say_goodbye(self, stream: SocketStream) -> None:
-        with self._hub.lock:
-            if not stream.blocked and self._streams.get(stream.fd) is stream:
-                _send(stream.fd, sse.shutdown(random.randint(500, 3000)))  # noqa: S311
-            self._close(stream)
+                time.sleep(ahead)
+            with self.hub.lock:
+                if reader.place is Place.GONE:
+                    continue
+                if reader.place is not Place.BLOCKED:
+                    self._send(reader.fd, _goodbye())
+                reader.move_to(Place.GONE)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -214,7 +160,7 @@ class Sockets:
         does for a reader beyond the system call is what Headway costs."""
         chunk = messages[0].frame if len(messages) == 1 else b"".join([m.frame for m in messages])
         size = len(chunk)
-        write = os.write
+        write = self._write_fd
         odd: list[tuple[int, int]] = []
         for fd in topic.live:
             try:
@@ -228,230 +174,246 @@ class Sockets:
         self.delivered += len(messages) * (len(topic.live) - len(odd))
         metrics.APPEND_TO_WRITE.observe(max(0.0, time.time() - messages[0].id.ms / 1000))
         for fd, sent in odd:
-            stream = cast(SocketStream, topic.live.pop(fd))
-            topic.watchers.add(stream)
+            reader = cast(Reader, topic.live[fd])
             if sent == _GONE:
-                self._close(stream)
-            elif sent == 0:
-                stream.cursor = messages[0].prev
-                self._block(stream)
-            else:
-                stream.cursor = messages[-1].id
-                self._block(stream, memoryview(chunk)[sent:], closing=_ends(stream, messages))
+                reader.move_to(Place.GONE)
+                continue
+            reader.move_to(Place.BLOCKED)
+            if sent:
+                reader.cursor = messages[-1].id
+                reader.pending = memoryview(chunk)[sent:]
+                reader.final = _ends(reader, messages)
+        topic.written = messages[-1].id
         if topic.live and messages[-1].type == b"end":
-            for stream in cast(list[SocketStream], list(topic.live.values())):
-                if stream.catchup.ends:
-                    self._close(stream)
+            for reader in cast(list[Reader], list(topic.live.values())):
+                if reader.catchup.ends:
+                    reader.move_to(Place.GONE)
 
-    def _write(self, stream: SocketStream, chunk: bytes, *, closing: bool = False) -> bool:
-        """Whether all of it was taken; what was not is sent before anything else, when it can be."""
-        sent = _send(stream.fd, chunk)
+    def _write(self, reader: Reader, chunk: bytes, *, final: bool = False) -> bool:
+        """Returns whether all of it was taken. If not, the reader is blocked, and the rest is sent before
+        anything else."""
+        sent = self._send(reader.fd, chunk)
         if sent == len(chunk):
             return True
         if sent == _GONE:
-            self._close(stream)
-            return False
-        if len(stream.topics) == 1:
-            topic = self._hub.topic(stream.topics[0])
-            if topic.live.pop(stream.fd, None) is not None:
-                stream.cursor = topic.stood
-                topic.watchers.add(stream)
-        self._block(stream, memoryview(chunk)[sent:], closing=closing)
+            reader.move_to(Place.GONE)
+        else:
+            reader.move_to(Place.BLOCKED)
+            reader.pending = memoryview(chunk)[sent:]
+            reader.final = final
         return False
 
-    def _block(
-        self, stream: SocketStream, pending: memoryview | None = None, *, closing: bool = False
-    ) -> None:
-        stream.blocked = stream.slow = True
-        stream.pending = pending
-        stream.closing = closing
-        self._epoll.modify(stream.fd, select.EPOLLRDHUP | select.EPOLLOUT)
+    def _send(self, fd: int, chunk: bytes | memoryview) -> int:
+        try:
+            return self._write_fd(fd, chunk)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT):
+                log.debug("a reader's socket failed: %s", error)
+            return _GONE
 
-    def _unblock(self, stream: SocketStream) -> None:
-        """Its buffer has room again: what was cut off first, then what it missed."""
-        if stream.pending is not None:
-            sent = _send(stream.fd, stream.pending)
+    def unblock(self, reader: Reader) -> None:
+        """Its buffer has room again: send what was cut off, then let it catch up."""
+        if reader.pending is not None:
+            sent = self._send(reader.fd, reader.pending)
             if sent == _GONE:
-                self._close(stream)
+                reader.move_to(Place.GONE)
                 return
-            if sent < len(stream.pending):
-                stream.pending = stream.pending[sent:]
+            if sent < len(reader.pending):
+                reader.pending = reader.pending[sent:]
                 return
-            stream.pending = None
-        if stream.closing:
-            self._close(stream)
-            return
-        stream.blocked = False
-        self._epoll.modify(stream.fd, select.EPOLLRDHUP)
-        self._fall_behind(stream)
+        reader.move_to(Place.GONE if reader.final else Place.BEHIND)
 
-    # -- live, waiting, behind ---------------------------------------------------------------------
+    # -- live, settled, behind ---------------------------------------------------------------------
 
     def fall_behind(self, topic: Topic) -> None:
         """All live readers of a topic: there is a gap, or the connection was lost."""
-        stood = topic.stood
-        topic.fresh = []
-        for stream in cast(list[SocketStream], list(topic.live.values())):
-            stream.cursor = stood
-            topic.watchers.add(stream)
-            self._fall_behind(stream)
-        topic.live.clear()
-
-    def _fall_behind(self, stream: SocketStream) -> None:
-        if not stream.behind and not stream.closing:
-            stream.behind = True
-            self._behind.append(stream)
-            self._work.set()
+        topic.unwritten = []
+        for reader in cast(list[Reader], list(topic.live.values())):
+            reader.move_to(Place.BEHIND)
 
     def settle_all(self) -> None:
-        """Give those that wait what there is for them now."""
+        """Give settled readers what there is for them now."""
         while self.unsettled:
-            stream = self.unsettled.pop()
-            if not stream.blocked and not stream.behind and self._streams.get(stream.fd) is stream:
-                self._settle(stream)
+            self._settle(self.unsettled.pop())
 
-    def _settle(self, stream: SocketStream) -> None:
-        messages = self._hub.collect(stream)
+    def _settle(self, reader: Reader) -> None:
+        messages = self.hub.collect(reader, reader.seen)
         if messages is None:
-            self._fall_behind(stream)
+            reader.move_to(Place.BEHIND)
             return
         if messages:
-            stream.cursor = messages[-1].id
-            closing = _ends(stream, messages)
-            if not self._write(stream, b"".join([m.frame for m in messages]), closing=closing):
+            reader.has_heard(messages[-1].id)
+            final = _ends(reader, messages)
+            if not self._write(reader, b"".join([m.frame for m in messages]), final=final):
                 return
             self.delivered += len(messages)
-            if closing:
-                self._close(stream)
+            if final:
+                reader.move_to(Place.GONE)
                 return
-        if len(stream.topics) == 1:
-            topic = self._hub.topic(stream.topics[0])
-            if topic.stand_at(stream.cursor):
-                topic.watchers.discard(stream)
-                topic.live[stream.fd] = stream
+        # A cursor that is newer than the topic's last id must not be live: what comes next may be older.
+        if len(reader.topics) == 1 and self.hub.topic(reader.topics[0]).last == reader.cursor:
+            reader.move_to(Place.LIVE)
 
-    def _give(self, stream: SocketStream, page: Page, head: bytes = b"") -> None:
-        """A page from the store, and what follows from it."""
-        stream.cursor = page.cursor
-        frames = (page.newest_progress() if stream.slow else page).frames
-        if (head or frames) and not self._write(stream, head + frames, closing=page.closed):
+    def _give(self, reader: Reader, page: Page, head: bytes = b"") -> None:
+        """Write a page from the store to a reader that is behind."""
+        if page.reset is not None:
+            metrics.STREAMS_RESET.labels(page.reset).inc()
+        moved = page.cursor != reader.cursor or bool(page.state)
+        reader.has_read(page.cursor)
+        frames = (page.newest_progress() if reader.slow else page).frames
+        if (head or frames) and not self._write(reader, head + frames, final=page.closed):
             return
         if page.closed:
-            self._close(stream)
+            reader.move_to(Place.GONE)
         elif page.complete:
-            stream.slow = False
-            self._settle(stream)
-            self._vouch(stream)
+            reader.slow = False
+            self.hub.anchor(reader, page.lasts)
+            reader.move_to(Place.SETTLED)
+            self._settle(reader)
+            self._announce_live(reader)
+            if reader.place is Place.BEHIND and not moved:
+                # The hub and the store disagree. Reading again at once could go on for ever.
+                self._park(reader)
         else:
-            self._fall_behind(stream)
+            self.queue(reader)
 
-    def _vouch(self, stream: SocketStream) -> None:
-        """Say that it has caught up, after what came while it did, if it still has."""
-        if self._streams.get(stream.fd) is stream and not stream.blocked and not stream.behind:
-            stream.told = False
-            word = stream.heartbeat.word(behind=False)
-            if word:
-                self._write(stream, word)
+    def _announce_live(self, reader: Reader) -> None:
+        """Announce that it has caught up, after what arrived meanwhile, unless it fell behind again."""
+        if reader.place is Place.LIVE or reader.place is Place.SETTLED:
+            reader.told_behind = False
+            event = reader.heartbeat.freshness_event(behind=False)
+            if event:
+                self._write(reader, event)
 
-    def _catch_up(self) -> None:
-        while True:
-            if not self._behind:
-                self._work.clear()
-                self._work.wait()
-                continue
-            stream = self._behind.popleft()
-            if self._streams.get(stream.fd) is stream:
-                self._advance(stream)
+    def _announce_behind(self, reader: Reader) -> None:
+        if not reader.told_behind:
+            reader.told_behind = True
+            event = reader.heartbeat.freshness_event(behind=True)
+            if event:
+                self._write(reader, event)
 
-    def _advance(self, stream: SocketStream) -> None:
-        generation = self._hub.ready(stream)
-        try:
-            if generation is None:
-                raise redis.ConnectionError("not subscribed yet")
-            page = stream.start() if stream.start is not None else stream.catchup.after(stream.cursor)
-        except redis.RedisError:
-            self._say_behind(stream)
-            gevent.sleep(PARK_S)
-            self._behind.append(stream)
-            return
-        except JobGone:
-            with self._hub.lock:
-                self._close(stream)
-            return
-        except Exception:
-            # The reader comes back with its cursor; the greenlet is for all of them.
-            log.exception("a reader could not catch up")
-            with self._hub.lock:
-                self._close(stream)
-            return
-        with self._hub.lock:
-            if self._streams.get(stream.fd) is not stream:
+    # -- catching up -------------------------------------------------------------------------------
+
+    def queue(self, reader: Reader) -> None:
+        self._behind[reader] = None
+        self._behind_filled.set()
+
+    def dequeue(self, reader: Reader) -> None:
+        self._behind.pop(reader, None)
+
+    def _park(self, reader: Reader) -> None:
+        self.dequeue(reader)
+        self._parked.append((reader, reader.moves))
+        self._parked_filled.set()
+
+    def _unpark(self) -> float:
+        self._parked_filled.wait()
+        time.sleep(PARK_S)
+        self.unpark()
+        return 0
+
+    def unpark(self) -> None:
+        """Queue the parked readers, if the hub has a connection; without one none of them could go on."""
+        with self.hub.lock:
+            if not self.hub.connected:
                 return
-            stream.behind = False
-            stream.start = None
-            # If the connection was lost since, this is an old generation, and it is behind again.
-            stream.generation = generation
-            self._give(stream, page)
-            self.settle_all()
+            parked, self._parked = self._parked, []
+            self._parked_filled.clear()
+            for reader, moves in parked:
+                if reader.moves == moves:
+                    self.queue(reader)
 
-    def _say_behind(self, stream: SocketStream) -> None:
-        with self._hub.lock:
-            if not stream.told and not stream.blocked and self._streams.get(stream.fd) is stream:
-                stream.told = True
-                self._write(stream, stream.heartbeat.word(behind=True))
+    def _catch_up(self) -> float:
+        self._behind_filled.wait()
+        self.catch_up()
+        return 0
+
+    def catch_up(self) -> None:
+        """Read a page for the reader that has waited longest. Does nothing if none waits."""
+        with self.hub.lock:
+            if not self._behind:
+                self._behind_filled.clear()
+                return
+            reader, _ = self._behind.popitem(last=False)
+            moves = reader.moves
+        page = None
+        gone = False
+        generation = self.hub.ready(reader)
+        try:
+            if generation is not None:
+                page = reader.start() if reader.start is not None else _after(reader)
+        except redis.RedisError:
+            pass
+        except JobGone:
+            gone = True
+        except Exception:
+            # The reader comes back with its cursor; this loop is for all of them.
+            log.exception("a reader could not catch up")
+            gone = True
+        with self.hub.lock:
+            if reader.moves != moves:
+                return  # it was blocked by a heartbeat meanwhile, or has gone
+            if gone:
+                reader.move_to(Place.GONE)
+            elif page is None or generation is None:
+                self._announce_behind(reader)
+                if reader.place is Place.BEHIND:
+                    self._park(reader)
+            else:
+                reader.start = None
+                # If the connection was lost since, this is an old generation, and it falls behind again.
+                reader.generation = generation
+                self._give(reader, page)
+            self.settle_all()
 
     # -- the loops ---------------------------------------------------------------------------------
 
-    def _watch(self) -> None:
-        """Who has gone, and who can take more. The kernel tells at once; a failed write would later."""
-        while True:
-            gevent.socket.wait_read(self._epoll.fileno())
-            with self._hub.lock:
-                for fd, mask in self._epoll.poll(0, 1024):
-                    stream = self._streams.get(fd)
-                    if stream is None:
-                        continue
-                    if mask & ~select.EPOLLOUT:
-                        self._close(stream)
-                    elif stream.blocked:
-                        self._unblock(stream)
-                self.settle_all()
+    def watch(self) -> None:
+        """The kernel tells at once which readers have gone; a failed write would later."""
+        self.poller.wait()
+        with self.hub.lock:
+            for fd, closed in self.poller.ready():
+                reader = self._readers.get(fd)
+                if reader is None:
+                    continue
+                if closed:
+                    reader.move_to(Place.GONE)
+                elif reader.place is Place.BLOCKED:
+                    self.unblock(reader)
+            self.settle_all()
 
     def _beat(self) -> None:
-        """One timer for all heartbeats, each reader at its own moment of the interval."""
-        tick = 0
-        while True:
-            gevent.sleep(self._heartbeat_s / BEAT_TICKS)
-            tick = (tick + 1) % BEAT_TICKS
-            with self._hub.lock:
-                for fd in [fd for fd in self._streams if fd % BEAT_TICKS == tick]:
-                    stream = self._streams[fd]
-                    # A blocked reader has bytes enough.
-                    if not stream.blocked:
-                        self._write(stream, stream.heartbeat.beat(behind=stream.behind))
+        self.beat(time.monotonic())
+
+    def beat(self, now: float) -> None:
+        """Send the heartbeats that have become due since the last call, each reader's at its own moment of
+        the interval."""
+        slot = int(now * BEAT_SLOTS / self.heartbeat_s)
+        last, self._beat_slot = self._beat_slot, slot
+        if last is None or last == slot:
+            return
+        due = {n % BEAT_SLOTS for n in range(max(last, slot - BEAT_SLOTS) + 1, slot + 1)}
+        with self.hub.lock:
+            for fd in [fd for fd in self._readers if fd % BEAT_SLOTS in due]:
+                reader = self._readers[fd]
+                # A blocked reader has bytes enough.
+                if reader.place is not Place.BLOCKED:
+                    self._write(reader, reader.heartbeat.beat(behind=reader.place is Place.BEHIND))
 
 
-def _ends(stream: SocketStream, messages: list[Published]) -> bool:
-    return stream.catchup.ends and messages[-1].type == b"end"
+def _after(reader: Reader) -> Page:
+    """Returns what comes after its cursor, unless an event before the cursor has never reached it."""
+    page = reader.catchup.after(reader.cursor)
+    if reader.has_missed(page.befores):
+        return reader.catchup.reset("events_missed")
+    return page
 
 
-def _send(fd: int, chunk: bytes | memoryview) -> int:
-    try:
-        return os.write(fd, chunk)
-    except BlockingIOError:
-        return 0
-    except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT):
-            log.debug("a reader's socket failed: %s", error)
-        return _GONE
+def _ends(reader: Reader, messages: list[Published]) -> bool:
+    return reader.catchup.ends and messages[-1].type == b"end"
 
 
-def _tune(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+def _goodbye() -> bytes:
+    return sse.shutdown(random.randint(500, 3000))  # noqa: S311

@@ -1,84 +1,127 @@
-"""StoreReader of single jobs: those that arrive together in one round trip, and the same only once.
+"""Reads of the store for readers that catch up. Reads that arrive together share a round trip, and equal
+reads are made once.
 
-10,000 readers that come back at once then need some 40 round trips, and one connection.
+10,000 readers of single jobs that come back at once then need some 40 round trips, and 2,000 readers of
+one feed need one. However many readers there are, they hold WORKERS connections at most.
 """
 
 from __future__ import annotations
 
 import threading
-
-import redis
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar, cast
 
 from headway.contract.events import EventId
+from headway.contract.keys import Keys
 from headway.contract.pages import JobPage
 from headway.contract.store import JobStore
+from headway.loops import forever
 from service.streaming.primitives import new_event
 
 BATCH = 256
-"""StoreReader in one round trip."""
+"""Jobs read in one round trip."""
 PAGE = 500
 """Events read at once."""
+WORKERS = 4
+"""Reads at the same time: one for single jobs, the others for everything else."""
+
+T = TypeVar("T")
+JobKey = tuple[str, EventId | None]
 
 
 class _Read:
-    """A read that was asked for, and has not been sent yet or has not been answered."""
+    """A read that was asked for and has not been answered."""
 
-    __slots__ = ("done", "error", "page")
+    __slots__ = ("done", "error", "result")
 
     def __init__(self) -> None:
         self.done = new_event()
-        self.page: JobPage | None = None
+        self.result: Any = None
         self.error: Exception | None = None
+
+    def answer(self) -> Any:
+        self.done.wait()
+        if self.error is not None:
+            # An error of its own for each caller: a traceback is not to be shared.
+            raise type(self.error)(*self.error.args) from self.error
+        return self.result
 
 
 class StoreReader:
-    """Begins with the first read, and ends with the process."""
+    """Starts its threads with the first read; they end with the process."""
 
     def __init__(self, store: JobStore) -> None:
-        self.store = store
+        self._store = store
         self._lock = threading.Lock()
-        self._wanted: dict[tuple[str, EventId | None], _Read] = {}
-        self._work = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._jobs: dict[JobKey, _Read] = {}
+        self._others: dict[Hashable, tuple[_Read, Callable[[JobStore], Any]]] = {}
+        self._jobs_wanted = threading.Semaphore(0)
+        self._others_wanted = threading.Semaphore(0)
+        self._started = False
+
+    @property
+    def keys(self) -> Keys:
+        return self._store.keys
 
     def job(self, job_id: str, cursor: EventId | None) -> JobPage | None:
-        """A job and up to PAGE events after the cursor (None: no events), as they are at some moment
-        after this call; None if there is no such job. With a cursor the page is brief
+        """Returns a job and up to PAGE events after the cursor (None: no events), as they are at some
+        moment after this call; None if there is no such job. With a cursor the page is brief
         (JobStore.read_jobs). Raises RedisError."""
         with self._lock:
+            self._start()
             # A read that was sent already may be older than this call, so it is not among these.
-            read = self._wanted.setdefault((job_id, cursor), _Read())
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="reads", daemon=True)
-                self._thread.start()
-        self._work.set()
-        read.done.wait()
-        if isinstance(read.error, redis.RedisError):
-            raise redis.ConnectionError(str(read.error)) from read.error
-        if read.error is not None:
-            raise RuntimeError(f"a read failed: {read.error}") from read.error
-        return read.page
+            read = self._jobs.get((job_id, cursor))
+            if read is None:
+                read = self._jobs[job_id, cursor] = _Read()
+                if len(self._jobs) == 1:
+                    self._jobs_wanted.release()
+        return cast(JobPage | None, read.answer())
 
-    def _run(self) -> None:
-        while True:
-            self._work.wait()
-            with self._lock:
-                keys = list(self._wanted)[:BATCH]
-                batch = [self._wanted.pop(key) for key in keys]
-                if not self._wanted:
-                    self._work.clear()
-            self._read(keys, batch)
+    def shared(self, key: Hashable, make: Callable[[JobStore], T]) -> T:
+        """Returns what `make` reads at some moment after this call. Callers whose keys are equal must
+        give functions that do the same; they share one call. Raises what it raises."""
+        with self._lock:
+            self._start()
+            found = self._others.get(key)
+            if found is None:
+                found = self._others[key] = (_Read(), make)
+                self._others_wanted.release()
+        return cast(T, found[0].answer())
 
-    def _read(self, keys: list[tuple[str, EventId | None]], batch: list[_Read]) -> None:
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            forever("job reader", self._read_jobs, pause_s=0)
+            for _ in range(WORKERS - 1):
+                forever("store reader", self._read_other, pause_s=0)
+
+    def _read_jobs(self) -> None:
+        self._jobs_wanted.acquire()
+        with self._lock:
+            keys = list(self._jobs)[:BATCH]
+            batch = [self._jobs.pop(key) for key in keys]
+            if self._jobs:
+                self._jobs_wanted.release()
         try:
-            pages = self.store.read_jobs(keys, PAGE, together=False, brief=True)
+            pages = self._store.read_jobs(keys, PAGE, together=False, brief=True)
         except Exception as error:  # noqa: BLE001
-            # Whatever it is, it is the readers' to handle: without this loop none is ever read for.
             for read in batch:
                 read.error = error
         else:
             for read, page in zip(batch, pages, strict=True):
-                read.page = page
+                read.result = page
         finally:
             for read in batch:
                 read.done.set()
+
+    def _read_other(self) -> None:
+        self._others_wanted.acquire()
+        with self._lock:
+            key = next(iter(self._others))
+            read, make = self._others.pop(key)
+        try:
+            read.result = make(self._store)
+        except Exception as error:  # noqa: BLE001  it is the readers' to handle
+            read.error = error
+        finally:
+            read.done.set()

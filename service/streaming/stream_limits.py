@@ -1,4 +1,4 @@
-"""How many streams a process holds, in all and for one caller."""
+"""How many streams a process holds, in all and per client."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections import Counter
 
 
 class StreamLimits:
-    """Counts streams by caller. A limit of 0 is none."""
+    """Counts open streams and long polls, per caller and in all. A limit of 0 means unlimited."""
 
-    def __init__(self, in_all: int, of_one_caller: int) -> None:
+    def __init__(self, in_all: int, per_caller: int) -> None:
         self._in_all = in_all
-        self._of_one = of_one_caller
+        self._per_caller = per_caller
         self._lock = threading.Lock()
         self._held: Counter[str] = Counter()
         self.open = 0
 
     def admit(self, caller: str) -> bool:
-        """Whether there is room for one more; if so it is counted, and the caller owes a `release`."""
+        """Returns whether there is room for one more. If so it counts, and the caller owes a `release`."""
         with self._lock:
             if (self._in_all and self.open >= self._in_all) or (
-                self._of_one and self._held[caller] >= self._of_one
+                self._per_caller and self._held[caller] >= self._per_caller
             ):
                 return False
             self.open += 1
@@ -28,6 +28,7 @@ class StreamLimits:
             return True
 
     def release(self, caller: str) -> None:
+        """Give one back."""
         with self._lock:
             self.open -= 1
             self._held[caller] -= 1

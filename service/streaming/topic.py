@@ -8,91 +8,101 @@ from typing import Protocol
 from headway.contract.events import EventId, Published
 
 RING = 512
-"""Messages that a topic keeps at most …"""
+"""Maximum messages kept per topic."""
 RING_MS = 5_000
-"""… and for how long: a ring is for readers that are almost there, the store for all others."""
+"""Maximum age of a kept message, in ms before the newest; readers further behind read the store."""
 
 
 class Watcher(Protocol):
-    """Whoever watches topics. Its cursor is the id up to which it has everything."""
+    """Something that watches topics."""
 
     @property
     def topics(self) -> tuple[str, ...]: ...
-
-    @property
-    def cursor(self) -> EventId: ...
 
     generation: int
     """The hub's generation in which it last caught up."""
 
     def notify(self) -> None:
-        """One of its topics has something new, is subscribed now, or was lost. Called with the hub's
-        lock held: it must return at once."""
+        """One of its topics has something new, was subscribed or was lost. Called with the hub's lock
+        held, so it must return at once. Harmless however often it is called."""
         ...
 
 
 class Topic:
-    """The ring holds the messages after `floor` up to `tail`, with none missing between; both are
-    None as long as nothing is known.
+    """What this process knows of one stream, and who watches it.
 
-    `live` are the sockets whose reader stands exactly at `tail` (sockets.py): they are written to,
-    and not asked. `watchers` are all others.
+    `last` is the id of the newest message known. The ring holds every message after `oldest`, up to `last`.
+    Both are None until something is known.
+
+    `live` readers, by descriptor, have been written everything up to `written` and get each new message at
+    once (sockets.py). `watchers` are all others; they are notified.
     """
 
-    __slots__ = ("_ring", "floor", "fresh", "live", "ready", "tail", "watchers")
+    __slots__ = (
+        "_ring",
+        "asked",
+        "last",
+        "live",
+        "oldest",
+        "ready",
+        "unwritten",
+        "watchers",
+        "written",
+    )
 
     def __init__(self) -> None:
         self.watchers: set[Watcher] = set()
         self.live: dict[int, Watcher] = {}
+        self.lose()
+
+    def lose(self) -> None:
+        """Forget everything: without a subscription, anything may be missing before the next message."""
+        self.asked = False
+        """Whether SUBSCRIBE was sent for it …"""
         self.ready = False
-        self.forget()
-
-    def forget(self) -> None:
-        """The connection was lost: whatever comes next, something may be missing before it."""
+        """… and confirmed."""
         self._ring: deque[Published] | None = None
-        self.floor: EventId | None = None
-        self.tail: EventId | None = None
-        self.fresh: list[Published] = []
+        self.oldest: EventId | None = None
+        self.last: EventId | None = None
+        self.written: EventId | None = None
+        self.unwritten: list[Published] = []
 
-    def stand_at(self, cursor: EventId) -> bool:
-        """Whether the topic's last id is this one; if nothing is known yet, it is from now on."""
-        if self.tail is None:
-            self.floor = self.tail = cursor
-        return self.tail == cursor
+    def anchor(self, last: EventId) -> None:
+        """Take the stream's last id from the store, unless one is known. What the caller owes: the store
+        was read after the topic had become ready."""
+        if self.last is None:
+            self.oldest = self.last = last
 
-    @property
-    def stood(self) -> EventId:
-        """Where the live readers stand, while what is fresh has not been written to them."""
-        if self.fresh:
-            return self.fresh[0].prev
-        assert self.tail is not None  # noqa: S101  nobody is live on a topic that knows nothing
-        return self.tail
+    def skip_to(self, last: EventId) -> None:
+        """Note that the store holds messages up to `last` that were never heard here."""
+        self._ring = None
+        self.oldest = self.last = last
 
     def gap_before(self, message: Published) -> bool:
-        """Whether something between the last message and this one never came."""
-        return self.tail is not None and message.prev > self.tail
+        """Returns whether something between the last message and this one never came."""
+        return self.last is not None and message.prev > self.last
 
     def add(self, message: Published) -> None:
-        """Take a message; if there is a gap before it, the ring begins anew."""
-        if self.tail is not None and message.id <= self.tail:
+        """Keep a message; a gap before it empties the ring first. Does nothing if it is not new."""
+        if self.last is not None and message.id <= self.last:
             return
         if self._ring is None or self.gap_before(message):
-            self.floor = message.prev if self.tail is None else max(self.tail, message.prev)
+            self.oldest = message.prev if self.last is None else max(self.last, message.prev)
             self._ring = deque()
         ring = self._ring
         ring.append(message)
-        self.tail = message.id
-        oldest = message.id.ms - RING_MS
-        while len(ring) > RING or ring[0].id.ms < oldest:
-            self.floor = ring.popleft().id
+        self.last = message.id
+        too_old = message.id.ms - RING_MS
+        while len(ring) > RING or ring[0].id.ms < too_old:
+            self.oldest = ring.popleft().id
         if self.live:
-            self.fresh.append(message)
+            self.unwritten.append(message)
 
     def after(self, cursor: EventId) -> list[Published] | None:
-        """The messages after a cursor, newest first; None if the ring does not reach back to it."""
-        if self.tail is None or self.tail <= cursor:
+        """Returns the messages after a cursor, newest first; None if the ring does not reach back to it."""
+        if self.last is None or self.last <= cursor:
             return []
-        if self.floor is None or self.floor > cursor:
+        if self.oldest is None or self.oldest > cursor:
             return None
         found = []
         for message in reversed(self._ring or ()):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.bench import process
 from tests.bench.bench import Bench
-from tests.bench.clients import run as run_client
+from tests.bench.clients import Client
 from tests.bench.peers import Headway
 
 NAME = "aborts"
@@ -65,6 +65,7 @@ def run(bench: Bench) -> None:
 
 def run_aborts(bench: Bench, server: Headway, count: int) -> dict[str, float]:
     path = server.path % 0
-    got = run_client(bench.binaries["aborts"], "127.0.0.1", str(server.port), path, str(count), "128")
+    command = [bench.binaries["aborts"], "127.0.0.1", str(server.port), path, str(count), "128"]
+    got = Client(command, limit_s=300).result()
     time.sleep(SETTLE_S)
     return got

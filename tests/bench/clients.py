@@ -7,9 +7,10 @@ import os
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from tests.support.checkout import ROOT
 
 HERE = Path(__file__).parent
 SOURCES = ("sseload", "rawfan", "storm", "aborts")
@@ -29,77 +30,75 @@ def compile_all(directory: Path) -> dict[str, Path]:
     return {name: directory / name for name in SOURCES}
 
 
-@dataclass(slots=True)
-class Load:
-    """A running sseload. All its connections are open once `ready` exists."""
+class Client:
+    """A running client, or a publisher. Its last line is a JSON object. Leaving the block ends it."""
 
-    process: subprocess.Popen[str]
-    ready: Path
-    seconds: float
+    def __init__(self, command: list[str | Path], limit_s: float, **environ: str) -> None:
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._name = Path(command[0]).name
+        self._limit_s = limit_s
 
-    def wait_open(self, timeout_s: float = 120) -> float:
-        """When the last connection had opened, on the monotonic clock."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def wait_for(self, path: Path, timeout_s: float = 120) -> float:
+        """When the client had made the file (monotonic clock). Raises ClientError if it ends first."""
         deadline = time.monotonic() + timeout_s
-        while not self.ready.exists():
+        while not path.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise ClientError(f"sseload opened not all of its connections: {self._words()}")
+                self.process.kill()
+                raise ClientError(f"{self._name}: not all came: {self.process.communicate()[1][-500:]}")
             time.sleep(0.002)
         return time.monotonic()
 
     def result(self) -> dict[str, Any]:
-        out, error = self.process.communicate(timeout=self.seconds + 120)
+        """What it has found, when it has ended. Raises ClientError if that was not well."""
+        out, error = self.process.communicate(timeout=self._limit_s)
         if self.process.returncode != 0:
-            raise ClientError(f"sseload: {error[-500:]}")
-        found: dict[str, Any] = json.loads(out)
-        if found["failed"] or found["closed"]:
+            raise ClientError(f"{self._name}: {error[-800:]}")
+        found: dict[str, Any] = json.loads(out.strip().rpartition("\n")[2])
+        if found.get("failed") or found.get("closed"):
             found["words"] = error[:500]
         return found
 
-    def _words(self) -> str:
-        self.process.kill()
-        return self.process.communicate()[1][-500:]
 
+class Load(Client):
+    """sseload. All its connections are open once `opened` exists."""
 
-def load(
-    binary: Path,
-    directory: Path,
-    port: int,
-    path: str,
-    connections: int,
-    seconds: float,
-    *,
-    jobs: int = 1,
-    window: int = 128,
-) -> Load:
-    """Start sseload. `path` may hold a %d for the number of one of so many jobs."""
-    ready = directory / "open"
-    ready.unlink(missing_ok=True)
-    environ = {
-        **os.environ,
-        "SSELOAD_READY": str(ready),
-        "SSELOAD_MOD": str(jobs),
-        "SSELOAD_WINDOW": str(window),
-    }
-    process = subprocess.Popen(
-        [binary, "127.0.0.1", str(port), path, str(connections), str(seconds)],
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    return Load(process, ready, seconds)
+    def __init__(
+        self,
+        binary: Path,
+        directory: Path,
+        port: int,
+        path: str,
+        connections: int,
+        seconds: float,
+        *,
+        jobs: int = 1,
+        window: int = 128,
+    ) -> None:
+        """`path` may hold a %d for the number of one of so many jobs."""
+        self._opened = directory / "open"
+        self._opened.unlink(missing_ok=True)
+        super().__init__(
+            [binary, "127.0.0.1", str(port), path, str(connections), str(seconds)],
+            seconds + 120,
+            SSELOAD_READY=str(self._opened),
+            SSELOAD_MOD=str(jobs),
+            SSELOAD_WINDOW=str(window),
+        )
 
-
-def run(binary: Path, *arguments: str, timeout_s: float = 300, **environ: str) -> dict[str, Any]:
-    """A client from beginning to end."""
-    done = subprocess.run(
-        [binary, *arguments],
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-    )
-    if done.returncode != 0:
-        raise ClientError(f"{binary.name}: {done.stderr[-500:]}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    def wait_open(self) -> float:
+        """When the last connection had opened, on the monotonic clock."""
+        return self.wait_for(self._opened)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.bench import process
 from tests.bench.bench import Bench, Window
-from tests.bench.clients import load
+from tests.bench.clients import Load
 from tests.bench.peers import Headway, Missing, Nchan, RawFan, Server, Starlette
 
 NAME = "fanout"
@@ -58,7 +58,7 @@ def measure(bench: Bench, connections: int, rate: float, make: Callable[[Path, P
         path = server.path % 0 if "%" in server.path else server.path
         publisher = server.publish(rate, seconds + 10, directory / "open")
         try:
-            clients = load(bench.binaries["sseload"], directory, server.port, path, connections, seconds)
+            clients = Load(bench.binaries["sseload"], directory, server.port, path, connections, seconds)
             opened = clients.wait_open()
             time.sleep(SETTLE_S)
             window = Window(serving=server.pid, store=server.store_pid)

@@ -7,8 +7,7 @@ from contextlib import closing
 
 from tests.bench import process
 from tests.bench.bench import Bench
-from tests.bench.clients import load
-from tests.bench.clients import run as run_client
+from tests.bench.clients import Client, Load
 from tests.bench.peers import Headway, Missing, Nchan, Server
 
 NAME = "memory"
@@ -38,10 +37,10 @@ def measure(bench: Bench, server: Server, jobs: int, case: str) -> None:
     directory = bench.fresh()
     # The first requests load code; that is the process's price, not the streams'.
     warm = (server.path % 0, str(WARM), "0")
-    run_client(bench.binaries["sseload"], "127.0.0.1", str(server.port), *warm)
+    Client([bench.binaries["sseload"], "127.0.0.1", str(server.port), *warm], limit_s=300).result()
     time.sleep(1)
     before = process.memory(server.pid)
-    clients = load(
+    clients = Load(
         bench.binaries["sseload"],
         directory,
         server.port,

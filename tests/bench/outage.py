@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
 import time
 from contextlib import closing
-from typing import cast
-
-import redis
+from functools import partial
 
 from headway.contract.events import EventType
-from headway.contract.store import Claim, JobStore, Report
+from headway.contract.store import Report
+from headway.loops import retry_until_reachable
 from service.process import valkey
 from tests.bench.bench import Bench
-from tests.bench.clients import ClientError
 from tests.bench.peers import Headway
 from tests.bench.publisher import body
-from tests.bench.storm import hand_over, start, wait_for
+from tests.bench.storm import hand_over, start
 
 NAME = "outage"
 TITLE = "Redis paused and killed again and again under its readers"
@@ -67,29 +64,21 @@ class Publisher:
             first = self._rounds * LINES
             for claim in self._claims:
                 lines = [body(n, 0, "log") for n in range(first, first + LINES)]
-                insist(self._store, claim, self._rounds + 1, [Report(EventType.LOG, t) for t in lines])
+                reports = [Report(EventType.LOG, t) for t in lines]
+                retry_until_reachable(
+                    partial(self._store.append, claim, self._rounds + 1, reports), "the publisher"
+                )
                 time.sleep(max(0.0, LINES / RATE - 0.001))
             self._rounds += 1
             time.sleep(max(0.0, due - time.monotonic()))
-
-
-def insist(store: JobStore, claim: Claim, batch: int, reports: list[Report]) -> None:
-    while True:
-        try:
-            store.append(claim, batch, reports)
-        except redis.RedisError:
-            time.sleep(0.05)
-        else:
-            return
 
 
 def measure(bench: Bench, server: Headway, pause_s: float, kills: int) -> None:
     directory = bench.fresh()
     go, opened = directory / "go", directory / "opened"
     long_enough = pause_s + kills * (UP_S + valkey.READY_S) + GIVE_UP_S
-    readers = start(bench, server, JOBS, go, opened, long_enough)
-    try:
-        wait_for(opened, readers)
+    with start(bench, server, JOBS, go, opened, long_enough) as readers:
+        readers.wait_for(opened)
         publisher = Publisher(server)
         time.sleep(UP_S)
         pid = server.stack.valkey.process.pid
@@ -103,13 +92,7 @@ def measure(bench: Bench, server: Headway, pause_s: float, kills: int) -> None:
         time.sleep(UP_S)
         last = publisher.finish()
         hand_over(go, f"{last} {last}\n")
-        out, error = readers.communicate(timeout=long_enough + 30)
-        if readers.returncode != 0:
-            raise ClientError(f"storm: {error[-500:]}")
-    finally:
-        readers.kill()
-        readers.wait()
-    got = cast(dict[str, float], json.loads(out))
+        got = readers.result()
     bench.add(
         NAME,
         f"{bench.connections:,} readers of {JOBS} jobs, {pause_s:.0f} s of pause, {kills} kills",

@@ -7,7 +7,6 @@ and the table says why.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import resource
 import shutil
@@ -21,7 +20,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from tests.bench import jobs
-from tests.bench.clients import HERE, ClientError
+from tests.bench.clients import HERE, Client, ClientError
 from tests.bench.publisher import Spec
 from tests.support.checkout import ROOT
 from tests.support.stack import Stack, free_port
@@ -41,33 +40,15 @@ class Missing(RuntimeError):
     """A peer is not installed; the message says what is missing."""
 
 
-class Publishing:
+class Publishing(Client):
     """A publisher process: made when it has connected, it waits for its ready file, or is at work."""
 
     def __init__(self, spec: Spec) -> None:
-        self.spec = spec
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.publisher", spec.argument()],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command: list[str | Path] = [sys.executable, "-m", "tests.bench.publisher", spec.argument()]
+        super().__init__(command, spec.seconds * 4 + 60, PYTHONPATH=str(ROOT))
         assert self.process.stdout is not None
         if self.process.stdout.readline() != "waiting\n":
             raise ClientError(f"the publisher: {self.process.communicate()[1][-800:]}")
-
-    def result(self) -> dict[str, float]:
-        out, error = self.process.communicate(timeout=self.spec.seconds * 4 + 60)
-        if self.process.returncode != 0:
-            raise ClientError(f"the publisher: {error[-800:]}")
-        found: dict[str, float] = json.loads(out.strip().rpartition("\n")[2])
-        return found
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.communicate()
 
 
 class Server(ABC):

@@ -104,7 +104,7 @@ def to_http(spec: Spec) -> Sender:
             )
             data = (head + body(spec.first + number, spec.pad, spec.kind)[1:]).encode()
             requests.append(
-                b"POST %s HTTP/1.1\r\nHost: bench\r\n"
+                b"POST %s HTTP/1.1\r\nHost: localhost\r\n"
                 b"X-EventSource-Event: %s\r\nContent-Length: %d\r\n\r\n%s"
                 % ((spec.path % job).encode(), spec.kind.encode(), len(data), data)
             )

@@ -11,7 +11,7 @@ from typing import cast
 
 from tests.bench import process
 from tests.bench.bench import Bench
-from tests.bench.clients import load
+from tests.bench.clients import Load
 from tests.bench.peers import Headway
 
 NAME = "slow"
@@ -44,7 +44,7 @@ def measure(bench: Bench, server: Headway, connections: int, slow: int) -> None:
     publisher = server.publish(RATE, bench.seconds, directory / "open", pad=PAD, first=FILL)
     try:
         path, seconds = server.path % 0, bench.seconds + 1.5
-        clients = load(bench.binaries["sseload"], directory, server.port, path, connections, seconds)
+        clients = Load(bench.binaries["sseload"], directory, server.port, path, connections, seconds)
         opened = clients.wait_open()
         before = process.memory(server.pid)
         time.sleep(max(0.0, opened + bench.seconds - 0.5 - time.monotonic()))
@@ -77,7 +77,7 @@ def never_reading(server: Headway) -> socket.socket:
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect(("127.0.0.1", server.port))
-    client.sendall(b"GET %s HTTP/1.1\r\nHost: bench\r\n\r\n" % (server.path % 0).encode())
+    client.sendall(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % (server.path % 0).encode())
     return client
 
 

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from tests.bench import process
 from tests.bench.bench import Bench, Window
-from tests.bench.clients import load
+from tests.bench.clients import Load
 from tests.bench.peers import Headway, Missing, Nchan
 
 NAME = "spread"
@@ -33,7 +33,7 @@ def measure(bench: Bench, make: type[Headway] | type[Nchan], rate: int) -> None:
     with closing(make(directory, count)) as server:
         publisher = server.publish(rate, seconds, directory / "open", punctual=True)
         try:
-            clients = load(
+            clients = Load(
                 bench.binaries["sseload"],
                 directory,
                 server.port,

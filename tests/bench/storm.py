@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
 import time
 from contextlib import closing
 from pathlib import Path
 
 from tests.bench.bench import Bench
-from tests.bench.clients import ClientError
+from tests.bench.clients import Client
 from tests.bench.peers import Headway
 
 NAME = "storm"
@@ -35,9 +32,8 @@ def measure(bench: Bench, server: Headway, jobs: int, case: str) -> None:
     directory = bench.fresh()
     go, opened, now = directory / "go", directory / "opened", directory / "now"
     now.touch()
-    readers = start(bench, server, jobs, go, opened, GIVE_UP_S)
-    try:
-        wait_for(opened, readers)
+    with start(bench, server, jobs, go, opened, GIVE_UP_S) as readers:
+        readers.wait_for(opened)
         rate = max(RATE, jobs / 2)
         append(server, rate, jobs * BEFORE, 0, now)
         time.sleep(1)  # all have them, or would be behind when the process dies
@@ -50,13 +46,7 @@ def measure(bench: Bench, server: Headway, jobs: int, case: str) -> None:
         ready = time.monotonic()
         hand_over(go, f"{BEFORE + AWAY - 1} {last}\n")
         live.result()
-        out, error = readers.communicate(timeout=GIVE_UP_S + 30)
-        if readers.returncode != 0:
-            raise ClientError(f"storm: {error[-500:]}")
-    finally:
-        readers.kill()
-        readers.wait()
-    got = json.loads(out)
+        got = readers.result()
     bench.add(
         NAME,
         case,
@@ -77,21 +67,13 @@ def measure(bench: Bench, server: Headway, jobs: int, case: str) -> None:
     )
 
 
-def start(
-    bench: Bench, server: Headway, jobs: int, go: Path, opened: Path, seconds: float
-) -> subprocess.Popen[str]:
+def start(bench: Bench, server: Headway, jobs: int, go: Path, opened: Path, seconds: float) -> Client:
     """The readers, in turn of so many jobs; the first lines of storm.c say what the files are for."""
-    command = [
+    command: list[str | Path] = [
         bench.binaries["storm"], "127.0.0.1", str(server.port), server.path, str(bench.connections),
         str(go), str(opened), str(seconds),
     ]  # fmt: skip
-    return subprocess.Popen(
-        command,
-        env={**os.environ, "STORM_MOD": str(jobs)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Client(command, seconds + 30, STORM_MOD=str(jobs))
 
 
 def append(server: Headway, rate: float, count: int, first: int, ready: Path) -> None:
@@ -104,12 +86,3 @@ def hand_over(path: Path, text: str) -> None:
     part = path.with_suffix(".part")
     part.write_text(text)
     part.rename(path)
-
-
-def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            raise ClientError(f"storm: not all readers came: {process.communicate()[1][-500:]}")
-        time.sleep(0.01)

@@ -54,14 +54,14 @@ def furnish(stack: Stack) -> list[Page]:
         Page("list", "#/", card(running)),
         Page("nothing found", "#/?q=no-such-thing", "#empty:not([hidden])"),
         Page("waiting", f"#/jobs/{waiting}", f"{page(waiting)} .waiting:not([hidden])"),
-        Page("running", f"#/jobs/{running}", f"{page(running)} pace-plot .curve"),
+        Page("running", f"#/jobs/{running}", f"{page(running)} rate-chart .curve"),
         Page("failed", f"#/jobs/{failed}", f"{page(failed)} job-attempts tr:nth-child(2)"),
         Page("succeeded", f"#/jobs/{succeeded}", f"{page(succeeded)} audio"),
         Page("no job", "#/jobs/0-AAAAAAAAAAAAAAAAAAAAAA", "#notice:not([hidden])"),
         Page("form", f"#/new?from={waiting}", "[data-part=options][open] [data-field=labels]"),
         Page("hostile list", f"#/?group={HOSTILE}", card(hostile)),
-        Page("hostile running", f"#/jobs/{hostile_running}", f"{page(hostile_running)} pace-plot .curve"),
-        Page("hostile job", f"#/jobs/{hostile}", f"{page(hostile)} job-log li:nth-child(3)"),
+        Page("hostile running", f"#/jobs/{hostile_running}", f"{page(hostile_running)} rate-chart .curve"),
+        Page("hostile job", f"#/jobs/{hostile}", f"{page(hostile)} .log li:nth-child(3)"),
         Page("hostile form", f"#/new?from={hostile}", "[data-field=long]"),
         Page("workers", "#/workers", "workers-page .held a"),
     ]
@@ -155,7 +155,7 @@ def _film(video: Path, still: Path, sound: Path) -> None:
 def _hostile(stack: Stack) -> Claim:
     """All that a job says means harm."""
     labels = {NASTY: NASTY, "W" * 128: "W" * 256}
-    params = {NASTY: NASTY, "long": LONG[:100_000]}
+    params = {NASTY: NASTY, "long": LONG[:60_000]}
     claim = running_by_hand(stack, lease_s=ALIVE_S, group=HOSTILE, type=TYPE, labels=labels, params=params)
     artifacts = [
         Artifact(name=name, media_type=NASTY, size=1, url=url, attempt=1)

@@ -78,7 +78,7 @@ class Show:
         """Name, address, and what is there when it is drawn."""
         reason = f"{card(self.waiting)} .about-job:not([hidden])"
         yield "list", "#/", [reason, card(self.encoded)]
-        yield "job", f"#/jobs/{self.running}", [f"{page(self.running)} pace-plot .curve"]
+        yield "job", f"#/jobs/{self.running}", [f"{page(self.running)} rate-chart .curve"]
         encoded = page(self.encoded)
         yield "job-succeeded", f"#/jobs/{self.encoded}", [f"{encoded} video", f"{encoded} job-stages li"]
         yield "job-failed", f"#/jobs/{self.failed}", [f"{page(self.failed)} job-attempts tr:nth-child(2)"]

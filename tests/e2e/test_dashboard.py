@@ -41,20 +41,20 @@ def test_the_log_of_a_job_is_read_from_its_beginning_and_follows(browser: Browse
     claim = running_by_hand(stack)
     stack.store.append(claim, 1, [log("the first line")])
     browser.details(claim.ref.id)
-    lines = f"{page(claim.ref.id)} job-log"
+    lines = f"{page(claim.ref.id)} .log-section"
     browser.until(lambda: "the first line" in browser.text(lines), "what was said before")
     stack.store.append(claim, 2, [log(f"line {n}") for n in range(1200)])
     browser.until(lambda: "line 1199" in browser.text(lines), "the last line")
     assert len(browser.all(f"{lines} li")) == 1000
     assert "earlier lines are not shown" in browser.text(lines)
     at_end = """
-        const {scrollHeight, scrollTop, clientHeight} = document.querySelector("job-log .lines");
+        const {scrollHeight, scrollTop, clientHeight} = document.querySelector("job-page .log");
         return scrollHeight - scrollTop - clientHeight < 24;
     """
     browser.until(lambda: browser.run(at_end), "the log to be at its end")
 
     # Who scrolls up reads in peace, until the button is pressed.
-    browser.run("document.querySelector('job-log .lines').scrollTop = 100")
+    browser.run("document.querySelector('job-page .log').scrollTop = 100")
     follow = f"{lines} .follow"
     browser.until(lambda: browser.find(follow).is_displayed(), "the button")
     stack.store.append(claim, 3, [log("one more")])
@@ -66,7 +66,7 @@ def test_the_log_of_a_job_is_read_from_its_beginning_and_follows(browser: Browse
     stack.store.end(claim, State.SUCCEEDED, result={"answer": 42})
     browser.until_state(claim.ref.id, "succeeded")
     browser.until(lambda: "succeeded" in browser.text(f"{lines} li:last-child"), "the end in the log")
-    assert '"answer": 42' in browser.text(f"{page(claim.ref.id)} .result")
+    assert '"answer": 42' in browser.text(f"{page(claim.ref.id)} .result-section")
 
 
 def test_a_job_that_somebody_else_submitted_appears_by_itself(browser: Browser, stack: Stack) -> None:
@@ -92,7 +92,7 @@ def test_a_job_that_is_asked_to_stop_says_so_until_it_has(browser: Browser, stac
     button = f"{card(claim.ref.id)} .cancel"
     browser.until(lambda: browser.all(button), "the job to appear")
     stack.store.cancel(claim.ref.id)
-    browser.until(lambda: browser.text(button) == "canceling…", "the button to say so")
+    browser.until(lambda: browser.text(button) == "Canceling…", "the button to say so")
     assert browser.find(button).get_attribute("aria-disabled") == "true"
     stack.store.end(claim, State.CANCELED, error=(ErrorCode.CANCELED, "the job was canceled"))
     browser.until_state(claim.ref.id, "canceled")
@@ -144,9 +144,16 @@ def test_hostile_text_is_text_and_runs_nothing(browser: Browser, stack: Stack) -
 
     browser.details(claim.ref.id)
     here = page(claim.ref.id)
-    for part in ("job-log", "artifact-list", "job-stages", "job-timeline", ".parameters", "job-tags"):
+    for part in (
+        ".log-section",
+        "artifact-list",
+        "job-stages",
+        "job-timeline",
+        ".parameters-section",
+        "job-tags",
+    ):
         selector = f"{here} {part}"
-        said = HOSTILE if part != ".parameters" else HOSTILE.replace('"', '\\"')
+        said = HOSTILE if part != ".parameters-section" else HOSTILE.replace('"', '\\"')
         browser.until(lambda selector=selector, said=said: said in browser.text(selector), part)
     assert not browser.all(f"{here} artifact-list a"), "what leads elsewhere is no link"
     stack.store.end(claim, State.FAILED, error=(ErrorCode.ERROR, HOSTILE))
@@ -209,7 +216,7 @@ def test_the_address_of_a_job_opens_it_and_of_none_says_so(browser: Browser, sta
     browser.open(f"{stack.url}/#/jobs/{job['id']}")
     browser.until(lambda: browser.all(page(job["id"])), "the job's page")
     browser.go("#/jobs/0-AAAAAAAAAAAAAAAAAAAAAA")
-    browser.until(lambda: "There is no job" in browser.text("#notice"), "the notice")
+    browser.until(lambda: "No such job" in browser.text("#notice"), "the notice")
     assert not browser.all("job-page")
     missing_job = browser.console_errors()
     assert len(missing_job) == 1
@@ -269,7 +276,7 @@ def test_a_job_that_was_retried_shows_its_attempts_stages_and_pace(browser: Brow
     assert kinds[-1] == "succeeded"
     assert kinds.count("running") == 2
     assert kinds.index("retrying") < kinds.index("running", 2)
-    curve = browser.find(f"{page(job_id)} pace-plot .curve").get_attribute("d")
+    curve = browser.find(f"{page(job_id)} rate-chart .curve").get_attribute("d")
     assert str(curve).count("L") >= 3
     # What was followed is what is there to be read by somebody who comes later.
     followed = browser.text(f"{page(job_id)} job-timeline")
@@ -338,7 +345,7 @@ def test_the_workers_page_shows_who_does_what(browser: Browser, stack: Stack) ->
     browser.go("#/workers")
     held = f"workers-page .held a[href='#/jobs/{job['id']}']"
     browser.until(lambda: browser.all(held), "the job beside its worker")
-    assert "of 2 places busy" in browser.text("workers-page > .note")
+    assert "of 2 slots busy" in browser.text("workers-page > .note")
     assert browser.all("workers-page table tbody tr")
     stack.call("POST", f"/jobs/{job['id']}/cancel")
     browser.until(lambda: not browser.all(held), "the job to go")
@@ -506,15 +513,14 @@ def test_while_the_service_is_away_the_page_says_so_and_then_goes_on(
     here = card(claim.ref.id)
     own_stack.store.append(claim, 1, [progress(0.2, eta_s=40)])
     chromium.until(lambda: chromium.text(f"{here} .percent") == "20 %", "the job")
-    moving = f"return document.querySelector('{here} .moving').checkVisibility()"
-    assert chromium.run(moving)
+    assert "40 s left" in chromium.text(f"{here} .pace")
     ended_meanwhile = running_by_hand(own_stack)
     chromium.until(lambda: chromium.all(card(ended_meanwhile.ref.id)), "the other job")
 
     own_stack.stop("web", signal.SIGKILL)
-    chromium.until(lambda: chromium.connection().startswith("Reconnecting since"), "the page to say so")
+    chromium.until(lambda: chromium.connection().startswith("Reconnecting for"), "the page to say so")
     assert chromium.run("return document.body.classList.contains('out-of-date')")
-    assert not chromium.run(moving), "a time left, though nobody knows whether it goes on"
+    assert "left" not in chromium.text(f"{here} .pace"), "nobody knows whether it goes on"
     own_stack.store.append(claim, 2, [progress(0.6)])
     own_stack.store.end(ended_meanwhile, State.FAILED, error=(ErrorCode.ERROR, "while nobody looked"))
     created_meanwhile = running_by_hand(own_stack)

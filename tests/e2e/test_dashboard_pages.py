@@ -46,7 +46,7 @@ const seen = [...document.querySelectorAll("body *")].filter((one) => {
 });
 const blamed = seen.slice(0, 5).map((one) => one.outerHTML.slice(0, 200));
 return [document.documentElement.scrollWidth, ...blamed];
-""".replace("SCROLLS", '".lines, .json, fieldset, job-card, job-bar, .error, .hidden-text, select, svg"')
+""".replace("SCROLLS", '".log, .json, fieldset, job-card, .job, .error, .hidden-text, select, svg"')
 """How wide the page is, and what of it is to blame. Some boxes scroll or cut off by themselves."""
 
 
@@ -132,7 +132,7 @@ def test_axe_finds_nothing_in_the_dialog_and_none_in_a_page_that_is_out_of_date(
         chromium.until(lambda: chromium.all(one["workers"].there), "the workers")
         own_stack.stop("web", signal.SIGKILL)
         lost = "workers-page.out-of-date"
-        chromium.until(lambda: chromium.connection().startswith("Reconnecting since"), "it to say so")
+        chromium.until(lambda: chromium.connection().startswith("Reconnecting for"), "it to say so")
         chromium.until(lambda: chromium.all(lost), "the workers to be out of date")
         for name in ("workers", "list", "running"):
             chromium.go(one[name].address)
@@ -211,7 +211,7 @@ def test_the_tab_key_reaches_everything_and_shows_where_it_is(
         assert stop["visible"], stop["what"]
         found.append(stop["what"])
     assert len(found) >= everything, found
-    assert "Skip to the content" in found[0]
+    assert "Skip to content" in found[0]
 
 
 def test_a_job_is_submitted_watched_canceled_and_done_again_by_keys_alone(
@@ -280,8 +280,8 @@ def test_a_worker_that_was_killed_is_silent_and_then_gone(chromium: Browser, own
     chromium.until(lambda: chromium.all(held), "the job beside its worker")
     assert not chromium.all(".silent")
     own_stack.stop("worker", signal.SIGKILL)
-    chromium.until(lambda: "Not heard of for" in chromium.text(".worker.silent .silence"), "the silence")
-    gone = "No worker is alive: jobs wait until one is."
+    chromium.until(lambda: "No heartbeat for" in chromium.text(".worker.silent .silence"), "the silence")
+    gone = "No worker is running: jobs wait until one starts."
     chromium.until(lambda: chromium.text("workers-page > .note") == gone, "it to be gone")
     assert not chromium.all(held)
     assert chromium.all("workers-page table tbody tr")

@@ -17,7 +17,9 @@ from tests.support.wait import until
 
 ELEMENT = """
 document.body.className = "";
-document.body.innerHTML = arguments[0];
+const element = document.createElement("job-progress");
+element.setAttribute("job", arguments[0]);
+document.body.replaceChildren(element);
 return import("/web/job-progress.js").then(() => null);
 """
 INSIDE = """
@@ -57,12 +59,12 @@ def test_a_bar_is_right_in_the_end_though_the_service_is_killed(firefox: Firefox
     claim = running_by_hand(own_stack)
     # Under the policy of the service's own page.
     firefox.load(f"{own_stack.url}/")
-    firefox.run(ELEMENT, f'<job-progress job="{claim.ref.id}"></job-progress>')
+    firefox.run(ELEMENT, claim.ref.id)
     shows("[part=state]", "running")
     own_stack.store.append(claim, 1, [progress(0.2)])
     shows("[part=percent]", "20 %")
     own_stack.stop("web", signal.SIGKILL)
-    shows("[part=note]", "out of date since")
+    shows("[part=note]", "Reconnecting for")
     own_stack.store.append(claim, 2, [progress(0.6)])
     own_stack.start_web()
     shows("[part=percent]", "60 %")

@@ -149,7 +149,7 @@ def test_an_upload_that_is_cut_says_so_and_nothing_is_kept(chromium: Browser, st
     page.until("window.sent > 0", "the first of it to be sent")
     between.close()
     said = page.until("window.cut", "the page to be told")
-    assert said == ["Problem", 0, "The connection broke during the upload."]
+    assert said == ["Problem", 0, "The connection was lost during the upload."]
     until(lambda: not list(partial.glob(".*.partial")), what="what came of it to be gone")
     page.leave()
 

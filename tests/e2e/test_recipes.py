@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.support.manual_jobs import progress, running_by_hand
 from tests.support.npm import WEB, package
 from tests.support.stack import Stack
 
+SERVED = Path(__file__).parents[2] / "web"
 DOCS = Path(__file__).parent.parent.parent / "docs" / "frontends.md"
 LIBRARIES = {
     "htmx.min.js": "htmx.org/dist/htmx.min.js",
@@ -46,8 +48,13 @@ def recipe(name: str, job_id: str = "") -> str:
 
 
 def write(browser: Browser | Firefox, stack: Stack, html: str) -> None:
-    browser.load(f"{stack.url}/healthz")
-    browser.run("document.open(); document.write(arguments[0]); document.close()", html)
+    """Show a page as docs/frontends.md says: saved in `web/`, and served by the service."""
+    page = SERVED / f"recipe-{secrets.token_hex(8)}.html"
+    page.write_text(html)
+    try:
+        browser.load(f"{stack.url}/web/{page.name}")
+    finally:
+        page.unlink()
 
 
 def test_ten_lines_show_a_moving_bar(browser: Browser | Firefox, stack: Stack) -> None:

@@ -8,6 +8,8 @@ import os
 import socket
 import stat
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,12 +39,11 @@ def as_nobody(*paths: Path) -> set[Path]:
 
 
 @pytest.fixture
-def open_path(tmp_path: Path) -> Path:
-    """A directory that others can get to: pytest's own are closed to them."""
-    for directory in (tmp_path, tmp_path.parent, *tmp_path.parent.parents[:2]):
-        if directory.name.startswith(("pytest-", "popen-", "test_")):
-            directory.chmod(0o755)
-    return tmp_path
+def open_path() -> Iterator[Path]:
+    """A directory that others can get to: pytest closes its own again and again."""
+    with tempfile.TemporaryDirectory(prefix="headway-open-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
 
 
 def test_another_user_reads_nothing_of_what_run_makes_and_cannot_reach_its_valkey(open_path: Path) -> None:

@@ -7,6 +7,8 @@ import gzip
 import http.client
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +21,7 @@ from headway.contract.encoding import dumps
 from headway.contract.records import Artifact, artifacts_json
 from headway.contract.store import Report
 from service.api.static import MEDIA_TYPES, WEB
+from tests.support.programs import missing
 from tests.support.stack import Stack
 from tests.support.wait import until
 
@@ -45,7 +48,7 @@ def about(concurrency: int, queue: str) -> dict[str, Any]:
     return {
         "host": "here", "pid": 7, "concurrency": concurrency, "queues": [queue],
         "started_at": "2026-11-24T20:00:00.000Z",
-        "sandbox": {"mode": "auto", "missing": ["landlock"]},
+        "sandbox": {"mode": "auto", "missing": ["landlock"]}, "dropped_messages": 3,
     }  # fmt: skip
 
 
@@ -300,6 +303,7 @@ def test_workers_tell_what_they_do_and_queues_how_many_wait(web: Stack) -> None:
         assert worker == {
             "name": "one", "host": "here", "pid": 7, "concurrency": 2, "types": ["w"], "queues": ["q-w"],
             "started_at": "2026-11-24T20:00:00.000Z", "sandbox": {"mode": "auto", "missing": ["landlock"]},
+            "dropped_messages": 3,
             "jobs": [{"id": jobs[0], "type": "w", "attempt": 1, "since": held.job.started_at}],
         }  # fmt: skip
         queues = {queue["name"]: queue for queue in found["queues"]}
@@ -384,12 +388,49 @@ def test_an_upload_that_is_too_large_leaves_nothing(web: Stack, chunked: bool) -
     assert uploads(web) == before
 
 
+def test_an_upload_that_fills_the_disk_is_a_507_and_leaves_nothing(tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"], check=False).returncode:
+        missing("the right to mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    stack = Stack(tmp_path, DATA_DIR=str(disk), DRAIN_S="0", MIN_FREE_BYTES="0")
+    mount = 'mount -t tmpfs -o size=2m small "$DATA_DIR" && exec "$0" -m service web'
+    enter = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, sys.executable]
+    try:
+        process = stack.start("web", "-c", f"import os; os.execvp('unshare', {enter!r})")
+        # Nobody else sees the disk.
+        seen = Path(f"/proc/{process.pid}/root") / disk.relative_to("/")
+
+        def ready() -> bool:
+            assert process.poll() is None, stack.log("web")
+            with contextlib.suppress(OSError):
+                return bool(stack.get("/readyz")[0] == 200)
+            return False
+
+        until(ready, what="the web process to be ready")
+        for size in (1000, 3_000_000, 1000):
+            # Of no length that is known before, so that only the disk can say no.
+            connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=60)
+            pieces = (b"x" * 1000 for _ in range(size // 1000))
+            chunked = {"Transfer-Encoding": "chunked"}
+            with contextlib.closing(connection), contextlib.suppress(BrokenPipeError):
+                connection.request("POST", "/uploads", pieces, chunked, encode_chunked=True)
+                response = connection.getresponse()
+                answer = response.read()
+                assert response.status == (201 if size == 1000 else 507), answer
+                assert size == 1000 or "disk is full" in json.loads(answer)["detail"]
+        assert len(list((seen / "uploads").glob("*"))) == 2
+        assert not list((seen / "uploads").glob(".*"))
+    finally:
+        stack.close()
+
+
 @pytest.mark.parametrize("head", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
 def test_an_upload_whose_sender_vanishes_leaves_nothing(web: Stack, head: str) -> None:
     before = uploads(web)
     with socket.create_connection(("127.0.0.1", web.port)) as sender:
         piece = b"x" * 65536 if "Length" in head else b"10000\r\n" + b"x" * 65536 + b"\r\n"
-        sender.sendall(f"POST /uploads HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() + piece)
+        sender.sendall(f"POST /uploads HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n".encode() + piece)
         until(lambda: len(uploads(web)) > len(before), what="the upload to begin")
     until(lambda: uploads(web) == before, what="the partial upload to be gone")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def raw(stack: Stack, path: str, receive_buffer: int | None = None) -> socket.so
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.settimeout(20)
     sock.connect(("127.0.0.1", stack.port))
-    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return sock
 
 
@@ -367,12 +368,43 @@ def test_a_stream_over_the_limit_is_told_to_come_back_and_not_refused(own_stack:
         until(lambda: reader.take(1) or reader.closed)
 
 
+def test_a_long_poll_that_waits_counts_as_a_stream_and_is_refused_over_the_limit(own_stack: Stack) -> None:
+    own_stack.environ["MAX_STREAMS"] = "1"
+    own_stack.start_web()
+    job_id = create(own_stack.store)
+    held = claim(own_stack.store, job_id)
+    cursor = stored(own_stack.store, job_id)[-1][0]
+    path = f"/jobs/{job_id}/events?after={cursor}"
+    accepted = {"Accept": "application/json"}
+    answers: list[int] = []
+    waiting = threading.Thread(
+        target=lambda: answers.append(own_stack.get(f"{path}&wait=30", headers=accepted)[0])
+    )
+    waiting.start()
+    try:
+        until(lambda: own_stack.metric("headway_streams_open") == 1)
+        connection = http.client.HTTPConnection("127.0.0.1", own_stack.port, timeout=10)
+        with closing(connection):
+            connection.request("GET", f"{path}&wait=30", headers=accepted)
+            refused = connection.getresponse()
+            assert refused.status == 429
+            assert refused.headers["Content-Type"] == "application/problem+json"
+            assert int(refused.headers["Retry-After"]) > 0
+        assert own_stack.get(path, headers=accepted)[0] == 200, "one that does not wait holds nothing"
+        with Reader(own_stack.url, f"/jobs/{job_id}/events") as stream:
+            assert stream.until_end() == [], "there is no room for a stream either"
+    finally:
+        own_stack.store.end(held, State.SUCCEEDED)
+        waiting.join(30)
+    assert answers == [200]
+    until(lambda: own_stack.metric("headway_streams_open") == 0)
+
+
 class Standing:
     """A watcher that counts how often it was told."""
 
     def __init__(self, topic: str) -> None:
         self.topics = (topic,)
-        self.cursor: EventId = ZERO
         self.generation = -1
         self.told = threading.Semaphore(0)
 
@@ -390,11 +422,12 @@ def test_the_audit_finds_an_event_that_was_never_heard_of(store: JobStore) -> No
     hub.start()
     until(lambda: hub.ready(watcher) is not None)
     held = claim(store, job_id)
-    until(lambda: hub.topic(watcher.topics[0]).tail is not None)
-    watcher.generation, watcher.cursor = hub.generation, hub.topic(watcher.topics[0]).tail or ZERO
-    assert hub.collect(watcher) == []
+    until(lambda: hub.topic(watcher.topics[0]).last is not None)
+    watcher.generation = hub.generation
+    seen = (hub.topic(watcher.topics[0]).last or ZERO,)
+    assert hub.collect(watcher, seen) == []
     hub.audit()
-    assert hub.collect(watcher) == [], "nothing is missing yet"
+    assert hub.collect(watcher, seen) == [], "nothing is missing yet"
     # An event whose message is lost: the store has it, the channel has not.
     source = store.database.scripts["append"].script
     store.redis.eval(
@@ -404,7 +437,7 @@ def test_the_audit_finds_an_event_that_was_never_heard_of(store: JobStore) -> No
         *(held.ref.id, 50, 500, 60, held.fence, 1, "log", '{"message":"x"}', "", ""),
     )
     hub.audit()
-    assert hub.collect(watcher) is None, "it reads the store now"
+    assert hub.collect(watcher, seen) is None, "it reads the store now"
     hub.leave(watcher)
 
 

@@ -75,6 +75,7 @@ def test_messages_that_are_no_jobs_are_dropped_and_the_next_job_is_done_at_once(
     assert log.count("was dropped") >= 5
     for why in ("not JSON", "not a message of Celery", "not for a job type that this worker serves"):
         assert log.count(f"it is {why}") == 1, "each reason is logged once"
+    until(lambda: stack.store.registry.workers()[0].dropped_messages >= 13, what="the count to be seen")
     broker.close()
 
 

@@ -24,7 +24,7 @@ def create(store: JobStore, **more: Any) -> str:
 def claim(store: JobStore, job_id: str) -> Claim:
     ref = store.ref(job_id)
     assert ref is not None
-    held = store.claim(ref, token=f"t{random.random()}", lease_s=120, worker="test")
+    held = store.claim(ref, token=f"t{random.random()}", lease_s=3600, worker="test")
     assert held is not None
     return held
 

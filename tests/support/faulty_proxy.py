@@ -1,9 +1,11 @@
-"""A proxy that does what proxies and networks do to connections: refuse, cut, lose answers, stall."""
+"""A proxy that does what proxies, networks and failovers do to connections: refuse, cut, lose answers,
+stall, answer for a server that cannot, lead to another one."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import socket
 import struct
 import threading
@@ -14,6 +16,8 @@ from typing import Self
 
 _RESET = struct.pack("ii", 1, 0)
 _SLOW_PIECE = 512
+_REDIS_COMMAND = re.compile(rb"\*(\d+)\r\n")
+_REDIS_ANSWERS_ALWAYS = {b"CLIENT", b"SELECT", b"AUTH", b"HELLO", b"SUBSCRIBE", b"UNSUBSCRIBE"}
 _SLOW_PAUSE_S = 0.02
 
 
@@ -48,6 +52,7 @@ class FaultyProxy:
         self._targets = targets
         self._fate = fate
         self._refusal: bytes | None = None
+        self._redis_error: bytes | None = None
         self._to_lose = 0
         self._era = 0
         self._flows = threading.Event()
@@ -74,6 +79,15 @@ class FaultyProxy:
     def refuse(self, answer: bytes | None) -> None:
         """Answer every request like this from now on; None: let them through."""
         self._refusal = answer
+
+    def answer_redis(self, error: str | None) -> None:
+        """Answer every command of Redis with this error from now on, on the present connections too,
+        except those that it answers in any state; None: let them through."""
+        self._redis_error = None if error is None else f"-{error}\r\n".encode()
+
+    def move(self, *targets: int) -> None:
+        """Lead new connections to these ports; the present ones stay where they are."""
+        self._targets = targets
 
     def lose(self, answers: int) -> None:
         """Let the next requests, that many, be done, and lose their answers."""
@@ -130,7 +144,7 @@ class FaultyProxy:
         limit = fate.cut_down if fate.silent is None else fate.silent
 
         def up() -> None:
-            if self._pass(near, far, era, fate.cut_up):
+            if self._pass(near, far, era, fate.cut_up, instead=self._answered_here(near)):
                 cut()
             elif era == self._era and not was_cut.is_set():
                 _shutdown(far, socket.SHUT_WR)
@@ -162,10 +176,38 @@ class FaultyProxy:
         thread.join()
         self._open -= {near, far}
 
+    def _answered_here(self, near: socket.socket) -> Callable[[bytes], bytes]:
+        """A filter of the commands that `near` sends: those answered with the error do not pass."""
+        waiting = b""
+
+        def instead(chunk: bytes) -> bytes:
+            nonlocal waiting
+            if self._redis_error is None:
+                chunk, waiting = waiting + chunk, b""
+                return chunk
+            *commands, waiting = _commands(waiting + chunk)
+            passed = b""
+            for command in commands:
+                name = command.split(b"\r\n", 3)[2].upper()
+                if name in _REDIS_ANSWERS_ALWAYS:
+                    passed += command
+                else:
+                    near.sendall(self._redis_error)
+            return passed
+
+        return instead
+
     def _pass(
-        self, source: socket.socket, sink: socket.socket, era: int, limit: int | None, slow: bool = False
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        era: int,
+        limit: int | None,
+        slow: bool = False,
+        instead: Callable[[bytes], bytes] = bytes,
     ) -> bool:
-        """Pass on what comes until its end, or until `limit` bytes have passed, which is True."""
+        """Pass on what comes until its end, or until `limit` bytes have passed, which is True. `instead`
+        returns what to pass on of it."""
         left = limit
         with contextlib.suppress(OSError):
             while left is None or left > 0:
@@ -179,8 +221,26 @@ class FaultyProxy:
                     chunk = chunk[:left]
                     left -= len(chunk)
                 if era == self._era:
-                    sink.sendall(chunk)
+                    sink.sendall(instead(chunk))
         return left == 0
+
+
+def _commands(data: bytes) -> list[bytes]:
+    """The whole commands in data, as Redis gets them, and last what is not whole yet."""
+    found = []
+    begin = 0
+    while head := _REDIS_COMMAND.match(data, begin):
+        end = head.end()
+        for _ in range(int(head[1])):
+            line_end = data.find(b"\r\n", end)
+            if line_end < 0:
+                return [*found, data[begin:]]
+            end = line_end + 2 + int(data[end + 1 : line_end]) + 2
+        if end > len(data):
+            break
+        found.append(data[begin:end])
+        begin = end
+    return [*found, data[begin:]]
 
 
 def _answer(near: socket.socket, answer: bytes) -> None:

@@ -12,8 +12,11 @@ from tests.support.stack import Stack
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 
 
-def running_by_hand(stack: Stack, worker: str = "test", lease_s: float = 60, **more: Any) -> Claim:
-    """A job of a type that no worker serves, claimed by the test."""
+def running_by_hand(stack: Stack, worker: str = "test", lease_s: float = 3600, **more: Any) -> Claim:
+    """A job of a type that no worker serves, claimed by the test.
+
+    Its lease outlasts any test: a job whose lease runs out is taken away, however busy the machine is.
+    """
     fields = {"owner": "local", "type": "by.hand", "params": {}, "queue": "nobody", "max_attempts": 1}
     job_id = stack.store.create(NewJob(**{**fields, **more}))[0]
     ref = stack.store.ref(job_id)

@@ -30,7 +30,7 @@ class ReverseProxy:
         self.certificate = directory / "fullchain.pem"
         self._upstream = upstream
         directory.mkdir(parents=True, exist_ok=True)
-        _make_certificate(directory)
+        make_certificate(directory)
         config, command = getattr(self, f"_{name}")()
         path = directory / "config"
         path.write_text(_changed(config, {"75s": idle}))
@@ -125,7 +125,8 @@ def _changed(text: str, changes: dict[str, str]) -> str:
     return text
 
 
-def _make_certificate(directory: Path) -> None:
+def make_certificate(directory: Path) -> None:
+    """Write a self-signed certificate for 127.0.0.1: fullchain.pem, privkey.pem, both in headway.pem."""
     key, chain = directory / "privkey.pem", directory / "fullchain.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     command += ["-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]

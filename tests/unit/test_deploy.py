@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from headway.contract.settings import Settings, load
 from service.api.events import POLL_WAIT_S
+from tests.support.programs import program
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
@@ -47,3 +49,16 @@ def test_a_unit_is_not_killed_before_it_has_stopped_by_itself() -> None:
         found = re.search(r"(?m)^TimeoutStopSec=(\d+)$", path.read_text())
         assert found, path
         assert int(found[1]) > SETTINGS.drain_s + 2
+
+
+@pytest.mark.parametrize("name", ["headway-web", "headway-worker"])
+def test_a_unit_is_closed_as_far_as_its_process_can_be(name: str) -> None:
+    analyze = program("systemd-analyze")
+    unit = DEPLOY / "systemd" / f"{name}.service"
+    ran = subprocess.run(
+        [analyze, "security", "--offline=true", "--threshold=20", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from pydantic import ValidationError
 
 import worker
 from headway.sdk.job_type import DuplicateJobType, JobType, Params, discover, job
-from worker.tasks.video_encode import EncodeParams, ladder, size
+from worker.tasks.video_encode import EncodeParams
 
 TYPES = discover("worker.tasks")
 
@@ -68,32 +67,3 @@ def test_encode_params_are_checked() -> None:
     ):
         with pytest.raises(ValidationError):
             EncodeParams.model_validate(wrong)
-
-
-def test_sizes_are_even_and_keep_the_shape() -> None:
-    assert size(161, 121, None, None) == (160, 120)
-    assert size(1920, 1080, 640, None) == (640, 360)
-    assert size(1920, 1080, None, 480) == (852, 480)
-    assert size(1080, 1920, 100, 100) == (100, 100)
-    assert size(1, 1, None, None) == (2, 2)
-
-
-def test_a_ladder_has_no_step_above_the_picture() -> None:
-    assert [h for _, h in ladder(1920, 1080)] == [360, 480, 720, 1080]
-    assert [h for _, h in ladder(1280, 720)] == [240, 360, 480, 720]
-    assert ladder(160, 120) == [(160, 120)]
-
-
-def test_the_worker_imports_of_the_service_only_contract_and_config() -> None:
-    allowed = ("headway.contract", "headway.contract.settings")
-    for path in Path(worker.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [node.module or ""]
-            for name in names:
-                assert name.split(".")[0] not in ("flask", "gevent"), path
-                if name.split(".")[0] == "service":
-                    assert name.startswith(allowed), f"{path.name} imports {name}"

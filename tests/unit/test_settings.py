@@ -17,6 +17,8 @@ REDIS = {"REDIS_URL": "redis://127.0.0.1:6379/0"}
 BAD = {
     "HOST": ["0.0.0.0", "::", "192.168.1.1", "example.org", "127.0.0.1:80"],
     "PORT": ["0", "65536", "-1", "http", "80.5"],
+    "ALLOWED_HOSTS": ["*", "http://a", ".example", "a/b", "a:x", "u@a"],
+    "CORS_ORIGINS": ["*", "null", "app.example", "https://app.example/", "https://*.example", "ftp://a"],
     "WEB_CONCURRENCY": ["0", "-2", "many", "257"],
     "REDIS_URL": ["127.0.0.1:6379", "http://127.0.0.1", "redis:", "redis://"],
     "CELERY_BROKER_URL": ["amqp://guest@localhost", "localhost"],

@@ -29,10 +29,14 @@ const inOneFile = {
   },
 };
 
+/** Properties that only these modules use among themselves, and no other page or tab. */
+const INTERNAL = /^(unverified|notMine|fetching|told|held|records|expectsMore|receive|heard|readers|onUnused|checkSilence|opened|withdraw|words|emit|found|setStatus|leave|changed|leads|stand|draw|take|begin|move|node|place|Stream|compareIds)$/;
+
 const { outputFiles } = await build({
   entryPoints: [`${web}job-progress.js`],
   bundle: true,
   minify: true,
+  mangleProps: INTERNAL,
   format: "esm",
   target: "es2022",
   write: false,

@@ -44,7 +44,7 @@ class Source extends EventTarget {
 
 const last = () => Source.all.at(-1);
 // Of the window.
-Object.assign(globalThis, { EventSource: Source, addEventListener() {} });
+Object.assign(globalThis, { EventSource: Source, addEventListener() {}, removeEventListener() {} });
 let stream;
 
 function opened(options = {}) {
@@ -161,6 +161,7 @@ test("what waited for a page that stood still is not taken for news", () => {
 test("a move does not make what is known any fresher", () => {
   opened();
   last().lives();
+  last().says("log", {}, "5-0");
   mock.timers.tick(15_000);
   stream.move("http://headway.test/events?job=b");
   last().opens();

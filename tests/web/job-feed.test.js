@@ -52,13 +52,19 @@ class Client {
     await settled();
   }
 
+  /** After a gap: the newest, which are these, and no others that live. */
+  async lists(...items) {
+    for (const state of ["running", "retrying", "queued"]) await this.answers(`list ${state}`, page());
+    await this.answers("list newest", page(...items));
+  }
+
   begins(how = {}) {
     const { reader } = this.shared;
     reader.begin({ topics: [...reader.topics], fresh: true, gap: false, ...how });
   }
 
   says(event, data, id) {
-    this.shared.reader.take({ id, event, data });
+    this.shared.reader.receive({ id, event, data });
   }
 }
 
@@ -111,13 +117,28 @@ test("an event of a job that nobody knows has it fetched, and what happens meanw
   assert.equal(client.asked.filter((what) => what === "get new").length, 1);
 });
 
-test("a job that ended between the stream's opening and its snapshots is asked for again", async () => {
-  client.says("snapshot", job("told", "9-0"), "9-0");
+test("lists are read once the snapshots have come: what is listed before may have ended before them", async () => {
+  client.shared.status = "connecting";
+  feed.stop();
+  feed = new JobFeed(client).start();
+  client.asked = [];
+  client.begins();
+  client.says("snapshot", job("a", "9-0"), "9-0");
+  assert.deepEqual(client.asked, []);
+  client.shared.status = "live";
+  client.shared.dispatchEvent(new Event("status"));
+  assert.deepEqual(client.asked, ["list newest"]);
+});
+
+test("what was held when a stream begins with snapshots counts once they, or a document, confirm it", async () => {
   await client.answers("list newest", page(job("told", "9-0"), job("missed", "8-0")));
-  mock.timers.tick(2000);
-  assert.deepEqual(client.asked, ["list newest", "get missed"]);
+  client.begins();
+  assert.equal(feed.status, "stale");
+  client.says("snapshot", job("told", "9-0"), "9-0");
+  await client.answers("list newest", page());
   await client.answers("get missed", ended("missed", "9-5"));
   assert.equal(feed.jobs.get("missed").state, "succeeded");
+  assert.equal(feed.status, "live");
 });
 
 test("a reset replaces what is held, even by ids that are older, and asks about what it does not name", async () => {
@@ -132,21 +153,21 @@ test("a reset replaces what is held, even by ids that are older, and asks about 
   assert.equal(fraction("kept"), 0.1);
   client.says("progress", progress("kept", 0.2), "6-0");
   assert.equal(fraction("kept"), 0.2);
+  await client.answers("list newest", page(ended("meanwhile", "3-0")));
   await client.answers("get dropped", ended("dropped", "4-0"));
   assert.equal(feed.jobs.get("dropped").state, "succeeded");
   await client.answers("get swept", notFound());
   assert.equal(feed.jobs.has("swept"), false);
-  await client.answers("list newest", page(ended("meanwhile", "3-0")));
   assert.deepEqual([...feed.jobs.keys()].sort(), ["dropped", "kept", "meanwhile", "over"]);
 });
 
 test("on a stream that others had opened already, all that lives is listed", async () => {
   await client.answers("list newest", page());
   client.begins({ fresh: false });
-  await client.answers("list newest", page(job("new", "60-0")));
   for (const state of ["running", "retrying"]) await client.answers(`list ${state}`, page());
   await client.answers("list queued", page(job("old", "6-0", { state: "queued" })));
-  assert.deepEqual([...feed.jobs.keys()], ["new", "old"]);
+  await client.answers("list newest", page(job("new", "60-0")));
+  assert.deepEqual([...feed.jobs.keys()], ["old", "new"]);
 });
 
 test("after a gap nothing that is held counts until it was read again", async () => {
@@ -156,7 +177,7 @@ test("after a gap nothing that is held counts until it was read again", async ()
   client.begins({ fresh: false, gap: true });
   client.says("progress", progress("a", 0.9), "80-0");
   assert.equal(fraction("a"), 0.5);
-  await client.answers("get a", job("a", "70-0", { progress: { fraction: 0.8 } }));
+  await client.lists(job("a", "70-0", { progress: { fraction: 0.8 } }));
   assert.equal(fraction("a"), 0.9);
   assert.equal(gaps, 1);
 });
@@ -167,6 +188,7 @@ test("what is read again is not shown as fresh until it was", async () => {
   await client.answers("list newest", page(job("a", "50-0"), job("b", "51-0"), ended("c", "52-0")));
   client.begins({ fresh: false, gap: true });
   assert.equal(feed.status, "stale");
+  await client.lists();
   await client.answers("get a", Object.assign(new Error("no"), { status: 503 }));
   await client.answers("get b", ended("b", "60-0"));
   assert.equal(feed.status, "stale");
@@ -177,14 +199,90 @@ test("what is read again is not shown as fresh until it was", async () => {
   assert.deepEqual(statuses, ["stale", "live"]);
 });
 
-test("a listing that comes between an event and the document that it asks for loses nothing", async () => {
+test("a job of which the stream tells during a listing is fetched only if the listing does not have it", async () => {
   client.says("state", { ...progress("new", 0), state: "running" }, "31-0");
+  client.says("state", { ...progress("other", 0), state: "running" }, "32-0");
   await client.answers("list newest", page(job("new", "30-0", { state: "queued", progress: null })));
-  client.says("progress", progress("new", 0.2), "32-0");
-  assert.equal(feed.jobs.get("new").state, "running");
-  await client.answers("get new", job("new", "31-0"));
+  client.says("progress", progress("new", 0.2), "33-0");
   assert.equal(feed.jobs.get("new").state, "running");
   assert.equal(fraction("new"), 0.2);
+  assert.deepEqual(client.asked, ["list newest", "get other"]);
+});
+
+test("a document from elsewhere that is older than the stream does not settle what is needed", async () => {
+  await client.answers("list newest", page());
+  client.says("progress", progress("a", 0.2), "32-0");
+  feed.put(job("a", "20-0", { state: "queued", progress: null }));
+  await client.answers("get a", job("a", "31-0"));
+  assert.equal(feed.jobs.get("a").state, "running");
+});
+
+/** A service with these jobs, which answers at once. */
+function service(jobs) {
+  const asked = [];
+  const list = async ({ state, limit, cursor }) => {
+    asked.push(`list ${state ?? "all"}`);
+    const found = jobs().filter((one) => !state || one.state === state);
+    const from = Number(cursor ?? 0);
+    return { items: found.slice(from, from + limit), next: from + limit < found.length ? String(from + limit) : null };
+  };
+  const get = async (id) => {
+    asked.push(`get ${id}`);
+    return jobs().find((one) => one.id === id);
+  };
+  return { asked, list, get, stream: () => client.shared };
+}
+
+for (const [what, after, most] of [
+  ["live jobs", (n) => job(`j${n}`, "90-0"), 15],
+  ["jobs that all ended meanwhile", (n) => ended(`j${n}`, "90-0"), 17],
+  ["jobs of which a few ended meanwhile", (n) => (n % 2500 ? job : ended)(`j${n}`, "90-0"), 17],
+]) {
+  test(`after a gap, thousands of ${what} are settled by a few requests`, async () => {
+    const make = (how) => Array.from({ length: 5000 }, (_, n) => how(n));
+    let jobs = make((n) => job(`j${n}`, "50-0"));
+    const far = service(() => jobs);
+    feed.stop();
+    feed = new JobFeed(far).start();
+    client.begins({ fresh: false });
+    for (let i = 0; i < 200; i += 1) await settled();
+    assert.equal(feed.jobs.size, 5000);
+    jobs = make(after);
+    far.asked.length = 0;
+    client.begins({ fresh: false, gap: true });
+    for (let n = 0; n < 5000; n += 1) client.says("progress", progress(`j${n}`, 0.7), "60-0");
+    assert.equal(feed.status, "stale");
+    for (let i = 0; i < 200; i += 1) await settled();
+    assert.equal(feed.status, "live");
+    assert.ok([...feed.jobs.values()].every((one) => one.last_event_id === "90-0"));
+    assert.ok(far.asked.length <= most, `${far.asked.length}: ${far.asked.slice(0, 30)}`);
+  });
+}
+
+test("a tab that opens beside others lists thousands of busy jobs, and fetches none by itself", async () => {
+  const jobs = Array.from({ length: 5000 }, (_, n) => job(`j${n}`, "50-0"));
+  const far = service(() => jobs);
+  feed.stop();
+  feed = new JobFeed(far).start();
+  client.begins({ fresh: false });
+  for (let n = 0; n < 5000; n += 1) client.says("progress", progress(`j${n}`, 0.7), "60-0");
+  for (let i = 0; i < 200; i += 1) await settled();
+  assert.equal(feed.jobs.size, 5000);
+  assert.equal(fraction("j4999"), 0.7);
+  assert.ok(far.asked.length <= 15, `${far.asked.length}`);
+});
+
+test("of other groups' jobs a feed keeps nothing once they have ended", async () => {
+  await client.answers("list newest", page());
+  feed = new JobFeed(client, { group: "g" }).start();
+  client.asked = [];
+  client.begins();
+  client.says("snapshot", job("other", "5-0"), "5-0");
+  client.says("progress", progress("other", 0.1), "6-0");
+  await client.answers("list newest", page());
+  assert.deepEqual(client.asked, ["list newest"], "its snapshot has said whose it is");
+  client.says("end", ended("other", "7-0"), "7-0");
+  assert.equal(feed.jobs.size, 0);
 });
 
 test("what is held from before the stream began is read before anything is added to it", async () => {
@@ -237,8 +335,10 @@ test("a job that has ended, or is gone, is not listened for any more", async () 
 });
 
 test("of a group nothing else is taken, though the stream tells of all", async () => {
+  await client.answers("list newest", page());
   feed = new JobFeed(client, { group: "g" }).start();
   client.begins();
+  await client.answers("list newest", page());
   client.says("snapshot", job("other", "5-0"), "5-0");
   client.says("snapshot", job("ours", "6-0", { group: "g" }), "6-0");
   client.says("state", { ...progress("late", 0), state: "running" }, "7-0");
@@ -257,6 +357,7 @@ test("a listing that failed is asked for again", async () => {
   await client.answers("list newest", new Error("no"));
   assert.deepEqual(problems, ["no"]);
   mock.timers.tick(2000);
+  await settled();
   await client.answers("list newest", page(job("a", "1-0")));
   assert.equal(feed.jobs.has("a"), true);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { JobCatalog } from "../../web/dashboard/jobs/job-index.js";
+import { JobIndex } from "../../web/dashboard/jobs/job-index.js";
 import { JobFilter } from "../../web/dashboard/jobs/job-filter.js";
 import { routeOf } from "../../web/dashboard/route.js";
 
@@ -33,7 +33,7 @@ test("words are looked for in everything that a job says, in any order and case"
 });
 
 test("a catalog keeps jobs newest first and counts them, whatever comes when", () => {
-  const catalog = new JobCatalog();
+  const catalog = new JobIndex();
   for (const n of [3, 1, 4, 0, 2]) catalog.put(`j${n}`, job(`j${n}`, { created_at: `2026-01-0${n + 1}` }));
   catalog.put("j2", job("j2", { created_at: "2026-01-03", state: "running", group: "g" }));
   const ids = () => catalog.shown.map(({ id }) => id);
@@ -50,7 +50,7 @@ test("a catalog keeps jobs newest first and counts them, whatever comes when", (
 });
 
 test("two jobs of the same moment have one order", () => {
-  const [one, other] = [new JobCatalog(), new JobCatalog()];
+  const [one, other] = [new JobIndex(), new JobIndex()];
   for (const id of ["a", "b", "c"]) one.put(id, job(id));
   for (const id of ["c", "a", "b"]) other.put(id, job(id));
   assert.deepEqual(one.shown, other.shown);

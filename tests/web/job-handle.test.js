@@ -17,12 +17,12 @@ function handle(cursor, found, resumed = undefined) {
     reader.begin({ topics: [...reader.topics], fresh: false, gap: false });
   };
   stream.leave = () => (stream.left += 1);
-  const made = new JobHandle({ stream: () => stream, get: async () => found }, job.id);
+  const made = new JobHandle({ stream: () => stream, get: async () => found, remember: true }, job.id);
   const told = [];
   made.addEventListener("event", ({ detail }) => told.push(`${detail.event} ${detail.id}`));
   stream.tell = (event) => {
     stream.cursor = event.id;
-    stream.reader.take(event);
+    stream.reader.receive(event);
   };
   return { made, told, stream };
 }

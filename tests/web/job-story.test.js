@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { JobHistory } from "../../web/client/job-events.js";
+import { JobEvents } from "../../web/client/job-events.js";
 import { JobStory } from "../../web/dashboard/job/job-story.js";
 
 let n = 0;
@@ -14,7 +14,7 @@ function event(/** @type {string} */ event, /** @type {any} */ data) {
 
 function told(/** @type {any[]} */ events) {
   const story = new JobStory();
-  events.forEach((one) => story.take(one));
+  events.forEach((one) => story.receive(one));
   return story;
 }
 
@@ -66,12 +66,12 @@ test("a story without its beginning says so", () => {
 
 test("however long a story is, it stays readable", () => {
   const story = told([queued(), running()]);
-  for (let i = 0; i < 5000; i += 1) story.take(stage(`s${i}`, i, { rate: i, unit: "x", data: { fps: i } }));
+  for (let i = 0; i < 5000; i += 1) story.receive(stage(`s${i}`, i, { rate: i, unit: "x", data: { fps: i } }));
   assert.ok(story.samples.length <= 2000);
   assert.equal(story.samples.at(-1)?.rate, 4999);
   assert.ok(story.milestones.length <= 300);
   assert.equal(story.milestones[0].kind, "queued");
-  for (let i = 0; i < 100; i += 1) story.take(event("artifact", { name: `segment ${i}` }));
+  for (let i = 0; i < 100; i += 1) story.receive(event("artifact", { name: `segment ${i}` }));
   assert.deepEqual([story.milestones.at(-1)?.text, story.milestones.at(-1)?.count], ["segment 99", 100]);
 });
 
@@ -98,7 +98,7 @@ const settled = () => new Promise((resolve) => setTimeout(resolve, 40));
 test("what was is read in pages, and what comes is taken from the feed, each once and in order", async () => {
   const events = [queued(), running(), ...Array.from({ length: 1200 }, () => event("log", { message: "x" }))];
   const { feed, client, asked, tell } = service(events);
-  const history = new JobHistory(/** @type {any} */ (client), /** @type {any} */ (feed), "j");
+  const history = new JobEvents(/** @type {any} */ (client), /** @type {any} */ (feed), "j");
   /** @type {string[]} */ const heard = [];
   history.addEventListener("events", (one) => heard.push(.../** @type {any} */ (one).detail.map((/** @type {any} */ e) => e.id)));
   history.open();
@@ -126,7 +126,7 @@ test("what was is read in pages, and what comes is taken from the feed, each onc
 test("after a reset everything is told again", async () => {
   const events = [queued(), running()];
   const { feed, client, tell } = service(events);
-  const history = new JobHistory(/** @type {any} */ (client), /** @type {any} */ (feed), "j");
+  const history = new JobEvents(/** @type {any} */ (client), /** @type {any} */ (feed), "j");
   /** @type {string[]} */ let heard = [];
   history.addEventListener("clear", () => (heard = []));
   history.addEventListener("events", (one) => heard.push(.../** @type {any} */ (one).detail.map((/** @type {any} */ e) => e.id)));

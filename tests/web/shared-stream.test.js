@@ -49,7 +49,7 @@ class Reader {
     this.begun.push(how);
   }
 
-  take({ id }) {
+  receive({ id }) {
     this.taken.push(id);
   }
 }
@@ -57,7 +57,7 @@ class Reader {
 const last = () => Source.all.at(-1);
 const settled = () => new Promise((resolve) => setTimeout(resolve));
 // Of the window.
-Object.assign(globalThis, { EventSource: Source, addEventListener() {} });
+Object.assign(globalThis, { EventSource: Source, addEventListener() {}, removeEventListener() {} });
 let stream;
 let readers;
 

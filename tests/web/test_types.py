@@ -1,12 +1,21 @@
-"""What jobs.d.ts promises is there, and types.ts uses all of it."""
+"""`jobs.d.ts` declares the service's records, the modules keep to it, and types.ts uses all of it."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
+import types
+from enum import StrEnum
 from pathlib import Path
+from typing import Any, Union, get_args, get_origin
 
+import pytest
+
+from headway.contract.events import EventType
+from headway.contract.records import Artifact, Job, JobError, Links, Progress, Record, StageProgress
+from headway.contract.states import ErrorCode, State
+from tests.support.npm import package
 from tests.web.test_javascript import node  # noqa: F401
 
 HERE = Path(__file__).parent
@@ -34,10 +43,73 @@ process.exit();
 """
 
 
+def bodies() -> list[tuple[str, str]]:
+    """The name and the body of each class and interface, without comments."""
+    text = re.sub(r"/\*\*.*?\*/", "", (WEB / "jobs.d.ts").read_text("utf-8"), flags=re.S)
+    return DECLARED.findall(text)
+
+
 def declared() -> dict[str, set[str]]:
     """The members of each class and interface."""
-    text = re.sub(r"/\*\*.*?\*/", "", (WEB / "jobs.d.ts").read_text("utf-8"), flags=re.S)
-    return {name: set(MEMBER.findall(body)) - {"constructor"} for name, body in DECLARED.findall(text)}
+    return {name: set(MEMBER.findall(body)) - {"constructor"} for name, body in bodies()}
+
+
+PLAIN = {str: "string", int: "number", float: "number", bool: "boolean", type(None): "null", Any: "unknown"}
+RECORDS = {Job: "Job", Progress: "Progress", StageProgress: "Stage", Artifact: "Artifact"}
+RECORDS |= {JobError: "JobError", Links: "Links"}
+
+
+def typescript(annotation: Any) -> str:
+    """The TypeScript type of what a field of a record is in JSON."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " | ".join(typescript(one) for one in get_args(annotation))
+    if get_origin(annotation) is list:
+        return f"{typescript(get_args(annotation)[0])}[]"
+    if get_origin(annotation) is dict:
+        return f"Record<string, {typescript(get_args(annotation)[1])}>"
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return annotation.__name__
+    return PLAIN.get(annotation) or RECORDS[annotation]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+def test_the_types_declare_the_records_of_the_service(record: type[Record]) -> None:
+    expected = {
+        f"{name}{'' if field.is_required() else '?'}: {typescript(field.annotation)};"
+        for name, field in record.model_fields.items()
+    }
+    (body,) = (body for name, body in bodies() if name == RECORDS[record])
+    found = {line.strip() for line in body.splitlines() if line.strip()}
+    # GET adds it to the record.
+    assert found - {"waiting_reason?: string | null;"} == expected
+
+
+def test_the_types_name_every_state_error_code_and_event() -> None:
+    text = (WEB / "jobs.d.ts").read_text("utf-8")
+    for name, values in (("State", State), ("ErrorCode", ErrorCode)):
+        found = re.search(rf"export type {name} = (.*?);", text)
+        assert found
+        assert re.findall(r'"(\w+)"', found[1]) == [value.value for value in values]
+    # The client handles these itself.
+    internal = {"heartbeat", EventType.SHUTDOWN}
+    assert declared()["EventData"] == {event.value for event in EventType} - internal
+
+
+def test_the_modules_and_what_a_user_writes_keep_to_the_types(node: str) -> None:  # noqa: F811
+    options = "--noEmit --allowJs --checkJs --strict --target es2022 --module nodenext"
+    names = ("jobs.js", "job-progress.js", "dashboard/main.js", "element/log.js", "client/submission.js")
+    roots = [str(WEB / name) for name in names]
+    compiler = [node, str(package("typescript/bin/tsc"))]
+    command = [
+        *compiler,
+        *options.split(),
+        "--lib",
+        "es2023,dom,dom.iterable",
+        *roots,
+        str(HERE / "types.ts"),
+    ]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert ran.returncode == 0, ran.stdout
 
 
 def test_what_the_types_promise_is_there(node: str) -> None:  # noqa: F811
@@ -53,7 +125,7 @@ def test_what_the_types_promise_is_there(node: str) -> None:  # noqa: F811
     # `state` is a job's once it is known: until then the property is there, and undefined.
     command = [node, "--input-type=module", "-e", OBJECTS, f"{WEB}/jobs.js"]
     members = json.dumps({name: sorted(members) for name, members in asked.items()})
-    ran = subprocess.run([*command, members], capture_output=True, text=True, timeout=30)
+    ran = subprocess.run([*command, members], capture_output=True, text=True, timeout=200)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) == []
 

@@ -120,7 +120,7 @@ again.close();
 
 const feed: JobFeed = headway.watch({ group: "g" });
 headway.watch({ jobs: new Set([job.id]) }).stop();
-headway.watch({ mine: true }).start().stop();
+headway.watch().start().stop();
 feed.addEventListener("change", ({ detail }) => console.log(detail.id, detail.job?.state));
 feed.addEventListener("event", ({ detail }: CustomEvent<JobEvent>) => console.log(detail.id));
 feed.addEventListener("gap", () => feed.want(job.id));

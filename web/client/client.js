@@ -1,39 +1,31 @@
 /**
- * The way to a service: its requests, and the connection that all share who watch.
+ * Access to a service: its requests, and the connection that everything on a page shares.
  */
 
 import { JobFeed } from "./job-feed.js";
 import { SharedStream } from "./shared-stream.js";
 
 /**
- * @typedef {import("./reducer.js").Job} Job
- * @typedef {{items: Job[], next: string | null}} JobPage
+ * @typedef {import("../jobs.js").Job} Job
+ * @typedef {import("../jobs.js").HeadwayOptions} Options
  */
 
 const TIMEOUT_MS = 30_000;
 
-/** @type {Map<string, SharedStream>} One for each service and caller, whoever in the page asks. */
+/** @type {Map<string, SharedStream>} Those in use, one per service and caller. */
 const streams = new Map();
 
 export const jobPath = (/** @type {string} */ id, what = "") => `/jobs/${encodeURIComponent(id)}${what}`;
 
-/** All that `<job-progress>` needs. `Headway` (jobs.js) adds what programs need. */
+/** Everything that `<job-progress>` needs. `Headway` (jobs.js) adds what programs need. */
 export class Client {
-  /** What connects it. */
+  /** The kind of stream to share. */
   Stream = SharedStream;
   #base;
   #token;
   #options;
 
-  /**
-   * @param {object} [options]
-   * @param {string | URL} [options.base] where the service is, with its path if it has one; default: the
-   *   root of where the page came from
-   * @param {string} [options.token] sent as a bearer token; with streams in the address, because an
-   *   EventSource sends no headers: give one that does not live long
-   * @param {boolean} [options.share] whether all tabs share one connection; default: true
-   * @param {number} [options.attempts] failures in a row until a stream gives up; default: 30
-   */
+  /** @param {Options} [options] */
   constructor({ base = "/", token, ...options } = {}) {
     this.#base = new URL(String(base).replace(/\/?$/, "/"), location.href);
     this.#token = token;
@@ -47,12 +39,12 @@ export class Client {
   url(path, query = {}) {
     const url = new URL(`.${path}`, this.#base);
     for (const [name, value] of Object.entries(query)) {
-      for (const one of [value].flat()) if (one != null) url.searchParams.append(name, String(one));
+      for (const one of [value].flat()) if (one != null) url.searchParams.append(name, /** @type {string} */ (one));
     }
     return url;
   }
 
-  /** @returns {Record<string, string>} what says who asks */
+  /** @returns {Record<string, string>} the caller's credentials */
   headers() {
     return this.#token ? { authorization: `Bearer ${this.#token}` } : {};
   }
@@ -66,7 +58,7 @@ export class Client {
    */
   async ask(method, path, { query, body, headers, signal } = {}) {
     const timeout = AbortSignal.timeout(TIMEOUT_MS);
-    let response;
+    /** @type {Response | undefined} */ let response;
     let text = "";
     try {
       response = await fetch(this.url(path, query), {
@@ -80,7 +72,7 @@ export class Client {
     } catch {
       signal?.throwIfAborted();
     }
-    // Without an answer, or with a proxy's page, maybe for a login, nothing is known of the service.
+    // Without an answer, or with a proxy's page (a login, say), nothing is known about the service.
     const status = response && !response.ok ? response.status : 0;
     throw await import("./problem.js").then(
       ({ problem }) => problem(status, text, response),
@@ -90,17 +82,15 @@ export class Client {
 
   /**
    * Submit a job. A File or Blob among the parameters is uploaded first. If the answer is lost, the
-   * submission is repeated under the same key, which makes one job of it; calling this again with the
-   * same key and arguments does, too.
+   * submission is repeated under the same key, so it makes one job. Calling this again with the same key and
+   * arguments returns the same job, too.
    * @param {string} type
    * @param {Record<string, unknown>} params
-   * @param {{idempotencyKey?: string, group?: string, labels?: Record<string, string>,
-   *   max_attempts?: number, timeout_s?: number, signal?: AbortSignal,
-   *   onUpload?: (fraction: number, file: Blob) => void}} [options]
+   * @param {import("../jobs.js").SubmitOptions} [options]
    * @returns {Promise<Job>} Rejects with a Problem, or with the signal's reason.
    */
   async submit(type, params, options = {}) {
-    // Many pages only watch.
+    // Most pages only watch.
     return (await import("./submission.js")).submit(this, type, params, options);
   }
 
@@ -114,15 +104,15 @@ export class Client {
 
   /**
    * Jobs, newest first.
-   * @param {{state?: string, type?: string, group?: string, limit?: number, cursor?: string | null}} [query]
-   * @returns {Promise<JobPage>}
+   * @param {Parameters<import("../jobs.js").Headway["list"]>[0]} [query]
+   * @returns {ReturnType<import("../jobs.js").Headway["list"]>}
    */
   list(query = {}) {
     return this.ask("GET", "/jobs", { query });
   }
 
   /**
-   * Ask for the job's end. It may still end otherwise: the stream tells.
+   * Request cancellation. The job may still end in another way: its `end` event tells.
    * @param {string} id
    * @returns {Promise<Job>}
    */
@@ -131,22 +121,23 @@ export class Client {
   }
 
   /**
-   * Watch many jobs: these, those of a group, or all of one's own. Whoever calls this calls `stop`.
-   * @param {{jobs?: Iterable<string>, group?: string, mine?: boolean}} [of]
+   * Watch many jobs: these, those of a group, or all of the caller's. Call `stop` in the end.
+   * @param {{jobs?: Iterable<string>, group?: string}} [of]
    */
   watch(of) {
     return new JobFeed(this, of).start();
   }
 
-  /** The connection that all share who watch at this service as this caller. */
+  /** The connection that everything shares that watches this service as this caller. */
   stream() {
     // The token is part of the name: pages of one origin have no secrets from each other.
     const name = `${this.#base} ${this.#token ?? ""}`;
-    let stream = streams.get(name);
-    if (!(stream instanceof this.Stream)) {
-      const url = (/** @type {any} */ query) => this.url("/events", { ...query, access_token: this.#token });
-      streams.set(name, (stream = new this.Stream(name, url, this.#options)));
-    }
+    const found = streams.get(name);
+    if (found instanceof this.Stream) return found;
+    const url = (/** @type {any} */ query) => this.url("/events", { ...query, access_token: this.#token });
+    const onUnused = () => streams.get(name) === stream && streams.delete(name);
+    const stream = new this.Stream(name, url, { ...this.#options, onUnused, found });
+    streams.set(name, stream);
     return stream;
   }
 }

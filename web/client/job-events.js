@@ -1,34 +1,35 @@
 /**
- * All events of one job, from the first that is kept, and on as they happen.
+ * All events of one job, from the first that is kept.
  *
- * A job's page needs no connection of its own: what was is read page by page, what comes is in the feed
- * that the page has anyway. As on the service's side there are two states: live, when an event of the
- * feed is the next one; and behind, when the store is read until there is nothing more in it.
+ * It needs no connection of its own: past events are read page by page, new ones are in the feed that the page has
+ * anyway. As in the service there are two states: live, when an event of the feed is the next one; and behind, when
+ * events are read until there are no more.
  */
 
+import { Emitter } from "./emitter.js";
 import { compareIds } from "./event-id.js";
 
-/** @typedef {import("./reducer.js").JobEvent} JobEvent */
+/** @typedef {import("../jobs.js").JobEvent} JobEvent */
 
 const LIMIT = 500;
 const RETRY_MS = 2000;
 
 /**
- * Dispatches `events` (detail: JobEvent[], the next ones), `clear` (what was told is void, and is told
- * again) and `read` (all was told that there is).
+ * Dispatches `events` (detail: JobEvent[], the next ones), `clear` (discard all; they are dispatched again) and
+ * `read` (there are no more for now).
  */
-export class JobHistory extends EventTarget {
+export class JobEvents extends Emitter {
   #client;
   #feed;
   #id;
   #cursor = "0";
-  /** Whether the store is being read, and whether something happened meanwhile. */
+  /** Whether events are being read, and whether more happened meanwhile. */
   #reading = false;
   #behind = false;
   #closed = new AbortController();
 
   /**
-   * @param {import("../jobs.js").Headway} client
+   * @param {import("./client.js").Client} client
    * @param {import("./job-feed.js").JobFeed} feed that the job is in
    * @param {string} id
    */
@@ -39,13 +40,13 @@ export class JobHistory extends EventTarget {
     this.#id = id;
   }
 
-  /** Whoever opens it closes it. */
+  /** Call `close` in the end. */
   open() {
     const { signal } = this.#closed;
-    this.#feed.addEventListener("event", (event) => this.#happened(/** @type {CustomEvent} */ (event).detail), {
+    this.#feed.addEventListener("event", (event) => this.#onEvent(/** @type {CustomEvent} */ (event).detail), {
       signal,
     });
-    // A feed that was away leaves out superseded progress; the job's own stream has it.
+    // After an interruption a feed leaves out superseded progress; the job's own events have it.
     this.#feed.addEventListener("gap", () => this.#read(), { signal });
     this.#feed.addEventListener("status", () => this.#feed.status === "live" && this.#read(), { signal });
     this.#read();
@@ -55,8 +56,10 @@ export class JobHistory extends EventTarget {
     this.#closed.abort();
   }
 
-  /** @param {JobEvent} event */
-  #happened({ id, event, data }) {
+  /** @param {JobEvent} happened */
+  #onEvent(happened) {
+    const { id, event } = happened;
+    const data = /** @type {any} */ (happened.data);
     if (event === "reset") {
       this.#clear();
       return;
@@ -66,12 +69,12 @@ export class JobHistory extends EventTarget {
       if (compareIds(id, this.#cursor) > 0) this.#read();
       return;
     }
-    if (compareIds(id, this.#cursor) > 0) this.#tell([{ id, event, data }], id);
+    if (compareIds(id, this.#cursor) > 0) this.#tell([happened], id);
   }
 
   #clear() {
     this.#cursor = "0";
-    this.dispatchEvent(new Event("clear"));
+    this.emit("clear");
     this.#read();
   }
 
@@ -81,7 +84,7 @@ export class JobHistory extends EventTarget {
    */
   #tell(events, cursor) {
     this.#cursor = cursor;
-    if (events.length > 0) this.dispatchEvent(new CustomEvent("events", { detail: events }));
+    if (events.length > 0) this.emit("events", events);
   }
 
   async #read() {
@@ -102,15 +105,15 @@ export class JobHistory extends EventTarget {
         if (this.#cursor !== after) continue;
         if (page.reset) {
           this.#cursor = "0";
-          this.dispatchEvent(new Event("clear"));
+          this.emit("clear");
           this.#behind = after !== "0";
           continue;
         }
         this.#tell(page.events, page.cursor);
         this.#behind ||= page.events.length === LIMIT;
-        if (!this.#behind) this.dispatchEvent(new Event("read"));
+        if (!this.#behind) this.emit("read");
       } catch (error) {
-        // There is no such job: that does not change by asking again.
+        // There is no such job.
         if (signal.aborted || /** @type {{status?: number}} */ (error).status === 404) break;
         this.#behind = true;
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));

@@ -1,59 +1,63 @@
 /**
- * Jobs, kept in step with the service: the shared stream for what happens, documents for what was.
+ * Jobs, kept in step with the service: events from the shared stream, documents for what came before them.
  *
- * Documents are read after the stream has begun, and every one is held against what the events made of
- * the job meanwhile (`newer`), so it does not matter which of the two is faster.
+ * Documents are requested after the stream has begun, and each is compared with what the events made of the
+ * job meanwhile (`newer`), so it does not matter which of the two arrives first.
  */
 
+import { Emitter } from "./emitter.js";
 import { LIVE, isLive, newer, reduce } from "./reducer.js";
 
 /**
- * @typedef {import("./reducer.js").Job} Job
- * @typedef {import("./reducer.js").JobEvent} JobEvent
+ * @typedef {import("../jobs.js").Job} Job
+ * @typedef {import("../jobs.js").JobEvent} JobEvent
+ * @typedef {object} Entry what is known about one job id, beside the job itself
+ * @property {boolean} [notMine] the stream reports it, but it does not belong to this feed
+ * @property {JobEvent[]} [held] a document is needed first; the events that came meanwhile
+ * @property {number} [since] the document must have been requested at this age or later
+ * @property {boolean} [unverified] the job may have changed: until it is read, the feed is out of date
+ * @property {boolean} [fetching]
  */
 
-const PAGE = 50;
-const LIVE_PAGE = 500;
+const NEWEST = 50;
+const PAGE = 500;
 const FETCHES = 3;
 const RETRY_MS = 2000;
-/** After this long the stream has told about every live job that it knew when it opened. */
-const SETTLE_MS = 2000;
+
+const pause = () => new Promise((resolve) => setTimeout(resolve, RETRY_MS));
 
 /**
- * Dispatches `change` (detail: {id, job} of a job that is new, different or gone), `event` (detail:
- * JobEvent, of a job in the feed), `gap` (events were missed: what is held is read again), `status` and
- * `problem` (detail: Error).
+ * Dispatches `change` (detail: {id, job} of a job that is new, changed or gone), `event` (detail: JobEvent of
+ * a job in the feed), `gap` (events were missed; what is held is read again), `status` and `problem`
+ * (detail: Error).
  */
-export class JobFeed extends EventTarget {
+export class JobFeed extends Emitter {
   /** @type {Map<string, Job>} */
   jobs = new Map();
-  /** What it watches, as topics of its stream. */
+  /** What it watches. [Reader] */
   topics;
+  /** @type {Map<string, Entry>} [Reader] */
+  records = new Map();
+  /** @type {import("./shared-stream.js").SharedStream | undefined} Undefined until `start`. */
+  stream;
+  /** @type {((job: Job) => boolean) | undefined} Whether to keep listening to a job that has ended; default: no. */
+  expectsMore;
 
   #client;
   #group;
   /** @type {ReadonlySet<string> | null} */ #only;
-  #started = false;
+  /** @type {AbortController | null} */ #started = null;
+  /** Counts how often the held jobs were put in doubt. */ #age = 0;
+  /** Jobs that are unverified, and since when this feed has a status that is not its stream's. */
+  #unverified = 0;
+  #since = Date.now();
+  /** What is to be listed: 0 nothing, 1 the newest jobs, 2 all live ones, too. */ #toList = 0;
   #listing = false;
-  #listAgain = false;
-  /** @type {Map<string, JobEvent[]>} Jobs to fetch, with what happened to them meanwhile. [Reader] */
-  wanted = new Map();
-  /** @type {((job: Job) => boolean) | undefined} Whether to go on listening for a job that has ended; default: no. */
-  owed;
-  #fetching = new Set();
-  /** @type {Set<string>} Held, but not to be trusted against a document. */ #doubted = new Set();
-  /** @type {Set<string>} Those of them that may still change: until they are read, all is out of date. */
-  #unsure = new Set();
-  #unsureSince = 0;
-  /** How often something was doubted: documents that were asked for before do not settle it. */ #doubts = 0;
-  /** @type {Set<string>} The stream has spoken of them since it opened. */ #vouched = new Set();
-  /** @type {Set<string>} Not of this feed, though the stream tells of them. */ #foreign = new Set();
-  #onStatus = () => this.dispatchEvent(new Event("status"));
-  #onRefused = () => this.#only?.forEach((id) => this.topics.has(`job:${id}`) && this.want(id));
+  #fetches = 0;
 
   /**
-   * @param {import("../jobs.js").Headway} client
-   * @param {{jobs?: Iterable<string>, group?: string, mine?: boolean}} [of] default: all of one's own
+   * @param {import("./client.js").Client} client
+   * @param {{jobs?: Iterable<string>, group?: string}} [of] default: all jobs of the caller
    */
   constructor(client, { jobs, group } = {}) {
     super();
@@ -61,43 +65,46 @@ export class JobFeed extends EventTarget {
     this.#group = group;
     this.#only = jobs ? new Set(jobs) : null;
     this.topics = new Set(this.#only ? [...this.#only].map((id) => `job:${id}`) : [group ? `group:${group}` : "mine"]);
-    this.stream = client.stream();
   }
 
-  /** @type {import("./event-stream.js").Status} */
+  /** @type {import("../jobs.js").Status} */
   get status() {
-    const { status } = this.stream;
-    return status === "live" && this.#unsure.size > 0 ? "stale" : status;
+    const status = (this.#started && this.stream?.status) || "closed";
+    return status === "live" && this.#unverified > 0 ? "stale" : status;
   }
 
   get since() {
-    return this.stream.status === this.status ? this.stream.since : this.#unsureSince;
+    return this.stream?.status === this.status ? this.stream.since : this.#since;
   }
 
-  /** Does nothing if it has started. Whoever starts it stops it. */
+  /** Does nothing if it has started. Call `stop` in the end. */
   start() {
     if (this.#started) return this;
-    this.#started = true;
-    this.stream.addEventListener("status", this.#onStatus);
-    this.stream.addEventListener("refused", this.#onRefused);
+    this.#started = new AbortController();
+    this.stream = this.#client.stream();
+    const { signal } = this.#started;
+    this.stream.addEventListener("status", () => (this.emit("status"), this.#list(0)), { signal });
+    this.stream.addEventListener("refused", () => this.#only?.forEach((id) => this.topics.has(`job:${id}`) && this.want(id)), { signal });
     this.stream.join(this);
     return this;
   }
 
   stop() {
-    this.#started = false;
-    this.stream.removeEventListener("status", this.#onStatus);
-    this.stream.removeEventListener("refused", this.#onRefused);
-    this.stream.leave(this);
+    if (!this.#started) return;
+    this.#started.abort();
+    this.#started = null;
+    this.#since = Date.now();
+    this.stream?.leave(this);
+    this.emit("status");
   }
 
   /** Try again, after the stream gave up. */
   again() {
-    this.stream.again();
+    this.stream?.again();
   }
 
   /**
-   * Take in a document from elsewhere, such as the answer to a submission.
+   * Add a document from elsewhere, such as the answer to a submission.
    * @param {Job} job
    */
   put(job) {
@@ -105,84 +112,91 @@ export class JobFeed extends EventTarget {
   }
 
   /**
-   * Fetch a job and keep it; its `change` comes in any case, also if there is no such job.
+   * Fetch a job and keep it. Its `change` is dispatched in any case, even if there is no such job.
    * @param {string} id
    */
   want(id) {
-    if (!this.wanted.has(id)) this.wanted.set(id, []);
+    this.#need(id);
     this.#fetch();
   }
 
   /**
-   * Hold it no longer: it has ended, and nobody looks at it. Nothing else of a feed grows with the days.
+   * Drop a job that has ended and is not shown. Nothing else in a feed grows over time.
    * @param {string} id
    */
   forget(id) {
-    this.#vouched.delete(id);
     this.#keep(id, undefined);
   }
 
   /**
-   * From here on the stream misses nothing; what was before is read now. [Reader]
+   * From here on the stream misses nothing; what came before is read now. [Reader]
    * @param {{topics: string[], fresh: boolean, gap: boolean}} how
    */
-  async begin({ topics, fresh, gap }) {
-    if (gap) {
-      this.#doubt([]);
-      this.dispatchEvent(new Event("gap"));
-    } else if (!fresh) {
-      // What happens now must not be added to what was held before: something may have come between.
-      this.#doubts += 1;
-      for (const job of this.jobs.values()) if (isLive(job)) this.#suspect(job.id);
-    }
-    if (this.#only) {
-      // With its snapshots the stream tells of each.
-      if (!fresh) topics.forEach((topic) => this.want(topic.slice(4)));
-      return;
-    }
-    this.#vouched.clear();
-    await this.#list();
-    if (!fresh) {
-      await this.#listLive();
-      return;
-    }
-    // A job that was listed as live and ended before the stream took its snapshots is in neither.
-    setTimeout(() => {
-      this.#doubts += 1;
-      for (const job of this.jobs.values()) {
-        if (isLive(job) && !this.#vouched.has(job.id)) this.#suspect(job.id);
-      }
-    }, SETTLE_MS);
+  begin({ topics, fresh, gap }) {
+    this.#age += 1;
+    // Events must not be added to what was held before: something may be missing in between.
+    this.#suspect();
+    if (gap) this.emit("gap");
+    if (this.#only) topics.forEach((topic) => fresh || this.want(topic.slice(4)));
+    else this.#list(fresh ? 1 : 2);
   }
 
   /**
    * An event of the stream. [Reader]
    * @param {JobEvent} event
    */
-  take(event) {
-    const { data } = event;
-    if (event.event === "reset") {
-      this.#doubt((data.jobs ?? [data.job]).filter((/** @type {Job} */ job) => this.#holds(job)));
-      this.dispatchEvent(new CustomEvent("event", { detail: event }));
+  receive(event) {
+    const { event: type } = event;
+    const data = /** @type {any} */ (event.data);
+    if (type === "reset") {
+      this.#age += 1;
+      this.#suspect();
+      // Ids may have started over: any document is newer than what is held.
+      for (const [id, job] of this.jobs) this.jobs.set(id, { ...job, last_event_id: "0" });
+      for (const job of data.jobs ?? [data.job]) this.#found(job, this.#age);
+      // Jobs that were created and ended meanwhile are in no list of live ones.
+      if (this.#only) this.#fetch();
+      else this.#list(1);
+      this.emit("event", event);
       return;
     }
-    const whole = event.event === "snapshot" || event.event === "end";
+    const whole = type === "snapshot" || type === "end";
     const id = whole ? data.id : data.job;
-    if (this.#only ? !this.#only.has(id) : this.#foreign.has(id)) return;
-    this.#vouched.add(id);
-    const held = this.#doubted.has(id) ? undefined : this.jobs.get(id);
-    // What is told whole need not be fetched.
-    if (whole && !this.#fetching.has(id)) this.wanted.delete(id);
-    if (held || (whole && this.#holds(data))) this.#apply(held, id, event);
-    else if (!whole) {
-      this.want(id);
-      this.wanted.get(id)?.push(event);
+    if (this.#only && !this.#only.has(id)) return;
+    const entry = this.#entry(id);
+    if (entry.notMine || (whole && !this.#holds(data))) {
+      entry.notMine = true;
+      if (type === "end") this.records.delete(id);
+      return;
+    }
+    const held = this.jobs.get(id);
+    if (whole || (held && !entry.held)) this.#apply(held, id, event);
+    else {
+      this.#need(id).held?.push(event);
+      this.#fetch();
     }
   }
 
   /** @param {Job} job */
   #holds(job) {
     return this.#only ? this.#only.has(job.id) : !this.#group || job.group === this.#group;
+  }
+
+  /** @param {string} id */
+  #entry(id) {
+    let entry = this.records.get(id);
+    if (!entry) this.records.set(id, (entry = {}));
+    return entry;
+  }
+
+  /**
+   * A document of the job is needed, and events wait for it.
+   * @param {string} id
+   */
+  #need(id) {
+    const entry = this.#entry(id);
+    if (!entry.held) [entry.held, entry.since] = [[], this.#age];
+    return entry;
   }
 
   /**
@@ -193,89 +207,41 @@ export class JobFeed extends EventTarget {
   #apply(held, id, event) {
     const job = reduce(held, event);
     if (job && job !== held) this.#keep(id, job);
-    // Also what a document knew already: that may have been ahead of the events that led to it.
-    this.dispatchEvent(new CustomEvent("event", { detail: event }));
+    // Even if a document was ahead of it.
+    this.emit("event", event);
   }
 
-  /** The newest: who wants to see more of the past reads it, and puts it in. */
-  async #list() {
-    if (this.#listing) {
-      this.#listAgain = true;
-      return;
+  /** Live jobs have to be read again. */
+  #suspect() {
+    for (const [id, job] of this.jobs) {
+      if (!isLive(job)) continue;
+      const entry = this.#need(id);
+      entry.since = this.#age;
+      if (entry.unverified) continue;
+      entry.unverified = true;
+      this.#count(1);
     }
-    this.#listing = true;
-    const doubts = this.#doubts;
-    try {
-      const page = await this.#client.list({ group: this.#group, limit: PAGE });
-      for (const job of page.items) this.#found(job, doubts);
-    } catch (error) {
-      this.dispatchEvent(new CustomEvent("problem", { detail: error }));
-      setTimeout(() => this.#started && this.#list(), RETRY_MS);
-    } finally {
-      this.#listing = false;
-    }
-    if (!this.#listAgain) return;
-    this.#listAgain = false;
-    await this.#list();
   }
 
-  /** What lives, however old: a stream that was open already sends no snapshots. */
-  async #listLive() {
-    const doubts = this.#doubts;
-    try {
-      for (const state of LIVE) {
-        for (let cursor; cursor !== null; ) {
-          const page = await this.#client.list({ group: this.#group, state, limit: LIVE_PAGE, cursor });
-          for (const job of page.items) this.#found(job, doubts);
-          cursor = page.next;
-        }
-      }
-    } catch {
-      setTimeout(() => this.#started && this.#listLive(), RETRY_MS);
-    }
+  /** @param {number} by so many jobs more are unverified */
+  #count(by) {
+    this.#unverified += by;
+    if (this.#unverified !== Math.max(0, by)) return;
+    this.#since = Date.now();
+    this.emit("status");
   }
 
   /**
-   * What is held may be wrong in any way, and ids may have begun anew: believe what the service says
-   * now, and ask again about everything else.
-   * @param {Job[]} jobs
-   */
-  #doubt(jobs) {
-    this.#doubts += 1;
-    this.#doubted = new Set(this.jobs.keys());
-    for (const job of jobs) this.#keep(job.id, job);
-    for (const id of this.#doubted) {
-      const held = this.jobs.get(id);
-      if (held && isLive(held)) this.#suspect(id);
-    }
-    // What came and ended in the meantime is in no one's list of live jobs.
-    if (!this.#only) this.#list();
-  }
-
-  /** @param {string} id */
-  #suspect(id) {
-    this.#doubted.add(id);
-    this.want(id);
-    const first = this.#unsure.size === 0;
-    this.#unsure.add(id);
-    if (!first) return;
-    this.#unsureSince = Date.now();
-    this.#onStatus();
-  }
-
-  /**
-   * A document that was asked for.
+   * A document, to be compared with what is held.
    * @param {Job} job
-   * @param {number} doubts as they were when it was asked for
+   * @param {number} age at which it was requested
    */
-  #found(job, doubts) {
+  #found(job, age) {
+    const entry = this.#entry(job.id);
     if (!this.#holds(job)) {
-      this.#foreign.add(job.id);
-      return;
-    }
-    if (doubts < this.#doubts && this.#doubted.has(job.id)) return;
-    const held = this.#doubted.has(job.id) ? undefined : this.jobs.get(job.id);
-    this.#keep(job.id, newer(held, job));
+      entry.notMine = true;
+      entry.held = undefined;
+    } else if (!entry.held || age >= /** @type {number} */ (entry.since)) this.#keep(job.id, newer(this.jobs.get(job.id), job));
   }
 
   /**
@@ -283,46 +249,91 @@ export class JobFeed extends EventTarget {
    * @param {Job | undefined} job
    */
   #keep(id, job) {
-    this.#doubted.delete(id);
-    // Nothing comes after the end, so that nobody need listen for it.
-    if (!(job && (isLive(job) || this.owed?.(job))) && this.topics.delete(`job:${id}`)) this.stream.changed();
+    const { held = [], unverified } = this.#entry(id);
+    this.records.delete(id);
+    // Nothing comes after the end, so there is no need to listen.
+    if (!(job && (isLive(job) || this.expectsMore?.(job))) && this.topics.delete(`job:${id}`)) this.stream?.changed();
     if (!job || job !== this.jobs.get(id)) {
       if (job) this.jobs.set(id, job);
       else this.jobs.delete(id);
-      this.dispatchEvent(new CustomEvent("change", { detail: { id, job } }));
+      this.emit("change", { id, job });
     }
-    if (this.#unsure.delete(id) && this.#unsure.size === 0) this.#onStatus();
+    if (unverified) this.#count(-1);
     if (!job) return;
-    for (const event of this.wanted.get(id)?.splice(0) ?? []) this.#apply(this.jobs.get(id), id, event);
-    this.stream.heard();
+    for (const event of held) this.#apply(this.jobs.get(id), id, event);
+    this.stream?.heard();
   }
 
-  /** Few at a time: a browser has six connections to a host, and the streams hold some of them. */
+  /**
+   * List jobs, page by page, and settle what is in doubt.
+   * @param {number} what to add to #toList
+   */
+  async #list(what) {
+    this.#toList = Math.max(this.#toList, what);
+    // A fresh stream is live once it has sent its snapshots: what is listed before may have ended before them.
+    if (this.#listing || (this.#toList === 1 && this.stream?.status !== "live")) return;
+    this.#listing = true;
+    while (this.#started && this.#toList > 0) {
+      const now = this.#toList;
+      this.#toList = 0;
+      try {
+        /** @type {any} */ let cursor;
+        for (const state of now > 1 ? LIVE : []) {
+          do cursor = await this.#page({ state, cursor, limit: PAGE });
+          while (cursor);
+        }
+        // What is then still in doubt has probably ended. The last few are cheaper one by one.
+        let pages = 0;
+        do cursor = await this.#page({ cursor, limit: cursor ? PAGE : NEWEST });
+        while (cursor && this.#unverified > FETCHES * ++pages);
+      } catch (error) {
+        this.#toList = Math.max(this.#toList, now);
+        this.emit("problem", error);
+        await pause();
+      }
+    }
+    this.#listing = false;
+    this.#fetch();
+  }
+
+  /**
+   * @param {NonNullable<Parameters<import("./client.js").Client["list"]>[0]>} query
+   * @returns {Promise<string | null>} the cursor of the next page; null after the last
+   */
+  async #page(query) {
+    const age = this.#age;
+    const { items, next } = await this.#client.list({ group: this.#group, ...query });
+    for (const job of items) this.#found(job, age);
+    return next;
+  }
+
+  /** A few at a time: a browser has six connections to a host, and streams use some of them. */
   #fetch() {
-    for (const id of this.wanted.keys()) {
-      if (this.#fetching.size >= FETCHES) return;
-      if (!this.#fetching.has(id)) this.#fetchOne(id);
+    // A listing probably has them.
+    if (this.#listing) return;
+    for (const [id, entry] of this.records) {
+      if (this.#fetches >= FETCHES) return;
+      if (entry.held && !entry.fetching) this.#fetchOne(id, entry);
     }
   }
 
-  /** @param {string} id */
-  async #fetchOne(id) {
-    this.#fetching.add(id);
-    const doubts = this.#doubts;
+  /**
+   * @param {string} id
+   * @param {Entry} entry
+   */
+  async #fetchOne(id, entry) {
+    entry.fetching = true;
+    this.#fetches += 1;
+    const age = this.#age;
     try {
-      this.#found(await this.#client.get(id), doubts);
-      if (!this.#doubted.has(id)) this.wanted.delete(id);
+      this.#found(await this.#client.get(id), age);
     } catch (error) {
       const status = /** @type {{status?: number}} */ (error).status ?? 0;
-      if (status >= 400 && status < 500 && status !== 429) {
-        this.wanted.delete(id);
-        this.#keep(id, undefined);
-      } else {
-        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-      }
-    } finally {
-      this.#fetching.delete(id);
-      if (this.#started) this.#fetch();
+      if (status >= 400 && status < 500 && status !== 429) this.#keep(id, undefined);
+      else await pause();
     }
+    entry.fetching = false;
+    this.#fetches -= 1;
+    if (this.#started) this.#fetch();
   }
 }

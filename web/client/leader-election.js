@@ -1,16 +1,16 @@
 /**
- * Which of a browser's pages leads: the one that has the Web Lock of the name that they share.
+ * Which of a browser's pages leads: the one that has the Web Lock of their common name.
  *
- * The browser passes the lock on as soon as a page is gone, whatever ended it, and to nobody who does
- * not want it any more.
+ * The browser passes the lock on as soon as a page is gone, for whatever reason, and never to a page that no longer
+ * wants it.
  */
 
 /**
- * Hold a lock until the signal, or until it is taken away.
+ * Hold a lock until the signal, or until another page steals it.
  * @param {string} name
  * @param {AbortSignal} signal also ends the wait for it
  * @param {() => void} then
- * @param {boolean} [steal] from whoever has it
+ * @param {boolean} [steal] it from the page that has it
  */
 export async function hold(name, signal, then, steal) {
   try {
@@ -21,7 +21,7 @@ export async function hold(name, signal, then, steal) {
       return new Promise((resolve) => signal.addEventListener("abort", resolve));
     });
   } catch {
-    // Taken away, or no longer waited for.
+    // Stolen, or the wait was aborted.
   }
 }
 
@@ -34,7 +34,7 @@ export class Election {
   /**
    * @param {string} name
    * @param {() => void} won
-   * @param {() => void} lost another has taken it, because this page did not answer
+   * @param {() => void} lost another page has taken the lock, because this one did not answer
    */
   constructor(name, won, lost) {
     this.#name = name;
@@ -42,18 +42,18 @@ export class Election {
     this.#lost = lost;
   }
 
-  /** To lead once nobody else does. */
+  /** Lead as soon as no other page does. */
   stand() {
     this.#candidacy = new AbortController();
     this.#elect(false);
   }
 
-  /** To lead now, whoever does. Only for one that stands. */
+  /** Lead now, even if another page does. Only after `stand`. */
   take() {
     this.#elect(true);
   }
 
-  /** Not to lead, and not to be elected. */
+  /** Do not lead, and do not be elected. */
   withdraw() {
     this.#candidacy.abort();
   }
@@ -64,7 +64,7 @@ export class Election {
     await hold(this.#name, signal, this.#won, steal);
     if (signal.aborted) return;
     this.#lost();
-    // One that had taken it still stands.
+    // A page that took it stands for election already.
     if (!steal) this.stand();
   }
 }

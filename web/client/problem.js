@@ -1,13 +1,13 @@
 /**
- * What went wrong, as the service says it (problem+json, RFC 9457).
+ * Errors of the service (problem+json, RFC 9457).
  */
 
 /** @typedef {{pointer: string, detail: string}} PointerError */
 
-/** The service, or the way to it, said no. `status` is 0 if there was no answer. */
+/** The service refused a request, or could not be reached. `status` is 0 if there was no answer from it. */
 export class Problem extends Error {
   name = "Problem";
-  /** @type {number | null} After how long it is worth asking again, if the answer said so. */
+  /** @type {number | null} When to try again, if the answer said so. */
   retryAfterMs = null;
 
   /**
@@ -30,12 +30,12 @@ export class Problem extends Error {
  * @param {{status: number, statusText: string, headers?: Headers}} [response] that it came with
  */
 export function problem(status, text, response) {
-  const what = response && text ? `The answer (${response.status} ${response.statusText}) is not the service's.` : "The service does not answer.";
+  const what = response && text ? `The answer (${response.status} ${response.statusText}) did not come from the service.` : "The service does not answer.";
   /** @type {object} */ let body = { title: what };
   try {
     body = Object(JSON.parse(text));
   } catch {
-    // Not from the service itself, but from something in between.
+    // From something in between, such as a proxy.
   }
   const made = new Problem(status, body);
   made.retryAfterMs = parseInt(response?.headers?.get("retry-after") ?? "") * 1000 || null;

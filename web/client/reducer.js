@@ -1,33 +1,21 @@
 /**
- * What a job becomes when an event happens to it: values in, a value out.
+ * Applies events to jobs: values in, a value out.
  *
- * `tests/web/cases/*.json` says what this must do, for every language that has such a reducer.
+ * `tests/web/cases/*.json` specifies it, for every language that has such a reducer.
  */
 
 import { compareIds } from "./event-id.js";
 
 /**
- * @typedef {"queued" | "running" | "retrying" | "succeeded" | "failed" | "canceled"} State
- * @typedef {{name: string, index: number, count: number, fraction?: number | null}} Stage
- * @typedef {{fraction?: number | null, current?: number | null, total?: number | null,
- *   unit?: string | null, message?: string | null, stage?: Stage | null, rate?: number | null,
- *   eta_s?: number | null, data?: Record<string, unknown>}} Progress
- * @typedef {{name: string, media_type: string, size: number, url: string, attempt?: number}} Artifact
- * @typedef {{id: string, type: string, state: State, owner: string, group: string | null,
- *   labels: Record<string, string>, params: Record<string, unknown>, attempt: number,
- *   max_attempts: number, timeout_s: number | null, progress: Progress | null, result: unknown,
- *   error: {code: string, message: string} | null, artifacts: Artifact[], cancel_requested: boolean,
- *   retry_of: string | null, created_at: string, started_at: string | null,
- *   finished_at: string | null, updated_at: string, last_event_id: string,
- *   links: {self: string, events: string}}} Job
- * @typedef {{id: string, event: string, data: any}} JobEvent
+ * @typedef {import("../jobs.js").Job} Job
+ * @typedef {import("../jobs.js").JobEvent} JobEvent
  */
 
-/** @type {ReadonlySet<string>} */
-export const LIVE = new Set(["running", "retrying", "queued"]);
+/** @type {ReadonlySet<import("../jobs.js").State>} */
+export const LIVE = new Set(/** @type {const} */ (["running", "retrying", "queued"]));
 
 /**
- * Whether something may still happen to the job.
+ * Whether the job has not ended.
  * @param {Job} job
  */
 export function isLive(job) {
@@ -35,8 +23,8 @@ export function isLive(job) {
 }
 
 /**
- * Of two documents of one job the one to keep. A document that was read while events came in may be
- * older than what those events made of the job.
+ * The newer of two documents of one job. A document that was read while events came in may be older than the
+ * job that those events led to.
  * @param {Job | undefined} held
  * @param {Job} found
  * @returns {Job}
@@ -46,17 +34,17 @@ export function newer(held, found) {
 }
 
 /**
- * The job after the event; the very same object if the event changes nothing: it is known already,
- * the job has ended, or the event is of a kind that is not known here.
+ * The job after the event. Returns the same object if nothing changes: the event is known already, the job has
+ * ended, or the event is of an unknown type.
  *
- * Without a job only an event that carries a whole one (`snapshot`, `end`, `reset`) makes one.
+ * Without a job, only an event that carries a whole one (`snapshot`, `end`, `reset`) returns one.
  * @param {Job | undefined} job
  * @param {JobEvent} event
  * @returns {Job | undefined}
  */
 export function reduce(job, { id, event, data }) {
   if (event === "snapshot" || event === "end") return newer(job, data);
-  // What is held is out of date, even if its id says otherwise: the clock may have begun anew.
+  // The held job is out of date, even if its id says otherwise: the clock may have started over.
   if (event === "reset") return data.job ?? job;
   if (!job || !isLive(job) || compareIds(id, job.last_event_id) <= 0) return job;
   const change = CHANGES[event]?.(job, data);
@@ -72,9 +60,9 @@ const CHANGES = {
       state,
       attempt,
       started_at: job.started_at ?? (state === "running" ? at : null),
-      // Each attempt starts from nothing. What the last one had reached stays visible until then.
+      // Each attempt starts from nothing. The progress of the last one stays visible until then.
       progress: begins ? null : job.progress,
-      // A job that runs and is told again that it runs, in the same attempt, was asked to stop.
+      // A second `running` in the same attempt means that cancellation was requested.
       cancel_requested: job.cancel_requested || (state === "running" && job.state === "running" && !begins),
     };
   },

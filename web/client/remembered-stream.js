@@ -1,37 +1,37 @@
 /**
- * A connection whose cursor outlives a reload of the page, so that what happens meanwhile is told after it.
+ * A stream whose cursor survives a reload of the page, so that events in between are delivered afterwards.
  */
 
 import { SharedStream } from "./shared-stream.js";
 
-export class RememberedStream extends SharedStream {
-  /** @type {string | null} The last id that the page had told of before it was loaded. */
-  resumed;
-  #key;
-  /** @type {Set<import("./shared-stream.js").Reader>} */ #readers = new Set();
+/** The services whose cursors were taken up by this page: once per load. */
+const resumed = new Set();
 
-  /** @param {ConstructorParameters<typeof SharedStream>} of */
-  constructor(...of) {
-    super(...of);
-    this.#key = `headway ${of[0]}`;
+export class RememberedStream extends SharedStream {
+  /** @type {string | null} The last id that was delivered before the page was loaded. */
+  resumed = null;
+  #key;
+
+  /** @param {ConstructorParameters<typeof SharedStream>} options */
+  constructor(...options) {
+    super(...options);
+    // One connection serves those that came before, too: they ask their clients for it again.
+    queueMicrotask(() => {
+      for (const reader of options[2]?.found?.readers ?? []) {
+        reader.stop();
+        reader.start();
+      }
+    });
+    // Without the token: ids of a service compare, whoever asks, and a token is no name for storage.
+    this.#key = `headway ${options[0].split(" ")[0]}`;
+    if (resumed.has(this.#key)) return;
+    resumed.add(this.#key);
     this.resumed = this.cursor = sessionStorage.getItem(this.#key);
   }
 
-  /** @param {import("./shared-stream.js").Reader} reader */
-  join(reader) {
-    this.#readers.add(reader);
-    super.join(reader);
-  }
-
-  /** @param {import("./shared-stream.js").Reader} reader */
-  leave(reader) {
-    this.#readers.delete(reader);
-    super.leave(reader);
-  }
-
-  /** What a reader holds back is not told yet, and would be lost if the page went now. */
+  /** Events that a reader holds back are not delivered yet, and would be lost if the page went away now. */
   heard() {
-    const waits = [...this.#readers].some(({ wanted }) => [...(wanted?.values() ?? [])].some((events) => events.length > 0));
-    if (!waits && this.cursor !== null) sessionStorage.setItem(this.#key, this.cursor);
+    const holding = this.readers.some(({ records }) => [...(records?.values() ?? [])].some(({ held }) => held?.length));
+    if (this.cursor !== null && !holding) sessionStorage.setItem(this.#key, this.cursor);
   }
 }

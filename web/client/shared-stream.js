@@ -1,36 +1,42 @@
 /**
- * One connection for all that watch: of a page, and of all pages of a browser.
+ * One connection for everything that is watched: by a page, and by all pages of a browser.
  *
- * A browser has six connections to a host on HTTP/1.1, so the seventh page would hang. The pages elect
- * one, and another when that page is gone (election.js). It holds the connection and says on a
- * BroadcastChannel what it hears. A page that is frozen hands it over before; from one that stands still
- * without a word it is taken. (A SharedWorker would be simpler, but not all phones have it, and it must come
- * from the page's own origin.) Where there are no locks (plain HTTP), each page has its own connection.
+ * A browser has six connections to a host on HTTP/1.1, so the seventh page would hang. The pages elect a leader,
+ * and another when that page is gone (leader-election.js). The leader holds the connection and repeats on a
+ * BroadcastChannel what it hears. It resigns before it is frozen; if it stops responding, another page takes over.
+ * (A SharedWorker would be simpler, but not all phones have it, and it must come from the page's own origin.)
+ * Without Web Locks (plain HTTP), each page has its own connection.
  *
- * Every page keeps the cursor and knows of each event which id came before it, so whoever is elected
- * next continues at its own cursor: the others drop what they know, and see if something is missing.
+ * Every page keeps the cursor and knows which id preceded each event. So whoever is elected next continues at its
+ * own cursor; the other pages drop the events they know, and notice if one is missing.
  */
 
+import { Connection } from "./emitter.js";
 import { Election, hold } from "./leader-election.js";
 import { compareIds } from "./event-id.js";
 import { EventStream } from "./event-stream.js";
 
 /**
- * What a reader watches: "mine" for all of the caller's jobs, `group:<name>`, `job:<id>`.
- * @typedef {string} Topic
+ * @typedef {import("../jobs.js").Status} Status
+ * @typedef {string} Topic "mine" for all jobs of the caller, `group:<name>`, `job:<id>`
+ * @typedef {{status: Status, since: number, heardAt: number, allowedMs: number, prev: string | null,
+ *   cursor: string | null, event?: any}} Report how the connection is, and what it has just received
  * @typedef {object} Reader
- * @property {Map<string, any[]>} [wanted] events that it holds back; calls `heard` after them
  * @property {Set<Topic>} topics after a change call `changed`
- * @property {(how: {topics: Topic[], fresh: boolean, gap: boolean}) => void} begin from here on nothing
- *   about these topics is missed, so what is read now will be complete. `fresh`: a snapshot of what
- *   lives comes as well. `gap`: something was missed
- * @property {(event: import("./reducer.js").JobEvent) => void} take may be of any job, watched or not
+ * @property {Map<string, {held?: any[]}>} [records] with the events that it holds back; it calls `heard` afterwards
+ * @property {(how: {topics: Topic[], fresh: boolean, gap: boolean}) => void} begin from here on nothing about
+ *   these topics is missed, so documents read now will be complete. `fresh`: snapshots of live jobs follow.
+ *   `gap`: events were missed
+ * @property {(event: import("../jobs.js").JobEvent) => void} receive an event of any job, watched or not
+ * @property {() => void} stop
+ * @property {() => void} start
  */
 
-/** A longer list makes an address that proxies refuse: more are watched as all of the caller's. */
+/** A longer list makes an address that proxies refuse: then all jobs of the caller are watched. */
 const MAX_JOBS = 200;
+const PAGE_EVENTS = ["pagehide", "pageshow"];
 const CHECK_MS = 1000;
-/** A page that holds the connection and does not answer for so long stands still, and is relieved of it. */
+/** A leader that does not answer for this long has stopped responding, and is replaced. */
 const ANSWER_MS = 1000;
 
 /**
@@ -45,12 +51,8 @@ export function queryFor(topics) {
 }
 
 /** Dispatches `status`, and `refused` when the service answered with an error (a job may be gone). */
-export class SharedStream extends EventTarget {
-  /** @type {import("./event-stream.js").Status} */
-  status = "closed";
-  /** When this status began to be true: for any but `live`, when the service was last heard. */
-  since = Date.now();
-  /** @type {string | null} The last id that was heard. */
+export class SharedStream extends Connection {
+  /** @type {string | null} The last id that was received. */
   cursor = null;
   /** Whether this page holds the connection. */
   leads = false;
@@ -63,38 +65,41 @@ export class SharedStream extends EventTarget {
   /** @type {Map<number, Topic[]>} what other pages watch */ #others = new Map();
   /** @type {Set<Topic>} */ #covered = new Set();
   #cursorTopic = "";
-  /** Whether the connection was refused, maybe for what nobody watches any more. */ #narrow = false;
-  /** @type {EventStream | null} Of the page that leads. */ #stream = null;
+  /** Whether the connection was refused, maybe because of a job that nobody watches any more. */ #narrow = false;
+  /** @type {EventStream | null} Of the leader. */ #stream = null;
   /** @type {BroadcastChannel | null} */ #channel = null;
   #election;
-  /** @type {AbortController | null} Ends what else this page has and waits for of locks. */ #locks = null;
-  /** Of the leader that is heard: larger than of those before it. */ #term = 0;
-  #running = false;
+  /** @type {AbortController | null} Ends the locks and listeners of a page that takes part. */ #running = null;
+  /** Of the current leader: larger than those of its predecessors. */ #term = 0;
   #changing = false;
-  #allowedMs = 0;
-  /** When the service was last heard, by whichever page. */ #heardAt = 0;
-  #toldAt = 0;
+  /** The last report of the leader, and when it arrived. */
+  #last = { heardAt: 0, allowedMs: 0, at: 0 };
   #askedAt = 0;
 
   /**
-   * @param {string} name the same for all pages that may share: the service, and who asks
+   * @param {string} name the same for all pages that may share: the service and the caller
    * @param {(query: {job?: string[], group?: string}) => URL} urlFor the address of such a stream
-   * @param {{share?: boolean, attempts?: number}} [options]
+   * @param {{share?: boolean, attempts?: number, onUnused?: () => void, found?: SharedStream}} [options]
+   *   `onUnused` is called when the last reader has left; `found` is the stream that this one replaces
    */
   constructor(name, urlFor, options = {}) {
     super();
-    this.#name = `headway ${name}`;
+    // The number is that of the messages: pages that a browser has kept may be of another version.
+    this.#name = `headway 2 ${name}`;
     this.#urlFor = urlFor;
     this.#options = options;
     this.#election = new Election(this.#name, () => this.#lead(), () => this.#resign());
-    // A page that is kept for the way back would keep its connection, of the six that there are to a host.
-    addEventListener("pagehide", () => this.#stop());
-    addEventListener("pageshow", () => this.#start());
+  }
+
+  get readers() {
+    return [...this.#readers.keys()];
   }
 
   /** @param {Reader} reader */
   join(reader) {
     this.#readers.set(reader, new Set());
+    // A page in the back/forward cache would keep one of the six connections.
+    for (const type of PAGE_EVENTS) addEventListener(type, this);
     this.#start();
     this.changed();
   }
@@ -104,58 +109,64 @@ export class SharedStream extends EventTarget {
     if (this.#readers.delete(reader)) this.changed();
   }
 
-  /** The topics of a reader have changed. Several changes at a time are one. */
+  /** The topics of a reader have changed. Several changes at a time are handled together. */
   changed() {
     if (this.#changing) return;
     this.#changing = true;
     queueMicrotask(() => {
       this.#changing = false;
-      if (!this.#running) return;
-      if (this.#readers.size === 0) this.#stop();
-      else this.#want();
+      if (this.#readers.size > 0) {
+        if (this.#running) this.#want();
+        return;
+      }
+      this.#stop();
+      for (const type of PAGE_EVENTS) removeEventListener(type, this);
+      this.#options.onUnused?.();
     });
+  }
+
+  handleEvent(/** @type {Event} */ { type }) {
+    if (type === "pagehide") this.#stop();
+    else this.#start();
   }
 
   /** Try again, after it gave up. */
   again() {
-    this.#say({ again: true });
+    this.#say("again");
   }
 
-  /** Called when readers were told of what the cursor stands for. */
+  /** Called when readers were told of everything up to the cursor. */
   heard() {}
 
   #start() {
     if (this.#running || this.#readers.size === 0) return;
-    this.#running = true;
+    const { signal } = (this.#running = new AbortController());
     const { share = true } = this.#options;
-    this.#locks = new AbortController();
-    this.#heardAt = this.#toldAt = Date.now();
-    this.#become("connecting", this.#heardAt);
+    const now = Date.now();
+    this.#last = { ...this.#last, heardAt: now, at: now };
+    this.setStatus("connecting", now);
     if (!share || !navigator.locks) {
       this.#lead();
       return;
     }
-    const { signal } = this.#locks;
     const watchdog = setInterval(() => this.#check(), CHECK_MS);
     signal.addEventListener("abort", () => clearInterval(watchdog));
-    const on = (/** @type {string} */ type, /** @type {() => void} */ then) =>
-      document.addEventListener(type, then, { signal });
-    on("visibilitychange", () => this.#check());
-    // A frozen page says nothing, also if it is elected; what is said meanwhile waits for it.
-    on("freeze", () => {
+    document.addEventListener("visibilitychange", () => this.#check(), { signal });
+    // A frozen page cannot send, even if it is elected; messages wait for it.
+    document.addEventListener("freeze", () => {
       this.#election.withdraw();
       this.#resign();
-      if (this.status === "live") this.#become("stale", this.#heardAt);
-    });
-    on("resume", () => {
+      if (this.status === "live") this.setStatus("stale", this.#last.heardAt);
+    }, { signal });
+    document.addEventListener("resume", () => {
       this.#election.stand();
-      this.#say({ ask: true });
-    });
-    // Others see by this lock that the page is gone: they must not hear of it before it has it.
+      this.#say("ask");
+    }, { signal });
+    // This lock tells the others when the page is gone: they must not hear of it before it has the lock.
     hold(`${this.#name} ${this.#id}`, signal, () => {
       this.#channel = new BroadcastChannel(this.#name);
-      this.#channel.onmessage = ({ data }) => this.#hear(data);
-      this.#say({ who: true });
+      this.#channel.onmessage = ({ data }) => this.#onMessage(data);
+      this.#say("who");
       this.#want();
     });
     this.#election.stand();
@@ -163,137 +174,139 @@ export class SharedStream extends EventTarget {
 
   #stop() {
     if (!this.#running) return;
-    this.#running = false;
-    // Nobody keeps in step with what comes from here on.
+    // Without readers nobody keeps in step with what comes from here on.
     if (this.#readers.size === 0) this.cursor = null;
-    this.#say({ bye: true });
+    this.#say("bye");
     this.#resign();
     this.#election.withdraw();
-    this.#locks?.abort();
+    this.#running.abort();
+    this.#running = null;
     this.#channel?.close();
     this.#channel = null;
     this.#others.clear();
-    this.#become("closed", Date.now());
+    this.setStatus("closed", Date.now());
   }
 
   #lead() {
     this.leads = true;
     this.#term = Math.max(this.#term + 1, Date.now());
-    for (const id of this.#others.keys()) this.#mourn(id);
+    for (const id of this.#others.keys()) this.#watchForExit(id);
     this.#connect();
   }
 
-  #open() {
-    const stream = new EventStream(this.#urlFor({}), { ...this.#options, cursor: this.cursor });
-    const told = (/** @type {any} */ event) => this.#stream === stream && this.#tell(event.detail);
-    for (const type of ["status", "beat", "event"]) stream.addEventListener(type, told);
-    stream.addEventListener("open", () => {
-      this.#narrow = false;
-      // It began anew, with snapshots.
-      if (stream.cursor === null) this.#rule({ covered: [...this.#covered], fresh: true });
-      this.#connect();
-    });
-    stream.addEventListener("refused", () => {
-      // The list may name a job that is gone: readers ask about theirs, and it is made anew.
-      this.#narrow = true;
-      this.#cursorTopic = "";
-      this.#rule({ refused: true });
-    });
-    return stream;
-  }
-
-  #resign() {
-    this.leads = false;
+  #resign(leads = false) {
+    this.leads = leads;
     const stream = this.#stream;
     this.#stream = null;
     stream?.close();
   }
 
-  /** Of the leader: have a connection that covers what is wanted. A wider one than that may stay. */
+  #open() {
+    const stream = new EventStream(this.#urlFor({}), { ...this.#options, cursor: this.cursor });
+    const report = (/** @type {any} */ event) => this.#stream === stream && this.#report(event.detail);
+    for (const type of ["status", "beat", "event"]) stream.addEventListener(type, report);
+    stream.addEventListener("open", () => {
+      this.#narrow = false;
+      // Without a cursor it begins with snapshots.
+      if (stream.cursor === null) this.#announce("covered", { topics: [...this.#covered], fresh: true });
+      this.#connect();
+    });
+    stream.addEventListener("refused", () => {
+      // The list may name a job that is gone: readers ask about theirs, and a new list is made.
+      this.#narrow = true;
+      this.#cursorTopic = "";
+      this.#announce("refused");
+    });
+    return stream;
+  }
+
+  /** As the leader: have a connection that covers what is wanted. It may cover more than that. */
   #connect() {
     if (!this.leads) return;
     const wanted = new Set([...this.#wanted(), ...[...this.#others.values()].flat()]);
     if (wanted.size === 0) {
-      // All have ended. Who watches something later begins anew, not with what came between.
-      this.#stream?.close();
-      this.#stream = null;
-      this.#rule({ idle: true });
+      // All jobs have ended. What is watched later begins anew, not with the events in between.
+      this.#resign(true);
+      this.#announce("idle");
       return;
     }
     this.#stream ??= this.#open();
     const stream = this.#stream;
-    // One that is under way is awaited: pages that open at once do not each begin anew.
+    // While it connects, wait: pages that open together do not each start it again.
     if (stream.connecting) return;
     const covers = [...wanted].every((topic) => this.#covered.has(topic));
     if (stream.status === "closed" || !covers || (this.#narrow && wanted.size < this.#covered.size)) {
-      // The job of the last event stays in the list, or the cursor would be of no job in it.
+      // The job of the last event stays in the list, or the cursor would belong to no job in it.
       if (this.#cursorTopic && queryFor(wanted).job) wanted.add(this.#cursorTopic);
       this.#covered = wanted;
       stream.move(this.#urlFor(queryFor(wanted)));
     }
-    if (this.cursor !== null || stream.opened) this.#rule({ covered: [...this.#covered], fresh: false });
-    this.#tell();
+    if (this.cursor !== null || stream.opened) this.#announce("covered", { topics: [...this.#covered], fresh: false });
+    this.#report();
   }
 
-  /** Say how things are, and what happened. */
-  #tell(/** @type {any} */ event = undefined) {
+  #report(/** @type {any} */ event = undefined) {
     if (!this.#stream) return;
     const { status, since, heardAt, allowedMs, cursor } = this.#stream;
-    this.#rule({ status, since, heardAt, allowedMs, prev: this.cursor, cursor, event });
+    this.#announce("report", { status, since, heardAt, allowedMs, prev: this.cursor, cursor, event });
   }
 
   #wanted() {
-    return [...this.#readers.keys()].flatMap((reader) => [...reader.topics]);
+    return this.readers.flatMap((reader) => [...reader.topics]);
   }
 
   #want() {
-    this.#say({ want: [...new Set(this.#wanted())] });
+    this.#say("want", { topics: this.#wanted() });
   }
 
-  /** @param {any} message of the leader */
-  #rule(message) {
-    this.#say({ term: this.#term, ...message });
+  /** As the leader: tell all pages. */
+  #announce(/** @type {string} */ type, message = {}) {
+    this.#say(type, { term: this.#term, ...message });
   }
 
-  /** @param {any} message to all pages, this one too */
-  #say(message) {
-    this.#channel?.postMessage({ from: this.#id, ...message });
-    this.#hear({ from: this.#id, ...message });
+  /** Tell all pages, this one too. `type` is one of #handlers. */
+  #say(/** @type {string} */ type, message = {}) {
+    const full = { type, from: this.#id, ...message };
+    this.#channel?.postMessage(full);
+    this.#onMessage(full);
   }
 
-  /** @param {any} message */
-  #hear(message) {
-    const { from } = message;
+  #onMessage(/** @type {any} */ message) {
     if (message.term < this.#term) return;
     if (message.term > this.#term) {
       this.#term = message.term;
       this.#resign();
     }
-    if (message.who) this.#want();
-    if (message.want) {
+    this.#handlers[message.type]?.(message);
+  }
+
+  /** @type {Record<string, (message: any) => void>} The messages of pages; those with a term are the leader's. */
+  #handlers = {
+    who: () => this.#want(),
+    want: ({ from, topics }) => {
       if (from !== this.#id) {
-        if (this.leads && !this.#others.has(from)) this.#mourn(from);
-        this.#others.set(from, message.want);
+        if (this.leads && !this.#others.has(from)) this.#watchForExit(from);
+        this.#others.set(from, topics);
       }
       this.#connect();
-    }
-    if (message.bye) this.#others.delete(from);
-    if (message.again && this.#stream?.status === "gave-up") this.#stream.open();
-    if (message.ask && this.#stream) {
-      // What timers were too slow for, in a page that nobody sees.
-      this.#stream.look();
-      this.#tell();
-    }
-    if (message.idle) {
+    },
+    bye: ({ from }) => this.#others.delete(from),
+    again: () => this.#stream?.status === "gave-up" && this.#stream.open(),
+    ask: () => {
+      // Timers may have been too slow for this, in a page that is not visible.
+      this.#stream?.checkSilence();
+      this.#report();
+    },
+    idle: () => {
       this.cursor = null;
       this.#cursorTopic = "";
       this.#covered.clear();
-      this.#become("closed", Date.now());
-    }
-    if (message.refused) this.dispatchEvent(new Event("refused"));
-    if (message.covered) this.#begin(message.covered, message.fresh);
-    if (message.status) this.#told(message);
-  }
+      this.setStatus("closed", Date.now());
+    },
+    refused: () => this.emit("refused"),
+    covered: ({ topics, fresh }) => this.#begin(topics, fresh),
+    report: (message) => this.#onReport(message),
+  };
 
   /**
    * @param {Topic[]} covered
@@ -305,17 +318,15 @@ export class SharedStream extends EventTarget {
       if (fresh || gap) begun.clear();
       const topics = [...reader.topics].filter((topic) => this.#covered.has(topic) && !begun.has(topic));
       if (topics.length === 0) continue;
-      this.#readers.set(reader, new Set([...begun, ...topics]));
+      topics.forEach((topic) => begun.add(topic));
       reader.begin({ topics, fresh, gap });
     }
   }
 
-  /** @param {any} message of the leader */
-  #told({ status, since, heardAt, allowedMs, prev, cursor, event }) {
-    this.#heardAt = heardAt;
-    this.#toldAt = Date.now();
+  /** @param {Report} report */
+  #onReport({ status, since, heardAt, allowedMs, prev, cursor, event }) {
+    this.#last = { heardAt, allowedMs, at: Date.now() };
     this.#askedAt = 0;
-    this.#allowedMs = allowedMs;
     const known = event?.event !== "reset" && this.cursor !== null && compareIds(cursor, this.cursor) <= 0;
     if (cursor !== null && !known) {
       const gap = this.cursor !== null && prev !== null && compareIds(prev, this.cursor) > 0;
@@ -325,57 +336,43 @@ export class SharedStream extends EventTarget {
     if (event && !known) {
       const id = event.data.job?.id ?? event.data.job ?? event.data.id;
       if (id) this.#cursorTopic = `job:${id}`;
-      for (const reader of [...this.#readers.keys()]) reader.take(event);
+      for (const reader of this.readers) reader.receive(event);
       this.heard();
     }
-    // What waited for a page that stood still was said long ago.
-    if (status === "live" && this.#silent(heardAt)) this.#become("stale", heardAt);
-    else this.#become(status, since);
+    // A message that waited while this page was suspended is old.
+    if (status === "live" && this.#silent(heardAt)) this.setStatus("stale", heardAt);
+    else this.setStatus(status, since);
   }
 
-  /** @param {number} since */
-  #silent(since) {
-    return Date.now() - since > this.#allowedMs + 2 * CHECK_MS;
+  #silent(/** @type {number} */ since) {
+    return Date.now() - since > this.#last.allowedMs + 2 * CHECK_MS;
   }
 
-  /** Of a page that does not lead: hear whether the one that does is still there. */
+  /** As a page that does not lead: check that the leader is still there. */
   #check() {
     if (this.leads || !this.#running) return;
-    if (this.status === "live" && this.#silent(this.#heardAt)) this.#become("stale", this.#heardAt);
-    if (!this.#silent(this.#toldAt)) return;
+    const { heardAt, at } = this.#last;
+    if (this.status === "live" && this.#silent(heardAt)) this.setStatus("stale", heardAt);
+    if (!this.#silent(at)) return;
     const now = Date.now();
     if (this.#askedAt === 0) {
       this.#askedAt = now;
-      this.#say({ ask: true });
+      this.#say("ask");
     } else if (now - this.#askedAt >= ANSWER_MS) {
-      this.#toldAt = now;
+      this.#last.at = now;
       this.#askedAt = 0;
       this.#election.take();
     }
   }
 
-  /**
-   * When that page is gone, what it watched is not watched any more.
-   * @param {number} id
-   */
-  #mourn(id) {
-    const { signal } = /** @type {AbortController} */ (this.#locks);
+  /** When that page is gone, drop its topics. */
+  #watchForExit(/** @type {number} */ id) {
+    const { signal } = /** @type {AbortController} */ (this.#running);
     navigator.locks
       .request(`${this.#name} ${id}`, { signal }, () => {
         this.#others.delete(id);
         this.#connect();
       })
       .catch(() => {});
-  }
-
-  /**
-   * @param {import("./event-stream.js").Status} status
-   * @param {number} since
-   */
-  #become(status, since) {
-    if (this.status === status && this.since === since) return;
-    this.status = status;
-    this.since = since;
-    this.dispatchEvent(new Event("status"));
   }
 }

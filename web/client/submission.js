@@ -1,20 +1,20 @@
 /**
- * A submission: its files go first, and it is repeated until there is an answer.
+ * Submissions: files are uploaded first, and the request is repeated until there is an answer.
  */
 
 import { Problem, problem } from "./problem.js";
 
-/** @typedef {import("../jobs.js").Headway} Headway */
+/** @typedef {import("./client.js").Client} Client */
 
 const ATTEMPTS = 5;
 const BACKOFF_MS = 1000;
-/** Longer than this nobody waits before a page. */
+/** A longer wait is left to the caller. */
 const PATIENCE_MS = 30_000;
-/** What comes from between us and the service, or says to come back. */
+/** Answers that come from a proxy, or ask to try again. */
 const PASSING = new Set([0, 429, 502, 503, 504]);
 
 /**
- * @param {Headway} client
+ * @param {Client} client
  * @param {string} type
  * @param {Record<string, unknown>} params
  * @param {any} options see Headway.submit
@@ -36,8 +36,8 @@ export async function submit(client, type, params, { idempotencyKey = newKey(), 
 }
 
 /**
- * The same value with each Blob in it uploaded, and named.
- * @param {Headway} client
+ * The same value with each Blob in it uploaded and replaced by its reference.
+ * @param {Client} client
  * @param {any} value
  * @param {{signal?: AbortSignal, onUpload?: (fraction: number, file: Blob) => void}} options
  * @returns {Promise<any>}
@@ -56,8 +56,8 @@ async function withUploads(client, value, { signal, onUpload }) {
 }
 
 /**
- * By XMLHttpRequest, because fetch does not tell how much was sent.
- * @param {Headway} client
+ * By XMLHttpRequest, because fetch does not report how much was sent.
+ * @param {Client} client
  * @param {Blob} file
  * @param {{onProgress?: (fraction: number) => void, signal?: AbortSignal}} options
  * @returns {Promise<import("../jobs.js").Upload>}
@@ -80,7 +80,7 @@ export function upload(client, file, { onProgress, signal }) {
       if (status < 200 || status > 299) reject(problem(status, responseText, request));
       else resolve(JSON.parse(responseText));
     };
-    request.onerror = () => reject(new Problem(0, { title: "The connection broke during the upload." }));
+    request.onerror = () => reject(new Problem(0, { title: "The connection was lost during the upload." }));
     request.onabort = () => reject(signal?.reason);
     signal?.addEventListener("abort", abort);
     request.send(file);

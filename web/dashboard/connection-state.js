@@ -1,50 +1,36 @@
 /**
- * `<connection-state>`: whether what the page shows is what is, in words.
+ * `<connection-state>`: whether the page is up to date.
  */
 
 import { element, show } from "../element/dom.js";
-import { duration } from "../element/format.js";
-
-/**
- * @typedef {EventTarget & {status: import("../client/event-stream.js").Status, since: number, again: () => void}} Watched
- */
+import { connectionText } from "../element/format.js";
 
 export class ConnectionState extends HTMLElement {
-  /** @type {Watched | null} */ #stream = null;
+  /** @type {import("../client/job-feed.js").JobFeed | null} */ #feed = null;
+  /** @type {ReturnType<typeof setInterval> | undefined} */ #clock;
   #text = element("span");
-  #again = element("button", { type: "button", hidden: true }, "Try again");
-
-  constructor() {
-    super();
-    this.#again.addEventListener("click", () => this.#stream?.again());
-  }
+  #again = element("button", { type: "button", hidden: true, onclick: () => this.#feed?.again() }, "Try again");
 
   connectedCallback() {
-    this.append(this.#text, this.#again);
-    setInterval(() => this.#draw(), 1000);
+    this.replaceChildren(this.#text, this.#again);
+    this.#clock = setInterval(() => this.#draw(), 1000);
   }
 
-  set stream(/** @type {Watched} */ stream) {
-    this.#stream = stream;
-    stream.addEventListener("status", () => this.#draw());
+  disconnectedCallback() {
+    clearInterval(this.#clock);
+  }
+
+  set feed(/** @type {import("../client/job-feed.js").JobFeed} */ feed) {
+    this.#feed = feed;
+    feed.addEventListener("status", () => this.#draw());
     this.#draw();
   }
 
   #draw() {
-    if (!this.#stream) return;
-    const { status, since } = this.#stream;
+    if (!this.#feed) return;
+    const { status } = this.#feed;
     this.dataset.status = status;
-    const seconds = Math.floor((Date.now() - since) / 1000);
-    const lasting = seconds < 1 ? "" : ` since ${seconds < 60 ? `${seconds} s` : duration(seconds)}`;
-    const texts = {
-      live: "Live",
-      connecting: `Connecting${lasting}`,
-      reconnecting: `Reconnecting${lasting}`,
-      stale: `Out of date${lasting}`,
-      "gave-up": `Not connected${lasting}`,
-      closed: "Not connected",
-    };
-    show(this.#text, texts[status]);
+    show(this.#text, status === "live" ? "Live" : connectionText(this.#feed) || "Not connected");
     this.#again.hidden = status !== "gave-up";
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Files that are dropped anywhere on the page. Without this the browser would leave the page for them.
+ * Take files that are dropped anywhere on the page. Without this the browser would open them in its place.
  * @param {(file: File) => void} take
  */
 export function listenForFiles(take) {

@@ -4,7 +4,7 @@
 
 import { element } from "../element/dom.js";
 
-/** @typedef {import("../client/reducer.js").Job} Job */
+/** @typedef {import("../jobs.js").Job} Job */
 
 export class JobTags extends HTMLElement {
   #key = "";
@@ -16,7 +16,7 @@ export class JobTags extends HTMLElement {
     const named = Object.entries(labels ?? {}).map(([name, value]) => ["label", `${name}: ${value}`]);
     const all = group === null ? named : [["group", group], ...named];
     this.replaceChildren(
-      ...all.map(([kind, text]) => element("span", { class: `tag ${kind} foreign`, title: text }, text)),
+      ...all.map(([kind, text]) => element("span", { className: `tag ${kind} foreign`, title: text }, text)),
     );
   }
 }

@@ -1,18 +1,19 @@
 /**
- * The dashboard: what is in the address is what is shown.
+ * The dashboard. The address determines what is shown.
  */
 
 import "./connection-state.js";
 import "./jobs/job-list.js";
 import { show } from "../element/dom.js";
-import { EndNotices } from "./notifications.js";
+import { style } from "../element/style.js";
+import { Notifications } from "./notifications.js";
 import { percent, shortId, shownFraction } from "../element/format.js";
 import { listenForFiles } from "./file-drop.js";
 import { FilterBar } from "./jobs/filter-bar.js";
-import { JobCatalog } from "./jobs/job-index.js";
+import { JobIndex } from "./jobs/job-index.js";
 import { JobFilter } from "./jobs/job-filter.js";
 import { JobPage, titleOf } from "./job/job-page.js";
-import { JobPast } from "./jobs/ended-jobs.js";
+import { EndedJobs } from "./jobs/ended-jobs.js";
 import { Headway } from "../jobs.js";
 import { JobFeed } from "../client/job-feed.js";
 import { isLive } from "../client/reducer.js";
@@ -22,90 +23,91 @@ import { SubmitForm } from "./new/submit-form.js";
 import { WaitingReasons } from "./jobs/waiting-reasons.js";
 import { WorkersPage } from "./workers/workers-page.js";
 
-/** @typedef {import("../client/reducer.js").Job} Job */
+/** @typedef {import("../jobs.js").Job} Job */
 
 const TICK_MS = 30_000;
 
-const client = new Headway();
+const client = /** @type {Headway & import("../client/client.js").Client} */ (new Headway());
 const feed = new JobFeed(client);
-const past = new JobPast(client, feed);
-const catalog = new JobCatalog();
+const ended = new EndedJobs(client, feed);
+const index = new JobIndex();
 const reasons = new WaitingReasons(client);
 const list = /** @type {import("./jobs/job-list.js").JobList} */ (part("jobs"));
 const filters = new FilterBar(part("filters"));
 const form = new SubmitForm(/** @type {HTMLFormElement} */ (part("submit-form")), client);
-const notices = new EndNotices(/** @type {HTMLButtonElement} */ (part("notices")));
+const notices = new Notifications(/** @type {HTMLButtonElement} */ (part("notices")));
 const more = /** @type {HTMLButtonElement} */ (part("more"));
 const help = /** @type {HTMLDialogElement} */ (part("help"));
 const views = { jobs: part("jobs-view"), job: part("job-view"), new: part("new-view"), workers: part("workers-view") };
 
 let route = routeOf(location.hash);
-/** @type {JobPage | null} The job that is open. */
+/** @type {JobPage | null} */
 let page = null;
-/** Where the list was left. */
+/** The address and the position of the list when it was left. */
 let left = { hash: "#/", top: 0 };
-/** The address of what is shown; after a step it is no longer the page's. */
+/** The address of what is shown; the page's own may be ahead of it. */
 let here = location.hash || "#/";
 let drawing = false;
-/** @type {Map<string, Job | undefined>} What changed since the last drawing, and what was known before. */
+/** @type {Map<string, Job | undefined>} Jobs that changed since the last drawing, as they were before. */
 const changed = new Map();
 
 function part(/** @type {string} */ id) {
   return /** @type {HTMLElement} */ (document.getElementById(id));
 }
 
-/** Fifty events of one job, or of fifty jobs, are one drawing. */
+/** Many events in one frame are drawn once. */
 function soon() {
   if (drawing) return;
   drawing = true;
-  // A page that is not seen draws no frames, and has ends to tell all the same.
+  // A page in the background has no frames, but still has to notify.
   if (document.hidden) setTimeout(draw, 250);
   else requestAnimationFrame(draw);
 }
 
 function draw() {
   drawing = false;
-  const ended = [];
+  const justEnded = [];
   for (const [id, before] of changed) {
     const job = feed.jobs.get(id);
-    if (before && job && isLive(before) && !isLive(job)) ended.push(job);
+    if (before && job && isLive(before) && !isLive(job)) justEnded.push(job);
   }
   const mentioned = changed.has(route.id);
   changed.clear();
-  past.trim(catalog, list.seen, route.id);
-  for (const job of ended) notices.take(job);
-  if (ended.length > 0) {
-    const texts = ended.slice(0, 3).map((job) => `${job.type} ${shortId(job.id)} ${job.state}`);
-    part("announcement").textContent = ended.length > 3 ? `${ended.length} jobs ended` : texts.join(", ");
+  ended.trim(index, list.seen, route.id);
+  for (const job of justEnded) notices.jobEnded(job);
+  if (justEnded.length > 0) {
+    const texts = justEnded.slice(0, 3).map((job) => `${job.type} ${shortId(job.id)} ${job.state}`);
+    part("announcement").textContent = justEnded.length > 3 ? `${justEnded.length} jobs ended` : texts.join(", ");
   }
   if (route.view === "jobs") drawList();
   if (route.view === "job") drawPage(mentioned);
 }
 
 function drawList() {
-  list.whole = catalog.whole;
-  list.jobs = catalog.shown;
-  filters.catalog = catalog;
+  list.complete = index.complete;
+  list.fresh = feed.status === "live";
+  list.jobs = index.shown;
+  filters.index = index;
   drawRest();
 }
 
-/** What stands below the list. */
+/** What is below the list. */
 function drawRest() {
-  const none = catalog.shown.length === 0;
-  const known = past.state === "all" || past.state === "paused";
-  const found = catalog.filter.empty ? "No jobs yet." : `None of the ${catalog.size} jobs that were read is like that.`;
-  const waiting = feed.status === "live" ? "Reading…" : "Waiting for the service.";
-  show(part("empty"), none && past.state !== "failed" ? (known ? found : waiting) : "");
-  show(more, past.state === "paused" ? "Look further back" : past.state === "failed" ? "Try again" : "");
-  const { filter } = catalog;
-  show(part("count"), none || filter.empty ? "" : `${catalog.shown.length} of ${catalog.size} read`);
+  const none = index.shown.length === 0;
+  const known = ended.state === "all" || ended.state === "paused";
+  const found = index.filter.empty ? "No jobs yet." : `No match among the ${index.size} jobs loaded.`;
+  const waiting = feed.status === "live" ? "Loading…" : "Waiting for the service.";
+  show(part("empty"), none && ended.state !== "failed" ? (known ? found : waiting) : "");
+  show(more, ended.state === "paused" ? "Load older jobs" : ended.state === "failed" ? "Try again" : "");
+  const { filter } = index;
+  show(part("count"), none || filter.empty ? "" : `${index.shown.length} of ${index.size} loaded`);
 }
 
-/** @param {boolean} mentioned whether something was heard of the job, if only that it is none */
+/** @param {boolean} mentioned whether the feed has reported the job, even if only that it does not exist */
 function drawPage(mentioned) {
   const job = feed.jobs.get(route.id);
   if (!job) {
-    if (mentioned) show(part("notice"), `There is no job ${route.id} (any more).`);
+    if (mentioned) show(part("notice"), `No such job: ${route.id}. It may have expired.`);
     return;
   }
   if (!page) {
@@ -141,7 +143,7 @@ function go() {
   SHOW[route.view]();
   if (!moved) return;
   globalThis.scrollTo({ top: route.view === "jobs" ? left.top : 0, behavior: "instant" });
-  // Whoever comes back from a job goes on from there. Else the reading, and the Tab key, begin at what is new.
+  // Back from a job, the focus is at its card again. Otherwise reading and the Tab key begin at the new heading.
   if (route.view === "jobs" && before.view === "job" && list.goTo(before.id)) return;
   const heading = /** @type {HTMLElement | null} */ (views[route.view].querySelector("h2"));
   heading?.focus({ preventScroll: true });
@@ -150,11 +152,11 @@ function go() {
 const SHOW = {
   jobs() {
     const filter = JobFilter.from(route.query);
-    const other = filter.query !== catalog.filter.query;
+    const other = filter.query !== index.filter.query;
     filters.filter = filter;
     if (other) {
-      catalog.filter = filter;
-      past.begin(filter);
+      index.filter = filter;
+      ended.begin(filter);
       lookUp(filter);
     }
     drawList();
@@ -173,7 +175,7 @@ const SHOW = {
     try {
       form.fill(feed.jobs.get(from) ?? (await client.get(from)));
     } catch (error) {
-      show(part("notice"), `The job ${from} could not be read: ${/** @type {Error} */ (error).message}`);
+      show(part("notice"), `Could not load job ${from}: ${/** @type {Error} */ (error).message}`);
     }
   },
   workers() {
@@ -189,7 +191,7 @@ function say(text) {
 }
 
 /**
- * Whoever searches for the id of a job finds it, also if it is far back.
+ * A search for a whole id finds the job however old it is.
  * @param {JobFilter} filter
  */
 function lookUp({ text }) {
@@ -204,7 +206,7 @@ async function cancel(event) {
     feed.put(await client.cancel(id));
     say("");
   } catch (error) {
-    say(`${shortId(id)} was not canceled: ${/** @type {Error} */ (error).message}`);
+    say(`Could not cancel ${shortId(id)}: ${/** @type {Error} */ (error).message}`);
     list.card(id)?.cancelRefused();
   }
 }
@@ -215,7 +217,7 @@ async function retry(event) {
   try {
     open(await client.retry(id));
   } catch (error) {
-    say(`${shortId(id)} was not submitted again: ${/** @type {Error} */ (error).message}`);
+    say(`Could not run ${shortId(id)} again: ${/** @type {Error} */ (error).message}`);
   }
 }
 
@@ -227,51 +229,53 @@ function open(job) {
 
 feed.addEventListener("change", (event) => {
   const { id, job } = /** @type {CustomEvent} */ (event).detail;
-  const before = catalog.put(id, job);
+  const before = index.put(id, job);
   if (!changed.has(id)) changed.set(id, before);
   soon();
 });
 feed.addEventListener("status", () => {
-  // What is not known to be fresh does not look fresh.
+  // Nothing looks current that may not be.
   document.body.classList.toggle("out-of-date", feed.status !== "live");
   if (feed.status === "live") {
     form.refresh();
-    if (past.state === "failed") past.again();
+    if (ended.state === "failed") ended.again();
   }
+  if (route.view === "job") drawPage(false);
   if (route.view !== "jobs") return;
+  list.fresh = feed.status === "live";
   list.draw();
   drawRest();
 });
 feed.addEventListener("problem", (event) => {
-  say(`The list could not be read: ${/** @type {CustomEvent} */ (event).detail.message}`);
+  say(`Could not load the list: ${/** @type {CustomEvent} */ (event).detail.message}`);
 });
-feed.addEventListener("gap", () => past.reread());
+feed.addEventListener("gap", () => ended.reread());
 feed.addEventListener("event", (event) => {
-  if (/** @type {CustomEvent} */ (event).detail.event === "reset") past.reread();
+  if (/** @type {CustomEvent} */ (event).detail.event === "reset") ended.reread();
 });
-past.addEventListener("change", () => {
-  catalog.edge = past.edge;
+ended.addEventListener("change", () => {
+  index.completeSince = ended.completeSince;
   if (route.view !== "jobs") return;
   drawList();
-  if (past.state !== "more") return;
+  if (ended.state !== "more") return;
   list.draw();
-  if (past.state === "more") past.rest();
+  if (ended.state === "more") ended.rest();
 });
-past.addEventListener("problem", (event) => {
-  say(`Older jobs could not be read: ${/** @type {CustomEvent} */ (event).detail.message}`);
+ended.addEventListener("problem", (event) => {
+  say(`Could not load older jobs: ${/** @type {CustomEvent} */ (event).detail.message}`);
 });
 reasons.addEventListener("change", () => {
   if (route.view === "jobs") list.draw();
   soon();
 });
-list.reasonFor = (job) => reasons.for(job);
-list.addEventListener("near-end", () => feed.status === "live" && past.more());
-more.addEventListener("click", () => past.again());
+list.reasonFor = (/** @type {Job} */ job) => reasons.for(job);
+list.addEventListener("near-end", () => feed.status === "live" && ended.more());
+more.addEventListener("click", () => ended.again());
 document.addEventListener("cancel-job", cancel);
 document.addEventListener("retry-job", retry);
 filters.element.addEventListener("filter", (event) => {
   const { query } = /** @type {CustomEvent} */ (event).detail;
-  // A letter more is not a step to go back.
+  // Typing must not fill the history.
   history.replaceState(null, "", query ? `#/?${query}` : "#/");
   go();
   globalThis.scrollTo({ top: 0, behavior: "instant" });
@@ -279,11 +283,11 @@ filters.element.addEventListener("filter", (event) => {
 form.element.addEventListener("submitted", (event) => open(/** @type {CustomEvent} */ (event).detail.job));
 part("keys").addEventListener("click", () => help.showModal());
 globalThis.addEventListener("hashchange", go);
-// A frame that was asked for just before comes only when somebody looks again.
+// A requested frame comes only when the page is visible again.
 document.addEventListener("visibilitychange", () => document.hidden && drawing && draw());
 setInterval(() => list.tick(), TICK_MS);
 reasons.start(() => (route.view === "jobs" ? list.inSight : [feed.jobs.get(route.id)].flatMap((job) => job ?? [])));
-// The address says what is shown, so that a link within the page must not change it.
+// The address determines what is shown, so a link within the page must not change it.
 part("skip").addEventListener("click", (event) => {
   event.preventDefault();
   part("main").focus();
@@ -310,10 +314,11 @@ listenForKeys(
   /** @type {HTMLInputElement} */ (part("keys-on")),
 );
 
-/** @type {any} */ (part("connection")).stream = feed;
-// Where the list was left is known here: the browser measures before there are jobs in it.
+/** @type {any} */ (part("connection")).feed = feed;
+document.adoptedStyleSheets.push(style);
+// The position in the list is restored by `go`: the browser would do it before there are jobs.
 history.scrollRestoration = "manual";
-catalog.filter = JobFilter.from(route.query);
-past.begin(catalog.filter);
+index.filter = JobFilter.from(route.query);
+ended.begin(index.filter);
 go();
 feed.start();

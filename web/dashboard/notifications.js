@@ -1,25 +1,25 @@
 /**
- * Notifications of the system when jobs end while nobody looks at the page, for those who asked.
+ * System notifications when jobs end while the page is in the background, if the user asked for them.
  *
- * Nothing is asked at load: the button does it. Of many that end at once there is one notification.
+ * The permission is requested by the button, not at load. Many jobs that end together are one notification.
  */
 
 import { shortId } from "../element/format.js";
 
-/** @typedef {import("../client/reducer.js").Job} Job */
+/** @typedef {import("../jobs.js").Job} Job */
 
 const WAIT_MS = 1000;
 const SINGLE = 3;
 const KEY = "headway notices";
 
-export class EndNotices {
+export class Notifications {
   #button;
   /** @type {Job[]} */ #ended = [];
 
   /** @param {HTMLButtonElement} button shown where there are notifications */
   constructor(button) {
     this.#button = button;
-    // Browsers offer them only to pages that came by a safe way.
+    // Browsers offer them in secure contexts only.
     button.hidden = !("Notification" in globalThis) || !globalThis.isSecureContext;
     button.addEventListener("click", () => this.#toggle());
     this.#draw();
@@ -29,11 +29,11 @@ export class EndNotices {
     return !this.#button.hidden && Notification.permission === "granted" && localStorage.getItem(KEY) === "on";
   }
 
-  /** @param {Job} job that was live when it was last heard of */
-  take(job) {
+  /** @param {Job} job that has just ended */
+  jobEnded(job) {
     if (!this.on || !document.hidden) return;
     this.#ended.push(job);
-    if (this.#ended.length === 1) setTimeout(() => this.#tell(), WAIT_MS);
+    if (this.#ended.length === 1) setTimeout(() => this.#notify(), WAIT_MS);
   }
 
   async #toggle() {
@@ -50,11 +50,11 @@ export class EndNotices {
     this.#button.setAttribute("aria-pressed", String(this.on));
     this.#button.textContent = denied ? "Notifications blocked" : this.on ? "Notify me ✓" : "Notify me";
     this.#button.title = denied
-      ? "The browser does not allow notifications of this page."
-      : "A notification when a job ends while this page is out of sight";
+      ? "The browser blocks notifications from this page."
+      : "Notify me when a job ends while this page is in the background";
   }
 
-  #tell() {
+  #notify() {
     const ended = this.#ended;
     this.#ended = [];
     if (ended.length <= SINGLE) {
@@ -70,11 +70,11 @@ export class EndNotices {
 /**
  * @param {string} title
  * @param {string} body
- * @param {string} id of the job; empty if it is about several
+ * @param {string} id of the job; empty for several jobs
  */
 function notify(title, body, id) {
   try {
-    // Of several tabs that say the same, the system shows it once: they name it alike.
+    // The same tag in several tabs: the system shows it once.
     const notice = new Notification(title, { body, tag: `headway ${id || title}`, icon: "/web/icon.svg" });
     notice.onclick = () => {
       globalThis.focus();
@@ -82,6 +82,6 @@ function notify(title, body, id) {
       notice.close();
     };
   } catch {
-    // Phones want a service worker for it; the page itself shows the end anyway.
+    // Phones require a service worker; the page itself shows the end anyway.
   }
 }

@@ -1,5 +1,5 @@
 /**
- * What the page's address asks for: `#/`, `#/jobs/<id>`, `#/new`, `#/workers`, each with a query.
+ * The page's address: `#/`, `#/jobs/<id>`, `#/new`, `#/workers`, each with a query.
  */
 
 /**
@@ -8,7 +8,7 @@
 
 /**
  * @param {string} hash of the address
- * @returns {Route} the list of jobs for what is no address of this page
+ * @returns {Route} the list of jobs if the address is unknown
  */
 export function routeOf(hash) {
   const [path, search = ""] = hash.replace(/^#/, "").split("?", 2);

@@ -1,5 +1,5 @@
 /**
- * Single keys that do something, unless somebody types, holds a modifier, or switched them off.
+ * Keyboard shortcuts: single keys, except while typing, with a modifier, or when they are switched off.
  */
 
 const KEY = "headway keys";

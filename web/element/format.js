@@ -1,16 +1,16 @@
 /**
- * Figures as people read them.
+ * Numbers and other values as text.
  */
 
 import { isLive } from "../client/reducer.js";
 
-/** @typedef {import("../client/reducer.js").Job} Job */
+/** @typedef {import("../jobs.js").Job} Job */
 
 const UNITS = ["B", "kB", "MB", "GB", "TB"];
 
 /** @param {number} bytes */
 export function size(bytes) {
-  // What would be rounded to 1000 is 1.00 of the next.
+  // A value that would round to 1000 is 1.00 of the next unit.
   const unit = Math.min(UNITS.length - 1, Math.max(0, Math.floor(Math.log10(bytes / 0.9995) / 3)));
   return `${unit === 0 ? bytes : (bytes / 1000 ** unit).toPrecision(3)} ${UNITS[unit]}`;
 }
@@ -31,7 +31,7 @@ export function quantity(value, unit) {
 }
 
 /**
- * How fast it goes. Seconds of a film in a second are a speed.
+ * A rate. For seconds of media per second it is a factor.
  * @param {number} value
  * @param {string | null | undefined} unit
  */
@@ -39,9 +39,9 @@ export function rate(value, unit) {
   return unit === "s" ? `${number(value)}×` : `${quantity(value, unit)}/s`;
 }
 
-/** @param {number} seconds */
+/** @param {number} seconds with a tenth below 10 s */
 export function duration(seconds) {
-  if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
+  if (seconds < 10) return `${Math.max(0, Number(seconds.toFixed(1)))} s`;
   const s = Math.round(seconds);
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
@@ -50,7 +50,7 @@ export function duration(seconds) {
 }
 
 /**
- * How long ago, in words that are not precise, because nobody refreshes them every second.
+ * Rough, since it is not refreshed every second.
  * @param {string} time RFC 3339
  * @param {number} now ms
  */
@@ -63,7 +63,7 @@ export function ago(time, now) {
 }
 
 /**
- * The fraction that a bar may show: 1 only for what succeeded, null while it is not known.
+ * The fraction that a bar may show: 1 only if the job succeeded, null while it is unknown.
  * @param {Job} job
  * @returns {number | null}
  */
@@ -76,19 +76,19 @@ export function shownFraction(job) {
 
 /**
  * @param {number | null} fraction
- * @returns {string} whole percent, never rounded up to 100; empty if it is not known
+ * @returns {string} whole percent, never rounded up to 100; empty if unknown
  */
 export function percent(fraction) {
   return fraction === null ? "" : `${Math.floor(fraction * 100 + 1e-9)} %`;
 }
 
-/** The part of a job's id that people can tell apart: the random one, without the partition. */
+/** The beginning of the random part of a job's id, enough to tell jobs apart. */
 export function shortId(/** @type {string} */ id) {
   return id.slice(id.indexOf("-") + 1).slice(0, 8);
 }
 
 /**
- * How long an ended job took, in words; empty while it has not ended or if it never began.
+ * How long an ended job took; empty if it has not ended or never started.
  * @param {Job} job
  */
 export function took({ started_at: from, finished_at: to }) {
@@ -96,9 +96,48 @@ export function took({ started_at: from, finished_at: to }) {
 }
 
 /**
- * A sentence of the service, with its moments as times of here.
+ * A sentence from the service, with its UTC times as local times.
  * @param {string} text
  */
 export function withLocalTimes(text) {
   return text.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, (time) => new Date(time).toLocaleTimeString("en-GB"));
+}
+
+/** @param {Job} job */
+export function attemptText({ attempt, max_attempts: most }) {
+  return attempt > 1 ? `attempt ${attempt} of ${most}` : "";
+}
+
+/**
+ * What people ask first comes first: where there is little room, the end is cut off.
+ * @param {Job} job
+ * @param {boolean} fresh without it nobody knows whether the job goes on like this
+ */
+export function paceText({ progress, cancel_requested: canceling }, fresh) {
+  const { current, total, unit, rate: pace, eta_s: eta } = progress ?? {};
+  const moving = fresh && !canceling ? [eta != null && `${duration(eta)} left`, pace && rate(pace, unit)] : [];
+  const of = total == null ? "" : ` of ${quantity(total, unit)}`;
+  const amount = current != null && quantity(current, of && unit !== "bytes" ? "" : unit) + of;
+  return [...moving, amount].filter(Boolean).join(" · ");
+}
+
+/**
+ * @param {{status: import("../jobs.js").Status, since: number}} connection
+ * @returns {string} empty if it is live or nothing is watched
+ */
+export function connectionText({ status, since }) {
+  const texts = { connecting: "Connecting", reconnecting: "Reconnecting", stale: "Out of date", "gave-up": "Not connected" };
+  const text = /** @type {Record<string, string>} */ (texts)[status];
+  return text ? `${text} for ${duration(Math.floor((Date.now() - since) / 1000))}` : "";
+}
+
+/** Text from outside: cut, and characters that would reorder or break the text around it are replaced. */
+export function plain(/** @type {string} */ text, most = 500) {
+  const cut = text.length > most ? `${text.slice(0, most)}…` : text;
+  return cut.replace(/(?![\t\n])[\p{Cc}\p{Bidi_C}]/gu, "\ufffd");
+}
+
+/** What a person would call the job: its label `name`, or its type. */
+export function nameOf(/** @type {Job} */ { labels, type }) {
+  return plain(labels.name ?? type);
 }

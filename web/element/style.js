@@ -1,5 +1,6 @@
 /**
- * How `<job-progress>` looks. A constructed sheet needs no permission of a Content-Security-Policy.
+ * How bars look, in `<job-progress>` and in the dashboard. A constructed sheet needs no permission from a
+ * Content-Security-Policy.
  */
 
 export const style = new CSSStyleSheet();
@@ -10,7 +11,6 @@ style.replaceSync(`
   font-variant-numeric: tabular-nums;
   overflow-wrap: anywhere;
 }
-:not(div):empty { display: none; }
 .job + .job { margin-block-start: 1em; }
 .row, .about { display: flex; flex-wrap: wrap; align-items: center; gap: 0 .75em; }
 .about { color: var(--job-quiet, color-mix(in srgb, currentColor 75%, #0000)); font-size: .9em; }
@@ -24,19 +24,19 @@ style.replaceSync(`
   forced-color-adjust: none;
 }
 .fill {
-  --bar: var(--job-bar, #2563eb);
+  --fill: var(--job-bar, #2563eb);
   block-size: 100%;
-  background: var(--bar);
+  background: var(--fill);
   transition: .25s;
 }
 .percent { min-inline-size: 3em; text-align: end; }
 .error { color: var(--job-bad, color-mix(in srgb, red 60%, currentColor)); }
-.succeeded .fill { --bar: var(--job-good, #15803d); }
-.failed .fill { --bar: var(--job-bad, #dc2626); }
-.canceled .fill { --bar: #888; }
-.retrying .fill { --bar: var(--job-warn, #b45309); }
+.succeeded .fill { --fill: var(--job-good, #15803d); }
+.failed .fill { --fill: var(--job-bad, #dc2626); }
+.canceled .fill { --fill: #888; }
+.retrying .fill { --fill: var(--job-warn, #b45309); }
 .unknown .fill {
-  background: linear-gradient(90deg, var(--bar) 50%, #0000 0) 0 0/1em;
+  background: linear-gradient(90deg, var(--fill) 50%, #0000 0) 0/1em;
   animation: unknown 1s linear infinite;
 }
 .stale .bar { opacity: .5; }

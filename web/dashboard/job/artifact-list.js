@@ -1,21 +1,21 @@
 /**
- * `<artifact-list>`: the files a job made, to download, and to play or look at where the browser can.
+ * `<artifact-list>`: the files that a job made, to download, and to play or view where the browser can.
  */
 
 import { element } from "../../element/dom.js";
 import { size } from "../../element/format.js";
 
-/** @typedef {import("../../client/reducer.js").Artifact} Artifact */
+/** @typedef {import("../../jobs.js").Artifact} Artifact */
 
 const HLS = new Set(["application/vnd.apple.mpegurl", "application/x-mpegurl", "audio/mpegurl"]);
-/** A ladder of renditions has hundreds of segments; nobody wants a player for each. */
+/** HLS has hundreds of segments; a player for each would be useless. */
 const MAX_PLAYERS = 3;
 
 export class ArtifactList extends HTMLElement {
   #key = "";
   /** @type {Map<string, HTMLElement>} */ #players = new Map();
 
-  /** Players stay as they are while other artifacts come: who watches is not interrupted. */
+  /** Players are kept while other artifacts are added: playing is not interrupted. */
   set artifacts(/** @type {Artifact[]} */ artifacts) {
     const key = JSON.stringify(artifacts);
     if (key === this.#key) return;
@@ -34,12 +34,12 @@ export class ArtifactList extends HTMLElement {
     for (const [id, made] of players) if (!this.#players.has(id)) this.append(made);
     this.#players = players;
     this.querySelector("ul")?.remove();
-    this.append(element("ul", { tabIndex: 0, "aria-label": "Files" }, ...links.map(({ artifact, url }) => row(artifact, url))));
+    this.append(element("ul", { tabIndex: 0, ariaLabel: "Files" }, ...links.map(({ artifact, url }) => row(artifact, url))));
   }
 }
 
 /**
- * The still picture of a film, which is shown before it plays and not once more beside it.
+ * The poster of a video, which is shown by the player and not again beside it.
  * @param {{artifact: Artifact, url: URL | null}[]} links
  * @returns {URL | null}
  */
@@ -70,12 +70,12 @@ function ownUrl(text) {
  * @param {URL | null} url
  */
 function row({ name, media_type: type, size: bytes }, url) {
-  const label = element("span", { class: "foreign" }, name);
+  const label = element("span", { className: "foreign" }, name);
   return element(
     "li",
     {},
     url ? element("a", { href: url.href, download: name }, label) : label,
-    element("span", { class: "note" }, ` ${type}, ${size(bytes)}`),
+    element("span", { className: "note" }, ` ${type}, ${size(bytes)}`),
   );
 }
 
@@ -88,7 +88,7 @@ function row({ name, media_type: type, size: bytes }, url) {
 function player({ name, media_type: type }, url, poster) {
   const src = new URL(url);
   src.searchParams.set("play", "1");
-  const common = { src: src.href, "aria-label": name };
+  const common = { src: src.href, ariaLabel: name };
   const kind = HLS.has(type.toLowerCase()) ? "hls" : type.split("/")[0];
   if (kind === "image") return element("img", { src: src.href, alt: name, loading: "lazy" });
   if (kind === "audio") return element("audio", { ...common, controls: true, preload: "metadata" });

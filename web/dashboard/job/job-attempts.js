@@ -1,5 +1,5 @@
 /**
- * `<job-attempts>`: every attempt at a job: when, for how long, how far, and how it ended.
+ * `<job-attempts>`: every attempt at a job: when it started, how long it took, how far it came, how it ended.
  */
 
 import { element } from "../../element/dom.js";
@@ -13,12 +13,12 @@ export class JobAttempts extends HTMLElement {
   #rows = element("tbody");
 
   connectedCallback() {
-    const heads = ["Attempt", "Began", "Took", "Reached", "State"];
+    const heads = ["Attempt", "Started", "Took", "Progress", "State"];
     this.append(
       element(
         "table",
         {},
-        element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col", class: head === "Began" ? "began" : null }, head)))),
+        element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col", className: head === "Started" ? "began" : "" }, head)))),
         this.#rows,
       ),
     );
@@ -54,13 +54,13 @@ function row({ outcome, reason }, cells) {
     "tr",
     {},
     element("th", { scope: "row" }, number),
-    element("td", { class: "began" }, began),
+    element("td", { className: "began" }, began),
     ...others.slice(0, -1).map((text) => element("td", {}, text)),
     element(
       "td",
       {},
-      element("span", { class: "state" }, outcome),
-      reason ? element("span", { class: "reason foreign clamped" }, reason) : null,
+      element("span", { className: "state" }, outcome),
+      reason ? element("span", { className: "reason foreign clamped" }, reason) : "",
     ),
   );
   made.dataset.state = outcome;

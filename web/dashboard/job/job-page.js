@@ -1,48 +1,49 @@
 /**
  * `<job-page>`: everything about one job.
  *
- * Dispatches `cancel-job` and `retry-job` (bubble; detail: {id}) when those buttons are pressed.
+ * Dispatches `cancel-job` and `retry-job` (bubbles; detail: {id}) when their buttons are pressed.
  */
 
 import { ArtifactList } from "./artifact-list.js";
-import { element, isOff, show, switchOff } from "../../element/dom.js";
-import { duration, shortId } from "../../element/format.js";
+import { isOff, switchOff } from "../buttons.js";
+import { element, show } from "../../element/dom.js";
+import { attemptText, duration, shortId } from "../../element/format.js";
 import { JobAttempts } from "./job-attempts.js";
-import { JobBar } from "../job-bar.js";
-import { JobHistory } from "../../client/job-events.js";
-import { JobLog } from "./job-log.js";
+import { Bar } from "../../element/bar.js";
+import { JobEvents } from "../../client/job-events.js";
+import { LogView } from "../../element/log.js";
 import { JobStages } from "./job-stages.js";
 import { JobStory } from "./job-story.js";
 import { JobTags } from "../job-tags.js";
 import { JobTimeline } from "./job-timeline.js";
-import { PacePlot } from "./rate-chart.js";
+import { RateChart } from "./rate-chart.js";
 import { isLive } from "../../client/reducer.js";
 
-/** @typedef {import("../../client/reducer.js").Job} Job */
+/** @typedef {import("../../jobs.js").Job} Job */
 
 export class JobPage extends HTMLElement {
   #feed;
   #id;
-  #history;
+  #events;
   #story = new JobStory();
   #drawing = false;
-  #back = element("a", { class: "back" }, "‹ Jobs");
-  #type = element("bdi", { class: "type foreign clamped" });
+  #back = element("a", { className: "back" }, "‹ Jobs");
+  #type = element("bdi", { className: "type foreign clamped" });
   #heading = element("h2", { tabIndex: -1 }, this.#type);
-  #state = element("span", { class: "state" });
-  #attempt = element("span", { class: "attempt" });
+  #state = element("span", { className: "state" });
+  #attempt = element("span", { className: "attempt" });
   #tags = new JobTags();
   #cancel = button("cancel", "Cancel");
-  #again = button("again", "Again");
-  #change = element("a", { class: "button change" }, "Again with changes");
-  #reason = element("p", { class: "waiting foreign", role: "status" });
-  #bar = new JobBar();
-  #error = element("p", { class: "error foreign", tabIndex: 0, role: "group", "aria-label": "Error" });
-  #problem = element("p", { class: "problem foreign", role: "alert", hidden: true });
-  #facts = element("dl", { class: "facts" });
+  #again = button("again", "Run again");
+  #change = element("a", { className: "button change" }, "Edit and run again");
+  #reason = element("p", { className: "waiting foreign", role: "status" });
+  #bar = new Bar();
+  #error = element("p", { className: "error foreign", tabIndex: 0, role: "group", ariaLabel: "Error" });
+  #problem = element("p", { className: "problem foreign", role: "alert", hidden: true });
+  #facts = element("dl", { className: "facts" });
   #stages = new JobStages();
-  #pace = new PacePlot();
-  #log = new JobLog();
+  #pace = new RateChart();
+  #log = new LogView(document);
   #timeline = new JobTimeline();
   #attempts = new JobAttempts();
   #artifacts = new ArtifactList();
@@ -57,7 +58,7 @@ export class JobPage extends HTMLElement {
   };
 
   /**
-   * @param {import("../../jobs.js").Headway} client
+   * @param {import("../../client/client.js").Client & import("../../jobs.js").Headway} client
    * @param {import("../../client/job-feed.js").JobFeed} feed
    * @param {string} id
    * @param {string} back the address of the list, as it was left
@@ -67,20 +68,20 @@ export class JobPage extends HTMLElement {
     this.#feed = feed;
     this.#id = id;
     this.#back.href = back;
-    this.#history = new JobHistory(client, feed, id);
-    this.#history.addEventListener("clear", () => {
+    this.#events = new JobEvents(client, feed, id);
+    this.#events.addEventListener("clear", () => {
       this.#story = new JobStory();
       this.#log.clear();
       this.#soon();
     });
-    this.#history.addEventListener("events", (event) => {
+    this.#events.addEventListener("events", (event) => {
       for (const one of /** @type {CustomEvent} */ (event).detail) {
-        this.#story.take(one);
-        this.#log.take(one);
+        this.#story.receive(one);
+        this.#log.receive(one);
       }
       this.#soon();
     });
-    this.#history.addEventListener("read", () => this.#log.read());
+    this.#events.addEventListener("read", () => this.#log.loaded());
     this.#cancel.addEventListener("click", () => this.#ask("cancel-job", this.#cancel));
     this.#again.addEventListener("click", () => this.#ask("retry-job", this.#again));
   }
@@ -93,25 +94,25 @@ export class JobPage extends HTMLElement {
       this.#back,
       element(
         "header",
-        { class: "job-head" },
+        { className: "job-head" },
         this.#heading,
         this.#state,
         this.#attempt,
         this.#tags,
-        element("span", { class: "actions" }, this.#cancel, this.#again, this.#change),
+        element("span", { className: "actions" }, this.#cancel, this.#again, this.#change),
       ),
       this.#problem,
       this.#reason,
-      this.#bar,
+      this.#bar.node,
       this.#error,
       element(
         "div",
-        { class: "columns" },
-        element("div", { class: "column" }, stages, pace, artifacts, section("Log", this.#log), result),
+        { className: "columns" },
+        element("div", { className: "column" }, stages, pace, artifacts, section("Log", this.#log.node), result),
         element(
           "div",
-          { class: "column" },
-          section("About", this.#facts),
+          { className: "column" },
+          section("Details", this.#facts),
           attempts,
           section("Timeline", this.#timeline),
           section("Parameters", this.#params),
@@ -119,19 +120,19 @@ export class JobPage extends HTMLElement {
       ),
     );
     for (const part of Object.values(this.#parts)) part.hidden = true;
-    this.#history.open();
+    this.#events.open();
   }
 
   disconnectedCallback() {
-    this.#history.close();
+    this.#events.close();
   }
 
-  /** Why the job waits; empty if nobody knows. */
+  /** Why the job waits; empty if unknown. */
   set reason(/** @type {string} */ text) {
     show(this.#reason, text);
   }
 
-  /** @param {string} text of what went wrong; empty: nothing */
+  /** @param {string} text what went wrong; empty: nothing */
   say(text) {
     show(this.#problem, text);
     const job = this.#feed.jobs.get(this.#id);
@@ -148,15 +149,15 @@ export class JobPage extends HTMLElement {
     this.dataset.state = job.state;
     show(this.#type, job.type);
     show(this.#state, job.state);
-    show(this.#attempt, job.attempt > 1 ? `attempt ${job.attempt} of ${job.max_attempts}` : "");
+    show(this.#attempt, attemptText(job));
     this.#tags.job = job;
     const canceling = live && job.cancel_requested;
-    // The service refuses to do again what is still being done.
+    // The service refuses to repeat a job that has not ended.
     this.#again.hidden = live;
     if (!live && document.activeElement === this.#cancel) this.#again.focus();
-    show(this.#cancel, live ? (canceling ? "canceling…" : "Cancel") : "");
+    show(this.#cancel, live ? (canceling ? "Canceling…" : "Cancel") : "");
     switchOff(this.#cancel, canceling);
-    this.#bar.job = job;
+    this.#bar.draw(job, this.#feed.status === "live");
     const { error } = job;
     show(this.#error, error && error.code !== "canceled" ? `${error.code}: ${error.message}` : "");
     this.#drawFacts(job);
@@ -177,12 +178,12 @@ export class JobPage extends HTMLElement {
       ...facts.map(([name, text]) => {
         const id = name === "Id" || name === "Retry of" ? element("code", {}, text) : text;
         const value = name === "Retry of" ? element("a", { href: `#/jobs/${encodeURIComponent(text)}` }, id) : id;
-        return element("div", {}, element("dt", {}, name), element("dd", { class: "foreign" }, value));
+        return element("div", {}, element("dt", {}, name), element("dd", { className: "foreign" }, value));
       }),
     );
   }
 
-  /** Fifty events are one drawing. */
+  /** Many events in one frame are drawn once. */
   #soon() {
     if (this.#drawing) return;
     this.#drawing = true;
@@ -193,7 +194,7 @@ export class JobPage extends HTMLElement {
       this.#parts.stages.hidden = this.#stages.hidden;
       this.#parts.pace.hidden = this.#pace.hidden;
       this.#parts.attempts.hidden = story.attempts.length === 0;
-      if (!story.whole) this.#log.cut();
+      if (!story.whole) this.#log.truncated();
     });
   }
 
@@ -203,7 +204,7 @@ export class JobPage extends HTMLElement {
    */
   #ask(type, pressed) {
     if (isOff(pressed)) return;
-    // Shown at once; the answer says whether it was heard.
+    // At once; the answer says whether it was accepted.
     switchOff(pressed, true);
     this.dispatchEvent(new CustomEvent(type, { bubbles: true, detail: { id: this.#id } }));
   }
@@ -214,7 +215,7 @@ export class JobPage extends HTMLElement {
  * @param {...Node} children
  */
 function section(title, ...children) {
-  return element("section", { class: title.toLowerCase() }, element("h3", {}, title), ...children);
+  return element("section", { className: `${title.toLowerCase()}-section` }, element("h3", {}, title), ...children);
 }
 
 /**
@@ -222,12 +223,12 @@ function section(title, ...children) {
  * @param {string} text
  */
 function button(name, text) {
-  return element("button", { type: "button", class: name }, text);
+  return element("button", { type: "button", className: name }, text);
 }
 
 /** @param {string} name */
 function json(name) {
-  return element("pre", { class: "json foreign", tabIndex: 0, role: "group", "aria-label": name });
+  return element("pre", { className: "json foreign", tabIndex: 0, role: "group", ariaLabel: name });
 }
 
 /**
@@ -243,7 +244,7 @@ function factsOf(job) {
     ["Started", at(from)],
     ["Ended", at(to)],
     ["Took", from && to ? duration((Date.parse(to) - Date.parse(from)) / 1000) : null],
-    ["Attempts", `${job.attempt} of at most ${job.max_attempts}`],
+    ["Attempts", `${job.attempt} of ${job.max_attempts}`],
     ["Time limit", job.timeout_s ? duration(job.timeout_s) : null],
     ["Retry of", job.retry_of],
   ];
@@ -255,7 +256,7 @@ function at(time) {
   return time ? new Date(time).toLocaleString() : null;
 }
 
-/** What the page is called while this job is open. */
+/** The title of the page while this job is open. */
 export function titleOf(/** @type {Job} */ job, /** @type {string} */ percent) {
   return [isLive(job) ? percent : job.state, job.type, shortId(job.id)].filter(Boolean).join(" ");
 }

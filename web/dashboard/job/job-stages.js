@@ -9,7 +9,7 @@ import { duration, percent } from "../../element/format.js";
 /** @typedef {import("./job-story.js").Attempt} Attempt */
 
 export class JobStages extends HTMLElement {
-  #list = element("ol", { "aria-label": "Stages" });
+  #list = element("ol", { ariaLabel: "Stages" });
   #key = "";
 
   connectedCallback() {
@@ -26,18 +26,18 @@ export class JobStages extends HTMLElement {
     }
     rows.forEach(({ about, fraction }, at) => {
       const row = this.#list.children[at];
-      show(/** @type {HTMLElement} */ (row.querySelector(".about")), about);
-      /** @type {HTMLElement} */ (row.querySelector(".fill")).style.transform = `scaleX(${fraction})`;
+      show(/** @type {HTMLElement} */ (row.querySelector(".took")), about);
+      /** @type {HTMLElement} */ (row.querySelector(".part")).style.transform = `scaleX(${fraction})`;
     });
   }
 }
 
-/** More than so many that are to come, or were entered, are no list that somebody reads. */
+/** More rows than this are not readable. */
 const MAX_ROWS = 50;
 
 /**
- * Those that were entered, and those of which no name is known: one that was over before anybody could
- * tell, and those to come.
+ * The stages that were reported, and those whose names are unknown: earlier ones that were too short to be
+ * reported, and those to come.
  * @param {Attempt} attempt
  */
 function rowsOf({ stages: all, to, outcome }) {
@@ -67,11 +67,11 @@ function rowElement({ name, state }) {
   const made = element(
     "li",
     {},
-    element("span", { class: "mark", "aria-hidden": "true" }, MARKS[state]),
-    element("span", { class: "name foreign clamped" }, name),
-    element("span", { class: "hidden-text" }, state),
-    element("span", { class: "track" }, element("span", { class: "fill" })),
-    element("span", { class: "about" }),
+    element("span", { className: "mark", ariaHidden: "true" }, MARKS[state]),
+    element("span", { className: "stage foreign clamped" }, name),
+    element("span", { className: "hidden-text" }, state),
+    element("span", { className: "track" }, element("span", { className: "part" })),
+    element("span", { className: "took" }),
   );
   made.dataset.state = state;
   return made;

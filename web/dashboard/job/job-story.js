@@ -1,23 +1,23 @@
 /**
- * What a job's events tell: its attempts with their stages, what happened when, and its pace over time.
- * Events in, values out; nothing is read or drawn here.
+ * What a job's events amount to: its attempts with their stages, what happened when, and its rate over time.
+ * Events in, values out; nothing is loaded or drawn here.
  */
 
 /**
- * @typedef {import("../../client/reducer.js").JobEvent} JobEvent
+ * @typedef {import("../../jobs.js").JobEvent} JobEvent
  * @typedef {{name: string, index: number, count: number, from: number, to: number | null,
  *   fraction: number | null}} StageSpan from and to in ms since the epoch
  * @typedef {{number: number, from: number, to: number | null, outcome: string, reason: string,
- *   fraction: number | null, stages: StageSpan[]}} Attempt outcome: a job's state, or "handed back"
+ *   fraction: number | null, stages: StageSpan[]}} Attempt outcome: a job's state, or "released", "given up"
  * @typedef {{at: number, kind: string, text: string, reason: string, count: number}} Milestone
  * @typedef {{at: number, attempt: number, rate: number | null, unit: string | null, fps: number | null}} Sample
  */
 
-/** More points than this nobody sees: of older ones every second goes. */
+/** More points than this cannot be seen: beyond it, every other one is dropped. */
 const MAX_SAMPLES = 2000;
-/** The beginning is worth as much as the end: what is left out is in the middle. */
+/** Beyond this, milestones in the middle are dropped, not the first or the last. */
 const MAX_MILESTONES = 300;
-/** Of an attempt's stages, and of attempts. */
+/** The same for attempts, and for the stages of one. */
 const MAX_OF_EACH = 200;
 
 export class JobStory {
@@ -27,12 +27,12 @@ export class JobStory {
   milestones = [];
   /** @type {Sample[]} */
   samples = [];
-  /** Whether it is told from the beginning; the store keeps only so many events of a job. */
+  /** Whether it starts at the beginning; the store keeps a limited number of events per job. */
   whole = true;
   #begun = false;
 
   /** @param {JobEvent} event the next one of the job */
-  take({ event, data }) {
+  receive({ event, data }) {
     if (!this.#begun) {
       this.#begun = true;
       this.whole = event === "state" && data.state === "queued" && data.attempt === 0;
@@ -48,15 +48,15 @@ export class JobStory {
   #events = {
     state: ({ state, attempt, at, reason = "" }) => {
       const time = Date.parse(at);
-      const again = state === "running" && this.attempt?.number === attempt && this.attempt.to === null;
+      const again = state === "running" && this.attempt?.number === attempt && this.attempt?.to === null;
       if (again) {
-        // One that runs and is told once more that it runs was asked to stop.
-        this.#mark(time, "canceling", "asked to stop", reason);
+        // A second `running` in the same attempt means that cancellation was requested.
+        this.#mark(time, "canceling", "cancellation requested", reason);
         return;
       }
       if (state === "running") this.#begin(attempt, time);
-      else this.#finish(time, state === "queued" ? "handed back" : state, reason);
-      this.#mark(time, state, state === "running" ? `attempt ${attempt} runs` : state, reason);
+      else this.#finish(time, state === "queued" ? "released" : state, reason);
+      this.#mark(time, state, state === "running" ? `attempt ${attempt} started` : state, reason);
     },
     progress: ({ attempt, at, fraction, stage, rate, unit, data }) => {
       const time = Date.parse(at);
@@ -71,7 +71,7 @@ export class JobStory {
     },
     artifact: ({ at, name }) => {
       const last = this.milestones.at(-1);
-      // The hundreds of segments of a film are one thing that happened.
+      // The hundreds of segments of a video are one milestone.
       if (last?.kind === "artifact") Object.assign(last, { text: name, count: last.count + 1 });
       else this.#mark(Date.parse(at), "artifact", name);
     },
@@ -107,7 +107,7 @@ export class JobStory {
 
   /**
    * @param {Attempt} attempt
-   * @param {import("../../client/reducer.js").Stage} stage
+   * @param {import("../../jobs.js").Stage} stage
    * @param {number} time
    */
   #enter(attempt, { name, index, count, fraction = null }, time) {
@@ -134,7 +134,7 @@ export class JobStory {
 }
 
 /**
- * Leave one out if there are too many.
+ * Drop one if there are too many.
  * @param {unknown[]} list
  * @param {number} most
  */

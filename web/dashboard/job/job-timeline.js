@@ -1,5 +1,5 @@
 /**
- * `<job-timeline>`: what happened to a job, and how long after its beginning.
+ * `<job-timeline>`: what happened to a job, and how long after its creation.
  */
 
 import { element } from "../../element/dom.js";
@@ -9,7 +9,7 @@ import { duration } from "../../element/format.js";
 /** @typedef {import("./job-story.js").Milestone} Milestone */
 
 export class JobTimeline extends HTMLElement {
-  #list = element("ol", { "aria-label": "Timeline", tabIndex: 0 });
+  #list = element("ol", { ariaLabel: "Timeline", tabIndex: 0 });
 
   connectedCallback() {
     this.append(this.#list);
@@ -38,21 +38,21 @@ export class JobTimeline extends HTMLElement {
  */
 function entry({ at, kind, text, reason, count }, begin) {
   const named = kind === "stage" || kind === "artifact";
-  const about = kind === "artifact" && count > 1 ? `${count} artifacts, the last one ` : `${kind} `;
+  const about = kind === "artifact" && count > 1 ? `${count} artifacts, latest: ` : `${kind} `;
   const line = element(
     "li",
     {},
     element("time", { dateTime: new Date(at).toISOString(), title: new Date(at).toLocaleString() }, `+${duration((at - begin) / 1000)}`),
     element(
       "span",
-      { class: named ? "what clamped" : "what" },
-      named ? element("span", { class: "kind" }, about) : null,
-      element("bdi", { class: named ? "foreign" : "state" }, text),
-      reason ? element("span", { class: "reason foreign clamped" }, reason) : null,
+      { className: named ? "what clamped" : "what" },
+      named ? element("span", { className: "kind" }, about) : "",
+      element("bdi", { className: named ? "foreign" : "state" }, text),
+      reason ? element("span", { className: "reason foreign clamped" }, reason) : "",
     ),
   );
   line.dataset.kind = kind;
-  // In the colour of the state that begins here.
+  // For the colour of the state that begins here.
   line.dataset.state = kind === "canceling" ? "retrying" : kind;
   return line;
 }

@@ -1,7 +1,7 @@
 /**
- * `<pace-plot>`: how fast a job went over time: its rate, and frames a second where it encodes.
+ * `<rate-chart>`: a job's rate over time, and frames per second where it encodes.
  *
- * A curve is an SVG that is stretched to its place; words stand beside it, where they are not stretched.
+ * Each curve is an SVG stretched to its box; text stands beside it, where it is not stretched.
  */
 
 import { element, show } from "../../element/dom.js";
@@ -15,18 +15,18 @@ const WIDTH = 600;
 const HEIGHT = 100;
 const SVG = "http://www.w3.org/2000/svg";
 
-export class PacePlot extends HTMLElement {
+export class RateChart extends HTMLElement {
   /** @type {Map<string, Curve>} */ #curves = new Map();
 
   set story(/** @type {import("./job-story.js").JobStory} */ { samples }) {
     const unit = samples.at(-1)?.unit ?? null;
     const rates = points(samples, "rate");
     const frames = points(samples, "fps");
-    // Both over the same time, so that they can be compared.
+    // Both over the same time span, so that they can be compared.
     const from = samples[0]?.at ?? 0;
     const times = { from, span: Math.max(1, (samples.at(-1)?.at ?? 0) - from) };
     this.#draw("Rate", rates, times, (value) => rate(value, unit));
-    this.#draw("Frames a second", frames, times, (value) => `${number(value)} fps`);
+    this.#draw("Frames per second", frames, times, (value) => `${number(value)} fps`);
     this.hidden = rates.length < 2 && frames.length < 2;
   }
 
@@ -57,7 +57,7 @@ class Curve {
   /** @type {Times} */ #times = { from: 0, span: 1 };
   /** @type {(value: number) => string} */ #words = String;
   #now = element("strong");
-  #about = element("span", { class: "note" });
+  #about = element("span", { className: "note" });
   #line = svg("path", { class: "curve" });
   #attempts = svg("path", { class: "attempts" });
   #pointer = svg("path", { class: "pointer" });
@@ -72,8 +72,8 @@ class Curve {
       "figure",
       {},
       element("figcaption", {}, `${title} `, this.#now, " ", this.#about),
-      element("div", { class: "plot" }, this.#svg),
-      element("div", { class: "axis", "aria-hidden": "true" }, element("span", {}, "0 s"), this.#end),
+      element("div", { className: "plot" }, this.#svg),
+      element("div", { className: "axis", ariaHidden: "true" }, element("span", {}, "0 s"), this.#end),
     );
     this.#svg.addEventListener("pointermove", (event) => this.#point(event.offsetX / this.#svg.clientWidth));
     this.#svg.addEventListener("pointerleave", () => {
@@ -105,7 +105,7 @@ class Curve {
     this.#attempts.setAttribute("d", attempts);
     show(this.#end, duration(span / 1000));
     const mean = points.reduce((sum, { value }) => sum + value, 0) / points.length;
-    const about = `mean ${words(mean)}, highest ${words(high)}`;
+    const about = `mean ${words(mean)}, maximum ${words(high)}`;
     const last = /** @type {Point} */ (points.at(-1));
     this.#svg.setAttribute("aria-label", `${this.title}: ${words(last.value)}, ${about}`);
     this.#say(last, about);
@@ -156,4 +156,4 @@ function svg(tag, attributes) {
   return made;
 }
 
-customElements.define("pace-plot", PacePlot);
+customElements.define("rate-chart", RateChart);

@@ -1,48 +1,48 @@
 /**
- * The jobs that were, page by page, as far back as somebody looks, and no more of them than that: a page
- * that is open all day does not grow.
+ * Ended jobs, loaded page by page, only as far back as the user scrolls: a page that stays open does not grow.
  *
- * State, type and group are the service's to look for. Words are not: for them more is read than is
- * shown, so that after `PAGES` pages somebody has to ask for more.
+ * The service filters by state, type and group, but not by words. For those, more is read than is shown; after
+ * `PAGES` pages the user has to ask for more.
  */
 
+import { Emitter } from "../../client/emitter.js";
 import { isLive } from "../../client/reducer.js";
 
 /** @typedef {import("./job-filter.js").JobFilter} JobFilter */
-/** @typedef {import("../../client/reducer.js").Job} Job */
+/** @typedef {import("../../jobs.js").Job} Job */
 
 const LIMIT = 200;
 const PAGES = 25;
-/** So many that ended are held, and those down to where somebody looks. */
+/** Ended jobs that are kept, besides those down to where the user has scrolled. */
 const KEPT = 1000;
-/** So many more may be there before some go, which takes a look at all. */
+/** How many more there may be before some are dropped, since that goes through all of them. */
 const SLACK = 250;
 
-/** Dispatches `change` when `state` or `edge` does, and `problem` (detail: Error). */
-export class JobPast extends EventTarget {
+/** Dispatches `change` when `state` or `completeSince` changes, and `problem` (detail: Error). */
+export class EndedJobs extends Emitter {
   /**
-   * paused: it was read far enough without being asked; failed: `again` tries once more.
+   * paused: enough was read without being asked; failed: `again` tries once more.
    * @type {"more" | "reading" | "paused" | "failed" | "all"}
    */
   state = "more";
   /**
-   * Of the jobs that were created since, none is missing. "": none at all; null: nothing was read yet.
+   * None of the jobs that were created since then is missing. "": none at all; null: nothing was read yet.
    * @type {string | null}
    */
-  edge = null;
+  completeSince = null;
   #client;
   #feed;
   /** @type {Record<string, string>} */ #query = {};
-  /** @type {{edge: string, next: string | null}[]} The pages that were read, and what came after each. */ #pages = [];
-  /** How many pages were read in a row. */
+  /** @type {{edge: string, next: string | null}[]} The pages that were read: the last creation time, the next cursor. */ #pages = [];
+  /** Pages that were read in a row. */
   #row = 0;
-  /** Whether not all is held that was read. */
+  /** Whether jobs that were read have been dropped. */
   #thinned = false;
-  /** Changes whenever what is read is no longer what is wanted. */
+  /** Changes when answers that are under way are no longer needed. */
   #turn = 0;
 
   /**
-   * @param {import("../../jobs.js").Headway} client
+   * @param {import("../../client/client.js").Client & import("../../jobs.js").Headway} client
    * @param {import("../../client/job-feed.js").JobFeed} feed takes the jobs in
    */
   constructor(client, feed) {
@@ -52,7 +52,7 @@ export class JobPast extends EventTarget {
   }
 
   /**
-   * Begin at the newest that the filter lets through, unless it asks the service for the same.
+   * Begin with the newest jobs that match the filter, unless the query is the same.
    * @param {JobFilter} filter
    */
   begin({ state, type, group }) {
@@ -60,41 +60,41 @@ export class JobPast extends EventTarget {
     const query = Object.fromEntries(said);
     if (JSON.stringify(query) === JSON.stringify(this.#query) && !this.#thinned) {
       this.#row = 0;
-      if (this.state === "paused") this.#become("more");
+      if (this.state === "paused") this.#setState("more");
       return;
     }
     this.#query = query;
     this.#thinned = false;
-    this.edge = null;
+    this.completeSince = null;
     this.#restart();
-    this.#become("more");
+    this.#setState("more");
   }
 
-  /** Somebody asked for more. */
+  /** The user asked for more. */
   again() {
     this.#row = 0;
-    if (this.state === "paused" || this.state === "failed") this.#become("more");
+    if (this.state === "paused" || this.state === "failed") this.#setState("more");
     this.more();
   }
 
-  /** What was read was enough. */
+  /** Enough was read for now. */
   rest() {
     this.#row = 0;
   }
 
-  /** Jobs may have come and ended that nobody told of: read again what was read. */
+  /** Jobs may have been created and ended unnoticed: read everything again. */
   reread() {
-    if (this.edge === null) return;
+    if (this.completeSince === null) return;
     this.#restart();
-    this.#become("more");
+    this.#setState("more");
     this.more();
   }
 
-  /** Read on beyond the edge, unless that is being done or there is nothing. */
+  /** Read the next page, unless one is being read or there is none. */
   async more() {
     if (this.state !== "more") return;
     const turn = this.#turn;
-    this.#become("reading");
+    this.#setState("reading");
     try {
       for (let beyond = false; !beyond; ) {
         const page = await this.#client.list({ ...this.#query, limit: LIMIT, cursor: this.#pages.at(-1)?.next });
@@ -104,46 +104,46 @@ export class JobPast extends EventTarget {
         }
         beyond = this.#reached(page);
       }
-      this.#become(this.#pages.at(-1)?.next === null ? "all" : this.#row >= PAGES ? "paused" : "more");
+      this.#setState(this.#pages.at(-1)?.next === null ? "all" : this.#row >= PAGES ? "paused" : "more");
     } catch (error) {
       if (turn !== this.#turn) return;
-      this.#become("failed");
-      this.dispatchEvent(new CustomEvent("problem", { detail: error }));
+      this.#setState("failed");
+      this.emit("problem", error);
     }
   }
 
   /**
-   * Let go of what ended, if there is too much of it: what is not shown first, then what is far below
-   * what somebody looks at. It is read again when somebody comes there.
-   * @param {import("./job-index.js").JobCatalog} catalog
-   * @param {number} seen how many of those that it shows are in sight or above it
-   * @param {string} open the job that is open
+   * Drop ended jobs if there are too many: those that are not shown first, then those far below the view. They are
+   * read again when the user scrolls there.
+   * @param {import("./job-index.js").JobIndex} index
+   * @param {number} seen how many of the shown jobs are in view or above
+   * @param {string} open the id of the job whose page is open
    */
-  trim(catalog, seen, open) {
+  trim(index, seen, open) {
     const wanted = Math.max(KEPT, seen + LIMIT);
-    if (catalog.ended <= wanted + SLACK) return;
-    const kept = catalog.shown.filter((job) => !isLive(job)).slice(0, wanted);
+    if (index.ended <= wanted + SLACK) return;
+    const kept = index.shown.filter((job) => !isLive(job)).slice(0, wanted);
     const ids = new Set([open, ...kept.map(({ id }) => id)]);
     for (const [id, job] of this.#feed.jobs) if (!isLive(job) && !ids.has(id)) this.#feed.forget(id);
     this.#thinned = true;
     const edge = kept[wanted - 1]?.created_at ?? "";
-    if (edge <= (this.edge ?? "")) return;
-    this.edge = edge;
+    if (edge <= (this.completeSince ?? "")) return;
+    this.completeSince = edge;
     this.#turn += 1;
     this.#pages = this.#pages.filter((page) => page.edge >= edge);
-    this.#become("more");
+    this.#setState("more");
   }
 
   /**
-   * @param {import("../../jobs.js").JobPage} page
-   * @returns {boolean} whether something is known now that was not
+   * @param {Awaited<ReturnType<import("../../jobs.js").Headway["list"]>>} page
+   * @returns {boolean} whether this page reached further than before
    */
   #reached({ items, next }) {
     const last = next === null ? "" : (items.at(-1)?.created_at ?? "");
     this.#pages.push({ edge: last, next });
     this.#row += 1;
-    const beyond = this.edge === null || last < this.edge || last === "" || this.#row >= PAGES;
-    if (beyond) this.edge = last;
+    const beyond = this.completeSince === null || last < this.completeSince || last === "" || this.#row >= PAGES;
+    if (beyond) this.completeSince = last;
     return beyond;
   }
 
@@ -153,9 +153,9 @@ export class JobPast extends EventTarget {
     this.#turn += 1;
   }
 
-  /** @param {JobPast["state"]} state */
-  #become(state) {
+  /** @param {EndedJobs["state"]} state */
+  #setState(state) {
     this.state = state;
-    this.dispatchEvent(new Event("change"));
+    this.emit("change");
   }
 }

@@ -1,16 +1,16 @@
 /**
- * The controls of the list's filter: a search, the states, types and groups that there are.
+ * The controls of the list's filter: search, states, types and groups.
  *
- * Dispatches `filter` on its element (detail: JobFilter) when somebody chose something else.
+ * Dispatches `filter` on its element (detail: JobFilter) when the choice changes.
  */
 
 import { element, show } from "../../element/dom.js";
 import { JobFilter } from "./job-filter.js";
 
 const STATES = ["queued", "running", "retrying", "succeeded", "failed", "canceled"];
-/** More than this nobody goes through. */
+/** Longer lists are not usable. */
 const MAX_OPTIONS = 200;
-/** Of these all are known; of the others only as many as were read. */
+/** All live jobs are known, so these are counted; of ended jobs only some are loaded. */
 const COUNTED = new Set(["queued", "running", "retrying"]);
 
 export class FilterBar {
@@ -50,7 +50,7 @@ export class FilterBar {
   set filter({ state, type, group, text }) {
     this.#state = state;
     for (const [name, { input }] of this.#states) input.checked = name === state;
-    // A write where nothing changes would move the cursor of who types.
+    // Writing the same value would move the text cursor.
     if (this.#search.value !== text) this.#search.value = text;
     for (const [select, value] of /** @type {const} */ ([[this.#type, type], [this.#group, group]])) {
       if (value && ![...select.options].some((option) => option.value === value)) select.append(option(value));
@@ -58,8 +58,8 @@ export class FilterBar {
     }
   }
 
-  /** @param {import("./job-index.js").JobCatalog} catalog what there is to choose from */
-  set catalog({ states, types, groups }) {
+  /** @param {import("./job-index.js").JobIndex} index the choices */
+  set index({ states, types, groups }) {
     for (const [name, { count }] of this.#states) {
       if (COUNTED.has(name)) show(count, states.of(name) ? String(states.of(name)) : "");
     }
@@ -70,13 +70,13 @@ export class FilterBar {
   /** @param {string} state "" for all */
   #choice(state) {
     const input = element("input", { type: "radio", name: "state", value: state, checked: state === "" });
-    const count = element("span", { class: "count", hidden: true });
+    const count = element("span", { className: "count", hidden: true });
     input.addEventListener("change", () => {
       this.#state = state;
       this.#changed();
     });
     this.#states.set(state, { input, count });
-    const label = element("label", { class: "chip" }, input, element("span", {}, state || "all"), count);
+    const label = element("label", { className: "chip" }, input, element("span", {}, state || "all"), count);
     label.dataset.state = state;
     return label;
   }
@@ -98,7 +98,7 @@ function option(value) {
 }
 
 /**
- * A list that somebody has open does not jump: until it is left, options are only added.
+ * While the list is open, options are only added, so that it does not jump.
  * @param {HTMLSelectElement} select
  * @param {string[]} names in order
  */
@@ -110,7 +110,7 @@ function offer(select, names) {
   if (select === document.activeElement) for (const { value } of options) wanted.add(value);
   if (wanted.size === options.length && options.every(({ value }) => wanted.has(value))) return;
   const more = names.length - MAX_OPTIONS;
-  const rest = more > 0 ? [element("option", { disabled: true, value: "" }, `and ${more} more: search for them`)] : [];
+  const rest = more > 0 ? [element("option", { disabled: true, value: "" }, `${more} more: use the search`)] : [];
   select.replaceChildren(any, ...[...wanted].sort().map(option), ...rest);
   select.value = chosen;
 }

@@ -1,37 +1,41 @@
 /**
- * `<job-card>`: one job in the list, in two lines and a bar.
+ * `<job-card>`: one job in the list: two lines and a bar.
  *
  * Dispatches `cancel-job` (bubbles; detail: {id}) when its button is pressed.
  */
 
-import { element, isOff, show, switchOff } from "../../element/dom.js";
-import { ago, shortId, took } from "../../element/format.js";
-import { JobBar } from "../job-bar.js";
+import { isOff, switchOff } from "../buttons.js";
+import { element, show } from "../../element/dom.js";
+import { ago, attemptText, shortId, took } from "../../element/format.js";
+import { Bar } from "../../element/bar.js";
 import { JobTags } from "../job-tags.js";
 import { isLive } from "../../client/reducer.js";
 
-/** @typedef {import("../../client/reducer.js").Job} Job */
+/** @typedef {import("../../jobs.js").Job} Job */
 
 export class JobCard extends HTMLElement {
   /** @type {Job | undefined} */ #job;
-  /** Why the job waits; empty if nobody knows. To be set before the job. */
+  /** Why the job waits; empty if unknown. To be set before the job. */
   reason = "";
-  #type = element("span", { class: "type foreign" });
-  #id = element("code", { class: "id" });
-  #link = element("a", { class: "title" }, this.#type, " ", this.#id);
-  #state = element("span", { class: "state" });
-  #attempt = element("span", { class: "attempt" });
+  #type = element("span", { className: "type foreign" });
+  #id = element("code", { className: "id" });
+  #link = element("a", { className: "title" }, this.#type, " ", this.#id);
+  #state = element("span", { className: "state" });
+  #attempt = element("span", { className: "attempt" });
   #tags = new JobTags();
-  #created = element("time", { class: "created" });
-  #cancel = element("button", { type: "button", class: "cancel" });
-  #bar = new JobBar();
-  #note = element("p", { class: "about-job foreign" });
+  #created = element("time", { className: "created" });
+  #cancel = element("button", { type: "button", className: "cancel" });
+  #bar = new Bar();
+  /** Whether what it shows is current. To be set before the job. */
+  fresh = true;
+  #drawnFresh = true;
+  #note = element("p", { className: "about-job foreign" });
 
   constructor() {
     super();
     this.#cancel.addEventListener("click", () => {
       if (isOff(this.#cancel)) return;
-      // Shown at once; the next document says whether it was heard.
+      // At once; the next document says whether it was accepted.
       switchOff(this.#cancel, true);
       const detail = { id: this.#job?.id };
       this.dispatchEvent(new CustomEvent("cancel-job", { bubbles: true, detail }));
@@ -39,11 +43,11 @@ export class JobCard extends HTMLElement {
   }
 
   connectedCallback() {
-    if (this.#bar.isConnected) return;
+    if (this.#bar.node.isConnected) return;
     this.setAttribute("role", "listitem");
     this.append(
-      element("div", { class: "head" }, this.#link, this.#state, this.#attempt, this.#tags, this.#created, this.#cancel),
-      this.#bar,
+      element("div", { className: "head" }, this.#link, this.#state, this.#attempt, this.#tags, this.#created, this.#cancel),
+      this.#bar.node,
       this.#note,
     );
   }
@@ -66,7 +70,7 @@ export class JobCard extends HTMLElement {
     this.#link.focus(options);
   }
 
-  /** Words that change as time passes. */
+  /** Redraw what changes as time passes. */
   tick() {
     if (this.#job) show(this.#created, ago(this.#job.created_at, Date.now()));
   }
@@ -77,7 +81,8 @@ export class JobCard extends HTMLElement {
    */
   #draw(job, before) {
     this.#drawNote(job);
-    if (job === before) return;
+    if (job === before && this.fresh === this.#drawnFresh) return;
+    this.#drawnFresh = this.fresh;
     this.dataset.id = job.id;
     this.dataset.state = job.state;
     if (before?.id !== job.id) {
@@ -92,26 +97,26 @@ export class JobCard extends HTMLElement {
     this.#tags.job = job;
     const live = isLive(job);
     show(this.#state, job.state);
-    show(this.#attempt, job.attempt > 1 ? `attempt ${job.attempt} of ${job.max_attempts}` : "");
+    show(this.#attempt, attemptText(job));
     const canceling = live && job.cancel_requested;
-    // Whoever pressed it goes on from the card, not from the page's beginning.
+    // Keyboard users go on from the card, not from the top of the page.
     if (!live && document.activeElement === this.#cancel) this.focus();
-    show(this.#cancel, live ? (canceling ? "canceling…" : "Cancel") : "");
+    show(this.#cancel, live ? (canceling ? "Canceling…" : "Cancel") : "");
     switchOff(this.#cancel, canceling);
-    this.#cancel.setAttribute("aria-label", `${canceling ? "Canceling" : "Cancel"} ${job.type} ${shortId(job.id)}`);
-    this.#bar.job = job;
+    this.#cancel.ariaLabel = `${canceling ? "Canceling" : "Cancel"} ${job.type} ${shortId(job.id)}`;
+    this.#bar.draw(job, this.fresh);
   }
 
   /** @param {Job} job */
   #drawNote(job) {
-    // That a canceled job was canceled is its state; the error would only say it twice.
+    // The state says already that a job was canceled.
     const error = job.error && job.error.code !== "canceled" ? `${job.error.code}: ${job.error.message}` : "";
     this.#note.classList.toggle("error", error !== "");
     show(this.#note, error || this.reason || took(job));
     this.#note.title = error || this.reason;
   }
 
-  /** The refusal of a cancellation: the button can be pressed again. */
+  /** The cancellation was refused: the button can be pressed again. */
   cancelRefused() {
     if (this.#job) switchOff(this.#cancel, this.#job.cancel_requested);
   }

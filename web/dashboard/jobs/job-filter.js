@@ -1,11 +1,11 @@
 /**
- * Which jobs somebody wants to see: those of a state, a type, a group, and those in whose text all of
- * some words are. A value, which the page's address holds (`#/?state=failed&q=holiday`).
+ * Which jobs to show: by state, type and group, and by words that all occur in the job's text.
+ * A value, which the page's address contains (`#/?state=failed&q=holiday`).
  */
 
-/** @typedef {import("../../client/reducer.js").Job} Job */
+/** @typedef {import("../../jobs.js").Job} Job */
 
-/** @type {WeakMap<Job, string>} What is searched. A job is another object after every change. */
+/** @type {WeakMap<Job, string>} The text that is searched. A job is a new object after every change. */
 const texts = new WeakMap();
 
 export class JobFilter {
@@ -24,14 +24,14 @@ export class JobFilter {
     return new JobFilter({ state, type, group, text });
   }
 
-  /** @returns {string} what `from` reads; empty if all jobs are wanted */
+  /** @returns {string} what `from` reads; empty if it matches all jobs */
   get query() {
     const { state, type, group, text: q } = this;
     const said = Object.entries({ state, type, group, q }).filter(([, value]) => value !== "");
     return new URLSearchParams(said).toString();
   }
 
-  /** Whether all jobs are wanted. */
+  /** Whether it matches all jobs. */
   get empty() {
     return !this.state && !this.type && !this.group && this.words.length === 0;
   }

@@ -1,19 +1,19 @@
 /**
- * The jobs that are known, newest first, and those of them that are shown.
+ * The loaded jobs, newest first, and those of them that are shown.
  */
 
 import { JobFilter } from "./job-filter.js";
 import { isLive } from "../../client/reducer.js";
 
-/** @typedef {import("../../client/reducer.js").Job} Job */
+/** @typedef {import("../../jobs.js").Job} Job */
 
-export class JobCatalog {
+export class JobIndex {
   /** @type {Map<string, Job>} */ #byId = new Map();
   /** @type {Job[]} */ #jobs = [];
-  /** @type {Job[] | null} null: not known. */ #shown = null;
+  /** @type {Job[] | null} null: to be computed. */ #shown = null;
   #filter = new JobFilter();
-  /** @type {string | null} */ #edge = null;
-  /** How many there are of each. */
+  /** @type {string | null} */ #completeSince = null;
+  /** The number of jobs by state, type and group. */
   states = new Tally();
   types = new Tally();
   groups = new Tally();
@@ -31,40 +31,40 @@ export class JobCatalog {
     this.#shown = null;
   }
 
-  /** How far back nothing is missing (see JobPast); null: that is not known. */
-  get edge() {
-    return this.#edge;
+  /** None is missing that was created since then (see EndedJobs); null: unknown. */
+  get completeSince() {
+    return this.#completeSince;
   }
 
-  set edge(edge) {
-    if (edge === this.#edge) return;
-    this.#edge = edge;
+  set completeSince(edge) {
+    if (edge === this.#completeSince) return;
+    this.#completeSince = edge;
     this.#shown = null;
   }
 
   /**
-   * What the filter lets through. Of what ended beyond the edge only that in which words were found: in a
-   * list it would look like the next that happened, and between the two may have been a thousand others.
+   * The jobs that match the filter. Ended ones from before `completeSince` are shown only if they match a search: in
+   * the list they would seem to be next, although thousands may be missing in between.
    * @returns {readonly Job[]} newest first; another array whenever anything changed
    */
   get shown() {
-    const edge = this.#filter.words.length > 0 ? "" : (this.#edge ?? "");
+    const edge = this.#filter.words.length > 0 ? "" : (this.#completeSince ?? "");
     this.#shown ??= this.#jobs.filter(
       (job) => (job.created_at >= edge || isLive(job)) && this.#filter.matches(job),
     );
     return this.#shown;
   }
 
-  /** @returns {number} how many of those that are shown are not beyond the edge */
-  get whole() {
+  /** @returns {number} how many of those that are shown are from `completeSince` or later */
+  get complete() {
     const { shown } = this;
-    const edge = this.#edge;
+    const edge = this.#completeSince;
     if (edge === null) return 0;
     const beyond = shown.findIndex((job) => job.created_at < edge);
     return beyond < 0 ? shown.length : beyond;
   }
 
-  /** How many have ended. */
+  /** The number of ended jobs. */
   get ended() {
     const { states } = this;
     return states.of("succeeded") + states.of("failed") + states.of("canceled");
@@ -73,7 +73,7 @@ export class JobCatalog {
   /**
    * @param {string} id
    * @param {Job | undefined} job undefined: it is gone
-   * @returns {Job | undefined} what was known of it before
+   * @returns {Job | undefined} the previous one
    */
   put(id, job) {
     const before = this.#byId.get(id);
@@ -115,7 +115,7 @@ export class JobCatalog {
   }
 }
 
-/** How often each name occurs. */
+/** Counts names. */
 class Tally {
   /** @type {Map<string, number>} */ #counts = new Map();
 
@@ -134,7 +134,7 @@ class Tally {
     return this.#counts.get(name) ?? 0;
   }
 
-  /** @returns {string[]} those that occur, in order */
+  /** @returns {string[]} sorted */
   get names() {
     return [...this.#counts.keys()].sort();
   }

@@ -1,37 +1,43 @@
 /**
- * `<job-list>`: many jobs, of which only those in sight are in the page.
+ * `<job-list>`: many jobs, of which only those in view have elements.
  *
- * All cards are equally high, so that a job's place is known without drawing it. What is looked at stays
- * where it is when jobs come in above it. Dispatches `near-end` when somebody has nearly seen all, or all
- * down to where jobs may be missing.
+ * All cards have the same height, so the position of a job is known without drawing it. What is in view does not
+ * move when jobs are added above it. Dispatches `near-end` when the user has scrolled nearly to the end, or to where
+ * jobs may be missing.
  */
 
 import { JobCard } from "./job-card.js";
 
-/** @typedef {import("../../client/reducer.js").Job} Job */
+/** @typedef {import("../../jobs.js").Job} Job */
 
-/** So many cards above and below what is in sight, so that a quick scroll shows no holes. */
+/** Cards above and below those in view, so that a quick scroll shows no holes. */
 const AROUND = 6;
 const GAP_PX = 8;
 
 export class JobList extends HTMLElement {
   /** @type {readonly Job[]} */ #jobs = [];
   /** @type {Map<string, JobCard>} */ #cards = new Map();
-  /** From one card's top to the next one's. */
+  /** From the top of one card to the top of the next. */
   #pitch = 96;
   #drawing = false;
-  /** How many were in sight or above it when it was last shown. */
+  #connected = new AbortController();
+  /** How many were in view or above it when the list was last visible. */
   seen = 0;
-  /** Among so many of them, from the first on, none is missing. */
-  whole = Infinity;
-  /** @type {(job: Job) => string} Why a job waits; empty if nobody knows. */
+  /** None is missing among the first so many. */
+  complete = Infinity;
+  /** Whether what is shown is current. */
+  fresh = true;
+  /** @type {(job: Job) => string} Why a job waits; empty if unknown. */
   reasonFor = () => "";
 
   connectedCallback() {
     this.setAttribute("role", "list");
-    const again = () => this.#soon();
-    globalThis.addEventListener("scroll", again, { passive: true });
-    globalThis.addEventListener("resize", again);
+    const { signal } = (this.#connected = new AbortController());
+    for (const type of ["scroll", "resize"]) addEventListener(type, () => this.#soon(), { passive: true, signal });
+  }
+
+  disconnectedCallback() {
+    this.#connected.abort();
   }
 
   get jobs() {
@@ -44,14 +50,14 @@ export class JobList extends HTMLElement {
     const first = top > 0 ? Math.floor(top / this.#pitch) : -1;
     const held = this.#jobs[first]?.id;
     this.#jobs = jobs;
-    // Nobody loses the line they read.
+    // What is in view stays in view.
     const now = held && jobs[first]?.id !== held ? jobs.findIndex((job) => job.id === held) : first;
     this.#stretch();
     if (now > first && first >= 0) globalThis.scrollBy({ top: (now - first) * this.#pitch, behavior: "instant" });
     this.draw();
   }
 
-  /** The jobs whose cards are in the page. */
+  /** The jobs that have cards. */
   get inSight() {
     return [...this.#cards.values()].flatMap((card) => card.job ?? []);
   }
@@ -62,7 +68,7 @@ export class JobList extends HTMLElement {
   }
 
   /**
-   * Go to the next card, or the one before, with the focus.
+   * Move the focus to the next card, or to the one before.
    * @param {1 | -1} by
    */
   step(by) {
@@ -76,7 +82,7 @@ export class JobList extends HTMLElement {
   }
 
   /**
-   * Go to the card of a job, if it is in the list, without scrolling there.
+   * Move the focus to the card of a job, if it is in the list, without scrolling.
    * @param {string} id
    * @returns {boolean} whether it is
    */
@@ -87,7 +93,7 @@ export class JobList extends HTMLElement {
     return at >= 0;
   }
 
-  /** Words that change as time passes. */
+  /** Redraw what changes as time passes. */
   tick() {
     for (const card of this.#cards.values()) card.tick();
   }
@@ -108,8 +114,8 @@ export class JobList extends HTMLElement {
   }
 
   /**
-   * Have those cards in the page that are in sight, and the one that has the focus.
-   * @param {number} [also] the place of one more
+   * Make cards for the jobs in view, and keep the one that has the focus.
+   * @param {number} [also] the position of one more
    */
   draw(also = -1) {
     this.#drawing = false;
@@ -130,7 +136,7 @@ export class JobList extends HTMLElement {
       card.remove();
       this.#cards.delete(id);
     }
-    // Whoever goes through it with the Tab key meets the cards in their order.
+    // In the document, cards have the order of the list: the Tab key follows it.
     let next = this.firstElementChild;
     for (const [id, at] of places) {
       let card = this.#cards.get(id);
@@ -141,6 +147,7 @@ export class JobList extends HTMLElement {
         this.insertBefore(card, next);
       }
       card.reason = this.reasonFor(this.#jobs[at]);
+      card.fresh = this.fresh;
       card.job = this.#jobs[at];
       card.ariaPosInSet = String(at + 1);
       card.ariaSetSize = String(this.#jobs.length);
@@ -148,10 +155,10 @@ export class JobList extends HTMLElement {
     }
     if (shown) this.seen = last;
     if (this.#measure()) this.draw();
-    else if (shown && last >= Math.min(this.whole, this.#jobs.length) - AROUND) this.dispatchEvent(new Event("near-end"));
+    else if (shown && last >= Math.min(this.complete, this.#jobs.length) - AROUND) this.dispatchEvent(new Event("near-end"));
   }
 
-  /** @returns {boolean} whether the cards are of another height than they were taken for */
+  /** @returns {boolean} whether the cards have another height than was assumed */
   #measure() {
     const card = /** @type {HTMLElement | null} */ (this.firstElementChild);
     if (!card) return false;

@@ -1,11 +1,12 @@
 /**
- * Why jobs wait. Only documents that are asked for say so, and events do not tell when it changes: so it
- * is asked for again and again, while somebody looks at a job that waits.
+ * Why jobs wait. Only answers to requests contain it, and no event announces a change, so it is polled while a
+ * waiting job is in view.
  */
 
+import { Emitter } from "../../client/emitter.js";
 import { withLocalTimes } from "../../element/format.js";
 
-/** @typedef {import("../../client/reducer.js").Job & {waiting_reason?: string | null}} Job */
+/** @typedef {import("../../jobs.js").Job } Job */
 
 const EVERY_MS = 2000;
 const LIMIT = 100;
@@ -16,20 +17,20 @@ export function waits({ state }) {
 }
 
 /** Dispatches `change`. */
-export class WaitingReasons extends EventTarget {
+export class WaitingReasons extends Emitter {
   #client;
   /** @type {Map<string, {state: string, attempt: number, reason: string}>} */ #known = new Map();
   #asking = false;
 
-  /** @param {import("../../jobs.js").Headway} client */
+  /** @param {import("../../client/client.js").Client & import("../../jobs.js").Headway} client */
   constructor(client) {
     super();
     this.#client = client;
   }
 
   /**
-   * Ask for ever.
-   * @param {() => Job[]} seen the jobs that somebody looks at
+   * Poll from now on.
+   * @param {() => Job[]} seen the jobs in view
    */
   start(seen) {
     setInterval(() => this.#look(seen().filter(waits)), EVERY_MS);
@@ -37,7 +38,7 @@ export class WaitingReasons extends EventTarget {
 
   /**
    * @param {Job} job
-   * @returns {string} empty if nobody knows, or if nothing is in its way
+   * @returns {string} empty if unknown
    */
   for(job) {
     const known = this.#known.get(job.id);
@@ -52,7 +53,7 @@ export class WaitingReasons extends EventTarget {
       const found = jobs.length === 1 ? [await this.#client.get(jobs[0].id)] : await this.#list(jobs);
       this.#take(found);
     } catch {
-      // The connection's state says why. What is not known to be true is not shown.
+      // The connection's state says why. Nothing is shown that may be outdated.
       this.#take([]);
     } finally {
       this.#asking = false;
@@ -76,6 +77,6 @@ export class WaitingReasons extends EventTarget {
       ]));
     const same = known.length === this.#known.size && known.every(([id, { reason }]) => this.#known.get(id)?.reason === reason);
     this.#known = new Map(known);
-    if (!same) this.dispatchEvent(new Event("change"));
+    if (!same) this.emit("change");
   }
 }

@@ -1,12 +1,12 @@
 /**
- * The field of a job's `input`: a sample made on the spot, a file to upload, or a reference.
+ * The field of a job's `input`: a generated sample, a file to upload, or a reference.
  *
  * `value()` uploads the file, once: a second submission of the same file refers to the first upload.
  */
 
-import { element, newId, show } from "../../element/dom.js";
+import { element, show } from "../../element/dom.js";
 import { percent, size } from "../../element/format.js";
-import { titleOf } from "./schema-field.js";
+import { newId, titleOf } from "./schema-field.js";
 
 /** @typedef {(file: File, options: {onProgress: (fraction: number) => void, signal: AbortSignal}) =>
  *   Promise<{id: string}>} Uploader */
@@ -37,11 +37,11 @@ export class InputField {
     spellcheck: false,
     placeholder: "artifact:<job id>/<name>",
   });
-  #progress = element("progress", { max: 1, value: 0, "aria-label": "Upload" });
-  #sent = element("span", { class: "note" });
+  #progress = element("progress", { max: 1, value: 0, ariaLabel: "Upload" });
+  #sent = element("span", { className: "note" });
   #stop = element("button", { type: "button" }, "Stop upload");
-  #sending = element("div", { class: "upload", hidden: true }, this.#progress, this.#sent, this.#stop);
-  #error = element("p", { class: "field-error foreign", id: newId(), hidden: true });
+  #sending = element("div", { className: "upload", hidden: true }, this.#progress, this.#sent, this.#stop);
+  #error = element("p", { className: "field-error foreign", id: newId(), hidden: true });
   /** @type {Record<string, HTMLElement>} */ #parts;
   /** @type {Map<string, HTMLInputElement>} */ #radios = new Map();
 
@@ -54,8 +54,8 @@ export class InputField {
     this.name = name;
     this.#upload = upload;
     this.#parts = {
-      sample: part("Seconds of test picture and sound", this.#seconds),
-      upload: part("File, chosen or dropped anywhere on this page", this.#file),
+      sample: part("Length of the test video (s)", this.#seconds),
+      upload: part("File (or drop one anywhere on this page)", this.#file),
       reference: part("upload:…, artifact:…, sample:… or file:…", this.#reference),
     };
     for (const control of [this.#seconds, this.#file, this.#reference]) {
@@ -75,9 +75,9 @@ export class InputField {
     });
     this.element = element(
       "fieldset",
-      { class: "field input-field" },
-      element("legend", { class: "foreign" }, titleOf(name, schema.title)),
-      element("div", { class: "choices" }, ...radios),
+      { className: "field input-field" },
+      element("legend", { className: "foreign" }, titleOf(name, schema.title)),
+      element("div", { className: "choices" }, ...radios),
       ...Object.values(this.#parts),
       this.#sending,
       this.#error,
@@ -91,7 +91,7 @@ export class InputField {
     this.#choice = choice;
     for (const [name, radio] of this.#radios) radio.checked = name === choice;
     for (const [name, one] of Object.entries(this.#parts)) one.hidden = name !== choice;
-    // A hidden control that is required would stop the form, and say so to nobody.
+    // A hidden required control would block the form without a visible message.
     this.#seconds.required = choice === "sample";
     this.#seconds.disabled = choice !== "sample";
     this.#file.required = choice === "upload";
@@ -109,7 +109,7 @@ export class InputField {
 
   /** @param {File} file to upload */
   takeFile(file) {
-    // The one way to put a file into an input.
+    // The only way to put a file into an input.
     const held = new DataTransfer();
     held.items.add(file);
     this.#file.files = held.files;
@@ -169,5 +169,5 @@ export class InputField {
  * @param {HTMLInputElement} control
  */
 function part(title, control) {
-  return element("div", { class: "part" }, element("label", { for: control.id }, title), control);
+  return element("div", { className: "part" }, element("label", { htmlFor: control.id }, title), control);
 }

@@ -5,7 +5,7 @@
  * and `showError(text)`.
  */
 
-import { element, newId, show } from "../../element/dom.js";
+import { element, show } from "../../element/dom.js";
 
 /**
  * @typedef {Record<string, any>} Schema
@@ -13,7 +13,7 @@ import { element, newId, show } from "../../element/dom.js";
  */
 
 /**
- * What a property is, behind references and "or null".
+ * The kind of a property, with references and "or null" resolved.
  * @param {Schema} property
  * @param {Schema} root where `#/$defs/…` leads
  * @returns {Kind}
@@ -67,7 +67,7 @@ function without(schema, names) {
 }
 
 /**
- * The attributes of a number's input. HTML knows no exclusive limit: the service refuses those.
+ * The attributes of a number's input. HTML has no exclusive limits: those are left to the service.
  * @param {Kind} kind
  */
 export function limitsOf({ type, schema }) {
@@ -81,8 +81,8 @@ export function limitsOf({ type, schema }) {
 }
 
 /**
- * What to call a field. The titles that pydantic makes from names ("Duration S") read worse than the
- * name itself, so only a title that somebody wrote counts.
+ * The label of a field. Titles that pydantic makes from names ("Duration S") read worse than the name itself, so
+ * only other titles are used.
  * @param {string} name
  * @param {string | undefined} title
  */
@@ -95,9 +95,17 @@ export function titleOf(name, title) {
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
+let count = 0;
+
+/** @returns {string} an id that no other element of the page has */
+export function newId() {
+  count += 1;
+  return `e${count}`;
+}
+
 export class SchemaField {
   #control;
-  #error = element("p", { class: "field-error foreign", id: newId(), hidden: true });
+  #error = element("p", { className: "field-error foreign", id: newId(), hidden: true });
   #kind;
   #required;
 
@@ -114,16 +122,16 @@ export class SchemaField {
     this.#control = this.#makeControl();
     this.#control.id = newId();
     this.#control.name = name;
-    const hint = element("p", { class: "hint foreign", id: newId() });
+    const hint = element("p", { className: "hint foreign", id: newId() });
     show(hint, schema.description ?? "");
     this.#control.setAttribute("aria-describedby", `${hint.id} ${this.#error.id}`);
     const title = titleOf(name, property.title);
-    const label = element("label", { for: this.#control.id, class: "foreign clamped" }, title);
-    if (this.#required) label.append(element("span", { class: "required" }, " required"));
+    const label = element("label", { htmlFor: this.#control.id, className: "foreign clamped" }, title);
+    if (this.#required) label.append(element("span", { className: "required" }, " required"));
     const checkbox = this.#control instanceof HTMLInputElement && this.#control.type === "checkbox";
     this.element = element(
       "div",
-      { class: checkbox ? "field check" : "field" },
+      { className: checkbox ? "field check" : "field" },
       ...(checkbox ? [this.#control, label] : [label, this.#control]),
       hint,
       this.#error,
@@ -137,7 +145,7 @@ export class SchemaField {
     if (type === "enum" || (type === "boolean" && nullable)) {
       const values = type === "enum" ? schema.enum : [true, false];
       const select = element("select", { required: this.#required && !nullable });
-      // Without a default nothing is chosen for anyone.
+      // Without a default nothing is preselected.
       if (nullable || !values.includes(initial)) select.append(element("option", { value: "" }, "—"));
       for (const value of values) {
         const selected = value === initial;
@@ -151,8 +159,8 @@ export class SchemaField {
       return element("input", {
         type: "number",
         inputMode: type === "integer" ? "numeric" : "decimal",
-        min: min?.toString(),
-        max: max?.toString(),
+        min: min?.toString() ?? "",
+        max: max?.toString() ?? "",
         step: String(step),
         value: initial ?? "",
         required: this.#required,
@@ -164,7 +172,7 @@ export class SchemaField {
         autocomplete: "off",
         spellcheck: false,
         value: initial ?? "",
-        maxLength: schema.maxLength,
+        ...(schema.maxLength && { maxLength: schema.maxLength }),
         required: this.#required && schema.minLength !== 0,
       });
     }
@@ -173,7 +181,7 @@ export class SchemaField {
   }
 
   /**
-   * Enter a value, as `value()` would return it.
+   * Fill in a value, as `value()` would return it.
    * @param {unknown} value
    */
   fill(value) {
@@ -185,14 +193,14 @@ export class SchemaField {
     else control.value = JSON.stringify(value, null, control instanceof HTMLTextAreaElement ? 2 : undefined);
   }
 
-  /** @returns {Promise<unknown>} Rejects with a SyntaxError for what should be JSON and is not. */
+  /** @returns {Promise<unknown>} Rejects with a SyntaxError if JSON is invalid. */
   async value() {
     const { type, schema, nullable } = this.#kind;
     const control = this.#control;
     if (control instanceof HTMLInputElement && control.type === "checkbox") return control.checked;
     if (control.value === "") {
       if (type === "string" && this.#required) return "";
-      // An emptied field means "none", which is not the default if the default is something.
+      // An emptied field means null if the default is something else.
       return nullable && (schema.default ?? null) !== null ? null : undefined;
     }
     if (type === "string") return control.value;

@@ -1,5 +1,5 @@
 /**
- * The fields of an object, from its JSON Schema.
+ * A form for an object, from its JSON Schema.
  */
 
 import { element } from "../../element/dom.js";
@@ -30,13 +30,13 @@ export class SchemaForm {
     }
     this.element = element(
       "div",
-      { class: "fields" },
+      { className: "fields" },
       ...[...this.#fields.values()].map((field) => field.element),
     );
   }
 
   /**
-   * What was entered; uploads what is to be uploaded.
+   * The values that were entered; uploads files.
    * @returns {Promise<Record<string, unknown>>} Rejects with a FieldError, or with what an upload
    *   rejects with.
    */
@@ -49,14 +49,14 @@ export class SchemaForm {
         if (value !== undefined) values[name] = value;
       } catch (error) {
         if (!(error instanceof SyntaxError)) throw error;
-        throw new FieldError(`${this.#pointer}/${name}`, "This is not JSON.");
+        throw new FieldError(`${this.#pointer}/${name}`, "This is not valid JSON.");
       }
     }
     return values;
   }
 
   /**
-   * Enter these values; a field whose value is not among them stays as it is.
+   * Fill in these values; fields without a value stay as they are.
    * @param {Record<string, unknown>} values
    */
   fill(values) {
@@ -64,7 +64,7 @@ export class SchemaForm {
   }
 
   /**
-   * Enter a file to be uploaded.
+   * Fill in a file to be uploaded.
    * @param {File} file
    * @returns {boolean} whether there is a field that takes one
    */
@@ -75,9 +75,9 @@ export class SchemaForm {
   }
 
   /**
-   * Put each error beside the field it is about.
+   * Show each error beside its field.
    * @param {PointerError[]} errors
-   * @returns {PointerError[]} those that are about no field here
+   * @returns {PointerError[]} those without a field here
    */
   showErrors(errors) {
     for (const field of this.#fields.values()) field.showError("");
@@ -105,7 +105,7 @@ export class SchemaForm {
   }
 }
 
-/** What was entered cannot be sent. */
+/** A value cannot be submitted. */
 export class FieldError extends Error {
   name = "FieldError";
 

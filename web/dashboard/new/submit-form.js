@@ -1,5 +1,5 @@
 /**
- * The form that submits a job: a type, its parameters, and what goes for any job.
+ * The form that submits a job: its type, its parameters, and the options of any job.
  *
  * Dispatches `submitted` on its element (detail: {job}).
  */
@@ -13,32 +13,33 @@ import { SchemaForm } from "./schema-form.js";
 
 const RETRY_MS = 3000;
 
-/** What a submission may say beside its parameters, in the words of its own JSON Schema. */
+/** The options of a submission, as a JSON Schema. */
 const OPTIONS = {
   properties: {
     group: {
       type: "string",
       title: "Group",
       maxLength: 128,
-      description: "Jobs that belong together can be listed and watched together.",
+      description: "Jobs of a group can be listed and watched together.",
     },
     labels: {
       type: "object",
       title: "Labels",
-      description: 'As JSON, such as {"customer": "42"}. The list is searched for them.',
+      description: 'As JSON, for example {"customer": "42"}. The search finds them.',
     },
-    max_attempts: { type: "integer", title: "Attempts at most", minimum: 1, maximum: 100 },
-    timeout_s: { type: "number", title: "Time limit, seconds", minimum: 0 },
+    max_attempts: { type: "integer", title: "Maximum attempts", minimum: 1, maximum: 100 },
+    timeout_s: { type: "number", title: "Time limit (s)", minimum: 0 },
   },
 };
 
 export class SubmitForm {
   #client;
-  /** @type {Map<string, JobType>} */ #types = new Map();
+  /** @type {Map<string, JobType & {params: any}>} */ #types = new Map();
   #drawn = "";
-  /** @type {import("../../client/reducer.js").Job | null} To be entered as soon as its type is known. */ #like = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #retrying;
+  /** @type {import("../../jobs.js").Job | null} To be filled in as soon as its type is known. */ #like = null;
   /** @type {File | null} The same for a file, and any type that takes one. */ #file = null;
-  /** Of the last submission that may or may not have arrived: what it was, and its key. */
+  /** The last submission without an answer, and its key. */
   #unanswered = { text: "", key: "" };
   /** @type {SchemaForm} */ #params = new SchemaForm({}, { pointer: "/params" });
   #options = new SchemaForm(OPTIONS, { pointer: "" });
@@ -52,7 +53,7 @@ export class SubmitForm {
 
   /**
    * @param {HTMLFormElement} form
-   * @param {import("../../jobs.js").Headway} client
+   * @param {import("../../client/client.js").Client & import("../../jobs.js").Headway} client
    */
   constructor(form, client) {
     this.#client = client;
@@ -68,7 +69,7 @@ export class SubmitForm {
     this.#optionsPart = /** @type {HTMLDetailsElement} */ (part("options"));
     this.#optionsPart.append(this.#options.element);
     this.#select.addEventListener("change", () => this.#drawType());
-    // Workers come and go: what can be chosen is asked for when somebody is about to choose.
+    // Workers come and go: load the types again before the user chooses.
     this.#select.addEventListener("focus", () => this.refresh());
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -76,21 +77,22 @@ export class SubmitForm {
     });
   }
 
-  /** Read the job types again. Until there are any, it keeps asking. */
+  /** Load the job types again. Until there are any, it keeps trying. */
   async refresh() {
+    clearTimeout(this.#retrying);
     try {
       const types = await this.#client.types();
       this.#types = new Map(types.map((type) => [type.name, type]));
     } catch {
-      // The connection's state says why; what was known stays.
+      // The connection's state says why; known types stay.
     }
     this.#drawTypes();
-    if (this.#types.size === 0) setTimeout(() => this.refresh(), RETRY_MS);
+    if (this.#types.size === 0) this.#retrying = setTimeout(() => this.refresh(), RETRY_MS);
   }
 
   /**
-   * Enter everything as it was for this job, to be changed and submitted.
-   * @param {import("../../client/reducer.js").Job} job
+   * Fill in everything as it was for this job.
+   * @param {import("../../jobs.js").Job} job
    */
   fill(job) {
     this.#like = job;
@@ -98,7 +100,7 @@ export class SubmitForm {
   }
 
   /**
-   * Enter a file to be uploaded, under a type that takes one.
+   * Fill in a file to be uploaded, with a type that takes one.
    * @param {File} file
    */
   takeFile(file) {
@@ -119,14 +121,14 @@ export class SubmitForm {
     this.#file = null;
   }
 
-  /** @param {import("../../client/reducer.js").Job} job */
+  /** @param {import("../../jobs.js").Job} job */
   #fillLike({ type, params, group, labels, max_attempts, timeout_s }) {
     if (!this.#types.has(type)) {
-      show(this.#problem, `No worker has registered the type ${type}.`);
+      show(this.#problem, `No worker has registered the job type ${type}.`);
       return;
     }
     this.#select.value = type;
-    // Nothing stays of what was entered for another job.
+    // Discard what was entered for another job.
     this.#drawn = "";
     this.#drawType();
     this.#params.fill(params);
@@ -156,9 +158,9 @@ export class SubmitForm {
     }
     const note = type.alive
       ? type.title
-      : `${type.title}. No worker that serves it is alive: it will wait.`;
+      : `${type.title}. No worker for this type is running: the job will wait.`;
     show(this.#typeNote, note);
-    // Fields are made anew only if they are others: what was entered stays.
+    // Fields are replaced only if they differ, so that what was entered stays.
     const key = JSON.stringify([type.name, type.params]);
     if (key === this.#drawn) return;
     this.#drawn = key;
@@ -195,7 +197,7 @@ export class SubmitForm {
   }
 
   /**
-   * If the last answer was lost, the same submission goes out under the same key: it makes one job.
+   * If the last answer was lost, the same submission is repeated with the same key: it makes one job.
    * @param {string} type
    * @param {Record<string, unknown>} params
    * @param {Record<string, unknown>} options

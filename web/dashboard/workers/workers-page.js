@@ -1,5 +1,5 @@
 /**
- * `<workers-page>`: who works, on what, and what waits. Asked for every few seconds while it is shown.
+ * `<workers-page>`: the workers, their jobs, and the queues. Polled while it is shown.
  */
 
 import { element, show } from "../../element/dom.js";
@@ -13,23 +13,23 @@ import { duration, shortId } from "../../element/format.js";
  */
 
 const EVERY_MS = 2000;
-/** A living worker says every 3 s that it is there. One that does not may be dead: soon it is not listed. */
+/** A worker sends a heartbeat every 3 s. One that does not may be dead, and soon is no longer listed. */
 const SILENT_MS = 5000;
 
 export class WorkersPage extends HTMLElement {
   #client;
   #heading = element("h2", { tabIndex: -1 }, "Workers");
-  #note = element("p", { class: "note", role: "status" }, "Asking…");
-  #workers = element("div", { class: "workers", role: "list", "aria-label": "Workers" });
+  #note = element("p", { className: "note", role: "status" }, "Loading…");
+  #workers = element("div", { className: "workers", role: "list", ariaLabel: "Workers" });
   #queues = element("tbody");
   #table = element("section", { hidden: true });
   #readAt = 0;
-  /** @type {Map<string, {seen: string, at: number}>} What each worker last said of when, and when that was heard. */
+  /** @type {Map<string, {seen: string, at: number}>} The last `seen_at` of each worker, and when it arrived here. */
   #heard = new Map();
   #asking = false;
   /** @type {ReturnType<typeof setInterval> | undefined} */ #timer;
 
-  /** @param {import("../../jobs.js").Headway} client */
+  /** @param {import("../../client/client.js").Client & import("../../jobs.js").Headway} client */
   constructor(client) {
     super();
     this.#client = client;
@@ -73,12 +73,12 @@ export class WorkersPage extends HTMLElement {
   #missed(status) {
     if (status === 404) {
       clearInterval(this.#timer);
-      show(this.#note, "This service does not tell who works.");
+      show(this.#note, "This service has no list of workers.");
       return;
     }
     this.classList.add("out-of-date");
-    const since = this.#readAt ? ` since ${duration((Date.now() - this.#readAt) / 1000)}` : "";
-    show(this.#note, this.#readAt ? `Out of date${since}.` : "The service cannot be reached.");
+    const ago = duration(Math.floor((Date.now() - this.#readAt) / 1000));
+    show(this.#note, this.#readAt ? `Out of date for ${ago}.` : "The service cannot be reached.");
   }
 
   /**
@@ -91,7 +91,7 @@ export class WorkersPage extends HTMLElement {
     const count = workers.length === 1 ? "1 worker" : `${workers.length} workers`;
     show(
       this.#note,
-      workers.length === 0 ? "No worker is alive: jobs wait until one is." : `${count}, ${busy} of ${slots} places busy`,
+      workers.length === 0 ? "No worker is running: jobs wait until one starts." : `${count}, ${busy} of ${slots} slots busy`,
     );
     redraw(this.#workers, workers, (worker) => workerElement(worker, this.#silence(worker)));
     for (const name of this.#heard.keys()) {
@@ -102,7 +102,7 @@ export class WorkersPage extends HTMLElement {
   }
 
   /**
-   * How long nothing new was heard of it, by the clock of this page: that of the service may be another.
+   * The time since its last heartbeat, by this page's clock: the service's may differ.
    * @param {Worker} worker
    * @returns {number} ms
    */
@@ -115,7 +115,7 @@ export class WorkersPage extends HTMLElement {
 }
 
 /**
- * Only what is another is drawn again, and a link that had the focus keeps it.
+ * Redraw only items that changed; a link keeps the focus.
  * @template {{name: string}} Item
  * @param {HTMLElement} list
  * @param {Item[]} items
@@ -146,40 +146,40 @@ function redraw(list, items, draw) {
  * @param {number} silent ms
  */
 function workerElement({ name, host, pid, concurrency, types, queues, started_at: started, jobs }, silent) {
-  const up = duration((Date.now() - Date.parse(started)) / 1000).replace(/ \d+ s$/, "");
+  const up = duration(Math.floor((Date.now() - Date.parse(started)) / 1000));
   const free = Math.max(0, concurrency - jobs.length);
-  const tags = (/** @type {string[]} */ names) => names.map((one) => element("span", { class: "tag foreign" }, one));
+  const tags = (/** @type {string[]} */ names) => names.map((one) => element("span", { className: "tag foreign" }, one));
   const quiet = silent > SILENT_MS;
   return element(
     "div",
-    { class: quiet ? "worker silent" : "worker", role: "listitem" },
-    element("h3", {}, element("bdi", { class: "foreign clamped", title: name.slice(0, 200) }, host), element("span", { class: "note" }, ` process ${pid}, up ${up}`)),
-    quiet ? element("p", { class: "silence" }, `Not heard of for ${duration(Math.floor(silent / 1000)).replace(".0", "")}.`) : null,
+    { className: quiet ? "worker silent" : "worker", role: "listitem" },
+    element("h3", {}, element("bdi", { className: "foreign clamped", title: name.slice(0, 200) }, host), element("span", { className: "note" }, ` process ${pid}, up ${up}`)),
+    quiet ? element("p", { className: "silence" }, `No heartbeat for ${duration(Math.floor(silent / 1000))}.`) : "",
     element(
       "ul",
-      { class: "held" },
+      { className: "held" },
       ...jobs.map(heldElement),
-      ...(free > 0 ? [element("li", { class: "free" }, free === 1 ? "1 place free" : `${free} places free`)] : []),
+      ...(free > 0 ? [element("li", { className: "free" }, free === 1 ? "1 slot free" : `${free} slots free`)] : []),
     ),
-    element("p", { class: "serves" }, element("span", { class: "note" }, "serves "), ...tags(types)),
-    element("p", { class: "serves" }, element("span", { class: "note" }, "takes from "), ...tags(queues)),
+    element("p", { className: "serves" }, element("span", { className: "note" }, "serves "), ...tags(types)),
+    element("p", { className: "serves" }, element("span", { className: "note" }, "takes from "), ...tags(queues)),
   );
 }
 
 /** @param {Held} job */
 function heldElement({ id, type, attempt, since }) {
-  const lasting = duration(Math.floor((Date.now() - Date.parse(since)) / 1000)).replace(/\.0 s$/, " s");
+  const lasting = duration(Math.floor((Date.now() - Date.parse(since)) / 1000));
   return element(
     "li",
     {},
     element(
       "a",
       { href: `#/jobs/${encodeURIComponent(id)}` },
-      element("bdi", { class: "foreign clamped" }, type),
+      element("bdi", { className: "foreign clamped" }, type),
       " ",
       element("code", {}, shortId(id)),
     ),
-    element("span", { class: "note" }, `${attempt > 1 ? `attempt ${attempt}, ` : ""}for ${lasting}`),
+    element("span", { className: "note" }, `${attempt > 1 ? `attempt ${attempt}, ` : ""}for ${lasting}`),
   );
 }
 
@@ -188,7 +188,7 @@ function queueElement({ name, waiting, workers }) {
   const made = element(
     "tr",
     {},
-    element("th", { scope: "row" }, element("span", { class: "foreign clamped" }, name)),
+    element("th", { scope: "row" }, element("span", { className: "foreign clamped" }, name)),
     element("td", {}, String(waiting)),
     element("td", {}, workers === 0 ? "none" : String(workers)),
   );

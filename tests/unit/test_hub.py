@@ -1,0 +1,88 @@
+"""The hub's bookkeeping of subscriptions, without a Redis."""
+
+from __future__ import annotations
+
+import threading
+
+from tests.support.engine import Engine
+
+
+def test_an_older_confirmation_does_not_make_a_new_topic_ready() -> None:
+    engine = Engine()
+    job_id = engine.store.create()
+    first = engine.stream(engine.job(job_id))
+    engine.hub.send_outbox()
+    first.close()
+    engine.hub.send_outbox()
+    second = engine.stream(engine.job(job_id))
+    engine.hub.send_outbox()
+    engine.deliver(2)
+    assert engine.hub.ready(second) is None, "what is confirmed was unsubscribed since"
+    engine.deliver()
+    assert engine.hub.ready(second) == engine.hub.generation
+    second.close()
+
+
+def test_who_comes_back_before_the_unsubscribe_was_sent_needs_no_command() -> None:
+    engine = Engine()
+    job_id = engine.store.create()
+    first = engine.stream(engine.job(job_id))
+    engine.hub.send_outbox()
+    engine.deliver()
+    first.close()
+    second = engine.stream(engine.job(job_id))
+    assert engine.hub.ready(second) is not None
+    engine.hub.send_outbox()
+    assert [command for command, *_ in engine.store.wire.commands] == ["SUBSCRIBE"]
+    second.close()
+
+
+def test_readers_that_come_and_go_together_share_their_commands() -> None:
+    engine = Engine()
+    streams = [engine.stream(engine.job(engine.store.create())) for _ in range(20)]
+    engine.hub.send_outbox()
+    for stream in streams:
+        stream.close()
+    engine.hub.send_outbox()
+    assert [(command, len(names)) for command, *names in engine.store.wire.commands] == [
+        ("SUBSCRIBE", 20),
+        ("UNSUBSCRIBE", 20),
+    ]
+    assert not engine.store.wire.channels
+
+
+def test_a_send_that_blocks_holds_no_lock() -> None:
+    """A Redis that was paused does not read: nobody else may wait for it."""
+    engine = Engine()
+    stream = engine.stream(engine.job(engine.store.create()))
+    sending, go_on = threading.Event(), threading.Event()
+
+    def stuck(command: str, *names: str) -> None:
+        sending.set()
+        assert go_on.wait(10)
+
+    engine.store.wire.send_command = stuck  # type: ignore[method-assign]
+    outbox = threading.Thread(target=engine.hub.send_outbox)
+    outbox.start()
+    try:
+        assert sending.wait(10)
+        assert engine.hub.lock.acquire(timeout=10)
+        engine.hub.lock.release()
+        stream.close()
+    finally:
+        go_on.set()
+        outbox.join()
+
+
+def test_after_a_new_connection_everything_is_subscribed_again() -> None:
+    engine = Engine()
+    job_id = engine.store.create()
+    client = engine.join(engine.job(job_id))
+    engine.settle()
+    engine.lose_connection()
+    engine.store.emit(job_id, "log")
+    engine.connect()
+    engine.settle()
+    engine.store.emit(job_id, "log")
+    engine.settle()
+    assert [e.event for e in client.events] == ["snapshot", "log", "log"]
