@@ -155,7 +155,7 @@ def _film(video: Path, still: Path, sound: Path) -> None:
 def _hostile(stack: Stack) -> Claim:
     """All that a job says means harm."""
     labels = {NASTY: NASTY, "W" * 128: "W" * 256}
-    params = {NASTY: NASTY, "long": LONG[:100_000]}
+    params = {NASTY: NASTY, "long": LONG[:60_000]}
     claim = running_by_hand(stack, lease_s=ALIVE_S, group=HOSTILE, type=TYPE, labels=labels, params=params)
     artifacts = [
         Artifact(name=name, media_type=NASTY, size=1, url=url, attempt=1)
