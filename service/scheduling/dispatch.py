@@ -93,8 +93,7 @@ class Dispatch:
                 if self._reachable:
                     log.warning("the broker cannot be reached, messages wait for it: %s", error)
                 self._reachable = False
-                # One that answers READONLY works, but ends at the wrong server after a failover.
-                self._app.pool.force_close_all(close_pool=False)
+                self._connect_anew()
                 return False
             if not self._reachable:
                 log.info("the broker is reachable again")
@@ -114,6 +113,12 @@ class Dispatch:
         if due.why:
             log.info("job %s: %s", due.id, _SAID[due.why])
             metrics.ALARMS_ANSWERED.inc()
+
+    def _connect_anew(self) -> None:
+        """Drop the present connections: one that answers READONLY works, but ends at the wrong server."""
+        self._app.pool.force_close_all(close_pool=False)
+        # It is empty now, and who takes from it would wait for ever.
+        self._app.pool.setup()
 
     def _backlog(self, queue: str) -> int:
         """How many messages of a queue no worker has taken yet, as of the beginning of this flush."""

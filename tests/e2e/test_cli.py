@@ -412,7 +412,10 @@ def test_an_ended_job_is_submitted_again_and_a_live_one_is_not(stack: Stack) -> 
     live = cli(stack, "submit", "simulate", "duration_s=60").stdout.strip()
     refused = cli(stack, "retry", live)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == "headway: 409 the job has not ended yet\n"
+    assert (
+        refused.stderr
+        == "headway: 409 the job has not ended yet; cancel it, or wait for its end, and retry then\n"
+    )
     cli(stack, "cancel", live)
 
 

@@ -115,10 +115,11 @@ class FaultStack(Stack):
         return [p for p in table.values() if p.parent == worker.process.pid and "worker" in p.command]
 
     def encoders(self, table: dict[int, Process]) -> list[Encoder]:
-        """Processes that have a file of an attempt's among their arguments."""
+        """Processes that work in an attempt's directory, or have a file there among their arguments."""
         found = []
         for p in table.values():
-            named = re.search(rf"{re.escape(str(self.directory))}/work/([\w-]+)/(\d+)/", p.command)
+            places = f"{processes.directory_of(p.pid)}/ {p.command}"
+            named = re.search(rf"{re.escape(str(self.directory))}/work/([\w-]+)/(\d+)/", places)
             if named:
                 parent = table.get(p.parent)
                 held = p.stopped or (parent is not None and parent.stopped)

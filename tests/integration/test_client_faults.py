@@ -304,7 +304,7 @@ def test_a_key_of_ones_own_makes_one_job_over_the_end_of_the_process(stack: Stac
     ]
     for call in calls:
         assert call() == call()
-    with pytest.raises(Invalid, match="another body"):
+    with pytest.raises(Invalid, match="used with another request"):
         client.submit("simulate", {"duration_s": 0.2}, key=key)
 
 

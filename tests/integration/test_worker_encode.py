@@ -176,7 +176,7 @@ def test_an_input_that_does_not_tell_its_length_is_measured(worker_stack: Worker
 
 def test_half_a_film_is_encoded_and_both_log_and_result_say_so(worker_stack: WorkerStack) -> None:
     worker_stack.film("whole.mp4", *SECOND, *TONE, *FAST, "-g", "5", "-movflags", "+faststart")
-    whole = (worker_stack.data_dir / "films" / "whole.mp4").read_bytes()
+    whole = (worker_stack.directory / "films" / "whole.mp4").read_bytes()
     reference = worker_stack.upload(whole[: len(whole) // 2], "half.mp4")
     job = succeeded(worker_stack.do("video.encode", input=reference))
     assert job.attempt == 1

@@ -70,6 +70,13 @@ def descendants(pid: int, among: dict[int, Process] | None = None) -> list[Proce
     return found
 
 
+def directory_of(pid: int) -> str:
+    """Where a process works; an empty text if it has gone."""
+    with suppress(OSError):
+        return str((PROC / str(pid) / "cwd").readlink())
+    return ""
+
+
 def ours(mark: str, directory: Path | None = None) -> list[int]:
     """Processes that were started with `mark` in their environment, or work in the directory.
 

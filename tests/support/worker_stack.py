@@ -117,9 +117,11 @@ class WorkerStack(Stack):
         return int(json.loads(worker).rpartition(":")[2])
 
     def encoders(self) -> list[int]:
-        """Processes that have a file of ours among their arguments."""
+        """Processes that have a file of ours among their arguments, or work beside it."""
         work = str(self.directory / "work")
-        return [p.pid for p in processes.table().values() if work in p.command]
+        return [
+            p.pid for p in processes.table().values() if work in p.command + processes.directory_of(p.pid)
+        ]
 
     def work_files(self) -> list[Path]:
         # Directories may vanish meanwhile, which rglob does not take.

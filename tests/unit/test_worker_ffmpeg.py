@@ -86,7 +86,7 @@ def test_the_first_lines_are_kept_beside_the_last_ones() -> None:
     said = Said()
     for n in range(1000):
         said.add(f"[error] line {n}")
-    assert (said.lines[0], said.lines[-1], said.count) == ("line 0", "line 999", 1000)
+    assert (said.lines[0], said.lines[-1], said.complaints) == ("line 0", "line 999", 1000)
     assert len(said.lines) <= 40
 
 
@@ -98,7 +98,7 @@ def test_what_could_not_be_decoded_is_counted() -> None:
     for kind in "vva":
         said.add(place.format(kind))
     said.add("[h264 @ 0x7f143c551c40] [error] Invalid NAL unit size (2154 > 1225).")
-    assert (said.lost_pictures, said.lost_sounds, said.count) == (2, 1, 4)
+    assert (said.lost_pictures, said.lost_sounds, said.complaints) == (2, 1, 4)
 
 
 def test_named_programs_come_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,6 +145,7 @@ def number(text: str | None) -> float | None:
 
 _ADDRESS = re.compile(r"\[([^\]]*?) @ 0x[0-9a-f]+\] ")
 _LEVEL = re.compile(r"\[(?:error|fatal|panic)\] ")
+_WRITING = re.compile(r"\[(?:libx26\d|libsvtav1|libopus|out#|[vas]ost#)")
 _VIDEO_DECODER = re.compile(r"\[vist#\d+:\d+")
 _AUDIO_DECODER = re.compile(r"\[aist#\d+:\d+")
 
@@ -155,13 +156,14 @@ class Said:
     def __init__(self) -> None:
         self._first: list[str] = []
         self._last: deque[str] = deque(maxlen=KEPT_LINES)
-        self.count = 0
+        self.complaints = 0
+        """Errors in what was read. What an encoder or a muxer says is none."""
         self.lost_pictures = 0
         """Packets of pictures that could not be decoded."""
         self.lost_sounds = 0
 
     def add(self, line: str) -> None:
-        self.count += 1
+        self.complaints += _LEVEL.search(line) is not None and _WRITING.match(line) is None
         if "submitting packet to decoder" in line or "while decoding" in line.lower():
             self.lost_pictures += _VIDEO_DECODER.search(line) is not None
             self.lost_sounds += _AUDIO_DECODER.search(line) is not None

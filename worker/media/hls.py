@@ -77,7 +77,8 @@ def arguments(renditions: Sequence[Rendition], *, sound: bool) -> list[str]:
     return [
         *limits,
         # Every rendition begins a segment at the same picture, so that a player can change between them.
-        *("-force_key_frames", f"expr:gte(t,n_forced*{SEGMENT_S})", "-sc_threshold", "0"),
+        # Without B-frames, which some players take for a longer beginning.
+        *("-bf", "0", "-force_key_frames", f"expr:gte(t,n_forced*{SEGMENT_S})", "-sc_threshold", "0"),
         *("-f", "hls", "-hls_time", str(SEGMENT_S), "-hls_playlist_type", "vod"),
         *("-hls_flags", "independent_segments", "-var_stream_map", " ".join(names)),
         *("-hls_segment_filename", "hls/%v/%05d.ts", "hls/%v/index.m3u8"),

@@ -144,6 +144,8 @@ def _missing(source: Source, media: Media, scanned: Scan) -> list[str]:
     Raises InvalidInput if that is nearly all of a file that was cut off.
     """
     promised, there = media.duration_s, scanned.end_s
+    if scanned.cut and not (media.formats & PROMISE_LENGTHS):
+        return [f"{source.name} is cut off or damaged: {there:.2f} s are there"]
     if not (media.formats & PROMISE_LENGTHS) or promised is None or not scanned.complete:
         return []
     if there >= promised - max(0.25, promised * 0.02):

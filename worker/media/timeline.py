@@ -29,6 +29,8 @@ MAX_TIMES = 20_000
 """Timestamps that are kept per track: the rate of so many pictures is the rate of all."""
 _JOINED = frozenset({"mpegts", "mpeg"})
 """Formats whose timestamps may start anew in the middle: two recordings one after the other."""
+TS_PACKETS = (188, 192, 204)
+"""Bytes of a packet of a transport stream, in its variants."""
 _JUMP_S, _BACK_S = 10.0, 1.0
 """What ffmpeg takes for such a new start: a jump ahead by more than one or back by more than the other."""
 
@@ -66,7 +68,6 @@ class Scan:
     """Whether the end was reached."""
     cut: bool = False
     """Whether the file ends before its own tables say that it does."""
-    damaged: bool = False
     position: int = 0
     """Bytes, as far as it was read."""
 
@@ -144,7 +145,9 @@ def scan(
     result.cut = any(
         "partial file" in line or "prematurely" in line or "runcated" in line for line in said.lines
     )
-    result.damaged = said.count > 0
+    # A transport stream has no tables: only that its last packet is not whole tells.
+    torn = "mpegts" in found.formats and all(path.stat().st_size % size for size in TS_PACKETS)
+    result.cut = result.cut or torn
     _end_last_pictures(result)
     return result
 

@@ -109,7 +109,7 @@ def _complaints(job: Job[Any], args: Sequence[str | Path]) -> str:
         if any(words in line for line in error.words for words in _NO_DECODER):
             raise NoDecoder from None
         return str(error)
-    return ffmpeg.last_words(said.lines) if said.count else ""
+    return ffmpeg.last_words(said.lines) if said.complaints else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def losses(name: str, wanted_s: float | None, made_s: float, said: ffmpeg.Said, 
         )
     if said.lost_sounds:
         words.append(f"parts of the sound of {name} could not be decoded and are silent")
-    if said.count and not words:
+    if said.complaints and not words:
         words.append(f"{name} is damaged: parts of its picture or sound may be faulty")
     if wanted_s is not None and made_s < wanted_s - max(TOLERANCE_S, wanted_s * 0.002):
         words.append(f"the result lasts {made_s:.2f} s instead of {wanted_s:.2f} s")

@@ -1,0 +1,16 @@
+"""A sample of damaged files; tests/media/damage.py tries all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.media.damage import encode_damaged, inputs
+from tests.media.inputs import Input
+
+
+@pytest.mark.parametrize("source", inputs(), ids=lambda source: source.name)
+def test_damage_ends_in_a_true_result_or_a_refusal(source: Input, tmp_path: Path) -> None:
+    _, wrong = encode_damaged(source, 0, "mp4", tmp_path)
+    assert wrong == []
