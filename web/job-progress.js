@@ -61,7 +61,7 @@ class Row extends Bar {
     this.#cancel.disabled = job.cancel_requested;
     show(this.#cancel, isLive(job) ? (job.cancel_requested ? "Canceling…" : "Cancel") : "");
     show(this.#name, name);
-    show(this.#state, this.state);
+    show(this.#state, this.stateText);
     show(this.#error, job.state === "failed" && job.error ? plain(`${job.error.code}: ${job.error.message}`) : "");
   }
 }

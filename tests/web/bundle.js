@@ -30,7 +30,7 @@ const inOneFile = {
 };
 
 /** Properties that only these modules use among themselves, and no other page or tab. */
-const INTERNAL = /^(unverified|notMine|fetching|told|held|records|expectsMore|receive|heard|readers|onUnused|checkSilence|opened|withdraw|words|emit|found|setStatus|leave|changed|leads|stand|draw|take|begin|move|node|place|Stream|compareIds)$/;
+const INTERNAL = /^(unverified|notMine|fetching|held|records|expectsMore|receive|heard|readers|onUnused|checkSilence|opened|withdraw|words|emit|found|setStatus|leave|changed|leads|stand|draw|take|begin|move|node|place|Stream|pending|stateText)$/;
 
 const { outputFiles } = await build({
   entryPoints: [`${web}job-progress.js`],

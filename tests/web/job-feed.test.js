@@ -213,6 +213,7 @@ test("a document from elsewhere that is older than the stream does not settle wh
   await client.answers("list newest", page());
   client.says("progress", progress("a", 0.2), "32-0");
   feed.put(job("a", "20-0", { state: "queued", progress: null }));
+  assert.equal(feed.jobs.get("a").state, "queued", "it is shown until then");
   await client.answers("get a", job("a", "31-0"));
   assert.equal(feed.jobs.get("a").state, "running");
 });

@@ -65,7 +65,7 @@ export class EventStream extends Connection {
   }
 
   /** Whether it is connecting, and nothing has failed yet. */
-  get connecting() {
+  get pending() {
     return this.#failures === 0 && this.#source?.readyState === CONNECTING;
   }
 

@@ -195,7 +195,8 @@ export class JobFeed extends Emitter {
    */
   #need(id) {
     const entry = this.#entry(id);
-    if (!entry.held) [entry.held, entry.since] = [[], this.#age];
+    entry.since = entry.held ? entry.since : this.#age;
+    entry.held ??= [];
     return entry;
   }
 
@@ -237,11 +238,25 @@ export class JobFeed extends Emitter {
    * @param {number} age at which it was requested
    */
   #found(job, age) {
-    const entry = this.#entry(job.id);
+    const { id } = job;
+    const entry = this.#entry(id);
+    const held = this.jobs.get(id);
     if (!this.#holds(job)) {
       entry.notMine = true;
       entry.held = undefined;
-    } else if (!entry.held || age >= /** @type {number} */ (entry.since)) this.#keep(job.id, newer(this.jobs.get(job.id), job));
+    } else if (!entry.held || age >= /** @type {number} */ (entry.since)) this.#keep(id, newer(held, job));
+    // Better than nothing, until the document comes that is needed.
+    else if (!held) this.#set(id, job);
+  }
+
+  /**
+   * @param {string} id
+   * @param {Job | undefined} job
+   */
+  #set(id, job) {
+    if (job) this.jobs.set(id, job);
+    else this.jobs.delete(id);
+    this.emit("change", { id, job });
   }
 
   /**
@@ -253,11 +268,7 @@ export class JobFeed extends Emitter {
     this.records.delete(id);
     // Nothing comes after the end, so there is no need to listen.
     if (!(job && (isLive(job) || this.expectsMore?.(job))) && this.topics.delete(`job:${id}`)) this.stream?.changed();
-    if (!job || job !== this.jobs.get(id)) {
-      if (job) this.jobs.set(id, job);
-      else this.jobs.delete(id);
-      this.emit("change", { id, job });
-    }
+    if (!job || job !== this.jobs.get(id)) this.#set(id, job);
     if (unverified) this.#count(-1);
     if (!job) return;
     for (const event of held) this.#apply(this.jobs.get(id), id, event);

@@ -233,7 +233,7 @@ export class SharedStream extends Connection {
     this.#stream ??= this.#open();
     const stream = this.#stream;
     // While it connects, wait: pages that open together do not each start it again.
-    if (stream.connecting) return;
+    if (stream.pending) return;
     const covers = [...wanted].every((topic) => this.#covered.has(topic));
     if (stream.status === "closed" || !covers || (this.#narrow && wanted.size < this.#covered.size)) {
       // The job of the last event stays in the list, or the cursor would belong to no job in it.

@@ -20,7 +20,7 @@ export const part = (tag, name, props, ...children) => element(tag, { part: name
 
 export class Bar {
   /** The state, with the attempt if it is not the first. */
-  state = "";
+  stateText = "";
   /** All that it shows, for screen readers. */
   words = "";
   #fill = part("div", "fill");
@@ -48,8 +48,9 @@ export class Bar {
     const { stage, message } = (live && job.progress) || {};
     const fraction = shownFraction(job);
     const text = percent(fraction);
-    this.state = job.state + (job.attempt > 1 ? `, ${attemptText(job)}` : "");
-    this.words = this.state + (text && `, ${text}`);
+    const attempt = attemptText(job);
+    this.stateText = job.state + (attempt && `, ${attempt}`);
+    this.words = this.stateText + (text && `, ${text}`);
     this.node.className = `job ${job.state}${text ? "" : " unknown"}${live && !fresh ? " stale" : ""}`;
     // Through the CSSOM, which a policy without 'unsafe-inline' allows.
     this.#fill.style.inlineSize = text && `${/** @type {number} */ (fraction) * 100}%`;
