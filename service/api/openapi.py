@@ -90,7 +90,10 @@ def document(app: Flask) -> Schema:
     )
     schemas: dict[str, Schema] = definitions["$defs"]
     paths: dict[str, Schema] = {}
-    for path, operation in routes:
+    # Paths that differ only in the name of a parameter are one [OpenAPI 3.1, "Path Templating Matching"].
+    templates: dict[str, str] = {}
+    for rule, operation in routes:
+        path = templates.setdefault(re.sub(r"{\w+}", "{}", rule), rule)
         paths.setdefault(path, {})[operation.method.lower()] = _operation(path, operation, schemas)
     for _, operation in routes:  # their fields are parameters now
         for taken in (operation.query, operation.headers):

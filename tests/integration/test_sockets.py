@@ -62,7 +62,7 @@ def raw(stack: Stack, path: str, receive_buffer: int | None = None) -> socket.so
     sock = socket.socket()
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    sock.settimeout(20)
+    sock.settimeout(120)
     sock.connect(("127.0.0.1", stack.port))
     sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return sock
@@ -150,7 +150,7 @@ def test_stalled_readers_cost_no_memory_and_get_the_newest_progress_and_all_else
             web.store.append(held, batch, [line, progress(batch)])
         assert resident(web) - before < 20 * 1024, "KiB; 20 queues would hold 70 MB"
         web.store.end(held, State.SUCCEEDED)
-        reading.join(60)
+        reading.join(120)
         expected = stored(web.store, job_id)
         kept = [e for e in expected if e[1] != "progress"]
         lengths = []
@@ -224,7 +224,7 @@ def test_a_killed_web_process_costs_no_reader_an_event(own_stack: Stack) -> None
 def test_a_paused_redis_is_noticed_and_nothing_is_missing_afterwards(own_stack: Stack) -> None:
     own_stack.start_web()
     job_id = create(own_stack.store)
-    with Reader(own_stack.url, f"/jobs/{job_id}/events", "0", timeout=40) as reader:
+    with Reader(own_stack.url, f"/jobs/{job_id}/events", "0", timeout=120) as reader:
         reader.take(1)
         work = run_jobs(own_stack.store, [job_id], 40, 0.02)
         reader.take(5)
@@ -251,7 +251,7 @@ def test_a_connection_that_died_without_a_word_is_found_out_and_nothing_is_missi
         own_stack.environ["REDIS_URL"] = f"redis://127.0.0.1:{proxy.port}/0"
         own_stack.start_web()
         job_id = create(own_stack.store)
-        with Reader(own_stack.url, f"/jobs/{job_id}/events", "0", timeout=30) as reader:
+        with Reader(own_stack.url, f"/jobs/{job_id}/events", "0", timeout=120) as reader:
             held = claim(own_stack.store, job_id)
             reader.take(2)
             proxy.freeze()
@@ -271,7 +271,7 @@ def test_a_killed_redis_that_comes_back_five_times_costs_no_reader_an_event(own_
     held = claim(own_stack.store, job_id)
     with ExitStack() as opened:
         readers = [
-            opened.enter_context(Reader(own_stack.url, f"/jobs/{job_id}/events", "0", timeout=40))
+            opened.enter_context(Reader(own_stack.url, f"/jobs/{job_id}/events", "0", timeout=120))
             for _ in range(20)
         ]
         for n in range(5):
@@ -292,10 +292,10 @@ def test_redis_connections_that_are_killed_cost_no_reader_an_event(own_stack: St
     path = "/events?" + "&".join(f"job={job_id}" for job_id in jobs)
     with ExitStack() as opened:
         readers = [
-            opened.enter_context(Reader(own_stack.url, f"/jobs/{jobs[n % 3]}/events", "0", timeout=40))
+            opened.enter_context(Reader(own_stack.url, f"/jobs/{jobs[n % 3]}/events", "0", timeout=120))
             for n in range(12)
         ]
-        many = opened.enter_context(Reader(own_stack.url, path, "0", timeout=40))
+        many = opened.enter_context(Reader(own_stack.url, path, "0", timeout=120))
         work = run_jobs(own_stack.store, jobs, 46, 0.03)  # EVENTS_PER_JOB is 50 here
         for n in range(8):
             readers[0].take(4)

@@ -68,9 +68,10 @@ def slack_s(expected: Expected, preset: str) -> float:
 
 def _says_what_is_missing(came: Encoded, expected: Expected, preset: str) -> None:
     warnings = came.result["warnings"]
-    if expected.warns is None or (
-        preset == "audio" and not any("sound" in w or "last" in w for w in warnings)
-    ):
+    of_sound = any(word in warning for warning in warnings for word in ("sound", "last", "cut off"))
+    if preset == "audio" and expected.sound_warns is not None:
+        assert any(expected.sound_warns in warning for warning in warnings), warnings
+    elif expected.warns is None or (preset == "audio" and not of_sound):
         assert warnings == []
     elif expected.warns:
         assert any(expected.warns in warning for warning in warnings), warnings

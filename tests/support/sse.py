@@ -67,7 +67,7 @@ class Reader:
     """One request for a stream. `status` is 0 if the connection closed before an answer."""
 
     def __init__(
-        self, url: str, path: str, cursor: str | None = None, *, timeout: float = 60, **headers: str
+        self, url: str, path: str, cursor: str | None = None, *, timeout: float = 120, **headers: str
     ) -> None:
         host = urlsplit(url)
         self._socket = socket.create_connection((host.hostname, host.port), timeout)

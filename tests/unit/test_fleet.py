@@ -10,7 +10,7 @@ from service.scheduling.fleet import View
 
 
 def worker(name: str, *, types: tuple[str, ...], queues: tuple[str, ...]) -> Worker:
-    return Worker(name, "host", 1, 1, types, queues, "", {}, "")
+    return Worker(name, "host", 1, 1, types, queues, "", {}, 0, "")
 
 
 ENCODES = worker("encodes", types=("video",), queues=("fast",))
