@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from headway.sdk.stopping import InvalidInput, NoSpace
-from tests.conftest import missing
 from tests.media.inputs import INPUTS, made
 from tests.media.looking import Result
 from tests.support.encode_bench import run_encode
+from tests.support.programs import missing
 
 BY_NAME = {source.name: source for source in INPUTS}
 

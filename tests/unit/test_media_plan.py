@@ -377,6 +377,11 @@ def test_failures_are_told_apart(tmp_path: Path) -> None:
     memory = explained(tmp_path, 256 - errno.ENOMEM, "Cannot allocate memory")
     assert isinstance(memory, OutOfMemory)
     assert "more memory" in str(memory)
+    unopened = explained(
+        tmp_path, 187, "[enc:libx264 @ 0x7f] Error while opening encoder - maybe width or height"
+    )
+    assert isinstance(unopened, failure.EncoderCrashed)
+    assert "memory" in str(unopened)
     for number in (signal.SIGSEGV, signal.SIGABRT):
         crash = explained(tmp_path, -number)
         assert isinstance(crash, failure.EncoderCrashed)

@@ -86,8 +86,10 @@ def output_rate(measured: Rate | None, *, length_s: float | None, whole: bool) -
 
 
 def pictures(length_s: float, rate: Fraction) -> int:
-    """Return how many pictures a result of this length has: at least one, and no last one is lost."""
-    return max(1, math.ceil(length_s * float(rate) - 0.25))
+    """Return how many pictures a result of this length has: to the nearest, but of a slow rate no last one
+    is lost."""
+    exact = length_s * float(rate)
+    return max(1, round(exact - 0.01) if rate >= FINE else math.ceil(exact - 0.25))
 
 
 def _fits(fps: Fraction, length_s: float | None) -> bool:

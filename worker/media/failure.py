@@ -42,6 +42,11 @@ _FULL = ("No space left on device", "Disk quota exceeded", "Error code: -28", "e
 _NO_ROOM_BYTES = 1 << 20
 """So little is none: what a failed write leaves free."""
 _MACHINE = {
+    # Sizes and rates are checked before. x264 does not always say which of its allocations failed.
+    "Error while opening encoder": (
+        "the encoder could not be opened, most likely for want of memory (MAX_MEMORY_BYTES); "
+        "a smaller width would need less"
+    ),
     "Too many open files": "the worker has too many open files",
     "Input/output error": "the disk of the worker could not be read or written",
     "Permission denied": "the worker is not allowed to read or write a file that it needs",

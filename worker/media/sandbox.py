@@ -63,7 +63,7 @@ def memory_for(pixels: int, cores: int | None = None) -> int:
 
 _MEMORY = re.compile(
     r"out of memory|cannot allocate memory|memory allocation error|failed to allocate|could not allocate|"
-    r"malloc of size \d+ failed|bad_alloc",
+    r"malloc of size \d+ failed|get_buffer\(\) failed|bad_alloc",
     re.IGNORECASE,
 )
 """How ffmpeg, x264, libvpx, SVT-AV1 and C++ say it."""
