@@ -212,7 +212,7 @@ usual(
     "ffv1",
     "-t",
     "0.1",
-    source={"size": "20000x16", "rate": 5},
+    source={"size": "20000x16", "rate": 5, "sound": False},
     invalid="give a width",
     sound=False,
 )
@@ -499,7 +499,7 @@ CUT_OFF = {"length_s": None, "slack_s": 0.1, "warns": "cut off or damaged"}
 FAST_START = ("-movflags", "+faststart")
 add("half.mp4", _cut(FAST_START, "mp4", 0.5), **CUT_OFF)
 add("half.mkv", _cut((), "mkv", 0.5), **CUT_OFF)
-add("half.ts", _cut((), "ts", 0.5), length_s=None, slack_s=0.2, warns="")
+add("half.ts", _cut((), "ts", 0.5), length_s=None, slack_s=0.2, warns="cut off or damaged")
 add("tail.mp4", _cut(FAST_START, "mp4", 0.1), invalid="cut off or damaged")
 
 
@@ -639,7 +639,14 @@ def _late(track: str, suffix: str) -> Make:
 
 
 for suffix in ("mp4", "ts", "mkv"):
-    add(f"latesound.{suffix}", _late("a", suffix), length_s=2.6, flash_s=1.2, slack_s=0.06)
+    add(
+        f"latesound.{suffix}",
+        _late("a", suffix),
+        length_s=2.6,
+        sound_s=1.6 if suffix == "ts" else None,
+        flash_s=1.2,
+        slack_s=0.06,
+    )
     add(f"latepicture.{suffix}", _late("v", suffix), length_s=2.6, flash_s=1.2, slack_s=0.06)
 
 # -- what is no video here -----------------------------------------------------------------------------
