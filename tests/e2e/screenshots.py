@@ -111,7 +111,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="headway-screenshots-") as directory:
         here = Path(directory)
         stack = Stack(here / "stack", WORKER_CONCURRENCY="2")
-        browser = Browser(here / "profile", here / "downloads")
+        browser = Browser(here / "browser")
         try:
             stack.start_web()
             stack.start_worker()

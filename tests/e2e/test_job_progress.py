@@ -21,7 +21,10 @@ from tests.support.stack import Stack
 
 PAGE = """
 const [form, html, done] = arguments;
-document.body.className = "";
+Object.assign(document.documentElement, {lang: "en"});
+document.title = "Jobs";
+// The address's own page has none, and axe takes it for white.
+document.body.style.background = "Canvas";
 document.body.innerHTML = `<main><h1>Jobs</h1>${html}</main>`;
 const script = document.createElement("script");
 script.type = "module";

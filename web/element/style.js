@@ -29,7 +29,7 @@ style.replaceSync(`
   background: var(--fill);
   transition: .25s;
 }
-.percent { min-inline-size: 3em; text-align: end; }
+.percent { min-inline-size: 3.5em; text-align: end; }
 .error { color: var(--job-bad, color-mix(in srgb, red 60%, currentColor)); }
 .succeeded .fill { --fill: var(--job-good, #15803d); }
 .failed .fill { --fill: var(--job-bad, #dc2626); }
