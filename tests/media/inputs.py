@@ -35,8 +35,6 @@ class Expected:
     max_fps: float = 60.0
     flash_s: float | None = 0.6
     """When the picture turns white and the tone begins; None where there is no such thing."""
-    sound_warns: str | None = None
-    """Part of a warning that the audio preset alone gives."""
     warns: str | None = None
     """Words of a warning in the result; None where there is to be none."""
     invalid: str | None = None
@@ -501,7 +499,7 @@ CUT_OFF = {"length_s": None, "slack_s": 0.1, "warns": "cut off or damaged"}
 FAST_START = ("-movflags", "+faststart")
 add("half.mp4", _cut(FAST_START, "mp4", 0.5), **CUT_OFF)
 add("half.mkv", _cut((), "mkv", 0.5), **CUT_OFF)
-add("half.ts", _cut((), "ts", 0.5), length_s=None, slack_s=0.2, warns="")
+add("half.ts", _cut((), "ts", 0.5), length_s=None, slack_s=0.2, warns="cut off or damaged")
 add("tail.mp4", _cut(FAST_START, "mp4", 0.1), invalid="cut off or damaged")
 
 
@@ -641,9 +639,14 @@ def _late(track: str, suffix: str) -> Make:
 
 
 for suffix in ("mp4", "ts", "mkv"):
-    # Of a transport stream the sound alone is as long as itself, and the result says so.
-    alone = {"sound_s": 1.6, "sound_warns": "instead of 2.60 s"} if suffix == "ts" else {}
-    add(f"latesound.{suffix}", _late("a", suffix), length_s=2.6, flash_s=1.2, slack_s=0.06, **alone)
+    add(
+        f"latesound.{suffix}",
+        _late("a", suffix),
+        length_s=2.6,
+        sound_s=1.6 if suffix == "ts" else None,
+        flash_s=1.2,
+        slack_s=0.06,
+    )
     add(f"latepicture.{suffix}", _late("v", suffix), length_s=2.6, flash_s=1.2, slack_s=0.06)
 
 # -- what is no video here -----------------------------------------------------------------------------

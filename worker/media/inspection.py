@@ -15,7 +15,7 @@ from worker.media.probe import Audio, Media, Track, Video, decode_first, probe
 from worker.media.rate import Rate, measure_rate
 from worker.media.sandbox import MAX_PIXELS
 from worker.media.source import Source
-from worker.media.timeline import Scan, Timeline, scan
+from worker.media.timeline import JOINED, Scan, Timeline, scan
 from worker.media.verify import MOST_LOST
 
 MAX_TRIED = 8
@@ -168,7 +168,10 @@ def _cut(
     duration_s: float | None,
 ) -> tuple[Cut, bool]:
     """Return the part to encode, and whether it is without the sound that there is elsewhere."""
-    ends = [scanned.of(track).end_s for track in (video, audio) if track is not None]
+    timelines = [scanned.of(track) for track in (video, audio) if track is not None]
+    # Where timestamps begin anywhere, ffmpeg lets time begin with what is encoded.
+    zero = min(line.start_s or 0.0 for line in timelines) if media.formats & JOINED else 0.0
+    ends = [line.end_s - zero for line in timelines]
     end: float | None = max(ends)
     if not scanned.complete:
         # Only tables of every picture are believed; other headers are often wrong.
@@ -189,8 +192,8 @@ def _cut(
     if audio is None or source.path is None or not scanned.complete:
         return cut, False
     sound = scanned.of(audio)
-    later = length is not None and (sound.start_s or 0.0) >= start_s + length
-    return cut, sound.end_s <= start_s or later
+    later = length is not None and (sound.start_s or 0.0) - zero >= start_s + length
+    return cut, sound.end_s - zero <= start_s or later
 
 
 def _rate(scanned: Scan, video: Video) -> Rate | None:

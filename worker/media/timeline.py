@@ -27,7 +27,7 @@ SCAN_S = 10.0
 """At most this many seconds are spent on reading a file for its timestamps."""
 MAX_TIMES = 20_000
 """Timestamps that are kept per track: the rate of so many pictures is the rate of all."""
-_JOINED = frozenset({"mpegts", "mpeg"})
+JOINED = frozenset({"mpegts", "mpeg"})
 """Formats whose timestamps may start anew in the middle: two recordings one after the other."""
 TS_PACKETS = (188, 192, 204)
 """Bytes of a packet of a transport stream, in its variants."""
@@ -116,7 +116,7 @@ def scan(
         *("-i", f"file:{path}"),
     ]
     result = Scan()
-    clock = Clock(bool(found.formats & _JOINED))
+    clock = Clock(bool(found.formats & JOINED))
     said = ffmpeg.Said()
     deadline = time.monotonic() + limit_s
     rest = b""
