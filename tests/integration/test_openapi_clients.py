@@ -60,7 +60,7 @@ def test_schemathesis_finds_nothing_in_any_operation(web: Stack) -> None:
     web.call("POST", f"/jobs/{web.submit('simulate', {})['id']}/cancel")
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{web.url}/openapi.json", "--seed", "1"),
-        *("--phases", "coverage,fuzzing,stateful", "--max-examples", "6", "--max-time", "150"),
+        *("--phases", "coverage,fuzzing,stateful", "--max-examples", "6", "--max-time", "60"),
         *("--request-timeout", "10", "--workers", "2", "--warnings", "off", "--no-color"),
     ]
     places = {"PYTHONPATH": str(HERE / "schemathesis"), "SCHEMATHESIS_HOOKS": "hooks"}
