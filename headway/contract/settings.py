@@ -46,7 +46,7 @@ class Settings(BaseModel):
     cors_origins: frozenset[str] = frozenset()
     web_concurrency: Annotated[int, Field(gt=0, le=256)] = 1
     redis_url: str = Field(repr=False)
-    celery_broker_url: str = Field("", repr=False)
+    celery_broker_url: str = Field(default="", repr=False)
     redis_ca_file: Path | None = None
     redis_tls_verify: bool = True
     worker_concurrency: Annotated[int, Field(gt=0, le=1024)] = Field(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,7 +178,7 @@ class Run:
 
     def _open(self, jobs: Jobs) -> list[str]:
         driver = self.browser.driver
-        windows = []
+        windows: list[str] = []
         for proxy, alone, bars in layout()[1]:
             if windows:
                 driver.switch_to.new_window("window")
@@ -215,7 +216,7 @@ class Run:
             " && Object.values(window.latest).every((one) => one.fresh)"
         )
         for window in windows:
-            self.browser.until(lambda window=window: self._ask(window, fresh), "all bars to be fresh")
+            self.browser.until(partial(self._ask, window, fresh), "all bars to be fresh")
         self._say(f"all bars are fresh {time.monotonic() - began:.1f} s after")
 
     def _live(self, windows: list[str]) -> int:
