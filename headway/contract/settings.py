@@ -58,6 +58,9 @@ class Settings(BaseModel):
     upload_ttl_s: Seconds = 86_400
     min_free_bytes: Annotated[int, Field(ge=0)] = 256 * 1024**2
     max_attempts: Annotated[int, Field(gt=0, le=100)] = 3
+    job_timeout_s: Seconds = 86_400
+    submit_rate: Annotated[float, Field(ge=0, le=1_000_000)] = 100
+    max_live_jobs: Annotated[int, Field(ge=0)] = 10_000
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 12
     heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 15
     events_per_job: Annotated[int, Field(ge=10, le=1_000_000)] = 2000
