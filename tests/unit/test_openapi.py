@@ -57,6 +57,7 @@ def test_every_refusal_is_a_problem(spec: dict[str, Any]) -> None:
         "200",
         "400",
         "403",
+        "408",
         "413",
         "415",
         "421",

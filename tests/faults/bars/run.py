@@ -122,7 +122,13 @@ class Run:
     """`go` once, then `close`."""
 
     def __init__(
-        self, directory: Path, seed: int, lengths: Lengths, heartbeat_s: float, say: Callable[[str], None]
+        self,
+        directory: Path,
+        seed: int,
+        lengths: Lengths,
+        heartbeat_s: float,
+        say: Callable[[str], None],
+        slack_ms: int = SLACK_MS,
     ) -> None:
         self._say = say
         self._lengths = lengths
@@ -130,7 +136,7 @@ class Run:
         self._seed = seed
         # The client's own bounds (web/client/: event-stream.js, shared-stream.js): 1.5 heartbeats, at least
         # one and two seconds; a check each second; two seconds more where the connection is another's.
-        self.bound_ms = round(1000 * max(1.5 * heartbeat_s, heartbeat_s + 2)) + 3000 + SLACK_MS
+        self.bound_ms = round(1000 * max(1.5 * heartbeat_s, heartbeat_s + 2)) + 3000 + slack_ms
         self._started = ExitStack()
         try:
             self.stack = Stack(directory / "stack", HEARTBEAT_S=f"{heartbeat_s:g}", DRAIN_S="1")
