@@ -40,7 +40,7 @@ def test_every_setting_is_in_the_readmes_table_with_its_default() -> None:
     assert list(rows) == [name.upper() for name in Settings.model_fields]
     settings = load({"REDIS_URL": "redis://127.0.0.1"})
     said_otherwise = {
-        **dict.fromkeys(("REDIS_URL", "REDIS_CA_FILE", "DATA_GROUP"), ""),
+        **dict.fromkeys(("REDIS_URL", "REDIS_CA_FILE", "DATA_GROUP", "SECRET_FILE"), ""),
         **dict.fromkeys(("ALLOWED_HOSTS", "CORS_ORIGINS"), ""),
         "REDIS_TLS_VERIFY": "`1`",
         "CELERY_BROKER_URL": "`REDIS_URL`",
@@ -75,7 +75,7 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 def test_every_command_is_in_the_docs_with_its_options(name: str) -> None:
     text = said_of(name)
     # What all of them have stands before the first.
-    common = {"--help", "-h", "--url", "--json"}
+    common = {"--help", "-h", "--url", "--token", "--json"}
     for action in commands()[name]._actions:
         for option in {*action.option_strings} - common:
             assert re.search(rf"(?<![\w-]){option}(?![\w-])", text), option
@@ -94,7 +94,7 @@ def said_of(command: str) -> str:
 
 
 def test_what_all_commands_have_is_in_the_docs() -> None:
-    for option in ("--url", "--json"):
+    for option in ("--url", "--token", "--json"):
         assert sum(option in parser._option_string_actions for parser in commands().values()) >= 8
         assert f"`{option}`" in CLIENTS
 
