@@ -17,6 +17,7 @@ from typing import Any
 import redis
 
 from headway.contract.events import ZERO
+from headway.sdk.sandbox import LAUNCHER
 from service.process import valkey
 from tests.support import processes
 from tests.support.faulty_proxy import FaultyProxy
@@ -64,9 +65,12 @@ class Pair:
 
 def living(stack: Stack) -> dict[str, list[int]]:
     """The processes of web and worker; what a job starts for a moment is not among them."""
-    python = sys.executable
     return {
-        name: sorted(p.pid for p in processes.descendants(process.pid) if p.command.startswith(python))
+        name: sorted(
+            child.pid
+            for child in processes.descendants(process.pid)
+            if child.command.startswith(sys.executable) and LAUNCHER not in child.command
+        )
         for name, process in stack.processes.items()
     }
 
