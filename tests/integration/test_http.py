@@ -306,6 +306,8 @@ def test_workers_tell_what_they_do_and_queues_how_many_wait(web: Stack) -> None:
             "dropped_messages": 3,
             "jobs": [{"id": jobs[0], "type": "w", "attempt": 1, "since": held.job.started_at}],
         }  # fmt: skip
+        text = web.call("GET", "/metrics")[2].decode()
+        assert 'headway_messages_dropped_total{worker="one"} 3.0' in text
         queues = {queue["name"]: queue for queue in found["queues"]}
         assert queues["q-w"] == {"name": "q-w", "waiting": 2, "workers": 1}
         web.store.retry(held, delay_s=0, reason="again")
