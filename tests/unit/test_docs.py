@@ -126,7 +126,7 @@ def test_every_event_has_a_section_with_an_example(event: EventType) -> None:
 def test_every_state_error_code_and_reason_is_in_the_docs() -> None:
     source = "".join(path.read_text() for path in (ROOT / "service").rglob("*.py"))
     reasons = set(get_args(ResetReason))
-    assert set(re.findall(r'"(cursor_\w+|events_\w+)"', source)) == reasons
+    assert set(re.findall(r'"(cursor_\w+|events_missed)"', source)) == reasons
     for word in [*State, *ErrorCode, *sorted(reasons)]:
         assert f"`{word}`" in PROTOCOL, word
 
