@@ -23,7 +23,7 @@ from service.api import (
 from service.api.auth.authentication import Authentication
 from service.api.auth.roles import PUBLIC, ROUTES
 from service.api.context import Context
-from service.api.problems import answer_problems
+from service.api.problems import Problem, answer_problems
 from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
@@ -88,7 +88,9 @@ def _authorize_all(app: Flask) -> None:
             here: Context = app.extensions["headway"]
             try:
                 here.authentication.authorize(request.environ, route)
-            except redis.RedisError:
+            except (redis.RedisError, Problem) as error:
+                if isinstance(error, Problem) and error.status != 503:
+                    raise
                 # An error status would stop a browser's EventSource for good.
                 if request.endpoint in events.STREAMS and not events.wants_json():
                     return events.come_back()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 
 from headway.contract.access import REFRESH_S, ROLES
@@ -20,13 +21,24 @@ from tests.support.sse import Reader
 from tests.support.stack import Stack
 from tests.support.wait import until
 
+JWT_SECRET = "s" * 40
 APP = create_app(load({"REDIS_URL": "redis://127.0.0.1:1"}))
 
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    directory = tmp_path_factory.mktemp("access")
+    (directory / "jwt").write_text(JWT_SECRET)
     with Stack(
-        tmp_path_factory.mktemp("access"), AUTH="keys", DRAIN_S="0", HEARTBEAT_S="1", EVENTS_PER_JOB="50"
+        directory,
+        AUTH="keys,jwt",
+        JWT_KEY_FILE=str(directory / "jwt"),
+        JWT_ALGORITHMS="HS256",
+        JWT_ISSUER="idp",
+        JWT_AUDIENCE="headway",
+        DRAIN_S="0",
+        HEARTBEAT_S="1",
+        EVENTS_PER_JOB="50",
     ) as stack:
         stack.start_web()
         yield stack
@@ -431,3 +443,41 @@ def test_a_ticket_that_was_touched_is_refused(web: Stack, keys: dict[str, dict[s
     cookie = web.call("POST", "/session", b"", keys["read"])[1]["set-cookie"].partition(";")[0]
     assert web.call("GET", "/jobs", headers={"Cookie": cookie})[0] == 200
     assert web.call("GET", "/jobs", headers=bearer(cookie.partition("=")[2]))[0] == 401
+
+
+def token_for(roles: list[str], expires_s: float = 300, **scope: Any) -> dict[str, str]:
+    """The header with a JWT of ann's."""
+    claims = {
+        "iss": "idp",
+        "aud": "headway",
+        "sub": "someone",
+        "exp": time.time() + expires_s,
+        "headway": {"owner": "ann", "roles": roles, **scope},
+    }
+    return bearer(jwt.encode(claims, JWT_SECRET, "HS256"))
+
+
+def test_a_jwt_opens_what_it_says(web: Stack, keys: dict[str, dict[str, str]]) -> None:
+    mine, other, theirs = job_of(web, "ann", "g"), job_of(web, "ann"), job_of(web, "bob")
+    reader = token_for(["read"])
+    assert web.get(f"/jobs/{mine}", headers=reader)[0] == 200
+    assert web.get(f"/jobs/{theirs}", headers=reader)[0] == 404
+    assert web.call("POST", f"/jobs/{mine}/cancel", headers=reader)[0] == 403
+    assert web.get("/jobs", headers=token_for(["read"], expires_s=-60))[0] == 401
+    who = web.get("/session", headers=reader)[1]
+    assert (who["owner"], who["kind"]) == ("ann", "jwt")
+    for scope in ({"jobs": [mine]}, {"groups": ["g"]}):
+        narrow = token_for(["read", "submit", "cancel"], **scope)
+        assert web.get(f"/jobs/{mine}", headers=narrow)[0] == 200
+        assert web.get(f"/jobs/{other}", headers=narrow)[0] == 404
+        assert web.call("POST", f"/jobs/{other}/cancel", headers=narrow)[0] == 404
+        assert web.get("/jobs", headers=narrow)[0] == 403
+        assert web.get("/jobs?group=other", headers=narrow)[0] == 403
+        assert web.call("POST", "/jobs", {"type": "t"}, narrow)[0] == 403
+        assert web.call("POST", "/tickets", {"feed": True}, narrow)[0] == 403
+        assert web.call("POST", "/tickets", {"jobs": [other]}, narrow)[0] == 404
+        assert web.call("POST", "/tickets", {"jobs": [mine]}, narrow)[0] == 201
+        cookie = web.call("POST", "/session", b"", narrow)[1]["set-cookie"].partition(";")[0]
+        assert web.get(f"/jobs/{other}", headers={"Cookie": cookie})[0] == 404
+        with Reader(web.url, "/events", timeout=10, **narrow) as stream:
+            assert stream.take(1)[0].data["id"] == mine
