@@ -56,6 +56,7 @@ def test_every_refusal_is_a_problem(spec: dict[str, Any]) -> None:
         "202",
         "200",
         "400",
+        "401",
         "403",
         "408",
         "413",
