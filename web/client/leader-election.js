@@ -25,46 +25,18 @@ export async function hold(name, signal, then, steal) {
   }
 }
 
-export class Election {
-  #name;
-  #won;
-  #lost;
-  #candidacy = new AbortController();
-
-  /**
-   * @param {string} name
-   * @param {() => void} won
-   * @param {() => void} lost another page has taken the lock, because this one did not answer
-   */
-  constructor(name, won, lost) {
-    this.#name = name;
-    this.#won = won;
-    this.#lost = lost;
-  }
-
-  /** Lead as soon as no other page does. */
-  stand() {
-    this.#candidacy = new AbortController();
-    this.#elect(false);
-  }
-
-  /** Lead now, even if another page does. Only after `stand`. */
-  take() {
-    this.#elect(true);
-  }
-
-  /** Do not lead, and do not be elected. */
-  withdraw() {
-    this.#candidacy.abort();
-  }
-
-  /** @param {boolean} steal */
-  async #elect(steal) {
-    const { signal } = this.#candidacy;
-    await hold(this.#name, signal, this.#won, steal);
-    if (signal.aborted) return;
-    this.#lost();
-    // A page that took it stands for election already.
-    if (!steal) this.stand();
-  }
+/**
+ * Lead as soon as no other page does, until the signal.
+ * @param {string} name
+ * @param {AbortSignal} signal
+ * @param {() => void} won
+ * @param {() => void} lost another page has taken the lock, because this one did not answer
+ * @param {boolean} [steal] lead now, even if another page does; only a page that stands already
+ */
+export async function elect(name, signal, won, lost, steal) {
+  await hold(name, signal, won, steal);
+  if (signal.aborted) return;
+  lost();
+  // A page that took it stands for election already.
+  if (!steal) elect(name, signal, won, lost);
 }
