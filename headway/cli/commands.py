@@ -30,7 +30,7 @@ def guarded(args: argparse.Namespace) -> int:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        status: int = args.does(args, Client(args.url))
+        status: int = args.does(args, Client(args.url, token=args.token))
         sys.stdout.flush()
     except BrokenPipeError:
         status = PIPE_CLOSED

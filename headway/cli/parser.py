@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from headway.cli import commands, completion
+from headway.cli import commands, completion, keys
 from headway.cli.text import sanitized
 from headway.version import __version__
 
@@ -79,6 +79,7 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     def command(name: str, does: Callable[..., int], help: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = added.add_parser(name, help=help, description=help, epilog=EXIT)
         parser.add_argument("--url", help="default: HEADWAY_URL, else http://127.0.0.1:8000")
+        parser.add_argument("--token", help="an API key or other credential; default: HEADWAY_TOKEN")
         parser.add_argument("--json", action="store_true", help="one JSON object per line")
         parser.set_defaults(command=commands.guarded, does=does)
         return parser
@@ -160,6 +161,8 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)
     parser.add_argument("names", metavar="NAME", nargs="*", help="default: all")
     parser.add_argument("-o", "--output", type=Path, default=Path(), help="directory; default: this one")
+
+    keys.add_arguments(added.add_parser("keys", help="make, list, rotate and revoke API keys"))
 
     parser = added.add_parser("completion", help="print the completion script of a shell")
     parser.add_argument("shell", choices=sorted(completion.SCRIPTS))

@@ -30,13 +30,16 @@ def _nobody(_: int, __: int) -> None:
 class Client:
     """A Headway at `url`; by default at HEADWAY_URL, else at http://127.0.0.1:8000.
 
+    `token` is an API key or another bearer credential; by default that of HEADWAY_TOKEN, if there is one.
+
     Every call may raise a ClientError: Unreachable, Problem (NotFound, Invalid, Conflict, Unavailable) or
     BadAnswer. A request whose answer is lost is repeated for up to 20 s; all are idempotent. Threads may
     share a client.
     """
 
-    def __init__(self, url: str | None = None) -> None:
-        self._transport = Transport(url or os.environ.get("HEADWAY_URL", "").strip() or DEFAULT_URL)
+    def __init__(self, url: str | None = None, *, token: str | None = None) -> None:
+        url = url or os.environ.get("HEADWAY_URL", "").strip() or DEFAULT_URL
+        self._transport = Transport(url, token or os.environ.get("HEADWAY_TOKEN", "").strip())
         self.url = self._transport.url
 
     def submit(

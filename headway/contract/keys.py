@@ -23,6 +23,10 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{types}:types               hash    name of a job type -> its description in JSON
     P{types}:alive               zset    "<type> <worker>" -> seconds until which it counts as alive
     P{types}:workers             hash    name of a worker -> what it says of itself, in JSON
+    P{access}:keys               hash    id of an API key -> the key without its secret, in JSON
+    P{access}:revoked            zset    id of a session that was ended -> when it would have expired
+    P{access}:jobs:<name>        string  ids of the jobs of a ticket, in JSON; lives as long as the ticket
+    P{access}:version            string  counts the changes of these two
 
 Names that people choose (owners, groups, queues) are percent-encoded: a colon or a brace in one would
 make it the name of another key.
@@ -149,6 +153,21 @@ class Keys:
     @property
     def workers(self) -> str:
         return f"{self.prefix}{{types}}:workers"
+
+    @property
+    def api_keys(self) -> str:
+        return f"{self.prefix}{{access}}:keys"
+
+    @property
+    def revoked_sessions(self) -> str:
+        return f"{self.prefix}{{access}}:revoked"
+
+    @property
+    def access_version(self) -> str:
+        return f"{self.prefix}{{access}}:version"
+
+    def job_list(self, name: str) -> str:
+        return f"{self.prefix}{{access}}:jobs:{name}"
 
     def write_set(self, ref: JobRef) -> list[str]:
         """The keys of every script that changes a job, in the order of lua/prelude.lua."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from headway.contract.data_dir import gid_of, protect
 
@@ -40,6 +40,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    auth: str = "none"
     host: str = "127.0.0.1"
     port: Annotated[int, Field(gt=0, le=65535)] = 8000
     allowed_hosts: frozenset[str] = frozenset()
@@ -54,6 +55,7 @@ class Settings(BaseModel):
     )
     data_dir: Path = Path("var")
     data_group: str = ""
+    secret_file: Path | None = None
     max_upload_bytes: Positive = 10 * 1024**3
     upload_ttl_s: Seconds = 86_400
     min_free_bytes: Annotated[int, Field(ge=0)] = 256 * 1024**2
@@ -139,10 +141,17 @@ class Settings(BaseModel):
     def _any_case(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
+    @field_validator("auth")
+    @classmethod
+    def _is_a_mode(cls, value: str) -> str:
+        if value not in ("none", "keys"):
+            raise ValueError("is none or keys")
+        return value
+
     @field_validator("host")
     @classmethod
-    def _only_loopback_until_there_is_authentication(cls, value: str) -> str:
-        if value == "localhost":
+    def _only_loopback_without_authentication(cls, value: str, info: ValidationInfo) -> str:
+        if value == "localhost" or info.data.get("auth") != "none":
             return value
         try:
             loopback = ipaddress.ip_address(value).is_loopback
@@ -150,7 +159,8 @@ class Settings(BaseModel):
             loopback = False
         if not loopback:
             raise ValueError(
-                "is not a loopback address, and without authentication the service binds no other"
+                "is not a loopback address, and without authentication the service binds no other; "
+                "set AUTH=keys, and make a key with `headway keys create`"
             )
         return value
 

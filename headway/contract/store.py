@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from headway.contract.access import Access
 from headway.contract.alarms import REQUEUE_MS, Alarms
 from headway.contract.database import Database, connect
 from headway.contract.encoding import clip, dumps
@@ -94,6 +95,7 @@ class JobStore:
         self.listings = Listings(database)
         self.alarms = Alarms(database)
         self.registry = Registry(database)
+        self.access = Access(database)
 
     @classmethod
     def of(cls, settings: Settings, *, connections: int = 32, timeout_s: float = 5) -> JobStore:
@@ -278,7 +280,7 @@ class JobStore:
     ) -> list[JobPage | None]:
         """Read many jobs like `read`, as they are at one moment; each at its own if not `together`.
 
-        A `brief` page of a job with a cursor knows only where the job stands, and has no document.
+        A `brief` page of a job with a cursor knows only whose the job is and where it stands.
         """
         here = [(job_id, cursor) for job_id, cursor in wanted if self.keys.holds(job_id)]
         if not here:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Literal
 
 import redis
@@ -67,4 +68,7 @@ def readyz() -> Response:
 )
 def get_metrics() -> Response:
     """Metrics for Prometheus, of all processes of this web service."""
-    return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
+    dropped: dict[str, int] = {}
+    with suppress(redis.RedisError), time_limit(PING_S):
+        dropped = {worker.name: worker.dropped_messages for worker in context().store.registry.workers()}
+    return Response(metrics.exposition(dropped), content_type=metrics.CONTENT_TYPE)

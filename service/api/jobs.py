@@ -15,7 +15,7 @@ from headway.contract.records import MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS, MAX
 from headway.contract.states import State
 from headway.contract.store import IdempotencyConflict, NewJob
 from service import metrics
-from service.api.context import OWNER, Context, context
+from service.api.context import Context, caller, context, find_job
 from service.api.operation import Answer, Headers, Query, Resource
 from service.api.problems import Problem, job_not_found
 from service.api.room import lacks_room
@@ -108,6 +108,7 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
 def submit_job(headers: Idempotency, body: Submission) -> Response:
     """Submit a job."""
     here = context()
+    caller().check_group(body.group)
     _refuse_when_full(here)
     job_type = here.types.get(body.type)
     if job_type is None:
@@ -120,7 +121,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
             422, f"{faults[0][0]}: {faults[0][1]}", errors=faults, known_types=sorted(here.types.all())
         )
     new = NewJob(
-        owner=OWNER,
+        owner=caller().owner,
         type=job_type.name,
         params=body.params,
         queue=job_type.queue,
@@ -183,7 +184,9 @@ def _full() -> Problem:
 def list_jobs(query: Listing) -> Response:
     """List jobs, newest first."""
     here = context()
-    found, following = here.store.listings.page(OWNER, **query.model_dump())
+    who = caller()
+    who.check_group(query.group)
+    found, following = here.store.listings.page(who.owner, **query.model_dump())
     items = here.fleet.explain(found)
     cursor = b"null" if following is None else b'"%d"' % following
     return _json(b'{"items":[%s],"next":%s}' % (b",".join(items), cursor))
@@ -192,11 +195,7 @@ def list_jobs(query: Listing) -> Response:
 @bp.operation("GET", "/jobs/<job_id>", answers={200: Answer.json("the job", JobAnswer)}, problems=_NO_JOB)
 def get_job(job_id: str) -> Response:
     """One job."""
-    here = context()
-    page = here.store.read(job_id, None, 0)
-    if page is None:
-        raise job_not_found(job_id)
-    return _json(here.fleet.explain([page])[0])
+    return _json(context().fleet.explain([find_job(job_id)])[0])
 
 
 @bp.operation(
@@ -208,10 +207,7 @@ def get_job(job_id: str) -> Response:
 def delete_job(job_id: str) -> Response:
     """Remove an ended job, with its events and artifacts."""
     here = context()
-    page = here.store.read(job_id, None, 0)
-    if page is None:
-        raise job_not_found(job_id)
-    if not page.ended:
+    if not find_job(job_id).ended:
         raise Problem(409, "the job has not ended yet; cancel it first")
     remove_tree(here.settings.data_dir / "artifacts" / job_id)
     here.store.remove(job_id)
@@ -229,6 +225,7 @@ def delete_job(job_id: str) -> Response:
 )
 def cancel_job(job_id: str) -> Response:
     """Cancel a job."""
+    find_job(job_id)
     found = context().store.cancel(job_id)
     if found is None:
         raise job_not_found(job_id)
@@ -254,9 +251,8 @@ def cancel_job(job_id: str) -> Response:
 def retry_job(job_id: str, headers: Idempotency) -> Response:
     """Submit an ended job again, as a new job that starts from the old one's checkpoint."""
     here = context()
-    page = here.store.read(job_id, None, 0)
-    if page is None:
-        raise job_not_found(job_id)
+    page = find_job(job_id)
+    caller().check_group(page.group)
     if not page.ended:
         raise Problem(409, "the job has not ended yet; cancel it, or wait for its end, and retry then")
     _refuse_when_full(here)

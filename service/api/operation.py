@@ -36,7 +36,11 @@ class Query(BaseModel):
         """Read the query. Raises ValidationError."""
         lists = {name for name, field in cls.model_fields.items() if get_origin(field.annotation) is list}
         return cls.model_validate(
-            {name: given if name in lists or len(given) > 1 else given[0] for name, given in args.lists()}
+            {
+                name: given if name in lists or len(given) > 1 else given[0]
+                for name, given in args.lists()
+                if name != "ticket"  # a credential; it was read before
+            }
         )
 
 

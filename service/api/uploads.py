@@ -20,8 +20,9 @@ from pydantic import BaseModel, Field
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
-from headway.contract.encoding import displayable
-from service.api.context import Context, context
+from headway.contract.encoding import displayable, dumps
+from headway.contract.uploads import find_upload
+from service.api.context import Context, caller, context
 from service.api.operation import Answer, Query, Resource
 from service.api.problems import Problem
 from service.api.room import lacks_room
@@ -32,7 +33,6 @@ bp = Resource("uploads", "Files")
 CHUNK = 1 << 20
 MAX_NAME_CHARS = 255
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
-_UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -104,8 +104,9 @@ def _receive(here: Context, name: str) -> Response:
         # Writing a file blocks; in gevent's thread pool it blocks no one else.
         with FileObjectThread(str(partial / "data"), "wb", buffering=0) as out:
             size = _copy(out, limit)
-        meta = Upload(id=upload_id, name=name, size=size, media_type=media_type)
-        (partial / "meta.json").write_text(meta.model_dump_json())
+        made = Upload(id=upload_id, name=name, size=size, media_type=media_type)
+        meta = dumps({**made.model_dump(), "owner": caller().owner})
+        (partial / "meta.json").write_text(meta)
         partial.rename(uploads / upload_id)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -115,7 +116,7 @@ def _receive(here: Context, name: str) -> Response:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return Response(meta.model_dump_json(), 201, {"Cache-Control": "no-store"}, mimetype="application/json")
+    return Response(made.model_dump_json(), 201, {"Cache-Control": "no-store"}, mimetype="application/json")
 
 
 @bp.operation(
@@ -127,10 +128,10 @@ def _receive(here: Context, name: str) -> Response:
 )
 def delete_upload(upload_id: str) -> Response:
     """Remove an upload. A job that still needs it fails."""
-    directory = context().settings.data_dir / "uploads" / upload_id
-    if not _UPLOAD_ID.fullmatch(upload_id) or not directory.is_dir():
+    found = find_upload(context().settings.data_dir, upload_id)
+    if found is None or not caller().owns(found.owner):
         raise Problem(404, f"there is no upload {upload_id[:64]!r}")
-    remove_tree(directory)
+    remove_tree(found.directory)
     return Response(status=204)
 
 

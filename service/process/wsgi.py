@@ -39,6 +39,7 @@ def start(app: Flask) -> None:
         settings = here.settings
         log_to_stderr(settings.log_level, settings.log_format)
         here.sockets.start()
+        here.authentication.start()
         gc_tuning.start()
         _start_gauge(here)
         here.dispatch.start()

@@ -12,6 +12,7 @@ patched, and threads anywhere else. Nothing blocks while it holds `Hub.lock`.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ AUDIT_PAUSE_S = 0.02
 RECONNECT_S = (0.05, 1.0)
 """The first and the longest pause before the hub connects again."""
 CHANNELS_PER_COMMAND = 500
+_RUN_ID = re.compile(r"run_id:(\w+)")
 
 
 class LiveWriter(Protocol):
@@ -64,6 +66,7 @@ class Hub:
     def __init__(self, store: JobStore) -> None:
         self._store = store
         self._connection: AbstractConnection | None = None
+        self._server = ""
         self._reconnect_pause_s = RECONNECT_S[0]
         self._topics: dict[str, Topic] = {}
         self._to_subscribe: set[str] = set()
@@ -175,7 +178,23 @@ class Hub:
 
     def _audit_later(self) -> None:
         if self.connected:
+            self.leave_former_primary()
             self.audit()
+
+    def leave_former_primary(self) -> None:
+        """Connect again if the address leads to another server by now, as after a failover: connections to
+        the former one stay open, and nothing may ever be heard there. Raises RedisError."""
+        fresh, _ = self._new_connection()
+        try:
+            fresh.connect()
+            server = _run_id(fresh)
+        finally:
+            fresh.disconnect()
+        connection = self._connection
+        if connection is not None and server != self._server:
+            log.warning("the address of Redis leads to another server: the hub connects again")
+            self._store.redis.connection_pool.disconnect(inuse_connections=False)
+            connection.disconnect()  # the listening thread notices
 
     def audit(self) -> None:
         """Find the topics whose last message never came, though the connection seems well. Nothing else
@@ -227,6 +246,7 @@ class Hub:
         connection, parser = self._new_connection()
         try:
             connection.connect()
+            self._server = _run_id(connection)
             self.connect(connection)
             self._reconnect_pause_s = RECONNECT_S[0]
             log.info("the hub is connected")
@@ -369,3 +389,10 @@ class Hub:
             topic.ready = True
             return topic
         return None
+
+
+def _run_id(connection: AbstractConnection) -> str:
+    """Returns what tells the server at the other end from every other, and from itself after a restart."""
+    connection.send_command("INFO", "server")
+    found = _RUN_ID.search(str(connection.read_response()))
+    return "" if found is None else found[1]

@@ -44,6 +44,9 @@ BEAT_SLOTS = 150
 PARK_S = 0.1
 """How long a reader waits that cannot catch up now: Redis is away, or the last attempt got it nowhere."""
 
+VALIDITY_S = 20.0
+"""Seconds between two looks at which viewers may still read."""
+
 _GONE = -1
 
 
@@ -93,6 +96,7 @@ class Sockets:
         forever("sockets", self.watch, pause_s=0)
         forever("heartbeats", self._beat, pause_s=self.heartbeat_s / BEAT_SLOTS)
         forever("parked readers", self._unpark, pause_s=0)
+        forever("validity of viewers", self.dismiss_invalid, pause_s=VALIDITY_S)
         for _ in range(CATCH_UPS if cooperative() else CATCH_UP_THREADS):
             forever("catch-up", self._catch_up, pause_s=0)
 
@@ -135,6 +139,20 @@ class Sockets:
         self.poller.remove(reader.fd)
         self.limits.release(reader.caller)
 
+    def dismiss_invalid(self) -> None:
+        """Say goodbye to the readers whose credential has expired or was revoked."""
+        with self.hub.lock:
+            readers = list(self._readers.values())
+            invalid = {viewer for viewer in {r.catchup.viewer for r in readers} if not viewer.valid()}
+            for reader in readers:
+                if reader.catchup.viewer in invalid:
+                    self._dismiss(reader)
+
+    def _dismiss(self, reader: Reader) -> None:
+        if reader.place is not Place.BLOCKED:
+            self._send(reader.fd, _goodbye())
+        reader.move_to(Place.GONE)
+
     def drain(self, window_s: float) -> None:
         """Say goodbye to all readers, spread over the window. Returns when all have gone."""
         with self.hub.lock:
@@ -147,11 +165,8 @@ class Sockets:
             if ahead > 0.005:
                 time.sleep(ahead)
             with self.hub.lock:
-                if reader.place is Place.GONE:
-                    continue
-                if reader.place is not Place.BLOCKED:
-                    self._send(reader.fd, _goodbye())
-                reader.move_to(Place.GONE)
+                if reader.place is not Place.GONE:
+                    self._dismiss(reader)
 
     # -- writing -----------------------------------------------------------------------------------
 

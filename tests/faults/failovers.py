@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import sys
@@ -11,10 +12,12 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import redis
 
 from headway.contract.events import ZERO
+from headway.sdk.sandbox import LAUNCHER
 from service.process import valkey
 from tests.support import processes
 from tests.support.faulty_proxy import FaultyProxy
@@ -61,14 +64,62 @@ class Pair:
 
 
 def living(stack: Stack) -> dict[str, list[int]]:
+    """The processes of web and worker; what a job starts for a moment is not among them."""
     return {
-        name: sorted(p.pid for p in processes.descendants(process.pid))
+        name: sorted(
+            child.pid
+            for child in processes.descendants(process.pid)
+            if child.command.startswith(sys.executable) and LAUNCHER not in child.command
+        )
         for name, process in stack.processes.items()
     }
 
 
+def work(lasting_s: float, n: int) -> tuple[str, dict[str, Any]]:
+    """The type and parameters of the n-th job: half of them last as long as the failovers, the others make
+    something."""
+    match n % 4:
+        case 1:
+            return "file.checksum", {"input": "sample:40", "algorithm": "sha256"}
+        case 3:
+            return "video.encode", {"input": "sample:20", "width": 320, "preset": "mp4"}
+    return "simulate", {"duration_s": lasting_s + n, "rate": 20 + n, "stages": 1 + n % 3, "log_every": 20}
+
+
+def right(params: dict[str, Any]) -> dict[str, Any]:
+    """What a `simulate` has to come to."""
+    return {"updates": round(params["duration_s"] * params["rate"])}
+
+
+def content(stack: Stack, job: dict[str, Any]) -> dict[str, Any]:
+    """What a job made: its result without times, and its files by their digests."""
+    made = {name: value for name, value in (job["result"] or {}).items() if name != "seconds"}
+    for artifact in job["artifacts"]:
+        made[artifact["name"]] = hashlib.sha256(stack.call("GET", artifact["url"])[2]).hexdigest()
+    return made
+
+
+def faults(stack: Stack, job: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """What is wrong with a job that ended, and with its events."""
+    page = stack.store.read(job["id"], ZERO, 10_000)
+    events = page.events if page else []
+    ends = sum(event.type == "end" for event in events)
+    found = []
+    if (job["state"], job["attempt"], ends) != ("succeeded", 1, 1):
+        found.append(f"{ends} ends: {json.dumps(job)}")
+    if content(stack, job) != expected:
+        found.append(f"{job['type']}: {content(stack, job)} instead of {expected}")
+    if job["type"] == "simulate":
+        said = [json.loads(event.data)["message"] for event in events if event.type == "log"]
+        updates, every = expected["updates"], job["params"]["log_every"]
+        if said != [f"update {n} of {updates}" for n in range(every, updates + 1, every)]:
+            found.append(f"{job['id']}: of {updates // every} log lines came {len(said)}")
+    return found
+
+
 def run(directory: Path, times: int, jobs: int, gap_s: float) -> int:
     """Returns how many things were not as they should be."""
+    wanted = [work(times * gap_s + 5, n) for n in range(jobs)]
     with ExitStack() as last:
         other = valkey.start(directory / "other", port=free_port())
         last.callback(other.stop)
@@ -80,10 +131,13 @@ def run(directory: Path, times: int, jobs: int, gap_s: float) -> int:
         stack.store = stack.new_store(5)
         stack.start_web()
         stack.start_worker()
-        ids = [
-            stack.submit("simulate", {"duration_s": times * gap_s + 5, "rate": 20})["id"]
-            for _ in range(jobs)
-        ]
+        undisturbed = {
+            kind: content(stack, stack.wait_ended(stack.submit(kind, params)["id"], 300))
+            for kind, params in dict(wanted).items()
+            if kind != "simulate"
+        }
+        expected = [undisturbed.get(kind) or right(params) for kind, params in wanted]
+        ids = [stack.submit(kind, params)["id"] for kind, params in wanted]
         until(
             lambda: all(stack.get(f"/jobs/{job_id}")[1]["state"] == "running" for job_id in ids),
             what="all jobs to run",
@@ -98,17 +152,17 @@ def run(directory: Path, times: int, jobs: int, gap_s: float) -> int:
         )
         wrong: list[str] = []
         ended = [stack.wait_ended(job_id, times * 4 * gap_s + 120) for job_id in ids]
-        for job in ended:
-            page = stack.store.read(job["id"], ZERO, 10_000)
-            ends = sum(event.type == "end" for event in page.events) if page else 0
-            if (job["state"], job["attempt"], ends) != ("succeeded", 1, 1):
-                wrong.append(f"{ends} ends: {json.dumps(job)}")
+        for job, made in zip(ended, expected, strict=True):
+            wrong += faults(stack, job, made)
         after = living(stack)
         wrong += [
             f"{name}: {before[name]} became {after[name]}" for name in before if before[name] != after[name]
         ]
-        print("jobs:", dict(Counter((job["state"], job["attempt"]) for job in ended)))
-        print("\n".join(wrong) or "each ended once, in its first attempt, and no process was restarted")
+        print("jobs:", dict(Counter((job["type"], job["state"], job["attempt"]) for job in ended)))
+        print(
+            "\n".join(wrong)
+            or "each ended once, in its first attempt, with the right content; no process was restarted"
+        )
         return len(wrong)
 
 

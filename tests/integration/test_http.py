@@ -306,6 +306,8 @@ def test_workers_tell_what_they_do_and_queues_how_many_wait(web: Stack) -> None:
             "dropped_messages": 3,
             "jobs": [{"id": jobs[0], "type": "w", "attempt": 1, "since": held.job.started_at}],
         }  # fmt: skip
+        text = web.call("GET", "/metrics")[2].decode()
+        assert 'headway_messages_dropped_total{worker="one"} 3.0' in text
         queues = {queue["name"]: queue for queue in found["queues"]}
         assert queues["q-w"] == {"name": "q-w", "waiting": 2, "workers": 1}
         web.store.retry(held, delay_s=0, reason="again")
@@ -364,7 +366,7 @@ def test_an_upload_is_kept_as_it_was_sent(web: Stack) -> None:
         assert (status, made["name"], made["size"]) == (201, name, len(data))
         kept = web.directory / "uploads" / made["id"]
         assert (kept / "data").read_bytes() == data
-        assert json.loads((kept / "meta.json").read_text()) == made
+        assert json.loads((kept / "meta.json").read_text()) == {**made, "owner": "local"}
     assert web.call("POST", "/uploads", b"", {"Content-Type": "video/mp4"})[0] == 201
 
 

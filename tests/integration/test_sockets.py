@@ -17,16 +17,19 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+import redis
 
 from headway.contract.encoding import dumps
 from headway.contract.events import ZERO, EventId
+from headway.contract.settings import Settings
 from headway.contract.states import State
 from headway.contract.store import JobStore, Report
+from service.process import valkey
 from service.streaming.hub import Hub
 from tests.support.fake_worker import claim, create, log, progress, run_jobs, stored
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.sse import Parser, Reader, Seen, seen
-from tests.support.stack import Stack
+from tests.support.stack import Stack, free_port
 from tests.support.wait import until
 
 
@@ -439,6 +442,33 @@ def test_the_audit_finds_an_event_that_was_never_heard_of(store: JobStore) -> No
     hub.audit()
     assert hub.collect(watcher, seen) is None, "it reads the store now"
     hub.leave(watcher)
+
+
+def test_the_hub_follows_its_address_to_another_server(tmp_path: Path) -> None:
+    with ExitStack() as last:
+        servers = [valkey.start(tmp_path / name, port=free_port()) for name in ("former", "new")]
+        for server in servers:
+            last.callback(server.stop)
+        address = last.enter_context(FaultyProxy(servers[0].port or 0))
+        store = JobStore.of(Settings(redis_url=f"redis://127.0.0.1:{address.port}/0"))
+        last.callback(store.redis.close)
+        hub = Hub(store)
+        logging.getLogger("service.streaming.hub").addHandler(logging.NullHandler())
+        watcher = Standing("topic")
+        hub.join(watcher)
+        hub.start()
+        until(lambda: hub.ready(watcher) is not None)
+        first = hub.generation
+        hub.leave_former_primary()
+        assert (hub.connected, hub.generation) == (True, first), "it is the same server"
+        # The present connections stay open, at a server that nobody publishes on any more.
+        address.move(servers[1].port or 0)
+        hub.leave_former_primary()
+        until(lambda: hub.generation > first and hub.ready(watcher) is not None)
+        new = redis.Redis.from_url(servers[1].url)
+        last.callback(new.close)
+        assert new.pubsub_numsub("topic") == [(b"topic", 1)]
+        assert store.redis.info("server")["run_id"] == new.info("server")["run_id"]
 
 
 def test_a_gap_in_what_is_published_sends_the_readers_to_the_store(web: Stack) -> None:

@@ -67,7 +67,7 @@ def test_messages_that_are_no_jobs_are_dropped_and_the_next_job_is_done_at_once(
         job_id = stack.enqueue("simulate", duration_s=0)
         began = time.monotonic()
         assert stack.ended(job_id).state is State.SUCCEEDED, name
-        assert time.monotonic() - began < 5, f"{name}: a busy machine is slow, but not that slow"
+        assert time.monotonic() - began < 1, name
     assert stack.worker.poll() is None
     assert broker.llen("test:default") == 0
     assert broker.hlen("test:unacked") == 0, "none of them comes again"

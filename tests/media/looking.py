@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import tempfile
@@ -111,6 +112,14 @@ class Result:
             if sum(pictures[n * size : (n + 1) * size]) > 225 * size:
                 return n * STEP_S
         return None
+
+    @property
+    def changes(self) -> int:
+        """How often a picture differs from the one before."""
+        size = SIDE * SIDE * 3
+        pictures = self._decoded[0]
+        shown = [pictures[at : at + size] for at in range(0, len(pictures), size)]
+        return sum(a != b for a, b in itertools.pairwise(shown))
 
     @property
     def tone_s(self) -> float | None:

@@ -23,6 +23,7 @@ from headway.sdk.job import Job
 from headway.sdk.job_type import discover
 from headway.sdk.meter import Stage
 from headway.sdk.retry import Retry
+from service import metrics
 from service.__main__ import _parser
 from service.api.app import create_app
 from service.api.event_models import ResetReason
@@ -40,7 +41,7 @@ def test_every_setting_is_in_the_readmes_table_with_its_default() -> None:
     assert list(rows) == [name.upper() for name in Settings.model_fields]
     settings = load({"REDIS_URL": "redis://127.0.0.1"})
     said_otherwise = {
-        **dict.fromkeys(("REDIS_URL", "REDIS_CA_FILE", "DATA_GROUP"), ""),
+        **dict.fromkeys(("REDIS_URL", "REDIS_CA_FILE", "DATA_GROUP", "SECRET_FILE"), ""),
         **dict.fromkeys(("ALLOWED_HOSTS", "CORS_ORIGINS"), ""),
         "REDIS_TLS_VERIFY": "`1`",
         "CELERY_BROKER_URL": "`REDIS_URL`",
@@ -75,7 +76,7 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 def test_every_command_is_in_the_docs_with_its_options(name: str) -> None:
     text = said_of(name)
     # What all of them have stands before the first.
-    common = {"--help", "-h", "--url", "--json"}
+    common = {"--help", "-h", "--url", "--token", "--json"}
     for action in commands()[name]._actions:
         for option in {*action.option_strings} - common:
             assert re.search(rf"(?<![\w-]){option}(?![\w-])", text), option
@@ -94,7 +95,7 @@ def said_of(command: str) -> str:
 
 
 def test_what_all_commands_have_is_in_the_docs() -> None:
-    for option in ("--url", "--json"):
+    for option in ("--url", "--token", "--json"):
         assert sum(option in parser._option_string_actions for parser in commands().values()) >= 8
         assert f"`{option}`" in CLIENTS
 
@@ -125,7 +126,7 @@ def test_every_event_has_a_section_with_an_example(event: EventType) -> None:
 def test_every_state_error_code_and_reason_is_in_the_docs() -> None:
     source = "".join(path.read_text() for path in (ROOT / "service").rglob("*.py"))
     reasons = set(get_args(ResetReason))
-    assert set(re.findall(r'"(cursor_\w+|events_\w+)"', source)) == reasons
+    assert set(re.findall(r'"(cursor_\w+|events_missed)"', source)) == reasons
     for word in [*State, *ErrorCode, *sorted(reasons)]:
         assert f"`{word}`" in PROTOCOL, word
 
@@ -140,8 +141,9 @@ def test_every_job_type_and_parameter_is_in_the_readme() -> None:
 
 def test_every_metric_is_in_the_operators_table_as_it_is_exposed() -> None:
     rows = dict(re.findall(r"(?m)^\| `(headway_\w+)` \| (\w+) \|", OPERATORS))
-    ours = {family.name: family.type for family in REGISTRY.collect() if family.name.startswith("headway_")}
-    assert len(ours) >= 12
+    families = [*REGISTRY.collect(), *metrics.MessagesDropped({}).collect()]
+    ours = {family.name: family.type for family in families if family.name.startswith("headway_")}
+    assert len(ours) >= 13
     assert rows == {f"{name}_total" if kind == "counter" else name: kind for name, kind in ours.items()}
 
 

@@ -15,6 +15,7 @@ from headway.contract.settings import ConfigError, Settings, load, load_or_exit,
 REDIS = {"REDIS_URL": "redis://127.0.0.1:6379/0"}
 
 BAD = {
+    "AUTH": ["token", "keys,none", "KEYS"],
     "HOST": ["0.0.0.0", "::", "192.168.1.1", "example.org", "127.0.0.1:80"],
     "PORT": ["0", "65536", "-1", "http", "80.5"],
     "ALLOWED_HOSTS": ["*", "http://a", ".example", "a/b", "a:x", "u@a"],
@@ -45,7 +46,7 @@ BAD = {
     "KEY_PREFIX": ["a b", "{x}", "x" * 65, "ä"],
     "PARTITIONS": ["0", "4097", "x"],
 }
-ANYTHING_GOES = {"data_dir"}
+ANYTHING_GOES = {"data_dir", "secret_file"}
 HOLDS_A_PASSWORD = {"REDIS_URL", "CELERY_BROKER_URL"}
 
 

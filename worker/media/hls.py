@@ -20,6 +20,12 @@ _NEAR = 1.2
 _SPS = re.compile(rb"\x00\x00\x01[\x27\x47\x67](...)", re.DOTALL)
 
 
+_TS_PACKET = 188
+_NULL_PACKET = b"\x47\x1f\xff\x10".ljust(_TS_PACKET, b"\xff")
+_FEWEST_PACKETS = 12
+"""A segment of fewer is not recognized as a transport stream by ffmpeg and what is made of it."""
+
+
 class BadPlaylist(ValueError):
     """What was written is not a stream that can be played."""
 
@@ -153,6 +159,8 @@ def finish(
     for rendition in renditions:
         path = directory / rendition.name / "index.m3u8"
         playlists.append(read_playlist(path))
+        for segment in playlists[-1].segments:
+            _fill(segment)
         text = path.read_text("ascii")
         # At least the longest segment, rounded; ffmpeg writes 0 for a short clip.
         target = max(1, round(max(playlists[-1].lengths_s)))
@@ -162,6 +170,14 @@ def finish(
         _master(list(zip(renditions, playlists, strict=True)), fps, sound), "ascii"
     )
     return playlists
+
+
+def _fill(segment: Path) -> None:
+    """Append packets without meaning to a segment that is too small, as one black picture is."""
+    lacking = _FEWEST_PACKETS - segment.stat().st_size // _TS_PACKET
+    if lacking > 0:
+        with segment.open("ab") as file:
+            file.write(_NULL_PACKET * lacking)
 
 
 def _master(renditions: Sequence[tuple[Rendition, Playlist]], fps: Fraction, sound: bool) -> str:

@@ -150,7 +150,7 @@ def _missing(source: Source, media: Media, scanned: Scan) -> list[str]:
         return []
     if there >= promised - max(0.25, promised * 0.02):
         return []
-    if not scanned.cut:
+    if not scanned.cut and not scanned.complaints:
         return [f"{source.name} says that it lasts {promised:.2f} s, but has only {there:.2f} s"]
     cut_off = f"{source.name} is cut off or damaged: {there:.2f} s of {promised:.2f} s are there"
     if there < promised * (1 - MOST_LOST):

@@ -31,6 +31,11 @@ JOINED = frozenset({"mpegts", "mpeg"})
 """Formats whose timestamps may start anew in the middle: two recordings one after the other."""
 TS_PACKETS = (188, 192, 204)
 """Bytes of a packet of a transport stream, in its variants."""
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_MAX_HEADER = 65_536
+_CUT = ("partial file", "prematurely", "runcated")
+_NEAR_THE_END = 4
+"""Packets. What is torn further ahead is damage, of which the decoder tells."""
 _JUMP_S, _BACK_S = 10.0, 1.0
 """What ffmpeg takes for such a new start: a jump ahead by more than one or back by more than the other."""
 
@@ -67,9 +72,13 @@ class Scan:
     complete: bool = True
     """Whether the end was reached."""
     cut: bool = False
-    """Whether the file ends before its own tables say that it does."""
+    """Whether the file ends before its own tables say that it does, or within a packet."""
+    complaints: bool = False
+    """Whether there was anything wrong with how it is put together."""
     position: int = 0
     """Bytes, as far as it was read."""
+    since_torn: int | None = None
+    """Packets since the last one of which a part is missing."""
 
     def of(self, track: Track | None) -> Timeline:
         return Timeline() if track is None else self.tracks.get(track.index, Timeline())
@@ -142,14 +151,27 @@ def scan(
         process.stdout.close()
         stderr.finish() if result.complete else None
     job.check()
-    result.cut = any(
-        "partial file" in line or "prematurely" in line or "runcated" in line for line in said.lines
+    result.complaints = bool(said.lines)
+    result.cut = result.complete and (
+        any(words in line for line in said.lines for words in _CUT)
+        or (result.since_torn is not None and result.since_torn < _NEAR_THE_END)
+        or _is_torn(path, found)
     )
-    # A transport stream has no tables: only that its last packet is not whole tells.
-    torn = "mpegts" in found.formats and all(path.stat().st_size % size for size in TS_PACKETS)
-    result.cut = result.cut or torn
     _end_last_pictures(result)
     return result
+
+
+def _is_torn(path: Path, found: Media) -> bool:
+    """Whether a file without tables has another size than a whole one."""
+    size = path.stat().st_size
+    if "mpegts" in found.formats:
+        return all(size % packet for packet in TS_PACKETS)
+    if "asf" in found.formats:
+        with path.open("rb") as file:
+            _, there, properties = file.read(_MAX_HEADER).partition(_ASF_PROPERTIES)
+        # With 0 it was sent while it was made.
+        return bool(there) and size < int.from_bytes(properties[24:32], "little")
+    return False
 
 
 def _packet(result: Scan, clock: Clock, zero: float, fields: list[str]) -> None:
@@ -159,6 +181,10 @@ def _packet(result: Scan, clock: Clock, zero: float, fields: list[str]) -> None:
     size, position = number(fields[4]), number(fields[5])
     if position is not None and position > 0:
         result.position = max(result.position, int(position))
+    if "C" in fields[6]:
+        result.since_torn = 0
+    elif result.since_torn is not None:
+        result.since_torn += 1
     shift = clock.shift(int(fields[0]), pts if dts is None else dts, length)
     at = dts if pts is None else pts
     # "D" is what the file itself says is not to be shown.

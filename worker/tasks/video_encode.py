@@ -136,7 +136,7 @@ def encode_file(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[st
     said = _encode(job, found, args, picture.rate, picture.width * picture.height)
     out = job.workdir / recipe.artifact
     with job.stage("publish", total=3, unit="steps") as stage:
-        with _looking(job, found):
+        with _looking(job, found, said):
             made = _look_at(job, recipe, found, picture, out)
             verify.decode_ends(job, [(out, made.duration_s)])
         warnings = _warnings(job, found, said, made.duration_s)
@@ -164,7 +164,7 @@ def encode_hls(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str
     pixels = sum(rendition.width * rendition.height for rendition in renditions)
     said = _encode(job, found, args, picture.rate, pixels)
     with job.stage("publish", total=3, unit="steps") as stage:
-        with _looking(job, found):
+        with _looking(job, found, said):
             playlists = hls.finish(directory, renditions, picture.rate, sound=found.audio is not None)
             largest = playlists[-1]
             made = _look_at(job, recipe, found, picture, directory / renditions[-1].name / "index.m3u8")
@@ -200,7 +200,7 @@ def encode_audio(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[s
     said = _encode(job, found, args, None)
     out = job.workdir / recipe.artifact
     with job.stage("publish", total=2, unit="steps") as stage:
-        with _looking(job, found):
+        with _looking(job, found, said):
             made = _look_at(job, recipe, found, None, out)
             verify.decode_ends(job, [(out, made.duration_s)])
         warnings = _warnings(job, found, said, made.duration_s)
@@ -284,13 +284,18 @@ def _explained(job: Job[EncodeParams], found: Input) -> Iterator[None]:
 
 
 @contextmanager
-def _looking(job: Job[EncodeParams], found: Input) -> Iterator[None]:
-    """While a result is looked at: what is wrong with it may be that there was no room for it."""
+def _looking(job: Job[EncodeParams], found: Input, said: ffmpeg.Said) -> Iterator[None]:
+    """While a result is looked at: what is wrong with it may be that there was no room for it, or too
+    little to make it of."""
     try:
         yield
     except (verify.ResultUnfit, hls.BadPlaylist, InvalidInput, ffmpeg.FFmpegFailed) as error:
         if failure.is_full([str(error)], job.workdir):
             raise NoSpace(failure.full(found.source.name)) from None
+        if said.complaints or found.scan.cut:
+            raise InvalidInput(
+                f"{found.source.name} is damaged beyond use: what is left makes a result, but {error}"
+            ) from None
         raise verify.ResultUnfit(
             f"{found.source.name} was encoded, but the result is not fit: {error}"
         ) from None
