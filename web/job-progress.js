@@ -77,11 +77,11 @@ class Row extends Bar {
  * cancellation was refused.
  */
 export class JobProgress extends HTMLElement {
-  static observedAttributes = ["job", "jobs", "group", "base", "token", "ticket", "ticket-url", "log", "readonly"];
+  static observedAttributes = ["base", "token", "ticket", "ticket-url", "group", "job", "jobs", "log", "readonly"];
   /** @type {Client | undefined} The client to use; set it before the element is in the page. */
   client;
 
-  /** @type {any} */ #client;
+  /** @type {Client | undefined} */ #client;
   /** @type {import("./client/job-feed.js").JobFeed | undefined} */ #feed;
   /** @type {string[]} */ #ids = [];
   /** @type {Map<string, Row>} */ #rows = new Map();
@@ -124,7 +124,7 @@ export class JobProgress extends HTMLElement {
     this.#list.replaceChildren();
     this.#gone = "";
     /** @type {any[]} */
-    const [job, jobs, group, base, token, given, address] = JobProgress.observedAttributes.map((name) => this.getAttribute(name));
+    const [base, token, given, address, group, job, jobs] = JobProgress.observedAttributes.map((name) => this.getAttribute(name));
     const ids = (this.#ids = (job ?? jobs ?? "").split(/\s+/).filter(Boolean));
     if (!this.isConnected || !(ids[0] || group)) return;
     const ticket = address ? new URL(address, location.href) : given;
@@ -186,7 +186,7 @@ export class JobProgress extends HTMLElement {
     const cancel = async (/** @type {any} */ { target }) => {
       target.disabled = true;
       try {
-        feed?.put(await this.#client.cancel(id));
+        feed?.put(await /** @type {Client} */ (this.#client).cancel(id));
       } catch (detail) {
         target.disabled = false;
         this.dispatchEvent(new CustomEvent("problem", { detail }));

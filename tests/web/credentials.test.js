@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
-import { beforeEach, test } from "node:test";
+import { afterEach, beforeEach, test } from "node:test";
 
 import { Connection, settled } from "./connection.js";
 
 // Of the window.
 Object.assign(globalThis, { location: { href: "http://page.test/" }, addEventListener() {}, removeEventListener() {} });
 const { Client } = await import("../../web/client/client.js");
+// Otherwise it is loaded with the first request.
+await import("../../web/client/credentials.js");
 const base = "http://headway.test/";
 const last = () => Connection.last;
 const bearer = ({ init }) => new Headers(init.headers).get("authorization");
@@ -14,6 +16,10 @@ beforeEach(() => {
   Connection.all = [];
   globalThis.fetch = Connection.fetch;
 });
+
+/** @type {any} */ let feed;
+
+afterEach(() => feed?.stop());
 
 /** A request under way. It may fail. */
 async function asking(client, id = "0-a") {
@@ -26,7 +32,7 @@ test("a token is sent as a header, never in an address, and without the page's c
   const client = new Client({ base, token: "secret", share: false });
   asking(client);
   await settled();
-  const feed = client.watch({ jobs: ["0-a"] });
+  feed = client.watch({ jobs: ["0-a"] });
   await settled();
   for (const one of Connection.all) {
     assert.equal(bearer(one), "Bearer secret");
@@ -34,7 +40,6 @@ test("a token is sent as a header, never in an address, and without the page's c
     assert.equal(one.init.credentials, "omit");
   }
   assert.deepEqual(Connection.all.map(({ url }) => url.pathname), ["/jobs/0-a", "/events"]);
-  feed.stop();
 });
 
 test("a ticket is part of the address, which no preflight has to ask for", async () => {
@@ -90,7 +95,7 @@ test("a function that fails is asked again by the next request", async () => {
 test("a stream whose ticket has expired comes back with another one, from its cursor", async () => {
   const tickets = ["old", "new"];
   const client = new Client({ base, ticket: () => tickets.shift(), share: false });
-  const feed = client.watch({ jobs: ["0-a"] });
+  feed = client.watch({ jobs: ["0-a"] });
   await settled();
   await last().lives();
   await last().says("log", { job: "0-a", at: "" }, "5-0");
@@ -102,7 +107,6 @@ test("a stream whose ticket has expired comes back with another one, from its cu
   await streams()[1].refuses(401);
   assert.equal(streams()[2].query.get("ticket"), "new");
   assert.equal(streams()[2].query.get("last_event_id"), "5-0");
-  feed.stop();
 });
 
 test("an address is asked for a ticket, and never cached", async () => {

@@ -10,7 +10,7 @@ Object.assign(globalThis, { addEventListener() {}, removeEventListener() {} });
 let stream;
 
 function opened(options = {}) {
-  stream = new EventStream({ fetch: Connection.fetch, ...options });
+  stream = new EventStream({ client: Connection, ...options });
   stream.open("http://headway.test/events");
   return stream;
 }

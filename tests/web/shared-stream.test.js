@@ -39,8 +39,8 @@ async function join(...topics) {
 beforeEach(() => {
   Connection.all = [];
   readers = [];
-  const url = (query) => new URL(`http://headway.test/events?${query}`);
-  stream = new SharedStream("test", url, { share: false, fetch: Connection.fetch });
+  const client = { url: (path) => new URL(path, "http://headway.test"), fetch: Connection.fetch };
+  stream = new SharedStream("test", { share: false, client });
 });
 
 afterEach(async () => {

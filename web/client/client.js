@@ -141,10 +141,8 @@ export class Client {
     const name = this.#name;
     const found = streams.get(name);
     if (found instanceof this.Stream) return found;
-    const url = (/** @type {string} */ query) => this.url(`/events?${query}`);
-    const fetch = (/** @type {URL} */ to, /** @type {any} */ init) => this.fetch(to, init);
     const onUnused = () => streams.get(name) === stream && streams.delete(name);
-    const stream = new this.Stream(name, url, { ...this.#options, fetch, onUnused, found });
+    const stream = new this.Stream(name, { ...this.#options, client: this, onUnused, found });
     streams.set(name, stream);
     return stream;
   }

@@ -4,8 +4,8 @@
 
 /**
  * @typedef {object} Caller
- * @property {import("../jobs.js").Credential} [token] sent as a header
- * @property {import("../jobs.js").Credential | URL} [ticket] sent in the address
+ * @property {import("../jobs.js").Credential | null} [token] sent as a header
+ * @property {import("../jobs.js").Credential | URL | null} [ticket] sent in the address
  * @property {Promise<string | undefined>} [said] the last answer of whoever was asked
  */
 

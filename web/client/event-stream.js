@@ -47,7 +47,7 @@ export class EventStream extends Connection {
    * @param {string | null} [options.cursor] last id that is known; "0" for everything that is kept;
    *   null (the default) to begin with snapshots
    * @param {number} [options.attempts] consecutive failures until it gives up; default: 30
-   * @param {(url: URL, init: RequestInit) => Promise<Response>} options.fetch
+   * @param {{fetch(url: URL, init: RequestInit): Promise<Response>}} options.client
    */
   constructor(options) {
     super();
@@ -108,7 +108,7 @@ export class EventStream extends Connection {
     const { signal } = (this.#connection = new AbortController());
     let refused = false;
     try {
-      const { headers, body } = await this.#options.fetch(url, { signal, cache: "no-store" });
+      const { headers, body } = await this.#options.client.fetch(url, { signal, cache: "no-store" });
       // An error, 204 after the end of a job, or a proxy's page.
       refused = !/event-stream/.test(/** @type {string} */ (headers.get("content-type")));
       if (!refused && !signal.aborted) {

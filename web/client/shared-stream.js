@@ -1,9 +1,10 @@
 /**
  * One connection for everything that is watched: by a page, and by all pages of a browser.
  *
- * A browser has six connections to a host on HTTP/1.1, so the seventh page would hang. The pages elect a leader,
- * and another when that page is gone (leader-election.js). The leader holds the connection and repeats on a
- * BroadcastChannel what it hears. It resigns before it is frozen; if it stops responding, another page takes over.
+ * A browser has six connections to a host on HTTP/1.1, so the seventh page would hang. The page that has the Web Lock
+ * of their common name leads: the browser passes the lock on as soon as that page is gone, for whatever reason, and
+ * never to a page that no longer wants it. The leader holds the connection and repeats on a BroadcastChannel what it
+ * hears. It resigns before it is frozen; if it stops responding, another page takes over.
  * (A SharedWorker would be simpler, but not all phones have it, and it must come from the page's own origin.)
  * Without Web Locks (plain HTTP), each page has its own connection.
  *
@@ -12,7 +13,7 @@
  */
 
 import { Connection } from "./emitter.js";
-import { elect, hold } from "./leader-election.js";
+import { hold } from "./web-lock.js";
 import { compareIds } from "./event-id.js";
 import { EventStream } from "./event-stream.js";
 
@@ -34,8 +35,6 @@ import { EventStream } from "./event-stream.js";
 
 /** A longer list makes an address that proxies refuse: then all jobs of the caller are watched. */
 const MAX_JOBS = 200;
-/** A page that is frozen, or in the back/forward cache, can neither lead nor listen. */
-const PAGE_EVENTS = ["pagehide", "freeze", "pageshow", "resume"];
 const CHECK_MS = 1000;
 /** A leader that does not answer for this long has stopped responding, and is replaced. */
 const ANSWER_MS = 1000;
@@ -64,7 +63,6 @@ export class SharedStream extends Connection {
   leads = false;
 
   #name;
-  #urlFor;
   #options;
   #id = Math.random();
   /** @type {Map<Reader, Set<Topic>>} with the topics that it was told to begin with */ #readers = new Map();
@@ -77,22 +75,21 @@ export class SharedStream extends Connection {
   /** @type {AbortController | null} Ends the locks and listeners of a page that takes part. */ #running = null;
   /** Of the current leader: larger than those of its predecessors. */ #term = 0;
   #changing = false;
+  #candidacy = new AbortController();
   /** The last report of the leader, and when it arrived. */
   #last = { heardAt: 0, allowedMs: 0, at: 0 };
   #askedAt = 0;
 
   /**
    * @param {string} name the same for all pages that may share: the service and the caller
-   * @param {(query: string) => URL} urlFor the address of such a stream
-   * @param {{share?: boolean | string, attempts?: number, fetch: (url: URL, init: RequestInit) => Promise<Response>,
+   * @param {{client: Pick<import("./client.js").Client, "url" | "fetch">, share?: boolean | string, attempts?: number,
    *   onUnused?: () => void, found?: SharedStream}} options
    *   `onUnused` is called when the last reader has left; `found` is the stream that this one replaces
    */
-  constructor(name, urlFor, options) {
+  constructor(name, options) {
     super();
     // The number is that of the messages: pages that a browser has kept may be of another version.
     this.#name = `headway 3 ${name}`;
-    this.#urlFor = urlFor;
     this.#options = options;
   }
 
@@ -103,7 +100,7 @@ export class SharedStream extends Connection {
   /** @param {Reader} reader */
   join(reader) {
     this.#readers.set(reader, new Set());
-    for (const type of PAGE_EVENTS) addEventListener(type, this, true);
+    for (const type in this.#page) addEventListener(type, this, true);
     this.#start();
     this.changed();
   }
@@ -124,14 +121,24 @@ export class SharedStream extends Connection {
       return;
     }
     this.#stop();
-    for (const type of PAGE_EVENTS) removeEventListener(type, this, true);
+    for (const type in this.#page) removeEventListener(type, this, true);
     this.#options.onUnused?.();
   }
 
   handleEvent(/** @type {Event} */ { type }) {
-    if (PAGE_EVENTS.indexOf(type) < 2) this.#stop();
-    else this.#start();
+    this.#page[type]();
   }
+
+  /** @type {Record<string, () => void>} What becomes of the page, by event. */
+  #page = {
+    // In the back/forward cache it would keep one of the six connections.
+    pagehide: () => this.#stop(),
+    pageshow: () => this.#start(),
+    // A frozen page cannot send, even if it is elected; messages wait for it.
+    freeze: () => this.#withdraw(),
+    resume: () => this.#running && this.#elect(),
+    visibilitychange: () => this.#check(),
+  };
 
   /** Try again, after it gave up. */
   again() {
@@ -144,17 +151,15 @@ export class SharedStream extends Connection {
   #start() {
     if (this.#running || this.#readers.size === 0) return;
     const { signal } = (this.#running = new AbortController());
-    const { share } = this.#options;
     this.#last.heardAt = this.#last.at = Date.now();
     this.setStatus("connecting");
     this.#want();
-    if (!share || !navigator.locks) {
+    if (!this.#options.share || !navigator.locks) {
       this.#lead();
       return;
     }
     const watchdog = setInterval(() => this.#check(), CHECK_MS);
     signal.addEventListener("abort", () => clearInterval(watchdog));
-    document.addEventListener("visibilitychange", () => this.#check(), { signal });
     // This lock tells the others when the page is gone: they must not hear of it before it has the lock.
     hold(`${this.#name} ${this.#id}`, signal, () => {
       this.#channel = new BroadcastChannel(this.#name);
@@ -165,10 +170,17 @@ export class SharedStream extends Connection {
     this.#elect();
   }
 
-  /** @param {boolean} [steal] */
-  #elect(steal) {
-    const { signal } = /** @type {AbortController} */ (this.#running);
-    elect(this.#name, signal, () => this.#lead(), () => this.#resign(), steal);
+  /**
+   * Lead as soon as no other page does.
+   * @param {boolean} [steal] lead now, even if another page does; only for a page that stands already
+   */
+  async #elect(steal) {
+    const { signal } = steal ? this.#candidacy : (this.#candidacy = new AbortController());
+    await hold(this.#name, signal, () => this.#lead(), steal);
+    if (signal.aborted) return;
+    // Another page has taken the lock, because this one did not answer. One that took it stands already.
+    this.#resign();
+    if (!steal) this.#elect();
   }
 
   #stop() {
@@ -176,7 +188,7 @@ export class SharedStream extends Connection {
     // Without readers nobody keeps in step with what comes from here on.
     if (this.#readers.size === 0) this.cursor = null;
     this.#say("bye");
-    this.#resign();
+    this.#withdraw();
     this.#running.abort();
     this.#running = null;
     this.#channel?.close();
@@ -190,6 +202,12 @@ export class SharedStream extends Connection {
     this.#term = Math.max(this.#term + 1, Date.now());
     for (const id of this.#pages.keys()) this.#watchForExit(id);
     this.#connect();
+  }
+
+  /** Do not lead, and do not be elected. */
+  #withdraw() {
+    this.#candidacy.abort();
+    this.#resign();
   }
 
   #resign(leads = false) {
@@ -237,7 +255,7 @@ export class SharedStream extends Connection {
       // The job of the last event stays in the list, or the cursor would belong to no job in it.
       if (this.#cursorTopic && queryFor(wanted).startsWith("job")) wanted.add(this.#cursorTopic);
       this.#covered = wanted;
-      stream.open(this.#urlFor(queryFor(wanted)));
+      stream.open(this.#options.client.url(`/events?${queryFor(wanted)}`));
     }
     if (this.cursor !== null || stream.opened) this.#announce("covered", { topics: [...this.#covered], fresh: false });
     this.#report();
