@@ -67,7 +67,7 @@ class Settings(BaseModel):
     cors_origins: frozenset[str] = frozenset()
     web_concurrency: Annotated[int, Field(gt=0, le=256)] = 1
     redis_url: str = Field(repr=False)
-    celery_broker_url: str = Field("", repr=False)
+    celery_broker_url: str = Field(default="", repr=False)
     redis_ca_file: Path | None = None
     redis_tls_verify: bool = True
     worker_concurrency: Annotated[int, Field(gt=0, le=1024)] = Field(
@@ -80,6 +80,9 @@ class Settings(BaseModel):
     upload_ttl_s: Seconds = 86_400
     min_free_bytes: Annotated[int, Field(ge=0)] = 256 * 1024**2
     max_attempts: Annotated[int, Field(gt=0, le=100)] = 3
+    job_timeout_s: Seconds = 86_400
+    submit_rate: Annotated[float, Field(ge=0, le=1_000_000)] = 100
+    max_live_jobs: Annotated[int, Field(ge=0)] = 10_000
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 12
     heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 15
     events_per_job: Annotated[int, Field(ge=10, le=1_000_000)] = 2000
