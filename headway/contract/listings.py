@@ -64,7 +64,7 @@ class Listings:
             "list",
             [index],
             [
-                keys.job_head(owner),
+                keys.job_head(keys.partition(owner)),
                 "+inf" if cursor is None else f"({cursor}",
                 limit,
                 PAGE_READS,

@@ -20,10 +20,11 @@ from service.api import (
     uploads,
     workers,
 )
+from service.api.auth import audit
 from service.api.auth.authentication import Authentication
 from service.api.auth.roles import PUBLIC, ROUTES
 from service.api.context import Context
-from service.api.problems import answer_problems
+from service.api.problems import Problem, answer_problems
 from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
@@ -59,6 +60,8 @@ def create_app(settings: Settings) -> Flask:
     )
     answer_problems(app)
     _authorize_all(app)
+    if settings.auth != "none":
+        audit.watch(app)
     for resource in (
         jobs,
         events,
@@ -88,7 +91,9 @@ def _authorize_all(app: Flask) -> None:
             here: Context = app.extensions["headway"]
             try:
                 here.authentication.authorize(request.environ, route)
-            except redis.RedisError:
+            except (redis.RedisError, Problem) as error:
+                if isinstance(error, Problem) and error.status != 503:
+                    raise
                 # An error status would stop a browser's EventSource for good.
                 if request.endpoint in events.STREAMS and not events.wants_json():
                     return events.come_back()

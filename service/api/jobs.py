@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Annotated, Any
 
 import redis
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from headway.contract.encoding import RecordError, RecordTooLarge
 from headway.contract.records import MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS, MAX_LABELS, Job
 from headway.contract.states import State
-from headway.contract.store import IdempotencyConflict, NewJob
+from headway.contract.store import IdempotencyConflict, Limits, NewJob, TooManyJobs
 from service import metrics
 from service.api.context import Context, caller, context, find_job
 from service.api.operation import Answer, Headers, Query, Resource
@@ -24,6 +25,8 @@ from service.scheduling.sweeper import remove_tree
 bp = Resource("jobs", "Jobs")
 
 _NO_JOB = {404: "there is no such job"}
+BURST_S = 10.0
+"""How many seconds' worth of SUBMIT_RATE an owner may submit at once."""
 FULL = 0.8
 """Share of Redis' maxmemory above which no new job is accepted; the rest is for the live ones."""
 
@@ -102,6 +105,7 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
     },
     problems={
         422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
+        429: "the owner submits too fast or has too many live jobs; nothing was submitted",
         503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
     },
 )
@@ -128,7 +132,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         max_attempts=body.max_attempts or job_type.max_attempts or here.settings.max_attempts,
         group=body.group,
         labels=body.labels,
-        timeout_s=body.timeout_s,
+        timeout_s=body.timeout_s or here.settings.job_timeout_s,
     )
     # The request's meaning and not its bytes: a client may order or space its JSON anew.
     meaning = json.dumps(body.model_dump(mode="json"), sort_keys=True)
@@ -147,11 +151,18 @@ def _hash(text: str) -> str:
 
 
 def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Response:
+    rate = here.settings.submit_rate
+    limits = Limits(rate, max(1, round(rate * BURST_S)), here.settings.max_live_jobs)
     try:
-        job_id, document, is_new = here.store.create(new, once=once)
+        job_id, document, is_new = here.store.create(new, once=once, limits=limits)
     except IdempotencyConflict:
         raise Problem(
             422, "this Idempotency-Key was used with another request; use a new key for a new job"
+        ) from None
+    except TooManyJobs as error:
+        wait = str(math.ceil(error.retry_after_s))
+        raise Problem(
+            429, f"{error}; nothing was submitted, try again later", headers={"Retry-After": wait}
         ) from None
     except RecordTooLarge as error:
         raise Problem(422, str(error), errors=[("/params", str(error))]) from None
@@ -245,6 +256,7 @@ def cancel_job(job_id: str) -> Response:
         **_NO_JOB,
         409: "the job has not ended yet",
         422: "the Idempotency-Key belongs to another request",
+        429: "the owner submits too fast or has too many live jobs; nothing was submitted",
         503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
     },
 )

@@ -24,7 +24,7 @@ from headway.contract.encoding import displayable, dumps
 from headway.contract.uploads import find_upload
 from service.api.context import Context, caller, context
 from service.api.operation import Answer, Query, Resource
-from service.api.problems import Problem
+from service.api.problems import Problem, cut_off
 from service.api.room import lacks_room
 from service.scheduling.sweeper import remove_tree
 
@@ -52,6 +52,7 @@ class Naming(Query):
 _ANSWERS = {201: Answer.json("the file is kept", Upload)}
 _PROBLEMS = {
     400: "the body ended early; nothing was kept",
+    408: "the body came too slowly; nothing was kept",
     413: "the file is larger than MAX_UPLOAD_BYTES; nothing was kept",
     422: "the name is not valid; nothing was kept",
     507: "the disk is full, or nearly; nothing was kept",
@@ -157,7 +158,7 @@ def _read(limit: int) -> bytes:
     except RequestEntityTooLarge:
         raise _too_large(limit) from None
     except (ClientDisconnected, OSError) as error:
-        raise Problem(400, f"the body ended early; nothing was kept ({error})") from None
+        raise cut_off(error, "the body ended early; nothing was kept") from None
 
 
 def _too_large(limit: int) -> Problem:

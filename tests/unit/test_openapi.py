@@ -58,10 +58,12 @@ def test_every_refusal_is_a_problem(spec: dict[str, Any]) -> None:
         "400",
         "401",
         "403",
+        "408",
         "413",
         "415",
         "421",
         "422",
+        "429",
         "503",
     }
     assert submit["requestBody"]["required"] is True

@@ -16,6 +16,9 @@ REDIS = {"REDIS_URL": "redis://127.0.0.1:6379/0"}
 
 BAD = {
     "AUTH": ["token", "keys,none", "KEYS"],
+    "JWT_KEY_FILE": ["/nowhere/key.pem", "/tmp"],
+    "JWT_JWKS_URL": ["http://idp.example/jwks", "file:///etc/passwd", "data:,x", "ftp://a", "https://"],
+    "JWT_ALGORITHMS": ["none", "HS256,RS256", "RS1", "rs256", "RS256,"],
     "HOST": ["0.0.0.0", "::", "192.168.1.1", "example.org", "127.0.0.1:80"],
     "PORT": ["0", "65536", "-1", "http", "80.5"],
     "ALLOWED_HOSTS": ["*", "http://a", ".example", "a/b", "a:x", "u@a"],
@@ -28,6 +31,9 @@ BAD = {
     "UPLOAD_TTL_S": ["0", "-1", "inf", "1d"],
     "MIN_FREE_BYTES": ["-1", "1GB", "0.5"],
     "MAX_ATTEMPTS": ["0", "101", "x"],
+    "JOB_TIMEOUT_S": ["0", "-1", "inf", "a day"],
+    "SUBMIT_RATE": ["-1", "inf", "x"],
+    "MAX_LIVE_JOBS": ["-1", "1.5", "x"],
     "LEASE_S": ["0.5", "3601", "nan", "inf", "12s"],
     "HEARTBEAT_S": ["0", "-15", "nan", "soon"],
     "EVENTS_PER_JOB": ["9", "1000001", "x"],
@@ -46,7 +52,7 @@ BAD = {
     "KEY_PREFIX": ["a b", "{x}", "x" * 65, "ä"],
     "PARTITIONS": ["0", "4097", "x"],
 }
-ANYTHING_GOES = {"data_dir", "secret_file"}
+ANYTHING_GOES = {"data_dir", "secret_file", "jwt_issuer", "jwt_audience"}
 HOLDS_A_PASSWORD = {"REDIS_URL", "CELERY_BROKER_URL"}
 
 

@@ -33,7 +33,8 @@ class Authentication:
         self._modes = frozenset(settings.auth.split(","))
         self._port = settings.port
         self.keys = KeyTable(store.access)
-        self.signer = Signer(settings.secret_file or settings.data_dir / "secret")
+        self.signer = Signer(settings.signing_secrets)
+        self._jwt = self._jwt_verifier(settings) if "jwt" in self._modes else None
         self._known: dict[bytes, Caller] = {}
 
     @property
@@ -115,7 +116,14 @@ class Authentication:
         if "keys" in self._modes and token.startswith("hw_"):
             key = self.keys.opened_by(token)
             return None if key is None else self._of_key(key)
-        return None
+        return self._jwt.caller(token) if self._jwt is not None else None
+
+    @staticmethod
+    def _jwt_verifier(settings: Settings) -> Any:
+        # PyJWT is an extra.
+        from service.api.auth.jwt_verifier import JwtVerifier
+
+        return JwtVerifier(settings)
 
     def _session(self, token: str) -> Caller | None:
         return self._signed(self.signer.open("s", token), "session")

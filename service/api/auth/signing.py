@@ -65,9 +65,7 @@ class Signer:
         if not self._secrets:
             lines = [line.strip() for line in _read(self._path).splitlines() if line.strip()]
             if not lines or min(map(len, lines)) < MIN_SECRET_CHARS:
-                raise BadSecret(
-                    f"{self._path} needs a secret of {MIN_SECRET_CHARS} characters on each line"
-                )
+                raise BadSecret(f"it needs a secret of at least {MIN_SECRET_CHARS} characters on each line")
             self._secrets = {hashlib.sha256(line.encode()).hexdigest()[:8]: line.encode() for line in lines}
         return self._secrets
 
