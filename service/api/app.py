@@ -20,6 +20,7 @@ from service.api import (
     uploads,
     workers,
 )
+from service.api.auth import audit
 from service.api.auth.authentication import Authentication
 from service.api.auth.roles import PUBLIC, ROUTES
 from service.api.context import Context
@@ -63,6 +64,8 @@ def create_app(settings: Settings) -> Flask:
     )
     answer_problems(app)
     _authorize_all(app)
+    if settings.auth != "none":
+        audit.watch(app)
     for resource in (
         jobs,
         events,

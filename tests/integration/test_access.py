@@ -335,6 +335,56 @@ def test_another_owners_upload_is_no_input(tmp_path: Path) -> None:
     assert find_upload(tmp_path, "../" + "u" * 22) is None
 
 
+def audit_of(web: Stack) -> list[dict[str, Any]]:
+    lines = [line for line in web.log("web").splitlines() if '"logger":"headway.audit"' in line]
+    return [json.loads(line) for line in lines]
+
+
+def test_the_audit_log_says_who_did_what_and_no_credential(
+    web: Stack, keys: dict[str, dict[str, str]]
+) -> None:
+    settled()
+    job_id = job_of(web, "ann")
+    token = ticket(web, keys["read"], jobs=[job_id])["ticket"]
+    proxied = {"X-Request-ID": "r-1", "X-Forwarded-For": "198.51.100.7"}
+    web.call("POST", f"/jobs/{job_id}/cancel", b"", {**keys["cancel"], **proxied})
+    web.call("POST", f"/jobs/{job_id}/retry", b"", keys["read"])
+    web.call("GET", f"/jobs/{job_id}/artifacts/x?ticket={token}")
+    web.call("GET", "/jobs", headers=bearer("hw_abcdefgh_" + "y" * 43))
+    web.call("GET", "/jobs", headers={**keys["read"], "Sec-Fetch-Site": "cross-site"})
+    cookie = web.call("POST", "/session", b"", keys["read"])[1]["set-cookie"]
+    seen = {(line["action"], line["status"]): line for line in audit_of(web)[-8:]}
+    canceled = seen["cancel_job", 202]
+    key_id = keys["cancel"]["Authorization"].split("_")[1]
+    assert canceled["who"] == f"key:{key_id}"
+    assert (canceled["owner"], canceled["object"], canceled["outcome"]) == ("ann", job_id, "done")
+    assert (canceled["request"], canceled["ip"], canceled["reason"]) == ("r-1", "198.51.100.7", None)
+    assert seen["retry_job", 403]["outcome"] == "refused"
+    assert "submit" in seen["retry_job", 403]["reason"]
+    assert seen["get_artifact", 403]["object"] == f"{job_id}/x"
+    assert seen["list_jobs", 401]["who"] is None
+    assert "another origin" in seen["GET", 403]["reason"]
+    assert ("create_ticket", 201) in seen
+    assert ("sign_in", 200) in seen
+    log = web.log("web")
+    secrets = [token, cookie.partition("=")[2].partition(";")[0], "y" * 43]
+    for secret in (*secrets, *(headers["Authorization"].split("_", 2)[2] for headers in keys.values())):
+        assert secret not in log
+    assert "ticket=" not in log
+
+
+def test_a_flood_of_refusals_is_counted_and_not_logged(web: Stack, keys: dict[str, dict[str, str]]) -> None:
+    def refused() -> float:
+        text = web.call("GET", "/metrics", headers=keys["ops"])[2].decode()
+        return float(text.partition('headway_requests_refused_total{reason="credential"} ')[2].split()[0])
+
+    before, lines = refused(), len(audit_of(web))
+    for _ in range(200):
+        assert web.call("GET", "/jobs")[0] == 401
+    assert refused() - before == 200
+    assert len(audit_of(web)) - lines < 200
+
+
 def ticket(web: Stack, headers: dict[str, str], **body: Any) -> dict[str, Any]:
     status, _, answer = web.call("POST", "/tickets", body, headers)
     assert status == 201, answer
@@ -458,7 +508,7 @@ def token_for(roles: list[str], expires_s: float = 300, **scope: Any) -> dict[st
 
 
 def test_a_jwt_opens_what_it_says(web: Stack, keys: dict[str, dict[str, str]]) -> None:
-    mine, other, theirs = job_of(web, "ann", "g"), job_of(web, "ann"), job_of(web, "bob")
+    mine, other, theirs = job_of(web, "ann", "jwt"), job_of(web, "ann"), job_of(web, "bob")
     reader = token_for(["read"])
     assert web.get(f"/jobs/{mine}", headers=reader)[0] == 200
     assert web.get(f"/jobs/{theirs}", headers=reader)[0] == 404
@@ -466,7 +516,7 @@ def test_a_jwt_opens_what_it_says(web: Stack, keys: dict[str, dict[str, str]]) -
     assert web.get("/jobs", headers=token_for(["read"], expires_s=-60))[0] == 401
     who = web.get("/session", headers=reader)[1]
     assert (who["owner"], who["kind"]) == ("ann", "jwt")
-    for scope in ({"jobs": [mine]}, {"groups": ["g"]}):
+    for scope in ({"jobs": [mine]}, {"groups": ["jwt"]}):
         narrow = token_for(["read", "submit", "cancel"], **scope)
         assert web.get(f"/jobs/{mine}", headers=narrow)[0] == 200
         assert web.get(f"/jobs/{other}", headers=narrow)[0] == 404
