@@ -6,6 +6,7 @@ Exit status 1 if they do not, or if a protection can be broken without any of it
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import secrets
@@ -25,6 +26,7 @@ COPIED = ["headway", "service", "worker", "tests", "web", "pyproject.toml"]
 LIMIT_S = 900
 """Of pytest over what one break concerns, or all of them: beyond it something hangs."""
 STORE = "tests/integration/test_store.py"
+OWNERS = "tests/integration/test_owners_share.py"
 RUNTIME = "tests/integration/test_worker_runtime.py"
 ENGINE = "tests/unit/test_engine.py::test_every_reader_gets_what_the_store_has_after_its_cursor_or_a_reset"
 MACHINE = "tests/faults/test_store_machine.py::test_the_store_does_what_the_model_does"
@@ -49,6 +51,16 @@ BREAKS = (
         "if not job or job.state ~= 'running' or job.fence ~= ARGV[5] then",
         "if not job or job.state ~= 'running' then",
         (f"{STORE}::test_a_write_with_an_old_fence_is_refused_and_changes_nothing", MACHINE),
+    ),
+    Break(
+        "turns",
+        "headway/contract/lua/prelude.lua",
+        "local place = math.max(tonumber(tags[1] or 0), tonumber(tags[2] or 0))",
+        "local place = now()",
+        (
+            f"{OWNERS}::test_the_first_job_of_an_owner_does_not_wait_behind_all_those_of_another",
+            f"{OWNERS}::test_a_worker_gives_each_owner_its_turn",
+        ),
     ),
     Break(
         "seal",
@@ -200,7 +212,13 @@ def run(directory: Path, tests: tuple[str, ...]) -> tuple[int, set[str]]:
 
 
 def main() -> int:
-    wanted = [b for b in BREAKS if len(sys.argv) == 1 or b.name in sys.argv[1:]]
+    names = [broken.name for broken in BREAKS]
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.mutations", description=__doc__)
+    parser.add_argument(
+        "name", nargs="*", metavar="NAME", choices=[*names, []], help=f"of {', '.join(names)} (all)"
+    )
+    chosen = parser.parse_args().name
+    wanted = [broken for broken in BREAKS if not chosen or broken.name in chosen]
     unnoticed = 0
     with tempfile.TemporaryDirectory(prefix="headway-broken-") as name:
         whole = Path(name) / "whole"
