@@ -33,18 +33,20 @@ class Recipe:
     crf: int = 0
     max_crf: int = 63
     options: tuple[str, ...] = ()
+    min_side: int = 2
     max_size: tuple[int, int] = (16384, 16384)
-    """What the encoder takes at most."""
+    """What the encoder takes at least and at most."""
 
 
 RECIPES: dict[Preset, Recipe] = {
     "mp4": Recipe("video.mp4", X264, AAC, ("h264", "aac"), 23, 51, MP4),
     "webm": Recipe("video.webm", VP9, OPUS, ("vp9", "opus"), 33),
-    "av1": Recipe("video.webm", AV1, OPUS, ("av1", "opus"), 35, max_size=(16384, 8704)),
+    "av1": Recipe("video.webm", AV1, OPUS, ("av1", "opus"), 35, min_side=4, max_size=(16384, 8704)),
     "hls": Recipe("hls", X264, AAC, ("h264", "aac"), 23, 51),
     "audio": Recipe("audio.m4a", (), AAC, (None, "aac"), options=MP4),
 }
 SMALLEST = 2
+INTERLACEABLE = frozenset({"h264", "mpeg2video", "vc1", "wmv3", "dvvideo", "prores", "dnxhd", "hevc"})
 
 CAP = Fraction(60)
 """Pictures per second at most, of a variable rate."""
@@ -99,6 +101,17 @@ def _fits(fps: Fraction, length_s: float | None) -> bool:
     return abs(exact - round(exact)) < 0.05
 
 
+NARROW = 64
+"""SVT-AV1 4.1 can hang if one side of the picture is shorter than its blocks and it works in parallel."""
+
+
+def video_arguments(recipe: Recipe, crf: int | None, width: int, height: int) -> tuple[str, ...]:
+    """Return the encoder's arguments for pictures of this size."""
+    narrow = recipe.video == AV1 and min(width, height) < NARROW
+    quality = ("-crf", str(recipe.crf if crf is None else crf))
+    return (*recipe.video, *quality, *(("-svtav1-params", "lp=1") if narrow else ()))
+
+
 # -- filters -------------------------------------------------------------------------------------------
 
 TONEMAP = "tonemap.cube"
@@ -141,9 +154,14 @@ def _begun(cut: Cut, setpts: str) -> list[str]:
 
 
 def _deinterlaced(video: Video) -> list[str]:
-    if not video.interlaced or video.height < 8 or not video.pix_fmt.startswith(("yuv", "nv", "gray")):
+    """Of every codec that can be interlaced, since a file may be so in parts; progressive pictures pass
+    through untouched, and cost nothing."""
+    if not (video.interlaced or video.codec in INTERLACEABLE):
         return []
-    return [f"bwdif=mode=send_frame:deint={'interlaced' if video.interlaced_frames else 'all'}"]
+    if video.height < 8 or not video.pix_fmt.startswith(("yuv", "nv", "gray")):
+        return []
+    unmarked = video.interlaced and not video.interlaced_frames
+    return [f"bwdif=mode=send_frame:deint={'all' if unmarked else 'interlaced'}"]
 
 
 def _colored(video: Video, width: int, height: int) -> list[str]:

@@ -144,15 +144,19 @@ def _missing(source: Source, media: Media, scanned: Scan) -> list[str]:
     Raises InvalidInput if that is nearly all of a file that was cut off.
     """
     promised, there = media.duration_s, scanned.end_s
-    if scanned.cut and not (media.formats & PROMISE_LENGTHS):
-        return [f"{source.name} is cut off or damaged: {there:.2f} s are there"]
-    if not (media.formats & PROMISE_LENGTHS) or promised is None or not scanned.complete:
-        return []
-    if there >= promised - max(0.25, promised * 0.02):
-        return []
+    cut_off = f"{source.name} is cut off or damaged"
+    # Of a file that does not begin at 0, a header may tell the end or the length.
+    short = (
+        promised is not None
+        and bool(media.formats & PROMISE_LENGTHS)
+        and scanned.complete
+        and there + max(0.0, media.start_s) < promised - max(0.25, promised * 0.02)
+    )
+    if not short or promised is None:
+        return [f"{cut_off}: {there:.2f} s are there"] if scanned.cut else []
     if not scanned.cut and not scanned.complaints:
         return [f"{source.name} says that it lasts {promised:.2f} s, but has only {there:.2f} s"]
-    cut_off = f"{source.name} is cut off or damaged: {there:.2f} s of {promised:.2f} s are there"
+    cut_off += f": {there:.2f} s of {promised:.2f} s are there"
     if there < promised * (1 - MOST_LOST):
         raise InvalidInput(f"{cut_off}. Export it or upload it again")
     return [cut_off]
