@@ -40,6 +40,9 @@ APPEND_TO_WRITE = Histogram(
 )
 HUB_RECONNECTIONS = Counter("headway_hub_reconnections", "Connections to Redis that the hub lost.")
 HUB_DISTRUSTED = Counter("headway_hub_distrusted", "Topics that the audit found behind the store.")
+REQUESTS_REFUSED = Counter(
+    "headway_requests_refused", "Requests refused before their operation began.", ["reason"]
+)
 JOBS_SUBMITTED = Counter("headway_jobs_submitted", "Jobs made.", ["type"])
 ALARMS_ANSWERED = Counter("headway_alarms_answered", "Alarms that had a message sent again.")
 

@@ -23,6 +23,10 @@ import { isLive } from "./client/reducer.js";
 
 export { Client };
 
+/** @type {Record<string, Client>} Elements with the same `base`, `token` and ticket have one client. */
+const clients = {};
+
+const FRAME_MS = 16;
 /** Screen readers are told this often, at most. */
 const ANNOUNCE_MS = 5000;
 
@@ -32,7 +36,8 @@ class Row extends Bar {
   #state = part("bdi", "state");
   #error = part("bdi", "error");
   #cancel = part("button", "cancel");
-  /** @type {unknown[]} */ #drawn = [];
+  /** @type {Job | undefined} */ #job;
+  /** @type {boolean | undefined} */ #fresh;
 
   /**
    * @param {boolean} named
@@ -53,8 +58,9 @@ class Row extends Bar {
    * @param {boolean} fresh
    */
   draw(job, fresh) {
-    if (job === this.#drawn[0] && fresh === this.#drawn[1]) return;
-    this.#drawn = [job, fresh];
+    if (job === this.#job && fresh === this.#fresh) return;
+    this.#job = job;
+    this.#fresh = fresh;
     super.draw(job, fresh);
     const name = nameOf(job);
     this.#cancel.ariaLabel = `Cancel ${name}`;
@@ -71,16 +77,17 @@ class Row extends Bar {
  * cancellation was refused.
  */
 export class JobProgress extends HTMLElement {
-  static observedAttributes = ["job", "jobs", "group", "base", "token", "log", "readonly"];
+  static observedAttributes = ["base", "token", "ticket", "ticket-url", "group", "job", "jobs", "log", "readonly"];
   /** @type {Client | undefined} The client to use; set it before the element is in the page. */
   client;
 
+  /** @type {Client | undefined} */ #client;
   /** @type {import("./client/job-feed.js").JobFeed | undefined} */ #feed;
   /** @type {string[]} */ #ids = [];
   /** @type {Map<string, Row>} */ #rows = new Map();
   #watching = new AbortController();
   #opening = 0;
-  #frame = 0;
+  #drawing = 0;
   #gone = "";
   #saidAt = 0;
   #list = part("div", "list");
@@ -112,15 +119,18 @@ export class JobProgress extends HTMLElement {
   #watch() {
     this.#watching.abort();
     const { signal } = (this.#watching = new AbortController());
+    this.#drawing = 0;
     this.#rows.clear();
     this.#list.replaceChildren();
     this.#gone = "";
     /** @type {any[]} */
-    const [job, jobs, group, base, token] = JobProgress.observedAttributes.map((name) => this.getAttribute(name));
+    const [base, token, given, address, group, job, jobs] = JobProgress.observedAttributes.map((name) => this.getAttribute(name));
     const ids = (this.#ids = (job ?? jobs ?? "").split(/\s+/).filter(Boolean));
     if (!this.isConnected || !(ids[0] || group)) return;
-    this.client ??= new Client({ base: base ?? new URL("..", import.meta.url), token });
-    const feed = (this.#feed = this.client.watch({ jobs: ids[0] && ids, group }));
+    const ticket = address ? new URL(address, location.href) : given;
+    const key = `${[base, token, ticket]}`;
+    this.#client = this.client ?? (clients[key] ??= new Client({ base: base ?? new URL("..", import.meta.url), token, ticket }));
+    const feed = (this.#feed = this.#client.watch({ jobs: ids[0] && ids, group }));
     feed.addEventListener("change", (event) => {
       const { detail } = /** @type {CustomEvent} */ (event);
       if (!detail.job) {
@@ -132,23 +142,23 @@ export class JobProgress extends HTMLElement {
       this.dispatchEvent(new CustomEvent("change", { bubbles: true, detail }));
     }, { signal });
     feed.addEventListener("status", () => this.#soon(), { signal });
-    // For words that change as time passes, and for pages in the background, which have no frames.
+    // For words that change as time passes.
     const clock = setInterval(() => this.#draw(), 1000);
-    signal.onabort = () => {
+    signal.addEventListener("abort", () => {
       clearInterval(clock);
-      cancelAnimationFrame(this.#frame);
+      clearTimeout(this.#drawing);
       feed.stop();
-    };
+    });
     this.#draw();
   }
 
-  /** Fifty events in one frame are drawn once. */
+  /** Many events in one frame are drawn once. */
   #soon() {
-    cancelAnimationFrame(this.#frame);
-    this.#frame = requestAnimationFrame(() => this.#draw());
+    this.#drawing ||= setTimeout(() => this.#draw(), FRAME_MS);
   }
 
   #draw() {
+    this.#drawing = 0;
     const feed = /** @type {import("./client/job-feed.js").JobFeed} */ (this.#feed);
     const rows = this.#rows;
     let ended = 0;
@@ -159,7 +169,7 @@ export class JobProgress extends HTMLElement {
     }
     show(this.#note, ((!ended || ended < rows.size) && connectionText(feed)) || this.#gone);
     show(this.#again, feed.status === "gave-up" ? "Try again" : "");
-    const text = rows.size > 1 ? `${ended} of ${rows.size} jobs have ended` : [...rows.values()].map(({ words }) => words).join();
+    const text = rows.size > 1 ? `${ended} of ${rows.size} jobs ended` : ([...rows.values()][0]?.words ?? "");
     const now = Date.now();
     // Drawn every second, so the last state is announced in any case.
     if (text === this.#announcement.textContent || now - this.#saidAt < ANNOUNCE_MS) return;
@@ -176,7 +186,7 @@ export class JobProgress extends HTMLElement {
     const cancel = async (/** @type {any} */ { target }) => {
       target.disabled = true;
       try {
-        feed?.put(await /** @type {Client} */ (this.client).cancel(id));
+        feed?.put(await /** @type {Client} */ (this.#client).cancel(id));
       } catch (detail) {
         target.disabled = false;
         this.dispatchEvent(new CustomEvent("problem", { detail }));
@@ -184,7 +194,7 @@ export class JobProgress extends HTMLElement {
     };
     const row = new Row(!this.hasAttribute("job"), this.hasAttribute("readonly") ? null : cancel);
     if (this.hasAttribute("log")) {
-      const of = { client: this.client, feed, id, signal: this.#watching.signal };
+      const of = { client: this.#client, feed, id, signal: this.#watching.signal };
       import("./element/log.js").then(({ logFor }) => row.node.append(logFor(/** @type {ShadowRoot} */ (this.shadowRoot), /** @type {any} */ (of))));
     }
     const place = (/** @type {any} */ (row.node).place = this.#ids.indexOf(id) + 1 || Date.parse(at));

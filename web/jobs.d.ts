@@ -191,13 +191,23 @@ export class Problem extends Error {
   readonly retryAfterMs: number | null;
 }
 
+/**
+ * A token or a ticket, or what is asked for one: at first, and again with the one that the service has refused (401).
+ */
+export type Credential = string | ((refused?: string) => string | Promise<string>);
+
 export interface HeadwayOptions {
   /** The address of the service, with its path if it has one; default: the root of the page's origin. */
   base?: string | URL;
-  /** A bearer token. Streams have it in their address, since an EventSource sends no headers: keep it short-lived. */
-  token?: string;
-  /** Whether all tabs share one connection; default: true. */
-  share?: boolean;
+  /** Sent as a bearer token, never in an address. */
+  token?: Credential | null;
+  /** Sent in the address, to read what it is for. A URL answers with JSON that has a new `ticket`. */
+  ticket?: Credential | URL | null;
+  /**
+   * Whether all tabs share one connection; default: true. Tabs share it if they have the same token or ticket; with
+   * functions and URLs only if they name the same caller here, by any string.
+   */
+  share?: boolean | string;
   /** Consecutive failures until a stream gives up; default: 30. */
   attempts?: number;
   /** Whether a reload of the page continues after its last event; default: false. */

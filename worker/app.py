@@ -71,7 +71,7 @@ def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str)
 
     def add(job_type: JobType[Any]) -> None:
         def run(job_id: str) -> None:
-            runtimes[0].run(job_type, job_id)
+            runtimes[0].run_next(types, job_type.name, job_id)
 
         app.task(run, name=job_type.name, ignore_result=True)
 

@@ -30,7 +30,7 @@ def guarded(args: argparse.Namespace) -> int:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        status: int = args.does(args, Client(args.url))
+        status: int = args.does(args, Client(args.url, token=args.token))
         sys.stdout.flush()
     except BrokenPipeError:
         status = PIPE_CLOSED
@@ -250,6 +250,12 @@ def types(args: argparse.Namespace, client: Client) -> int:
             print(f"{sanitized(job_type['name'])}  {sanitized(job_type['title'])}{served}")
             for text in parameter_lines(job_type["params"]):
                 print(f"    {text}")
+    return 0
+
+
+def token(args: argparse.Namespace, client: Client) -> int:
+    made = client.ticket(args.jobs, group=args.group, artifacts=args.artifacts, ttl_s=args.ttl)
+    dump(made) if args.json else print(made["ticket"], flush=True)
     return 0
 
 

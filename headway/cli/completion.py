@@ -88,18 +88,22 @@ def script(args: argparse.Namespace) -> int:
 # argcomplete calls these with what was typed so far, and takes an exception for no completions.
 
 
+def _client(parsed_args: argparse.Namespace) -> Client:
+    return Client(parsed_args.url, token=parsed_args.token)
+
+
 def types(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    return [job_type["name"] for job_type in Client(parsed_args.url).types()]
+    return [job_type["name"] for job_type in _client(parsed_args).types()]
 
 
 def parameters(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    found = {t["name"]: t["params"] for t in Client(parsed_args.url).types()}
+    found = {t["name"]: t["params"] for t in _client(parsed_args).types()}
     return [f"{name}=" for name in found[parsed_args.type]["properties"]]
 
 
 def jobs(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    return [job["id"] for job in Client(parsed_args.url).list(limit=50)]
+    return [job["id"] for job in _client(parsed_args).list(limit=50)]
 
 
 def live_jobs(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    return [job["id"] for job in Client(parsed_args.url).list(limit=50) if is_live(job)]
+    return [job["id"] for job in _client(parsed_args).list(limit=50) if is_live(job)]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from headway.cli import commands, completion
+from headway.cli import commands, completion, keys
 from headway.cli.text import sanitized
 from headway.version import __version__
 
@@ -30,7 +30,7 @@ class CommandParser(Parser):
     _mixed = False
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
-        if self._mixed:  # by what is called below
+        if self._mixed or self._subparsers:  # by what is called below; by its commands' own parsers
             return super().parse_known_args(args, namespace)
         if "_ARGCOMPLETE" in os.environ:
             # argcomplete looks at how far a plain parse gets.
@@ -79,6 +79,7 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     def command(name: str, does: Callable[..., int], help: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = added.add_parser(name, help=help, description=help, epilog=EXIT)
         parser.add_argument("--url", help="default: HEADWAY_URL, else http://127.0.0.1:8000")
+        parser.add_argument("--token", help="an API key or other credential; default: HEADWAY_TOKEN")
         parser.add_argument("--json", action="store_true", help="one JSON object per line")
         parser.set_defaults(command=commands.guarded, does=does)
         return parser
@@ -160,6 +161,19 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)
     parser.add_argument("names", metavar="NAME", nargs="*", help="default: all")
     parser.add_argument("-o", "--output", type=Path, default=Path(), help="directory; default: this one")
+
+    parser = command("token", commands.token, "print a ticket: a short-lived token for reading some jobs")
+    jobs = parser.add_argument(
+        "jobs", metavar="ID", nargs="*", type=commands.identifier, help="default: all jobs"
+    )
+    completed(jobs, completion.jobs)
+    parser.add_argument("--group", type=commands.identifier, help="all jobs of a group")
+    parser.add_argument("--artifacts", action="store_true", help="also the files that the jobs made")
+    parser.add_argument(
+        "--ttl", metavar="SECONDS", type=commands.count, default=900, help="default: 900; 3600 at most"
+    )
+
+    keys.add_arguments(added.add_parser("keys", help="make, list, rotate and revoke API keys"))
 
     parser = added.add_parser("completion", help="print the completion script of a shell")
     parser.add_argument("shell", choices=sorted(completion.SCRIPTS))

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from headway.client.download import Progress, download, safe_join
 from headway.client.errors import ClientError
-from headway.client.job import Event, Job, JobType, Upload, is_event_id
+from headway.client.job import Event, Job, JobType, Ticket, Upload, is_event_id
 from headway.client.listing import find, newest
 from headway.client.playlist import playlist_uris
 from headway.client.transport import CHUNK, Transport, path
@@ -30,13 +30,16 @@ def _nobody(_: int, __: int) -> None:
 class Client:
     """A Headway at `url`; by default at HEADWAY_URL, else at http://127.0.0.1:8000.
 
+    `token` is an API key or another bearer credential; by default that of HEADWAY_TOKEN, if there is one.
+
     Every call may raise a ClientError: Unreachable, Problem (NotFound, Invalid, Conflict, Unavailable) or
     BadAnswer. A request whose answer is lost is repeated for up to 20 s; all are idempotent. Threads may
     share a client.
     """
 
-    def __init__(self, url: str | None = None) -> None:
-        self._transport = Transport(url or os.environ.get("HEADWAY_URL", "").strip() or DEFAULT_URL)
+    def __init__(self, url: str | None = None, *, token: str | None = None) -> None:
+        url = url or os.environ.get("HEADWAY_URL", "").strip() or DEFAULT_URL
+        self._transport = Transport(url, token or os.environ.get("HEADWAY_TOKEN", "").strip())
         self.url = self._transport.url
 
     def submit(
@@ -117,6 +120,22 @@ class Client:
         """Return the job types that workers have registered."""
         found: Iterable[JobType] = self._transport.json("GET", "/types")["items"]
         return found
+
+    def ticket(
+        self,
+        jobs: Iterable[str] = (),
+        *,
+        group: str | None = None,
+        artifacts: bool = False,
+        ttl_s: int = 900,
+    ) -> Ticket:
+        """Make a ticket for reading these jobs, a group, or (the default) all jobs: what a browser's
+        EventSource, a <video> or a link can carry. With `artifacts` it opens their files too."""
+        body: dict[str, Any] = {"artifacts": artifacts, "ttl_s": ttl_s}
+        ids = _list(jobs)
+        body |= {"jobs": ids} if ids else {"feed": True} if group is None else {"group": group}
+        made: Ticket = self._transport.json("POST", "/tickets", body)
+        return made
 
     def cancel(self, job_id: str) -> Job:
         """Request cancellation. Returns the job, which may still end otherwise, or has ended already."""

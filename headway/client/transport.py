@@ -86,7 +86,11 @@ class Response:
 class Transport:
     """Sends requests to the server at a URL. Holds no connection, so threads can share it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str = "") -> None:
+        """`token` is sent as a bearer credential, if there is one."""
+        if not token.isascii() or not token.isprintable() or " " in token:
+            raise ClientError("the token is not a key or token: it has characters that none has")
+        self._credential = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             parts = urlsplit(url)
             self._port = parts.port
@@ -124,7 +128,9 @@ class Transport:
                 # The server answers early when the body is too large, and may then stop reading.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     sent = self._until_answered(body(), sock) if body else None
-                    connection.request(method, self._base + path, sent, dict(headers or {}))
+                    connection.request(
+                        method, self._base + path, sent, {**self._credential, **(headers or {})}
+                    )
                 response = connection.getresponse()
             except http.client.RemoteDisconnected as error:
                 raise Unreachable(f"{self.url} did not answer: {reason_of(error)}", sent=True) from None

@@ -29,7 +29,7 @@ _ANOTHER_CONNECTION = (redis.ConnectionError, ReadOnlyError, ClusterDownError)
 """LOADING is a ConnectionError, MASTERDOWN a ClusterDownError. After these nothing was changed."""
 
 _LUA = Path(__file__).parent / "lua"
-_CHANGES_NO_JOB = {"read", "read_feed", "snapshot_feed", "list", "watch"}
+_CHANGES_NO_JOB = {"read", "read_feed", "snapshot_feed", "list", "next", "watch"}
 
 
 def connect(

@@ -33,7 +33,7 @@ class Feeds:
                 keys.jobs(owner, State.RUNNING),
                 keys.jobs(owner, State.RETRYING),
             ],
-            [str(EventId(*map(min, cursor, HIGHEST))), limit, keys.job_head(owner)],
+            [str(EventId(*map(min, cursor, HIGHEST))), limit, keys.job_head(keys.partition(owner))],
         )
         return FeedPage(
             EventId.of(clock),
@@ -54,7 +54,7 @@ class Feeds:
                 keys.feed_jobs(owner, group),
                 *(keys.jobs(owner, state) for state in LIVE),
             ],
-            [keys.job_head(owner)],
+            [keys.job_head(keys.partition(owner))],
         )
         at = EventId.of(clock)
         pages = [JobPage(at, fields_of(job), []) for job in jobs]

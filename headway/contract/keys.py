@@ -11,23 +11,28 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:events:<id>             stream  the job's events (also the name of its channel)
     P{p}:watch                   hash    when an alarm loop last reached the store, and until when leases
                                          have a grace because none did (lua/watch.lua)
-    P{p}:waiting:<queue>         zset    job id -> ms since when (or from when) it waits for a worker
+    P{p}:waiting:<queue>         zset    job id -> its place in the line for a worker (lua/prelude.lua)
+    P{p}:turns:<queue>           hash    owner -> the place of its next job in that line; '' -> the place of
+                                         the last job taken
     P{p}:jobs:<owner>            zset    all jobs of an owner, by time of creation
     P{p}:jobs:<owner>:<state>    zset    those in one state
     P{p}:group:<owner>:<group>   zset    those of one group
     P{p}:feed:owner:<owner>      stream  events of many jobs, without progress (also a channel)
     P{p}:feed:group:<owner>:<g>  stream  the same for one group
     P{p}:last:<feed>             hash    any, stored: the feed's last ids, with and without progress
+    P{p}:rate:<owner>            hash    tokens, at: the owner's bucket of submissions; expires when full
     P{p}:once:<owner>:<key>      string  idempotency key -> hash of the body and job id; lives
                                          as long as its job
     P{types}:types               hash    name of a job type -> its description in JSON
     P{types}:alive               zset    "<type> <worker>" -> seconds until which it counts as alive
     P{types}:workers             hash    name of a worker -> what it says of itself, in JSON
+    P{access}:keys               hash    id of an API key -> the key without its secret, in JSON
+    P{access}:revoked            zset    id of a session that was ended -> when it would have expired
+    P{access}:jobs:<name>        string  ids of the jobs of a ticket, in JSON; lives as long as the ticket
+    P{access}:version            string  counts the changes of these two
 
 Names that people choose (owners, groups, queues) are percent-encoded: a colon or a brace in one would
 make it the name of another key.
-
-The design's feed `all` is not written: nothing reads it, and it would cost every write.
 """
 
 from __future__ import annotations
@@ -56,7 +61,7 @@ class JobRef:
 
 
 def partition_of(job_id: str) -> int:
-    """Return the partition that an id names."""
+    """Returns the partition that an id names."""
     return int(job_id.partition("-")[0])
 
 
@@ -101,9 +106,9 @@ class Keys:
     def job(self, job_id: str) -> str:
         return f"{self._of(job_id)}job:{job_id}"
 
-    def job_head(self, owner: str) -> str:
-        """What comes before the id in the key of each of an owner's jobs."""
-        return f"{self._in(self.partition(owner))}job:"
+    def job_head(self, partition: int) -> str:
+        """What comes before the id in the key of each of a partition's jobs."""
+        return self._in(partition) + "job:"
 
     def events(self, job_id: str) -> str:
         return f"{self._of(job_id)}events:{job_id}"
@@ -121,6 +126,12 @@ class Keys:
 
     def waiting(self, partition: int, queue: str) -> str:
         return f"{self._in(partition)}waiting:{_name(queue)}"
+
+    def turns(self, partition: int, queue: str) -> str:
+        return f"{self._in(partition)}turns:{_name(queue)}"
+
+    def rate(self, owner: str) -> str:
+        return f"{self._in(self.partition(owner))}rate:{_name(owner)}"
 
     def feed(self, owner: str, group: str | None = None) -> str:
         return f"{self._in(self.partition(owner))}{_feed(owner, group)}"
@@ -150,6 +161,21 @@ class Keys:
     def workers(self) -> str:
         return f"{self.prefix}{{types}}:workers"
 
+    @property
+    def api_keys(self) -> str:
+        return f"{self.prefix}{{access}}:keys"
+
+    @property
+    def revoked_sessions(self) -> str:
+        return f"{self.prefix}{{access}}:revoked"
+
+    @property
+    def access_version(self) -> str:
+        return f"{self.prefix}{{access}}:version"
+
+    def job_list(self, name: str) -> str:
+        return f"{self.prefix}{{access}}:jobs:{name}"
+
     def write_set(self, ref: JobRef) -> list[str]:
         """The keys of every script that changes a job, in the order of lua/prelude.lua."""
         partition = self.partition(ref.owner)
@@ -164,6 +190,7 @@ class Keys:
             self.jobs(ref.owner),
             *(self.jobs(ref.owner, state) for state in State),
             self.waiting(partition, ref.queue),
+            self.turns(partition, ref.queue),
         ]
         if ref.group is not None:
             keys += [

@@ -64,7 +64,7 @@ class Listings:
             "list",
             [index],
             [
-                keys.job_head(owner),
+                keys.job_head(keys.partition(owner)),
                 "+inf" if cursor is None else f"({cursor}",
                 limit,
                 PAGE_READS,
@@ -101,13 +101,17 @@ class Listings:
                         pipe.hget(keys.job(job_id.decode()), "params")
                     yield from (params for params in pipe.execute() if params)
 
-    def queue_depths(self, queues: Sequence[str]) -> dict[str, int]:
-        """Return how many jobs of all owners wait for a worker of each queue."""
+    def queue_depths(self, queues: Sequence[str], owner: str | None = None) -> dict[str, int]:
+        """Return how many jobs wait for a worker of each queue: the owner's, or without one all."""
         keys = self._db.keys
+        partitions = range(keys.partitions) if owner is None else [keys.partition(owner)]
         with self._db.redis.pipeline(transaction=False) as pipe:
             for queue in queues:
-                for partition in range(keys.partitions):
-                    pipe.zcard(keys.waiting(partition, queue))
+                for partition in partitions:
+                    if owner is None:
+                        pipe.zcard(keys.waiting(partition, queue))
+                    else:
+                        pipe.zintercard(2, [keys.waiting(partition, queue), keys.jobs(owner)])
             counts = pipe.execute() if queues else []
-        of_each = keys.partitions
+        of_each = len(partitions)
         return {queue: sum(counts[n * of_each : (n + 1) * of_each]) for n, queue in enumerate(queues)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from headway.contract.events import Event, EventId
@@ -23,6 +24,15 @@ class JobPage:
     @property
     def id(self) -> str:
         return self.fields[b"id"].strip(b'"').decode()
+
+    @property
+    def owner(self) -> str:
+        return str(json.loads(self.fields[b"owner"]))
+
+    @property
+    def group(self) -> str | None:
+        group: str | None = json.loads(self.fields[b"group"])
+        return group
 
     @property
     def document(self) -> bytes:

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from headway.contract.data_dir import gid_of, protect
 
@@ -25,6 +33,13 @@ Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 
 
 _HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_JWT_FAMILIES = (
+    ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    ("ES256", "ES384", "ES512"),
+    ("EdDSA",),
+    ("HS256", "HS384", "HS512"),
+)
+"""A key is for one family: with two, a public key could be taken for a shared secret."""
 _SECRET = ("redis_url", "celery_broker_url")
 
 
@@ -40,13 +55,19 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    auth: str = "none"
+    jwt_key_file: Path | None = None
+    jwt_jwks_url: str = ""
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    jwt_algorithms: str = "RS256"
     host: str = "127.0.0.1"
     port: Annotated[int, Field(gt=0, le=65535)] = 8000
     allowed_hosts: frozenset[str] = frozenset()
     cors_origins: frozenset[str] = frozenset()
     web_concurrency: Annotated[int, Field(gt=0, le=256)] = 1
     redis_url: str = Field(repr=False)
-    celery_broker_url: str = Field("", repr=False)
+    celery_broker_url: str = Field(default="", repr=False)
     redis_ca_file: Path | None = None
     redis_tls_verify: bool = True
     worker_concurrency: Annotated[int, Field(gt=0, le=1024)] = Field(
@@ -54,10 +75,15 @@ class Settings(BaseModel):
     )
     data_dir: Path = Path("var")
     data_group: str = ""
+    secret_file: Path | None = None
     max_upload_bytes: Positive = 10 * 1024**3
     upload_ttl_s: Seconds = 86_400
+    upload_quota_bytes: Annotated[int, Field(ge=0)] = 50 * 1024**3
     min_free_bytes: Annotated[int, Field(ge=0)] = 256 * 1024**2
     max_attempts: Annotated[int, Field(gt=0, le=100)] = 3
+    job_timeout_s: Seconds = 86_400
+    submit_rate: Annotated[float, Field(ge=0, le=1_000_000)] = 100
+    max_live_jobs: Annotated[int, Field(ge=0)] = 10_000
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 12
     heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 15
     events_per_job: Annotated[int, Field(ge=10, le=1_000_000)] = 2000
@@ -65,6 +91,7 @@ class Settings(BaseModel):
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 4
     max_streams: Annotated[int, Field(ge=0)] = 20_000
     max_streams_per_caller: Annotated[int, Field(ge=0)] = 0
+    max_streams_per_owner: Annotated[int, Field(ge=0)] = 0
     sandbox: Literal["auto", "require", "off"] = "auto"
     max_memory_bytes: Annotated[int, Field(ge=256 * 1024**2)] = 4 * 1024**3
     max_output_bytes: Positive = 20 * 1024**3
@@ -93,7 +120,7 @@ class Settings(BaseModel):
             )
         return value
 
-    @field_validator("redis_ca_file")
+    @field_validator("redis_ca_file", "jwt_key_file")
     @classmethod
     def _is_a_file(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():
@@ -139,10 +166,48 @@ class Settings(BaseModel):
     def _any_case(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
+    @field_validator("auth")
+    @classmethod
+    def _is_a_mode(cls, value: str) -> str:
+        if value not in ("none", "keys", "jwt", "keys,jwt", "jwt,keys"):
+            raise ValueError("is none, keys, jwt or keys,jwt")
+        return value
+
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _is_safe_to_fetch(cls, value: str) -> str:
+        parts = urlsplit(value)
+        loopback = parts.hostname in ("127.0.0.1", "::1", "localhost")
+        if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
+            raise ValueError("is not an https:// address (or http:// on loopback)")
+        return value
+
+    @field_validator("jwt_algorithms")
+    @classmethod
+    def _are_of_one_family(cls, value: str) -> str:
+        names = [name.strip() for name in value.split(",")]
+        families = {next((f for f in _JWT_FAMILIES if name in f), None) for name in names}
+        if None in families or len(families) > 1:
+            raise ValueError(
+                "is not one family of algorithms: " + "; ".join(",".join(f) for f in _JWT_FAMILIES)
+            )
+        return ",".join(names)
+
+    @model_validator(mode="after")
+    def _has_all_that_jwt_needs(self) -> Settings:
+        if "jwt" in self.auth:
+            if not self.jwt_issuer or not self.jwt_audience:
+                raise ValueError("AUTH=jwt needs JWT_ISSUER and JWT_AUDIENCE")
+            if (self.jwt_key_file is None) == (not self.jwt_jwks_url):
+                raise ValueError("AUTH=jwt needs one of JWT_KEY_FILE and JWT_JWKS_URL")
+            if self.jwt_jwks_url and self.jwt_algorithms.startswith("HS"):
+                raise ValueError("JWT_ALGORITHMS=HS… needs JWT_KEY_FILE: a secret is not to be fetched")
+        return self
+
     @field_validator("host")
     @classmethod
-    def _only_loopback_until_there_is_authentication(cls, value: str) -> str:
-        if value == "localhost":
+    def _only_loopback_without_authentication(cls, value: str, info: ValidationInfo) -> str:
+        if value == "localhost" or info.data.get("auth") != "none":
             return value
         try:
             loopback = ipaddress.ip_address(value).is_loopback
@@ -150,9 +215,15 @@ class Settings(BaseModel):
             loopback = False
         if not loopback:
             raise ValueError(
-                "is not a loopback address, and without authentication the service binds no other"
+                "is not a loopback address, and without authentication the service binds no other; "
+                "set AUTH=keys, and make a key with `headway keys create`"
             )
         return value
+
+    @property
+    def signing_secrets(self) -> Path:
+        """The file of SECRET_FILE, by default in DATA_DIR."""
+        return self.secret_file or self.data_dir / "secret"
 
     @property
     def broker_url(self) -> str:
@@ -217,8 +288,10 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         return Settings.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0])
         reason = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            raise ConfigError(reason) from None
+        name = str(first["loc"][0])
         reason = reason[0].lower() + reason[1:]
         # An address may hold a password, and one that cannot be read holds it anywhere.
         value = "" if name in _SECRET else f"={given.get(name, '')!r}"

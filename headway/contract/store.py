@@ -6,10 +6,12 @@ and nothing else unless it says so.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from headway.contract.access import Access
 from headway.contract.alarms import REQUEUE_MS, Alarms
 from headway.contract.database import Database, connect
 from headway.contract.encoding import clip, dumps
@@ -39,6 +41,17 @@ class IdempotencyConflict(Exception):
     """The idempotency key belongs to a request with another body."""
 
 
+class TooManyJobs(Exception):
+    """The owner submits too fast, or has too many live jobs; the message says which.
+
+    `retry_after_s` is when it may try again.
+    """
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class JobLive(Exception):
     """The job has not ended, so it cannot be removed."""
 
@@ -57,6 +70,23 @@ class NewJob:
     timeout_s: float | None = None
     retry_of: str | None = None
     checkpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an owner may submit; 0: as much as it likes."""
+
+    rate: float = 0
+    """Jobs per second, in the long run."""
+    burst: int = 1
+    """Jobs at once."""
+    live: int = 0
+    """Jobs that have not ended."""
+
+
+NO_LIMITS = Limits()
+ROOM_S = 5.0
+"""When an owner with too many live jobs may try again: nobody knows when one ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +124,7 @@ class JobStore:
         self.listings = Listings(database)
         self.alarms = Alarms(database)
         self.registry = Registry(database)
+        self.access = Access(database)
 
     @classmethod
     def of(cls, settings: Settings, *, connections: int = 32, timeout_s: float = 5) -> JobStore:
@@ -110,13 +141,15 @@ class JobStore:
 
     # -- submitting and removing -------------------------------------------------------------------
 
-    def create(self, new: NewJob, *, once: tuple[str, str] | None = None) -> tuple[str, bytes, bool]:
+    def create(
+        self, new: NewJob, *, once: tuple[str, str] | None = None, limits: Limits = NO_LIMITS
+    ) -> tuple[str, bytes, bool]:
         """Make a job, its first event and its alarm.
 
         `once` is an idempotency key and a hash of the request: the job that the key made before is
         returned instead, as long as it is kept. Returns the job's id, its document, and whether it is new.
-        Raises IdempotencyConflict if the key belongs to another request, RecordTooLarge for parameters of
-        more than MAX_PARAMS_BYTES.
+        Raises IdempotencyConflict if the key belongs to another request, TooManyJobs for a new job beyond
+        the owner's limits, RecordTooLarge for parameters of more than MAX_PARAMS_BYTES.
         """
         key, request_hash = once or ("", "")
         ref = JobRef(self.keys.new_job_id(new.owner), new.owner, new.queue, new.group, key)
@@ -140,11 +173,16 @@ class JobStore:
             ref,
             request_hash,
             REQUEUE_MS,
+            *(limits.rate, limits.burst, limits.live),
             *(part for pair in fields.items() for part in pair),
-            keys=[self.keys.once(new.owner, key)] if once else [],
+            keys=[self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])],
         )
         if reply[0] == b"conflict":
             raise IdempotencyConflict(key)
+        if reply[0] == b"too_fast":
+            raise TooManyJobs(f"more than {limits.rate:g} jobs were submitted per second", reply[1] / 1000)
+        if reply[0] == b"too_many":
+            raise TooManyJobs(f"{limits.live} jobs have not ended yet, which is the limit", ROOM_S)
         if reply[0] == b"same":
             return reply[2].decode(), bytes(reply[1]), False
         return ref.id, bytes(reply[1]), True
@@ -167,6 +205,20 @@ class JobStore:
     def ref(self, job_id: str) -> JobRef | None:
         """Return the unchanging facts of a job, or None if there is no such job."""
         return self.database.ref(job_id)
+
+    def next(self, partition: int, queue: str) -> tuple[JobRef, str] | None:
+        """Return the job that is next in the line of a queue, and its type; None if none waits there.
+
+        Owners take turns, and each owner's jobs go in the order in which they were submitted.
+        """
+        reply = self.database.run(
+            "next", [self.keys.waiting(partition, queue)], [self.keys.job_head(partition)]
+        )
+        if not reply or reply[1] is None:
+            return None
+        job_id, owner, group, once, job_type = reply
+        ref = JobRef(job_id.decode(), json.loads(owner), queue, json.loads(group), (once or b"").decode())
+        return ref, json.loads(job_type)
 
     def claim(self, ref: JobRef, *, token: str, lease_s: float, worker: str) -> Claim | None:
         """Take a job that waits: one attempt more, a new fence, a lease.
@@ -278,7 +330,7 @@ class JobStore:
     ) -> list[JobPage | None]:
         """Read many jobs like `read`, as they are at one moment; each at its own if not `together`.
 
-        A `brief` page of a job with a cursor knows only where the job stands, and has no document.
+        A `brief` page of a job with a cursor knows only whose the job is and where it stands.
         """
         here = [(job_id, cursor) for job_id, cursor in wanted if self.keys.holds(job_id)]
         if not here:

@@ -6,13 +6,15 @@ import logging
 import secrets
 import signal
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 
-from headway.contract.store import Claim, JobStore
+from headway.contract.keys import JobRef, partition_of
+from headway.contract.store import JobStore
 from headway.loops import retry_until_reachable
 from headway.sdk.attempt import Attempt
 from headway.sdk.escalation import INTERRUPT
@@ -21,6 +23,11 @@ from headway.sdk.sandbox import Policy
 from headway.sdk.stopping import WorkerStopping
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+RACES = 5
+"""How often another worker may be first before the message's own job is tried."""
 
 
 class Runtime:
@@ -38,20 +45,45 @@ class Runtime:
         self._stopping = False
         self._handlers = False
 
+    def run_next(self, types: Mapping[str, JobType[Any]], type: str, job_id: str) -> None:
+        """Do the job that is next in the line of a queue, when a message names a job that waits there.
+
+        There is a message for each job that waits, so each job has its turn, but whose turn it is the store
+        decides. The message's own job is done if the next one is of a type that is not among `types`.
+        """
+        queue = types[type].queue
+        for _ in range(RACES):
+            found = self._reach(lambda: self.store.next(partition_of(job_id), queue), f"queue {queue}")
+            if found is None:
+                logger.info("no job waits in queue %s, the message is dropped", queue)
+                return
+            ref, next_type = found
+            if next_type not in types:
+                break
+            if self._attempt(types[next_type], ref):
+                return
+        self.run(types[type], job_id)
+
     def run(self, job_type: JobType[Any], job_id: str) -> None:
         """Do a job if it can be claimed. A message for any other job is dropped: its alarm sends another
         one if there is need."""
+        ref = self._reach(lambda: self.store.ref(job_id), f"job {job_id}")
+        if ref is None or not self._attempt(job_type, ref):
+            logger.info("job %s cannot be claimed, the message is dropped", job_id)
+
+    def _attempt(self, job_type: JobType[Any], ref: JobRef) -> bool:
+        """Claim the job and make an attempt at it. Returns False if it cannot be had."""
         self._handle_signals()
         if self._stopping:
-            return
-        try:
-            claim = self._claim(job_id)
-        except redis.RedisError as error:
-            logger.warning("job %s is not claimed: %s", job_id, error)
-            return
+            return True
+        # One token however often we ask: a reply may be lost.
+        token = secrets.token_urlsafe(16)
+        claim = self._reach(
+            lambda: self.store.claim(ref, token=token, lease_s=self.lease_s, worker=self.worker),
+            f"job {ref.id}",
+        )
         if claim is None:
-            logger.info("job %s cannot be claimed, the message is dropped", job_id)
-            return
+            return False
         attempt = Attempt(
             job_type,
             claim,
@@ -67,19 +99,15 @@ class Runtime:
             attempt.run()
         finally:
             self._current = None
+        return True
 
-    def _claim(self, job_id: str) -> Claim | None:
-        what = f"job {job_id}"
-        ref = retry_until_reachable(lambda: self.store.ref(job_id), what, limit_s=self.lease_s)
-        if ref is None:
+    def _reach(self, ask: Callable[[], T | None], what: str) -> T | None:
+        """Returns the store's answer; None too if it cannot be reached for as long as a lease."""
+        try:
+            return retry_until_reachable(ask, what, limit_s=self.lease_s)
+        except redis.RedisError as error:
+            logger.warning("%s: the store cannot be reached, the message is dropped: %s", what, error)
             return None
-        # One token however often we ask: a reply may be lost.
-        token = secrets.token_urlsafe(16)
-        return retry_until_reachable(
-            lambda: self.store.claim(ref, token=token, lease_s=self.lease_s, worker=self.worker),
-            what,
-            limit_s=self.lease_s,
-        )
 
     def _handle_signals(self) -> None:
         """Here and not when the pool starts its process: billiard sets its own handlers after that."""

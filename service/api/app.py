@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from flask import Flask
+import redis
+from flask import Flask, Response, request
 
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
-from service.api import artifacts, events, health, job_types, jobs, openapi, static, uploads, workers
-from service.api.context import OWNER, Context
-from service.api.problems import answer_problems
+from service.api import (
+    artifacts,
+    events,
+    health,
+    job_types,
+    jobs,
+    openapi,
+    session,
+    static,
+    tickets,
+    uploads,
+    workers,
+)
+from service.api.auth import audit
+from service.api.auth.authentication import Authentication
+from service.api.auth.roles import PUBLIC, ROUTES
+from service.api.context import Context
+from service.api.problems import Problem, answer_problems
+from service.api.upload_quota import UploadQuota
 from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
@@ -29,19 +46,60 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__, static_folder=None)
     store = JobStore.of(settings, connections=STORE_CONNECTIONS)
     hub = Hub(store)
-    limits = StreamLimits(settings.max_streams, settings.max_streams_per_caller)
+    limits = StreamLimits(
+        settings.max_streams, settings.max_streams_per_caller, settings.max_streams_per_owner
+    )
     app.extensions["headway"] = Context(
         settings,
         store,
+        Authentication(settings, store),
         hub,
         Dispatch(settings),
         JobTypes(store),
-        Fleet(store, OWNER),
+        Fleet(store),
         StoreReader(store),
+        UploadQuota(settings.data_dir, settings.upload_quota_bytes),
         limits,
         Sockets(hub, limits, settings.heartbeat_s, new_poller()),
     )
     answer_problems(app)
-    for resource in (jobs, events, job_types, workers, uploads, artifacts, health, openapi, static):
+    _authorize_all(app)
+    if settings.auth != "none":
+        audit.watch(app)
+    for resource in (
+        jobs,
+        events,
+        job_types,
+        workers,
+        uploads,
+        artifacts,
+        session,
+        tickets,
+        health,
+        openapi,
+        static,
+    ):
         app.register_blueprint(resource.bp)
     return app
+
+
+def _authorize_all(app: Flask) -> None:
+    @app.before_request
+    def authorize() -> Response | None:
+        method = "GET" if request.method == "HEAD" else request.method
+        # Flask answers what matches no route, and OPTIONS, by itself.
+        if request.url_rule is None or method == "OPTIONS":
+            return None
+        route = f"{method} {request.url_rule.rule}"
+        if ROUTES.get(route) != PUBLIC:
+            here: Context = app.extensions["headway"]
+            try:
+                here.authentication.authorize(request.environ, route)
+            except (redis.RedisError, Problem) as error:
+                if isinstance(error, Problem) and error.status != 503:
+                    raise
+                # An error status would stop a browser's EventSource for good.
+                if request.endpoint in events.STREAMS and not events.wants_json():
+                    return events.come_back()
+                raise
+        return None

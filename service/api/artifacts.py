@@ -13,9 +13,9 @@ from flask import Response, send_file
 from pydantic import Field
 
 from headway.contract.records import Job
-from service.api.context import context
+from service.api.context import context, find_job
 from service.api.operation import ANY_TYPE, Answer, Headers, Query, Resource
-from service.api.problems import Problem, job_not_found
+from service.api.problems import Problem
 
 bp = Resource("artifacts", "Files")
 
@@ -53,11 +53,8 @@ def get_artifact(job_id: str, name: str, query: Playing, headers: Partly) -> Res
 
     As an attachment, or with `?play=1` to be shown in place. Ranges and ETags work.
     """
-    here = context()
-    document = here.store.documents([job_id])[0]
-    if document is None:
-        raise job_not_found(job_id)
-    path, media_type = _find(here.settings.data_dir, Job.model_validate_json(document), name)
+    job = Job.model_validate_json(find_job(job_id).document)
+    path, media_type = _find(context().settings.data_dir, job, name)
     if path is None:
         raise Problem(404, f"the job has no artifact {name[:200]!r}")
     response = send_file(

@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from flask import current_app
+from flask import current_app, request
 
+from headway.contract.events import EventId
+from headway.contract.pages import JobPage
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
+from service.api.auth.authentication import CALLER, Authentication
+from service.api.auth.caller import Caller
+from service.api.problems import job_not_found
+from service.api.upload_quota import UploadQuota
 from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
@@ -17,19 +23,18 @@ from service.streaming.sockets import Sockets
 from service.streaming.store_reader import StoreReader
 from service.streaming.stream_limits import StreamLimits
 
-OWNER = "local"
-"""Who every caller is, until there is authentication."""
-
 
 @dataclass(frozen=True, slots=True)
 class Context:
     settings: Settings
     store: JobStore
+    authentication: Authentication
     hub: Hub
     dispatch: Dispatch
     types: JobTypes
     fleet: Fleet
     reader: StoreReader
+    upload_quota: UploadQuota
     limits: StreamLimits
     sockets: Sockets
 
@@ -37,3 +42,16 @@ class Context:
 def context() -> Context:
     """The Context of the app that serves this request."""
     return cast(Context, current_app.extensions["headway"])
+
+
+def caller() -> Caller:
+    """Who sends this request."""
+    return cast(Caller, request.environ[CALLER])
+
+
+def find_job(job_id: str, cursor: EventId | None = None, limit: int = 0) -> JobPage:
+    """Return a job of the caller's and up to `limit` events after `cursor`. Raises Problem (404)."""
+    page = context().store.read(job_id, cursor, limit)
+    if page is None or not caller().sees(page):
+        raise job_not_found(job_id)
+    return page

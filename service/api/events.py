@@ -13,8 +13,9 @@ from pydantic import Field, StringConstraints, model_validator
 from headway.contract.events import ZERO, EventId
 from headway.contract.pages import JobPage
 from service import metrics
+from service.api.auth.caller import Caller
 from service.api.client_address import address
-from service.api.context import OWNER, Context, context
+from service.api.context import Context, caller, context, find_job
 from service.api.event_models import EventPage, StreamEvent
 from service.api.operation import JSON, Answer, Headers, Query, Resource
 from service.api.problems import Problem, job_not_found
@@ -35,6 +36,7 @@ from service.streaming.opening import (
     open_stream,
 )
 from service.streaming.primitives import new_event
+from service.streaming.stream_limits import Holder
 
 bp = Resource("streams", "Events")
 
@@ -96,7 +98,7 @@ class FeedWatching(Watching):
         return self
 
 
-def _wants_json() -> bool:
+def wants_json() -> bool:
     # Parsing the header takes longer than all else here, and hardly any stream needs it.
     if "json" not in request.headers.get("Accept", ""):
         return False
@@ -126,10 +128,10 @@ class StreamAnswer:
 
 
 def answer_stream(
-    here: Context, caller: str, catchup: CatchUp, query: Watching, last_event_id: str
+    here: Context, holder: Holder, catchup: CatchUp, query: Watching, last_event_id: str
 ) -> StreamAnswer:
     """Open a stream, for Flask's views and for service/api/socket_handover.py alike. Raises JobGone."""
-    wanted = StreamRequest(caller, last_event_id.strip(), query.last_event_id, query.heartbeat)
+    wanted = StreamRequest(holder, last_event_id.strip(), query.last_event_id, query.heartbeat)
     try:
         stream = open_stream(here.sockets, catchup, wanted)
     except StreamLimitReached as full:
@@ -142,7 +144,7 @@ def answer_stream(
 
 
 def _stream(here: Context, catchup: CatchUp, query: Watching, headers: Resumption) -> Response:
-    answer = answer_stream(here, address(request.environ), catchup, query, headers.last_event_id)
+    answer = answer_stream(here, _holder(), catchup, query, headers.last_event_id)
     # A stream is passed through as it is, so that service/api/socket_handover.py can recognise it.
     passed = isinstance(answer.body, EventStream)
     return Response(answer.body, answer.status, answer.headers, direct_passthrough=passed)
@@ -167,10 +169,10 @@ def get_job_events(job_id: str, query: JobWatching, headers: Resumption) -> Resp
     here = context()
     if not here.store.keys.holds(job_id):
         raise job_not_found(job_id)
-    if _wants_json():
+    if wants_json():
         return _poll(here, job_id, query)
     try:
-        return _stream(here, JobCatchUp(here.reader, job_id), query, headers)
+        return _stream(here, JobCatchUp(here.reader, caller(), job_id), query, headers)
     except JobGone:
         raise job_not_found(job_id) from None
 
@@ -188,27 +190,47 @@ def get_events(query: FeedWatching, headers: Resumption) -> Response:
 
     `?job=a&job=b…`, `?group=g`, or without either all of the caller's. A stream of Server-Sent Events.
     """
-    here = context()
-    if not query.job:
-        return _stream(here, FeedCatchUp(here.reader, OWNER, query.group), query, headers)
-    for job_id in query.job:
+    here, who = context(), caller()
+    jobs, group = query.job, query.group
+    if not jobs and group is None:
+        jobs, group = _whole_scope(who)
+    if not jobs:
+        who.check_group(group)
+        return _stream(here, FeedCatchUp(here.reader, who, group), query, headers)
+    for job_id in jobs:
         if not here.store.keys.holds(job_id):
             raise job_not_found(job_id)
     try:
-        return _stream(here, JobListCatchUp(here.reader, query.job), query, headers)
+        return _stream(here, JobListCatchUp(here.reader, who, jobs), query, headers)
     except JobGone as gone:
         raise job_not_found(gone.args[0]) from None
+
+
+def _holder() -> Holder:
+    return Holder(address(request.environ), caller().owner)
+
+
+def _whole_scope(who: Caller) -> tuple[list[str], str | None]:
+    """The jobs or the group that a restricted caller may watch; nothing for one that is not restricted."""
+    if who.jobs:
+        return sorted(who.jobs), None
+    return [], next(iter(who.groups)) if who.groups and len(who.groups) == 1 else None
+
+
+def come_back() -> Response:
+    """Answer a stream that cannot be opened now: the client is to try again."""
+    return Response(StreamLimitReached().retry, 200, STREAM_HEADERS)
+
+
+STREAMS = ("streams.get_job_events", "streams.get_events")
+"""Endpoints whose clients an error status would stop for good."""
 
 
 def _poll(here: Context, job_id: str, query: JobWatching) -> Response:
     """One page of events as JSON; with `wait`, answered as soon as there is one."""
     after = event_id(query.after or "0", "after")
-    if query.wait:
-        page = _await_page(here, job_id, after, query)
-    else:
-        page = here.store.read(job_id, after, query.limit)
-    if page is None:
-        raise job_not_found(job_id)
+    limit = query.limit
+    page = _await_page(here, job_id, after, query) if query.wait else find_job(job_id, after, limit)
     fault = cursor_fault(page, after)
     if fault:
         reset, events, cursor = b'{"reason":"%s","job":%s}' % (fault.encode(), page.document), [], page.last
@@ -226,12 +248,12 @@ def _poll(here: Context, job_id: str, query: JobWatching) -> Response:
     return Response(body, mimetype="application/json", headers={"Cache-Control": "no-store"})
 
 
-def _await_page(here: Context, job_id: str, after: EventId, query: JobWatching) -> JobPage | None:
+def _await_page(here: Context, job_id: str, after: EventId, query: JobWatching) -> JobPage:
     """Returns a page as soon as there is something on it, at the latest after `wait` seconds. While it
     waits it counts as a stream."""
     deadline = time.monotonic() + query.wait
-    caller = address(request.environ)
-    if not here.limits.admit(caller):
+    holder = _holder()
+    if not here.limits.admit(holder):
         metrics.STREAMS_REFUSED.inc()
         raise Problem(
             429, "too many streams and long polls are open", headers={"Retry-After": str(POLL_RETRY_S)}
@@ -241,19 +263,12 @@ def _await_page(here: Context, job_id: str, after: EventId, query: JobWatching) 
     try:
         while True:
             poll.woken.clear()
-            page = here.store.read(job_id, after, query.limit)
+            page = find_job(job_id, after, query.limit)
             left = deadline - time.monotonic()
-            if (
-                page is None
-                or page.events
-                or page.ended
-                or left <= 0
-                or here.hub.draining
-                or cursor_fault(page, after)
-            ):
+            if page.events or page.ended or left <= 0 or here.hub.draining or cursor_fault(page, after):
                 return page
             # Its subscription wakes it too, so that nothing falls between the first read and that.
             poll.woken.wait(left)
     finally:
         here.hub.leave(poll)
-        here.limits.release(caller)
+        here.limits.release(holder)

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from headway.contract.settings import Settings
+from service import metrics
+from service.api.auth import audit
 from service.api.problems import Problem
 
 HEADERS = "headway.headers"
@@ -56,6 +58,7 @@ class Gate:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self._hosts = LOOPBACK | {host} | settings.allowed_hosts
         self._origins = settings.cors_origins
+        self._audited = settings.auth != "none"
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         origin = environ.get("HTTP_ORIGIN", "")
@@ -68,6 +71,9 @@ class Gate:
         try:
             self._check(environ, origin)
         except Problem as problem:
+            metrics.REQUESTS_REFUSED.labels("host" if problem.status == 421 else "site").inc()
+            if self._audited:
+                audit.record(environ, environ["REQUEST_METHOD"], problem.status, reason=problem.detail)
             response = problem.response()
             response.headers["Cache-Control"] = "no-store"
             return response(environ, start)

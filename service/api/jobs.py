@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Annotated, Any
 
 import redis
@@ -13,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from headway.contract.encoding import RecordError, RecordTooLarge
 from headway.contract.records import MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS, MAX_LABELS, Job
 from headway.contract.states import State
-from headway.contract.store import IdempotencyConflict, NewJob
+from headway.contract.store import IdempotencyConflict, Limits, NewJob, TooManyJobs
 from service import metrics
-from service.api.context import OWNER, Context, context
+from service.api.context import Context, caller, context, find_job
 from service.api.operation import Answer, Headers, Query, Resource
 from service.api.problems import Problem, job_not_found
 from service.api.room import lacks_room
@@ -24,6 +25,8 @@ from service.scheduling.sweeper import remove_tree
 bp = Resource("jobs", "Jobs")
 
 _NO_JOB = {404: "there is no such job"}
+BURST_S = 10.0
+"""How many seconds' worth of SUBMIT_RATE an owner may submit at once."""
 FULL = 0.8
 """Share of Redis' maxmemory above which no new job is accepted; the rest is for the live ones."""
 
@@ -102,12 +105,14 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
     },
     problems={
         422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
+        429: "the owner submits too fast or has too many live jobs; nothing was submitted",
         503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
     },
 )
 def submit_job(headers: Idempotency, body: Submission) -> Response:
     """Submit a job."""
     here = context()
+    caller().check_group(body.group)
     _refuse_when_full(here)
     job_type = here.types.get(body.type)
     if job_type is None:
@@ -120,14 +125,14 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
             422, f"{faults[0][0]}: {faults[0][1]}", errors=faults, known_types=sorted(here.types.all())
         )
     new = NewJob(
-        owner=OWNER,
+        owner=caller().owner,
         type=job_type.name,
         params=body.params,
         queue=job_type.queue,
         max_attempts=body.max_attempts or job_type.max_attempts or here.settings.max_attempts,
         group=body.group,
         labels=body.labels,
-        timeout_s=body.timeout_s,
+        timeout_s=body.timeout_s or here.settings.job_timeout_s,
     )
     # The request's meaning and not its bytes: a client may order or space its JSON anew.
     meaning = json.dumps(body.model_dump(mode="json"), sort_keys=True)
@@ -146,11 +151,18 @@ def _hash(text: str) -> str:
 
 
 def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Response:
+    rate = here.settings.submit_rate
+    limits = Limits(rate, max(1, round(rate * BURST_S)), here.settings.max_live_jobs)
     try:
-        job_id, document, is_new = here.store.create(new, once=once)
+        job_id, document, is_new = here.store.create(new, once=once, limits=limits)
     except IdempotencyConflict:
         raise Problem(
             422, "this Idempotency-Key was used with another request; use a new key for a new job"
+        ) from None
+    except TooManyJobs as error:
+        wait = str(math.ceil(error.retry_after_s))
+        raise Problem(
+            429, f"{error}; nothing was submitted, try again later", headers={"Retry-After": wait}
         ) from None
     except RecordTooLarge as error:
         raise Problem(422, str(error), errors=[("/params", str(error))]) from None
@@ -183,7 +195,9 @@ def _full() -> Problem:
 def list_jobs(query: Listing) -> Response:
     """List jobs, newest first."""
     here = context()
-    found, following = here.store.listings.page(OWNER, **query.model_dump())
+    who = caller()
+    who.check_group(query.group)
+    found, following = here.store.listings.page(who.owner, **query.model_dump())
     items = here.fleet.explain(found)
     cursor = b"null" if following is None else b'"%d"' % following
     return _json(b'{"items":[%s],"next":%s}' % (b",".join(items), cursor))
@@ -192,11 +206,7 @@ def list_jobs(query: Listing) -> Response:
 @bp.operation("GET", "/jobs/<job_id>", answers={200: Answer.json("the job", JobAnswer)}, problems=_NO_JOB)
 def get_job(job_id: str) -> Response:
     """One job."""
-    here = context()
-    page = here.store.read(job_id, None, 0)
-    if page is None:
-        raise job_not_found(job_id)
-    return _json(here.fleet.explain([page])[0])
+    return _json(context().fleet.explain([find_job(job_id)])[0])
 
 
 @bp.operation(
@@ -208,10 +218,7 @@ def get_job(job_id: str) -> Response:
 def delete_job(job_id: str) -> Response:
     """Remove an ended job, with its events and artifacts."""
     here = context()
-    page = here.store.read(job_id, None, 0)
-    if page is None:
-        raise job_not_found(job_id)
-    if not page.ended:
+    if not find_job(job_id).ended:
         raise Problem(409, "the job has not ended yet; cancel it first")
     remove_tree(here.settings.data_dir / "artifacts" / job_id)
     here.store.remove(job_id)
@@ -229,6 +236,7 @@ def delete_job(job_id: str) -> Response:
 )
 def cancel_job(job_id: str) -> Response:
     """Cancel a job."""
+    find_job(job_id)
     found = context().store.cancel(job_id)
     if found is None:
         raise job_not_found(job_id)
@@ -248,15 +256,15 @@ def cancel_job(job_id: str) -> Response:
         **_NO_JOB,
         409: "the job has not ended yet",
         422: "the Idempotency-Key belongs to another request",
+        429: "the owner submits too fast or has too many live jobs; nothing was submitted",
         503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
     },
 )
 def retry_job(job_id: str, headers: Idempotency) -> Response:
     """Submit an ended job again, as a new job that starts from the old one's checkpoint."""
     here = context()
-    page = here.store.read(job_id, None, 0)
-    if page is None:
-        raise job_not_found(job_id)
+    page = find_job(job_id)
+    caller().check_group(page.group)
     if not page.ended:
         raise Problem(409, "the job has not ended yet; cancel it, or wait for its end, and retry then")
     _refuse_when_full(here)

@@ -14,6 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from headway.contract.encoding import dumps
 from headway.version import __version__
+from service.api.auth.roles import ANY, PUBLIC, ROUTES, TICKET_ROUTES
 from service.api.operation import JSON, Answer, Operation
 from service.api.problems import MEDIA_TYPE, ProblemDocument
 from service.streaming.sse import CONTENT_TYPE as EVENT_STREAM
@@ -31,6 +32,20 @@ _PATH_PARAMETERS = {
 _GATE = {
     403: "the request comes from a web page of another origin",
     421: "the Host is no name of this service",
+}
+_NOT_PUBLIC = {
+    401: "the credential is missing, unknown, expired or revoked",
+    403: "the credential does not have the role, or the request comes from a web page of another origin",
+}
+_SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "an API key, a JWT or a ticket"},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-headway",
+        "description": "set by POST /session",
+    },
+    "ticket": {"type": "apiKey", "in": "query", "name": "ticket", "description": "made by POST /tickets"},
 }
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -78,11 +93,15 @@ def docs_file(name: str) -> Response:
 def document(app: Flask) -> Schema:
     """The OpenAPI 3.1 document of everything in the app's URL map that is an Operation."""
     routes = [
-        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operation)
+        (
+            re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule),
+            operation,
+            f"{operation.method} {rule.rule}",
+        )
         for rule in app.url_map.iter_rules()
         if isinstance(operation := app.view_functions[rule.endpoint], Operation)
     ]
-    models = {model for _, operation in routes for model in _models(operation)}
+    models = {model for _, operation, _ in routes for model in _models(operation)}
     _, definitions = models_json_schema(
         [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],
         ref_template=_REF,
@@ -92,10 +111,10 @@ def document(app: Flask) -> Schema:
     paths: dict[str, Schema] = {}
     # Paths that differ only in the name of a parameter are one [OpenAPI 3.1, "Path Templating Matching"].
     templates: dict[str, str] = {}
-    for rule, operation in routes:
+    for rule, operation, route in routes:
         path = templates.setdefault(re.sub(r"{\w+}", "{}", rule), rule)
-        paths.setdefault(path, {})[operation.method.lower()] = _operation(path, operation, schemas)
-    for _, operation in routes:  # their fields are parameters now
+        paths.setdefault(path, {})[operation.method.lower()] = _operation(path, operation, schemas, route)
+    for _, operation, _ in routes:  # their fields are parameters now
         for taken in (operation.query, operation.headers):
             if taken is not None:
                 schemas.pop(taken.__name__, None)
@@ -107,7 +126,7 @@ def document(app: Flask) -> Schema:
             "description": "Shows people, truthfully and at once, how far their long-running jobs are.",
         },
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas, "securitySchemes": _SECURITY_SCHEMES},
     }
 
 
@@ -118,7 +137,7 @@ def _models(operation: Operation) -> Iterator[type[BaseModel]]:
         yield from (s for s in answer.content.values() if isinstance(s, type))
 
 
-def _operation(path: str, operation: Operation, schemas: Mapping[str, Schema]) -> Schema:
+def _operation(path: str, operation: Operation, schemas: Mapping[str, Schema], route: str) -> Schema:
     summary, _, description = (operation.view.__doc__ or "").partition("\n")
     found: Schema = {
         "operationId": operation.view.__name__,
@@ -127,6 +146,13 @@ def _operation(path: str, operation: Operation, schemas: Mapping[str, Schema]) -
     }
     if description.strip():
         found["description"] = " ".join(description.split())
+    role = ROUTES[route]
+    is_public = role == PUBLIC
+    if not is_public:
+        needs = "" if role == ANY else f"Requires the role `{role}`."
+        found["description"] = " ".join([*found.get("description", "").split(), needs]).strip()
+        tickets: list[Schema] = [{"ticket": []}] if route in TICKET_ROUTES else []
+        found["security"] = [{"bearer": []}, {"session": []}, *tickets, {}]
     parameters = [
         {
             "name": name,
@@ -156,7 +182,9 @@ def _operation(path: str, operation: Operation, schemas: Mapping[str, Schema]) -
                 "description": why,
                 "content": {MEDIA_TYPE: {"schema": _reference(ProblemDocument)}},
             }
-            for status, why in sorted({**_GATE, **operation.all_problems}.items())
+            for status, why in sorted(
+                {**_GATE, **({} if is_public else _NOT_PUBLIC), **operation.all_problems}.items()
+            )
         },
     }
     return found

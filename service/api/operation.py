@@ -14,8 +14,9 @@ from typing import Any, ClassVar, get_origin
 from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import ClientDisconnected
 
-from service.api.problems import Problem, invalid
+from service.api.problems import Problem, cut_off, invalid
 
 JSON = "application/json"
 ANY_TYPE = "*/*"
@@ -36,7 +37,11 @@ class Query(BaseModel):
         """Read the query. Raises ValidationError."""
         lists = {name for name, field in cls.model_fields.items() if get_origin(field.annotation) is list}
         return cls.model_validate(
-            {name: given if name in lists or len(given) > 1 else given[0] for name, given in args.lists()}
+            {
+                name: given if name in lists or len(given) > 1 else given[0]
+                for name, given in args.lists()
+                if name != "ticket"  # a credential; it was read before
+            }
         )
 
 
@@ -104,6 +109,7 @@ class Operation:
             found.setdefault(400, "a header is not valid; nothing was done")
         if self.body is not None:
             found[400] = "the body is not JSON, or a header is not valid; nothing was done"
+            found[408] = "the body came too slowly; nothing was done"
             found[413] = f"the body is larger than {MAX_BODY_BYTES} bytes"
             found[415] = f"the body is not {JSON}"
             found.setdefault(422, "the body does not fit; `errors` says where and why")
@@ -151,7 +157,10 @@ def _json() -> Any:
         raise Problem(415, f"the body must be {JSON}; set Content-Type")
     # One byte more, or a chunked body would be cut at the limit without a word.
     request.max_content_length = MAX_BODY_BYTES + 1
-    text = request.get_data()
+    try:
+        text = request.get_data()
+    except (ClientDisconnected, OSError) as error:
+        raise cut_off(error, "the body ended early") from None
     if len(text) > MAX_BODY_BYTES:
         raise Problem(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
     try:

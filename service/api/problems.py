@@ -82,6 +82,16 @@ class Problem(Exception):
         return Response(body, self.status, {**self.headers, "Content-Type": MEDIA_TYPE})
 
 
+def cut_off(error: BaseException, detail: str) -> Problem:
+    """Returns the answer to a request whose body could not be read to its end because of `error`."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, TimeoutError):
+            return Problem(408, f"the body came too slowly; {detail}", headers={"Connection": "close"})
+        seen = seen.__cause__ or seen.__context__
+    return Problem(400, detail)
+
+
 def job_not_found(job_id: str) -> Problem:
     return Problem(404, f"there is no job {job_id[:64]!r}")
 

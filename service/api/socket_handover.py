@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+import redis
 from gunicorn.workers.base_async import ALREADY_HANDLED
 from pydantic import ValidationError
 from werkzeug.wrappers import Request
@@ -24,11 +25,14 @@ from service.api.client_address import address
 from service.api.context import Context
 from service.api.events import JobWatching, StreamAnswer, answer_stream
 from service.api.gate import HEADERS, Headers, merged
+from service.api.problems import Problem
 from service.streaming.catchup import JobCatchUp, JobGone
 from service.streaming.opening import EventStream
 from service.streaming.primitives import cooperative
+from service.streaming.stream_limits import Holder
 
 _JOB_EVENTS = re.compile(r"/jobs/([A-Za-z0-9_-]+)/events")
+_ROUTE = "GET /jobs/<job_id>/events"
 _DEFAULTS = JobWatching()
 
 HANDED_OVER = "headway.handed_over"
@@ -79,11 +83,14 @@ class HandOver:
         ):
             return None
         try:
+            who = self._here.authentication.authorize(environ, _ROUTE)
             query = JobWatching.of(Request(environ).args) if environ.get("QUERY_STRING") else _DEFAULTS
-            catchup = JobCatchUp(self._here.reader, path[1])
+            catchup = JobCatchUp(self._here.reader, who, path[1])
             last_event_id = environ.get("HTTP_LAST_EVENT_ID", "")
-            return answer_stream(self._here, address(environ), catchup, query, last_event_id)
-        except (ValidationError, JobGone):
+            return answer_stream(
+                self._here, Holder(address(environ), who.owner), catchup, query, last_event_id
+            )
+        except (ValidationError, JobGone, Problem, redis.RedisError):
             return None
 
 

@@ -20,11 +20,14 @@ from pydantic import BaseModel, Field
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
-from headway.contract.encoding import displayable
-from service.api.context import Context, context
+from headway.contract.data_dir import UPLOADS
+from headway.contract.encoding import displayable, dumps
+from headway.contract.uploads import find_upload
+from service.api.context import Context, caller, context
 from service.api.operation import Answer, Query, Resource
-from service.api.problems import Problem
+from service.api.problems import Problem, cut_off
 from service.api.room import lacks_room
+from service.api.upload_quota import quota_used
 from service.scheduling.sweeper import remove_tree
 
 bp = Resource("uploads", "Files")
@@ -32,7 +35,6 @@ bp = Resource("uploads", "Files")
 CHUNK = 1 << 20
 MAX_NAME_CHARS = 255
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
-_UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -52,9 +54,10 @@ class Naming(Query):
 _ANSWERS = {201: Answer.json("the file is kept", Upload)}
 _PROBLEMS = {
     400: "the body ended early; nothing was kept",
+    408: "the body came too slowly; nothing was kept",
     413: "the file is larger than MAX_UPLOAD_BYTES; nothing was kept",
     422: "the name is not valid; nothing was kept",
-    507: "the disk is full, or nearly; nothing was kept",
+    507: "the disk is full, or nearly, or the owner's quota is used; nothing was kept",
 }
 
 
@@ -97,15 +100,17 @@ def _receive(here: Context, name: str) -> Response:
     media_type = (request.mimetype or "").lower()
     if not _MEDIA_TYPE.fullmatch(media_type) or media_type == "application/x-www-form-urlencoded":
         media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    uploads = here.settings.data_dir / "uploads"
+    uploads = here.settings.data_dir / UPLOADS
     partial = uploads / f".{upload_id}.partial"
     try:
-        partial.mkdir(parents=True)
-        # Writing a file blocks; in gevent's thread pool it blocks no one else.
-        with FileObjectThread(str(partial / "data"), "wb", buffering=0) as out:
-            size = _copy(out, limit)
-        meta = Upload(id=upload_id, name=name, size=size, media_type=media_type)
-        (partial / "meta.json").write_text(meta.model_dump_json())
+        with here.upload_quota.reserve(caller().owner, request.content_length) as room:
+            partial.mkdir(parents=True)
+            # Writing a file blocks; in gevent's thread pool it blocks no one else.
+            with FileObjectThread(str(partial / "data"), "wb", buffering=0) as out:
+                size = _copy(out, limit, room)
+        made = Upload(id=upload_id, name=name, size=size, media_type=media_type)
+        meta = dumps({**made.model_dump(), "owner": caller().owner})
+        (partial / "meta.json").write_text(meta)
         partial.rename(uploads / upload_id)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -115,7 +120,7 @@ def _receive(here: Context, name: str) -> Response:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return Response(meta.model_dump_json(), 201, {"Cache-Control": "no-store"}, mimetype="application/json")
+    return Response(made.model_dump_json(), 201, {"Cache-Control": "no-store"}, mimetype="application/json")
 
 
 @bp.operation(
@@ -127,14 +132,14 @@ def _receive(here: Context, name: str) -> Response:
 )
 def delete_upload(upload_id: str) -> Response:
     """Remove an upload. A job that still needs it fails."""
-    directory = context().settings.data_dir / "uploads" / upload_id
-    if not _UPLOAD_ID.fullmatch(upload_id) or not directory.is_dir():
+    found = find_upload(context().settings.data_dir, upload_id)
+    if found is None or not caller().owns(found.owner):
         raise Problem(404, f"there is no upload {upload_id[:64]!r}")
-    remove_tree(directory)
+    remove_tree(found.directory)
     return Response(status=204)
 
 
-def _copy(out: Any, limit: int) -> int:
+def _copy(out: Any, limit: int, room: int | None) -> int:
     """Write the request's body. An OSError is the disk's; what goes wrong with the client is a Problem."""
     request.max_content_length = limit
     size = 0
@@ -142,6 +147,8 @@ def _copy(out: Any, limit: int) -> int:
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
+        if room is not None and size > room:
+            raise quota_used(context().settings.upload_quota_bytes)
         out.write(chunk)
     if request.content_length is not None and size != request.content_length:
         raise Problem(
@@ -156,7 +163,7 @@ def _read(limit: int) -> bytes:
     except RequestEntityTooLarge:
         raise _too_large(limit) from None
     except (ClientDisconnected, OSError) as error:
-        raise Problem(400, f"the body ended early; nothing was kept ({error})") from None
+        raise cut_off(error, "the body ended early; nothing was kept") from None
 
 
 def _too_large(limit: int) -> Problem:

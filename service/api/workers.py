@@ -8,7 +8,7 @@ from flask import Response
 from pydantic import BaseModel
 
 from headway.contract.encoding import dumps
-from service.api.context import context
+from service.api.context import caller, context
 from service.api.operation import Answer, Resource
 
 bp = Resource("workers", "Workers")
@@ -48,7 +48,8 @@ class Worker(BaseModel):
 
 
 class Queue(BaseModel):
-    """Where jobs wait. `waiting` counts everybody's, `workers` the living that take from it."""
+    """Where jobs wait. `waiting` counts the caller's, or everybody's for `ops:all`; `workers` counts the
+    living that take from it."""
 
     name: str
     waiting: int
@@ -64,7 +65,8 @@ class Workers(BaseModel):
 def list_workers() -> Response:
     """The living workers, what each does now, and how many jobs wait in each queue."""
     here = context()
-    view = here.fleet.view(fresh=True)
+    who = caller()
+    view = here.fleet.view(who.owner, fresh=True)
     items: list[dict[str, Any]] = []
     for worker in view.workers:
         jobs = [
@@ -74,7 +76,7 @@ def list_workers() -> Response:
         items.append({**{name: getattr(worker, name) for name in worker.__slots__}, "jobs": jobs})
     queues = {job_type.queue for job_type in here.types.all().values()}
     queues.update(queue for worker in view.workers for queue in worker.queues)
-    waiting = here.store.listings.queue_depths(sorted(queues))
+    waiting = here.store.listings.queue_depths(sorted(queues), None if who.sees_all else who.owner)
     served = [
         {"name": name, "waiting": count, "workers": sum(name in worker.queues for worker in view.workers)}
         for name, count in waiting.items()

@@ -28,7 +28,7 @@ bind = [
     else f"{_settings.host}:{_settings.port}"
 ]
 workers = _settings.web_concurrency
-worker_class = "gevent"
+worker_class = "service.process.paced_worker.PacedWorker"
 worker_connections = 20_000
 backlog = 4096
 # Several processes that wait on one socket do not share: the one that is awake takes all. With a

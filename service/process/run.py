@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from honcho.environ import parse_procfile
+from redis import RedisError
 
 from headway.contract.data_dir import RUN_LOCK, VALKEY
 from headway.contract.settings import Settings, load_or_exit, protect_data_dir_or_exit
+from headway.contract.store import JobStore
 from service.process import valkey
 from service.process.serve import port_trouble
 from service.process.supervisor import Console, Supervisor
@@ -60,6 +62,7 @@ def run(procfile: Path) -> int:
                 redis = valkey.start(settings.data_dir / VALKEY)
                 last.callback(redis.stop)
                 environ["REDIS_URL"] = redis.url
+                settings = settings.model_copy(update={"redis_url": redis.url})
                 supervisor.watch("valkey", redis.process)
                 note.write(settings.base_url, redis.process.pid)
             else:
@@ -116,23 +119,26 @@ def _watch(supervisor: Supervisor, console: Console, settings: Settings) -> str 
 def _missing(settings: Settings) -> str | None:
     """Returns what is missing until everything is ready, or None."""
     try:
-        if (status := _get(settings, "/readyz")[0]) != 200:
+        if (status := _status(settings, "/readyz")) != 200:
             return f"GET /readyz responds with {status}"
-        _, types = _get(settings, "/types")
-        if not any(item["alive"] for item in types["items"]):
-            return "no worker has registered"
-    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+    except (OSError, http.client.HTTPException) as error:
         return f"no answer from {settings.base_url}: {error}"
+    store = JobStore.of(settings, connections=1, timeout_s=1)
+    try:
+        if not store.registry.workers():
+            return "no worker has registered"
+    except RedisError as error:
+        return f"Redis does not answer: {error}"
+    finally:
+        store.redis.close()
     return None
 
 
-def _get(settings: Settings, path: str) -> tuple[int, Any]:
+def _status(settings: Settings, path: str) -> int:
     connection = http.client.HTTPConnection(settings.host, settings.port, timeout=1)
     try:
         connection.request("GET", path)
-        response = connection.getresponse()
-        body = response.read()
-        return response.status, json.loads(body) if response.status == 200 else None
+        return connection.getresponse().status
     finally:
         connection.close()
 

@@ -13,11 +13,13 @@ import redis
 
 from headway.contract.database import connect
 from headway.contract.settings import Settings, server_of
+from service.api.auth.signing import Signer
 
 
 def check(settings: Settings) -> None:
-    """Exit with status 2 and one line on stderr if Redis does not answer or the port is taken."""
-    trouble = _redis_trouble(settings) or port_trouble(settings)
+    """Exit with status 2 and one line on stderr if Redis does not answer, the port is taken, or a key or
+    secret cannot be used."""
+    trouble = _access_trouble(settings) or _redis_trouble(settings) or port_trouble(settings)
     if trouble:
         print(f"headway: {trouble}", file=sys.stderr)
         raise SystemExit(2)
@@ -33,6 +35,25 @@ def serve() -> NoReturn:
         "service.process.wsgi:app",
     ]
     os.execv(sys.executable, [sys.executable, *gunicorn])
+
+
+def _access_trouble(settings: Settings) -> str | None:
+    if settings.auth == "none":
+        return None
+    try:
+        Signer(settings.signing_secrets).load()
+    except (OSError, ValueError) as error:
+        return f"SECRET_FILE {settings.signing_secrets} cannot be used: {error}"
+    if "jwt" in settings.auth:
+        try:
+            from service.api.auth.jwt_verifier import JwtVerifier
+
+            JwtVerifier(settings)
+        except ImportError:
+            return "AUTH=jwt needs PyJWT: pip install 'PyJWT[crypto]'"
+        except (OSError, ValueError) as error:
+            return f"JWT_KEY_FILE {settings.jwt_key_file} cannot be used: {error}"
+    return None
 
 
 def _redis_trouble(settings: Settings) -> str | None:

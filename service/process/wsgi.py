@@ -17,6 +17,7 @@ from headway.contract.settings import load_or_exit
 from headway.loops import forever
 from service import metrics
 from service.api.app import create_app
+from service.api.auth import audit
 from service.api.context import Context
 from service.api.gate import Gate
 from service.api.socket_handover import HandOver
@@ -38,7 +39,9 @@ def start(app: Flask) -> None:
         here: Context = app.extensions["headway"]
         settings = here.settings
         log_to_stderr(settings.log_level, settings.log_format)
+        audit.start()
         here.sockets.start()
+        here.authentication.start()
         gc_tuning.start()
         _start_gauge(here)
         here.dispatch.start()

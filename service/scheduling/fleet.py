@@ -1,4 +1,4 @@
-"""The fleet: which workers are alive, what each works on, and why a job waits.
+"""The fleet: which workers are alive, what each works on for an owner, and why that owner's jobs wait.
 
 Read from the store on request and kept for a second: they describe the present moment, and no event
 announces a change.
@@ -21,6 +21,7 @@ from headway.contract.store import JobStore
 
 FRESH_S = 1.0
 """How old this process's view may be."""
+MAX_VIEWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +50,25 @@ class View:
 class Fleet:
     """Views of the workers, read at most every FRESH_S seconds."""
 
-    def __init__(self, store: JobStore, owner: str) -> None:
+    def __init__(self, store: JobStore) -> None:
         self._store = store
-        self._owner = owner
         self._lock = threading.Lock()
-        self._read_at = float("-inf")
-        self._view = View([], {})
+        self._views: dict[str, tuple[float, View]] = {}
 
-    def view(self, *, fresh: bool = False) -> View:
-        """Raises RedisError."""
+    def view(self, owner: str, *, fresh: bool = False) -> View:
+        """Return the living workers and what each does for this owner. Raises RedisError."""
         with self._lock:
-            if fresh or time.monotonic() - self._read_at > FRESH_S:
+            read_at, view = self._views.get(owner, (float("-inf"), None))
+            if view is None or fresh or time.monotonic() - read_at > FRESH_S:
                 running: dict[str, list[Running]] = {}
-                for job in self._store.listings.running(self._owner):
+                for job in self._store.listings.running(owner):
                     # A process of the worker's pool claims in the worker's name: "<worker>:<pid>".
                     running.setdefault(job.worker.rpartition(":")[0], []).append(job)
-                self._view = View(self._store.registry.workers(), running)
-                self._read_at = time.monotonic()
-            return self._view
+                view = View(self._store.registry.workers(), running)
+                if len(self._views) >= MAX_VIEWS:
+                    self._views.clear()
+                self._views[owner] = time.monotonic(), view
+            return view
 
     def explain(self, pages: Sequence[JobPage]) -> list[bytes]:
         """Return the jobs' documents with `waiting_reason`: why a queued or retrying job does not run now.
@@ -74,13 +76,14 @@ class Fleet:
         Raises RedisError.
         """
         return [
-            b'%s,"waiting_reason":%s}' % (page.document[:-1], dumps(self._reason(page.fields)).encode())
+            b'%s,"waiting_reason":%s}' % (page.document[:-1], dumps(self._reason(page)).encode())
             for page in pages
         ]
 
-    def _reason(self, fields: dict[bytes, bytes]) -> str | None:
+    def _reason(self, page: JobPage) -> str | None:
+        fields = page.fields
         if json.loads(fields[b"state"]) not in (State.QUEUED, State.RETRYING):
             return None
-        return self.view().why_waiting(
+        return self.view(page.owner).why_waiting(
             json.loads(fields[b"type"]), fields[b"_queue"].decode(), int(fields.get(b"_not_before", 0))
         )

@@ -63,8 +63,26 @@ class Page:
         return self if len(kept) == len(self.events) else replace(self, events=kept, _frames=None)
 
 
+class Viewer(Protocol):
+    """The client that a stream is for. Readers of the same viewer share what they read."""
+
+    @property
+    def owner(self) -> str: ...
+
+    def sees(self, page: JobPage) -> bool:
+        """Whether the job is one of the viewer's. A job that is not must look like one that is absent."""
+        ...
+
+    def valid(self) -> bool:
+        """Whether the viewer may still read; if not, the stream is closed within a minute."""
+        ...
+
+
 class CatchUp(Protocol):
     """What a stream reads when it is behind. `topics` are the channels it watches when it is not."""
+
+    @property
+    def viewer(self) -> Viewer: ...
 
     @property
     def topics(self) -> tuple[str, ...]: ...
@@ -100,11 +118,12 @@ def cursor_fault(page: JobPage, cursor: EventId) -> str | None:
 class JobCatchUp:
     """One job: every event, and `end` is the last."""
 
-    __slots__ = ("_id", "_reader", "topics")
+    __slots__ = ("_id", "_reader", "topics", "viewer")
     ends = True
 
-    def __init__(self, reader: StoreReader, job_id: str) -> None:
+    def __init__(self, reader: StoreReader, viewer: Viewer, job_id: str) -> None:
         self._reader = reader
+        self.viewer = viewer
         self._id = job_id
         self.topics: tuple[str, ...] = (reader.keys.events(job_id),)
 
@@ -131,7 +150,7 @@ class JobCatchUp:
 
     def _page(self, cursor: EventId | None) -> JobPage:
         page = self._reader.job(self._id, cursor)
-        if page is None:
+        if page is None or not self.viewer.sees(page):
             raise JobGone(self._id)
         return page
 
@@ -164,24 +183,24 @@ class JobListCatchUp:
 
     ends = False
 
-    def __init__(self, reader: StoreReader, job_ids: Sequence[str]) -> None:
+    def __init__(self, reader: StoreReader, viewer: Viewer, job_ids: Sequence[str]) -> None:
         self._reader = reader
+        self.viewer = viewer
         self._ids = tuple(dict.fromkeys(job_ids))
         self.topics = tuple(reader.keys.events(job_id) for job_id in self._ids)
 
     def start(self) -> Page:
         """A snapshot of each that lives, the end of each that has ended, by their last ids."""
-        return self._reader.shared(("jobs", self._ids), self._read_start)
+        return self._shared(None, self._read_start)
 
     def reset(self, reason: str) -> Page:
-        return self._reader.shared(
-            ("jobs", self._ids, reason), lambda store: self._read_reset(store, reason)
-        )
+        return self._shared(reason, lambda store: self._read_reset(store, reason))
 
     def after(self, cursor: EventId) -> Page:
-        return self._reader.shared(
-            ("jobs", self._ids, cursor), lambda store: self._read_after(store, cursor)
-        )
+        return self._shared(cursor, lambda store: self._read_after(store, cursor))
+
+    def _shared(self, what: EventId | str | None, make: Callable[[JobStore], Page]) -> Page:
+        return self._reader.shared(("jobs", self.viewer, self._ids, what), make)
 
     def _read_start(self, store: JobStore) -> Page:
         pages = self._pages(store, None, 0)
@@ -227,7 +246,7 @@ class JobListCatchUp:
     def _pages(self, store: JobStore, cursor: EventId | None, limit: int) -> list[JobPage]:
         found = store.read_jobs([(job_id, cursor) for job_id in self._ids], limit)
         for job_id, page in zip(self._ids, found, strict=True):
-            if page is None:
+            if page is None or not self.viewer.sees(page):
                 raise JobGone(job_id)
         return [page for page in found if page is not None]
 
@@ -252,11 +271,12 @@ class FeedCatchUp:
 
     ends = False
 
-    def __init__(self, reader: StoreReader, owner: str, group: str | None) -> None:
+    def __init__(self, reader: StoreReader, viewer: Viewer, group: str | None) -> None:
         self._reader = reader
-        self._owner = owner
+        self.viewer = viewer
+        self._owner = viewer.owner
         self._group = group
-        self.topics = (reader.keys.feed(owner, group),)
+        self.topics = (reader.keys.feed(viewer.owner, group),)
 
     def start(self) -> Page:
         return self._shared(None, self._read_start)

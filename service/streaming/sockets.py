@@ -30,7 +30,7 @@ from service.streaming.hub import Hub
 from service.streaming.poller import Poller
 from service.streaming.primitives import cooperative, new_event
 from service.streaming.reader import Place, Reader
-from service.streaming.stream_limits import StreamLimits
+from service.streaming.stream_limits import Holder, StreamLimits
 from service.streaming.topic import Topic
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,9 @@ BEAT_SLOTS = 150
 """Number of time slots over which one interval's heartbeats are spread."""
 PARK_S = 0.1
 """How long a reader waits that cannot catch up now: Redis is away, or the last attempt got it nowhere."""
+
+VALIDITY_S = 20.0
+"""Seconds between two looks at which viewers may still read."""
 
 _GONE = -1
 
@@ -93,6 +96,7 @@ class Sockets:
         forever("sockets", self.watch, pause_s=0)
         forever("heartbeats", self._beat, pause_s=self.heartbeat_s / BEAT_SLOTS)
         forever("parked readers", self._unpark, pause_s=0)
+        forever("validity of viewers", self.dismiss_invalid, pause_s=VALIDITY_S)
         for _ in range(CATCH_UPS if cooperative() else CATCH_UP_THREADS):
             forever("catch-up", self._catch_up, pause_s=0)
 
@@ -104,7 +108,7 @@ class Sockets:
         head: bytes,
         catchup: CatchUp,
         heartbeat: Heartbeat,
-        caller: str,
+        holder: Holder,
         cursor: EventId,
         start: Callable[[], Page] | None,
         first: Page | None,
@@ -115,7 +119,7 @@ class Sockets:
         still to be read. Raises OSError if the connection has gone."""
         with self.hub.lock:
             fd = self.poller.add(sock)
-            reader = Reader(self, fd, catchup, heartbeat, caller, cursor, start)
+            reader = Reader(self, fd, catchup, heartbeat, holder, cursor, start)
             self._readers[fd] = reader
             self.hub.join(reader)
             if self._draining:
@@ -133,7 +137,21 @@ class Sockets:
         del self._readers[reader.fd]
         self.hub.leave(reader)
         self.poller.remove(reader.fd)
-        self.limits.release(reader.caller)
+        self.limits.release(reader.holder)
+
+    def dismiss_invalid(self) -> None:
+        """Say goodbye to the readers whose credential has expired or was revoked."""
+        with self.hub.lock:
+            readers = list(self._readers.values())
+            invalid = {viewer for viewer in {r.catchup.viewer for r in readers} if not viewer.valid()}
+            for reader in readers:
+                if reader.catchup.viewer in invalid:
+                    self._dismiss(reader)
+
+    def _dismiss(self, reader: Reader) -> None:
+        if reader.place is not Place.BLOCKED:
+            self._send(reader.fd, _goodbye())
+        reader.move_to(Place.GONE)
 
     def drain(self, window_s: float) -> None:
         """Say goodbye to all readers, spread over the window. Returns when all have gone."""
@@ -147,11 +165,8 @@ class Sockets:
             if ahead > 0.005:
                 time.sleep(ahead)
             with self.hub.lock:
-                if reader.place is Place.GONE:
-                    continue
-                if reader.place is not Place.BLOCKED:
-                    self._send(reader.fd, _goodbye())
-                reader.move_to(Place.GONE)
+                if reader.place is not Place.GONE:
+                    self._dismiss(reader)
 
     # -- writing -----------------------------------------------------------------------------------
 

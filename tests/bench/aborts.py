@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.bench import process
 from tests.bench.bench import Bench
@@ -65,7 +66,14 @@ def run(bench: Bench) -> None:
 
 def run_aborts(bench: Bench, server: Headway, count: int) -> dict[str, float]:
     path = server.path % 0
-    command = [bench.binaries["aborts"], "127.0.0.1", str(server.port), path, str(count), "128"]
+    command: list[str | Path] = [
+        bench.binaries["aborts"],
+        "127.0.0.1",
+        str(server.port),
+        path,
+        str(count),
+        "128",
+    ]
     got = Client(command, limit_s=300).result()
     time.sleep(SETTLE_S)
     return got

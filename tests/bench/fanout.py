@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 from tests.bench import process
@@ -56,8 +56,7 @@ def measure(bench: Bench, connections: int, rate: float, make: Callable[[Path, P
     seconds = bench.seconds
     with closing(make(directory, directory / "open")) as server:
         path = server.path % 0 if "%" in server.path else server.path
-        publisher = server.publish(rate, seconds + 10, directory / "open")
-        try:
+        with server.publish(rate, seconds + 10, directory / "open") or nullcontext():
             clients = Load(bench.binaries["sseload"], directory, server.port, path, connections, seconds)
             opened = clients.wait_open()
             time.sleep(SETTLE_S)
@@ -70,9 +69,6 @@ def measure(bench: Bench, connections: int, rate: float, make: Callable[[Path, P
             waited = process.waited_s(server.pid) - waited
             elapsed = time.monotonic() - began
             got = clients.result()
-        finally:
-            if publisher is not None:
-                publisher.stop()
     bench.note_trouble(NAME, server.name, got)
     deliveries = got["events_per_s"] * elapsed
     values = {

@@ -74,6 +74,7 @@ class Headway(Server):
     def __init__(self, directory: Path, count: int = 1, *, fsync: str = "everysec", **environ: str) -> None:
         self.stack = Stack(directory, fsync=fsync, DRAIN_S="0.5", **environ)
         try:
+            assert self.stack.valkey.port is not None
             self.jobs = jobs.make(self.stack.valkey.port, count)
             self._saved = self.jobs.save(directory / "jobs.json")
             self.stack.start_web()

@@ -41,8 +41,7 @@ def measure(bench: Bench, server: Headway, connections: int, slow: int) -> None:
     stuck = [never_reading(server) for _ in range(slow)]
     # Their buffers are full before the others come: what follows is the price of the blocked.
     server.publish(50, FILL / 50, begin, pad=FILL_PAD).result()
-    publisher = server.publish(RATE, bench.seconds, directory / "open", pad=PAD, first=FILL)
-    try:
+    with server.publish(RATE, bench.seconds, directory / "open", pad=PAD, first=FILL) as publisher:
         path, seconds = server.path % 0, bench.seconds + 1.5
         clients = Load(bench.binaries["sseload"], directory, server.port, path, connections, seconds)
         opened = clients.wait_open()
@@ -51,8 +50,6 @@ def measure(bench: Bench, server: Headway, connections: int, slow: int) -> None:
         after = process.memory(server.pid)
         sent = publisher.result()
         got = clients.result()
-    finally:
-        publisher.stop()
     bench.note_trouble(NAME, server.name, got)
     total = FILL + int(sent["sent"])
     received = read_all(stuck)

@@ -30,29 +30,28 @@ def run(bench: Bench) -> None:
 def measure(bench: Bench, make: type[Headway] | type[Nchan], rate: int) -> None:
     directory = bench.fresh()
     count, seconds = bench.connections, bench.seconds
-    with closing(make(directory, count)) as server:
-        publisher = server.publish(rate, seconds, directory / "open", punctual=True)
-        try:
-            clients = Load(
-                bench.binaries["sseload"],
-                directory,
-                server.port,
-                server.path,
-                count,
-                seconds + DRAIN_S,
-                jobs=count,
-            )
-            opened = clients.wait_open()
-            waited = process.waited_s(server.pid)
-            window = Window(serving=server.pid, store=server.store_pid, publisher=publisher.process.pid)
-            time.sleep(max(0.0, opened + seconds * 0.95 - time.monotonic()))
-            cpu = window.end()
-            waited = process.waited_s(server.pid) - waited
-            elapsed = time.monotonic() - opened
-            sent = publisher.result()
-            got = clients.result()
-        finally:
-            publisher.stop()
+    with (
+        closing(make(directory, count)) as server,
+        server.publish(rate, seconds, directory / "open", punctual=True) as publisher,
+    ):
+        clients = Load(
+            bench.binaries["sseload"],
+            directory,
+            server.port,
+            server.path,
+            count,
+            seconds + DRAIN_S,
+            jobs=count,
+        )
+        opened = clients.wait_open()
+        waited = process.waited_s(server.pid)
+        window = Window(serving=server.pid, store=server.store_pid, publisher=publisher.process.pid)
+        time.sleep(max(0.0, opened + seconds * 0.95 - time.monotonic()))
+        cpu = window.end()
+        waited = process.waited_s(server.pid) - waited
+        elapsed = time.monotonic() - opened
+        sent = publisher.result()
+        got = clients.result()
     bench.note_trouble(NAME, server.name, got)
     values = {
         "sent_per_s": sent["sent"] / sent["seconds"],

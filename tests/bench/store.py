@@ -53,6 +53,7 @@ class _Server:
 
 def pipelined(bench: Bench, server: valkey.Valkey) -> None:
     """Progress of 100 jobs, by one connection that always has a pipeline under way."""
+    assert server.port is not None
     made = jobs.make(server.port, 100)
     claims = made.claims()
     store = jobs.PipelinedStore(server.port, Keys())

@@ -350,3 +350,13 @@ def test_a_browser_hears_that_its_upload_is_too_large_before_it_is_sent(
     status, text = browser.until(lambda: browser.run("return window.refused"), "an answer")
     assert status == 413, text
     assert "nothing was kept" in text
+
+
+def test_no_proxy_logs_a_ticket(name: str, tmp_path: Path) -> None:
+    """Not even when it has something to complain of: nobody listens behind it."""
+    with ReverseProxy(name, tmp_path, free_port()) as proxy:
+        trust = ssl.create_default_context(cafile=str(proxy.certificate))
+        for path in ("/events?ticket=hwt1.secret", "/jobs?limit=1&ticket=hwt1.secret&x=%00"):
+            httpx.get(proxy.url + path, verify=trust, headers={"Referer": proxy.url + path})
+    log = proxy.log.read_text()
+    assert "secret" not in log

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis
 
@@ -267,7 +267,8 @@ def _live(store: JobStore) -> int:
 
 def _ready(stack: FaultStack, store: JobStore) -> bool:
     try:
-        workers = {m.split(b" ")[1] for m in store.redis.zrange(store.keys.alive, 0, -1)}
+        alive = cast("list[bytes]", store.redis.zrange(store.keys.alive, 0, -1))
+        workers = {member.split(b" ")[1] for member in alive}
     except redis.RedisError:
         return False
     return len(workers) >= 2 and all(ask(port, "GET", "/readyz")[0] == 200 for port in stack.ports)

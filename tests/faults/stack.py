@@ -66,8 +66,8 @@ class FaultStack(Stack):
 
     def __init__(self, directory: Path) -> None:
         # All that is started inherits it, so that it is found whoever its parent is by then.
-        self._mark = f"HEADWAY_FAULTS={secrets.token_hex(8)}"
-        os.environ.update([self._mark.split("=")])
+        os.environ["HEADWAY_FAULTS"] = secrets.token_hex(8)
+        self._mark = f"HEADWAY_FAULTS={os.environ['HEADWAY_FAULTS']}"
         directory = directory.resolve()
         # A web process that is killed leaves its directory of metrics there.
         (directory / "tmp").mkdir()

@@ -366,7 +366,7 @@ def test_an_upload_is_kept_as_it_was_sent(web: Stack) -> None:
         assert (status, made["name"], made["size"]) == (201, name, len(data))
         kept = web.directory / "uploads" / made["id"]
         assert (kept / "data").read_bytes() == data
-        assert json.loads((kept / "meta.json").read_text()) == made
+        assert json.loads((kept / "meta.json").read_text()) == {**made, "owner": "local"}
     assert web.call("POST", "/uploads", b"", {"Content-Type": "video/mp4"})[0] == 201
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
@@ -118,7 +118,7 @@ class Browser:
         def page() -> str | None:
             problem = self.text("[data-part=problem]")
             assert not problem, problem
-            return self.run("return document.querySelector('job-page')?.dataset.id")
+            return cast("str | None", self.run("return document.querySelector('job-page')?.dataset.id"))
 
         return str(self.until(page, "the page of the new job"))
 
@@ -182,13 +182,14 @@ class Browser:
         """What the console has said since the last call that is an error or a warning."""
         return [
             entry["message"]
-            for entry in self.driver.get_log("browser")
+            for entry in self.driver.get_log("browser")  # type: ignore[no-untyped-call]
             if entry["level"] in ("SEVERE", "WARNING")
         ]
 
     def requests(self) -> list[dict[str, Any]]:
         """All requests of the page since the last call, as Network.Request has them: url, headers, …"""
-        said = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        entries = self.driver.get_log("performance")  # type: ignore[no-untyped-call]
+        said = [json.loads(entry["message"])["message"] for entry in entries]
         sent = [one["params"]["request"] for one in said if one["method"] == "Network.requestWillBeSent"]
         return [one for one in sent if urlsplit(one["url"]).scheme not in ("data", "blob", "chrome")]
 

@@ -26,7 +26,7 @@ class ClockedStore(JobStore):
         for name, script in database.scripts.items():
             text = cast(str, script.script)
             database.scripts[name] = client.register_script(text.replace(ASKS, asks))
-        client.time = self._time  # type: ignore[method-assign]
+        client.time = self._time  # type: ignore[method-assign, assignment]
         super().__init__(database)
         self.now_ms = 0
         self.set_time(1_700_000_000_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from headway.contract.events import EventId, Published
+from headway.contract.pages import JobPage
 from service.streaming.catchup import CatchUp, FeedCatchUp, JobCatchUp, JobListCatchUp
 from service.streaming.heartbeat import COMMENT, VisibleHeartbeat
 from service.streaming.hub import Hub
@@ -74,11 +75,27 @@ class Sides:
         return [(fd, False) for fd in sorted(self.waiting) if self.clients[fd].room != 0]
 
 
+class Viewer:
+    """Sees the jobs of its owner, as long as it is told."""
+
+    owner = OWNER
+
+    def __init__(self) -> None:
+        self.is_valid = True
+
+    def sees(self, page: JobPage) -> bool:
+        return page.owner == self.owner
+
+    def valid(self) -> bool:
+        return self.is_valid
+
+
 class Engine:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.reader = InlineReader(self.store)
         self.sides = Sides()
+        self.viewer = Viewer()
         self.hub = Hub(cast(Any, self.store))
         self.limits = StreamLimits(0, 0)
         self.sockets = Sockets(self.hub, self.limits, HEARTBEAT_S, self.sides, self.sides.write)
@@ -125,13 +142,13 @@ class Engine:
     # -- readers -----------------------------------------------------------------------------------
 
     def job(self, job_id: str) -> JobCatchUp:
-        return JobCatchUp(cast(Any, self.reader), job_id)
+        return JobCatchUp(cast(Any, self.reader), self.viewer, job_id)
 
     def jobs(self, *job_ids: str) -> JobListCatchUp:
-        return JobListCatchUp(cast(Any, self.reader), job_ids)
+        return JobListCatchUp(cast(Any, self.reader), self.viewer, job_ids)
 
     def feed(self, group: str | None = None) -> FeedCatchUp:
-        return FeedCatchUp(cast(Any, self.reader), OWNER, group)
+        return FeedCatchUp(cast(Any, self.reader), self.viewer, group)
 
     def stream(
         self,

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from headway.contract.encoding import dumps
-from headway.contract.events import ZERO
+from headway.contract.events import ZERO, EventType
 from headway.contract.states import State
 from headway.contract.store import Claim, JobStore, NewJob, Report
 
@@ -31,11 +31,11 @@ def claim(store: JobStore, job_id: str) -> Claim:
 
 def progress(n: int) -> Report:
     body = dumps({"fraction": None, "current": n})
-    return Report("progress", body, "progress", body)
+    return Report(EventType.PROGRESS, body, "progress", body)
 
 
 def log(n: int) -> Report:
-    return Report("log", dumps({"level": "info", "message": f"line {n}"}))
+    return Report(EventType.LOG, dumps({"level": "info", "message": f"line {n}"}))
 
 
 def stored(store: JobStore, job_id: str) -> list[tuple[str, str]]:

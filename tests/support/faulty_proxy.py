@@ -227,7 +227,7 @@ class FaultyProxy:
 
 def _commands(data: bytes) -> list[bytes]:
     """The whole commands in data, as Redis gets them, and last what is not whole yet."""
-    found = []
+    found: list[bytes] = []
     begin = 0
     while head := _REDIS_COMMAND.match(data, begin):
         end = head.end()

@@ -171,6 +171,8 @@ class MemoryStore:
         events = [] if cursor is None else [e for e in job.stream.events if e.id > cursor][:limit]
         fields = {
             b"id": b'"%s"' % job_id.encode(),
+            b"owner": b'"%s"' % OWNER.encode(),
+            b"group": json.dumps(job.group).encode(),
             b"last_event_id": b'"%s"' % str(job.stream.any).encode(),
             b"finished_at": b'"then"' if job.ended else b"null",
         }

@@ -77,6 +77,7 @@ class ReverseProxy:
         changes = {
             "worker_processes auto;": f"{user}worker_processes 2;\ndaemon off;\npid {here}/pid;",
             "    access_log off;": f"{temporary}    access_log off;",
+            "/var/log/nginx/error.log": "stderr",
             "listen 80;": f"listen 127.0.0.1:{self.plain_port};",
             "listen 443 ssl": f"listen 127.0.0.1:{self.port} ssl",
             "/etc/ssl/headway/fullchain.pem": f"{here}/fullchain.pem",

@@ -200,7 +200,8 @@ class Stack:
     def submit(self, type: str, params: dict[str, Any], **more: Any) -> dict[str, Any]:
         status, _, body = self.call("POST", "/jobs", {"type": type, "params": params, **more})
         assert status == 202, body
-        return json.loads(body)
+        job: dict[str, Any] = json.loads(body)
+        return job
 
     def document(self, job_id: str) -> dict[str, Any]:
         """The job as events have it: without what GET adds of the moment at which it is asked."""
@@ -215,4 +216,5 @@ class Stack:
             job = self.get(f"/jobs/{job_id}")[1]
             return job if job["finished_at"] else None
 
-        return until(ended, seconds, f"job {job_id} to end")
+        job: dict[str, Any] = until(ended, seconds, f"job {job_id} to end")
+        return job

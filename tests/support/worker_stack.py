@@ -137,7 +137,13 @@ class WorkerStack(Stack):
         directory = self.directory / "uploads" / upload_id
         directory.mkdir(parents=True)
         (directory / "data").write_bytes(content)
-        meta = {"id": upload_id, "name": name, "size": len(content), "media_type": "video/mp4"}
+        meta = {
+            "id": upload_id,
+            "name": name,
+            "size": len(content),
+            "media_type": "video/mp4",
+            "owner": "owner",
+        }
         (directory / "meta.json").write_text(json.dumps(meta))
         return f"upload:{upload_id}"
 

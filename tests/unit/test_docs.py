@@ -41,8 +41,9 @@ def test_every_setting_is_in_the_readmes_table_with_its_default() -> None:
     assert list(rows) == [name.upper() for name in Settings.model_fields]
     settings = load({"REDIS_URL": "redis://127.0.0.1"})
     said_otherwise = {
-        **dict.fromkeys(("REDIS_URL", "REDIS_CA_FILE", "DATA_GROUP"), ""),
+        **dict.fromkeys(("REDIS_URL", "REDIS_CA_FILE", "DATA_GROUP", "SECRET_FILE", "JWT_KEY_FILE"), ""),
         **dict.fromkeys(("ALLOWED_HOSTS", "CORS_ORIGINS"), ""),
+        **dict.fromkeys(("JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE"), ""),
         "REDIS_TLS_VERIFY": "`1`",
         "CELERY_BROKER_URL": "`REDIS_URL`",
         "WORKER_CONCURRENCY": "cores",
@@ -76,7 +77,7 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 def test_every_command_is_in_the_docs_with_its_options(name: str) -> None:
     text = said_of(name)
     # What all of them have stands before the first.
-    common = {"--help", "-h", "--url", "--json"}
+    common = {"--help", "-h", "--url", "--token", "--json"}
     for action in commands()[name]._actions:
         for option in {*action.option_strings} - common:
             assert re.search(rf"(?<![\w-]){option}(?![\w-])", text), option
@@ -95,7 +96,7 @@ def said_of(command: str) -> str:
 
 
 def test_what_all_commands_have_is_in_the_docs() -> None:
-    for option in ("--url", "--json"):
+    for option in ("--url", "--token", "--json"):
         assert sum(option in parser._option_string_actions for parser in commands().values()) >= 8
         assert f"`{option}`" in CLIENTS
 
@@ -126,7 +127,7 @@ def test_every_event_has_a_section_with_an_example(event: EventType) -> None:
 def test_every_state_error_code_and_reason_is_in_the_docs() -> None:
     source = "".join(path.read_text() for path in (ROOT / "service").rglob("*.py"))
     reasons = set(get_args(ResetReason))
-    assert set(re.findall(r'"(cursor_\w+|events_\w+)"', source)) == reasons
+    assert set(re.findall(r'"(cursor_\w+|events_missed)"', source)) == reasons
     for word in [*State, *ErrorCode, *sorted(reasons)]:
         assert f"`{word}`" in PROTOCOL, word
 

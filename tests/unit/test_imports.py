@@ -26,6 +26,7 @@ FLOORS = {
     "headway.client": (),
     "headway.sdk": ("headway.contract", "headway.loops"),
     "headway.cli": ("headway.client", "headway.version"),
+    "headway.cli.keys": ("headway.contract",),
     "headway.version": (),
     "headway": (
         "headway.version",

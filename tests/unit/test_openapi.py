@@ -52,7 +52,20 @@ def test_every_refusal_is_a_problem(spec: dict[str, Any]) -> None:
         assert "403" in refusals
         assert all(refusal["content"] == problem for refusal in refusals.values())
     submit = spec["paths"]["/jobs"]["post"]
-    assert set(submit["responses"]) == {"202", "200", "400", "403", "413", "415", "421", "422", "503"}
+    assert set(submit["responses"]) == {
+        "202",
+        "200",
+        "400",
+        "401",
+        "403",
+        "408",
+        "413",
+        "415",
+        "421",
+        "422",
+        "429",
+        "503",
+    }
     assert submit["requestBody"]["required"] is True
 
 

@@ -15,6 +15,10 @@ from headway.contract.settings import ConfigError, Settings, load, load_or_exit,
 REDIS = {"REDIS_URL": "redis://127.0.0.1:6379/0"}
 
 BAD = {
+    "AUTH": ["token", "keys,none", "KEYS"],
+    "JWT_KEY_FILE": ["/nowhere/key.pem", "/tmp"],
+    "JWT_JWKS_URL": ["http://idp.example/jwks", "file:///etc/passwd", "data:,x", "ftp://a", "https://"],
+    "JWT_ALGORITHMS": ["none", "HS256,RS256", "RS1", "rs256", "RS256,"],
     "HOST": ["0.0.0.0", "::", "192.168.1.1", "example.org", "127.0.0.1:80"],
     "PORT": ["0", "65536", "-1", "http", "80.5"],
     "ALLOWED_HOSTS": ["*", "http://a", ".example", "a/b", "a:x", "u@a"],
@@ -24,9 +28,13 @@ BAD = {
     "CELERY_BROKER_URL": ["amqp://guest@localhost", "localhost"],
     "WORKER_CONCURRENCY": ["0", "1025", "all"],
     "MAX_UPLOAD_BYTES": ["0", "-1", "10GB", "1.5"],
+    "UPLOAD_QUOTA_BYTES": ["-1", "1.5", "x"],
     "UPLOAD_TTL_S": ["0", "-1", "inf", "1d"],
     "MIN_FREE_BYTES": ["-1", "1GB", "0.5"],
     "MAX_ATTEMPTS": ["0", "101", "x"],
+    "JOB_TIMEOUT_S": ["0", "-1", "inf", "a day"],
+    "SUBMIT_RATE": ["-1", "inf", "x"],
+    "MAX_LIVE_JOBS": ["-1", "1.5", "x"],
     "LEASE_S": ["0.5", "3601", "nan", "inf", "12s"],
     "HEARTBEAT_S": ["0", "-15", "nan", "soon"],
     "EVENTS_PER_JOB": ["9", "1000001", "x"],
@@ -34,6 +42,7 @@ BAD = {
     "DRAIN_S": ["-1", "nan", "inf", "x"],
     "MAX_STREAMS": ["-1", "1.5", "x"],
     "MAX_STREAMS_PER_CALLER": ["-1", "x"],
+    "MAX_STREAMS_PER_OWNER": ["-1", "x"],
     "DATA_GROUP": ["no-such-group"],
     "REDIS_CA_FILE": ["/nowhere/ca.pem", "/tmp"],
     "REDIS_TLS_VERIFY": ["maybe", "2"],
@@ -45,8 +54,15 @@ BAD = {
     "KEY_PREFIX": ["a b", "{x}", "x" * 65, "ä"],
     "PARTITIONS": ["0", "4097", "x"],
 }
-ANYTHING_GOES = {"data_dir"}
+ANYTHING_GOES = {"data_dir", "secret_file", "jwt_issuer", "jwt_audience"}
 HOLDS_A_PASSWORD = {"REDIS_URL", "CELERY_BROKER_URL"}
+
+
+@pytest.mark.parametrize("host", BAD["HOST"][:3])
+def test_with_authentication_any_address_may_be_bound(host: str) -> None:
+    assert load({**REDIS, "AUTH": "keys", "HOST": host}).host == host
+    with pytest.raises(ConfigError, match="AUTH=keys"):
+        load({**REDIS, "HOST": host})
 
 
 def test_every_setting_has_its_bad_values_here() -> None:
@@ -151,6 +167,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         drain_s=4,
         max_streams=20_000,
         max_streams_per_caller=0,
+        max_streams_per_owner=0,
         sandbox="auto",
         max_memory_bytes=4 * 1024**3,
         max_output_bytes=20 * 1024**3,

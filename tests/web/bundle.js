@@ -46,7 +46,7 @@ const { outputFiles } = await build({
 const { code } = await minify(outputFiles[0].text, {
   module: true,
   ecma: 2020,
-  compress: { passes: 3, unsafe: true, unsafe_arrows: true, unsafe_methods: true, sequences: false, keep_fargs: false },
+  compress: { passes: 3, unsafe: true, unsafe_arrows: true, unsafe_methods: true, sequences: false, keep_fargs: false, lhs_constants: false, booleans_as_integers: true },
   format: { wrap_func_args: false },
 });
 await writeFile(process.argv[2], `${code}\n`);

@@ -1,29 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-/** The part of EventSource that a stream uses. */
-class Source extends EventTarget {
-  static all = [];
-  readyState = 0;
-
-  constructor() {
-    super();
-    Source.all.push(this);
-  }
-
-  close() {
-    this.readyState = 2;
-  }
-
-  static get open() {
-    return Source.all.filter(({ readyState }) => readyState < 2).length;
-  }
-}
+import { Connection } from "./connection.js";
 
 const listeners = new Set();
 // Of the window.
 Object.assign(globalThis, {
-  EventSource: Source,
+  fetch: Connection.fetch,
   location: { href: "http://headway.test/" },
   sessionStorage: { getItem: () => null, setItem() {} },
   addEventListener: (type, listener) => listeners.add(listener),
@@ -31,13 +14,14 @@ Object.assign(globalThis, {
 });
 const { Headway } = await import("../../web/jobs.js");
 const settled = () => new Promise((resolve) => setTimeout(resolve, 5));
+const connected = () => Connection.all.filter(({ url, closed }) => url.pathname === "/events" && !closed).length;
 
 test("a stream goes with its last reader, and leaves nothing behind", async () => {
   const before = listeners.size;
   const clients = ["t1", "t2", "t3"].map((token) => new Headway({ token, share: false }));
   const streams = clients.map((client) => client.watch({ jobs: ["0-a"] })).map((feed) => (feed.stop(), feed.stream));
   await settled();
-  assert.equal(Source.open, 0);
+  assert.equal(connected(), 0);
   clients.forEach((client, n) => assert.notEqual(client.stream(), streams[n], "it was dropped"));
   const held = [...listeners].slice(before).filter((listener) => streams.includes(listener));
   assert.deepEqual(held, [], "the window holds it no more");
@@ -51,11 +35,11 @@ test("what stops and starts again, or starts while others watch, shares the stre
   first.start();
   await settled();
   assert.equal(first.stream, second.stream);
-  assert.equal(Source.open, 1);
+  assert.equal(connected(), 1);
   for (const feed of [first, second]) feed.stop();
   assert.deepEqual([first.status, second.status], ["closed", "closed"]);
   await settled();
-  assert.equal(Source.open, 0);
+  assert.equal(connected(), 0);
 });
 
 test("one that remembers takes over the readers of one that does not: there is one connection", async () => {
@@ -64,9 +48,9 @@ test("one that remembers takes over the readers of one that does not: there is o
   const remembering = new Headway({ share: false, remember: true }).watch({ jobs: ["0-b"] });
   await settled();
   assert.equal(plain.stream, remembering.stream);
-  assert.equal(Source.open, 1);
+  assert.equal(connected(), 1);
   plain.stop();
   remembering.stop();
   await settled();
-  assert.equal(Source.open, 0);
+  assert.equal(connected(), 0);
 });

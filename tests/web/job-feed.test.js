@@ -320,7 +320,7 @@ test("a list of jobs reads those that no snapshot tells of, and takes no others"
   client.says("snapshot", job("a", "5-0"), "5-0");
   client.says("snapshot", job("x", "6-0"), "6-0");
   assert.deepEqual(client.asked, []);
-  client.begins({ topics: ["job:b"], fresh: false });
+  client.begins({ topics: ["job=b"], fresh: false });
   await client.answers("get b", job("b", "4-0"));
   assert.deepEqual([...feed.jobs.keys()], ["a", "b"]);
 });
@@ -331,7 +331,7 @@ test("a job that has ended, or is gone, is not listened for any more", async () 
   client.says("end", ended("a", "5-0"), "5-0");
   client.shared.dispatchEvent(new Event("refused"));
   await client.answers("get b", notFound());
-  assert.deepEqual([...feed.topics], ["job:c"]);
+  assert.deepEqual([...feed.topics], ["job=c"]);
   assert.equal(client.shared.changes, 2);
 });
 

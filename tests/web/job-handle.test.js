@@ -58,7 +58,7 @@ test("an end that only a document tells is told once", async () => {
 test("after a gap nobody waits for what was missed", async () => {
   const { told, stream } = handle("4-0", document("7-0", { state: "succeeded" }), "4-0");
   await settled();
-  stream.reader.begin({ topics: [`job:${job.id}`], fresh: false, gap: true });
+  stream.reader.begin({ topics: [`job=${job.id}`], fresh: false, gap: true });
   await settled();
   assert.deepEqual(told, ["end 7-0"]);
   assert.ok(stream.left > 0);

@@ -2,39 +2,7 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 
 import { SharedStream, queryFor } from "../../web/client/shared-stream.js";
-
-/** The part of EventSource that a stream uses, driven by the test. */
-class Source extends EventTarget {
-  static CONNECTING = 0;
-  static OPEN = 1;
-  static CLOSED = 2;
-  static all = [];
-  readyState = Source.CONNECTING;
-
-  constructor(url) {
-    super();
-    this.query = new URL(url).searchParams;
-    Source.all.push(this);
-  }
-
-  close() {
-    this.readyState = Source.CLOSED;
-  }
-
-  opens() {
-    this.readyState = Source.OPEN;
-    this.dispatchEvent(new Event("open"));
-  }
-
-  says(type, data, lastEventId) {
-    this.dispatchEvent(new MessageEvent(type, { data: JSON.stringify(data), lastEventId }));
-  }
-
-  refuses() {
-    this.readyState = Source.CLOSED;
-    this.dispatchEvent(new Event("error"));
-  }
-}
+import { Connection, settled } from "./connection.js";
 
 /** Notes what it is told. */
 class Reader {
@@ -54,10 +22,9 @@ class Reader {
   }
 }
 
-const last = () => Source.all.at(-1);
-const settled = () => new Promise((resolve) => setTimeout(resolve));
+const last = () => Connection.last;
 // Of the window.
-Object.assign(globalThis, { EventSource: Source, addEventListener() {}, removeEventListener() {} });
+Object.assign(globalThis, { addEventListener() {}, removeEventListener() {} });
 let stream;
 let readers;
 
@@ -70,90 +37,90 @@ async function join(...topics) {
 }
 
 beforeEach(() => {
-  Source.all = [];
+  Connection.all = [];
   readers = [];
-  const url = (query) => new URL(`http://headway.test/events?${new URLSearchParams(query)}`);
-  stream = new SharedStream("test", url, { share: false });
+  const client = { url: (path) => new URL(path, "http://headway.test"), fetch: Connection.fetch };
+  stream = new SharedStream("test", { share: false, client });
 });
 
 afterEach(async () => {
   for (const reader of readers) stream.leave(reader);
   await settled();
   assert.equal(stream.status, "closed");
-  for (const source of Source.all) assert.equal(source.readyState, Source.CLOSED);
+  assert.equal(Connection.open, 0);
 });
 
 test("a few jobs are asked for as a list, one group as a group, all else as everything", () => {
-  assert.deepEqual(queryFor(["job:b", "job:a"]), { job: ["a", "b"] });
-  assert.deepEqual(queryFor(["group:g"]), { group: "g" });
-  for (const topics of [["mine"], ["group:g", "group:h"], ["group:g", "job:a"]]) {
-    assert.deepEqual(queryFor(topics), {});
+  assert.equal(queryFor(["job=b", "job=a"]), "job=a&job=b");
+  assert.equal(queryFor(["group=g%26h"]), "group=g%26h");
+  for (const topics of [[""], ["", "job=a"], ["group=g", "group=h"], ["group=g", "job=a"]]) {
+    assert.equal(queryFor(topics), "");
   }
-  assert.deepEqual(queryFor(Array.from({ length: 201 }, (_, n) => `job:${n}`)), {});
+  assert.equal(queryFor(Array.from({ length: 201 }, (_, n) => `job=${n}`)), "");
 });
 
 test("who comes later begins at the cursor of the connection, and who was there goes on", async () => {
-  const first = await join("job:a");
-  last().opens();
-  last().says("snapshot", { id: "a" }, "5-0");
-  const second = await join("job:b");
-  assert.equal(last().query.get("job"), "a,b");
+  const first = await join("job=a");
+  await last().opens();
+  await last().says("snapshot", { id: "a" }, "5-0");
+  const second = await join("job=b");
+  assert.equal(last().query.getAll("job").join(), "a,b");
   assert.equal(last().query.get("last_event_id"), "5-0");
-  assert.deepEqual(first.begun, [{ topics: ["job:a"], fresh: true, gap: false }]);
-  assert.deepEqual(second.begun, [{ topics: ["job:b"], fresh: false, gap: false }]);
-  last().opens();
-  last().says("log", { job: "b" }, "6-0");
+  assert.deepEqual(first.begun, [{ topics: ["job=a"], fresh: true, gap: false }]);
+  assert.deepEqual(second.begun, [{ topics: ["job=b"], fresh: false, gap: false }]);
+  await last().opens();
+  await last().says("log", { job: "b" }, "6-0");
   assert.deepEqual(second.taken, ["6-0"]);
 });
 
 test("those who come while a connection is under way wait for it", async () => {
-  await join("job:a");
-  await join("job:b");
-  await join("job:c");
-  assert.equal(Source.all.length, 1);
-  last().opens();
-  assert.equal(Source.all.length, 2);
-  assert.equal(last().query.get("job"), "a,b,c");
+  await join("job=a");
+  await join("job=b");
+  await join("job=c");
+  assert.equal(Connection.all.length, 1);
+  await last().opens();
+  assert.equal(Connection.all.length, 2);
+  assert.equal(last().query.getAll("job").join(), "a,b,c");
 });
 
 test("an event that is known already is not told again", async () => {
-  const reader = await join("mine");
-  last().opens();
-  for (const id of ["5-0", "6-0", "5-0", "7-0"]) last().says("log", { job: "a" }, id);
+  const reader = await join("");
+  await last().opens();
+  for (const id of ["5-0", "6-0", "5-0", "7-0"]) await last().says("log", { job: "a" }, id);
   assert.deepEqual(reader.taken, ["5-0", "6-0", "7-0"]);
 });
 
 test("after a reset ids may begin anew", async () => {
-  const reader = await join("mine");
-  last().opens();
-  last().says("log", { job: "a" }, "50-0");
-  last().says("reset", { jobs: [] }, "5-0");
-  last().says("log", { job: "a" }, "6-0");
+  const reader = await join("");
+  await last().opens();
+  await last().says("log", { job: "a" }, "50-0");
+  await last().says("reset", { jobs: [] }, "5-0");
+  await last().says("log", { job: "a" }, "6-0");
   assert.deepEqual(reader.taken, ["50-0", "5-0", "6-0"]);
   assert.equal(stream.cursor, "6-0");
 });
 
 test("a refusal has readers ask for their jobs, and the list is made without those that are gone", async () => {
-  const reader = await join("job:a", "job:gone");
+  const reader = await join("job=a", "job=gone");
   stream.addEventListener("refused", () => {
-    reader.topics.delete("job:gone");
+    reader.topics.delete("job=gone");
     stream.changed();
   });
-  last().refuses();
+  await last().refuses();
   await settled();
-  assert.equal(Source.all.length, 2);
+  assert.equal(Connection.all.length, 2);
   assert.equal(last().query.get("job"), "a");
 });
 
 test("when all has ended the connection is closed, and later begins anew", async () => {
-  const reader = await join("job:a");
-  last().opens();
-  last().says("end", { id: "a" }, "5-0");
+  const reader = await join("job=a");
+  await last().opens();
+  await last().says("end", { id: "a" }, "5-0");
   reader.topics.clear();
   stream.changed();
   await settled();
   assert.equal(stream.status, "closed");
-  await join("job:b");
+  await join("job=b");
   assert.equal(last().query.get("job"), "b");
   assert.equal(last().query.has("last_event_id"), false);
 });

@@ -28,7 +28,6 @@ Object.assign(globalThis, {
   location: {href: "http://127.0.0.1:8000/"},
   navigator: {},
   addEventListener() {},
-  EventSource: class extends EventTarget { close() {} },
 });
 const {Headway, Problem, newKey} = await import(process.argv[1]);
 const headway = new Headway();

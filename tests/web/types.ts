@@ -5,6 +5,7 @@ import {
   Problem,
   newKey,
   type Artifact,
+  type Credential,
   type ErrorCode,
   type EventData,
   type HeadwayOptions,
@@ -29,6 +30,9 @@ const options: HeadwayOptions = {
   remember: true,
 };
 const headway = new Headway(options);
+const credential: Credential = async (refused) => refused ?? "t";
+new Headway({ token: credential, share: "user 7" });
+new Headway({ ticket: new URL("https://example.org/ticket") });
 const stop = new AbortController();
 
 // -- submitting

@@ -22,31 +22,39 @@ export class Client {
   /** The kind of stream to share. */
   Stream = SharedStream;
   #base;
-  #token;
   #options;
+  /** The name of the stream: clients with the same name share it. */ #name;
 
   /** @param {Options} [options] */
-  constructor({ base = "/", token, ...options } = {}) {
+  constructor({ base = "/", share = true, ...options } = {}) {
     this.#base = new URL(String(base).replace(/\/?$/, "/"), location.href);
-    this.#token = token;
-    this.#options = options;
+    this.#options = { ...options, share };
+    const credential = options.token ?? options.ticket;
+    /** @type {import("./credentials.js").Caller | "" | null | undefined} None for a caller that shows only cookies. */
+    this.caller = credential && options;
+    // A token is part of the name: pages of one origin have no secrets from each other. A function or an address
+    // does not tell which other client is the same caller.
+    const own = typeof credential === "string" ? credential : credential && Math.random();
+    this.#name = `${this.#base} ${typeof share === "string" ? share : own || ""}`;
   }
 
   /**
    * @param {string} path from the service's root, `/jobs`
-   * @param {Record<string, string | number | string[] | null | undefined>} [query]
+   * @param {Record<string, string | number | null | undefined>} [query]
    */
   url(path, query = {}) {
     const url = new URL(`.${path}`, this.#base);
-    for (const [name, value] of Object.entries(query)) {
-      for (const one of [value].flat()) if (one != null) url.searchParams.append(name, /** @type {string} */ (one));
-    }
+    for (const [name, value] of Object.entries(query)) if (value != null) url.searchParams.set(name, String(value));
     return url;
   }
 
-  /** @returns {Record<string, string>} the caller's credentials */
-  headers() {
-    return this.#token ? { authorization: `Bearer ${this.#token}` } : {};
+  /**
+   * As the global `fetch`, with the caller's credentials.
+   * @param {URL} url
+   * @param {RequestInit} init
+   */
+  async fetch(url, init) {
+    return (this.caller ? (await import("./credentials.js")).fetchAs : fetch)(url, init, /** @type {any} */ (this.caller));
   }
 
   /**
@@ -61,10 +69,10 @@ export class Client {
     /** @type {Response | undefined} */ let response;
     let text = "";
     try {
-      response = await fetch(this.url(path, query), {
+      response = await this.fetch(this.url(path, query), {
         method,
         body,
-        headers: { ...this.headers(), ...headers },
+        headers,
         signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
       });
       text = await response.text();
@@ -130,13 +138,11 @@ export class Client {
 
   /** The connection that everything shares that watches this service as this caller. */
   stream() {
-    // The token is part of the name: pages of one origin have no secrets from each other.
-    const name = `${this.#base} ${this.#token ?? ""}`;
+    const name = this.#name;
     const found = streams.get(name);
     if (found instanceof this.Stream) return found;
-    const url = (/** @type {any} */ query) => this.url("/events", { ...query, access_token: this.#token });
     const onUnused = () => streams.get(name) === stream && streams.delete(name);
-    const stream = new this.Stream(name, url, { ...this.#options, onUnused, found });
+    const stream = new this.Stream(name, { ...this.#options, client: this, onUnused, found });
     streams.set(name, stream);
     return stream;
   }

@@ -23,9 +23,9 @@ export class Connection extends Emitter {
 
   /**
    * @param {Status} status
-   * @param {number} since
+   * @param {number} [since]
    */
-  setStatus(status, since) {
+  setStatus(status, since = Date.now()) {
     if (this.status === status && this.since === since) return;
     this.status = status;
     this.since = since;

@@ -6,7 +6,7 @@
 const { compare } = new Intl.Collator("en", { numeric: true });
 
 /** Also the cursor "0", and no cursor, are before the first. */
-const whole = (/** @type {string | null | undefined} */ id) => (id && id !== "0" ? id : "0-0");
+const whole = (/** @type {string | null | undefined} */ id) => (id?.[1] ? id : "0-0");
 
 /**
  * @param {string | null | undefined} a

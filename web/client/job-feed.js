@@ -7,6 +7,7 @@
 
 import { Emitter } from "./emitter.js";
 import { LIVE, isLive, newer, reduce } from "./reducer.js";
+import { jobTopic } from "./shared-stream.js";
 
 /**
  * @typedef {import("../jobs.js").Job} Job
@@ -64,7 +65,7 @@ export class JobFeed extends Emitter {
     this.#client = client;
     this.#group = group;
     this.#only = jobs ? new Set(jobs) : null;
-    this.topics = new Set(this.#only ? [...this.#only].map((id) => `job:${id}`) : [group ? `group:${group}` : "mine"]);
+    this.topics = new Set(this.#only ? [...this.#only].map(jobTopic) : [group ? `group=${encodeURIComponent(group)}` : ""]);
   }
 
   /** @type {import("../jobs.js").Status} */
@@ -84,7 +85,7 @@ export class JobFeed extends Emitter {
     this.stream = this.#client.stream();
     const { signal } = this.#started;
     this.stream.addEventListener("status", () => (this.emit("status"), this.#list(0)), { signal });
-    this.stream.addEventListener("refused", () => this.#only?.forEach((id) => this.topics.has(`job:${id}`) && this.want(id)), { signal });
+    this.stream.addEventListener("refused", () => this.#only && this.#wantOf(this.topics), { signal });
     this.stream.join(this);
     return this;
   }
@@ -137,8 +138,13 @@ export class JobFeed extends Emitter {
     // Events must not be added to what was held before: something may be missing in between.
     this.#suspect();
     if (gap) this.emit("gap");
-    if (this.#only) topics.forEach((topic) => fresh || this.want(topic.slice(4)));
-    else this.#list(fresh ? 1 : 2);
+    if (!this.#only) this.#list(fresh ? 1 : 2);
+    else if (!fresh) this.#wantOf(topics);
+  }
+
+  /** @param {Iterable<string>} topics */
+  #wantOf(topics) {
+    for (const topic of topics) this.want(decodeURIComponent(topic.slice(4)));
   }
 
   /**
@@ -267,7 +273,7 @@ export class JobFeed extends Emitter {
     const { held = [], unverified } = this.#entry(id);
     this.records.delete(id);
     // Nothing comes after the end, so there is no need to listen.
-    if (!(job && (isLive(job) || this.expectsMore?.(job))) && this.topics.delete(`job:${id}`)) this.stream?.changed();
+    if (!(job && (isLive(job) || this.expectsMore?.(job))) && this.topics.delete(jobTopic(id))) this.stream?.changed();
     if (!job || job !== this.jobs.get(id)) this.#set(id, job);
     if (unverified) this.#count(-1);
     if (!job) return;
@@ -339,8 +345,8 @@ export class JobFeed extends Emitter {
     try {
       this.#found(await this.#client.get(id), age);
     } catch (error) {
-      const status = /** @type {{status?: number}} */ (error).status ?? 0;
-      if (status >= 400 && status < 500 && status !== 429) this.#keep(id, undefined);
+      const { status } = /** @type {{status?: number}} */ (error);
+      if (status === 404) this.#keep(id, undefined);
       else await pause();
     }
     entry.fetching = false;

@@ -17,7 +17,7 @@ export class RememberedStream extends SharedStream {
     super(...options);
     // One connection serves those that came before, too: they ask their clients for it again.
     queueMicrotask(() => {
-      for (const reader of options[2]?.found?.readers ?? []) {
+      for (const reader of options[1].found?.readers ?? []) {
         reader.stop();
         reader.start();
       }

@@ -1,9 +1,10 @@
 /**
  * One connection for everything that is watched: by a page, and by all pages of a browser.
  *
- * A browser has six connections to a host on HTTP/1.1, so the seventh page would hang. The pages elect a leader,
- * and another when that page is gone (leader-election.js). The leader holds the connection and repeats on a
- * BroadcastChannel what it hears. It resigns before it is frozen; if it stops responding, another page takes over.
+ * A browser has six connections to a host on HTTP/1.1, so the seventh page would hang. The page that has the Web Lock
+ * of their common name leads: the browser passes the lock on as soon as that page is gone, for whatever reason, and
+ * never to a page that no longer wants it. The leader holds the connection and repeats on a BroadcastChannel what it
+ * hears. It resigns before it is frozen; if it stops responding, another page takes over.
  * (A SharedWorker would be simpler, but not all phones have it, and it must come from the page's own origin.)
  * Without Web Locks (plain HTTP), each page has its own connection.
  *
@@ -12,13 +13,13 @@
  */
 
 import { Connection } from "./emitter.js";
-import { Election, hold } from "./leader-election.js";
+import { hold } from "./web-lock.js";
 import { compareIds } from "./event-id.js";
 import { EventStream } from "./event-stream.js";
 
 /**
  * @typedef {import("../jobs.js").Status} Status
- * @typedef {string} Topic "mine" for all jobs of the caller, `group:<name>`, `job:<id>`
+ * @typedef {string} Topic a query of /events: `job=<id>`, `group=<name>`; empty for all jobs of the caller
  * @typedef {{status: Status, since: number, heardAt: number, allowedMs: number, prev: string | null,
  *   cursor: string | null, event?: any}} Report how the connection is, and what it has just received
  * @typedef {object} Reader
@@ -34,20 +35,24 @@ import { EventStream } from "./event-stream.js";
 
 /** A longer list makes an address that proxies refuse: then all jobs of the caller are watched. */
 const MAX_JOBS = 200;
-const PAGE_EVENTS = ["pagehide", "pageshow"];
 const CHECK_MS = 1000;
 /** A leader that does not answer for this long has stopped responding, and is replaced. */
 const ANSWER_MS = 1000;
 
 /**
+ * @param {string} id
+ * @returns {Topic}
+ */
+export const jobTopic = (id) => `job=${encodeURIComponent(id)}`;
+
+/**
  * @param {Iterable<Topic>} topics
- * @returns {{job?: string[], group?: string}} the query of /events that covers them all
+ * @returns {string} the query of /events that covers them all
  */
 export function queryFor(topics) {
   const all = [...topics].sort();
-  const job = all.filter((topic) => topic.startsWith("job:")).map((topic) => topic.slice(4));
-  if (job.length === all.length && job.length <= MAX_JOBS) return { job };
-  return all.length === 1 && all[0].startsWith("group:") ? { group: all[0].slice(6) } : {};
+  const most = all.every((topic) => topic.startsWith("job=")) ? MAX_JOBS : 1;
+  return all.length > most ? "" : all.join("&");
 }
 
 /** Dispatches `status`, and `refused` when the service answered with an error (a job may be gone). */
@@ -58,37 +63,34 @@ export class SharedStream extends Connection {
   leads = false;
 
   #name;
-  #urlFor;
   #options;
   #id = Math.random();
   /** @type {Map<Reader, Set<Topic>>} with the topics that it was told to begin with */ #readers = new Map();
-  /** @type {Map<number, Topic[]>} what other pages watch */ #others = new Map();
+  /** @type {Map<number, Topic[]>} what each page watches, this one too */ #pages = new Map();
   /** @type {Set<Topic>} */ #covered = new Set();
   #cursorTopic = "";
   /** Whether the connection was refused, maybe because of a job that nobody watches any more. */ #narrow = false;
   /** @type {EventStream | null} Of the leader. */ #stream = null;
   /** @type {BroadcastChannel | null} */ #channel = null;
-  #election;
   /** @type {AbortController | null} Ends the locks and listeners of a page that takes part. */ #running = null;
   /** Of the current leader: larger than those of its predecessors. */ #term = 0;
   #changing = false;
+  #candidacy = new AbortController();
   /** The last report of the leader, and when it arrived. */
   #last = { heardAt: 0, allowedMs: 0, at: 0 };
   #askedAt = 0;
 
   /**
    * @param {string} name the same for all pages that may share: the service and the caller
-   * @param {(query: {job?: string[], group?: string}) => URL} urlFor the address of such a stream
-   * @param {{share?: boolean, attempts?: number, onUnused?: () => void, found?: SharedStream}} [options]
+   * @param {{client: Pick<import("./client.js").Client, "url" | "fetch">, share?: boolean | string, attempts?: number,
+   *   onUnused?: () => void, found?: SharedStream}} options
    *   `onUnused` is called when the last reader has left; `found` is the stream that this one replaces
    */
-  constructor(name, urlFor, options = {}) {
+  constructor(name, options) {
     super();
     // The number is that of the messages: pages that a browser has kept may be of another version.
-    this.#name = `headway 2 ${name}`;
-    this.#urlFor = urlFor;
+    this.#name = `headway 3 ${name}`;
     this.#options = options;
-    this.#election = new Election(this.#name, () => this.#lead(), () => this.#resign());
   }
 
   get readers() {
@@ -98,8 +100,7 @@ export class SharedStream extends Connection {
   /** @param {Reader} reader */
   join(reader) {
     this.#readers.set(reader, new Set());
-    // A page in the back/forward cache would keep one of the six connections.
-    for (const type of PAGE_EVENTS) addEventListener(type, this);
+    for (const type in this.#page) addEventListener(type, this, true);
     this.#start();
     this.changed();
   }
@@ -110,25 +111,34 @@ export class SharedStream extends Connection {
   }
 
   /** The topics of a reader have changed. Several changes at a time are handled together. */
-  changed() {
+  async changed() {
     if (this.#changing) return;
     this.#changing = true;
-    queueMicrotask(() => {
-      this.#changing = false;
-      if (this.#readers.size > 0) {
-        if (this.#running) this.#want();
-        return;
-      }
-      this.#stop();
-      for (const type of PAGE_EVENTS) removeEventListener(type, this);
-      this.#options.onUnused?.();
-    });
+    await null;
+    this.#changing = false;
+    if (this.#readers.size > 0) {
+      if (this.#running) this.#want();
+      return;
+    }
+    this.#stop();
+    for (const type in this.#page) removeEventListener(type, this, true);
+    this.#options.onUnused?.();
   }
 
   handleEvent(/** @type {Event} */ { type }) {
-    if (type === "pagehide") this.#stop();
-    else this.#start();
+    this.#page[type]();
   }
+
+  /** @type {Record<string, () => void>} What becomes of the page, by event. */
+  #page = {
+    // In the back/forward cache it would keep one of the six connections.
+    pagehide: () => this.#stop(),
+    pageshow: () => this.#start(),
+    // A frozen page cannot send, even if it is elected; messages wait for it.
+    freeze: () => this.#withdraw(),
+    resume: () => this.#running && this.#elect(),
+    visibilitychange: () => this.#check(),
+  };
 
   /** Try again, after it gave up. */
   again() {
@@ -141,27 +151,15 @@ export class SharedStream extends Connection {
   #start() {
     if (this.#running || this.#readers.size === 0) return;
     const { signal } = (this.#running = new AbortController());
-    const { share = true } = this.#options;
-    const now = Date.now();
-    this.#last = { ...this.#last, heardAt: now, at: now };
-    this.setStatus("connecting", now);
-    if (!share || !navigator.locks) {
+    this.#last.heardAt = this.#last.at = Date.now();
+    this.setStatus("connecting");
+    this.#want();
+    if (!this.#options.share || !navigator.locks) {
       this.#lead();
       return;
     }
     const watchdog = setInterval(() => this.#check(), CHECK_MS);
     signal.addEventListener("abort", () => clearInterval(watchdog));
-    document.addEventListener("visibilitychange", () => this.#check(), { signal });
-    // A frozen page cannot send, even if it is elected; messages wait for it.
-    document.addEventListener("freeze", () => {
-      this.#election.withdraw();
-      this.#resign();
-      if (this.status === "live") this.setStatus("stale", this.#last.heardAt);
-    }, { signal });
-    document.addEventListener("resume", () => {
-      this.#election.stand();
-      this.#say("ask");
-    }, { signal });
     // This lock tells the others when the page is gone: they must not hear of it before it has the lock.
     hold(`${this.#name} ${this.#id}`, signal, () => {
       this.#channel = new BroadcastChannel(this.#name);
@@ -169,7 +167,20 @@ export class SharedStream extends Connection {
       this.#say("who");
       this.#want();
     });
-    this.#election.stand();
+    this.#elect();
+  }
+
+  /**
+   * Lead as soon as no other page does.
+   * @param {boolean} [steal] lead now, even if another page does; only for a page that stands already
+   */
+  async #elect(steal) {
+    const { signal } = steal ? this.#candidacy : (this.#candidacy = new AbortController());
+    await hold(this.#name, signal, () => this.#lead(), steal);
+    if (signal.aborted) return;
+    // Another page has taken the lock, because this one did not answer. One that took it stands already.
+    this.#resign();
+    if (!steal) this.#elect();
   }
 
   #stop() {
@@ -177,21 +188,26 @@ export class SharedStream extends Connection {
     // Without readers nobody keeps in step with what comes from here on.
     if (this.#readers.size === 0) this.cursor = null;
     this.#say("bye");
-    this.#resign();
-    this.#election.withdraw();
+    this.#withdraw();
     this.#running.abort();
     this.#running = null;
     this.#channel?.close();
     this.#channel = null;
-    this.#others.clear();
-    this.setStatus("closed", Date.now());
+    this.#pages.clear();
+    this.setStatus("closed");
   }
 
   #lead() {
     this.leads = true;
     this.#term = Math.max(this.#term + 1, Date.now());
-    for (const id of this.#others.keys()) this.#watchForExit(id);
+    for (const id of this.#pages.keys()) this.#watchForExit(id);
     this.#connect();
+  }
+
+  /** Do not lead, and do not be elected. */
+  #withdraw() {
+    this.#candidacy.abort();
+    this.#resign();
   }
 
   #resign(leads = false) {
@@ -202,7 +218,7 @@ export class SharedStream extends Connection {
   }
 
   #open() {
-    const stream = new EventStream(this.#urlFor({}), { ...this.#options, cursor: this.cursor });
+    const stream = new EventStream({ ...this.#options, cursor: this.cursor });
     const report = (/** @type {any} */ event) => this.#stream === stream && this.#report(event.detail);
     for (const type of ["status", "beat", "event"]) stream.addEventListener(type, report);
     stream.addEventListener("open", () => {
@@ -223,7 +239,7 @@ export class SharedStream extends Connection {
   /** As the leader: have a connection that covers what is wanted. It may cover more than that. */
   #connect() {
     if (!this.leads) return;
-    const wanted = new Set([...this.#wanted(), ...[...this.#others.values()].flat()]);
+    const wanted = new Set([...this.#pages.values()].flat());
     if (wanted.size === 0) {
       // All jobs have ended. What is watched later begins anew, not with the events in between.
       this.#resign(true);
@@ -237,9 +253,9 @@ export class SharedStream extends Connection {
     const covers = [...wanted].every((topic) => this.#covered.has(topic));
     if (stream.status === "closed" || !covers || (this.#narrow && wanted.size < this.#covered.size)) {
       // The job of the last event stays in the list, or the cursor would belong to no job in it.
-      if (this.#cursorTopic && queryFor(wanted).job) wanted.add(this.#cursorTopic);
+      if (this.#cursorTopic && queryFor(wanted).startsWith("job")) wanted.add(this.#cursorTopic);
       this.#covered = wanted;
-      stream.move(this.#urlFor(queryFor(wanted)));
+      stream.open(this.#options.client.url(`/events?${queryFor(wanted)}`));
     }
     if (this.cursor !== null || stream.opened) this.#announce("covered", { topics: [...this.#covered], fresh: false });
     this.#report();
@@ -251,12 +267,8 @@ export class SharedStream extends Connection {
     this.#announce("report", { status, since, heardAt, allowedMs, prev: this.cursor, cursor, event });
   }
 
-  #wanted() {
-    return this.readers.flatMap((reader) => [...reader.topics]);
-  }
-
   #want() {
-    this.#say("want", { topics: this.#wanted() });
+    this.#say("want", { topics: this.readers.flatMap((reader) => [...reader.topics]) });
   }
 
   /** As the leader: tell all pages. */
@@ -284,13 +296,11 @@ export class SharedStream extends Connection {
   #handlers = {
     who: () => this.#want(),
     want: ({ from, topics }) => {
-      if (from !== this.#id) {
-        if (this.leads && !this.#others.has(from)) this.#watchForExit(from);
-        this.#others.set(from, topics);
-      }
+      if (this.leads && !this.#pages.has(from)) this.#watchForExit(from);
+      this.#pages.set(from, topics);
       this.#connect();
     },
-    bye: ({ from }) => this.#others.delete(from),
+    bye: ({ from }) => this.#pages.delete(from),
     again: () => this.#stream?.status === "gave-up" && this.#stream.open(),
     ask: () => {
       // Timers may have been too slow for this, in a page that is not visible.
@@ -301,7 +311,7 @@ export class SharedStream extends Connection {
       this.cursor = null;
       this.#cursorTopic = "";
       this.#covered.clear();
-      this.setStatus("closed", Date.now());
+      this.setStatus("closed");
     },
     refused: () => this.emit("refused"),
     covered: ({ topics, fresh }) => this.#begin(topics, fresh),
@@ -335,7 +345,7 @@ export class SharedStream extends Connection {
     }
     if (event && !known) {
       const id = event.data.job?.id ?? event.data.job ?? event.data.id;
-      if (id) this.#cursorTopic = `job:${id}`;
+      if (id) this.#cursorTopic = jobTopic(id);
       for (const reader of this.readers) reader.receive(event);
       this.heard();
     }
@@ -361,16 +371,17 @@ export class SharedStream extends Connection {
     } else if (now - this.#askedAt >= ANSWER_MS) {
       this.#last.at = now;
       this.#askedAt = 0;
-      this.#election.take();
+      this.#elect(true);
     }
   }
 
   /** When that page is gone, drop its topics. */
   #watchForExit(/** @type {number} */ id) {
+    if (id === this.#id) return;
     const { signal } = /** @type {AbortController} */ (this.#running);
     navigator.locks
       .request(`${this.#name} ${id}`, { signal }, () => {
-        this.#others.delete(id);
+        this.#pages.delete(id);
         this.#connect();
       })
       .catch(() => {});

@@ -2,6 +2,7 @@
  * Submissions: files are uploaded first, and the request is repeated until there is an answer.
  */
 
+import { credential } from "./credentials.js";
 import { Problem, problem } from "./problem.js";
 
 /** @typedef {import("./client.js").Client} Client */
@@ -60,31 +61,34 @@ async function withUploads(client, value, { signal, onUpload }) {
  * @param {Client} client
  * @param {Blob} file
  * @param {{onProgress?: (fraction: number) => void, signal?: AbortSignal}} options
+ * @param {string} [refused] the token that the service did not accept
  * @returns {Promise<import("../jobs.js").Upload>}
  */
-export function upload(client, file, { onProgress, signal }) {
-  return new Promise((resolve, reject) => {
-    signal?.throwIfAborted();
-    const name = file instanceof File ? file.name : "upload";
-    const request = new XMLHttpRequest();
-    request.open("POST", client.url("/uploads", { name }));
-    for (const [header, value] of Object.entries(client.headers())) request.setRequestHeader(header, value);
-    request.setRequestHeader("content-type", file.type || "application/octet-stream");
-    request.upload.onprogress = ({ lengthComputable, loaded, total }) => {
-      if (lengthComputable && total > 0) onProgress?.(loaded / total);
-    };
-    const abort = () => request.abort();
-    request.onloadend = () => signal?.removeEventListener("abort", abort);
-    request.onload = () => {
-      const { status, responseText } = request;
-      if (status < 200 || status > 299) reject(problem(status, responseText, request));
-      else resolve(JSON.parse(responseText));
-    };
-    request.onerror = () => reject(new Problem(0, { title: "The connection was lost during the upload." }));
-    request.onabort = () => reject(signal?.reason);
-    signal?.addEventListener("abort", abort);
+export async function upload(client, file, options, refused) {
+  const { onProgress, signal } = options;
+  const token = client.caller && (await credential(client.caller, refused));
+  signal?.throwIfAborted();
+  const name = file instanceof File ? file.name : "upload";
+  const request = new XMLHttpRequest();
+  request.open("POST", client.url("/uploads", { name }));
+  if (token) request.setRequestHeader("authorization", `Bearer ${token}`);
+  request.setRequestHeader("content-type", file.type || "application/octet-stream");
+  request.upload.onprogress = ({ lengthComputable, loaded, total }) => {
+    if (lengthComputable && total > 0) onProgress?.(loaded / total);
+  };
+  const abort = () => request.abort();
+  signal?.addEventListener("abort", abort);
+  await new Promise((resolve) => {
+    request.onloadend = resolve;
     request.send(file);
   });
+  signal?.removeEventListener("abort", abort);
+  signal?.throwIfAborted();
+  const { status, responseText } = request;
+  if (status === 0) throw new Problem(0, { title: "The connection was lost during the upload." });
+  if (status === 401 && token && !refused) return upload(client, file, options, token);
+  if (status < 200 || status > 299) throw problem(status, responseText, request);
+  return JSON.parse(responseText);
 }
 
 /** A random key for one submission. `crypto.randomUUID` is missing on plain HTTP. */

@@ -2,7 +2,7 @@
  * The bar of one job, with its stage, its message and its pace: what `<job-progress>` and the dashboard show.
  */
 
-import { element, show } from "./dom.js";
+import { show } from "./dom.js";
 import { attemptText, nameOf, paceText, percent, plain, shownFraction } from "./format.js";
 import { isLive } from "../client/reducer.js";
 
@@ -16,7 +16,11 @@ import { isLive } from "../client/reducer.js";
  * @param {...(Node | string)} children
  * @returns {any}
  */
-export const part = (tag, name, props, ...children) => element(tag, { part: name, className: name, ...props }, ...children);
+export function part(tag, name, props, ...children) {
+  const node = Object.assign(document.createElement(tag), { part: name, className: name }, props);
+  node.append(...children);
+  return node;
+}
 
 export class Bar {
   /** The state, with the attempt if it is not the first. */

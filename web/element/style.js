@@ -16,7 +16,7 @@ style.replaceSync(`
 .about { color: var(--job-quiet, color-mix(in srgb, currentColor 75%, #0000)); font-size: .9em; }
 .name { font-weight: 600; }
 .bar {
-  flex: 1 1 8em;
+  flex: 1 8em;
   overflow: hidden;
   block-size: var(--job-size, .5em);
   border-radius: var(--job-radius, .25em);

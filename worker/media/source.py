@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pydantic import Field
 
 from headway.contract.data_dir import OURS
 from headway.contract.encoding import displayable
+from headway.contract.uploads import find_upload
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
 from worker.media import ffmpeg
@@ -34,8 +33,6 @@ InputRef = Annotated[
         examples=["sample:10"],
     ),
 ]
-
-_UPLOAD = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +66,13 @@ def resolve(job: Job[Any], reference: str) -> Source:
 
 
 def _upload(job: Job[Any], upload_id: str) -> Source:
-    directory = job.data_dir / "uploads" / upload_id
-    if not _UPLOAD.fullmatch(upload_id) or not (directory / "data").is_file():
+    upload = find_upload(job.data_dir, upload_id)
+    # Of another owner's upload one learns nothing, not even that it is there.
+    if upload is None or upload.owner != job.owner:
         raise InvalidInput(f"there is no upload {upload_id[:40]!r}")
-    name = f"upload:{upload_id}"
     with suppress(OSError):
-        os.utime(directory)  # it is kept for UPLOAD_TTL_S after its last use
-    with suppress(OSError, ValueError, AttributeError):
-        name = displayable(str(json.loads((directory / "meta.json").read_text())["name"])[:200]) or name
-    return Source(name, directory / "data")
+        os.utime(upload.directory)  # it is kept for UPLOAD_TTL_S after its last use
+    return Source(displayable(upload.name[:200]) or f"upload:{upload_id}", upload.directory / "data")
 
 
 def _artifact(job: Job[Any], rest: str) -> Source:

@@ -49,12 +49,15 @@ if job.state == 'running' then
     return {'ended'}
   end
   move(job, 'retrying', ARGV[10], '_not_before', '0', '_sends', '0')
-  redis.call('ZADD', WAITING, int(time), JOB_ID)
+  rejoin_line()
   why = 'worker_lost'
 end
 -- A message may only be waiting its turn: each time we wait twice as long before the next.
 local sends = redis.call('HINCRBY', JOB, '_sends', 1)
-if why == 'unclaimed' and job.state == 'retrying' and sends == 1 then why = 'retry_due' end
+if why == 'unclaimed' and job.state == 'retrying' and sends == 1 then
+  rejoin_line()
+  why = 'retry_due'
+end
 local wait = math.min(tonumber(ARGV[5]) * 2 ^ math.min(sends - 1, 20), tonumber(ARGV[6]))
 local again = time + wait
 set_alarm(job.deadline and math.min(again, job.deadline) or again)

@@ -31,7 +31,10 @@ if job.timeout_s and not deadline then
 end
 local at = '"' .. rfc3339(time) .. '"'
 redis.call('HSETNX', JOB, 'started_at', at)
-redis.call('ZREM', WAITING, JOB_ID)
+local place = tonumber(redis.call('ZSCORE', WAITING, JOB_ID) or NOT_YET)
+local taken = tonumber(redis.call('HGET', TURNS, '') or 0)
+if taken < place and place < NOT_YET then redis.call('HSET', TURNS, '', int(place)) end
+leave_line()
 move(job, 'running', '', 'progress', 'null', '_token', ARGV[5], '_lease', int(lease), '_seq', '0',
   '_worker', ARGV[7], '_since', at)
 set_alarm(deadline and math.min(lease, deadline) or lease)

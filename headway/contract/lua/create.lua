@@ -1,10 +1,11 @@
 -- Makes a job, its first event and its alarm, unless its idempotency key made one already.
 --
--- keys: prelude; last: the idempotency key, if arg 5 is not ''
--- args: 5 hash of the body with idempotency, or ''; 6 ms until the first alarm; 7… the fields of the
---       job that the caller knows, name and value in turn
+-- keys: prelude; the owner's bucket; last: the idempotency key, if arg 5 is not ''
+-- args: 5 hash of the body with idempotency, or ''; 6 ms until the first alarm; 7 submissions a second
+--       that the owner may make, 8 how many at once, 9 how many live jobs it may have (0: no such limit);
+--       10… the fields of the job that the caller knows, name and value in turn
 -- returns: {'created', document} | {'same', document, job id}: the key's job | {'conflict'}: the key belongs
---          to another body
+--          to another body | {'too_fast', ms until there is a token} | {'too_many'}: live jobs
 -- events: state (queued)
 
 local once_hash = ARGV[5]
@@ -24,6 +25,23 @@ end
 -- The same creation again: the reply to the first was lost.
 if redis.call('EXISTS', JOB) == 1 then return {'created', document()} end
 
+local live = tonumber(ARGV[9])
+if live > 0 and redis.call('ZCARD', INDEX['queued']) + redis.call('ZCARD', INDEX['retrying'])
+    + redis.call('ZCARD', INDEX['running']) >= live then
+  return {'too_many'}
+end
+local rate, burst = tonumber(ARGV[7]), tonumber(ARGV[8])
+if rate > 0 then
+  local bucket = KEYS[#KEYS - (once_hash ~= '' and 1 or 0)]
+  local time = now()
+  local known = redis.call('HMGET', bucket, 'tokens', 'at')
+  local tokens = math.min(burst, tonumber(known[1] or burst)
+    + math.max(0, time - tonumber(known[2] or time)) * rate / 1000)
+  if tokens < 1 then return {'too_fast', math.ceil((1 - tokens) * 1000 / rate)} end
+  redis.call('HSET', bucket, 'tokens', tostring(tokens - 1), 'at', int(time))
+  redis.call('PEXPIRE', bucket, math.ceil(burst * 1000 / rate))
+end
+
 local id, ms, n = tick()
 local at = '"' .. rfc3339(ms) .. '"'
 -- The listing's order. 4096 ids a millisecond keep it unique and below 2^53.
@@ -34,11 +52,11 @@ if once_hash ~= '' then
 end
 redis.call('HSET', JOB, 'state', '"queued"', 'attempt', '0', 'artifacts', '[]',
   'cancel_requested', 'false', 'created_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"',
-  '_score', score, '_fence', '0', '_sends', '0', unpack(ARGV, 7))
+  '_score', score, '_fence', '0', '_sends', '0', unpack(ARGV, 10))
 redis.call('ZADD', ALL_JOBS, score, JOB_ID)
 redis.call('ZADD', INDEX['queued'], score, JOB_ID)
 if GROUP_JOBS then redis.call('ZADD', GROUP_JOBS, score, JOB_ID) end
-redis.call('ZADD', WAITING, int(ms), JOB_ID)
+join_line()
 set_alarm(ms + tonumber(ARGV[6]))
 emit({last = '0-0', attempt = '0'}, id, 'state',
   with_head({attempt = '0'}, rfc3339(ms), state_body('queued')))

@@ -2,7 +2,8 @@
 --
 -- keys: 1 clock, 2 alarms, 3 expiring, 4 job, 5 events, 6 the owner's feed, 7 its last ids,
 --       8 the owner's jobs, then one index a state in the order of states.py, then the jobs that wait
---       for its queue, then, if the job has a group: the group's feed, its last ids, its jobs
+--       for its queue and the owners' turns there, then, if the job has a group: the group's feed, its
+--       last ids, its jobs
 --       (JobStore builds them: Keys.write_set)
 -- args: 1 job id, 2 cap of the job's events, 3 cap of a feed, 4 retention in seconds; a script's own
 --       follow and are counted from 5
@@ -17,9 +18,11 @@ local DOCUMENT = {@DOCUMENT@}
 local INDEX = {}
 for i, state in ipairs(STATES) do INDEX[state] = KEYS[8 + i] end
 local WAITING = KEYS[9 + #STATES]
+local TURNS = KEYS[10 + #STATES]
 local FEEDS = {{KEYS[6], KEYS[7]}}
-local GROUP_JOBS = KEYS[9 + #STATES + 3]
-if GROUP_JOBS then FEEDS[2] = {KEYS[9 + #STATES + 1], KEYS[9 + #STATES + 2]} end
+-- A script adds at most two keys of its own, so this is none of them.
+local GROUP_JOBS = KEYS[10 + #STATES + 3]
+if GROUP_JOBS then FEEDS[2] = {KEYS[10 + #STATES + 1], KEYS[10 + #STATES + 2]} end
 
 local function int(number) return string.format('%.0f', number) end
 
@@ -72,6 +75,29 @@ local function load()
     score = h[7], fence = h[8], lease = tonumber(h[9]), deadline = tonumber(h[10]),
     seq = tonumber(h[11]), handed_back = tonumber(h[12] or 0),
   }
+end
+
+-- The line for a worker: start-time fair queueing (Goyal, Vin, Cheng, 1996) with a job as the unit. An
+-- owner's jobs take places one apart, beginning at the place of the last job taken, so the first job of
+-- one owner does not wait behind all those of another.
+local NOT_YET = 1e15 -- Places from here on are not to be taken: the job's delay is not over.
+
+local function join_line()
+  local owner = redis.call('HGET', JOB, 'owner')
+  local tags = redis.call('HMGET', TURNS, owner, '')
+  local place = math.max(tonumber(tags[1] or 0), tonumber(tags[2] or 0))
+  redis.call('ZADD', WAITING, int(place), JOB_ID)
+  redis.call('HSET', TURNS, owner, int(place + 1))
+end
+
+-- To the front: it had its turn before.
+local function rejoin_line()
+  redis.call('ZADD', WAITING, int(tonumber(redis.call('HGET', TURNS, '') or 0)), JOB_ID)
+end
+
+local function leave_line()
+  redis.call('ZREM', WAITING, JOB_ID)
+  if redis.call('EXISTS', WAITING) == 0 then redis.call('DEL', TURNS) end
 end
 
 -- Whether nobody works on the job, but somebody shall.
@@ -168,7 +194,7 @@ local function finish(job, state, result, error, progress)
   redis.call('ZREM', INDEX[job.state], JOB_ID)
   redis.call('ZADD', INDEX[state], job.score, JOB_ID)
   redis.call('ZREM', ALARMS, JOB_ID)
-  redis.call('ZREM', WAITING, JOB_ID)
+  leave_line()
   redis.call('ZADD', EXPIRING, int(ms + RETENTION_S * 1000), JOB_ID)
   redis.call('HSET', JOB, 'state', '"' .. state .. '"', 'result', result, 'error', error,
     'finished_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"')

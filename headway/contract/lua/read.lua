@@ -2,7 +2,7 @@
 --
 -- keys: 1 clock, 2 job, 3 events
 -- args: 1 id after which to read, or '' for no events; 2 how many at most; 3 'brief': of the job only
---       what tells where it stands
+--       what tells whose it is and where it stands
 -- returns: {clock's last id, the job's hash (empty: no such job), entries of the stream}
 -- events: none
 
@@ -10,8 +10,9 @@ local clock = redis.call('HMGET', KEYS[1], 'ms', 'n')
 local last = clock[1] and (clock[1] .. '-' .. clock[2]) or '0-0'
 local job
 if ARGV[3] == 'brief' then
-  local values = redis.call('HMGET', KEYS[2], 'id', 'last_event_id', 'finished_at')
-  job = values[1] and {'id', values[1], 'last_event_id', values[2], 'finished_at', values[3] or 'null'} or {}
+  local values = redis.call('HMGET', KEYS[2], 'id', 'last_event_id', 'finished_at', 'owner', 'group')
+  job = values[1] and {'id', values[1], 'last_event_id', values[2], 'finished_at', values[3] or 'null',
+    'owner', values[4], 'group', values[5]} or {}
 else
   job = redis.call('HGETALL', KEYS[2])
 end

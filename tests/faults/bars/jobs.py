@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 from headway.contract.encoding import dumps
-from headway.contract.events import ZERO
+from headway.contract.events import ZERO, EventType
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import Claim, JobStore, Report
 from tests.faults.bars.checker import Version, versions
@@ -128,7 +128,7 @@ class Jobs:
             else:
                 batch += 1
                 body = dumps({"fraction": fraction})
-                self._store.append(held, batch, [Report("progress", body, "progress", body)])
+                self._store.append(held, batch, [Report(EventType.PROGRESS, body, "progress", body)])
             yield job.luck.uniform(*PACE_S)
         code = ErrorCode.ERROR if job.outcome == State.FAILED else ErrorCode.CANCELED
         error = None if job.outcome == State.SUCCEEDED else (code, "as it was drawn")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,7 +122,13 @@ class Run:
     """`go` once, then `close`."""
 
     def __init__(
-        self, directory: Path, seed: int, lengths: Lengths, heartbeat_s: float, say: Callable[[str], None]
+        self,
+        directory: Path,
+        seed: int,
+        lengths: Lengths,
+        heartbeat_s: float,
+        say: Callable[[str], None],
+        slack_ms: int = SLACK_MS,
     ) -> None:
         self._say = say
         self._lengths = lengths
@@ -129,7 +136,7 @@ class Run:
         self._seed = seed
         # The client's own bounds (web/client/: event-stream.js, shared-stream.js): 1.5 heartbeats, at least
         # one and two seconds; a check each second; two seconds more where the connection is another's.
-        self.bound_ms = round(1000 * max(1.5 * heartbeat_s, heartbeat_s + 2)) + 3000 + SLACK_MS
+        self.bound_ms = round(1000 * max(1.5 * heartbeat_s, heartbeat_s + 2)) + 3000 + slack_ms
         self._started = ExitStack()
         try:
             self.stack = Stack(directory / "stack", HEARTBEAT_S=f"{heartbeat_s:g}", DRAIN_S="1")
@@ -177,7 +184,7 @@ class Run:
 
     def _open(self, jobs: Jobs) -> list[str]:
         driver = self.browser.driver
-        windows = []
+        windows: list[str] = []
         for proxy, alone, bars in layout()[1]:
             if windows:
                 driver.switch_to.new_window("window")
@@ -215,7 +222,7 @@ class Run:
             " && Object.values(window.latest).every((one) => one.fresh)"
         )
         for window in windows:
-            self.browser.until(lambda window=window: self._ask(window, fresh), "all bars to be fresh")
+            self.browser.until(partial(self._ask, window, fresh), "all bars to be fresh")
         self._say(f"all bars are fresh {time.monotonic() - began:.1f} s after")
 
     def _live(self, windows: list[str]) -> int:

@@ -1,0 +1,67 @@
+"""Caller: whoever sends a request, and what that credential may see."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from headway.contract.access import LOCAL, ROLES
+from headway.contract.pages import JobPage
+from service.api.problems import Problem
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Caller:
+    """Requests with the same credential share one. A restricted caller sees only the named jobs and groups
+    of its owner; None means no restriction."""
+
+    owner: str
+    roles: frozenset[str]
+    kind: str
+    """The credential: `none`, `key`, `jwt`, `session` or `ticket`."""
+    name: str
+    """Whose it is, for the audit log: a key's id or a token's subject, never a secret."""
+    jobs: frozenset[str] | None = None
+    groups: frozenset[str] | None = None
+    expires_at: float = math.inf
+    """Seconds since 1970."""
+    key_id: str = ""
+    """The API key that it comes from, directly or by a session or ticket."""
+    session_id: str = ""
+    revoked: Callable[[], bool] = _never
+
+    @property
+    def restricted(self) -> bool:
+        return self.jobs is not None or self.groups is not None
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether the things of every owner are visible."""
+        return "ops:all" in self.roles
+
+    def owns(self, owner: str) -> bool:
+        """Whether what belongs to `owner` is visible; the one check that keeps owners apart."""
+        return owner == self.owner or self.sees_all
+
+    def sees(self, page: JobPage) -> bool:
+        if not self.owns(page.owner):
+            return False
+        return not self.restricted or page.id in (self.jobs or ()) or page.group in (self.groups or ())
+
+    def valid(self) -> bool:
+        return time.time() < self.expires_at and not self.revoked()
+
+    def check_group(self, group: str | None) -> None:
+        """Raises Problem for a list, a feed or a submission outside of a restricted caller's groups."""
+        if self.restricted and group not in (self.groups or ()):
+            raise Problem(403, "this credential is restricted to certain jobs or groups; name one of them")
+
+
+LOCAL_CALLER = Caller(LOCAL, frozenset(ROLES), "none", LOCAL)
+"""Every caller, with AUTH=none."""

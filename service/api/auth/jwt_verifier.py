@@ -1,0 +1,133 @@
+"""JwtVerifier: the caller that a JWT names. One bad detail refuses the whole token.
+
+`jku`, `x5u` and `jwk` in a token are never looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode
+from typing import Any, Protocol
+
+import jwt
+
+from headway.contract.access import OWNER, ROLES
+from headway.contract.keys import JOB_ID
+from headway.contract.settings import Settings
+from service.api.auth.caller import Caller
+from service.api.auth.jwks import FetchedKeys, FileKeys, KeysUnavailable, VerificationKey
+from service.api.problems import Problem
+
+LEEWAY_S = 10
+MAX_NAMES = 64
+"""Entries of a list in the claim `headway`."""
+MAX_TOKEN_CHARS = 8192
+_TYPES = (None, "JWT", "at+jwt", "application/at+jwt")
+_MEMBERS = {"owner", "roles", "jobs", "groups"}
+
+
+class _Keys(Protocol):
+    def candidates(self, kid: str | None) -> Any: ...
+
+
+class JwtVerifier:
+    """Raises ValueError or OSError if JWT_KEY_FILE cannot be used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._algorithms = settings.jwt_algorithms.split(",")
+        self._issuer = settings.jwt_issuer
+        self._audience = settings.jwt_audience
+        self._keys: _Keys
+        if settings.jwt_key_file is not None:
+            self._keys = FileKeys(settings.jwt_key_file, shared=self._algorithms[0].startswith("HS"))
+        else:
+            self._keys = FetchedKeys(settings.jwt_jwks_url)
+
+    def caller(self, token: str) -> Caller | None:
+        """Return the caller, or None for a token that is not good. Raises Problem (503) if that cannot be
+        told because there are no keys."""
+        if len(token) > MAX_TOKEN_CHARS:
+            return None
+        try:
+            header = jwt.get_unverified_header(token)
+            kid, algorithm = header.get("kid"), header.get("alg")
+            if (
+                algorithm is None
+                or algorithm not in self._algorithms
+                or "crit" in header
+                or header.get("typ") not in _TYPES
+                or not isinstance(kid, str | None)
+            ):
+                return None
+            for key in self._keys.candidates(kid):
+                if key.algorithm in (algorithm, None) and self._verify(token, key, algorithm):
+                    return _caller(_payload(token))
+        except KeysUnavailable:
+            raise Problem(
+                503,
+                "the keys that verify JWTs cannot be had; try again later",
+                headers={"Retry-After": "5"},
+            ) from None
+        except (jwt.PyJWTError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
+            pass
+        return None
+
+    def _verify(self, token: str, key: VerificationKey, algorithm: str) -> bool:
+        jwt.decode(
+            token,
+            key.key,
+            algorithms=[algorithm],
+            issuer=self._issuer,
+            audience=self._audience,
+            leeway=LEEWAY_S,
+            options={"require": ["iss", "aud", "exp", "sub"]},
+        )
+        return True
+
+
+def _payload(token: str) -> dict[str, Any]:
+    """The claims. Raises ValueError for one that is there twice, and for numbers that JSON has not."""
+    text = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(
+        urlsafe_b64decode(text + "=" * (-len(text) % 4)), object_pairs_hook=_once, parse_constant=_refuse
+    )
+    return claims
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a claim is there twice")
+    return found
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _caller(claims: dict[str, Any]) -> Caller:
+    """Raises ValueError unless every detail is as docs/security.md has it."""
+    ours = claims.get("headway")
+    if not isinstance(ours, dict) or not ours.keys() <= _MEMBERS:
+        raise ValueError("headway")
+    owner, subject = ours.get("owner"), claims["sub"]
+    if not isinstance(owner, str) or not OWNER.fullmatch(owner):
+        raise ValueError("owner")
+    if not isinstance(subject, str) or not 0 < len(subject) <= 255:
+        raise ValueError("sub")
+    roles = _names(ours.get("roles", []))
+    jobs = _names(ours["jobs"]) if "jobs" in ours else None
+    if not roles <= set(ROLES) or not all(JOB_ID.fullmatch(job) for job in jobs or ()):
+        raise ValueError("roles or jobs")
+    groups = _names(ours["groups"]) if "groups" in ours else None
+    if isinstance(claims["exp"], bool):
+        raise ValueError("exp")
+    return Caller(owner, roles, "jwt", f"sub:{subject}", jobs, groups, float(claims["exp"]) + LEEWAY_S)
+
+
+def _names(value: Any) -> frozenset[str]:
+    if not isinstance(value, list) or len(value) > MAX_NAMES:
+        raise ValueError("a list")
+    if not all(isinstance(name, str) and name for name in value):
+        raise ValueError("a name")
+    return frozenset(value)

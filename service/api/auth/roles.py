@@ -1,0 +1,63 @@
+"""The role that each route requires. A route that is not here is refused."""
+
+from __future__ import annotations
+
+from service.api.auth.caller import Caller
+from service.api.problems import Problem
+
+PUBLIC = "public"
+"""No credential is required, and none is looked at."""
+ANY = "any"
+"""Any credential but a ticket."""
+WATCH = "watch"
+FETCH = "fetch"
+
+ROUTES = {
+    "GET /": PUBLIC,
+    "GET /web/<path:name>": PUBLIC,
+    "GET /docs": PUBLIC,
+    "GET /docs/<path:name>": PUBLIC,
+    "GET /openapi.json": PUBLIC,
+    "GET /healthz": PUBLIC,
+    "GET /readyz": PUBLIC,
+    "GET /metrics": "ops",
+    "GET /workers": "ops",
+    "GET /types": "read",
+    "GET /jobs": "read",
+    "GET /jobs/<job_id>": "read",
+    "GET /jobs/<job_id>/events": "read",
+    "GET /jobs/<job_id>/artifacts/<path:name>": "read",
+    "GET /events": "read",
+    "POST /jobs": "submit",
+    "POST /jobs/<job_id>/retry": "submit",
+    "POST /uploads": "submit",
+    "PUT /uploads/<filename:name>": "submit",
+    "DELETE /uploads/<upload_id>": "submit",
+    "POST /jobs/<job_id>/cancel": "cancel",
+    "DELETE /jobs/<job_id>": "cancel",
+    "POST /tickets": "read",
+    "POST /session": ANY,
+    "GET /session": ANY,
+    # Signing out must work when the session has expired, too.
+    "DELETE /session": PUBLIC,
+}
+
+TICKET_ROUTES = {
+    "GET /jobs": WATCH,
+    "GET /jobs/<job_id>": WATCH,
+    "GET /jobs/<job_id>/events": WATCH,
+    "GET /events": WATCH,
+    "GET /jobs/<job_id>/artifacts/<path:name>": FETCH,
+}
+"""What a ticket opens: these are its roles, beside which it has none."""
+
+
+def check_role(caller: Caller, route: str) -> None:
+    """Raises Problem (403) unless the caller may use the route."""
+    if caller.kind == "ticket":
+        if TICKET_ROUTES.get(route) not in caller.roles:
+            raise Problem(403, "a ticket opens nothing but the jobs that it was made for")
+        return
+    role = ROUTES.get(route)
+    if role != ANY and role not in caller.roles:
+        raise Problem(403, f"this credential does not have the role {role!r}")

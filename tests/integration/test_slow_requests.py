@@ -1,0 +1,89 @@
+"""Requests that are sent slowly, perhaps on purpose: they are cut off, and nobody else waits for them."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from service.process.paced_worker import PATIENCE_S
+from tests.support.stack import Stack
+
+HEAD = b"POST /uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("slow"), DRAIN_S="0") as stack:
+        stack.start_web()
+        yield stack
+
+
+def connect(stack: Stack) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", stack.port), timeout=4 * PATIENCE_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def alive(sock: socket.socket) -> bool:
+    sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    data = b""
+    while not data.endswith(b"}"):
+        data += sock.recv(1000) or b"}"
+    return data.startswith(b"HTTP/1.1 200")
+
+
+def closed(sock: socket.socket) -> bool:
+    try:
+        return sock.recv(1000) == b""
+    except ConnectionError:
+        return True
+
+
+def drip(socks: list[socket.socket], seconds: float) -> None:
+    """A byte each half second, to those that still take one."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for sock in list(socks):
+            try:
+                sock.send(b"a")
+            except OSError:
+                socks.remove(sock)
+        time.sleep(0.5)
+
+
+def test_slow_heads_and_bodies_are_cut_off_and_keep_nobody_waiting(web: Stack) -> None:
+    with ExitStack() as opened:
+        heads = [opened.enter_context(connect(web)) for _ in range(50)]
+        bodies = [opened.enter_context(connect(web)) for _ in range(50)]
+        idle = opened.enter_context(connect(web))
+        assert alive(idle)
+        for sock in heads:
+            sock.sendall(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+        for sock in bodies:
+            sock.sendall(HEAD + b"\r\n")
+        assert web.get("/healthz")[0] == 200
+        drip([*heads, *bodies], PATIENCE_S + 2)
+        for sock in bodies:
+            answer = sock.recv(1000)
+            assert answer.startswith(b"HTTP/1.1 408")
+            assert b"nothing was kept" in answer
+        for sock in heads:
+            assert closed(sock)
+        # One that only waits before its next request is none of them.
+        assert alive(idle)
+    assert "Traceback" not in web.log("web")
+    uploads = web.directory / "uploads"
+    assert not uploads.exists() or not list(uploads.iterdir())
+
+
+def test_a_body_that_comes_slowly_but_steadily_is_taken(web: Stack) -> None:
+    with connect(web) as sock:
+        sock.sendall(HEAD.replace(b"1000000", b"30000") + b"\r\n")
+        for _ in range(30):
+            sock.sendall(b"a" * 1000)
+            time.sleep(0.05 + PATIENCE_S / 40)
+        assert sock.recv(1000).startswith(b"HTTP/1.1 201")
