@@ -620,6 +620,7 @@ usual(
 )
 usual("soundlong.mp4", *H264, *AAC, source={"length_s": 1.0, "sound_s": 2.4}, length_s=2.4)
 usual("soundlong.mkv", *H264, *AAC, source={"length_s": 1.0, "sound_s": 2.4}, length_s=2.4)
+usual("soundlong.ts", *H264, *AAC, source={"length_s": 1.0, "sound_s": 2.4}, length_s=2.4)
 usual("soundshort.mp4", *H264, *AAC, source={"length_s": 2.4, "sound_s": 1.0}, sound_s=1.0, length_s=2.4)
 
 

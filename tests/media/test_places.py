@@ -92,10 +92,10 @@ def test_the_picture_on_show_at_the_start_is_the_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "preset", "start_s", "words"),
     [
-        ("h264.mp4", "mp4", 9, "past the end of h264.mp4, whose picture lasts 1.60 s"),
+        ("h264.mp4", "mp4", 9, "past the end of h264.mp4, after 1.6"),
         ("live.mkv", "hls", 9, "past the end"),
-        ("soundshort.mp4", "audio", 1.5, "past the end of soundshort.mp4, whose sound lasts 1.0"),
-        ("soundlong.mp4", "mp4", 1.5, "whose picture lasts 1.00 s"),
+        ("soundshort.mp4", "audio", 1.5, "past the end of soundshort.mp4, after 1.0"),
+        ("soundlong.mp4", "mp4", 2.5, "past the end of soundlong.mp4, after 2.4"),
         ("recorder.webm", "audio", 100, "past the end"),
     ],
 )
@@ -105,6 +105,19 @@ def test_a_start_past_the_end_is_refused(
     came = run_encode(tmp_path, input=put(tmp_path, source), preset=preset, start_s=start_s)
     assert isinstance(came.error, InvalidInput)
     assert words in str(came.error)
+
+
+@pytest.mark.parametrize("preset", ["mp4", "hls"])
+@pytest.mark.parametrize("source", ["soundlong.mp4", "soundlong.mkv", "soundlong.ts"])
+def test_after_the_last_picture_it_is_held(tmp_path: Path, source: str, preset: str) -> None:
+    came = run_encode(tmp_path, input=put(tmp_path, source), preset=preset, start_s=1.5, poster=False)
+    assert came.error is None
+    assert came.result["warnings"] == []
+    path = came.files[came.result["artifact"]]
+    result = Result(path if preset != "hls" else path.parent / "120p" / "index.m3u8")
+    assert result.picture_s == pytest.approx(0.9, abs=0.08)
+    assert result.sound_s == pytest.approx(0.9, abs=0.08)
+    assert result.changes <= 1, "it is one picture"
 
 
 @pytest.mark.parametrize("preset", ["mp4", "hls"])

@@ -68,6 +68,8 @@ class Cut:
     """As long as the result is to be; None if it is unknown."""
     lead_s: float = 0.0
     """How far before the start reading begins."""
+    held: bool = False
+    """Whether the last picture comes before the start: it is shown all the time."""
 
     @property
     def seek_s(self) -> float:
@@ -138,13 +140,14 @@ class Picture:
             *_deinterlaced(self.video),
             *_colored(self.video, self.width, self.height),
         ]
-        start = ":start_time=0" if self.from_zero or self.cut.start_s else ""
+        start = ":start_time=0" if (self.from_zero or self.cut.start_s) and not self.cut.held else ""
         # Without `pass` a single short picture would round to none.
         chain += ["setsar=1", f"fps={self.rate}{start}:eof_action=pass"]
         if self.cut.length_s is not None:
             # The last picture is held until the sound ends, and where nothing could be decoded any more.
             end = pictures(self.cut.length_s, self.rate) / self.rate
-            chain += ["tpad=stop=-1:stop_mode=clone", f"trim=end={float(end):.6f}"]
+            begin = "start=0:" if self.cut.held else ""
+            chain += ["tpad=stop=-1:stop_mode=clone", f"trim={begin}end={float(end):.6f}"]
         return ",".join(chain)
 
 

@@ -180,19 +180,17 @@ def _cut(
     if not scanned.complete:
         # Only tables of every picture are believed; other headers are often wrong.
         end = media.duration_s if "mov" in media.formats else None
-        if end is not None and start_s >= end:
-            raise InvalidInput(f"start_s {start_s:g} is past the end of {source.name}, after {end:.2f} s")
-    elif start_s and start_s >= ends[0]:
-        what = "picture" if video is not None else "sound"
-        raise InvalidInput(
-            f"start_s {start_s:g} is past the end of {source.name}, whose {what} lasts {ends[0]:.2f} s"
-        )
+    if start_s and end is not None and start_s >= end:
+        raise InvalidInput(f"start_s {start_s:g} is past the end of {source.name}, after {end:.2f} s")
     length = None if end is None else end - start_s
     if duration_s is not None:
         length = duration_s if length is None else min(length, duration_s)
     # Without an index the picture that a seek finds may be a later one.
     lead = min(start_s, UNINDEXED_LEAD_S) if media.formats & UNINDEXED else 0.0
-    cut = Cut(start_s, length, lead)
+    held = video is not None and scanned.complete and 0 < ends[0] <= start_s
+    if held:
+        lead = start_s - max(0.0, ends[0] - UNINDEXED_LEAD_S)
+    cut = Cut(start_s, length, lead, held)
     if audio is None or source.path is None or not scanned.complete:
         return cut, False
     sound = scanned.of(audio)
