@@ -341,7 +341,7 @@ def _partly_interlaced(studio: Studio) -> None:
     studio.write(studio.part("a.ts") + studio.part("b.ts"))
 
 
-add("partly.ts", _partly_interlaced, length_s=3.2, slack_s=0.12)
+add("partly.ts", _partly_interlaced, length_s=3.2, slack_s=0.12, logs="120 interlaced")
 
 # -- colours -------------------------------------------------------------------------------------------
 

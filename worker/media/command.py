@@ -46,7 +46,6 @@ RECIPES: dict[Preset, Recipe] = {
     "audio": Recipe("audio.m4a", (), AAC, (None, "aac"), options=MP4),
 }
 SMALLEST = 2
-INTERLACEABLE = frozenset({"h264", "mpeg2video", "vc1", "wmv3", "dvvideo", "prores", "dnxhd", "hevc"})
 
 CAP = Fraction(60)
 """Pictures per second at most, of a variable rate."""
@@ -157,14 +156,9 @@ def _begun(cut: Cut, setpts: str) -> list[str]:
 
 
 def _deinterlaced(video: Video) -> list[str]:
-    """Of every codec that can be interlaced, since a file may be so in parts; progressive pictures pass
-    through untouched, and cost nothing."""
-    if not (video.interlaced or video.codec in INTERLACEABLE):
+    if not video.interlaced or video.height < 8 or not video.pix_fmt.startswith(("yuv", "nv", "gray")):
         return []
-    if video.height < 8 or not video.pix_fmt.startswith(("yuv", "nv", "gray")):
-        return []
-    unmarked = video.interlaced and not video.interlaced_frames
-    return [f"bwdif=mode=send_frame:deint={'all' if unmarked else 'interlaced'}"]
+    return [f"bwdif=mode=send_frame:deint={'interlaced' if video.interlaced_frames else 'all'}"]
 
 
 def _colored(video: Video, width: int, height: int) -> list[str]:

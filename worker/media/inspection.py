@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
 from worker.media import selection
 from worker.media.command import Cut
-from worker.media.probe import Audio, Media, Track, Video, decode_first, probe
+from worker.media.probe import (
+    INTERLACEABLE,
+    Audio,
+    Media,
+    Track,
+    Video,
+    decode_first,
+    interlaced_later,
+    probe,
+)
 from worker.media.rate import Rate, measure_rate
 from worker.media.sandbox import MAX_PIXELS
 from worker.media.source import Source
@@ -26,6 +36,10 @@ PROMISE_LENGTHS = frozenset({"mov", "matroska", "webm", "avi", "flv", "asf", "wa
 UNINDEXED = frozenset({"mpegts", "mpeg", "flv", "ogg"})
 UNINDEXED_LEAD_S = 12.0
 """Longer than key pictures are apart, usually."""
+
+SAMPLED_FROM_S = 2.0
+SAMPLES = 3
+"""Places in a track of at least that length where its pictures are looked at once more."""
 
 T = TypeVar("T", bound=Track)
 
@@ -57,7 +71,10 @@ class Input:
         if self.video is not None:
             rate = "" if self.rate is None else f" {float(self.rate.fps):.5g} fps"
             variable = "" if self.rate is None or self.rate.constant else " (variable)"
-            parts.append(f"{self.video.codec} {self.video.width}x{self.video.height}{rate}{variable}")
+            fields = " interlaced" if self.video.interlaced else ""
+            parts.append(
+                f"{self.video.codec} {self.video.width}x{self.video.height}{fields}{rate}{variable}"
+            )
         if self.audio is not None:
             channels = self.audio.channels
             parts.append(f"{self.audio.codec} {channels} channel{'s' * (channels > 1)}")
@@ -103,6 +120,8 @@ def look(
         warnings.append(f"{source.name} is Dolby Vision profile 5, whose colours cannot be converted here")
     for warning in warnings:
         job.log(warning, "warning")
+    if video is not None:
+        video = _sampled(job, source.path, source.name, video, media.start_s, scanned.of(video).end_s)
     rate = None if video is None else _rate(scanned, video)
     return Input(source, media, scanned, video, audio, rate, cut, tuple(warnings))
 
@@ -126,6 +145,14 @@ def _first_decodable(job: Job[Any], source: Source, tracks: Sequence[T]) -> T | 
             return cast(T, seen)
         job.log(f"{track} of {source.name} cannot be decoded here", "warning")
     return None
+
+
+def _sampled(job: Job[Any], path: Path, name: str, video: Video, start_s: float, length_s: float) -> Video:
+    """Return the track with what a look at its later pictures adds."""
+    if video.interlaced or video.codec not in INTERLACEABLE or length_s < SAMPLED_FROM_S:
+        return video
+    moments = [start_s + length_s * n / (SAMPLES + 1) for n in range(1, SAMPLES + 1)]
+    return replace(video, interlaced_frames=interlaced_later(job, path, name, video, moments))
 
 
 def _none_of(source: Source, what: str, tracks: Sequence[Track]) -> str:
