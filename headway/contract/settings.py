@@ -78,6 +78,7 @@ class Settings(BaseModel):
     secret_file: Path | None = None
     max_upload_bytes: Positive = 10 * 1024**3
     upload_ttl_s: Seconds = 86_400
+    upload_quota_bytes: Annotated[int, Field(ge=0)] = 50 * 1024**3
     min_free_bytes: Annotated[int, Field(ge=0)] = 256 * 1024**2
     max_attempts: Annotated[int, Field(gt=0, le=100)] = 3
     job_timeout_s: Seconds = 86_400
@@ -90,6 +91,7 @@ class Settings(BaseModel):
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 4
     max_streams: Annotated[int, Field(ge=0)] = 20_000
     max_streams_per_caller: Annotated[int, Field(ge=0)] = 0
+    max_streams_per_owner: Annotated[int, Field(ge=0)] = 0
     sandbox: Literal["auto", "require", "off"] = "auto"
     max_memory_bytes: Annotated[int, Field(ge=256 * 1024**2)] = 4 * 1024**3
     max_output_bytes: Positive = 20 * 1024**3

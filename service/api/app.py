@@ -25,6 +25,7 @@ from service.api.auth.authentication import Authentication
 from service.api.auth.roles import PUBLIC, ROUTES
 from service.api.context import Context
 from service.api.problems import Problem, answer_problems
+from service.api.upload_quota import UploadQuota
 from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
@@ -45,7 +46,9 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__, static_folder=None)
     store = JobStore.of(settings, connections=STORE_CONNECTIONS)
     hub = Hub(store)
-    limits = StreamLimits(settings.max_streams, settings.max_streams_per_caller)
+    limits = StreamLimits(
+        settings.max_streams, settings.max_streams_per_caller, settings.max_streams_per_owner
+    )
     app.extensions["headway"] = Context(
         settings,
         store,
@@ -55,6 +58,7 @@ def create_app(settings: Settings) -> Flask:
         JobTypes(store),
         Fleet(store),
         StoreReader(store),
+        UploadQuota(settings.data_dir, settings.upload_quota_bytes),
         limits,
         Sockets(hub, limits, settings.heartbeat_s, new_poller()),
     )

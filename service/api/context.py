@@ -14,6 +14,7 @@ from headway.contract.store import JobStore
 from service.api.auth.authentication import CALLER, Authentication
 from service.api.auth.caller import Caller
 from service.api.problems import job_not_found
+from service.api.upload_quota import UploadQuota
 from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
@@ -33,6 +34,7 @@ class Context:
     types: JobTypes
     fleet: Fleet
     reader: StoreReader
+    upload_quota: UploadQuota
     limits: StreamLimits
     sockets: Sockets
 

@@ -36,6 +36,7 @@ from service.streaming.opening import (
     open_stream,
 )
 from service.streaming.primitives import new_event
+from service.streaming.stream_limits import Holder
 
 bp = Resource("streams", "Events")
 
@@ -127,10 +128,10 @@ class StreamAnswer:
 
 
 def answer_stream(
-    here: Context, client: str, catchup: CatchUp, query: Watching, last_event_id: str
+    here: Context, holder: Holder, catchup: CatchUp, query: Watching, last_event_id: str
 ) -> StreamAnswer:
     """Open a stream, for Flask's views and for service/api/socket_handover.py alike. Raises JobGone."""
-    wanted = StreamRequest(client, last_event_id.strip(), query.last_event_id, query.heartbeat)
+    wanted = StreamRequest(holder, last_event_id.strip(), query.last_event_id, query.heartbeat)
     try:
         stream = open_stream(here.sockets, catchup, wanted)
     except StreamLimitReached as full:
@@ -143,7 +144,7 @@ def answer_stream(
 
 
 def _stream(here: Context, catchup: CatchUp, query: Watching, headers: Resumption) -> Response:
-    answer = answer_stream(here, address(request.environ), catchup, query, headers.last_event_id)
+    answer = answer_stream(here, _holder(), catchup, query, headers.last_event_id)
     # A stream is passed through as it is, so that service/api/socket_handover.py can recognise it.
     passed = isinstance(answer.body, EventStream)
     return Response(answer.body, answer.status, answer.headers, direct_passthrough=passed)
@@ -205,6 +206,10 @@ def get_events(query: FeedWatching, headers: Resumption) -> Response:
         raise job_not_found(gone.args[0]) from None
 
 
+def _holder() -> Holder:
+    return Holder(address(request.environ), caller().owner)
+
+
 def _whole_scope(who: Caller) -> tuple[list[str], str | None]:
     """The jobs or the group that a restricted caller may watch; nothing for one that is not restricted."""
     if who.jobs:
@@ -247,8 +252,8 @@ def _await_page(here: Context, job_id: str, after: EventId, query: JobWatching) 
     """Returns a page as soon as there is something on it, at the latest after `wait` seconds. While it
     waits it counts as a stream."""
     deadline = time.monotonic() + query.wait
-    client = address(request.environ)
-    if not here.limits.admit(client):
+    holder = _holder()
+    if not here.limits.admit(holder):
         metrics.STREAMS_REFUSED.inc()
         raise Problem(
             429, "too many streams and long polls are open", headers={"Retry-After": str(POLL_RETRY_S)}
@@ -266,4 +271,4 @@ def _await_page(here: Context, job_id: str, after: EventId, query: JobWatching) 
             poll.woken.wait(left)
     finally:
         here.hub.leave(poll)
-        here.limits.release(client)
+        here.limits.release(holder)

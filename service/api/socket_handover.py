@@ -29,6 +29,7 @@ from service.api.problems import Problem
 from service.streaming.catchup import JobCatchUp, JobGone
 from service.streaming.opening import EventStream
 from service.streaming.primitives import cooperative
+from service.streaming.stream_limits import Holder
 
 _JOB_EVENTS = re.compile(r"/jobs/([A-Za-z0-9_-]+)/events")
 _ROUTE = "GET /jobs/<job_id>/events"
@@ -86,7 +87,9 @@ class HandOver:
             query = JobWatching.of(Request(environ).args) if environ.get("QUERY_STRING") else _DEFAULTS
             catchup = JobCatchUp(self._here.reader, who, path[1])
             last_event_id = environ.get("HTTP_LAST_EVENT_ID", "")
-            return answer_stream(self._here, address(environ), catchup, query, last_event_id)
+            return answer_stream(
+                self._here, Holder(address(environ), who.owner), catchup, query, last_event_id
+            )
         except (ValidationError, JobGone, Problem, redis.RedisError):
             return None
 

@@ -20,12 +20,14 @@ from pydantic import BaseModel, Field
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
+from headway.contract.data_dir import UPLOADS
 from headway.contract.encoding import displayable, dumps
 from headway.contract.uploads import find_upload
 from service.api.context import Context, caller, context
 from service.api.operation import Answer, Query, Resource
 from service.api.problems import Problem, cut_off
 from service.api.room import lacks_room
+from service.api.upload_quota import quota_used
 from service.scheduling.sweeper import remove_tree
 
 bp = Resource("uploads", "Files")
@@ -55,7 +57,7 @@ _PROBLEMS = {
     408: "the body came too slowly; nothing was kept",
     413: "the file is larger than MAX_UPLOAD_BYTES; nothing was kept",
     422: "the name is not valid; nothing was kept",
-    507: "the disk is full, or nearly; nothing was kept",
+    507: "the disk is full, or nearly, or the owner's quota is used; nothing was kept",
 }
 
 
@@ -98,13 +100,14 @@ def _receive(here: Context, name: str) -> Response:
     media_type = (request.mimetype or "").lower()
     if not _MEDIA_TYPE.fullmatch(media_type) or media_type == "application/x-www-form-urlencoded":
         media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    uploads = here.settings.data_dir / "uploads"
+    uploads = here.settings.data_dir / UPLOADS
     partial = uploads / f".{upload_id}.partial"
     try:
-        partial.mkdir(parents=True)
-        # Writing a file blocks; in gevent's thread pool it blocks no one else.
-        with FileObjectThread(str(partial / "data"), "wb", buffering=0) as out:
-            size = _copy(out, limit)
+        with here.upload_quota.reserve(caller().owner, request.content_length) as room:
+            partial.mkdir(parents=True)
+            # Writing a file blocks; in gevent's thread pool it blocks no one else.
+            with FileObjectThread(str(partial / "data"), "wb", buffering=0) as out:
+                size = _copy(out, limit, room)
         made = Upload(id=upload_id, name=name, size=size, media_type=media_type)
         meta = dumps({**made.model_dump(), "owner": caller().owner})
         (partial / "meta.json").write_text(meta)
@@ -136,7 +139,7 @@ def delete_upload(upload_id: str) -> Response:
     return Response(status=204)
 
 
-def _copy(out: Any, limit: int) -> int:
+def _copy(out: Any, limit: int, room: int | None) -> int:
     """Write the request's body. An OSError is the disk's; what goes wrong with the client is a Problem."""
     request.max_content_length = limit
     size = 0
@@ -144,6 +147,8 @@ def _copy(out: Any, limit: int) -> int:
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
+        if room is not None and size > room:
+            raise quota_used(context().settings.upload_quota_bytes)
         out.write(chunk)
     if request.content_length is not None and size != request.content_length:
         raise Problem(

@@ -18,6 +18,7 @@ from service.streaming.catchup import CatchUp, Page
 from service.streaming.heartbeat import COMMENT, Heartbeat, VisibleHeartbeat
 from service.streaming.primitives import new_event, time_limit
 from service.streaming.sockets import Sockets
+from service.streaming.stream_limits import Holder
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class StreamLimitReached(Exception):
 class StreamRequest:
     """What a client asks for; an empty text is what it did not give."""
 
-    caller: str
+    holder: Holder
     header: str
     """Last-Event-ID."""
     last_event_id: str
@@ -84,11 +85,11 @@ def open_stream(sockets: Sockets, catchup: CatchUp, request: StreamRequest) -> E
     cursor, fault = request.cursor()
     if request.heartbeat not in ("", "comment", "event"):
         raise BadRequest("heartbeat is `comment` or `event`")
-    if not sockets.limits.admit(request.caller):
+    if not sockets.limits.admit(request.holder):
         raise StreamLimitReached
     sockets.start()
     heartbeat = VisibleHeartbeat(sockets.heartbeat_s) if request.heartbeat == "event" else COMMENT
-    stream = EventStream(sockets, request.caller, catchup, heartbeat, cursor, fault)
+    stream = EventStream(sockets, request.holder, catchup, heartbeat, cursor, fault)
     try:
         first = None
         # If the hub has no connection either, there is nothing to wait for.
@@ -115,7 +116,7 @@ class EventStream:
     def __init__(
         self,
         sockets: Sockets,
-        caller: str,
+        holder: Holder,
         catchup: CatchUp,
         heartbeat: Heartbeat,
         cursor: EventId | None,
@@ -126,7 +127,7 @@ class EventStream:
         self.cursor = cursor or ZERO
         self.generation = -1
         self._sockets = sockets
-        self._caller = caller
+        self._holder = holder
         self._catchup = catchup
         self._heartbeat = heartbeat
         self._resumed = cursor is not None or fault is not None
@@ -166,7 +167,7 @@ class EventStream:
             head + sse.retry(random.randint(*RETRY_MS)),  # noqa: S311
             self._catchup,
             self._heartbeat,
-            self._caller,
+            self._holder,
             self.cursor,
             self._start,
             self._first,
@@ -194,4 +195,4 @@ class EventStream:
             self._ours.close()
         if not self._handed_over:
             self._handed_over = True
-            self._sockets.limits.release(self._caller)
+            self._sockets.limits.release(self._holder)

@@ -12,6 +12,7 @@ from service.streaming.catchup import CatchUp, Page
 from service.streaming.heartbeat import Heartbeat
 from service.streaming.hub import Hub
 from service.streaming.poller import Poller
+from service.streaming.stream_limits import Holder
 
 
 class Place(Enum):
@@ -73,13 +74,13 @@ class Reader:
 
     __slots__ = (
         "_seen",
-        "caller",
         "catchup",
         "cursor",
         "fd",
         "final",
         "generation",
         "heartbeat",
+        "holder",
         "moves",
         "owner",
         "pending",
@@ -95,7 +96,7 @@ class Reader:
         fd: int,
         catchup: CatchUp,
         heartbeat: Heartbeat,
-        caller: str,
+        holder: Holder,
         cursor: EventId,
         start: Callable[[], Page] | None,
     ) -> None:
@@ -103,7 +104,7 @@ class Reader:
         self.fd = fd
         self.catchup = catchup
         self.heartbeat = heartbeat
-        self.caller = caller
+        self.holder = holder
         self.cursor = cursor
         self._seen: tuple[EventId, ...] | None = None
         self.start = start

@@ -30,7 +30,7 @@ from service.streaming.hub import Hub
 from service.streaming.poller import Poller
 from service.streaming.primitives import cooperative, new_event
 from service.streaming.reader import Place, Reader
-from service.streaming.stream_limits import StreamLimits
+from service.streaming.stream_limits import Holder, StreamLimits
 from service.streaming.topic import Topic
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class Sockets:
         head: bytes,
         catchup: CatchUp,
         heartbeat: Heartbeat,
-        caller: str,
+        holder: Holder,
         cursor: EventId,
         start: Callable[[], Page] | None,
         first: Page | None,
@@ -119,7 +119,7 @@ class Sockets:
         still to be read. Raises OSError if the connection has gone."""
         with self.hub.lock:
             fd = self.poller.add(sock)
-            reader = Reader(self, fd, catchup, heartbeat, caller, cursor, start)
+            reader = Reader(self, fd, catchup, heartbeat, holder, cursor, start)
             self._readers[fd] = reader
             self.hub.join(reader)
             if self._draining:
@@ -137,7 +137,7 @@ class Sockets:
         del self._readers[reader.fd]
         self.hub.leave(reader)
         self.poller.remove(reader.fd)
-        self.limits.release(reader.caller)
+        self.limits.release(reader.holder)
 
     def dismiss_invalid(self) -> None:
         """Say goodbye to the readers whose credential has expired or was revoked."""

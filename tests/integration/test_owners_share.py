@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -139,3 +142,32 @@ def test_a_worker_gives_each_owner_its_turn(new_worker_stack: Callable[..., Work
         assert stack.job(job_id).attempt == 1
     started = sorted((stack.job(job_id).started_at or "", job_id) for job_id in [*many, one])
     assert [job_id for _, job_id in started].index(one) <= 2
+
+
+def test_an_owner_whose_uploads_fill_its_quota_gets_507_until_one_is_gone(tmp_path: Path) -> None:
+    with Stack(tmp_path, UPLOAD_QUOTA_BYTES="1000") as stack:
+        stack.start_web()
+
+        def upload(size: int) -> tuple[int, dict[str, str]]:
+            status, _, body = stack.call("POST", "/uploads", b"a" * size)
+            return status, json.loads(body)
+
+        status, first = upload(600)
+        assert status == 201
+        status, refused = upload(500)
+        assert status == 507
+        assert "1000 bytes together" in refused["detail"]
+        assert upload(400)[0] == 201
+        assert upload(1)[0] == 507
+        assert stack.call("DELETE", f"/uploads/{first['id']}")[0] == 204
+        assert chunked(stack, 700) == 507, "whose length was not known before"
+        assert chunked(stack, 500) == 201
+        kept = {path.name for path in (tmp_path / "uploads").iterdir()}
+        assert len(kept) == 2, "what was refused leaves nothing"
+
+
+def chunked(stack: Stack, size: int) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=20)
+    with closing(connection):
+        connection.request("POST", "/uploads", iter([b"a" * 100] * (size // 100)), encode_chunked=True)
+        return connection.getresponse().status

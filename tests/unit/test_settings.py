@@ -28,6 +28,7 @@ BAD = {
     "CELERY_BROKER_URL": ["amqp://guest@localhost", "localhost"],
     "WORKER_CONCURRENCY": ["0", "1025", "all"],
     "MAX_UPLOAD_BYTES": ["0", "-1", "10GB", "1.5"],
+    "UPLOAD_QUOTA_BYTES": ["-1", "1.5", "x"],
     "UPLOAD_TTL_S": ["0", "-1", "inf", "1d"],
     "MIN_FREE_BYTES": ["-1", "1GB", "0.5"],
     "MAX_ATTEMPTS": ["0", "101", "x"],
@@ -41,6 +42,7 @@ BAD = {
     "DRAIN_S": ["-1", "nan", "inf", "x"],
     "MAX_STREAMS": ["-1", "1.5", "x"],
     "MAX_STREAMS_PER_CALLER": ["-1", "x"],
+    "MAX_STREAMS_PER_OWNER": ["-1", "x"],
     "DATA_GROUP": ["no-such-group"],
     "REDIS_CA_FILE": ["/nowhere/ca.pem", "/tmp"],
     "REDIS_TLS_VERIFY": ["maybe", "2"],
@@ -54,6 +56,13 @@ BAD = {
 }
 ANYTHING_GOES = {"data_dir", "secret_file", "jwt_issuer", "jwt_audience"}
 HOLDS_A_PASSWORD = {"REDIS_URL", "CELERY_BROKER_URL"}
+
+
+@pytest.mark.parametrize("host", BAD["HOST"][:3])
+def test_with_authentication_any_address_may_be_bound(host: str) -> None:
+    assert load({**REDIS, "AUTH": "keys", "HOST": host}).host == host
+    with pytest.raises(ConfigError, match="AUTH=keys"):
+        load({**REDIS, "HOST": host})
 
 
 def test_every_setting_has_its_bad_values_here() -> None:
@@ -158,6 +167,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         drain_s=4,
         max_streams=20_000,
         max_streams_per_caller=0,
+        max_streams_per_owner=0,
         sandbox="auto",
         max_memory_bytes=4 * 1024**3,
         max_output_bytes=20 * 1024**3,

@@ -1,0 +1,67 @@
+"""How much each owner's uploads may hold together: UPLOAD_QUOTA_BYTES."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from headway.contract.data_dir import UPLOADS
+from headway.contract.uploads import find_upload
+from service.api.problems import Problem
+from service.scheduling.sweeper import off_the_loop
+
+
+class UploadQuota:
+    """Adds up what the directory of uploads holds; each upload is looked at once, as it never changes."""
+
+    def __init__(self, data_dir: Path, quota: int) -> None:
+        self._data_dir = data_dir
+        self._quota = quota
+        self._known: dict[str, tuple[str, int]] = {}
+        """Owner and size of each upload."""
+        self._coming: Counter[str] = Counter()
+        """Bytes that this process is about to receive, by owner."""
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def reserve(self, owner: str, size: int | None) -> Iterator[int | None]:
+        """Hold room for an upload while it is received. `size` is None if its client does not know it.
+
+        Yields how many bytes it may have, None for no limit. Raises Problem (507) if there is no room.
+        """
+        if not self._quota:
+            yield None
+            return
+        self._known = off_the_loop(self._look)
+        with self._lock:
+            left = self._quota - sum(held for whose, held in self._known.values() if whose == owner)
+            left -= self._coming[owner]
+            if left <= 0 or (size or 0) > left:
+                raise quota_used(self._quota)
+            room = left if size is None else size
+            self._coming[owner] += room
+        try:
+            yield room
+        finally:
+            with self._lock:
+                self._coming[owner] -= room
+
+    def _look(self) -> dict[str, tuple[str, int]]:
+        found = {}
+        directory = self._data_dir / UPLOADS
+        for path in directory.iterdir() if directory.is_dir() else ():
+            name = path.name
+            if name in self._known:
+                found[name] = self._known[name]
+            elif upload := find_upload(self._data_dir, name):
+                found[name] = (upload.owner, (path / "data").stat().st_size)
+        return found
+
+
+def quota_used(quota: int) -> Problem:
+    return Problem(
+        507, f"your uploads may hold {quota} bytes together; nothing was kept; delete some, or wait"
+    )

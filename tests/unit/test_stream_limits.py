@@ -1,0 +1,30 @@
+"""How many streams a process admits."""
+
+from __future__ import annotations
+
+from service.streaming.stream_limits import Holder, StreamLimits
+
+A1, A2, B1 = Holder("10.0.0.1", "a"), Holder("10.0.0.2", "a"), Holder("10.0.0.1", "b")
+
+
+def test_without_limits_everybody_is_admitted() -> None:
+    limits = StreamLimits(0, 0, 0)
+    assert all(limits.admit(A1) for _ in range(1000))
+    assert limits.open == 1000
+
+
+def test_a_limit_counts_all_addresses_of_an_owner_and_all_owners_of_an_address() -> None:
+    limits = StreamLimits(0, 2, 3)
+    assert [limits.admit(h) for h in (A1, B1, A1)] == [True, True, False]
+    assert [limits.admit(h) for h in (A2, A2, A2)] == [True, True, False]
+    assert limits.open == 4
+
+
+def test_what_was_refused_holds_nothing_and_what_was_given_back_is_free() -> None:
+    limits = StreamLimits(2, 0, 1)
+    assert [limits.admit(h) for h in (A1, A2, B1)] == [True, False, True]
+    limits.release(A1)
+    assert [limits.admit(h) for h in (B1, A2)] == [False, True]
+    limits.release(A2)
+    limits.release(B1)
+    assert limits.open == 0
