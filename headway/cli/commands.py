@@ -253,6 +253,12 @@ def types(args: argparse.Namespace, client: Client) -> int:
     return 0
 
 
+def token(args: argparse.Namespace, client: Client) -> int:
+    made = client.ticket(args.jobs, group=args.group, artifacts=args.artifacts, ttl_s=args.ttl)
+    dump(made) if args.json else print(made["ticket"], flush=True)
+    return 0
+
+
 def download(args: argparse.Namespace, client: Client) -> int:
     job = client.job(args.job)
     names: Iterable[str] = args.names or [artifact["name"] for artifact in job["artifacts"]]

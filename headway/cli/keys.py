@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         return _fail(f"this needs {error.name}: pip install 'headway[worker]'")
     try:
-        store = JobStore.of(load({"REDIS_URL": _embedded() or "", **os.environ}), connections=2)
+        url = os.environ.get("REDIS_URL", "").strip() or _embedded() or ""
+        store = JobStore.of(load({**os.environ, "REDIS_URL": url}), connections=2)
         status: int = args.does(args, store.access)
     except UnknownKey as error:
         return _fail(f"there is no key {error}; see `headway keys list`")

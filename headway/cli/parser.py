@@ -30,7 +30,7 @@ class CommandParser(Parser):
     _mixed = False
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
-        if self._mixed:  # by what is called below
+        if self._mixed or self._subparsers:  # by what is called below; by its commands' own parsers
             return super().parse_known_args(args, namespace)
         if "_ARGCOMPLETE" in os.environ:
             # argcomplete looks at how far a plain parse gets.
@@ -161,6 +161,17 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)
     parser.add_argument("names", metavar="NAME", nargs="*", help="default: all")
     parser.add_argument("-o", "--output", type=Path, default=Path(), help="directory; default: this one")
+
+    parser = command("token", commands.token, "print a ticket: a short-lived token for reading some jobs")
+    jobs = parser.add_argument(
+        "jobs", metavar="ID", nargs="*", type=commands.identifier, help="default: all jobs"
+    )
+    completed(jobs, completion.jobs)
+    parser.add_argument("--group", type=commands.identifier, help="all jobs of a group")
+    parser.add_argument("--artifacts", action="store_true", help="also the files that the jobs made")
+    parser.add_argument(
+        "--ttl", metavar="SECONDS", type=commands.count, default=900, help="default: 900; 3600 at most"
+    )
 
     keys.add_arguments(added.add_parser("keys", help="make, list, rotate and revoke API keys"))
 

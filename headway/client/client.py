@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from headway.client.download import Progress, download, safe_join
 from headway.client.errors import ClientError
-from headway.client.job import Event, Job, JobType, Upload, is_event_id
+from headway.client.job import Event, Job, JobType, Ticket, Upload, is_event_id
 from headway.client.listing import find, newest
 from headway.client.playlist import playlist_uris
 from headway.client.transport import CHUNK, Transport, path
@@ -120,6 +120,22 @@ class Client:
         """Return the job types that workers have registered."""
         found: Iterable[JobType] = self._transport.json("GET", "/types")["items"]
         return found
+
+    def ticket(
+        self,
+        jobs: Iterable[str] = (),
+        *,
+        group: str | None = None,
+        artifacts: bool = False,
+        ttl_s: int = 900,
+    ) -> Ticket:
+        """Make a ticket for reading these jobs, a group, or (the default) all jobs: what a browser's
+        EventSource, a <video> or a link can carry. With `artifacts` it opens their files too."""
+        body: dict[str, Any] = {"artifacts": artifacts, "ttl_s": ttl_s}
+        ids = _list(jobs)
+        body |= {"jobs": ids} if ids else {"feed": True} if group is None else {"group": group}
+        made: Ticket = self._transport.json("POST", "/tickets", body)
+        return made
 
     def cancel(self, job_id: str) -> Job:
         """Request cancellation. Returns the job, which may still end otherwise, or has ended already."""

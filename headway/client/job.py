@@ -70,6 +70,14 @@ class Upload(TypedDict):
     media_type: str
 
 
+class Ticket(TypedDict):
+    """`events_url` is the path of the stream of all that it opens, with the ticket in it."""
+
+    ticket: str
+    expires_at: str
+    events_url: str
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One event of a stream; `id` is the cursor after it."""

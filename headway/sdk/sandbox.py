@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import struct
 import subprocess
@@ -105,13 +105,12 @@ def missing() -> list[str]:
     )
     if trial.returncode != 0:
         return ["no_new_privs", "landlock", "seccomp"]
-    found: list[str] = json.loads(trial.stdout)
-    return found
+    return trial.stdout.decode().splitlines()
 
 
 def launch(args: Iterable[str | Path], spec: Mapping[str, Any]) -> list[str]:
     """The command line that has the launcher start a program; `spec` is described there."""
-    return [sys.executable, "-I", "-S", LAUNCHER, json.dumps(spec), *map(str, args)]
+    return [sys.executable, "-I", "-S", LAUNCHER, marshal.dumps(dict(spec)).hex(), *map(str, args)]
 
 
 def _least(*limits: int | None) -> int | None:

@@ -142,7 +142,8 @@ def _own_headway(environ: Mapping[str, str]) -> Iterator[str]:
         tempfile.TemporaryDirectory(prefix="headway-demo-") as directory,
         subprocess.Popen(
             launch(
-                [sys.executable, "-m", "service", "run"], {"parent": os.getpid(), "signal": signal.SIGTERM}
+                [sys.executable, "-m", "service", "run"],
+                {"parent": os.getpid(), "signal": int(signal.SIGTERM)},
             ),
             cwd=Path(__file__).parents[2],
             env={**ours, "DATA_DIR": directory, "PORT": str(port)},

@@ -107,7 +107,7 @@ def start(directory: Path, *, port: int | None = None, fsync: str = "everysec") 
     )
     with log.open("ab") as out:
         process = subprocess.Popen(
-            launch([binary(), config], {"parent": os.getpid(), "signal": signal.SIGTERM}),
+            launch([binary(), config], {"parent": os.getpid(), "signal": int(signal.SIGTERM)}),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

@@ -21,7 +21,7 @@ from tests.support.faulty_proxy import FaultyProxy
 from tests.support.stack import Stack, free_port
 from tests.support.wait import until
 
-OUTAGE_S = 2.5
+OUTAGE_S = 1.5
 RESOLVER = """
 import _socket, os
 
@@ -96,7 +96,7 @@ class OutageStack(Stack):
     def survived(self) -> Iterator[None]:
         """What happens inside ends no process and disturbs no job, running or to come."""
         before = self.living()
-        job_id = self.running(self.submitted(duration_s=5, rate=20))
+        job_id = self.running(self.submitted(duration_s=3, rate=20))
         yield
         next_one = self.submitted(15, duration_s=0)
         assert self.succeeded(job_id) == 1

@@ -260,5 +260,21 @@ def test_a_reference_to_what_may_not_be_read_is_invalid(worker_stack: WorkerStac
     assert str(worker_stack.directory) not in message
 
 
+def test_what_another_owner_uploaded_or_made_is_as_absent(worker_stack: WorkerStack) -> None:
+    upload = worker_stack.upload(b"secret", "secret.txt")
+    made = worker_stack.do("video.encode", input="sample:0.2", poster=False)
+    for reference in (upload, f"artifact:{made.id}/{made.artifacts[0].name}"):
+        kind, rest = reference.split(":")
+        absent = f"{kind}:" + ("A" * 22 if kind == "upload" else f"0-{'A' * 22}/{rest.partition('/')[2]}")
+        words = {
+            invalid(worker_stack.do("file.checksum", owner="eve", input=r)).replace(
+                r.partition(":")[2], "X"
+            )
+            for r in (reference, absent)
+        }
+        assert len(words) == 1, words
+        assert worker_stack.do("file.checksum", input=reference).result["size"] > 0
+
+
 def test_a_crf_that_the_codec_does_not_know_is_invalid(worker_stack: WorkerStack) -> None:
     assert "at most 51" in invalid(worker_stack.do("video.encode", input="sample:1", crf=60))

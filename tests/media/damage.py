@@ -135,7 +135,8 @@ def missing(found: Content, undamaged: Content) -> list[str]:
             gone.append(f"{what} {getattr(found, what):.2f} of {getattr(undamaged, what):.2f}")
     for what in ("white_s", "tone_s"):
         at, right = getattr(found, what), getattr(undamaged, what)
-        if right is not None and (at is None or abs(at - right) > NEAR_S):
+        # Earlier it is noise, which nobody can tell from what was recorded.
+        if right is not None and (at is None or at > right + NEAR_S):
             gone.append(f"{what} {at} instead of {right}")
     if found.pictures < undamaged.pictures * FEW_PICTURES:
         gone.append(f"{found.pictures} of {undamaged.pictures} pictures")

@@ -205,6 +205,7 @@ usual("anamorphic.mp4", *H264, *AAC, "-vf", "setsar=64/45", size=(228, 120))
 usual("narrow.mp4", *H264, *AAC, "-vf", "setsar=1/2", size=(80, 120))
 usual("odd.mkv", "-c:v", "ffv1", "-c:a", "flac", source={"size": "161x121"})
 usual("tiny.mkv", "-c:v", "ffv1", "-c:a", "flac", source={"size": "16x16"}, size=(16, 16))
+usual("sliver.mkv", *H264, *AAC, source={"size": "16x400"}, size=(16, 400))
 usual("portrait.mp4", *H264, *AAC, source={"size": "120x212"}, size=(120, 212))
 usual(
     "wide.mkv",
@@ -329,6 +330,19 @@ usual(
     source={"rate": 50},
 )
 
+
+def _partly_interlaced(studio: Studio) -> None:
+    """Pictures first, then fields: what the first ones say is not true of the others."""
+    studio.clip(*H264, *AAC, "-f", "mpegts", to="a.ts", flash=0.6, length_s=1.2)
+    x264 = ("-c:v", "libx264", "-preset", "ultrafast", "-flags", "+ilme+ildct", "-x264-params", "tff=1")
+    fields = ("-vf", "tinterlace=mode=interleave_top,setfield=tff", *x264, *AAC)
+    late = ("-output_ts_offset", "1.2", "-f", "mpegts")
+    studio.clip(*fields, *late, to="b.ts", rate=50, flash=9, length_s=2)
+    studio.write(studio.part("a.ts") + studio.part("b.ts"))
+
+
+add("partly.ts", _partly_interlaced, length_s=3.2, slack_s=0.12, logs="120 interlaced")
+
 # -- colours -------------------------------------------------------------------------------------------
 
 
@@ -428,6 +442,7 @@ add(
     corner=(0, 0, 0),
     **NO_FLASH,
 )
+add("black.mp4", _flat("black", *H264, "-t", "0.04"), length_s=0.04, **NO_FLASH)
 usual("ten.mp4", *H264, "-pix_fmt", "yuv420p10le", *AAC)
 usual("444.mkv", *H264, "-pix_fmt", "yuv444p", *AAC)
 usual("gray.mkv", "-c:v", "ffv1", "-pix_fmt", "gray", *AAC)
@@ -461,6 +476,7 @@ def _joined(studio: Studio) -> None:
 
 add("joined.ts", _joined, length_s=2 * LENGTH_S, slack_s=0.15)
 usual("late3600.ts", *H264, *AAC, "-output_ts_offset", "3600")
+usual("from100.mkv", *H264, *AAC, "-output_ts_offset", "100", slack_s=0.06)
 usual("wrap.ts", *H264, *AAC, "-output_ts_offset", str(2**33 / 90000 - 1.4 - 0.7))
 
 
@@ -500,6 +516,9 @@ FAST_START = ("-movflags", "+faststart")
 add("half.mp4", _cut(FAST_START, "mp4", 0.5), **CUT_OFF)
 add("half.mkv", _cut((), "mkv", 0.5), **CUT_OFF)
 add("half.ts", _cut((), "ts", 0.5), length_s=None, slack_s=0.2, warns="cut off or damaged")
+add("half.mpg", _cut(("-c:a", "mp2"), "mpg", 0.5), **{**CUT_OFF, "warns": "damaged"})
+add("half.avi", _cut((), "avi", 0.5), **CUT_OFF)
+add("half.wmv", _cut((), "wmv", 0.5), **CUT_OFF)
 add("tail.mp4", _cut(FAST_START, "mp4", 0.1), invalid="cut off or damaged")
 
 
@@ -620,6 +639,7 @@ usual(
 )
 usual("soundlong.mp4", *H264, *AAC, source={"length_s": 1.0, "sound_s": 2.4}, length_s=2.4)
 usual("soundlong.mkv", *H264, *AAC, source={"length_s": 1.0, "sound_s": 2.4}, length_s=2.4)
+usual("soundlong.ts", *H264, *AAC, source={"length_s": 1.0, "sound_s": 2.4}, length_s=2.4)
 usual("soundshort.mp4", *H264, *AAC, source={"length_s": 2.4, "sound_s": 1.0}, sound_s=1.0, length_s=2.4)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,9 @@ from tests.media.inputs import INPUTS, made
 from tests.media.looking import Result
 from tests.support.encode_bench import run_encode
 from tests.support.programs import missing
+from worker.tasks import video_encode
 
+INODES = 200
 BY_NAME = {source.name: source for source in INPUTS}
 
 
@@ -31,12 +36,24 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     directory = tmp_path / "disk"
     directory.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size=1m,nr_inodes={INODES}", "tmpfs", str(directory)],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode != 0:
         missing("the right to mount a small file system")
     yield directory
     subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+def fill(directory: Path) -> None:
+    """Leave no room where this directory is, neither for content nor for names."""
+    with suppress(OSError), (directory / "filler").open("wb", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+    with suppress(OSError):
+        for n in range(INODES):
+            (directory / f"filler{n}").touch()
 
 
 @pytest.mark.parametrize("preset", ["mp4", "webm", "hls"])
@@ -46,6 +63,39 @@ def test_a_full_disk_is_told_as_such_and_nothing_is_published(small_disk: Path, 
     assert "the worker's disk is full" in str(came.error)
     assert came.files == {}
     assert not list((small_disk / "work").iterdir())
+
+
+@pytest.mark.parametrize("preset", ["mp4", "hls"])
+def test_a_disk_that_is_full_when_the_poster_is_written_is_told_as_such(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, preset: str
+) -> None:
+    make_poster = video_encode._poster
+
+    def on_a_full_disk(job: Any, *args: Any) -> Any:
+        fill(job.workdir)
+        return make_poster(job, *args)
+
+    monkeypatch.setattr(video_encode, "_poster", on_a_full_disk)
+    came = run_encode(small_disk, input="sample:1", preset=preset, height=120)
+    assert isinstance(came.error, NoSpace), came.error
+    assert came.files == {}
+
+
+@pytest.mark.parametrize("preset", ["mp4", "hls"])
+def test_a_disk_that_is_full_when_the_artifact_is_moved_is_told_as_such(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, preset: str
+) -> None:
+    publish = video_encode._publish
+
+    def on_a_full_disk(job: Any, *args: Any, **options: Any) -> None:
+        fill(job.workdir)
+        publish(job, *args, **options)
+
+    monkeypatch.setattr(video_encode, "_publish", on_a_full_disk)
+    came = run_encode(small_disk, input="sample:1", preset=preset, height=120, poster=False)
+    assert isinstance(came.error, OSError), came.error or came.files
+    assert came.error.errno == errno.ENOSPC, "which makes the job fail with no_space"
+    assert came.files == {}
 
 
 @pytest.mark.parametrize("preset", ["mp4", "hls"])
@@ -92,10 +142,10 @@ def test_the_picture_on_show_at_the_start_is_the_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "preset", "start_s", "words"),
     [
-        ("h264.mp4", "mp4", 9, "past the end of h264.mp4, whose picture lasts 1.60 s"),
+        ("h264.mp4", "mp4", 9, "past the end of h264.mp4, after 1.6"),
         ("live.mkv", "hls", 9, "past the end"),
-        ("soundshort.mp4", "audio", 1.5, "past the end of soundshort.mp4, whose sound lasts 1.0"),
-        ("soundlong.mp4", "mp4", 1.5, "whose picture lasts 1.00 s"),
+        ("soundshort.mp4", "audio", 1.5, "past the end of soundshort.mp4, after 1.0"),
+        ("soundlong.mp4", "mp4", 2.5, "past the end of soundlong.mp4, after 2.4"),
         ("recorder.webm", "audio", 100, "past the end"),
     ],
 )
@@ -105,6 +155,19 @@ def test_a_start_past_the_end_is_refused(
     came = run_encode(tmp_path, input=put(tmp_path, source), preset=preset, start_s=start_s)
     assert isinstance(came.error, InvalidInput)
     assert words in str(came.error)
+
+
+@pytest.mark.parametrize("preset", ["mp4", "hls"])
+@pytest.mark.parametrize("source", ["soundlong.mp4", "soundlong.mkv", "soundlong.ts"])
+def test_after_the_last_picture_it_is_held(tmp_path: Path, source: str, preset: str) -> None:
+    came = run_encode(tmp_path, input=put(tmp_path, source), preset=preset, start_s=1.5, poster=False)
+    assert came.error is None
+    assert came.result["warnings"] == []
+    path = came.files[came.result["artifact"]]
+    result = Result(path if preset != "hls" else path.parent / "120p" / "index.m3u8")
+    assert result.picture_s == pytest.approx(0.9, abs=0.08)
+    assert result.sound_s == pytest.approx(0.9, abs=0.08)
+    assert result.changes <= 1, "it is one picture"
 
 
 @pytest.mark.parametrize("preset", ["mp4", "hls"])

@@ -58,6 +58,13 @@ ANYTHING_GOES = {"data_dir", "secret_file", "jwt_issuer", "jwt_audience"}
 HOLDS_A_PASSWORD = {"REDIS_URL", "CELERY_BROKER_URL"}
 
 
+@pytest.mark.parametrize("host", BAD["HOST"][:3])
+def test_with_authentication_any_address_may_be_bound(host: str) -> None:
+    assert load({**REDIS, "AUTH": "keys", "HOST": host}).host == host
+    with pytest.raises(ConfigError, match="AUTH=keys"):
+        load({**REDIS, "HOST": host})
+
+
 def test_every_setting_has_its_bad_values_here() -> None:
     assert {name.upper() for name in Settings.model_fields if name not in ANYTHING_GOES} == set(BAD)
 

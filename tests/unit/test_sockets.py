@@ -7,10 +7,11 @@ import threading
 
 import pytest
 
-from headway.contract.events import EventId
+from headway.contract.events import ZERO, EventId
+from service.streaming.catchup import JobGone
 from service.streaming.poller import Epoll, Poller, Selector
 from service.streaming.reader import Place
-from tests.support.engine import Engine
+from tests.support.engine import Engine, Viewer
 
 
 @pytest.fixture
@@ -231,3 +232,38 @@ def test_a_poller_tells_of_closed_and_of_writable_sockets(kind: type[Poller]) ->
             ready = list(poller.ready())
         assert ready == [(fd, True)]
         poller.remove(fd)
+
+
+def test_a_reader_whose_credential_is_no_longer_valid_is_sent_away() -> None:
+    engine = Engine()
+    job_id = engine.store.create()
+    ours, blocked = engine.join(engine.job(job_id)), engine.join(engine.job(job_id))
+    engine.viewer = other = Viewer()
+    theirs = engine.join(engine.job(job_id))
+    engine.settle()
+    blocked.room = 0
+    engine.store.emit(job_id, "log")
+    engine.settle()
+    engine.sockets.dismiss_invalid()
+    assert not any(client.closed for client in (ours, blocked, theirs))
+    engine.reader_of(ours).catchup.viewer.is_valid = False  # type: ignore[attr-defined]
+    assert other.valid()
+    engine.sockets.dismiss_invalid()
+    assert ours.events[-1].event == "shutdown"
+    assert ours.closed
+    assert blocked.closed
+    assert not theirs.closed
+
+
+def test_what_the_viewer_does_not_see_is_absent() -> None:
+    engine = Engine()
+    job_id = engine.store.create()
+    engine.viewer.owner = "bob"
+    for catchup in (engine.job(job_id), engine.jobs(job_id)):
+        for read in (
+            catchup.start,
+            lambda c=catchup: c.after(ZERO),
+            lambda c=catchup: c.reset("cursor_ahead"),
+        ):
+            with pytest.raises(JobGone):
+                read()

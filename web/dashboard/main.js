@@ -14,10 +14,10 @@ import { JobIndex } from "./jobs/job-index.js";
 import { JobFilter } from "./jobs/job-filter.js";
 import { JobPage, titleOf } from "./job/job-page.js";
 import { EndedJobs } from "./jobs/ended-jobs.js";
-import { Headway } from "../jobs.js";
 import { JobFeed } from "../client/job-feed.js";
 import { isLive } from "../client/reducer.js";
 import { routeOf } from "./route.js";
+import { Session } from "./session.js";
 import { listenForKeys } from "./shortcuts.js";
 import { SubmitForm } from "./new/submit-form.js";
 import { WaitingReasons } from "./jobs/waiting-reasons.js";
@@ -27,7 +27,8 @@ import { WorkersPage } from "./workers/workers-page.js";
 
 const TICK_MS = 30_000;
 
-const client = /** @type {Headway & import("../client/client.js").Client} */ (new Headway());
+const session = new Session(/** @type {HTMLDialogElement} */ (part("sign-in")), part("who"));
+const { client } = session;
 const feed = new JobFeed(client);
 const ended = new EndedJobs(client, feed);
 const index = new JobIndex();
@@ -126,8 +127,10 @@ function go() {
   const before = route;
   here = location.hash || "#/";
   route = routeOf(location.hash);
+  const lacking = session.lacks(route.view);
+  if (lacking) route = routeOf("#/");
   const moved = before.view !== route.view || before.id !== route.id;
-  show(part("notice"), "");
+  show(part("notice"), lacking && `This page needs the role "${lacking}", which ${session.who?.owner}'s credential does not have.`);
   for (const [name, view] of Object.entries(views)) view.hidden = name !== route.view;
   for (const link of document.querySelectorAll("nav [data-view]")) {
     const current = /** @type {HTMLElement} */ (link).dataset.view === route.view;
@@ -237,6 +240,7 @@ feed.addEventListener("status", () => {
   // Nothing looks current that may not be.
   document.body.classList.toggle("out-of-date", feed.status !== "live");
   if (feed.status === "live") {
+    if (!session.who) session.check();
     form.refresh();
     if (ended.state === "failed") ended.again();
   }
@@ -318,6 +322,10 @@ listenForKeys(
 document.adoptedStyleSheets.push(style);
 // The position in the list is restored by `go`: the browser would do it before there are jobs.
 history.scrollRestoration = "manual";
+await session.begin();
+session.addEventListener("change", go);
+// The page has only waited. The stream is opened again at once, as after an interruption of the network.
+session.addEventListener("back", () => dispatchEvent(new Event("online")));
 index.filter = JobFilter.from(route.query);
 ended.begin(index.filter);
 go();

@@ -33,14 +33,15 @@ class Recipe:
     crf: int = 0
     max_crf: int = 63
     options: tuple[str, ...] = ()
+    min_side: int = 2
     max_size: tuple[int, int] = (16384, 16384)
-    """What the encoder takes at most."""
+    """What the encoder takes at least and at most."""
 
 
 RECIPES: dict[Preset, Recipe] = {
     "mp4": Recipe("video.mp4", X264, AAC, ("h264", "aac"), 23, 51, MP4),
     "webm": Recipe("video.webm", VP9, OPUS, ("vp9", "opus"), 33),
-    "av1": Recipe("video.webm", AV1, OPUS, ("av1", "opus"), 35, max_size=(16384, 8704)),
+    "av1": Recipe("video.webm", AV1, OPUS, ("av1", "opus"), 35, min_side=4, max_size=(16384, 8704)),
     "hls": Recipe("hls", X264, AAC, ("h264", "aac"), 23, 51),
     "audio": Recipe("audio.m4a", (), AAC, (None, "aac"), options=MP4),
 }
@@ -66,6 +67,8 @@ class Cut:
     """As long as the result is to be; None if it is unknown."""
     lead_s: float = 0.0
     """How far before the start reading begins."""
+    held: bool = False
+    """Whether the last picture comes before the start: it is shown all the time."""
 
     @property
     def seek_s(self) -> float:
@@ -99,6 +102,17 @@ def _fits(fps: Fraction, length_s: float | None) -> bool:
     return abs(exact - round(exact)) < 0.05
 
 
+NARROW = 64
+"""SVT-AV1 4.1 can hang if one side of the picture is shorter than its blocks and it works in parallel."""
+
+
+def video_arguments(recipe: Recipe, crf: int | None, width: int, height: int) -> tuple[str, ...]:
+    """Return the encoder's arguments for pictures of this size."""
+    narrow = recipe.video == AV1 and min(width, height) < NARROW
+    quality = ("-crf", str(recipe.crf if crf is None else crf))
+    return (*recipe.video, *quality, *(("-svtav1-params", "lp=1") if narrow else ()))
+
+
 # -- filters -------------------------------------------------------------------------------------------
 
 TONEMAP = "tonemap.cube"
@@ -125,13 +139,14 @@ class Picture:
             *_deinterlaced(self.video),
             *_colored(self.video, self.width, self.height),
         ]
-        start = ":start_time=0" if self.from_zero or self.cut.start_s else ""
+        start = ":start_time=0" if (self.from_zero or self.cut.start_s) and not self.cut.held else ""
         # Without `pass` a single short picture would round to none.
         chain += ["setsar=1", f"fps={self.rate}{start}:eof_action=pass"]
         if self.cut.length_s is not None:
             # The last picture is held until the sound ends, and where nothing could be decoded any more.
             end = pictures(self.cut.length_s, self.rate) / self.rate
-            chain += ["tpad=stop=-1:stop_mode=clone", f"trim=end={float(end):.6f}"]
+            begin = "start=0:" if self.cut.held else ""
+            chain += ["tpad=stop=-1:stop_mode=clone", f"trim={begin}end={float(end):.6f}"]
         return ",".join(chain)
 
 

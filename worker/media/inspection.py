@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
 from worker.media import selection
 from worker.media.command import Cut
-from worker.media.probe import Audio, Media, Track, Video, decode_first, probe
+from worker.media.probe import (
+    INTERLACEABLE,
+    Audio,
+    Media,
+    Track,
+    Video,
+    decode_first,
+    interlaced_later,
+    probe,
+)
 from worker.media.rate import Rate, measure_rate
 from worker.media.sandbox import MAX_PIXELS
 from worker.media.source import Source
@@ -26,6 +36,10 @@ PROMISE_LENGTHS = frozenset({"mov", "matroska", "webm", "avi", "flv", "asf", "wa
 UNINDEXED = frozenset({"mpegts", "mpeg", "flv", "ogg"})
 UNINDEXED_LEAD_S = 12.0
 """Longer than key pictures are apart, usually."""
+
+SAMPLED_FROM_S = 2.0
+SAMPLES = 3
+"""Places in a track of at least that length where its pictures are looked at once more."""
 
 T = TypeVar("T", bound=Track)
 
@@ -57,7 +71,10 @@ class Input:
         if self.video is not None:
             rate = "" if self.rate is None else f" {float(self.rate.fps):.5g} fps"
             variable = "" if self.rate is None or self.rate.constant else " (variable)"
-            parts.append(f"{self.video.codec} {self.video.width}x{self.video.height}{rate}{variable}")
+            fields = " interlaced" if self.video.interlaced else ""
+            parts.append(
+                f"{self.video.codec} {self.video.width}x{self.video.height}{fields}{rate}{variable}"
+            )
         if self.audio is not None:
             channels = self.audio.channels
             parts.append(f"{self.audio.codec} {channels} channel{'s' * (channels > 1)}")
@@ -103,6 +120,8 @@ def look(
         warnings.append(f"{source.name} is Dolby Vision profile 5, whose colours cannot be converted here")
     for warning in warnings:
         job.log(warning, "warning")
+    if video is not None:
+        video = _sampled(job, source.path, source.name, video, media.start_s, scanned.of(video).end_s)
     rate = None if video is None else _rate(scanned, video)
     return Input(source, media, scanned, video, audio, rate, cut, tuple(warnings))
 
@@ -128,6 +147,14 @@ def _first_decodable(job: Job[Any], source: Source, tracks: Sequence[T]) -> T | 
     return None
 
 
+def _sampled(job: Job[Any], path: Path, name: str, video: Video, start_s: float, length_s: float) -> Video:
+    """Return the track with what a look at its later pictures adds."""
+    if video.interlaced or video.codec not in INTERLACEABLE or length_s < SAMPLED_FROM_S:
+        return video
+    moments = [start_s + length_s * n / (SAMPLES + 1) for n in range(1, SAMPLES + 1)]
+    return replace(video, interlaced_frames=interlaced_later(job, path, name, video, moments))
+
+
 def _none_of(source: Source, what: str, tracks: Sequence[Track]) -> str:
     if not tracks:
         return f"{source.name} has no {what}"
@@ -144,15 +171,19 @@ def _missing(source: Source, media: Media, scanned: Scan) -> list[str]:
     Raises InvalidInput if that is nearly all of a file that was cut off.
     """
     promised, there = media.duration_s, scanned.end_s
-    if scanned.cut and not (media.formats & PROMISE_LENGTHS):
-        return [f"{source.name} is cut off or damaged: {there:.2f} s are there"]
-    if not (media.formats & PROMISE_LENGTHS) or promised is None or not scanned.complete:
-        return []
-    if there >= promised - max(0.25, promised * 0.02):
-        return []
+    cut_off = f"{source.name} is cut off or damaged"
+    # Of a file that does not begin at 0, a header may tell the end or the length.
+    short = (
+        promised is not None
+        and bool(media.formats & PROMISE_LENGTHS)
+        and scanned.complete
+        and there + max(0.0, media.start_s) < promised - max(0.25, promised * 0.02)
+    )
+    if not short or promised is None:
+        return [f"{cut_off}: {there:.2f} s are there"] if scanned.cut else []
     if not scanned.cut and not scanned.complaints:
         return [f"{source.name} says that it lasts {promised:.2f} s, but has only {there:.2f} s"]
-    cut_off = f"{source.name} is cut off or damaged: {there:.2f} s of {promised:.2f} s are there"
+    cut_off += f": {there:.2f} s of {promised:.2f} s are there"
     if there < promised * (1 - MOST_LOST):
         raise InvalidInput(f"{cut_off}. Export it or upload it again")
     return [cut_off]
@@ -176,19 +207,17 @@ def _cut(
     if not scanned.complete:
         # Only tables of every picture are believed; other headers are often wrong.
         end = media.duration_s if "mov" in media.formats else None
-        if end is not None and start_s >= end:
-            raise InvalidInput(f"start_s {start_s:g} is past the end of {source.name}, after {end:.2f} s")
-    elif start_s and start_s >= ends[0]:
-        what = "picture" if video is not None else "sound"
-        raise InvalidInput(
-            f"start_s {start_s:g} is past the end of {source.name}, whose {what} lasts {ends[0]:.2f} s"
-        )
+    if start_s and end is not None and start_s >= end:
+        raise InvalidInput(f"start_s {start_s:g} is past the end of {source.name}, after {end:.2f} s")
     length = None if end is None else end - start_s
     if duration_s is not None:
         length = duration_s if length is None else min(length, duration_s)
     # Without an index the picture that a seek finds may be a later one.
     lead = min(start_s, UNINDEXED_LEAD_S) if media.formats & UNINDEXED else 0.0
-    cut = Cut(start_s, length, lead)
+    held = video is not None and scanned.complete and 0 < ends[0] <= start_s
+    if held:
+        lead = start_s - max(0.0, ends[0] - UNINDEXED_LEAD_S)
+    cut = Cut(start_s, length, lead, held)
     if audio is None or source.path is None or not scanned.complete:
         return cut, False
     sound = scanned.of(audio)

@@ -19,6 +19,8 @@ from worker.media.sandbox import sandbox_for
 
 FIRST_PACKETS = (40, 600)
 """Packets of a track that are decoded to see whether that can be done; more if the first give nothing."""
+LATER_PACKETS = 25
+INTERLACEABLE = frozenset({"h264", "mpeg2video", "vc1", "wmv3", "dvvideo", "prores", "dnxhd"})
 _MAX_PROBE_BYTES = 8 * 1024 * 1024
 ALPHA = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8", "ayuv", "vuya")
 
@@ -275,6 +277,18 @@ def decode_first(job: Job[Any], path: Path, name: str, track: Track) -> Track | 
         if frames:
             return _seen(track, frames)
     return None
+
+
+def interlaced_later(job: Job[Any], path: Path, name: str, track: Video, moments: Sequence[float]) -> bool:
+    """Decode a few pictures from each of these timestamps on. Returns whether any is interlaced, though the
+    first ones may not be: a broadcast changes with what is shown."""
+    intervals = ",".join(f"{at:.3f}%+#{LATER_PACKETS}" for at in moments)
+    which = ("-select_streams", str(track.index), "-read_intervals", intervals)
+    try:
+        out = _ffprobe(job, path, name, *which, "-show_entries", "frame=interlaced_frame", "-of", "csv=p=0")
+    except InvalidInput:
+        return False
+    return any(line.startswith(b"1") for line in out.splitlines())
 
 
 def _seen(track: Track, frames: list[dict[str, Any]]) -> Track:

@@ -29,10 +29,14 @@ MAX_TIMES = 20_000
 """Timestamps that are kept per track: the rate of so many pictures is the rate of all."""
 JOINED = frozenset({"mpegts", "mpeg"})
 """Formats whose timestamps may start anew in the middle: two recordings one after the other."""
+SAMPLES = frozenset({"wav", "w64", "aiff", "caf"})
+"""Formats without packets: their last one is as long as what is left."""
 TS_PACKETS = (188, 192, 204)
 """Bytes of a packet of a transport stream, in its variants."""
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _MAX_HEADER = 65_536
+_UNKNOWN_RIFF = 1 << 31
+"""At least this is what a program writes that does not know the size yet."""
 _CUT = ("partial file", "prematurely", "runcated")
 _NEAR_THE_END = 4
 """Packets. What is torn further ahead is damage, of which the decoder tells."""
@@ -154,7 +158,11 @@ def scan(
     result.complaints = bool(said.lines)
     result.cut = result.complete and (
         any(words in line for line in said.lines for words in _CUT)
-        or (result.since_torn is not None and result.since_torn < _NEAR_THE_END)
+        or (
+            result.since_torn is not None
+            and result.since_torn < _NEAR_THE_END
+            and not found.formats & SAMPLES
+        )
         or _is_torn(path, found)
     )
     _end_last_pictures(result)
@@ -162,15 +170,17 @@ def scan(
 
 
 def _is_torn(path: Path, found: Media) -> bool:
-    """Whether a file without tables has another size than a whole one."""
+    """Whether a file is shorter than its header says, or ends within a packet, as ffmpeg does not tell."""
     size = path.stat().st_size
     if "mpegts" in found.formats:
         return all(size % packet for packet in TS_PACKETS)
+    with path.open("rb") as file:
+        head = file.read(_MAX_HEADER)
     if "asf" in found.formats:
-        with path.open("rb") as file:
-            _, there, properties = file.read(_MAX_HEADER).partition(_ASF_PROPERTIES)
-        # With 0 it was sent while it was made.
-        return bool(there) and size < int.from_bytes(properties[24:32], "little")
+        return size < int.from_bytes(head.partition(_ASF_PROPERTIES)[2][24:32], "little")
+    if head.startswith(b"RIFF"):
+        riff = int.from_bytes(head[4:8], "little") + 8
+        return size < riff < _UNKNOWN_RIFF
     return False
 
 

@@ -27,6 +27,7 @@ from worker.media.command import (
     size,
     sound_arguments,
     sound_filters,
+    video_arguments,
 )
 from worker.media.inspection import Input, look
 from worker.media.probe import Video
@@ -128,7 +129,7 @@ def encode_file(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[st
     args = [
         *_inputs(found),
         *("-map", f"0:{picture.video.index}", "-vf", picture.filters, "-fps_mode", "vfr"),
-        *_encoders(job.params, recipe, found),
+        *_encoders(job.params, recipe, found, picture),
         *(() if found.sound is None else ("-map", found.sound)),
         *recipe.options,
         recipe.artifact,
@@ -158,7 +159,7 @@ def encode_hls(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str
         *hls.graph(picture, renditions),
         *sounds,
         *("-fps_mode", "vfr"),
-        *_encoders(job.params, recipe, found),
+        *_encoders(job.params, recipe, found, picture),
         *hls.arguments(renditions, sound=found.audio is not None),
     ]
     pixels = sum(rendition.width * rendition.height for rendition in renditions)
@@ -218,10 +219,11 @@ def _picture(job: Job[EncodeParams], recipe: Recipe, found: Input) -> Picture:
     params, video = job.params, found.video
     assert video is not None  # noqa: S101
     width, height = size(video.width, video.height, params.width, params.height)
-    if width > recipe.max_size[0] or height > recipe.max_size[1]:
+    least, (widest, highest) = recipe.min_side, recipe.max_size
+    if not (least <= width <= widest and least <= height <= highest):
         raise InvalidInput(
-            f"{found.source.name} would become {width}x{height}, and {params.preset} takes at most "
-            f"{recipe.max_size[0]}x{recipe.max_size[1]}: give a width or a height"
+            f"{found.source.name} would become {width}x{height}, and {params.preset} takes "
+            f"{least}x{least} to {widest}x{highest}: give a width or a height"
         )
     if tonemap.needed(video.color):
         (job.workdir / TONEMAP).write_text(tonemap.table(video.color, video.peak_nits))
@@ -244,10 +246,12 @@ def _steady(video: Video | None) -> tuple[str, ...]:
     return ("-reinit_filter:v", "0") if steady else ()
 
 
-def _encoders(params: EncodeParams, recipe: Recipe, found: Input) -> list[str]:
-    args = list(recipe.video)
-    if recipe.video:
-        args += ["-crf", str(recipe.crf if params.crf is None else params.crf)]
+def _encoders(
+    params: EncodeParams, recipe: Recipe, found: Input, picture: Picture | None = None
+) -> list[str]:
+    args: list[str] = []
+    if picture is not None:
+        args += video_arguments(recipe, params.crf, picture.width, picture.height)
     if found.audio is not None:
         # MP4 and WebM can say that a track begins later; a segment, or sound alone, had better not.
         filters = sound_filters(found.cut, from_zero=params.preset in ("hls", "audio"))

@@ -99,15 +99,14 @@ class Authentication:
         kind = "cookie" if resolve == self._session else "token"
         digest = hashlib.sha256(f"{kind} {token}".encode("utf-8", "replace")).digest()
         caller: Caller | None = self._known.get(digest)
-        if caller is None:
-            caller = resolve(token)
-            if caller is not None:
-                if len(self._known) >= CACHED:
-                    self._known.clear()
-                self._known[digest] = caller
         if caller is None or not caller.valid():
-            self._known.pop(digest, None)
-            return None
+            caller = resolve(token)
+            if caller is None or not caller.valid():
+                self._known.pop(digest, None)
+                return None
+            if len(self._known) >= CACHED:
+                self._known.clear()
+            self._known[digest] = caller
         return caller
 
     def _by_token(self, token: str) -> Caller | None:
@@ -136,7 +135,7 @@ class Authentication:
             f"key:{key.id}",
             expires_at=key.expires_at or float("inf"),
             key_id=key.id,
-            revoked=lambda: self.keys.key(key.id) != key,
+            revoked=lambda: self.keys.key(key.id) is None,
         )
 
     def _signed(self, payload: dict[str, Any] | None, kind: str) -> Caller | None:

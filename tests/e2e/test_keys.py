@@ -1,0 +1,130 @@
+"""`headway keys` and `headway token`, as an operator and a user type them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.checkout import ROOT
+from tests.support.fake_worker import create
+from tests.support.stack import Stack
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("keys"), AUTH="keys", DRAIN_S="0") as stack:
+        stack.start_web()
+        yield stack
+
+
+def headway(web: Stack, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "headway", *words],
+        cwd=ROOT,
+        env={**os.environ, "REDIS_URL": web.valkey.url, "HEADWAY_URL": web.url, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_key_is_made_used_rotated_and_revoked(web: Stack) -> None:
+    made = headway(web, "keys", "create", "--owner", "local", "--roles", "read, submit", "--expires", "90d")
+    key = made.stdout.strip()
+    assert (made.returncode, key[:3]) == (0, "hw_")
+    assert "not shown again" in made.stderr
+    key_id = key.split("_")[1]
+
+    def listed(token: str) -> int:
+        return headway(web, "list", HEADWAY_TOKEN=token).returncode
+
+    assert listed(key) == 0
+    assert headway(web, "list", "--token", key).returncode == 0
+    refused = headway(web, "list")
+    assert (refused.returncode, refused.stderr[:12]) == (2, "headway: 401")
+    assert headway(web, "cancel", "0-" + "x" * 22, HEADWAY_TOKEN=key).stderr.startswith("headway: 403")
+
+    (shown,) = map(json.loads, headway(web, "keys", "list", "--json").stdout.splitlines())
+    assert (shown["id"], shown["owner"], shown["roles"]) == (key_id, "local", ["read", "submit"])
+    assert key.split("_", 2)[2] not in json.dumps(shown)
+    assert key_id in headway(web, "keys", "list").stdout
+
+    new = headway(web, "keys", "rotate", key_id, "--grace", "1h").stdout.strip()
+    assert (listed(key), listed(new)) == (0, 0)
+    assert headway(web, "keys", "revoke", key_id).returncode == 0
+    assert (listed(key), listed(new)) == (2, 0)
+    again = headway(web, "keys", "revoke", key_id)
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["create", "--owner", "a b", "--roles", "read"],
+        ["create", "--owner", "a", "--roles", "root"],
+        ["create", "--owner", "a", "--roles", ","],
+        ["create", "--owner", "a", "--roles", "read", "--expires", "soon"],
+        ["create", "--owner", "a"],
+        ["rotate", "nobody"],
+        [],
+    ],
+)
+def test_what_cannot_be_is_one_line_and_exit_2(web: Stack, words: list[str]) -> None:
+    ran = headway(web, "keys", *words)
+    assert ran.returncode == 2
+    assert ran.stderr.count("\n") == 1
+    assert not ran.stdout
+
+
+def test_without_redis_url_it_finds_the_valkey_of_make_run(web: Stack) -> None:
+    made = headway(web, "keys", "list", REDIS_URL="", DATA_DIR=str(web.directory))
+    assert made.returncode == 0, made.stderr
+    nothing = headway(web, "keys", "list", REDIS_URL="", DATA_DIR=str(web.directory / "nowhere"))
+    assert (nothing.returncode, nothing.stderr.count("\n")) == (2, 1)
+    away = headway(web, "keys", "list", REDIS_URL="redis://user:s3cret@127.0.0.1:1")
+    assert away.returncode == 2
+    assert "s3cret" not in away.stderr
+
+
+def test_a_ticket_is_printed(web: Stack) -> None:
+    job_id = create(web.store)
+    token = headway(web, "keys", "create", "--owner", "local", "--roles", "read").stdout.strip()
+    made = headway(web, "token", job_id, "--ttl", "60", HEADWAY_TOKEN=token)
+    assert made.stdout.startswith("hwt1.")
+    assert web.call("GET", f"/jobs/{job_id}?ticket={made.stdout.strip()}")[0] == 200
+    whole = json.loads(headway(web, "token", "--json", HEADWAY_TOKEN=token).stdout)
+    assert web.call("GET", f"/jobs?ticket={whole['ticket']}")[0] == 200
+
+
+def test_a_new_secret_is_read_at_sighup_and_the_old_one_verifies_on(web: Stack) -> None:
+    import signal
+
+    from tests.support.wait import until
+
+    token = headway(web, "keys", "create", "--owner", "local", "--roles", "read").stdout.strip()
+    bearer = {"Authorization": f"Bearer {token}"}
+
+    def kid() -> tuple[str, str]:
+        made = json.loads(web.call("POST", "/tickets", {"feed": True}, bearer)[2])["ticket"]
+        return made, made.split(".")[1]
+
+    old, old_kid = kid()
+    file = Path(web.directory) / "secret"
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.write_text("n" * 40 + "\n" + file.read_text())
+    web.processes["web"].send_signal(signal.SIGHUP)
+
+    def changed() -> bool:
+        try:
+            return kid()[1] != old_kid
+        except (OSError, KeyError, ValueError):
+            return False
+
+    until(changed, what="the new secret to sign")
+    assert web.call("GET", f"/jobs?ticket={old}")[0] == 200
