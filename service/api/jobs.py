@@ -9,10 +9,16 @@ from typing import Annotated, Any
 
 import redis
 from flask import Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from headway.contract.encoding import RecordError, RecordTooLarge
-from headway.contract.records import MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS, MAX_LABELS, Job
+from headway.contract.encoding import RecordError, dumps
+from headway.contract.records import (
+    MAX_LABEL_CHARS,
+    MAX_LABEL_VALUE_CHARS,
+    MAX_LABELS,
+    MAX_PARAMS_BYTES,
+    Job,
+)
 from headway.contract.states import State
 from headway.contract.store import IdempotencyConflict, Limits, NewJob, TooManyJobs
 from service import metrics
@@ -36,13 +42,21 @@ Name = Annotated[
 LabelValue = Annotated[str, StringConstraints(max_length=MAX_LABEL_VALUE_CHARS)]
 
 
+def _small(params: dict[str, Any]) -> dict[str, Any]:
+    """Before the type's schema has a word to say about each of thousands of parameters."""
+    dumps(params, MAX_PARAMS_BYTES, "params")
+    return params
+
+
 class Submission(BaseModel):
     """The body of POST /jobs. `params` must fit the type's JSON Schema (GET /types)."""
 
     model_config = ConfigDict(extra="forbid")
 
     type: Annotated[str, Field(min_length=1, max_length=128, examples=["simulate"])]
-    params: dict[str, Any] = Field(default_factory=dict, examples=[{"duration_s": 5}])
+    params: Annotated[dict[str, Any], AfterValidator(_small)] = Field(
+        default_factory=dict, examples=[{"duration_s": 5}]
+    )
     group: Name | None = None
     labels: Annotated[dict[Name, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
@@ -164,8 +178,6 @@ def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Respons
         raise Problem(
             429, f"{error}; nothing was submitted, try again later", headers={"Retry-After": wait}
         ) from None
-    except RecordTooLarge as error:
-        raise Problem(422, str(error), errors=[("/params", str(error))]) from None
     except RecordError as error:
         raise Problem(422, str(error)) from None
     except redis.OutOfMemoryError:

@@ -20,7 +20,7 @@ from service.api.problems import Problem, cut_off, invalid
 
 JSON = "application/json"
 ANY_TYPE = "*/*"
-MAX_BODY_BYTES = 1 << 20
+MAX_BODY_BYTES = 256 * 1024
 """Of a JSON body."""
 
 

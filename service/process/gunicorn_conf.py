@@ -42,7 +42,7 @@ graceful_timeout = max(1, round(_settings.drain_s) + 1)
 # line of 30 kB, for which gunicorn's own limit has no room.
 limit_request_line = message.MAX_REQUEST_LINE = 40_960
 limit_request_fields = 64
-limit_request_field_size = 16_384
+limit_request_field_size = 8_190
 # Or a client could set SCRIPT_NAME, and get past a rule of the proxy's for a path.
 forwarder_headers = ""
 control_socket_disable = True

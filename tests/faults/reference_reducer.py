@@ -12,7 +12,7 @@ DEFAULTS: dict[str, Any] = {
     "group": None,
     "labels": {},
     "params": {},
-    "timeout_s": None,
+    "timeout_s": 86_400,
 }
 
 
