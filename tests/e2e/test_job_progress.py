@@ -207,7 +207,7 @@ def test_a_page_with_a_running_bar_loads_one_file_of_8_kb(chromium: Browser, sta
         ".map((one) => [new URL(one.name).pathname, one.encodedBodySize])"
     )
     assert [path for path, _ in loaded] == [f"/web/{ONE_FILE}"]
-    assert loaded[0][1] <= 8000
+    assert loaded[0][1] <= 8192
     stack.store.end(claim, State.SUCCEEDED)
 
 

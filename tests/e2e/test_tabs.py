@@ -133,6 +133,7 @@ def test_a_tab_that_is_frozen_hands_the_connection_over(tabs: Tabs, service: Sta
             (third,) = [tab for tab in others if tab != second]
             tabs.until(third, "stream.leads && stream.status === 'live'")
         tabs.until(first, "stream.status === 'live' && !stream.leads")
+        assert tabs.ask(first, "statuses.filter(([, status]) => status === 'stale').length") >= 1
         # It stands for election again.
         tabs.close(third)
         tabs.until(first, "stream.leads && stream.status === 'live'")

@@ -173,6 +173,19 @@ test("after a broken connection it waits as long as the service said, and the st
   assert.equal(stream.status, "live");
 });
 
+test("a reconnection whose timer is late, in a page that is hidden, is made up for when another page asks", async () => {
+  opened();
+  await last().lives();
+  await last().breaks();
+  const { length } = Connection.all;
+  stream.checkSilence();
+  assert.equal(Connection.all.length, length, "it is not due yet");
+  // Only the clock moves: no timer runs.
+  mock.timers.setTime(1_000_000 + 60_000);
+  stream.checkSilence();
+  assert.equal(Connection.all.length, length + 1);
+});
+
 test("after errors of any kind it comes back with its cursor, ever slower", async () => {
   mock.method(Math, "random", () => 1);
   opened();

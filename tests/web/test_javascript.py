@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 WEB = HERE.parent.parent / "web"
 MAX_LINES = 400
 BUNDLE = WEB / "job-progress.min.js"
-MAX_BYTES = 8_000
+MAX_BYTES = 8_192
 """Of the element with its client in one file, as it is sent."""
 
 

@@ -40,6 +40,7 @@ export class EventStream extends Connection {
   #failures = 0;
   /** When to reconnect, at the earliest: `retry`, which the service sends first. */ #retryMs = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #reopening;
+  /** When it is to reconnect; Infinity while it need not. */ #reopenAt = Infinity;
   #watching = new AbortController();
 
   /**
@@ -128,6 +129,7 @@ export class EventStream extends Connection {
 
   #disconnect() {
     clearTimeout(this.#reopening);
+    this.#reopenAt = Infinity;
     this.opened = false;
     this.#connection?.abort();
     this.#connection = null;
@@ -170,7 +172,9 @@ export class EventStream extends Connection {
     }
     // Anywhere below the limit, so that clients of a restarted service do not return all at once.
     const wait = Math.random() * Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** (this.#failures - 1));
-    this.#reopening = setTimeout(() => this.#connect(), Math.max(wait, this.#retryMs));
+    const delay = Math.max(wait, this.#retryMs);
+    this.#reopening = setTimeout(() => this.#connect(), delay);
+    this.#reopenAt = Date.now() + delay;
     if (refused) this.emit("refused");
   }
 
@@ -178,8 +182,10 @@ export class EventStream extends Connection {
     return Date.now() - this.heardAt > this.allowedMs;
   }
 
-  /** Reconnect if the silence has lasted too long; this is also checked every second. */
+  /** Reconnect if the silence has lasted too long, or if that is due and the timer late, as in a page that has been
+   * hidden for minutes. This is also checked every second. */
   checkSilence() {
+    if (Date.now() > this.#reopenAt) this.#connect();
     if (!this.#connection || !this.#silent) return;
     if (this.status !== "connecting") this.setStatus("stale");
     this.#connect();

@@ -75,6 +75,7 @@ export class SharedStream extends Connection {
   /** @type {AbortController | null} Ends the locks and listeners of a page that takes part. */ #running = null;
   /** Of the current leader: larger than those of its predecessors. */ #term = 0;
   #changing = false;
+  #alone = false;
   #candidacy = new AbortController();
   /** The last report of the leader, and when it arrived. */
   #last = { heardAt: 0, allowedMs: 0, at: 0 };
@@ -134,9 +135,13 @@ export class SharedStream extends Connection {
     // In the back/forward cache it would keep one of the six connections.
     pagehide: () => this.#stop(),
     pageshow: () => this.#start(),
-    // A frozen page cannot send, even if it is elected; messages wait for it.
-    freeze: () => this.#withdraw(),
-    resume: () => this.#running && this.#elect(),
+    // A frozen page cannot send, even if it is elected; messages wait for it. It is out of date when it wakes.
+    freeze: () => {
+      if (this.#alone) return;
+      this.#withdraw();
+      if (this.status === "live") this.setStatus("stale", this.#last.heardAt);
+    },
+    resume: () => this.#alone || (this.#running && this.#elect()),
     visibilitychange: () => this.#check(),
   };
 
@@ -154,7 +159,7 @@ export class SharedStream extends Connection {
     this.#last.heardAt = this.#last.at = Date.now();
     this.setStatus("connecting");
     this.#want();
-    if (!this.#options.share || !navigator.locks) {
+    if ((this.#alone = !this.#options.share || !navigator.locks)) {
       this.#lead();
       return;
     }
