@@ -335,6 +335,20 @@ test("a job that has ended, or is gone, is not listened for any more", async () 
   assert.equal(client.shared.changes, 2);
 });
 
+test("after a refusal nothing is current before what is held back has been shown", async () => {
+  feed = new JobFeed(client, { jobs: ["a"] }).start();
+  client.begins();
+  client.says("snapshot", job("a", "1-0"), "1-0");
+  assert.equal(feed.status, "live");
+  client.shared.dispatchEvent(new Event("refused"));
+  client.says("progress", progress("a", 0.5), "2-0");
+  assert.equal(feed.jobs.get("a").last_event_id, "1-0", "the event waits for the document");
+  assert.equal(feed.status, "stale");
+  await client.answers("get a", job("a", "1-0"));
+  assert.equal(feed.jobs.get("a").last_event_id, "2-0");
+  assert.equal(feed.status, "live");
+});
+
 test("of a group nothing else is taken, though the stream tells of all", async () => {
   await client.answers("list newest", page());
   feed = new JobFeed(client, { group: "g" }).start();

@@ -179,6 +179,8 @@ export class JobFeed extends Emitter {
     if (whole || (held && !entry.held)) this.#apply(held, id, event);
     else {
       this.#need(id).held?.push(event);
+      // What is shown lacks the event.
+      if (held) this.#doubt(entry);
       this.#fetch();
     }
   }
@@ -224,10 +226,14 @@ export class JobFeed extends Emitter {
       if (!isLive(job)) continue;
       const entry = this.#need(id);
       entry.since = this.#age;
-      if (entry.unverified) continue;
-      entry.unverified = true;
-      this.#count(1);
+      this.#doubt(entry);
     }
+  }
+
+  #doubt(/** @type {Entry} */ entry) {
+    if (entry.unverified) return;
+    entry.unverified = true;
+    this.#count(1);
   }
 
   /** @param {number} by so many jobs more are unverified */
