@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 from headway.contract.access import REFRESH_S, Access, Key, Snapshot, split_token
@@ -14,6 +15,7 @@ class KeyTable:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._copy: Snapshot | None = None
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Look for changes every REFRESH_S from now on."""
@@ -40,5 +42,8 @@ class KeyTable:
 
     def _read(self) -> Snapshot:
         if self._copy is None:
-            self._copy = self._access.snapshot()
+            # Of thousands of clients that come back to a service that has just started, one reads.
+            with self._lock:
+                if self._copy is None:
+                    self._copy = self._access.snapshot()
         return self._copy
