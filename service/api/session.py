@@ -49,7 +49,7 @@ def get_session() -> Response:
     "POST",
     "/session",
     answers={200: Answer.json("signed in", Session, **{"Set-Cookie": "the session's cookie"})},
-    problems={400: "the connection is neither https nor loopback, or authentication is off"},
+    problems={400: "the connection is neither https nor loopback", 409: "authentication is off"},
     store=False,
 )
 def sign_in() -> Response:
@@ -57,7 +57,7 @@ def sign_in() -> Response:
     who = caller()
     authentication = context().authentication
     if not authentication.required:
-        raise Problem(400, "authentication is off (AUTH=none): there is nothing to sign in to")
+        raise Problem(409, "authentication is off (AUTH=none): there is nothing to sign in to")
     secure = request.scheme == "https"
     if not secure and request.host.rpartition(":")[0] not in LOOPBACK and request.host not in LOOPBACK:
         raise Problem(400, "a session needs https; have the proxy set X-Forwarded-Proto")

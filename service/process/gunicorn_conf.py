@@ -41,8 +41,8 @@ graceful_timeout = max(1, round(_settings.drain_s) + 1)
 # The parser's time grows with the square of what it has not parsed yet. A list of 1,000 jobs is a request
 # line of 30 kB, for which gunicorn's own limit has no room.
 limit_request_line = message.MAX_REQUEST_LINE = 40_960
-limit_request_fields = 64
-limit_request_field_size = 8_190
+limit_request_fields = 40
+limit_request_field_size = 12_288
 # Or a client could set SCRIPT_NAME, and get past a rule of the proxy's for a path.
 forwarder_headers = ""
 control_socket_disable = True

@@ -21,7 +21,8 @@ import service, worker
 
 job = Client(sys.argv[1]).submit("simulate", {"duration_s": 0.5})
 events = [event.event for event in Client(sys.argv[1]).watch(job["id"])]
-outside = {name.partition(".")[0] for name in sys.modules} - sys.stdlib_module_names - {"__main__"}
+found = {name.partition(".")[0] for name in sys.modules}
+outside = found - sys.stdlib_module_names - {"__main__", "sitecustomize"}
 print(events[0], events[-1], service.MINE, worker.MINE, *sorted(outside))
 """
 
