@@ -7,62 +7,51 @@ import socket
 import time
 from typing import Any
 
-import gevent.socket
+import gevent
 from gunicorn.workers.ggevent import GeventWorker
 
 PATIENCE_S = 10.0
-"""How long a request may keep the service waiting for its bytes …"""
+"""How long a connection's first head, and any body, may keep the service waiting for bytes …"""
 BYTES_PER_S = 1_000
-"""… and a second more for as many of them as have come."""
+"""… and a body a second more for as many of them as have come."""
 
 
-class PacedSocket(gevent.socket.socket):
-    """A client's socket whose `recv` raises TimeoutError when a request, head or body, takes too long to
-    arrive.
+class PacedSocket:
+    """What gunicorn reads a request's body from: `recv` raises TimeoutError when it comes too slowly.
 
-    Time counts only while the service waits for bytes. How long a connection may be idle before its next
-    request is gunicorn's `keepalive`.
+    Time counts only while the service waits for bytes.
     """
 
-    def __init__(self, client: socket.socket) -> None:
-        super().__init__(client.family, client.type, client.proto, fileno=client.detach())
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
         self._left_s = PATIENCE_S
-        self._idle = False
 
     def recv(self, *args: Any) -> bytes:
-        if self._idle:
-            data: bytes = super().recv(*args)
-            self._idle = False
-            return data
-        if self._left_s <= 0:
-            raise _too_slow()
-        self.settimeout(self._left_s)
+        self._sock.settimeout(max(0.001, self._left_s))
         began = time.monotonic()
         try:
-            data = super().recv(*args)
+            data = self._sock.recv(*args)
         except TimeoutError:
-            raise _too_slow() from None
+            # With this number gunicorn closes the connection without a traceback in its log.
+            raise TimeoutError(errno.ECONNRESET, "the request came too slowly") from None
         finally:
             self._left_s -= time.monotonic() - began
-            self.settimeout(None)
+            self._sock.settimeout(None)
         self._left_s += len(data) / BYTES_PER_S
         return data
 
-    def await_next(self) -> None:
-        """The request is over. The time until the next one begins does not count."""
-        self._left_s = PATIENCE_S
-        self._idle = True
-
-
-def _too_slow() -> TimeoutError:
-    # With this number gunicorn closes the connection without a traceback in its log.
-    return TimeoutError(errno.ECONNRESET, "the request came too slowly")
-
 
 class PacedWorker(GeventWorker):  # type: ignore[misc]
-    def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        super().handle(listener, PacedSocket(client), addr)
+    def timeout_ctx(self) -> Any:
+        """Limit the time in which a head comes, which includes how long a connection was idle before it."""
+        connection: Any = gevent.getcurrent()
+        first = not hasattr(connection, "served")
+        connection.served = True
+        return gevent.Timeout(PATIENCE_S if first else self.cfg.keepalive, False)  # type: ignore[arg-type]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        super().handle_request(listener_name, req, sock, addr)
-        sock.await_next()
+        req.unreader.sock = PacedSocket(sock)
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+        finally:
+            req.unreader.sock = sock
