@@ -48,16 +48,24 @@ class _Read:
 
 
 class StoreReader:
-    """Starts its threads with the first read; they end with the process."""
+    """Starts its threads with the first read; they end with the process.
+
+    A time limit may strike a caller wherever greenlets switch, and what it leaves must be whole. So nothing
+    here switches between noting a read and waking a thread for it: `Event.set` does not. Under gevent
+    `threading.Semaphore.release` does, and a reader whose limit struck there stopped all others for good.
+    """
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
         self._lock = threading.Lock()
         self._jobs: dict[JobKey, _Read] = {}
         self._others: dict[Hashable, tuple[_Read, Callable[[JobStore], Any]]] = {}
-        self._jobs_wanted = threading.Semaphore(0)
-        self._others_wanted = threading.Semaphore(0)
-        self._started = False
+        self._jobs_wanted = new_event()
+        self._others_wanted = new_event()
+        self._to_start = [
+            ("job reader", self._read_jobs),
+            *[("store reader", self._read_other)] * (WORKERS - 1),
+        ]
 
     @property
     def keys(self) -> Keys:
@@ -73,8 +81,7 @@ class StoreReader:
             read = self._jobs.get((job_id, cursor))
             if read is None:
                 read = self._jobs[job_id, cursor] = _Read()
-                if len(self._jobs) == 1:
-                    self._jobs_wanted.release()
+                self._jobs_wanted.set()
         return cast(JobPage | None, read.answer())
 
     def shared(self, key: Hashable, make: Callable[[JobStore], T]) -> T:
@@ -85,23 +92,21 @@ class StoreReader:
             found = self._others.get(key)
             if found is None:
                 found = self._others[key] = (_Read(), make)
-                self._others_wanted.release()
+                self._others_wanted.set()
         return cast(T, found[0].answer())
 
     def _start(self) -> None:
-        if not self._started:
-            self._started = True
-            forever("job reader", self._read_jobs, pause_s=0)
-            for _ in range(WORKERS - 1):
-                forever("store reader", self._read_other, pause_s=0)
+        while self._to_start:
+            name, step = self._to_start.pop()
+            forever(name, step, pause_s=0)
 
     def _read_jobs(self) -> None:
-        self._jobs_wanted.acquire()
+        self._jobs_wanted.wait()
         with self._lock:
             keys = list(self._jobs)[:BATCH]
             batch = [self._jobs.pop(key) for key in keys]
-            if self._jobs:
-                self._jobs_wanted.release()
+            if not self._jobs:
+                self._jobs_wanted.clear()
         try:
             pages = self._store.read_jobs(keys, PAGE, together=False, brief=True)
         except Exception as error:  # noqa: BLE001
@@ -115,8 +120,11 @@ class StoreReader:
                 read.done.set()
 
     def _read_other(self) -> None:
-        self._others_wanted.acquire()
+        self._others_wanted.wait()
         with self._lock:
+            if not self._others:  # another thread has taken it
+                self._others_wanted.clear()
+                return
             key = next(iter(self._others))
             read, make = self._others.pop(key)
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import subprocess
+import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
@@ -13,6 +15,7 @@ import redis
 from service.api.app import STORE_CONNECTIONS
 from service.streaming import store_reader
 from service.streaming.store_reader import WORKERS, StoreReader
+from tests.support.checkout import ROOT
 from tests.support.memory_store import MemoryStore
 
 
@@ -68,3 +71,45 @@ def test_an_error_reaches_each_reader_and_ends_nothing() -> None:
     page = reader.job(job_id, None)
     assert page is not None
     assert page.last == store.clock
+
+
+INTERRUPTED = """
+from gevent import monkey
+monkey.patch_all()
+import time
+import gevent
+from service.streaming.store_reader import StoreReader
+from tests.support.checkout import ROOT
+from tests.support.memory_store import MemoryStore
+
+def work(seconds):
+    done = time.perf_counter() + seconds
+    while time.perf_counter() < done:
+        pass
+
+def busy():
+    while True:
+        work(0.01)
+        gevent.sleep(0)
+
+reader = StoreReader(MemoryStore())
+for ask in (lambda n: reader.job(f"0-{n:022}", None), lambda n: reader.shared(n, lambda _: n)):
+    for n in range(4):
+        ask(n)  # every thread has been started
+    others = gevent.spawn(busy)  # or gevent looks at its timers more rarely
+    gevent.sleep(0)
+    for n in range(4, 24):
+        with gevent.Timeout(0.001, False):
+            work(0.01)
+            ask(n)  # it is struck at the first switch
+    others.kill()
+    with gevent.Timeout(5):
+        ask(100)
+print("answered")
+"""
+
+
+def test_a_read_whose_time_limit_strikes_anywhere_stops_no_other() -> None:
+    command = [sys.executable, "-c", INTERRUPTED]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ran.stdout == "answered\n", ran.stderr
