@@ -25,8 +25,6 @@ LOCAL = "local"
 """The only owner there is without authentication."""
 REFRESH_S = 1.0
 """How often the service looks for changes."""
-GRACE_S = 86_400.0
-"""How long the old key works after a rotation."""
 _TOKEN = re.compile(r"hw_([A-Za-z0-9]{8})_([A-Za-z0-9_-]{43})")
 
 
@@ -84,8 +82,8 @@ class Access:
         self._put(key)
         return key, f"hw_{key.id}_{secret}"
 
-    def rotate(self, key_id: str, *, grace_s: float = GRACE_S) -> tuple[Key, str]:
-        """Make a key like this one, which stops working after `grace_s`. Raises UnknownKey."""
+    def rotate(self, key_id: str, *, grace_s: float) -> tuple[Key, str]:
+        """Make a key like this one, which itself works for `grace_s` more. Raises UnknownKey."""
         old = self.snapshot().keys.get(key_id)
         if old is None:
             raise UnknownKey(key_id)

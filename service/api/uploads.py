@@ -108,10 +108,11 @@ def _receive(here: Context, name: str) -> Response:
             # Writing a file blocks; in gevent's thread pool it blocks no one else.
             with FileObjectThread(str(partial / "data"), "wb", buffering=0) as out:
                 size = _copy(out, limit, room)
-        made = Upload(id=upload_id, name=name, size=size, media_type=media_type)
-        meta = dumps({**made.model_dump(), "owner": caller().owner})
-        (partial / "meta.json").write_text(meta)
-        partial.rename(uploads / upload_id)
+            made = Upload(id=upload_id, name=name, size=size, media_type=media_type)
+            meta = dumps({**made.model_dump(), "owner": caller().owner})
+            (partial / "meta.json").write_text(meta)
+            # Until here its room is held; from here on it is found among the uploads.
+            partial.rename(uploads / upload_id)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         if error.errno not in _FULL:

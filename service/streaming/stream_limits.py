@@ -19,7 +19,8 @@ class StreamLimits:
 
     def __init__(self, in_all: int, per_address: int, per_owner: int = 0) -> None:
         self._in_all = in_all
-        self._limits = (("address", per_address), ("owner", per_owner))
+        limits = (("address", per_address), ("owner", per_owner))
+        self._limits = [(kind, limit) for kind, limit in limits if limit]
         self._lock = threading.Lock()
         self._held: Counter[tuple[str, str]] = Counter()
         self.open = 0
@@ -29,20 +30,21 @@ class StreamLimits:
         with self._lock:
             if self._in_all and self.open >= self._in_all:
                 return False
-            keys = [(kind, getattr(holder, kind), limit) for kind, limit in self._limits if limit]
-            if any(self._held[kind, name] >= limit for kind, name, limit in keys):
-                return False
-            self.open += 1
-            self._held.update((kind, name) for kind, name, _ in keys)
+            for kind, limit in self._limits:
+                if self._held[kind, getattr(holder, kind)] >= limit:
+                    return False
+            self._count(holder, 1)
             return True
 
     def release(self, holder: Holder) -> None:
         """Give one back."""
         with self._lock:
-            self.open -= 1
-            for kind, limit in self._limits:
-                if limit:
-                    key = (kind, getattr(holder, kind))
-                    self._held[key] -= 1
-                    if not self._held[key]:
-                        del self._held[key]
+            self._count(holder, -1)
+
+    def _count(self, holder: Holder, by: int) -> None:
+        self.open += by
+        for kind, _ in self._limits:
+            key = (kind, getattr(holder, kind))
+            self._held[key] += by
+            if not self._held[key]:
+                del self._held[key]

@@ -136,8 +136,11 @@ def test_a_worker_that_has_gone_deaf_starts_anew_and_hears_again(new_worker_stac
         broker.freeze()
         # The first message goes to the dead connection, which still has a request open at the broker.
         waiting = [stack.enqueue("simulate", duration_s=0) for _ in range(2)]
-        ended = lambda: any(stack.job(job_id).ended for job_id in waiting)  # noqa: E731
-        until(ended, 30, lambda: stack.log("worker")[-4000:])
+        until(
+            lambda: any(stack.job(job_id).ended for job_id in waiting),
+            30,
+            lambda: stack.log("worker")[-4000:],
+        )
         assert "none was received for 3 s" in stack.log("worker")
         (after,) = stack.store.registry.workers()
         assert (after.pid, after.name == before.name) == (before.pid, False)
