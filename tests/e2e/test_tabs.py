@@ -73,6 +73,16 @@ def working(stack: Stack, count: int) -> list[Claim]:
     return [claim(stack.store, create(stack.store)) for _ in range(count)]
 
 
+COUNT_STEALS = """(() => {
+  window.steals = 0;
+  const request = navigator.locks.request.bind(navigator.locks);
+  navigator.locks.request = (name, options, then) => {
+    if (options.steal) steals += 1;
+    return request(name, options, then);
+  };
+})()"""
+
+
 def nothing_was_missed(tabs: Tabs) -> None:
     for tab in tabs.open:
         tabs.until(tab, "job.state?.state === 'succeeded'")
@@ -137,6 +147,28 @@ def test_a_tab_that_is_frozen_hands_the_connection_over(tabs: Tabs, service: Sta
         # It stands for election again.
         tabs.close(third)
         tabs.until(first, "stream.leads && stream.status === 'live'")
+    nothing_was_missed(tabs)
+
+
+def test_a_tab_that_has_the_lock_leads_even_if_one_that_lost_it_speaks_up_later(
+    tabs: Tabs, service: Stack
+) -> None:
+    claims = working(service, 2)
+    with talking(service, claims):
+        for held in claims:
+            tabs.follow(held.ref.id)
+        leader = tabs.leader
+        began = "statuses.filter(([, status]) => status === 'live').length"
+        before = tabs.ask(leader, began)
+        for tab in tabs.open:
+            tabs.ask(tab, COUNT_STEALS)
+        late = "{ type: 'nothing', from: 0, term: Date.now() + 60_000 }"
+        tabs.ask(leader, f"new BroadcastChannel(`headway 3 ${{location.origin}}/ `).postMessage({late})")
+        tabs.until(leader, f"stream.leads && {began} > {before}")
+        assert [tabs.ask(tab, "steals") for tab in tabs.open] == [0, 0], "nobody had to wait for it in vain"
+        for tab in tabs.open:
+            heard = tabs.ask(tab, "lines.length")
+            tabs.until(tab, f"lines.length > {heard}")
     nothing_was_missed(tabs)
 
 

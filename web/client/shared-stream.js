@@ -13,7 +13,7 @@
  */
 
 import { Connection } from "./emitter.js";
-import { hold } from "./web-lock.js";
+import { hold, oneHolds } from "./web-lock.js";
 import { compareIds } from "./event-id.js";
 import { EventStream } from "./event-stream.js";
 
@@ -159,10 +159,8 @@ export class SharedStream extends Connection {
     this.#last.heardAt = this.#last.at = Date.now();
     this.setStatus("connecting");
     this.#want();
-    if ((this.#alone = !this.#options.share || !navigator.locks)) {
-      this.#lead();
-      return;
-    }
+    this.#alone = !this.#options.share || !navigator.locks;
+    if (this.#alone) return this.#lead();
     const watchdog = setInterval(() => this.#check(), CHECK_MS);
     signal.addEventListener("abort", () => clearInterval(watchdog));
     // This lock tells the others when the page is gone: they must not hear of it before it has the lock.
@@ -207,6 +205,12 @@ export class SharedStream extends Connection {
     this.#term = Math.max(this.#term + 1, Date.now());
     for (const id of this.#pages.keys()) this.#watchForExit(id);
     this.#connect();
+  }
+
+  /** Another page leads, or thinks so: of two that took the lock at once, the first may have the later term. */
+  async #onOverruled() {
+    this.#resign();
+    if ((await oneHolds(this.#name, `${this.#name} ${this.#id}`)) && this.#running && !this.leads) this.#lead();
   }
 
   /** Do not lead, and do not be elected. */
@@ -292,7 +296,7 @@ export class SharedStream extends Connection {
     if (message.term < this.#term) return;
     if (message.term > this.#term) {
       this.#term = message.term;
-      this.#resign();
+      if (this.leads) this.#onOverruled();
     }
     this.#handlers[message.type]?.(message);
   }

@@ -21,3 +21,14 @@ export async function hold(name, signal, then, steal) {
     // Stolen, or the wait was aborted.
   }
 }
+
+/**
+ * @param {string} one a lock that some page holds
+ * @param {string} other
+ * @returns {Promise<boolean>} whether the same page holds both
+ */
+export async function oneHolds(one, other) {
+  const { held = [] } = await navigator.locks.query();
+  const holder = (/** @type {string} */ name) => held.find((lock) => lock.name === name)?.clientId;
+  return holder(one) === holder(other);
+}
