@@ -289,6 +289,7 @@ def test_a_client_that_hung_up_while_it_waited_is_given_no_job(web: Stack, kind:
         sock.sendall(head.encode() + body)
         until(lambda: web.metric("headway_streams_open") == 1, what="the claim to wait")
     job = web.submit(kind, {"n": 1})
+    until(lambda: web.metric("headway_streams_open") == 0, what="the claim to end")
     claimed = claim(web, kind, wait=10)
     assert (claimed["job"]["id"], claimed["attempt"]) == (job["id"], 1)
     Holder(web, claimed).end(state="succeeded")
