@@ -44,13 +44,13 @@ class Page:
         self.load()
 
     def load(self) -> None:
-        self.browser.driver.get(f"{self.url}/healthz")
+        self.browser.load(f"{self.url}/healthz")
         self.run(LOAD % self.options)
 
     def leave(self) -> None:
         """Nothing of this page is left, and whatever was done to the network is undone."""
         self.network()
-        self.browser.driver.get("about:blank")
+        self.browser.load("about:blank")
 
     def reload(self) -> None:
         self.browser.driver.refresh()
@@ -381,7 +381,7 @@ def test_a_reload_that_is_to_remember_misses_and_doubles_nothing(chromium: Brows
     worker.join()
     assert reloads >= 2
     # And what happened while there was no page at all.
-    chromium.driver.get("about:blank")
+    chromium.load("about:blank")
     stack.store.append(claim, 101, [log("line 101")])
     page.load()
     page.run(KEEP, claim.ref.id)
@@ -390,7 +390,7 @@ def test_a_reload_that_is_to_remember_misses_and_doubles_nothing(chromium: Brows
     page.until(f"{noted}.includes('line 102')", "the last line")
     assert page.browser.run(f"return {noted}") == [f"line {n}" for n in range(1, 103)]
     # The end, too, and what led to it.
-    chromium.driver.get("about:blank")
+    chromium.load("about:blank")
     stack.store.append(claim, 103, [log("line 103")])
     stack.store.end(claim, State.SUCCEEDED)
     page.load()
@@ -407,7 +407,7 @@ def test_without_being_asked_a_reload_begins_anew(page: Page, stack: Stack) -> N
     page.until("job.status === 'live' && job.state", "the job")
     stack.store.append(claim, 1, [log("before")])
     page.until("sessionStorage.getItem(job.id)?.includes('before')", "the line")
-    page.browser.driver.get("about:blank")
+    page.browser.load("about:blank")
     stack.store.append(claim, 2, [log("meanwhile"), progress(0.5)])
     page.load()
     page.run(KEEP, claim.ref.id)

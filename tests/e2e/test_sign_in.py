@@ -29,10 +29,12 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def browser(chromium: Browser, closed: Stack) -> Iterator[Browser]:
-    chromium.driver.get("about:blank")
+    chromium.load("about:blank")
+    chromium.signs_in = False
     yield chromium
+    chromium.signs_in = True
     chromium.cdp("Network.clearBrowserCookies")
-    chromium.driver.get("about:blank")
+    chromium.load("about:blank")
     chromium.console_errors()
 
 

@@ -41,6 +41,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         EVENTS_PER_JOB="50",
     ) as stack:
         stack.start_web()
+        stack.headers = {}
         yield stack
 
 
@@ -111,7 +112,7 @@ def refusal(web: Stack, method: str, path: str, body: Any, headers: dict[str, st
     with_body = json.dumps(body).encode() if isinstance(body, dict) else body or b""
     more = {"Content-Type": "application/json", "Content-Length": str(len(with_body))}
     if method == "GET":
-        with Reader(web.url, path, timeout=10, **headers) as reader:
+        with Reader(web.url, path, timeout=10, **{"Authorization": "", **headers}) as reader:
             return reader.status
     return web.call(method, path, with_body, {**more, **headers})[0]
 
