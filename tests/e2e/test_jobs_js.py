@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from headway.contract.states import ErrorCode, State
+from tests.support import credentials
 from tests.support.browser import Browser
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.manual_jobs import log, progress, running_by_hand
@@ -320,12 +321,13 @@ def test_the_token_goes_with_every_request(page: Page, stack: Stack) -> None:
     page.browser.driver.get_log("performance")
     page.run(
         """
-        const headway = new Headway({base: location.origin, token: "secret"});
+        const headway = new Headway({base: location.origin, token: arguments[1]});
         await headway.upload(new File(["x"], "x.txt"));
         window.job = headway.job(arguments[0]);
         job.open();
         """,
         claim.ref.id,
+        credentials.KEY,
     )
     page.until("job.status === 'live' && job.state", "the job")
     stack.store.end(claim, State.SUCCEEDED)
@@ -338,8 +340,8 @@ def test_the_token_goes_with_every_request(page: Page, stack: Stack) -> None:
         if urlsplit(request["url"]).path.startswith("/web/"):
             continue
         headers = {name.lower(): value for name, value in request["headers"].items()}
-        assert headers["authorization"] == "Bearer secret", request
-        assert "secret" not in request["url"]
+        assert headers["authorization"] == f"Bearer {credentials.KEY}", request
+        assert credentials.KEY not in request["url"]
 
 
 # -- connections that end ---------------------------------------------------------------------------------
