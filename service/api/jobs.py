@@ -126,7 +126,8 @@ class JobAnswer(Job):
     at which it is asked."""
 
     waiting_reason: str | None
-    """Why a queued or retrying job does not run now, for people; null if nothing is in its way."""
+    """Why a queued or retrying job does not run now, for people; null if nothing that its owner may know of
+    is in its way. Workers that are busy for other owners are none of that."""
 
 
 class JobsPage(BaseModel):
