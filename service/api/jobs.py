@@ -102,6 +102,9 @@ class Listing(Query):
     state: State | None = None
     type: str | None = None
     group: str | None = None
+    owner: Annotated[
+        str | None, Field(description="whose; without it the caller's own. Others need the role `ops:all`")
+    ] = None
     limit: Annotated[int, Field(ge=1, le=500)] = 50
     cursor: Annotated[int, Field(ge=0, le=2**53)] | None = None
 
@@ -123,7 +126,8 @@ class JobAnswer(Job):
     at which it is asked."""
 
     waiting_reason: str | None
-    """Why a queued or retrying job does not run now, for people; null if nothing is in its way."""
+    """Why a queued or retrying job does not run now, for people; null if nothing that its owner may know of
+    is in its way. Workers that are busy for other owners are none of that."""
 
 
 class JobsPage(BaseModel):
@@ -271,7 +275,8 @@ def list_jobs(query: Listing) -> Response:
     here = context()
     who = caller()
     who.check_group(query.group)
-    found, following = here.store.listings.page(who.owner, **query.model_dump())
+    owner = who.check_owner(query.owner)
+    found, following = here.store.listings.page(owner, **query.model_dump(exclude={"owner"}))
     items = here.fleet.explain(found)
     cursor = b"null" if following is None else b'"%d"' % following
     return _json(b'{"items":[%s],"next":%s}' % (b",".join(items), cursor))

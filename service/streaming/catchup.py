@@ -271,12 +271,12 @@ class FeedCatchUp:
 
     ends = False
 
-    def __init__(self, reader: StoreReader, viewer: Viewer, group: str | None) -> None:
+    def __init__(self, reader: StoreReader, viewer: Viewer, owner: str, group: str | None) -> None:
         self._reader = reader
         self.viewer = viewer
-        self._owner = viewer.owner
+        self._owner = owner
         self._group = group
-        self.topics = (reader.keys.feed(viewer.owner, group),)
+        self.topics = (reader.keys.feed(owner, group),)
 
     def start(self) -> Page:
         return self._shared(None, self._read_start)

@@ -238,6 +238,15 @@ def test_with_ops_all_one_sees_every_owners_jobs(web: Stack, keys: dict[str, dic
     assert web.get(f"/jobs/{theirs}", headers=keys["all"])[1]["owner"] == "ann"
     with Reader(web.url, f"/jobs/{theirs}/events", timeout=10, **keys["all"]) as reader:
         assert reader.status == 200
+    for path in ("/jobs", "/jobs?owner=eve"):
+        assert web.get(path, headers=keys["all"])[1]["items"] == [], "its own"
+    listed = web.get("/jobs?owner=ann&limit=500", headers=keys["all"])[1]["items"]
+    assert theirs in [job["id"] for job in listed]
+    with Reader(web.url, "/events?owner=ann&last_event_id=0", timeout=10, **keys["all"]) as reader:
+        assert next(event for event in reader if event.data.get("job") == theirs).event == "state"
+    assert web.get("/jobs?owner=ann", headers=keys["ann"])[0] == 200
+    for path in ("/jobs?owner=ann", "/events?owner=ann", "/events?owner=ann&group=g"):
+        assert web.call("GET", path, headers=keys["bob"])[0] == 403
     queues = {"ann": keys["ops"], "all": keys["all"]}
     assert web.call("GET", "/workers", headers=queues["ann"])[0] == 200
     assert web.call("POST", f"/jobs/{theirs}/cancel", headers=keys["all"])[0] == 202
