@@ -80,12 +80,16 @@ interface Origin {
   at: string;
 }
 
+/** What the task has to say, or somebody else to the task. */
+export type Message = Origin & { from: "task" | "client"; name: string; data: unknown };
+
 /** The data of events, by type. */
 export interface EventData {
   snapshot: Job;
   state: Origin & { state: State; reason?: string };
   progress: Origin & Progress;
   log: Origin & { level: string; message: string };
+  message: Message;
   artifact: Origin & Artifact;
   end: Job;
   reset: { reason: string; job?: Job; jobs?: Job[] };
@@ -174,6 +178,8 @@ export interface JobHandle extends Emitter<HandleEvents>, Connection, AsyncItera
   close(): void;
   /** Request cancellation. The job may still end in another way. */
   cancel(): Promise<void>;
+  /** Send a message to the job: any JSON up to 64 KiB. Rejects with a `Problem` (409) if the job has ended. */
+  send(name: string, data?: unknown): Promise<void>;
   /** A new job with the same type and parameters. */
   retry(): Promise<JobHandle>;
 }
@@ -271,6 +277,13 @@ export class Headway {
   types(): Promise<JobType[]>;
   cancel(id: string): Promise<Job>;
   retry(id: string): Promise<Job>;
+  /** Send a message to a job. If the answer is lost, it is repeated with the same key. */
+  send(
+    id: string,
+    name: string,
+    data?: unknown,
+    options?: { idempotencyKey?: string; signal?: AbortSignal },
+  ): Promise<Extract<JobEvent, { event: "message" }>>;
 }
 
 /** A random key for one submission. */

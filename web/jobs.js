@@ -10,7 +10,7 @@
 import { Client, jobPath } from "./client/client.js";
 import { JobHandle } from "./client/job-handle.js";
 import { RememberedStream } from "./client/remembered-stream.js";
-import { newKey, upload } from "./client/submission.js";
+import { newKey, post, upload } from "./client/submission.js";
 
 export { Problem } from "./client/problem.js";
 export { newKey };
@@ -51,6 +51,18 @@ export class Headway extends Client {
    */
   retry(id) {
     return this.ask("POST", jobPath(id, "/retry"));
+  }
+
+  /**
+   * Send a message to a job. If the answer is lost, it is repeated with the same key.
+   * @param {string} id
+   * @param {string} name
+   * @param {unknown} [data] any JSON
+   * @param {{idempotencyKey?: string, signal?: AbortSignal}} [options]
+   * @returns {ReturnType<import("./jobs.js").Headway["send"]>}
+   */
+  send(id, name, data = null, options = {}) {
+    return post(this, jobPath(id, "/messages"), { name, data }, options);
   }
 
   /**

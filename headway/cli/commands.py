@@ -217,6 +217,17 @@ def cancel(args: argparse.Namespace, client: Client) -> int:
     return 0
 
 
+def send(args: argparse.Namespace, client: Client) -> int:
+    event = client.send(
+        args.job, args.name, None if args.data is None else value_of(args.data), key=args.key
+    )
+    if args.json:
+        dump({"id": event.id, **event.data})
+    else:
+        print(event.id)
+    return 0
+
+
 def _print(jobs: Iterable[Job], args: argparse.Namespace) -> None:
     for job in jobs:
         if args.json:

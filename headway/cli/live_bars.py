@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headway.cli.terminal import TerminalGuard
-from headway.cli.text import duration, figures, job_line, missed_line, percent, sanitized
+from headway.cli.text import duration, figures, job_line, message_line, missed_line, percent, sanitized
 from headway.cli.tracker import JobTracker
 from headway.client import Event, Job, Watch, is_live
 
@@ -76,6 +76,8 @@ class LiveView:
     def show(self, event: Event, changed: list[Job]) -> None:
         if event.event == "reset":
             self._print(missed_line(event), "yellow")
+        if event.event == "message":
+            self._print(message_line(event), "cyan")
         for job in changed:
             if not is_live(job) and job["id"] not in self._said:
                 self._said.add(job["id"])

@@ -148,6 +148,14 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)
     parser.add_argument("--watch", action="store_true", help="watch it until it ends")
 
+    parser = command("send", commands.send, "send a message to a job and print its event's id")
+    completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.live_jobs)
+    parser.add_argument("name", metavar="NAME", type=commands.identifier)
+    parser.add_argument(
+        "data", metavar="DATA", nargs="?", help="JSON if it can be, else text; default: null"
+    )
+    parser.add_argument("--key", help="an Idempotency-Key: the same key sends it once")
+
     parser = command("logs", commands.logs, "print the log lines of a job")
     completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)
     parser.add_argument(

@@ -89,6 +89,14 @@ def log_line(event: Event) -> str:
     return sanitized(f"{event.data['at']} {event.data['level']:<7} {event.data['message']}")
 
 
+def message_line(event: Event) -> str:
+    """Return the line for a message of the task, or to it."""
+    data = event.data
+    arrow = "›" if data["from"] == "task" else "‹"
+    text = data["data"] if isinstance(data["data"], str) else json.dumps(data["data"], ensure_ascii=False)
+    return sanitized(f"{data['job']}  {arrow} {data['name']}: {text}")
+
+
 def artifact_line(event: Event) -> str:
     size = f"{event.data['size']:,} bytes"
     return sanitized(f"{event.data['job']}  artifact {event.data['name']} ({size})")

@@ -147,6 +147,16 @@ class Client:
         job: Job = self._transport.json("POST", path("jobs", job_id, "retry"), headers=idempotency(key))
         return job
 
+    def send(self, job_id: str, name: str, data: Any = None, *, key: str | None = None) -> Event:
+        """Send a message to a job: any JSON up to 64 KiB. Returns the event that it became.
+
+        The same `key` (Idempotency-Key) sends it once. Raises Conflict if the job has ended.
+        """
+        body = {"name": name, "data": data}
+        where = path("jobs", job_id, "messages")
+        sent = self._transport.json("POST", where, body, headers=idempotency(key))
+        return Event(sent["id"], sent["event"], sent["data"])
+
     def events(self, job_id: str, *, cursor: str = "0") -> Iterator[Event]:
         """Yield the stored events of a job after `cursor`, without waiting for more. A `reset` says that
         the stream cannot be resumed from the cursor."""

@@ -162,7 +162,7 @@ def _progress(_: Job, data: Mapping[str, Any]) -> dict[str, Any]:
     return {"attempt": data["attempt"], "progress": progress}
 
 
-def _log(_: Job, __: Mapping[str, Any]) -> dict[str, Any]:
+def _nothing(_: Job, __: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
@@ -181,6 +181,7 @@ def _artifact(job: Job, data: Mapping[str, Any]) -> dict[str, Any]:
 _CHANGES: dict[str, Callable[[Job, Mapping[str, Any]], dict[str, Any]]] = {
     "state": _state,
     "progress": _progress,
-    "log": _log,
+    "log": _nothing,
+    "message": _nothing,
     "artifact": _artifact,
 }

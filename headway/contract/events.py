@@ -53,6 +53,7 @@ class EventType(StrEnum):
     STATE = "state"
     PROGRESS = "progress"
     LOG = "log"
+    MESSAGE = "message"
     ARTIFACT = "artifact"
     END = "end"
     RESET = "reset"

@@ -9,6 +9,7 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:job:<id>                hash    the job; a field is the JSON text of the document's field,
                                          fields that begin with _ are not part of the document
     P{p}:events:<id>             stream  the job's events (also the name of its channel)
+    P{p}:unread:<id>             stream  messages to the job that its task has not read; ids are the events'
     P{p}:watch                   hash    when an alarm loop last reached the store, and until when leases
                                          have a grace because none did (lua/watch.lua)
     P{p}:waiting:<queue>         zset    job id -> its place in the line for a worker (lua/prelude.lua)
@@ -22,7 +23,7 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:last:<feed>             hash    any, stored: the feed's last ids, with and without progress
     P{p}:rate:<owner>            hash    tokens, at: the owner's bucket of submissions; expires when full
     P{p}:once:<owner>:<key>      string  idempotency key -> hash of the body and job id; lives
-                                         as long as its job
+                                         as long as its job; of a message: hash, event id, attempt
     P{types}:types               hash    name of a job type -> its description in JSON
     P{types}:alive               zset    "<type> <worker>" -> seconds until which it counts as alive
     P{types}:workers             hash    name of a worker -> what it says of itself, in JSON
@@ -113,6 +114,9 @@ class Keys:
     def events(self, job_id: str) -> str:
         return f"{self._of(job_id)}events:{job_id}"
 
+    def unread(self, job_id: str) -> str:
+        return f"{self._of(job_id)}unread:{job_id}"
+
     def jobs(self, owner: str, state: State | None = None) -> str:
         suffix = f":{state}" if state else ""
         return f"{self._in(self.partition(owner))}jobs:{_name(owner)}{suffix}"
@@ -185,6 +189,7 @@ class Keys:
             self.expiring(partition),
             self.job(ref.id),
             self.events(ref.id),
+            self.unread(ref.id),
             self.feed(ref.owner),
             self.feed_last(ref.owner),
             self.jobs(ref.owner),

@@ -28,8 +28,10 @@ MAX_PARAMS_BYTES = 65_536
 """Encoded size of a job's parameters; more is refused with RecordTooLarge."""
 MAX_LABELS = 32
 MAX_LABEL_CHARS = 128
-"""Of a label's name, and of a group's."""
+"""Of a label's name, of a group's and of a message's."""
 MAX_LABEL_VALUE_CHARS = 256
+MAX_MESSAGE_BYTES = 65_536
+"""Encoded size of a message's data; more is refused with RecordTooLarge."""
 MAX_CHECKPOINT_BYTES = 65_536
 """Encoded size of what an attempt leaves for the next; more is refused with RecordTooLarge."""
 

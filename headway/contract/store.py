@@ -19,6 +19,7 @@ from headway.contract.events import HIGHEST, Event, EventId, EventType
 from headway.contract.feeds import Feeds
 from headway.contract.keys import JobRef, Keys
 from headway.contract.listings import Listings
+from headway.contract.messages import Messages
 from headway.contract.pages import JobPage, fields_of
 from headway.contract.records import (
     CANCELED,
@@ -104,7 +105,8 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class Report:
     """One event of a holder's batch; `field` of the job takes `value` in the same write. Without a type
-    only the field is written, and no event is published."""
+    only the field is written, and no event is published; `_read` with the id of a message marks it, and all
+    before it, as read."""
 
     type: EventType | Literal[""]
     body: str
@@ -125,6 +127,7 @@ class JobStore:
         self.alarms = Alarms(database)
         self.registry = Registry(database)
         self.access = Access(database)
+        self.messages = Messages(database)
 
     @classmethod
     def of(cls, settings: Settings, *, connections: int = 32, timeout_s: float = 5) -> JobStore:

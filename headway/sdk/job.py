@@ -11,13 +11,15 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+import redis
 from pydantic import BaseModel
 
 from headway.contract.encoding import dumps
+from headway.contract.messages import Message, message_body
 from headway.contract.records import MAX_CHECKPOINT_BYTES, Artifact
 from headway.contract.store import JobStore
 from headway.sdk.attempt_dirs import AttemptDirs
@@ -31,6 +33,8 @@ T = TypeVar("T")
 
 Level = Literal["debug", "info", "warning", "error"]
 
+MESSAGES_POLL_S = 0.2
+"""Between two looks for messages, while a task waits for one."""
 _ARTIFACT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _MEDIA_TYPES = {
     ".m3u8": "application/vnd.apple.mpegurl",
@@ -49,7 +53,9 @@ class Reports(Protocol):
 
     def publish(self, artifact: Artifact) -> None: ...
 
-    def save_checkpoint(self, checkpoint: str) -> None: ...
+    def send(self, body: str) -> None: ...
+
+    def save_checkpoint(self, checkpoint: str, read: str = "") -> None: ...
 
 
 class Job(Generic[P]):
@@ -82,6 +88,7 @@ class Job(Generic[P]):
         self.store = store
         """For reading other jobs. Only the runtime writes."""
         self._checkpoint = checkpoint
+        self._read = ""
         self._dirs = dirs
         self._reports = reports
         self._meter = meter
@@ -156,7 +163,40 @@ class Job(Generic[P]):
     @checkpoint.setter
     def checkpoint(self, value: Any) -> None:
         self._checkpoint = dumps(value, MAX_CHECKPOINT_BYTES, "the checkpoint")
-        self._reports.save_checkpoint(self._checkpoint)
+        self._reports.save_checkpoint(self._checkpoint, self._read)
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    def send(self, name: str, data: Any = None) -> None:
+        """Send a message to whoever watches the job: an event of its own, in order and never left out.
+
+        `data` is any JSON up to MAX_MESSAGE_BYTES. Waits after 200 messages in a second, and while 4 MiB of
+        them cannot be sent. Raises RecordError, which is a ValueError, for a bad name or data.
+        """
+        self._reports.send(message_body("task", name, data))
+
+    def messages(self, wait_s: float = 0) -> Iterator[Message]:
+        """Yield the messages that are sent to the job, each once and in order, until there is none for
+        `wait_s` seconds. Call it again for later ones.
+
+        A checkpoint remembers which were yielded before it: the next attempt begins with the messages after
+        those; if no checkpoint was saved, with the first. While Redis is unreachable there are none.
+        """
+        until = time.monotonic() + wait_s
+        while True:
+            self._stop.check()
+            found: list[Message] = []
+            with suppress(redis.RedisError):
+                found = self.store.messages.unread(self.id, self._read or "0")
+            for message in found:
+                self._read = message.id
+                yield message
+                until = time.monotonic() + wait_s
+            left_s = until - time.monotonic()
+            if not found and left_s <= 0:
+                return
+            if not found:
+                self._stop.wait(min(left_s, MESSAGES_POLL_S))
 
     # -- files -------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ The store writes the events (headway/contract/lua/prelude.lua); nothing here tak
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
@@ -42,6 +42,14 @@ class LogLine(Happening):
 
     level: str
     message: str
+
+
+class NewMessage(Happening):
+    """What the task, or somebody outside, has to say."""
+
+    sender: Literal["task", "client"] = Field(alias="from")
+    name: str
+    data: Any
 
 
 class NewArtifact(Happening):
@@ -108,6 +116,12 @@ class LogEvent(BaseModel):
     data: LogLine
 
 
+class MessageEvent(BaseModel):
+    id: Id
+    event: Literal["message"]
+    data: NewMessage
+
+
 class ArtifactEvent(BaseModel):
     id: Id
     event: Literal["artifact"]
@@ -144,7 +158,7 @@ class ShutdownEvent(BaseModel):
     data: Shutdown
 
 
-StoredEvents = StateEvent | ProgressEvent | LogEvent | ArtifactEvent | EndEvent
+StoredEvents = StateEvent | ProgressEvent | LogEvent | MessageEvent | ArtifactEvent | EndEvent
 
 
 class JobEvent(RootModel[Annotated[StoredEvents, Field(discriminator="event")]]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from typing import Annotated, Any
@@ -23,7 +22,8 @@ from headway.contract.states import State
 from headway.contract.store import IdempotencyConflict, Limits, NewJob, TooManyJobs
 from service import metrics
 from service.api.context import Context, caller, context, find_job
-from service.api.operation import Answer, Headers, Query, Resource
+from service.api.idempotency import Idempotency
+from service.api.operation import Answer, Query, Resource
 from service.api.problems import Problem, job_not_found
 from service.api.room import lacks_room
 from service.scheduling.sweeper import remove_tree
@@ -75,18 +75,6 @@ class Listing(Query):
     cursor: Annotated[int, Field(ge=0, le=2**53)] | None = None
 
 
-class Idempotency(Headers):
-    key: Annotated[
-        str | None,
-        Field(
-            alias="Idempotency-Key",
-            min_length=1,
-            max_length=255,
-            description="the same key and the same request give the same job",
-        ),
-    ] = None
-
-
 class JobAnswer(Job):
     """A job, and why it waits. Events and the answers of a POST are without that: it is about the moment
     at which it is asked."""
@@ -127,7 +115,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
     """Submit a job."""
     here = context()
     caller().check_group(body.group)
-    _refuse_when_full(here)
+    refuse_when_full(here)
     job_type = here.types.get(body.type)
     if job_type is None:
         known = sorted(here.types.all())
@@ -148,20 +136,8 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         labels=body.labels,
         timeout_s=body.timeout_s or here.settings.job_timeout_s,
     )
-    # The request's meaning and not its bytes: a client may order or space its JSON anew.
     meaning = json.dumps(body.model_dump(mode="json"), sort_keys=True)
-    return _create(here, new, _once(headers, meaning))
-
-
-def _once(headers: Idempotency, meaning: str) -> tuple[str, str] | None:
-    """The request's Idempotency-Key and a hash of what it asks for."""
-    if headers.key is None:
-        return None
-    return _hash(headers.key), _hash(meaning)
-
-
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=20).hexdigest()
+    return _create(here, new, headers.once(meaning))
 
 
 def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Response:
@@ -188,9 +164,10 @@ def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Respons
     return _json(document, 202 if is_new else 200, {"Location": f"/jobs/{job_id}"})
 
 
-def _refuse_when_full(here: Context) -> None:
+def refuse_when_full(here: Context) -> None:
+    """Raises Problem (503) if there is no room for more than what the live jobs need."""
     if lacks_room(here.settings.data_dir, here.settings.min_free_bytes):
-        detail = "the service's disk is nearly full; nothing was submitted"
+        detail = "the service's disk is nearly full; nothing was done"
         raise Problem(503, detail, headers={"Retry-After": "30"})
     memory: dict[str, Any] = here.store.redis.info("memory")
     if memory.get("maxmemory") and memory["used_memory"] > FULL * memory["maxmemory"]:
@@ -199,7 +176,7 @@ def _refuse_when_full(here: Context) -> None:
 
 def _full() -> Problem:
     return Problem(
-        503, "Redis is nearly full; nothing was submitted; try again later", headers={"Retry-After": "30"}
+        503, "Redis is nearly full; nothing was done; try again later", headers={"Retry-After": "30"}
     )
 
 
@@ -279,7 +256,7 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
     caller().check_group(page.group)
     if not page.ended:
         raise Problem(409, "the job has not ended yet; cancel it, or wait for its end, and retry then")
-    _refuse_when_full(here)
+    refuse_when_full(here)
     old = Job.model_validate_json(page.document)
     # The type may have moved to another queue since.
     job_type = here.types.get(old.type)
@@ -295,4 +272,4 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
         retry_of=old.id,
         checkpoint=page.fields.get(b"_checkpoint", b"").decode(),
     )
-    return _create(here, new, _once(headers, f"retry {old.id}"))
+    return _create(here, new, headers.once(f"retry {old.id}"))

@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 
+from headway.contract.messages import message_body
 from headway.contract.states import ErrorCode, State
+from headway.contract.store import Report
 from tests.support.checkout import ROOT
 from tests.support.fake_worker import claim, create, log, progress, run_jobs, stored
 from tests.support.faulty_proxy import FaultyProxy, unavailable
@@ -191,6 +193,28 @@ def test_a_job_that_is_tried_again_says_why(lasting: Stack) -> None:
         "running (attempt 2 of 3)",
         "succeeded",
     ]
+
+
+def test_messages_are_sent_once_a_key_and_shown(lasting: Stack) -> None:
+    job_id = create(lasting.store)
+    held = claim(lasting.store, job_id)
+    with Piped(lasting, "watch", job_id) as run:
+        until(lambda: run.out)
+        lasting.store.append(held, 1, [Report("message", message_body("task", "question", "how\nmany?"))])
+        sent = [cli(lasting, "send", job_id, "answer", '{"n": 2}', "--key", "k") for _ in range(2)]
+        assert sent[0].stdout == sent[1].stdout != ""
+        told = json.loads(cli(lasting, "send", "--json", job_id, "answer", "two").stdout)
+        lasting.store.end(held, State.SUCCEEDED)
+        assert run.ends() == (0, "")
+    assert (told["from"], told["data"]) == ("client", "two")
+    said = [line.rstrip().removeprefix(f"{job_id}  ") for line in run.out]
+    assert [line for line in said if line[0] in "›‹"] == [
+        r"› question: how\nmany?", '‹ answer: {"n": 2}', "‹ answer: two",
+    ]  # fmt: skip
+    late = cli(lasting, "send", job_id, "answer")
+    assert (late.returncode, late.stderr) == (
+        2, "headway: 409 the job has ended, and nothing would read the message\n",
+    )  # fmt: skip
 
 
 def test_who_comes_while_a_job_waits_is_told_why_it_waits(lasting: Stack) -> None:

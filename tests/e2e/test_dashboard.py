@@ -13,6 +13,7 @@ from selenium.webdriver.common.keys import Keys
 
 from headway.contract.encoding import dumps
 from headway.contract.events import EventType
+from headway.contract.messages import message_body
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import NewJob, Report
 from tests.support.browser import Browser, card, page
@@ -67,6 +68,26 @@ def test_the_log_of_a_job_is_read_from_its_beginning_and_follows(browser: Browse
     browser.until_state(claim.ref.id, "succeeded")
     browser.until(lambda: "succeeded" in browser.text(f"{lines} li:last-child"), "the end in the log")
     assert '"answer": 42' in browser.text(f"{page(claim.ref.id)} .result-section")
+
+
+def test_messages_are_in_the_log_and_are_sent_from_the_page(browser: Browser, stack: Stack) -> None:
+    claim = running_by_hand(stack)
+    job_id = claim.ref.id
+    question = message_body("task", "question", {"text": HOSTILE})
+    said = dumps({"text": HOSTILE})
+    stack.store.append(claim, 1, [Report(EventType.MESSAGE, question)])
+    browser.details(job_id)
+    lines = f"{page(job_id)} .log-section"
+    browser.until(lambda: f"question: {said}" in browser.text(lines), "the question")
+    assert not browser.run("return window.hacked")
+    browser.find("message-form summary").click()
+    data = browser.find("message-form [aria-label=Message]")
+    data.send_keys('{"text": "yes"}', Keys.ENTER)
+    browser.until(lambda: 'message: {"text":"yes"}' in browser.text(f"{lines} li:last-child"), "the answer")
+    assert [m.data for m in stack.store.messages.unread(job_id)] == [{"text": "yes"}]
+    browser.until(lambda: not data.get_attribute("value"), "room for the next")
+    stack.store.end(claim, State.SUCCEEDED)
+    browser.until(lambda: not browser.find("message-form").is_displayed(), "nothing to send to")
 
 
 def test_a_job_that_somebody_else_submitted_appears_by_itself(browser: Browser, stack: Stack) -> None:

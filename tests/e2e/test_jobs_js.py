@@ -12,7 +12,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from headway.contract.events import EventType
+from headway.contract.messages import message_body
 from headway.contract.states import ErrorCode, State
+from headway.contract.store import Report
 from tests.support.browser import Browser
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.manual_jobs import log, progress, running_by_hand
@@ -91,6 +94,27 @@ def lines(stack: Stack, job_id: str) -> list[str]:
     """The ids of all that is kept of the job."""
     found = stack.get(f"/jobs/{job_id}/events?after=0&limit=1000", headers={"Accept": "application/json"})
     return [event["id"] for event in found[1]["events"]]
+
+
+def test_a_handle_hears_messages_and_sends_them(page: Page, stack: Stack) -> None:
+    claim = running_by_hand(stack)
+    page.run(
+        """
+        window.heard = [];
+        window.job = headway.job(arguments[0]);
+        job.addEventListener("message", ({detail}) => heard.push([detail.from, detail.name, detail.data]));
+        """,
+        claim.ref.id,
+    )
+    page.until("job.state", "the job")
+    stack.store.append(claim, 1, [Report(EventType.MESSAGE, message_body("task", "question", [1]))])
+    page.run("await job.send('answer', {yes: true}); await headway.send(job.id, 'more')")
+    page.until("heard.length === 3", "the messages")
+    assert page.run("return heard") == [
+        ["task", "question", [1]], ["client", "answer", {"yes": True}], ["client", "more", None],
+    ]  # fmt: skip
+    stack.store.end(claim, State.SUCCEEDED)
+    assert page.refusal("await job.send('late')")["status"] == 409
 
 
 # -- submissions and uploads ------------------------------------------------------------------------------

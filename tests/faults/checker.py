@@ -23,6 +23,7 @@ GAP_S = 2.0
 """Two looks further apart than this say nothing about the time between them."""
 ANSWERS = {0, 200, 202, 503}
 """503: the store is away. Anything else is a service that has lost its head."""
+MESSAGE_ANSWERS = {0, 200, 201, 409, 429, 503}
 STREAM_ANSWERS = {0, 200, 204}
 
 
@@ -191,8 +192,8 @@ def _states_in(e: Delivered) -> list[dict[str, Any]]:
 
 
 def outcomes_are_those_asked_for(h: History) -> Found:
-    """Nothing is canceled that nobody canceled; what must fail fails; the log of an attempt of `simulate`
-    has every line once and in order, to its last if it succeeded, whose last count is exact."""
+    """Nothing is canceled that nobody canceled; what must fail fails; the log and the messages of an attempt
+    of `simulate` have every line once and in order, to its last if it succeeded; its last count is exact."""
     by_key = {s.key: s for s in h.submissions}
     for job_id, document in h.documents.items():
         submission = by_key.get(document["labels"].get("key", ""))
@@ -213,21 +214,45 @@ def _simulated(job_id: str, document: dict[str, Any], events: list[Stored]) -> F
     updates = max(params.get("stages", 1), round(params["duration_s"] * params["rate"]))
     if succeeded and (document["result"] or {}).get("updates") != updates:
         yield job_id, f"made {document['result']} and not {updates} updates"
-    every = params.get("log_every", 0)
-    if not every:
-        return
-    lines: dict[int, list[str]] = defaultdict(list)
-    for event in events:
-        if event.event == "log":
-            lines[of_attempt(event)].append(event.data["message"])
-    if succeeded:
-        lines.setdefault(document["attempt"], [])
-    for attempt, messages in lines.items():
-        complete = succeeded and attempt == document["attempt"]
-        count = updates // every if complete else len(messages)
-        expected = [f"update {n * every} of {updates}" for n in range(1, count + 1)]
-        if messages != expected:
-            yield job_id, f"the log of attempt {attempt} is {messages}, and not {expected}"
+    for kind in ("log", "message"):
+        every = params.get(f"{kind}_every", 0)
+        if not every:
+            continue
+        lines: dict[int, list[str]] = defaultdict(list)
+        for event in events:
+            if event.event == kind and kind == "log":
+                lines[of_attempt(event)].append(event.data["message"])
+            elif event.event == kind and event.data["from"] == "task":
+                lines[of_attempt(event)].append("update {} of {}".format(*event.data["data"]))
+        if succeeded:
+            lines.setdefault(document["attempt"], [])
+        for attempt, found in lines.items():
+            complete = succeeded and attempt == document["attempt"]
+            count = updates // every if complete else len(found)
+            expected = [f"update {n * every} of {updates}" for n in range(1, count + 1)]
+            if found != expected:
+                yield job_id, f"the {kind}s of attempt {attempt} are {found}, and not {expected}"
+
+
+def messages_arrive_once(h: History) -> Found:
+    """A message that was accepted is one event of its job, however often it was sent; one that was not
+    answered is one or none; and no client's message is there that nobody sent."""
+    arrived: dict[tuple[str, str], int] = defaultdict(int)
+    for job_id, events in h.events.items():
+        for event in events:
+            if event.event == "message" and event.data["from"] == "client":
+                arrived[job_id, event.data["data"]] += 1
+    for said in h.said:
+        count = arrived.pop((said.job, said.text), 0)
+        for status in set(said.answers) - MESSAGE_ANSWERS:
+            yield said.job, f"the message {said.text} was answered with {status}"
+        accepted = bool({200, 201} & set(said.answers))
+        if count > 1 or (accepted and not count):
+            yield said.job, f"the message {said.text}, answered {said.answers}, is there {count} times"
+        if accepted and 409 in said.answers:
+            yield said.job, f"the message {said.text} was accepted, and refused when it was sent again"
+    for job_id, text in arrived:
+        yield job_id, f"has the message {text}, which nobody sent"
 
 
 def artifacts_are_of_the_newest_attempt(h: History) -> Found:
@@ -443,6 +468,7 @@ RULES: tuple[Callable[[History], Found], ...] = (
     progress_never_falls,
     rest_is_the_replay,
     outcomes_are_those_asked_for,
+    messages_arrive_once,
     artifacts_are_of_the_newest_attempt,
     chains_are_unbroken,
     feeds_hold_what_their_jobs_hold,

@@ -29,6 +29,7 @@ STORE = "tests/integration/test_store.py"
 OWNERS = "tests/integration/test_owners_share.py"
 RUNTIME = "tests/integration/test_worker_runtime.py"
 ENGINE = "tests/unit/test_engine.py::test_every_reader_gets_what_the_store_has_after_its_cursor_or_a_reset"
+MESSAGES = "tests/integration/test_messages.py"
 MACHINE = "tests/faults/test_store_machine.py::test_the_store_does_what_the_model_does"
 
 
@@ -75,6 +76,30 @@ BREAKS = (
         "set_alarm(ms + tonumber(ARGV[6]))\n",
         "",
         (f"{STORE}::test_a_new_job_is_queued_and_has_its_first_event_and_an_alarm", MACHINE),
+    ),
+    Break(
+        "a message comes once",
+        "headway/contract/lua/message.lua",
+        "  if hash then\n",
+        "  if false then\n",
+        (f"{MESSAGES}::test_the_same_key_sends_one_message", MACHINE),
+    ),
+    Break(
+        "no message after the end",
+        "headway/contract/lua/message.lua",
+        "if ended(job) then return {'ended'} end",
+        "",
+        (f"{MESSAGES}::test_an_ended_job_gets_no_message_and_repeats_what_it_answered", MACHINE),
+    ),
+    Break(
+        "what a checkpoint knows is not read again",
+        "headway/contract/lua/append.lua",
+        "    redis.call('XDEL', UNREAD, value)\n",
+        "",
+        (
+            f"{MESSAGES}::test_the_next_attempt_begins_with_the_messages_after_the_last_checkpoint",
+            MACHINE,
+        ),
     ),
     Break(
         "gap check",

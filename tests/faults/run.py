@@ -76,6 +76,7 @@ class Run:
             self._proxy.close()
             for client in self._clients:
                 self.history.submissions.append(client.submission)
+                self.history.said += client.said
             for watcher in self._watchers:
                 watcher.join(JOIN_S)
                 self.history.readings.append(watcher.reading)

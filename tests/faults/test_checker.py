@@ -20,6 +20,7 @@ from tests.faults.history import (
     History,
     Look,
     Reading,
+    Said,
     Stored,
     Submission,
     Waiting,
@@ -252,6 +253,39 @@ def a_log_line_came_twice(h: History) -> None:
 @lie("outcomes are those asked for")
 def the_last_count_is_wrong(h: History) -> None:
     h.documents[JOB]["result"] = {"updates": 1}
+
+
+@lie("outcomes are those asked for")
+def a_message_of_the_task_was_lost(h: History) -> None:
+    h.documents[JOB]["params"]["message_every"] = 1
+
+
+def _say(h: History, index: int) -> None:
+    data = {**h.events[JOB][index].data, "from": "client", "name": "said", "data": "x"}
+    h.events[JOB][index] = Stored(f"{index + 1}-0", f"{index}-0", "message", data)
+
+
+@lie("messages arrive once")
+def an_accepted_message_was_lost(h: History) -> None:
+    h.said.append(Said(JOB, "x", [0, 201]))
+
+
+@lie("messages arrive once")
+def a_message_arrived_twice(h: History) -> None:
+    h.said.append(Said(JOB, "x", [0, 200]))
+    _say(h, 2)
+    _say(h, 6)
+
+
+@lie("messages arrive once")
+def a_message_arrived_that_nobody_sent(h: History) -> None:
+    _say(h, 2)
+
+
+@lie("messages arrive once")
+def a_message_was_refused_after_it_was_accepted(h: History) -> None:
+    h.said.append(Said(JOB, "x", [201, 409]))
+    _say(h, 2)
 
 
 @lie("artifacts are of the newest attempt")

@@ -26,6 +26,7 @@ from headway.contract.alarms import REQUEUE_MAX_MS, REQUEUE_MS
 from headway.contract.encoding import dumps
 from headway.contract.events import ZERO, EventId
 from headway.contract.keys import Keys
+from headway.contract.messages import JobEnded, MessageConflict, Sent, message_body
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import Claim, IdempotencyConflict, NewJob, Report, StaleFence
 from service.process import valkey
@@ -61,6 +62,9 @@ class Model:
     handed_back: int = 0
     cancel: bool = False
     events: list[str] = field(default_factory=lambda: ["state"])
+    unread: list[str] = field(default_factory=list)
+    said: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Idempotency key → the message that it sent, and its event."""
     expires: int | None = None
 
     @property
@@ -114,6 +118,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def end(self, m: Model, state: State) -> None:
         m.state, m.alarm, m.expires = state, None, self.tick() + RETENTION_MS
+        m.unread = []
         m.events.append("end")
 
     # -- what is done ------------------------------------------------------------------------------
@@ -220,7 +225,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(
         held=claims,
-        kinds=st.lists(st.sampled_from(["log", "progress"]), min_size=1, max_size=3),
+        kinds=st.lists(st.sampled_from(["log", "progress", "message"]), min_size=1, max_size=3),
         repeat=st.booleans(),
     )
     def append(self, held: Held, kinds: list[str], repeat: bool) -> None:
@@ -236,6 +241,52 @@ class StoreMachine(RuleBasedStateMachine):
         for kind in kinds:
             self.tick()
             m.events.append(kind)
+
+    @rule(job=jobs, key=st.sampled_from([None, "m1", "m2"]), number=st.integers(1, 2), repeat=st.booleans())
+    def send_message(self, job: str, key: str | None, number: int, repeat: bool) -> None:
+        m = self.models.get(job)
+
+        def send() -> Sent | None:
+            return self.store.messages.send(job, "n", number, once=key and (f"{job} {key}", str(number)))
+
+        if m is None:
+            assert send() is None
+            return
+        before = m.said.get(key or "")
+        if before is not None:
+            if before[0] != number:
+                with pytest.raises(MessageConflict):
+                    send()
+            else:
+                sent = send()
+                assert sent is not None
+                assert (sent.id, sent.is_new) == (before[1], False)
+            return
+        if not m.live:
+            with pytest.raises(JobEnded):
+                send()
+            return
+        for n in range(1 + (repeat and key is not None)):
+            sent = send()
+            assert sent is not None
+            assert sent.is_new is (n == 0)
+            if n == 0:
+                self.tick()
+                m.events.append("message")
+                m.unread.append(sent.id)
+                assert sent.id == str(self.clock)
+                if key is not None:
+                    m.said[key] = number, sent.id
+
+    @rule(held=claims, most=st.integers(1, 3))
+    def read_messages(self, held: Held, most: int) -> None:
+        m = self.holds(held)
+        if m is None or not m.unread:
+            return
+        read = m.unread[:most]
+        assert self.store.append(held.claim, m.seq + 1, [Report("", "", "_read", read[-1])]) is m.cancel
+        m.seq += 1
+        m.unread = m.unread[most:]
 
     @rule(
         held=claims,
@@ -399,6 +450,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert [e.type for e in page.events] == m.events
             assert [e.prev for e in page.events] == [ZERO, *(e.id for e in page.events[:-1])]
             assert page.last == page.events[-1].id <= page.clock == self.clock
+            assert [message.id for message in self.store.messages.unread(job_id)] == m.unread
             mine = [e.id for e in page.events]
             known = self.seen.get(job_id, [])
             assert mine[: len(known)] == known
@@ -414,6 +466,8 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def _report(kind: str) -> Report:
+    if kind == "message":
+        return Report("message", message_body("task", "n", {"x": [1]}))  # type: ignore[arg-type]
     if kind == "log":
         return Report("log", dumps({"level": "info", "message": "m"}))  # type: ignore[arg-type]
     body = dumps({"fraction": 0.5})

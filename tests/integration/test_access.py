@@ -92,7 +92,12 @@ def upload_of(web: Stack, headers: dict[str, str]) -> str:
 
 def requests(job_id: str, upload_id: str = "x" * 22) -> list[tuple[str, str, Any]]:
     """Every operation that is not public: its route, a path, and a body that would do."""
-    bodies = {"POST /jobs": {"type": "t"}, "POST /uploads": b"x", "PUT /uploads/<filename:name>": b"x"}
+    bodies = {
+        "POST /jobs": {"type": "t"},
+        "POST /jobs/<job_id>/messages": {"name": "n"},
+        "POST /uploads": b"x",
+        "PUT /uploads/<filename:name>": b"x",
+    }
     return [
         (
             route,

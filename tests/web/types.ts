@@ -105,6 +105,7 @@ function heard(event: JobEvent): void {
   if (event.event === "log") console.log(event.data.message.length);
   // @ts-expect-error: only a log has a message
   if (event.event === "state") console.log(event.data.message);
+  if (event.event === "message") console.log(event.data.from === "task", event.data.name, event.data.data);
   const ended: EventData["end"] | undefined = event.event === "end" ? event.data : undefined;
   console.log(event.id, ended?.state);
 }
@@ -112,6 +113,11 @@ function heard(event: JobEvent): void {
 for await (const event of headway.job(job.id)) heard(event);
 const ended: Job = await job.done;
 await job.cancel();
+await job.send("answer", { text: "yes" });
+const message = await headway.send(job.id, "answer", null, { idempotencyKey: "k" });
+console.log(message.id, message.data.from);
+// @ts-expect-error: a message has a name
+await job.send();
 const again: JobHandle = await job.retry();
 const status: Status = again.status;
 // @ts-expect-error: there is no such status

@@ -69,9 +69,8 @@ const CHANGES = {
   progress(_job, { job: _id, attempt, at: _at, ...progress }) {
     return { attempt, progress };
   },
-  log() {
-    return {};
-  },
+  log: () => ({}),
+  message: () => ({}),
   artifact(job, { job: _id, at: _at, ...artifact }) {
     const at = job.artifacts.findIndex((one) => one.name === artifact.name);
     return { artifacts: at < 0 ? [...job.artifacts, artifact] : job.artifacts.with(at, artifact) };

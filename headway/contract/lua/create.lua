@@ -33,12 +33,8 @@ end
 local rate, burst = tonumber(ARGV[7]), tonumber(ARGV[8])
 if rate > 0 then
   local bucket = KEYS[#KEYS - (once_hash ~= '' and 1 or 0)]
-  local time = now()
-  local known = redis.call('HMGET', bucket, 'tokens', 'at')
-  local tokens = math.min(burst, tonumber(known[1] or burst)
-    + math.max(0, time - tonumber(known[2] or time)) * rate / 1000)
-  if tokens < 1 then return {'too_fast', math.ceil((1 - tokens) * 1000 / rate)} end
-  redis.call('HSET', bucket, 'tokens', tostring(tokens - 1), 'at', int(time))
+  local wait = take_token(bucket, 'tokens', 'at', rate, burst)
+  if wait then return {'too_fast', wait} end
   redis.call('PEXPIRE', bucket, math.ceil(burst * 1000 / rate))
 end
 

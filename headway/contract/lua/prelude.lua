@@ -1,7 +1,7 @@
 -- What every script that changes a job begins with.
 --
--- keys: 1 clock, 2 alarms, 3 expiring, 4 job, 5 events, 6 the owner's feed, 7 its last ids,
---       8 the owner's jobs, then one index a state in the order of states.py, then the jobs that wait
+-- keys: 1 clock, 2 alarms, 3 expiring, 4 job, 5 events, 6 the job's unread messages, 7 the owner's feed,
+--       8 its last ids, 9 the owner's jobs, then one index a state in the order of states.py, then the jobs that wait
 --       for its queue and the owners' turns there, then, if the job has a group: the group's feed, its
 --       last ids, its jobs
 --       (JobStore builds them: Keys.write_set)
@@ -10,19 +10,19 @@
 -- The values of the job's hash are JSON texts; fields that begin with _ are ours alone and plain.
 
 local CLOCK, ALARMS, EXPIRING, JOB, EVENTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local ALL_JOBS = KEYS[8]
+local UNREAD, ALL_JOBS = KEYS[6], KEYS[9]
 local JOB_ID, EVENTS_CAP, FEED_CAP, RETENTION_S = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local STATES = {@STATES@}
 local DOCUMENT = {@DOCUMENT@}
 
 local INDEX = {}
-for i, state in ipairs(STATES) do INDEX[state] = KEYS[8 + i] end
-local WAITING = KEYS[9 + #STATES]
-local TURNS = KEYS[10 + #STATES]
-local FEEDS = {{KEYS[6], KEYS[7]}}
+for i, state in ipairs(STATES) do INDEX[state] = KEYS[9 + i] end
+local WAITING = KEYS[10 + #STATES]
+local TURNS = KEYS[11 + #STATES]
+local FEEDS = {{KEYS[7], KEYS[8]}}
 -- A script adds at most two keys of its own, so this is none of them.
-local GROUP_JOBS = KEYS[10 + #STATES + 3]
-if GROUP_JOBS then FEEDS[2] = {KEYS[10 + #STATES + 1], KEYS[10 + #STATES + 2]} end
+local GROUP_JOBS = KEYS[11 + #STATES + 3]
+if GROUP_JOBS then FEEDS[2] = {KEYS[11 + #STATES + 1], KEYS[11 + #STATES + 2]} end
 
 local function int(number) return string.format('%.0f', number) end
 
@@ -100,6 +100,17 @@ local function leave_line()
   if redis.call('EXISTS', WAITING) == 0 then redis.call('DEL', TURNS) end
 end
 
+-- Takes a token from the bucket that two fields of a hash hold. Returns nothing, or, if it is empty, the ms
+-- until there is one again.
+local function take_token(key, tokens_field, at_field, rate, burst)
+  local time = now()
+  local known = redis.call('HMGET', key, tokens_field, at_field)
+  local tokens = math.min(burst, tonumber(known[1] or burst)
+    + math.max(0, time - tonumber(known[2] or time)) * rate / 1000)
+  if tokens < 1 then return math.ceil((1 - tokens) * 1000 / rate) end
+  redis.call('HSET', key, tokens_field, tostring(tokens - 1), at_field, int(time))
+end
+
 -- Whether nobody works on the job, but somebody shall.
 local function waits(job) return job.state == 'queued' or job.state == 'retrying' end
 
@@ -159,7 +170,7 @@ local function with_head(job, at, body)
     .. string.sub(body, 2)
 end
 
--- Appends one event and sets the job's fields that changed with it.
+-- Appends one event and sets the job's fields that changed with it. Returns the event's data.
 local function append(job, event, body, ...)
   local id, ms = tick()
   local at = rfc3339(ms)
@@ -169,7 +180,9 @@ local function append(job, event, body, ...)
   else
     redis.call('HSET', JOB, 'last_event_id', '"' .. id .. '"', 'updated_at', '"' .. at .. '"', ...)
   end
-  emit(job, id, event, with_head(job, at, body))
+  local data = with_head(job, at, body)
+  emit(job, id, event, data)
+  return data
 end
 
 local function state_body(state, reason)
@@ -194,6 +207,7 @@ local function finish(job, state, result, error, progress)
   redis.call('ZREM', INDEX[job.state], JOB_ID)
   redis.call('ZADD', INDEX[state], job.score, JOB_ID)
   redis.call('ZREM', ALARMS, JOB_ID)
+  redis.call('DEL', UNREAD)
   leave_line()
   redis.call('ZADD', EXPIRING, int(ms + RETENTION_S * 1000), JOB_ID)
   redis.call('HSET', JOB, 'state', '"' .. state .. '"', 'result', result, 'error', error,

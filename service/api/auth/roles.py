@@ -34,6 +34,7 @@ ROUTES = {
     "PUT /uploads/<filename:name>": "submit",
     "DELETE /uploads/<upload_id>": "submit",
     "POST /jobs/<job_id>/cancel": "cancel",
+    "POST /jobs/<job_id>/messages": "cancel",
     "DELETE /jobs/<job_id>": "cancel",
     "POST /tickets": "read",
     "POST /session": ANY,

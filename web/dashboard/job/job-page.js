@@ -12,6 +12,7 @@ import { JobAttempts } from "./job-attempts.js";
 import { Bar } from "../../element/bar.js";
 import { JobEvents } from "../../client/job-events.js";
 import { LogView } from "../../element/log.js";
+import { MessageForm } from "./message-form.js";
 import { JobStages } from "./job-stages.js";
 import { JobStory } from "./job-story.js";
 import { JobTags } from "../job-tags.js";
@@ -44,6 +45,7 @@ export class JobPage extends HTMLElement {
   #stages = new JobStages();
   #pace = new RateChart();
   #log = new LogView(document);
+  #message;
   #timeline = new JobTimeline();
   #attempts = new JobAttempts();
   #artifacts = new ArtifactList();
@@ -84,6 +86,7 @@ export class JobPage extends HTMLElement {
     this.#events.addEventListener("read", () => this.#log.loaded());
     this.#cancel.addEventListener("click", () => this.#ask("cancel-job", this.#cancel));
     this.#again.addEventListener("click", () => this.#ask("retry-job", this.#again));
+    this.#message = new MessageForm((name, data) => client.send(id, name, data));
   }
 
   connectedCallback() {
@@ -108,7 +111,7 @@ export class JobPage extends HTMLElement {
       element(
         "div",
         { className: "columns" },
-        element("div", { className: "column" }, stages, pace, artifacts, section("Log", this.#log.node), result),
+        element("div", { className: "column" }, stages, pace, artifacts, section("Log", this.#log.node, this.#message), result),
         element(
           "div",
           { className: "column" },
@@ -154,6 +157,7 @@ export class JobPage extends HTMLElement {
     const canceling = live && job.cancel_requested;
     // The service refuses to repeat a job that has not ended.
     this.#again.hidden = live;
+    this.#message.hidden = !live;
     if (!live && document.activeElement === this.#cancel) this.#again.focus();
     show(this.#cancel, live ? (canceling ? "Canceling…" : "Cancel") : "");
     switchOff(this.#cancel, canceling);
