@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from headway.contract.database import Database
 from headway.contract.encoding import RecordError, dumps
@@ -117,7 +117,10 @@ class Messages:
 
     def unread(self, job_id: str, after: str = "0") -> list[Message]:
         """Return the first PAGE messages to a job after this event id that its task has not read."""
-        entries = self._db.redis.xrange(self._db.keys.unread(job_id), f"({after}", "+", count=PAGE)
+        entries = cast(
+            list[tuple[bytes, dict[bytes, bytes]]],
+            self._db.redis.xrange(self._db.keys.unread(job_id), f"({after}", "+", count=PAGE),
+        )
         found = []
         for event_id, fields in entries:
             data = json.loads(fields[b"d"])

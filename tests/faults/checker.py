@@ -192,8 +192,9 @@ def _states_in(e: Delivered) -> list[dict[str, Any]]:
 
 
 def outcomes_are_those_asked_for(h: History) -> Found:
-    """Nothing is canceled that nobody canceled; what must fail fails; the log and the messages of an attempt
-    of `simulate` have every line once and in order, to its last if it succeeded; its last count is exact."""
+    """Nothing is canceled that nobody canceled; what must fail fails; the log and the messages of an
+    attempt of `simulate` have every line once and in order, to its last if it succeeded, whose last count
+    is exact."""
     by_key = {s.key: s for s in h.submissions}
     for job_id, document in h.documents.items():
         submission = by_key.get(document["labels"].get("key", ""))

@@ -246,8 +246,10 @@ class StoreMachine(RuleBasedStateMachine):
     def send_message(self, job: str, key: str | None, number: int, repeat: bool) -> None:
         m = self.models.get(job)
 
+        once = None if key is None else (f"{job} {key}", str(number))
+
         def send() -> Sent | None:
-            return self.store.messages.send(job, "n", number, once=key and (f"{job} {key}", str(number)))
+            return self.store.messages.send(job, "n", number, once=once)
 
         if m is None:
             assert send() is None
