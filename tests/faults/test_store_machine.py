@@ -280,9 +280,11 @@ class StoreMachine(RuleBasedStateMachine):
                 if key is not None:
                     m.said[key] = number, sent.id
 
-    @rule(held=claims, most=st.integers(1, 3))
-    def read_messages(self, held: Held, most: int) -> None:
+    @rule(held=claims, more=st.integers(0, 2), most=st.integers(1, 3))
+    def read_messages(self, held: Held, more: int, most: int) -> None:
         m = self.holds(held)
+        for n in range(more):
+            self.send_message(held.job, None, n, False)
         if m is None or not m.unread:
             return
         read = m.unread[:most]
@@ -310,6 +312,7 @@ class StoreMachine(RuleBasedStateMachine):
         for _ in range(1 + repeat):
             self.store.end(held.claim, state, error=error)
         self.end(m, state)
+        self.send_message(held.job, None, 1, False)
 
     @rule(
         held=claims, delay_ms=st.sampled_from([0, 500, 4_000]), counts=st.booleans(), repeat=st.booleans()
