@@ -64,6 +64,8 @@ export interface Job {
   artifacts: Artifact[];
   cancel_requested: boolean;
   retry_of: string | null;
+  /** Beside the other jobs of its group; null: it is older than sizes, and counts as 1. */
+  size: number | null;
   created_at: string;
   started_at: string | null;
   finished_at: string | null;
@@ -80,6 +82,23 @@ interface Origin {
   at: string;
 }
 
+/** A group of jobs. */
+export interface Group {
+  group: string;
+  title: string | null;
+  counts: Record<State, number>;
+  /** How many jobs it will have; null: nobody has said, and it does not end. */
+  expected: number | null;
+  /** How much of all its jobs is done, each by its size. */
+  fraction: number | null;
+  /** Sizes per second. */
+  rate: number | null;
+  eta_s: number | null;
+  started_at: string | null;
+  ended_at: string | null;
+  state: "queued" | "running" | "ended";
+}
+
 /** What the task has to say, or somebody else to the task. */
 export type Message = Origin & { from: "task" | "client"; name: string; data: unknown };
 
@@ -90,6 +109,9 @@ export interface EventData {
   progress: Origin & Progress;
   log: Origin & { level: string; message: string };
   message: Message;
+  /** On the feed of a group only. */
+  group: Group;
+  "group-end": Group;
   artifact: Origin & Artifact;
   end: Job;
   reset: { reason: string; job?: Job; jobs?: Job[] };
@@ -227,6 +249,8 @@ export interface SubmitOptions {
   labels?: Record<string, string>;
   max_attempts?: number;
   timeout_s?: number;
+  /** Beside the other jobs of its group; default: 1. */
+  size?: number;
   signal?: AbortSignal;
   /** How much of a file among the parameters has been sent, 0…1. */
   onUpload?(fraction: number, file: Blob): void;
@@ -277,6 +301,13 @@ export class Headway {
   types(): Promise<JobType[]>;
   cancel(id: string): Promise<Job>;
   retry(id: string): Promise<Job>;
+  group(name: string): Promise<Group>;
+  /** Say how many jobs a group will have (it ends when so many have ended), and what it is called. */
+  putGroup(name: string, settings: { expected?: number | null; title?: string | null }): Promise<Group>;
+  /** Request cancellation of all live jobs of a group. */
+  cancelGroup(name: string): Promise<Group>;
+  /** Submit all failed and canceled jobs of a group again; each new job takes the old one's place. */
+  retryGroup(name: string): Promise<Group>;
   /** Send a message to a job. If the answer is lost, it is repeated with the same key. */
   send(
     id: string,

@@ -21,6 +21,8 @@ export { newKey };
  * @typedef {import("./jobs.js").JobType} JobType
  */
 
+const groupPath = (/** @type {string} */ name, what = "") => `/groups/${encodeURIComponent(name)}${what}`;
+
 export class Headway extends Client {
   /** @param {import("./jobs.js").HeadwayOptions} [options] */
   constructor({ remember = false, ...options } = {}) {
@@ -51,6 +53,44 @@ export class Headway extends Client {
    */
   retry(id) {
     return this.ask("POST", jobPath(id, "/retry"));
+  }
+
+  /**
+   * How far a group is.
+   * @param {string} name
+   * @returns {Promise<import("./jobs.js").Group>}
+   */
+  group(name) {
+    return this.ask("GET", groupPath(name));
+  }
+
+  /**
+   * Say how many jobs a group will have, and what it is called.
+   * @param {string} name
+   * @param {{expected?: number | null, title?: string | null}} settings
+   * @returns {Promise<import("./jobs.js").Group>}
+   */
+  putGroup(name, settings) {
+    const headers = { "content-type": "application/json" };
+    return this.ask("PUT", groupPath(name), { body: JSON.stringify(settings), headers });
+  }
+
+  /**
+   * Request cancellation of all live jobs of a group.
+   * @param {string} name
+   * @returns {Promise<import("./jobs.js").Group>}
+   */
+  cancelGroup(name) {
+    return this.ask("POST", groupPath(name, "/cancel"));
+  }
+
+  /**
+   * Submit all failed and canceled jobs of a group again, each in the place of the old one.
+   * @param {string} name
+   * @returns {Promise<import("./jobs.js").Group>}
+   */
+  retryGroup(name) {
+    return this.ask("POST", groupPath(name, "/retry"));
   }
 
   /**

@@ -6,6 +6,7 @@ import json
 
 from headway.cli.text import (
     artifact_line,
+    group_line,
     job_line,
     log_line,
     message_line,
@@ -30,6 +31,8 @@ class Lines:
             print(sanitized(event.data["job"]), log_line(event), flush=True)
         elif event.event == "message":
             print(message_line(event), flush=True)
+        elif event.event == "group-end":
+            print(group_line(event.data), flush=True)
         elif event.event == "artifact":
             print(artifact_line(event), flush=True)
         else:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from headway.client import Event, Job
+from headway.client import Event, Group, Job
 
 
 def sanitized(text: object) -> str:
@@ -95,6 +95,19 @@ def message_line(event: Event) -> str:
     arrow = "›" if data["from"] == "task" else "‹"
     text = data["data"] if isinstance(data["data"], str) else json.dumps(data["data"], ensure_ascii=False)
     return sanitized(f"{data['job']}  {arrow} {data['name']}: {text}")
+
+
+def group_line(group: Group) -> str:
+    """Return a group's present state in one line."""
+    ended = sum(group["counts"][state] for state in ("succeeded", "failed", "canceled"))
+    all_ = max(sum(group["counts"].values()), group["expected"] or 0)
+    fraction = group["fraction"]
+    share = "" if fraction is None else f"{min(int(fraction * 100 + 1e-9), 100)} %"
+    counts = ", ".join(f"{count} {state}" for state, count in group["counts"].items() if count)
+    left = f"{duration(group['eta_s'])} left" if group["eta_s"] is not None else ""
+    name = f"{group['group']} ({group['title']})" if group["title"] else group["group"]
+    parts = [name, group["state"], share, f"{ended} of {all_} ended", counts, left]
+    return sanitized("  ".join(filter(None, parts)))
 
 
 def artifact_line(event: Event) -> str:

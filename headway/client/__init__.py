@@ -21,7 +21,7 @@ from headway.client.errors import (
     Unreachable,
     WaitTimeout,
 )
-from headway.client.job import Artifact, Event, Job, JobType, Upload, is_live, newer, reduce
+from headway.client.job import Artifact, Event, Group, Job, JobType, Upload, is_live, newer, reduce
 from headway.client.watch import Watch
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Conflict",
     "DownloadFailed",
     "Event",
+    "Group",
     "Invalid",
     "Job",
     "JobType",

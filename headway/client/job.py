@@ -35,6 +35,8 @@ class Job(TypedDict):
     attempt: int
     max_attempts: int
     timeout_s: float | None
+    size: float | None
+    """Beside the other jobs of its group; null: it is older than sizes, and counts as 1."""
     progress: dict[str, Any] | None
     result: Any
     error: dict[str, str] | None
@@ -49,6 +51,23 @@ class Job(TypedDict):
     links: dict[str, str]
     waiting_reason: NotRequired[str | None]
     """Why a job that waits does not start; only in an answer, not in events."""
+
+
+class Group(TypedDict):
+    """The document of a group, as GET /groups/{group} answers. docs/groups.md has the fields' meaning."""
+
+    group: str
+    title: str | None
+    counts: dict[str, int]
+    """By state."""
+    expected: int | None
+    fraction: float | None
+    rate: float | None
+    eta_s: float | None
+    started_at: str | None
+    ended_at: str | None
+    state: str
+    """queued, running or ended."""
 
 
 class JobType(TypedDict):

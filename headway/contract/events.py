@@ -55,6 +55,8 @@ class EventType(StrEnum):
     LOG = "log"
     MESSAGE = "message"
     ARTIFACT = "artifact"
+    GROUP = "group"
+    GROUP_END = "group-end"
     END = "end"
     RESET = "reset"
     HEARTBEAT = "heartbeat"

@@ -18,6 +18,8 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:jobs:<owner>            zset    all jobs of an owner, by time of creation
     P{p}:jobs:<owner>:<state>    zset    those in one state
     P{p}:group:<owner>:<group>   zset    those of one group
+    P{p}:tally:<owner>:<group>   hash    a group's jobs by state, and how much is done (lua/tally.lua)
+    P{p}:groups                  zset    key of a tally -> ms when its feed is to be told of it
     P{p}:feed:owner:<owner>      stream  events of many jobs, without progress (also a channel)
     P{p}:feed:group:<owner>:<g>  stream  the same for one group
     P{p}:last:<feed>             hash    any, stored: the feed's last ids, with and without progress
@@ -42,7 +44,7 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from headway.contract.states import State
 
@@ -124,6 +126,17 @@ class Keys:
     def group(self, owner: str, group: str) -> str:
         return f"{self._in(self.partition(owner))}group:{_name(owner)}:{_name(group)}"
 
+    def tally(self, owner: str, group: str) -> str:
+        return f"{self._in(self.partition(owner))}tally:{_name(owner)}:{_name(group)}"
+
+    def group_of(self, tally: str) -> tuple[str, str]:
+        """The owner and the group of a tally."""
+        owner, group = tally.rpartition("}:tally:")[2].split(":")
+        return unquote(owner), unquote(group)
+
+    def groups(self, partition: int) -> str:
+        return self._in(partition) + "groups"
+
     def feed_jobs(self, owner: str, group: str | None) -> str:
         """The index of a feed's jobs."""
         return self.jobs(owner) if group is None else self.group(owner, group)
@@ -202,6 +215,8 @@ class Keys:
                 self.feed(ref.owner, ref.group),
                 self.feed_last(ref.owner, ref.group),
                 self.group(ref.owner, ref.group),
+                self.tally(ref.owner, ref.group),
+                self.groups(partition),
             ]
         return keys
 

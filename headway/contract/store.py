@@ -17,6 +17,7 @@ from headway.contract.database import Database, connect
 from headway.contract.encoding import clip, dumps
 from headway.contract.events import HIGHEST, Event, EventId, EventType
 from headway.contract.feeds import Feeds
+from headway.contract.groups import Groups
 from headway.contract.keys import JobRef, Keys
 from headway.contract.listings import Listings
 from headway.contract.messages import Messages
@@ -71,6 +72,8 @@ class NewJob:
     timeout_s: float | None = None
     retry_of: str | None = None
     checkpoint: str = ""
+    size: float = 1
+    """How large it is beside the other jobs of its group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class JobStore:
         self.registry = Registry(database)
         self.access = Access(database)
         self.messages = Messages(database)
+        self.groups = Groups(database)
 
     @classmethod
     def of(cls, settings: Settings, *, connections: int = 32, timeout_s: float = 5) -> JobStore:
@@ -166,6 +170,7 @@ class JobStore:
             "max_attempts": dumps(new.max_attempts),
             "timeout_s": dumps(new.timeout_s),
             "retry_of": dumps(new.retry_of),
+            "size": dumps(new.size),
             "links": dumps({"self": f"/jobs/{ref.id}", "events": f"/jobs/{ref.id}/events"}),
             "_queue": new.queue,
             "_checkpoint": new.checkpoint,

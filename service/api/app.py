@@ -10,6 +10,7 @@ from headway.contract.store import JobStore
 from service.api import (
     artifacts,
     events,
+    groups,
     health,
     job_types,
     jobs,
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> Flask:
     for resource in (
         jobs,
         events,
+        groups,
         job_types,
         messages,
         workers,

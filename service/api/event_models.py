@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
-from headway.contract.records import Job, Progress
+from headway.contract.records import Group, Job, Progress
 from headway.contract.states import State
 
 EVENT_ID = r"^[0-9]{1,20}-[0-9]{1,20}$"
@@ -50,6 +50,22 @@ class NewMessage(Happening):
     sender: Literal["task", "client"] = Field(alias="from")
     name: str
     data: Any
+
+
+class GroupEvent(BaseModel):
+    """A group's jobs have changed. On the feed of a group, and not kept."""
+
+    id: Id
+    event: Literal["group"]
+    data: Group
+
+
+class GroupEndEvent(BaseModel):
+    """All jobs that were expected of the group have ended."""
+
+    id: Id
+    event: Literal["group-end"]
+    data: Group
 
 
 class NewArtifact(Happening):
@@ -168,7 +184,13 @@ class JobEvent(RootModel[Annotated[StoredEvents, Field(discriminator="event")]])
 class StreamEvent(
     RootModel[
         Annotated[
-            StoredEvents | SnapshotEvent | ResetEvent | HeartbeatEvent | ShutdownEvent,
+            StoredEvents
+            | GroupEvent
+            | GroupEndEvent
+            | SnapshotEvent
+            | ResetEvent
+            | HeartbeatEvent
+            | ShutdownEvent,
             Field(discriminator="event"),
         ]
     ]

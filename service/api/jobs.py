@@ -11,6 +11,7 @@ from flask import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from headway.contract.encoding import RecordError, dumps
+from headway.contract.pages import JobPage
 from headway.contract.records import (
     MAX_LABEL_CHARS,
     MAX_LABEL_VALUE_CHARS,
@@ -61,6 +62,10 @@ class Submission(BaseModel):
     labels: Annotated[dict[Name, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     timeout_s: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = None
+    size: Annotated[
+        float,
+        Field(gt=0, le=2**53, allow_inf_nan=False, description="beside the other jobs of its group"),
+    ] = 1
 
 
 class Listing(Query):
@@ -135,12 +140,18 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         group=body.group,
         labels=body.labels,
         timeout_s=body.timeout_s or here.settings.job_timeout_s,
+        size=body.size,
     )
     meaning = json.dumps(body.model_dump(mode="json"), sort_keys=True)
-    return _create(here, new, headers.once(meaning))
+    return answer_new(*create(here, new, headers.once(meaning)))
 
 
-def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Response:
+def answer_new(job_id: str, document: bytes, is_new: bool) -> Response:
+    return _json(document, 202 if is_new else 200, {"Location": f"/jobs/{job_id}"})
+
+
+def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[str, bytes, bool]:
+    """Make a job, as JobStore.create, within the owner's limits. Raises Problem."""
     rate = here.settings.submit_rate
     limits = Limits(rate, max(1, round(rate * BURST_S)), here.settings.max_live_jobs)
     try:
@@ -161,7 +172,7 @@ def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Respons
     if is_new:
         metrics.JOBS_SUBMITTED.labels(new.type).inc()
         here.dispatch.send(job_id, new.type, new.queue)
-    return _json(document, 202 if is_new else 200, {"Location": f"/jobs/{job_id}"})
+    return job_id, document, is_new
 
 
 def refuse_when_full(here: Context) -> None:
@@ -257,10 +268,15 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
     if not page.ended:
         raise Problem(409, "the job has not ended yet; cancel it, or wait for its end, and retry then")
     refuse_when_full(here)
+    return answer_new(*create(here, again(here, page), headers.once(f"retry {page.id}")))
+
+
+def again(here: Context, page: JobPage) -> NewJob:
+    """The submission that repeats an ended job, from its checkpoint."""
     old = Job.model_validate_json(page.document)
     # The type may have moved to another queue since.
     job_type = here.types.get(old.type)
-    new = NewJob(
+    return NewJob(
         owner=old.owner,
         type=old.type,
         params=old.params,
@@ -271,5 +287,5 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
         timeout_s=old.timeout_s,
         retry_of=old.id,
         checkpoint=page.fields.get(b"_checkpoint", b"").decode(),
+        size=old.size or 1,
     )
-    return _create(here, new, headers.once(f"retry {old.id}"))

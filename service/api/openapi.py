@@ -28,6 +28,7 @@ _PATH_PARAMETERS = {
     "job_id": "the job's `id`",
     "upload_id": "the upload's `id`",
     "name": "the file's name; it may contain slashes",
+    "group": "the group's name; it may contain slashes",
 }
 _GATE = {
     403: "the request comes from a web page of another origin",

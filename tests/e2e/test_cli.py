@@ -217,6 +217,27 @@ def test_messages_are_sent_once_a_key_and_shown(lasting: Stack) -> None:
     )  # fmt: skip
 
 
+def test_a_group_is_told_its_size_watched_to_its_end_and_retried(lasting: Stack) -> None:
+    name = f"group {os.getpid()}/x"
+    assert cli(lasting, "group", name).returncode == 2
+    made = cli(lasting, "group", name, "--expected", "2")
+    assert made.stdout == f"{name}  queued  0 %  0 of 2 ended\n"
+    assert cli(lasting, "group", name, "--title", "Both").stdout.startswith(f"{name} (Both)  queued  0 %")
+    jobs = [create(lasting.store, group=name) for _ in range(2)]
+    with Piped(lasting, "watch", "--group", name) as run:
+        until(lambda: run.out)
+        lasting.store.end(claim(lasting.store, jobs[0]), State.SUCCEEDED)
+        lasting.store.end(claim(lasting.store, jobs[1]), State.FAILED, error=(ErrorCode.ERROR, "x"))
+        assert run.ends() == (1, "")
+    assert run.out[-1].rstrip() == f"{name} (Both)  ended  100 %  2 of 2 ended  1 succeeded, 1 failed"
+    assert cli(lasting, "watch", "--group", name).returncode == 1, "it had ended before"
+    again = json.loads(cli(lasting, "group", name, "--retry", "--json").stdout)
+    assert (again["state"], again["counts"]["failed"]) == ("running", 0)
+    ended = json.loads(cli(lasting, "group", name, "--cancel", "--json").stdout)
+    assert (ended["state"], ended["counts"]["canceled"]) == ("ended", 1)
+    assert cli(lasting, "group", name, "--cancel", "--retry").returncode == 2
+
+
 def test_who_comes_while_a_job_waits_is_told_why_it_waits(lasting: Stack) -> None:
     queued, retrying = create(lasting.store), create(lasting.store, max_attempts=3)
     lasting.store.retry(claim(lasting.store, retrying), delay_s=60, reason="E: it broke")

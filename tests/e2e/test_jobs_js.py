@@ -117,6 +117,25 @@ def test_a_handle_hears_messages_and_sends_them(page: Page, stack: Stack) -> Non
     assert page.refusal("await job.send('late')")["status"] == 409
 
 
+def test_what_is_told_of_a_group_is_an_event_and_no_job(page: Page, stack: Stack) -> None:
+    claim = running_by_hand(stack, group="told")
+    page.run(
+        """
+        Object.assign(window, {told: [], changed: []});
+        window.feed = headway.watch({group: "told"});
+        feed.addEventListener("event", ({detail}) => told.push([detail.event, detail.data.state]));
+        feed.addEventListener("change", ({detail}) => changed.push(detail.id));
+        """
+    )
+    page.until("told.some(([event]) => event === 'group')", "the group")
+    assert page.run("return headway.putGroup('told', {expected: 1})")["expected"] == 1
+    stack.store.end(claim, State.SUCCEEDED)
+    page.until("told.at(-1)[0] === 'group-end'", "the end of the group")
+    assert page.run("return told.at(-1)") == ["group-end", "ended"]
+    assert set(page.run("return changed")) == {claim.ref.id}
+    page.run("feed.stop()")
+
+
 # -- submissions and uploads ------------------------------------------------------------------------------
 
 

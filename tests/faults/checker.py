@@ -6,7 +6,7 @@ number being "of" an event is the `attempt` that every event carries.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -306,7 +306,7 @@ def feeds_hold_what_their_jobs_hold(h: History) -> Found:
                 if e.event != "progress" and (group is None or groups.get(job_id) == group)
             )
         )
-        found = [(order(e.id), e.event) for e in feed]
+        found = [(order(e.id), e.event) for e in feed if e.event != "group-end"]
         if found != expected:
             missing = [i for i in expected if i not in set(found)]
             extra = [i for i in found if i not in set(expected)]
@@ -328,11 +328,14 @@ def readers_miss_nothing(h: History) -> Found:
             if (reading.jobs is None and (reading.group is None or groups.get(job_id) == reading.group))
             or (reading.jobs is not None and job_id in reading.jobs)
         ]
-        yield from _reads(reading, {job_id: h.events[job_id] for job_id in jobs})
+        yield from _reads(
+            reading, {job_id: h.events[job_id] for job_id in jobs}, h.groups.get(reading.group or "", [])
+        )
 
 
-def _reads(reading: Reading, streams: dict[str, list[Stored]]) -> Found:
+def _reads(reading: Reading, streams: dict[str, list[Stored]], feed: list[Stored]) -> Found:
     stored = {e.id: (job_id, e) for job_id, events in streams.items() for e in events}
+    stored |= {e.id: ("", e) for e in feed if e.event == "group-end"}
     name = reading.name
     last = (0, 0)
     since = (0, 0)
@@ -361,7 +364,8 @@ def _reads(reading: Reading, streams: dict[str, list[Stored]]) -> Found:
             since = max(since, at)
             shown.add(e.data["id"])
             continue
-        if e.event == "shutdown":
+        # What is told of a group is replaced by what is told next, and not kept.
+        if e.event in ("shutdown", "group"):
             continue
         begun = True
         found = stored.get(e.id)
@@ -399,6 +403,35 @@ def _replaced(later: list[Stored], got: set[str], last: tuple[int, int], single:
         if order(event.id) > last:
             return False
     return False
+
+
+def groups_are_their_jobs(h: History) -> Found:
+    """A group has one end, the last event of its feed, and it counts its jobs as they ended; whoever read
+    the feed got it. What is told of a group never has fewer jobs than before, nor fewer that have ended."""
+    for name, feed in h.groups.items():
+        states = Counter(d["state"] for d in h.documents.values() if d["group"] == name)
+        ends = [e for e in feed if e.event == "group-end"]
+        if not states:
+            continue
+        if len(ends) != 1 or feed[-1] != ends[0]:
+            yield f"group {name}", f"has {len(ends)} ends, and its feed ends with {feed[-1].event}"
+        for end in ends:
+            if {s: n for s, n in end.data["counts"].items() if n} != states:
+                yield f"group {name}", f"ended with {end.data['counts']}, and its jobs are {dict(states)}"
+    for reading in h.readings:
+        if reading.group is None:
+            continue
+        got = [e for e in reading.events if e.event in ("group", "group-end")]
+        ended = sum(e.event == "group-end" for e in got)
+        if h.groups.get(reading.group) and ended != 1:
+            yield reading.name, f"was told {ended} times that the group has ended"
+        before = (0, 0)
+        for e in got:
+            counts = e.data["counts"]
+            now = (sum(counts.values()), sum(counts[s] for s in ("succeeded", "failed", "canceled")))
+            if now[0] < before[0] or now[1] < before[1]:
+                yield reading.name, f"was told of {now} jobs (all, ended) in {e.id} after {before}"
+            before = now
 
 
 # -- workers -------------------------------------------------------------------------------------------
@@ -473,6 +506,7 @@ RULES: tuple[Callable[[History], Found], ...] = (
     artifacts_are_of_the_newest_attempt,
     chains_are_unbroken,
     feeds_hold_what_their_jobs_hold,
+    groups_are_their_jobs,
     readers_miss_nothing,
     attempts_have_one_holder,
     no_encoder_without_its_job,

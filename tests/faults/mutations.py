@@ -30,6 +30,7 @@ OWNERS = "tests/integration/test_owners_share.py"
 RUNTIME = "tests/integration/test_worker_runtime.py"
 ENGINE = "tests/unit/test_engine.py::test_every_reader_gets_what_the_store_has_after_its_cursor_or_a_reset"
 MESSAGES = "tests/integration/test_messages.py"
+GROUPS = "tests/integration/test_groups.py"
 MACHINE = "tests/faults/test_store_machine.py::test_the_store_does_what_the_model_does"
 
 
@@ -100,6 +101,41 @@ BREAKS = (
             f"{MESSAGES}::test_the_next_attempt_begins_with_the_messages_after_the_last_checkpoint",
             MACHINE,
         ),
+    ),
+    Break(
+        "a group ends",
+        "headway/contract/lua/prelude.lua",
+        "  emit(job, id, 'end', document())\n  settle_group()\n",
+        "  emit(job, id, 'end', document())\n",
+        (f"{GROUPS}::test_a_group_ends_once_when_all_that_are_expected_have_ended", MACHINE),
+    ),
+    Break(
+        "a group ends once",
+        "headway/contract/lua/tally.lua",
+        "  if whole and not ended_at then\n",
+        "  if whole then\n",
+        (f"{GROUPS}::test_a_group_ends_once_when_all_that_are_expected_have_ended", MACHINE),
+    ),
+    Break(
+        "a group counts in the same write",
+        "headway/contract/lua/prelude.lua",
+        "  recount(job.state, state)\n",
+        "",
+        (f"{GROUPS}::test_a_group_counts_its_jobs_by_state_in_the_same_write", MACHINE),
+    ),
+    Break(
+        "a retry takes its job's place",
+        "headway/contract/lua/create.lua",
+        "  if old then replace(string.sub(JOB, 1, -#JOB_ID - 1) .. old) end\n",
+        "",
+        (f"{GROUPS}::test_a_retry_takes_the_place_of_its_job_in_the_group", MACHINE),
+    ),
+    Break(
+        "a reader of a group is told how it is",
+        "service/streaming/catchup.py",
+        "            latest.append(page.group)\n",
+        "            pass\n",
+        (f"{GROUPS}::test_a_reader_that_catches_up_is_told_how_the_group_is",),
     ),
     Break(
         "gap check",

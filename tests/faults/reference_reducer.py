@@ -13,6 +13,7 @@ DEFAULTS: dict[str, Any] = {
     "labels": {},
     "params": {},
     "timeout_s": 86_400,
+    "size": 1,
 }
 
 

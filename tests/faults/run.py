@@ -106,6 +106,14 @@ class Run:
             self._start_watchers()
         if not self._await(stack, END_S, "the jobs to end", lambda: _live(store) == 0, fatal=False):
             return
+        for name in GROUPS:
+            body = {"expected": max(1, int(store.redis.zcard(store.keys.group(OWNER, name))))}
+            self._await(
+                stack,
+                READERS_S,
+                f"PUT /groups/{name}",
+                lambda n=name, b=body: ask(stack.ports[0], "PUT", f"/groups/{n}", b)[0] == 200,  # type: ignore[misc]
+            )
         for watcher in self._watchers:
             group = watcher.reading.group
             if watcher.reading.jobs is None:

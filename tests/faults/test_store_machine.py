@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -62,6 +63,7 @@ class Model:
     handed_back: int = 0
     cancel: bool = False
     events: list[str] = field(default_factory=lambda: ["state"])
+    replaced: bool = False
     unread: list[str] = field(default_factory=list)
     said: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Idempotency key → the message that it sent, and its event."""
@@ -70,6 +72,20 @@ class Model:
     @property
     def live(self) -> bool:
         return self.state in LIVE
+
+
+@dataclass
+class GroupModel:
+    """What the group `g` of an owner must be, beside its jobs."""
+
+    expected: int | None = None
+    swept: Counter[State] = field(default_factory=Counter)
+    """States of jobs that are removed, and still counted."""
+    replaced: Counter[State] = field(default_factory=Counter)
+    """States of jobs whose place a retry has taken."""
+    ended: bool = False
+    ends: int = 0
+    put: bool = False
 
 
 @dataclass
@@ -95,6 +111,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.models: dict[str, Model] = {}
         self.once: dict[tuple[str, str], tuple[str, str]] = {}
         self.clock = EventId(0, 0)
+        self.groups = {owner: GroupModel() for owner in OWNERS}
         self.seen: dict[str, list[EventId]] = {}
         """Job → ids of its events, as they were at the last look."""
 
@@ -120,6 +137,25 @@ class StoreMachine(RuleBasedStateMachine):
         m.state, m.alarm, m.expires = state, None, self.tick() + RETENTION_MS
         m.unread = []
         m.events.append("end")
+        self.settle(m.owner, m.group)
+
+    def counts(self, owner: str) -> Counter[State]:
+        """The jobs of an owner's group by state."""
+        g = self.groups[owner]
+        there = Counter(m.state for m in self.models.values() if m.owner == owner and m.group)
+        return Counter({s: n for s in State if (n := there[s] + g.swept[s] - g.replaced[s])})
+
+    def settle(self, owner: str, group: str | None) -> None:
+        """An owner's jobs have changed: the group may end, or be opened again."""
+        if group is None:
+            return
+        g, counts = self.groups[owner], self.counts(owner)
+        over = counts.total() - sum(counts[state] for state in LIVE)
+        whole = g.expected is not None and over >= g.expected and over == counts.total()
+        if whole and not g.ended:
+            self.tick()
+            g.ends += 1
+        g.ended = whole
 
     # -- what is done ------------------------------------------------------------------------------
 
@@ -142,6 +178,7 @@ class StoreMachine(RuleBasedStateMachine):
         timeout_s=st.sampled_from([None, None, 2.0, 10.0]),
         key=st.sampled_from([None, None, "k1", "k2"]),
         request=st.sampled_from(["one", "one", "other"]),
+        again=st.booleans(),
     )
     def create(
         self,
@@ -151,8 +188,10 @@ class StoreMachine(RuleBasedStateMachine):
         timeout_s: float | None,
         key: str | None,
         request: str,
+        again: bool,
     ) -> Any:
-        new = NewJob(owner, "t", {}, QUEUE, max_attempts, group=group, timeout_s=timeout_s)
+        old = next(iter(self.store.groups.to_retry(owner, "g")), None) if again and group else None
+        new = NewJob(owner, "t", {}, QUEUE, max_attempts, group=group, timeout_s=timeout_s, retry_of=old)
         once = None if key is None else (key, request)
         before = None if key is None else self.once.get((owner, key))
         if before is not None:
@@ -169,6 +208,12 @@ class StoreMachine(RuleBasedStateMachine):
         timeout_ms = None if timeout_s is None else round(timeout_s * 1000)
         alarm = self.tick() + REQUEUE_MS
         self.models[job_id] = Model(owner, group, max_attempts, timeout_ms, alarm)
+        if old is not None:
+            assert self.models[old].state in (State.FAILED, State.CANCELED)
+            assert not self.models[old].replaced
+            self.models[old].replaced = True
+            self.groups[owner].replaced[self.models[old].state] += 1
+        self.settle(owner, group)
         if key is not None:
             self.once[owner, key] = (job_id, request)
         return job_id
@@ -405,16 +450,57 @@ class StoreMachine(RuleBasedStateMachine):
         assert set(self.store.alarms.expired(0)) == due
         for job_id in due:
             assert self.store.alarms.sweep(job_id)
-            del self.models[job_id]
+            m = self.models.pop(job_id)
+            if m.group is not None:
+                self.groups[m.owner].swept[m.state] += 1
+                if not any(other.group and other.owner == m.owner for other in self.models.values()):
+                    self.groups[m.owner] = GroupModel(ends=self.groups[m.owner].ends)
             self.once = {key: made for key, made in self.once.items() if made[0] != job_id}
             self.seen.pop(job_id, None)
+
+    @rule(owner=st.sampled_from(OWNERS), expected=st.sampled_from([None, 1, 2, 3]))
+    def put_group(self, owner: str, expected: int | None) -> None:
+        self.groups[owner].expected = expected
+        self.groups[owner].put = True
+        self.store.groups.put(owner, "g", expected=expected, title=None)
+        self.settle(owner, "g")
+
+    @rule(later_ms=st.sampled_from([0, 1, 500]))
+    def groups_are_told(self, later_ms: int) -> None:
+        self.store.set_time(self.now + later_ms)
+        for tally in self.store.groups.due(0):
+            assert self.store.groups.tell(tally)
+            self.tick()
+            owner, group = self.keys.group_of(tally)
+            told = self.store.feeds.snapshot(owner, group).group
+            assert told is not None
+            assert (told.type, told.id, told.data) == (
+                "group", self.clock, self.store.groups.get(owner, group),
+            )  # fmt: skip
 
     # -- what must always hold ---------------------------------------------------------------------
 
     @invariant()
     def what_must_hold_holds(self) -> None:
         self.alarms_and_indexes_match()
+        self.groups_are_what_the_model_says()
         self.jobs_are_what_the_model_says_and_their_chains_are_unbroken()
+
+    def groups_are_what_the_model_says(self) -> None:
+        for owner, g in self.groups.items():
+            found = self.store.groups.get(owner, "g")
+            there = any(m.owner == owner and m.group for m in self.models.values())
+            if not there and not g.put:
+                assert found is None
+                continue
+            assert found is not None
+            document = json.loads(found)
+            assert {s: n for s, n in document["counts"].items() if n} == self.counts(owner)
+            assert (document["state"] == "ended", document["ended_at"] is not None) == (g.ended, g.ended)
+            if g.ended:
+                assert document["fraction"] == 1
+            feed = self.store.feeds.read(owner, "g", ZERO, 10_000).events
+            assert sum(event.type == "group-end" for event in feed) == g.ends
 
     def alarms_and_indexes_match(self) -> None:
         """Every live job has one alarm, at its time, and no other has any; each is in its state's index."""

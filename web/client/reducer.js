@@ -48,7 +48,7 @@ export function reduce(job, { id, event, data }) {
   if (event === "reset") return data.job ?? job;
   if (!job || !isLive(job) || compareIds(id, job.last_event_id) <= 0) return job;
   const change = CHANGES[event]?.(job, data);
-  return change ? { ...job, ...change, last_event_id: id, updated_at: data.at } : job;
+  return change ? { ...job, ...change, last_event_id: id, updated_at: /** @type {any} */ (data).at } : job;
 }
 
 /** @type {Record<string, (job: Job, data: any) => Partial<Job>>} */

@@ -22,6 +22,7 @@ for i = 7, #ARGV, 4 do
     redis.call('HSET', JOB, '_seq', ARGV[6], field, value)
   elseif field ~= '' then
     append(job, event, body, '_seq', ARGV[6], field, value)
+    if field == 'progress' then recount_progress(value) end
   else
     append(job, event, body, '_seq', ARGV[6])
   end

@@ -35,6 +35,9 @@ local place = tonumber(redis.call('ZSCORE', WAITING, JOB_ID) or NOT_YET)
 local taken = tonumber(redis.call('HGET', TURNS, '') or 0)
 if taken < place and place < NOT_YET then redis.call('HSET', TURNS, '', int(place)) end
 leave_line()
+open_tally()
+recount(nil, nil, 0)
+if GROUP_JOBS then redis.call('HSETNX', TALLY, 'started_at', int(time)) end
 move(job, 'running', '', 'progress', 'null', '_token', ARGV[5], '_lease', int(lease), '_seq', '0',
   '_worker', ARGV[7], '_since', at)
 set_alarm(deadline and math.min(lease, deadline) or lease)

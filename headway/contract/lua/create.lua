@@ -8,6 +8,16 @@
 --          to another body | {'too_fast', ms until there is a token} | {'too_many'}: live jobs
 -- events: state (queued)
 
+-- A retry takes the place of the job that it retries in their group. The key of that job is not declared; it
+-- has the same hash tag, so it lies in the same slot.
+local function replace(key)
+  local held = redis.call('HMGET', key, 'group', 'state', 'size', '_share', '_replaced')
+  if not held[2] or held[5] or held[1] ~= redis.call('HGET', JOB, 'group') then return end
+  redis.call('HSET', key, '_replaced', '1')
+  local size = tonumber(held[3]) or 1
+  change_tally(string.sub(held[2], 2, -2), nil, -size, -size * tonumber(held[4] or 1))
+end
+
 local once_hash = ARGV[5]
 if once_hash ~= '' then
   local before = redis.call('GET', KEYS[#KEYS])
@@ -49,9 +59,17 @@ end
 redis.call('HSET', JOB, 'state', '"queued"', 'attempt', '0', 'artifacts', '[]',
   'cancel_requested', 'false', 'created_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"',
   '_score', score, '_fence', '0', '_sends', '0', unpack(ARGV, 10))
+open_tally()
 redis.call('ZADD', ALL_JOBS, score, JOB_ID)
 redis.call('ZADD', INDEX['queued'], score, JOB_ID)
-if GROUP_JOBS then redis.call('ZADD', GROUP_JOBS, score, JOB_ID) end
+if GROUP_JOBS then
+  redis.call('ZADD', GROUP_JOBS, score, JOB_ID)
+  redis.call('PERSIST', TALLY)
+  change_tally(nil, 'queued', tonumber(redis.call('HGET', JOB, 'size')) or 1, 0)
+  local old = string.match(redis.call('HGET', JOB, 'retry_of') or '', '^"(.+)"$')
+  if old then replace(string.sub(JOB, 1, -#JOB_ID - 1) .. old) end
+  settle_group()
+end
 join_line()
 set_alarm(ms + tonumber(ARGV[6]))
 emit({last = '0-0', attempt = '0'}, id, 'state',

@@ -3,7 +3,7 @@
 -- keys: 1 clock, 2 alarms, 3 expiring, 4 job, 5 events, 6 the job's unread messages, 7 the owner's feed,
 --       8 its last ids, 9 the owner's jobs, then one index a state in the order of states.py, then the jobs that wait
 --       for its queue and the owners' turns there, then, if the job has a group: the group's feed, its
---       last ids, its jobs
+--       last ids, its jobs, its tally, the groups of which something is to be told
 --       (JobStore builds them: Keys.write_set)
 -- args: 1 job id, 2 cap of the job's events, 3 cap of a feed, 4 retention in seconds; a script's own
 --       follow and are counted from 5
@@ -22,46 +22,15 @@ local TURNS = KEYS[11 + #STATES]
 local FEEDS = {{KEYS[7], KEYS[8]}}
 -- A script adds at most two keys of its own, so this is none of them.
 local GROUP_JOBS = KEYS[11 + #STATES + 3]
-if GROUP_JOBS then FEEDS[2] = {KEYS[11 + #STATES + 1], KEYS[11 + #STATES + 2]} end
-
-local function int(number) return string.format('%.0f', number) end
-
--- Days to a civil date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
-local function rfc3339(ms)
-  local floor = math.floor
-  local s = floor(ms / 1000)
-  local days = floor(s / 86400)
-  local rest = s - days * 86400
-  local z = days + 719468
-  local era = floor(z / 146097)
-  local doe = z - era * 146097
-  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
-  local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
-  local mp = floor((5 * doy + 2) / 153)
-  local day = doy - floor((153 * mp + 2) / 5) + 1
-  local month = mp < 10 and mp + 3 or mp - 9
-  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day,
-    floor(rest / 3600), floor(rest % 3600 / 60), rest % 60, ms - s * 1000)
+local TALLY, GROUPS_DUE
+if GROUP_JOBS then
+  TALLY, GROUPS_DUE = KEYS[11 + #STATES + 4], KEYS[11 + #STATES + 5]
+  FEEDS[2] = {KEYS[11 + #STATES + 1], KEYS[11 + #STATES + 2]}
 end
+local GROUP_FEED = FEEDS[2]
 
--- The machine's time in ms. Leases and alarms run on it.
-local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
--- The next event id: the time, but never less than or equal to the last one, even when the machine's
--- clock goes back. Returns the id, its ms, its n.
-local function tick()
-  local ms, n = now(), 0
-  local last = redis.call('HMGET', CLOCK, 'ms', 'n')
-  if last[1] and ms <= tonumber(last[1]) then
-    ms, n = tonumber(last[1]), tonumber(last[2]) + 1
-  end
-  redis.call('HSET', CLOCK, 'ms', int(ms), 'n', int(n))
-  return int(ms) .. '-' .. int(n), ms, n
-end
+--@include clock.lua
+--@include tally.lua
 
 -- The job as this script needs it, or nil if there is none.
 local function load()
@@ -185,6 +154,23 @@ local function append(job, event, body, ...)
   return data
 end
 
+-- What the job adds to its group's tally; `share` is how much of it is done, 0 to 1, or nil if that stays.
+local function recount(from, to, share)
+  if not GROUP_JOBS then return end
+  local known = redis.call('HMGET', JOB, 'size', '_share')
+  local before = tonumber(known[2] or 0)
+  local after = share or before
+  if after ~= before then redis.call('HSET', JOB, '_share', tostring(after)) end
+  change_tally(from, to, 0, (after - before) * (tonumber(known[1]) or 1))
+end
+
+-- The same for what a report says of its progress, which begins with the fraction.
+local function recount_progress(text)
+  if GROUP_JOBS then
+    recount(nil, nil, tonumber(string.match(text, '^{"fraction":([^,}]+)')) or 0)
+  end
+end
+
 local function state_body(state, reason)
   if reason and reason ~= '' then
     return '{"state":"' .. state .. '","reason":' .. reason .. '}'
@@ -194,14 +180,17 @@ end
 
 -- Moves the job to another state that does not end it; reason is a JSON string or ''.
 local function move(job, state, reason, ...)
+  open_tally()
   redis.call('ZREM', INDEX[job.state], JOB_ID)
   redis.call('ZADD', INDEX[state], job.score, JOB_ID)
+  recount(job.state, state)
   job.state = state
   append(job, 'state', state_body(state, reason), 'state', '"' .. state .. '"', ...)
 end
 
 -- Ends the job: its last event, and no alarm after it.
 local function finish(job, state, result, error, progress)
+  open_tally()
   local id, ms = tick()
   local at = '"' .. rfc3339(ms) .. '"'
   redis.call('ZREM', INDEX[job.state], JOB_ID)
@@ -213,9 +202,11 @@ local function finish(job, state, result, error, progress)
   redis.call('HSET', JOB, 'state', '"' .. state .. '"', 'result', result, 'error', error,
     'finished_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"')
   if progress ~= '' then redis.call('HSET', JOB, 'progress', progress) end
+  recount(job.state, state, 1)
   job.state = state
   -- No TTL: the sweep removes job, events, files and what names the job elsewhere together, or nothing.
   emit(job, id, 'end', document())
+  settle_group()
 end
 
 local function set_alarm(ms) redis.call('ZADD', ALARMS, int(ms), JOB_ID) end
