@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
+    initialize,
     invariant,
     multiple,
     precondition,
@@ -173,7 +174,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(
         target=jobs,
         owner=st.sampled_from(OWNERS),
-        group=st.sampled_from([None, "g"]),
+        group=st.sampled_from([None, "g", "g"]),
         max_attempts=st.integers(1, 3),
         timeout_s=st.sampled_from([None, None, 2.0, 10.0]),
         key=st.sampled_from([None, None, "k1", "k2"]),
@@ -358,6 +359,8 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.end(held.claim, state, error=error)
         self.end(m, state)
         self.send_message(held.job, None, 1, False)
+        if m.group is not None:
+            self.put_group(m.owner, self.groups[m.owner].expected)
 
     @rule(
         held=claims, delay_ms=st.sampled_from([0, 500, 4_000]), counts=st.booleans(), repeat=st.booleans()
@@ -457,6 +460,15 @@ class StoreMachine(RuleBasedStateMachine):
                     self.groups[m.owner] = GroupModel(ends=self.groups[m.owner].ends)
             self.once = {key: made for key, made in self.once.items() if made[0] != job_id}
             self.seen.pop(job_id, None)
+
+    @initialize(owner=st.sampled_from(OWNERS), expected=st.sampled_from([1, 1, 2]))
+    def a_group_is_put_before_its_jobs(self, owner: str, expected: int) -> None:
+        self.put_group(owner, expected)
+
+    @rule(owner=st.sampled_from(OWNERS))
+    def what_failed_in_a_group_is_retried(self, owner: str) -> None:
+        if next(iter(self.store.groups.to_retry(owner, "g")), None) is not None and len(self.models) < 5:
+            self.create(owner, "g", 1, None, None, "one", True)
 
     @rule(owner=st.sampled_from(OWNERS), expected=st.sampled_from([None, 1, 2, 3]))
     def put_group(self, owner: str, expected: int | None) -> None:
