@@ -1,6 +1,6 @@
 /** The client of a Headway service: types of `jobs.js`. */
 
-export type State = "queued" | "running" | "retrying" | "succeeded" | "failed" | "canceled";
+export type State = "queued" | "running" | "retrying" | "waiting" | "succeeded" | "failed" | "canceled";
 export type ErrorCode = "error" | "timeout" | "worker_lost" | "canceled" | "invalid_input" | "no_space";
 
 export interface Stage {
@@ -66,13 +66,17 @@ export interface Job {
   retry_of: string | null;
   /** Beside the other jobs of its group; null: it is older than sizes, and counts as 1. */
   size: number | null;
+  /** The job whose task submitted it. */
+  parent: string | null;
   created_at: string;
   started_at: string | null;
   finished_at: string | null;
   updated_at: string;
   last_event_id: string;
   links: Links;
-  /** Why a queued or retrying job waits; only in answers to requests, not in events. */
+  /** How many of the jobs that its task submitted are in which state; only in answers to requests, not in events. */
+  children?: { counts: Record<State, number> } | null;
+  /** Why a job that is queued, retrying or waiting does not run; only in answers to requests, not in events. */
   waiting_reason?: string | null;
 }
 

@@ -29,7 +29,7 @@ from headway.cli.tracker import JobTracker
 from headway.client import Event, Group, Job, Watch, is_live
 
 STYLES = {"succeeded": "green", "failed": "red", "canceled": "yellow"}
-ORDER = ("running", "retrying", "queued")
+ORDER = ("running", "waiting", "retrying", "queued")
 PERCENT = len("100 %")
 SHORTEST_BAR, LONGEST_BAR = 8, 40
 LONGEST_TYPE = 20

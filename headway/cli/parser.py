@@ -137,7 +137,7 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     )
 
     parser = command("list", commands.list_jobs, "list jobs, newest first")
-    states = ["queued", "running", "retrying", "succeeded", "failed", "canceled"]
+    states = ["queued", "running", "retrying", "waiting", "succeeded", "failed", "canceled"]
     parser.add_argument("--state", choices=states)
     completed(parser.add_argument("--type"), completion.types)
     parser.add_argument("--group", type=commands.identifier)

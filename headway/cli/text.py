@@ -72,7 +72,7 @@ def standing(job: Job, why: str | None = None) -> str:
     if error and job["state"] == "failed":
         code = "" if error["code"] == "error" else f" ({error['code']})"
         words += f"{code}: {error['message']}"
-    elif why and job["state"] in ("queued", "retrying"):
+    elif why and job["state"] in ("queued", "retrying", "waiting"):
         words += f": {why}"
     return words
 
@@ -80,7 +80,7 @@ def standing(job: Job, why: str | None = None) -> str:
 def job_line(job: Job, why: str | None = None) -> str:
     """Return a job's present state in one line."""
     parts = [job["id"], job["type"], standing(job, why)]
-    if job["state"] == "running":
+    if job["state"] in ("running", "waiting"):
         parts += [percent(job), *figures(job["progress"] or {}, moving=not job["cancel_requested"])]
     return sanitized("  ".join(part for part in parts if part))
 

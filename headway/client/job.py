@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
-LIVE = frozenset({"queued", "running", "retrying"})
+LIVE = frozenset({"queued", "running", "retrying", "waiting"})
 
 
 class Artifact(TypedDict):
@@ -43,6 +43,8 @@ class Job(TypedDict):
     artifacts: list[Artifact]
     cancel_requested: bool
     retry_of: str | None
+    parent: str | None
+    """The job whose task submitted it."""
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -51,6 +53,8 @@ class Job(TypedDict):
     links: dict[str, str]
     waiting_reason: NotRequired[str | None]
     """Why a job that waits does not start; only in an answer, not in events."""
+    children: NotRequired[dict[str, Any] | None]
+    """`counts` of the jobs that its task has submitted, by state; only in an answer, not in events."""
 
 
 class Group(TypedDict):

@@ -32,6 +32,7 @@ class Feeds:
                 keys.feed_jobs(owner, group),
                 keys.jobs(owner, State.RUNNING),
                 keys.jobs(owner, State.RETRYING),
+                keys.jobs(owner, State.WAITING),
                 *([] if group is None else [keys.tally(owner, group)]),
             ],
             [str(EventId(*map(min, cursor, HIGHEST))), limit, keys.job_head(keys.partition(owner))],

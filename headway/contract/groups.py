@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from headway.contract.database import Database
 from headway.contract.encoding import dumps
-from headway.contract.records import CANCELED
+from headway.contract.keys import partition_of
+from headway.contract.records import CANCELED, Progress, StageProgress
 from headway.contract.states import LIVE, State
 
+HIGHEST = 0.999
+"""Highest fraction of a job that has not succeeded."""
 POSTPONE_MS = 20_000
 AT_ONCE = 100
 """Jobs of a group that are canceled, or read, in one round trip."""
@@ -42,9 +46,39 @@ class Groups:
         return [tally.decode() for tally in cast(list[bytes], found)]
 
     def tell(self, tally: str) -> bool:
-        """Tell a group's feed of its changes, if that is due: many of them are one `group` event. Returns
-        whether it was."""
-        return self._run("tell", *self._db.keys.group_of(tally)) is not None
+        """Tell a group's feed of its changes, if that is due: many of them are one `group` event; and the
+        job whose children they are, if it waits for them. Returns whether it was due."""
+        owner, group = self._db.keys.group_of(tally)
+        told = self._run("tell", owner, group)
+        if told is not None:
+            self._share(group, told)
+        return told is not None
+
+    def _share(self, job_id: str, children: bytes) -> None:
+        """Show in the bar of a job that waits for its children how far they are."""
+        if not self._db.keys.holds(job_id):
+            return
+        held, bar = cast(
+            list[bytes | None], self._db.redis.hmget(self._db.keys.job(job_id), ["progress", "_bar"])
+        )
+        ref = self._db.ref(job_id)
+        if not bar or ref is None:
+            return
+        before = (json.loads(held or b"null") or {}).get("fraction") or 0
+        progress = shared_progress(json.loads(bar), json.loads(children), before)
+        self._db.change("share", ref, dumps(progress.model_dump()))
+
+    def orphans(self, partition: int) -> list[str]:
+        """Return the ids of jobs that have ended, though their children may live."""
+        found = cast(list[bytes], self._db.redis.zrange(self._db.keys.orphans(partition), 0, AT_ONCE - 1))
+        return [job_id.decode() for job_id in found]
+
+    def cancel_orphans(self, job_id: str) -> None:
+        """Cancel the children of a job that has ended."""
+        ref = self._db.ref(job_id)
+        if ref is not None:
+            self.cancel(ref.owner, job_id)
+        self._db.redis.zrem(self._db.keys.orphans(partition_of(job_id)), job_id)
 
     def postpone(self, tally: str) -> None:
         """Have a group told later that cannot be told now, so that it does not hold up others."""
@@ -100,6 +134,22 @@ class Groups:
             [action, cap, retention_s, dumps(group), *args],
         )
         return bytes(reply[0]) if reply else None
+
+
+def shared_progress(bar: Mapping[str, Any], children: Mapping[str, Any], before: float) -> Progress:
+    """Return the progress of a job that waits for its children: they have `share` of its bar, after
+    `before`; `stage` is the name, index and count of the stage that waits. The fraction never falls."""
+    counts: Mapping[str, int] = children["counts"]
+    done = children["fraction"] or 0.0
+    fraction = min(bar["before"] + bar["share"] * done, HIGHEST)
+    stage = None if bar["stage"] is None else StageProgress(**bar["stage"], fraction=done)
+    return Progress(
+        fraction=round(max(before, fraction), 5),
+        current=sum(counts[state] for state in State if state not in LIVE),
+        total=sum(counts.values()),
+        unit="jobs",
+        stage=stage,
+    )
 
 
 def _pages(ids: list[str]) -> Iterator[list[str]]:

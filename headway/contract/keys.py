@@ -19,6 +19,7 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:jobs:<owner>:<state>    zset    those in one state
     P{p}:group:<owner>:<group>   zset    those of one group
     P{p}:tally:<owner>:<group>   hash    a group's jobs by state, and how much is done (lua/tally.lua)
+    P{p}:orphans                 zset    job id -> ms when it ended, though its children may live
     P{p}:groups                  zset    key of a tally -> ms when its feed is to be told of it
     P{p}:feed:owner:<owner>      stream  events of many jobs, without progress (also a channel)
     P{p}:feed:group:<owner>:<g>  stream  the same for one group
@@ -134,6 +135,9 @@ class Keys:
         owner, group = tally.rpartition("}:tally:")[2].split(":")
         return unquote(owner), unquote(group)
 
+    def orphans(self, partition: int) -> str:
+        return self._in(partition) + "orphans"
+
     def groups(self, partition: int) -> str:
         return self._in(partition) + "groups"
 
@@ -209,6 +213,7 @@ class Keys:
             *(self.jobs(ref.owner, state) for state in State),
             self.waiting(partition, ref.queue),
             self.turns(partition, ref.queue),
+            self.orphans(partition),
         ]
         if ref.group is not None:
             keys += [

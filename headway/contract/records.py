@@ -103,6 +103,8 @@ class Job(Record):
     artifacts: list[Artifact]
     cancel_requested: bool
     retry_of: str | None
+    parent: str | None
+    """The job whose task submitted it."""
     created_at: str
     started_at: str | None
     finished_at: str | None

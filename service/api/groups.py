@@ -5,15 +5,31 @@ from __future__ import annotations
 from typing import Annotated
 
 from flask import Response
+from flask.blueprints import BlueprintSetupState
 from pydantic import BaseModel, ConfigDict, Field
+from werkzeug.routing import PathConverter
 
 from headway.contract.records import MAX_LABEL_CHARS, Group
 from service.api.context import caller, context
-from service.api.jobs import Name, again, create, refuse_when_full
+from service.api.jobs import again, create, refuse_when_full
+from service.api.names import Name
 from service.api.operation import JSON, Answer, Resource
 from service.api.problems import Problem
 
 bp = Resource("groups", "Groups")
+
+
+class GroupName(PathConverter):
+    """Any name but one that would be the path of an action on another group."""
+
+    regex = r"(?!.*/(?:cancel|retry)$)[^/].*?"
+
+
+def _know_group_names(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["group"] = GroupName
+
+
+bp.record_once(_know_group_names)
 
 _NO_GROUP = {404: "there is no such group"}
 
@@ -43,7 +59,7 @@ def _find(group: str) -> bytes:
 
 
 @bp.operation(
-    "GET", "/groups/<path:group>", answers={200: Answer.json("the group", Group)}, problems=_NO_GROUP
+    "GET", "/groups/<group:group>", answers={200: Answer.json("the group", Group)}, problems=_NO_GROUP
 )
 def get_group(group: str) -> Response:
     """One group: its jobs by state, and how much of them is done."""
@@ -52,7 +68,7 @@ def get_group(group: str) -> Response:
 
 @bp.operation(
     "PUT",
-    "/groups/<path:group>",
+    "/groups/<group:group>",
     body=GroupSettings,
     answers={200: Answer.json("the group", Group)},
 )

@@ -11,19 +11,20 @@ from flask import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from headway.contract.encoding import RecordError, dumps
+from headway.contract.limits import Limits, TooManyJobs
 from headway.contract.pages import JobPage
 from headway.contract.records import (
-    MAX_LABEL_CHARS,
     MAX_LABEL_VALUE_CHARS,
     MAX_LABELS,
     MAX_PARAMS_BYTES,
     Job,
 )
 from headway.contract.states import State
-from headway.contract.store import IdempotencyConflict, Limits, NewJob, TooManyJobs
+from headway.contract.store import IdempotencyConflict, NewJob
 from service import metrics
 from service.api.context import Context, caller, context, find_job
 from service.api.idempotency import Idempotency
+from service.api.names import Name
 from service.api.operation import Answer, Query, Resource
 from service.api.problems import Problem, job_not_found
 from service.api.room import lacks_room
@@ -37,9 +38,6 @@ BURST_S = 10.0
 FULL = 0.8
 """Share of Redis' maxmemory above which no new job is accepted; the rest is for the live ones."""
 
-Name = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_LABEL_CHARS, pattern=r"^[^\x00-\x1f\x7f]+$")
-]
 LabelValue = Annotated[str, StringConstraints(max_length=MAX_LABEL_VALUE_CHARS)]
 
 
@@ -62,10 +60,13 @@ class Submission(BaseModel):
     labels: Annotated[dict[Name, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     timeout_s: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = None
-    size: Annotated[
-        float,
-        Field(gt=0, le=2**53, allow_inf_nan=False, description="beside the other jobs of its group"),
-    ] = 1
+    size: (
+        Annotated[
+            float,
+            Field(gt=0, le=1e15, allow_inf_nan=False, description="beside the other jobs of its group"),
+        ]
+        | None
+    ) = None
 
 
 class Listing(Query):
@@ -80,12 +81,18 @@ class Listing(Query):
     cursor: Annotated[int, Field(ge=0, le=2**53)] | None = None
 
 
+class Children(BaseModel):
+    counts: dict[State, int]
+
+
 class JobAnswer(Job):
-    """A job, and why it waits. Events and the answers of a POST are without that: it is about the moment
-    at which it is asked."""
+    """A job, why it waits, and its children. Events and the answers of a POST are without that: it is about
+    the moment at which it is asked."""
 
     waiting_reason: str | None
-    """Why a queued or retrying job does not run now, for people; null if nothing is in its way."""
+    """Why a job that waits does not run now, for people; null if nothing is in its way."""
+    children: Children | None
+    """Of a job whose task has submitted others, how many of these are in which state."""
 
 
 class JobsPage(BaseModel):
@@ -140,7 +147,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         group=body.group,
         labels=body.labels,
         timeout_s=body.timeout_s or here.settings.job_timeout_s,
-        size=body.size,
+        size=body.size or 1,
     )
     meaning = json.dumps(body.model_dump(mode="json"), sort_keys=True)
     return answer_new(*create(here, new, headers.once(meaning)))
@@ -220,6 +227,7 @@ def delete_job(job_id: str) -> Response:
     here = context()
     if not find_job(job_id).ended:
         raise Problem(409, "the job has not ended yet; cancel it first")
+    here.store.groups.cancel_orphans(job_id)
     remove_tree(here.settings.data_dir / "artifacts" / job_id)
     here.store.remove(job_id)
     return Response(status=204)

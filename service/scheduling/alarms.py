@@ -51,6 +51,8 @@ class AlarmLoop:
                 self._answer(job_id)
             groups = self._store.groups.due(partition, PAGE)
             more = more or len(groups) == PAGE
+            for job_id in self._store.groups.orphans(partition):
+                self._store.groups.cancel_orphans(job_id)
             for tally in groups:
                 self._tell(tally)
         return more

@@ -114,7 +114,7 @@ BREAKS = (
         "headway/contract/lua/tally.lua",
         "  if whole and not ended_at then\n",
         "  if whole then\n",
-        (f"{GROUPS}::test_a_group_ends_once_when_all_that_are_expected_have_ended", MACHINE),
+        (f"{GROUPS}::test_a_group_ends_once_when_all_that_are_expected_have_ended",),
     ),
     Break(
         "a group counts in the same write",
@@ -126,7 +126,7 @@ BREAKS = (
     Break(
         "a retry takes its job's place",
         "headway/contract/lua/create.lua",
-        "  if old then replace(string.sub(JOB, 1, -#JOB_ID - 1) .. old) end\n",
+        "  if old then replace(key_of(old)) end\n",
         "",
         (f"{GROUPS}::test_a_retry_takes_the_place_of_its_job_in_the_group", MACHINE),
     ),

@@ -258,6 +258,7 @@ class Run:
             if status == 200:
                 # Why it waits is about the moment, and no event tells it.
                 document.pop("waiting_reason", None)
+                document.pop("children", None)
                 self.history.documents[job_id] = document
                 return True
         return False

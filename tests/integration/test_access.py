@@ -105,6 +105,7 @@ def requests(job_id: str, upload_id: str = "x" * 22) -> list[tuple[str, str, Any
             .replace("<job_id>", job_id)
             .replace("<upload_id>", upload_id)
             .replace("<path:group>", "g")
+            .replace("<group:group>", "g")
             .replace("<path:name>", "video.mp4")
             .replace("<filename:name>", "x"),
             bodies.get(route),

@@ -294,3 +294,4 @@ def test_a_group_that_does_not_fit_is_refused_and_says_where(
     assert stack.call("GET", "/groups/refused")[0] == 404
     assert stack.call("PUT", f"/groups/{'x' * 129}", {})[0] == 422
     assert stack.call("PUT", "/groups/a%09b", {})[0] == 422
+    assert stack.call("PUT", "/groups/a/cancel", {})[0] == 405

@@ -12,7 +12,7 @@ import { compareIds } from "./event-id.js";
  */
 
 /** @type {ReadonlySet<import("../jobs.js").State>} */
-export const LIVE = new Set(/** @type {const} */ (["running", "retrying", "queued"]));
+export const LIVE = new Set(/** @type {const} */ (["running", "waiting", "retrying", "queued"]));
 
 /**
  * Whether the job has not ended.

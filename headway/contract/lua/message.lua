@@ -26,6 +26,7 @@ if wait then return {'too_fast', wait} end
 
 local data = append(job, 'message', body)
 redis.call('XADD', UNREAD, job.last, 'd', data)
+if job.state == 'waiting' then look_whether_it_waits(job) end
 if once_hash ~= '' then
   redis.call('SET', KEYS[#KEYS], once_hash .. ' ' .. job.last .. ' ' .. job.attempt, 'PX', ARGV[6])
 end

@@ -2,7 +2,7 @@
 --
 -- keys: 1 clock, 2 alarms, 3 expiring, 4 job, 5 events, 6 the job's unread messages, 7 the owner's feed,
 --       8 its last ids, 9 the owner's jobs, then one index a state in the order of states.py, then the jobs that wait
---       for its queue and the owners' turns there, then, if the job has a group: the group's feed, its
+--       for its queue and the owners' turns there, the jobs that ended before their children, then, if the job has a group: the group's feed, its
 --       last ids, its jobs, its tally, the groups of which something is to be told
 --       (JobStore builds them: Keys.write_set)
 -- args: 1 job id, 2 cap of the job's events, 3 cap of a feed, 4 retention in seconds; a script's own
@@ -19,13 +19,14 @@ local INDEX = {}
 for i, state in ipairs(STATES) do INDEX[state] = KEYS[9 + i] end
 local WAITING = KEYS[10 + #STATES]
 local TURNS = KEYS[11 + #STATES]
+local ORPHANS = KEYS[12 + #STATES]
 local FEEDS = {{KEYS[7], KEYS[8]}}
 -- A script adds at most two keys of its own, so this is none of them.
-local GROUP_JOBS = KEYS[11 + #STATES + 3]
+local GROUP_JOBS = KEYS[12 + #STATES + 3]
 local TALLY, GROUPS_DUE
 if GROUP_JOBS then
-  TALLY, GROUPS_DUE = KEYS[11 + #STATES + 4], KEYS[11 + #STATES + 5]
-  FEEDS[2] = {KEYS[11 + #STATES + 1], KEYS[11 + #STATES + 2]}
+  TALLY, GROUPS_DUE = KEYS[12 + #STATES + 4], KEYS[12 + #STATES + 5]
+  FEEDS[2] = {KEYS[12 + #STATES + 1], KEYS[12 + #STATES + 2]}
 end
 local GROUP_FEED = FEEDS[2]
 
@@ -86,6 +87,20 @@ local function waits(job) return job.state == 'queued' or job.state == 'retrying
 -- Whether the job is as it will stay. A state that a newer version wrote and this one does not know is not.
 local function ended(job)
   return job.state == 'succeeded' or job.state == 'failed' or job.state == 'canceled'
+end
+
+-- The key of another job of the partition. It is not declared; it has the same hash tag, so it lies in the
+-- same slot. So does the tally of a job's children, who are a group of that name.
+local function key_of(id) return string.sub(JOB, 1, -#JOB_ID - 1) .. id end
+
+local function live_children(id)
+  local head, owner = string.match(ALL_JOBS, '^(.*}):jobs:(.*)$')
+  local count = 0
+  for _, n in ipairs(redis.call('HMGET', head .. ':tally:' .. owner .. ':' .. id,
+      'queued', 'running', 'retrying', 'waiting')) do
+    count = count + tonumber(n or 0)
+  end
+  return count
 end
 
 -- How many attempts may follow. One that a stopping worker handed back does not count.
@@ -207,6 +222,31 @@ local function finish(job, state, result, error, progress)
   -- No TTL: the sweep removes job, events, files and what names the job elsewhere together, or nothing.
   emit(job, id, 'end', document())
   settle_group()
+  local family = redis.call('HMGET', JOB, 'parent', '_children')
+  local parent = string.match(family[1] or '', '^"(.+)"$')
+  if parent then
+    local waits_for = redis.call('HMGET', key_of(parent), 'state', '_waits_for')
+    if waits_for[1] == '"waiting"' and waits_for[2] == 'children' and live_children(parent) == 0 then
+      redis.call('ZADD', ALARMS, int(now()), parent)
+    end
+  end
+  if family[2] then redis.call('ZADD', ORPHANS, int(ms), JOB_ID) end
 end
 
 local function set_alarm(ms) redis.call('ZADD', ALARMS, int(ms), JOB_ID) end
+
+local LONGEST_WAIT_MS = 3600000 -- A job that waits is looked at so often, whatever it waits for.
+
+-- Sets the alarm of a waiting job: at once if what it waits for is there. Returns what that is, or nil.
+local function look_whether_it_waits(job)
+  local time = now()
+  local waits_for = redis.call('HMGET', JOB, '_waits_for', '_wait_until')
+  local until_ = tonumber(waits_for[2] or '')
+  local woken
+  if waits_for[1] == 'children' and live_children(JOB_ID) == 0 then woken = 'children' end
+  if waits_for[1] == 'message' and redis.call('XLEN', UNREAD) > 0 then woken = 'message' end
+  if not woken and until_ and until_ <= time then woken = 'timeout' end
+  local look = woken and time or math.min(until_ or math.huge, time + LONGEST_WAIT_MS)
+  set_alarm(job.deadline and math.min(look, job.deadline) or look)
+  return woken
+end

@@ -28,8 +28,8 @@ ROUTES = {
     "GET /jobs/<job_id>/events": "read",
     "GET /jobs/<job_id>/artifacts/<path:name>": "read",
     "GET /events": "read",
-    "GET /groups/<path:group>": "read",
-    "PUT /groups/<path:group>": "submit",
+    "GET /groups/<group:group>": "read",
+    "PUT /groups/<group:group>": "submit",
     "POST /groups/<path:group>/cancel": "cancel",
     "POST /groups/<path:group>/retry": "submit",
     "POST /jobs": "submit",
@@ -52,7 +52,7 @@ TICKET_ROUTES = {
     "GET /jobs/<job_id>": WATCH,
     "GET /jobs/<job_id>/events": WATCH,
     "GET /events": WATCH,
-    "GET /groups/<path:group>": WATCH,
+    "GET /groups/<group:group>": WATCH,
     "GET /jobs/<job_id>/artifacts/<path:name>": FETCH,
 }
 """What a ticket opens: these are its roles, beside which it has none."""

@@ -15,7 +15,7 @@ import { element, show } from "../../element/dom.js";
 
 const EVERY_MS = 2000;
 /** @type {import("../../jobs.js").State[]} */
-const STATES = ["running", "queued", "retrying", "succeeded", "failed", "canceled"];
+const STATES = ["running", "waiting", "queued", "retrying", "succeeded", "failed", "canceled"];
 
 export class GroupSummary extends HTMLElement {
   #client = /** @type {any} */ (undefined);
@@ -72,7 +72,7 @@ export class GroupSummary extends HTMLElement {
 
   /** @param {Group} group */
   #draw({ group, title, counts, expected, fraction, eta_s, state }) {
-    const live = counts.queued + counts.running + counts.retrying;
+    const live = counts.queued + counts.running + counts.retrying + counts.waiting;
     const lost = counts.failed + counts.canceled;
     const all = live + lost + counts.succeeded;
     const ended = state === "ended" ? (counts.failed ? "failed" : lost ? "canceled" : "succeeded") : live ? "running" : "queued";
