@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from headway.contract.access import Access
@@ -22,12 +22,13 @@ from headway.contract.keys import JobRef, Keys
 from headway.contract.limits import NO_LIMITS, ROOM_S, Limits, TooManyJobs
 from headway.contract.listings import Listings
 from headway.contract.messages import Messages
+from headway.contract.new_job import NewJob as NewJob
 from headway.contract.pages import JobPage, fields_of
 from headway.contract.records import (
     CANCELED,
     MAX_ERROR_CHARS,
-    MAX_PARAMS_BYTES,
     MAX_RESULT_BYTES,
+    Artifact,
     Job,
     error_json,
 )
@@ -49,28 +50,6 @@ class JobLive(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class NewJob:
-    """A submission, checked. `queue` is where workers of its type listen."""
-
-    owner: str
-    type: str
-    params: dict[str, Any]
-    queue: str
-    max_attempts: int
-    group: str | None = None
-    labels: dict[str, str] = field(default_factory=dict)
-    timeout_s: float | None = None
-    retry_of: str | None = None
-    checkpoint: str = ""
-    size: float = 1
-    """How large it is beside the other jobs of its group."""
-    parent: str | None = None
-    """The job whose child it is …"""
-    parent_fence: str = ""
-    """… as long as that job has this fence."""
-
-
-@dataclass(frozen=True, slots=True)
 class Claim:
     """The right to work on a job, until the lease runs out."""
 
@@ -83,12 +62,15 @@ class Claim:
     woken: str = ""
     """What ended the last wait of this attempt: `children`, `message` or `timeout`; empty for none."""
 
+    @property
+    def decoded_checkpoint(self) -> Any:
+        return json.loads(self.checkpoint) if self.checkpoint else None
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """One event of a holder's batch; `field` of the job takes `value` in the same write. Without a type
-    only the field is written, and no event is published; `_read` with the id of a message marks it, and all
-    before it, as read."""
+    only the field is written, and no event is published; `_read` marks messages up to that id as read."""
 
     type: EventType | Literal[""]
     body: str
@@ -140,23 +122,6 @@ class JobStore:
         """
         key, request_hash = once or ("", "")
         ref = JobRef(self.keys.new_job_id(new.owner), new.owner, new.queue, new.group, key)
-        fields = {
-            "id": dumps(ref.id),
-            "type": dumps(new.type),
-            "owner": dumps(new.owner),
-            "group": dumps(new.group),
-            "labels": dumps(new.labels),
-            "params": dumps(new.params, MAX_PARAMS_BYTES, "params"),
-            "max_attempts": dumps(new.max_attempts),
-            "timeout_s": dumps(new.timeout_s),
-            "retry_of": dumps(new.retry_of),
-            "size": dumps(new.size),
-            "parent": dumps(new.parent),
-            "links": dumps({"self": f"/jobs/{ref.id}", "events": f"/jobs/{ref.id}/events"}),
-            "_queue": new.queue,
-            "_checkpoint": new.checkpoint,
-            "_once": key,
-        }
         reply = self.database.change(
             "create",
             ref,
@@ -165,7 +130,7 @@ class JobStore:
             0 if new.parent else REQUEUE_MS,
             *(limits.rate, limits.burst, limits.live),
             *(new.parent or "", new.parent_fence),
-            *(part for pair in fields.items() for part in pair),
+            *(part for pair in new.fields(ref).items() for part in pair),
             keys=[self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])],
         )
         if reply[0] == b"conflict":
@@ -237,6 +202,25 @@ class JobStore:
         """
         parts = [part for r in reports for part in (r.type, r.body, r.field, r.value)]
         return self._held(self.database.change("append", claim.ref, claim.fence, batch, *parts))
+
+    def publish(self, claim: Claim, artifact: Artifact) -> bool:
+        """Show an artifact whose file is in its place. Returns whether cancellation was requested.
+
+        Raises StaleFence. `append` is for a holder that numbers what it sends; this is for one whose files
+        come over connections of their own.
+        """
+        body = dumps(artifact.model_dump(exclude={"attempt"}))
+        while True:
+            text = self.redis.hget(self.keys.job(claim.ref.id), "artifacts")
+            if text is None:
+                raise StaleFence
+            shown = {one["name"]: one for one in json.loads(text)}
+            shown[artifact.name] = artifact.model_dump()
+            reply = self.database.change(
+                "publish", claim.ref, claim.fence, text, dumps([*shown.values()]), body
+            )
+            if reply[0] != b"changed":
+                return self._held(reply)
 
     def end(
         self,

@@ -26,8 +26,8 @@ class Idempotency(Headers):
 
         `meaning` is what it means and not its bytes: a client may order or space its JSON anew.
         """
-        return None if self.key is None else (_hash(scope + self.key), _hash(meaning))
+        return None if self.key is None else (hashed(scope + self.key), hashed(meaning))
 
 
-def _hash(text: str) -> str:
+def hashed(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=20).hexdigest()

@@ -149,6 +149,20 @@ def test_too_many_messages_are_refused_with_when_to_try_again(stack: Stack) -> N
     stack.store.end(claim, State.SUCCEEDED)
 
 
+def test_a_worker_over_http_sends_messages_with_its_reports(stack: Stack) -> None:
+    job = stack.submit("by.http", {}, run="here")
+    batch = {"batch": 1, "events": [{"type": "message", "name": "row", "data": [1, 2]}]}
+    bearer = {"Authorization": f"Bearer {job['token']}"}
+    for _ in range(2):
+        assert stack.call("POST", f"/jobs/{job['id']}/reports", batch, bearer)[0] == 200
+    too_large = {"batch": 2, "events": [{"type": "message", "name": "row", "data": "x" * 70_000}]}
+    assert stack.call("POST", f"/jobs/{job['id']}/reports", too_large, bearer)[0] == 422
+    assert stack.call("POST", f"/jobs/{job['id']}/end", {"state": "succeeded"}, bearer)[0] == 200
+    assert [(m["from"], m["name"], m["data"]) for m in said(stack.store, job["id"])] == [
+        ("task", "row", [1, 2])
+    ]
+
+
 # -- the store -----------------------------------------------------------------------------------------
 
 
