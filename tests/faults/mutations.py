@@ -31,6 +31,7 @@ RUNTIME = "tests/integration/test_worker_runtime.py"
 ENGINE = "tests/unit/test_engine.py::test_every_reader_gets_what_the_store_has_after_its_cursor_or_a_reset"
 MESSAGES = "tests/integration/test_messages.py"
 GROUPS = "tests/integration/test_groups.py"
+CHILDREN = "tests/integration/test_children.py"
 MACHINE = "tests/faults/test_store_machine.py::test_the_store_does_what_the_model_does"
 
 
@@ -136,6 +137,34 @@ BREAKS = (
         "            latest.append(page.group)\n",
         "            pass\n",
         (f"{GROUPS}::test_a_reader_that_catches_up_is_told_how_the_group_is",),
+    ),
+    Break(
+        "a parent is woken by its last child",
+        "headway/contract/lua/prelude.lua",
+        "      redis.call('ZADD', ALARMS, int(now()), parent)\n",
+        "",
+        (f"{CHILDREN}::test_a_parent_and_its_children_need_one_place",),
+    ),
+    Break(
+        "children do not outlive their parent",
+        "headway/contract/lua/prelude.lua",
+        "  if family[2] then redis.call('ZADD', ORPHANS, int(ms), JOB_ID) end\n",
+        "",
+        (f"{CHILDREN}::test_a_cancellation_reaches_the_children_and_theirs",),
+    ),
+    Break(
+        "a wait counts no attempt",
+        "headway/contract/lua/claim.lua",
+        "local continues = redis.call('HDEL', JOB, '_continues') == 1\n",
+        "local continues = false\n",
+        (f"{CHILDREN}::test_a_parent_and_its_children_need_one_place", MACHINE),
+    ),
+    Break(
+        "a message wakes who waits for it",
+        "headway/contract/lua/message.lua",
+        "if job.state == 'waiting' then look_whether_it_waits(job) end\n",
+        "",
+        (f"{CHILDREN}::test_a_question_is_answered_while_the_place_is_free", MACHINE),
     ),
     Break(
         "gap check",

@@ -41,7 +41,8 @@ RETENTION_MS = 60_000
 OWNERS = ("ann", "bob")
 QUEUE = "q"
 WAITS = (State.QUEUED, State.RETRYING)
-LIVE = (*WAITS, State.RUNNING)
+LIVE = (*WAITS, State.RUNNING, State.WAITING)
+LONGEST_WAIT_MS = 3_600_000
 
 
 @dataclass
@@ -64,6 +65,9 @@ class Model:
     handed_back: int = 0
     cancel: bool = False
     events: list[str] = field(default_factory=lambda: ["state"])
+    waits_for: str = ""
+    wait_until: int | None = None
+    continues: bool = False
     replaced: bool = False
     unread: list[str] = field(default_factory=list)
     said: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -234,7 +238,10 @@ class StoreMachine(RuleBasedStateMachine):
             assert claim is None
             return multiple()
         assert claim is not None
-        m.state, m.attempt, m.fence, m.seq = State.RUNNING, m.attempt + 1, m.fence + 1, 0
+        m.state, m.fence, m.seq = State.RUNNING, m.fence + 1, 0
+        m.attempt += not m.continues
+        assert claim.woken == "" or m.continues or m.waits_for
+        m.continues = False
         m.lease = self.now + LEASE_MS
         if m.timeout_ms is not None and m.deadline is None:
             m.deadline = self.now + m.timeout_ms
@@ -250,6 +257,50 @@ class StoreMachine(RuleBasedStateMachine):
         m = self.models.get(held.job)
         good = m is not None and m.state is State.RUNNING and str(m.fence) == held.claim.fence
         return m if good else None
+
+    def woken(self, m: Model) -> bool:
+        """Whether a job need not wait any more. None has a child that lives."""
+        there = m.waits_for == "children" or bool(m.unread)
+        return there or (m.wait_until is not None and m.wait_until <= self.now)
+
+    def look(self, m: Model) -> None:
+        later = self.now + LONGEST_WAIT_MS
+        until = later if m.wait_until is None else min(m.wait_until, later)
+        self.wake(m, self.now if self.woken(m) else until)
+
+    @rule(
+        held=claims,
+        what=st.sampled_from(["message", "message", "children"]),
+        limit_ms=st.sampled_from([None, 500, 5_000]),
+        repeat=st.booleans(),
+    )
+    def wait(self, held: Held, what: Any, limit_ms: int | None, repeat: bool) -> None:
+        m = self.models.get(held.job)
+        limit_s = None if limit_ms is None else limit_ms / 1000
+
+        def give_back() -> None:
+            self.store.wait(held.claim, what, reason="r", limit_s=limit_s)
+
+        over = m is not None and (m.state is State.WAITING or m.continues)
+        if m is not None and over and str(m.fence) == held.claim.fence:
+            give_back()  # once more, and nothing changes
+            return
+        m = self.holds(held)
+        if m is None:
+            with pytest.raises(StaleFence):
+                give_back()
+            return
+        give_back()
+        if m.cancel:
+            self.end(m, State.CANCELED)
+            return
+        if repeat:
+            give_back()
+        m.state, m.waits_for = State.WAITING, what
+        m.wait_until = None if limit_ms is None else self.now + limit_ms
+        self.tick()
+        m.events.append("state")
+        self.look(m)
 
     @rule(held=claims)
     def claim_whose_reply_was_lost(self, held: Held) -> None:
@@ -322,6 +373,8 @@ class StoreMachine(RuleBasedStateMachine):
                 self.tick()
                 m.events.append("message")
                 m.unread.append(sent.id)
+                if m.state is State.WAITING:
+                    self.look(m)
                 assert sent.id == str(self.clock)
                 if key is not None:
                     m.said[key] = number, sent.id
@@ -400,7 +453,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert found is not None
         assert found[1] is not m.live
-        if m.state in WAITS:
+        if m.state in (*WAITS, State.WAITING):
             m.cancel = True
             self.end(m, State.CANCELED)
         elif m.live and not m.cancel:
@@ -433,7 +486,14 @@ class StoreMachine(RuleBasedStateMachine):
         elif m.state is State.RUNNING and m.max_attempts - m.attempt + m.handed_back <= 0:
             assert message is None
             self.end(m, State.FAILED)
+        elif m.state is State.WAITING and not self.woken(m):
+            assert message is None
+            self.look(m)
         else:
+            if m.state is State.WAITING:
+                m.state, m.continues, m.not_before, m.sends = State.QUEUED, True, 0, 0
+                self.tick()
+                m.events.append("state")
             if m.state is State.RUNNING:
                 m.state, m.not_before, m.sends = State.RETRYING, 0, 0
                 self.tick()

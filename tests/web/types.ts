@@ -125,7 +125,7 @@ const status: Status = again.status;
 // @ts-expect-error: there is no such status
 const wrong: Status = "fine";
 if (again.status === "gave-up") again.again();
-console.log(again.state?.retry_of, ended.id, status, wrong);
+console.log(again.state?.retry_of, ended.id, ended.parent, ended.children?.counts.waiting, status, wrong);
 again.close();
 
 // -- many

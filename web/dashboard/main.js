@@ -120,6 +120,7 @@ function drawPage(mentioned) {
   show(part("notice"), "");
   page.reason = reasons.for(job);
   page.job = job;
+  page.hasChildren = index.groups.of(job.id) > 0;
   const title = titleOf(job, percent(shownFraction(job)));
   document.title = `${title} · Headway`;
 }

@@ -38,6 +38,7 @@ export class JobPage extends HTMLElement {
   #again = button("again", "Run again");
   #change = element("a", { className: "button change" }, "Edit and run again");
   #reason = element("p", { className: "waiting foreign", role: "status" });
+  #children = element("a", { className: "children", hidden: true }, "Its children");
   #bar = new Bar();
   #error = element("p", { className: "error foreign", tabIndex: 0, role: "group", ariaLabel: "Error" });
   #problem = element("p", { className: "problem foreign", role: "alert", hidden: true });
@@ -91,6 +92,7 @@ export class JobPage extends HTMLElement {
 
   connectedCallback() {
     this.dataset.id = this.#id;
+    this.#children.href = `#/?group=${encodeURIComponent(this.#id)}`;
     this.#change.href = `#/new?from=${encodeURIComponent(this.#id)}`;
     const { stages, pace, artifacts, result, attempts } = this.#parts;
     this.append(
@@ -102,6 +104,7 @@ export class JobPage extends HTMLElement {
         this.#state,
         this.#attempt,
         this.#tags,
+        this.#children,
         element("span", { className: "actions" }, this.#cancel, this.#again, this.#change),
       ),
       this.#problem,
@@ -133,6 +136,11 @@ export class JobPage extends HTMLElement {
   /** Why the job waits; empty if unknown. */
   set reason(/** @type {string} */ text) {
     show(this.#reason, text);
+  }
+
+  /** Whether its task has submitted others. They are the group of its id. */
+  set hasChildren(/** @type {boolean} */ has) {
+    this.#children.hidden = !has;
   }
 
   /** @param {string} text what went wrong; empty: nothing */
@@ -180,8 +188,9 @@ export class JobPage extends HTMLElement {
     this.#facts.dataset.key = key;
     this.#facts.replaceChildren(
       ...facts.map(([name, text]) => {
-        const id = name === "Id" || name === "Retry of" ? element("code", {}, text) : text;
-        const value = name === "Retry of" ? element("a", { href: `#/jobs/${encodeURIComponent(text)}` }, id) : id;
+        const isJob = name === "Retry of" || name === "Child of";
+        const id = name === "Id" || isJob ? element("code", {}, text) : text;
+        const value = isJob ? element("a", { href: `#/jobs/${encodeURIComponent(text)}` }, id) : id;
         return element("div", {}, element("dt", {}, name), element("dd", { className: "foreign" }, value));
       }),
     );
@@ -251,6 +260,7 @@ function factsOf(job) {
     ["Attempts", `${job.attempt} of ${job.max_attempts}`],
     ["Time limit", job.timeout_s ? duration(job.timeout_s) : null],
     ["Retry of", job.retry_of],
+    ["Child of", job.parent],
   ];
   return /** @type {[string, string][]} */ (facts.filter(([, text]) => text));
 }
