@@ -269,12 +269,13 @@ class StoreMachine(RuleBasedStateMachine):
         self.wake(m, self.now if self.woken(m) else until)
 
     @rule(
+        target=claims,
         held=claims,
         what=st.sampled_from(["message", "message", "children"]),
         limit_ms=st.sampled_from([None, 500, 5_000]),
         repeat=st.booleans(),
     )
-    def wait(self, held: Held, what: Any, limit_ms: int | None, repeat: bool) -> None:
+    def wait(self, held: Held, what: Any, limit_ms: int | None, repeat: bool) -> Any:
         m = self.models.get(held.job)
         limit_s = None if limit_ms is None else limit_ms / 1000
 
@@ -284,16 +285,16 @@ class StoreMachine(RuleBasedStateMachine):
         over = m is not None and (m.state is State.WAITING or m.continues)
         if m is not None and over and str(m.fence) == held.claim.fence:
             give_back()  # once more, and nothing changes
-            return
+            return multiple()
         m = self.holds(held)
         if m is None:
             with pytest.raises(StaleFence):
                 give_back()
-            return
+            return multiple()
         give_back()
         if m.cancel:
             self.end(m, State.CANCELED)
-            return
+            return multiple()
         if repeat:
             give_back()
         m.state, m.waits_for = State.WAITING, what
@@ -301,6 +302,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.tick()
         m.events.append("state")
         self.look(m)
+        if what == "message":
+            return multiple()
+        self.answer(held.job)
+        return self.claim(held.job)
 
     @rule(held=claims)
     def claim_whose_reply_was_lost(self, held: Held) -> None:
