@@ -106,6 +106,7 @@ def test_what_one_may_not_do_is_not_offered(browser: Browser, closed: Stack) -> 
     for job_id in (live.ref.id, ended.ref.id):
         browser.details(job_id)
         assert not any(shown(browser, f".actions {one}") for one in (".cancel", ".again", ".change"))
+        assert not shown(browser, "message-form")
     # By the address, and by the keyboard.
     for address, role in (("#/workers", "ops"), ("#/new", "submit")):
         browser.go(address)

@@ -93,6 +93,7 @@ def requests(job_id: str, upload_id: str = "x" * 22) -> list[tuple[str, str, Any
     """Every operation that is not public: its route, a path, and a body that would do."""
     bodies = {
         "POST /jobs": {"type": "t"},
+        "POST /jobs/<job_id>/messages": {"name": "n"},
         "POST /uploads": b"x",
         "PUT /uploads/<filename:name>": b"x",
         "PUT /types/<type_name>": {},
@@ -104,6 +105,8 @@ def requests(job_id: str, upload_id: str = "x" * 22) -> list[tuple[str, str, Any
             route.partition(" ")[2]
             .replace("<job_id>", job_id)
             .replace("<upload_id>", upload_id)
+            .replace("<path:group>", "g")
+            .replace("<group:group>", "g")
             .replace("<path:name>", "video.mp4")
             .replace("<filename:name>", "x")
             .replace("<type_name>", "x"),

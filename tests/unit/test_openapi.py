@@ -81,7 +81,7 @@ def test_the_job_of_the_document_is_the_record(spec: dict[str, Any]) -> None:
     assert tuple(job["properties"]) == DOCUMENT
     assert tuple(job["required"]) == tuple(Job.model_fields)
     answer = spec["components"]["schemas"]["JobAnswer"]
-    assert set(answer["properties"]) == {*DOCUMENT, "waiting_reason"}
+    assert set(answer["properties"]) == {*DOCUMENT, "waiting_reason", "children"}
 
 
 def test_every_event_of_a_stream_has_a_schema(spec: dict[str, Any]) -> None:
