@@ -14,7 +14,7 @@ import pytest
 
 from headway.contract.encoding import RecordError, RecordTooLarge
 from headway.contract.events import ZERO
-from headway.contract.messages import BURST, MAX_UNREAD, ONCE_S, TooManyMessages
+from headway.contract.messages import MAX_UNREAD, ONCE_S, TooManyMessages
 from headway.contract.records import Job as JobRecord
 from headway.contract.states import State
 from headway.contract.store import JobStore, NewJob
@@ -140,12 +140,14 @@ def test_there_is_no_message_to_no_job(stack: Stack) -> None:
 
 def test_too_many_messages_are_refused_with_when_to_try_again(stack: Stack) -> None:
     claim = running_by_hand(stack)
-    for _ in range(BURST):
-        stack.store.messages.send(claim.ref.id, "n", None)
-    found = [stack.call("POST", f"/jobs/{claim.ref.id}/messages", {"name": "n"}) for _ in range(20)]
-    refused = [headers for status, headers, _ in found if status == 429]
-    assert refused
-    assert all(int(headers["retry-after"]) >= 1 for headers in refused)
+    stack.store.messages.send(claim.ref.id, "n", None)
+    # As after a burst, at a moment that is still to come: nothing refills the bucket, however slow this is.
+    stack.store.redis.hset(
+        stack.store.keys.job(claim.ref.id), mapping={"_tokens": 0, "_tokens_at": round(time.time() * 2000)}
+    )
+    status, headers, _ = stack.call("POST", f"/jobs/{claim.ref.id}/messages", {"name": "n"})
+    assert status == 429
+    assert int(headers["retry-after"]) >= 1
     stack.store.end(claim, State.SUCCEEDED)
 
 
