@@ -15,7 +15,7 @@ from typing import Any, cast
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.commands.core import Script
-from redis.exceptions import ClusterDownError, ReadOnlyError
+from redis.exceptions import ClusterDownError, NoScriptError, ReadOnlyError
 from redis.retry import Retry
 
 from headway.contract.keys import JobRef, Keys
@@ -87,11 +87,34 @@ class Database:
 
     def change(self, script: str, ref: JobRef, *args: Any, keys: Sequence[str] = ()) -> list[Any]:
         """Run a script that changes a job; `keys` and `args` follow those of the prelude."""
-        return self.run(script, [*self.keys.write_set(ref), *keys], [ref.id, *self.limits, *args])
+        return self.run(script, self.keys_of(ref, keys), self.args_of(ref, args))
+
+    def keys_of(self, ref: JobRef, more: Sequence[str] = ()) -> list[str]:
+        """The keys of a script that changes this job."""
+        return [*self.keys.write_set(ref), *more]
+
+    def args_of(self, ref: JobRef, more: Sequence[Any] = ()) -> list[Any]:
+        """The arguments of a script that changes this job."""
+        return [ref.id, *self.limits, *more]
 
     def run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Run a script and return its reply."""
         return cast(list[Any], self.scripts[script](keys=keys, args=args))
+
+    def run_many(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Run scripts (name, keys, arguments) in one round trip, not as one transaction. Returns their
+        replies; for one that failed its ResponseError."""
+        replies: list[Any] = []
+        for last_try in (False, True):
+            with self.redis.pipeline(transaction=False) as pipe:
+                for name, keys, args in calls:
+                    pipe.evalsha(self.scripts[name].sha, len(keys), *keys, *args)
+                replies = pipe.execute(raise_on_error=False)
+            if last_try or not any(isinstance(reply, NoScriptError) for reply in replies):
+                break
+            for name in {name for name, _, _ in calls}:
+                self.redis.script_load(cast(str, self.scripts[name].script))
+        return replies
 
     def ref(self, job_id: str) -> JobRef | None:
         """Return the unchanging facts of a job, or None if there is no such job."""

@@ -17,6 +17,7 @@ from headway.contract.database import Database, connect
 from headway.contract.encoding import clip, dumps
 from headway.contract.events import HIGHEST, Event, EventId, EventType
 from headway.contract.feeds import Feeds
+from headway.contract.foreign import Foreign, task_id_of
 from headway.contract.keys import JobRef, Keys
 from headway.contract.listings import Listings
 from headway.contract.pages import JobPage, fields_of
@@ -70,6 +71,7 @@ class NewJob:
     timeout_s: float | None = None
     retry_of: str | None = None
     checkpoint: str = ""
+    foreign: Foreign | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +92,18 @@ ROOM_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to work on a job, until the lease runs out."""
+class Hold:
+    """The right to write to a job, until the lease runs out."""
 
     ref: JobRef
-    job: Job
     fence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim(Hold):
+    """A hold on a job, and what a worker needs to work on it."""
+
+    job: Job
     checkpoint: str
     attempts_left: int = 0
     """How many attempts may follow this one."""
@@ -151,8 +159,33 @@ class JobStore:
         Raises IdempotencyConflict if the key belongs to another request, TooManyJobs for a new job beyond
         the owner's limits, RecordTooLarge for parameters of more than MAX_PARAMS_BYTES.
         """
+        ref, keys, args = self.creation(new, once=once, limits=limits)
+        reply = self.database.run("create", keys, args)
+        if reply[0] == b"conflict":
+            raise IdempotencyConflict(ref.once)
+        if reply[0] == b"too_fast":
+            raise TooManyJobs(f"more than {limits.rate:g} jobs were submitted per second", reply[1] / 1000)
+        if reply[0] == b"too_many":
+            raise TooManyJobs(f"{limits.live} jobs have not ended yet, which is the limit", ROOM_S)
+        if reply[0] == b"same":
+            return reply[2].decode(), bytes(reply[1]), False
+        return ref.id, bytes(reply[1]), True
+
+    def creation(
+        self,
+        new: NewJob,
+        *,
+        job_id: str = "",
+        once: tuple[str, str] | None = None,
+        limits: Limits = NO_LIMITS,
+    ) -> tuple[JobRef, list[str], list[Any]]:
+        """Return the new job's ref, and the keys and arguments of create.lua.
+
+        With a `job_id` that is taken, the script leaves the job as it is. Raises RecordTooLarge.
+        """
         key, request_hash = once or ("", "")
-        ref = JobRef(self.keys.new_job_id(new.owner), new.owner, new.queue, new.group, key)
+        ref = JobRef(job_id or self.keys.new_job_id(new.owner), new.owner, new.queue, new.group, key)
+        first_alarm_ms = REQUEUE_MS
         fields = {
             "id": dumps(ref.id),
             "type": dumps(new.type),
@@ -168,24 +201,22 @@ class JobStore:
             "_checkpoint": new.checkpoint,
             "_once": key,
         }
-        reply = self.database.change(
-            "create",
-            ref,
+        if new.foreign is not None:
+            fields["_foreign"] = new.foreign.task_id or task_id_of(ref.id)
+            fields["_not_before"] = str(new.foreign.not_before_ms)
+            if new.foreign.partial:
+                fields["_partial"] = "1"
+            if new.foreign.sent:
+                fields["_sent"] = "1"
+                first_alarm_ms = self.retention_ms + new.foreign.wait_ms
+        args = [
             request_hash,
-            REQUEUE_MS,
+            first_alarm_ms,
             *(limits.rate, limits.burst, limits.live),
             *(part for pair in fields.items() for part in pair),
-            keys=[self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])],
-        )
-        if reply[0] == b"conflict":
-            raise IdempotencyConflict(key)
-        if reply[0] == b"too_fast":
-            raise TooManyJobs(f"more than {limits.rate:g} jobs were submitted per second", reply[1] / 1000)
-        if reply[0] == b"too_many":
-            raise TooManyJobs(f"{limits.live} jobs have not ended yet, which is the limit", ROOM_S)
-        if reply[0] == b"same":
-            return reply[2].decode(), bytes(reply[1]), False
-        return ref.id, bytes(reply[1]), True
+        ]
+        keys = [self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])]
+        return ref, self.database.keys_of(ref, keys), self.database.args_of(ref, args)
 
     def remove(self, job_id: str) -> bool:
         """Remove an ended job, its events and its idempotency key; the caller removes its files first.
@@ -229,13 +260,13 @@ class JobStore:
         if reply[0] != b"claimed":
             return None
         job = Job.model_validate_json(reply[2])
-        return Claim(ref, job, str(int(reply[1])), reply[3].decode(), int(reply[4]))
+        return Claim(ref, str(int(reply[1])), job, reply[3].decode(), int(reply[4]))
 
-    def renew(self, claim: Claim, *, lease_s: float) -> bool:
+    def renew(self, claim: Hold, *, lease_s: float) -> bool:
         """Renew the lease. Returns whether cancellation was requested. Raises StaleFence."""
         return self._held(self.database.change("renew", claim.ref, claim.fence, round(lease_s * 1000)))
 
-    def append(self, claim: Claim, batch: int, reports: Iterable[Report]) -> bool:
+    def append(self, claim: Hold, batch: int, reports: Iterable[Report]) -> bool:
         """Write a batch of events. Returns whether cancellation was requested. Raises StaleFence.
 
         `batch` counts up from 1 within a claim. To retry a batch whose outcome is unknown, reuse
@@ -246,7 +277,7 @@ class JobStore:
 
     def end(
         self,
-        claim: Claim,
+        claim: Hold,
         state: State,
         *,
         result: Any = None,
@@ -266,7 +297,7 @@ class JobStore:
             )
         )
 
-    def retry(self, claim: Claim, *, delay_s: float, reason: str, counts: bool = True) -> None:
+    def retry(self, claim: Hold, *, delay_s: float, reason: str, counts: bool = True) -> None:
         """Give up this attempt; the next may start after the delay.
 
         If cancellation was requested, the job ends instead. An attempt that does not count leaves as many
@@ -296,7 +327,13 @@ class JobStore:
         ref = self.ref(job_id)
         if ref is None:
             return None
-        reply = self.database.change("cancel", ref, CANCELED, dumps("cancellation was asked for"))
+        reply = self.database.change(
+            "cancel",
+            ref,
+            CANCELED,
+            dumps("cancellation was asked for"),
+            keys=[self.keys.revoked(self.keys.partition(ref.owner))],
+        )
         if reply[0] == b"gone":
             return None
         return bytes(reply[1]), reply[0] == b"ended"

@@ -8,7 +8,7 @@ from flask import Response
 from pydantic import BaseModel, Field
 
 from headway.contract.encoding import dumps
-from service.api.context import context
+from service.api.context import caller, context
 from service.api.operation import Answer, Resource
 
 bp = Resource("types", "Job types")
@@ -31,8 +31,10 @@ class JobTypes(BaseModel):
 @bp.operation("GET", "/types", answers={200: Answer.json("the types", JobTypes)})
 def list_types() -> Response:
     """The job types, with the JSON Schema of their parameters."""
+    owner = caller().owner
     items = [
         {"name": t.name, "title": t.title, "queue": t.queue, "params": t.params, "alive": t.alive}
         for t in context().types.all(fresh=True).values()
+        if t.owner in (None, owner)
     ]
     return Response(dumps({"items": items}), mimetype="application/json")

@@ -12,6 +12,7 @@ from flask import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from headway.contract.encoding import RecordError, dumps
+from headway.contract.foreign import Foreign
 from headway.contract.records import (
     MAX_LABEL_CHARS,
     MAX_LABEL_VALUE_CHARS,
@@ -129,15 +130,13 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
     caller().check_group(body.group)
     _refuse_when_full(here)
     job_type = here.types.get(body.type)
-    if job_type is None:
-        known = sorted(here.types.all())
+    if job_type is None or job_type.owner not in (None, caller().owner):
+        known = _known_types(here)
         detail = f"unknown job type {body.type!r}"
         raise Problem(422, detail, errors=[("/type", detail)], known_types=known)
     faults = job_type.faults(body.params)
     if faults:
-        raise Problem(
-            422, f"{faults[0][0]}: {faults[0][1]}", errors=faults, known_types=sorted(here.types.all())
-        )
+        raise Problem(422, f"{faults[0][0]}: {faults[0][1]}", errors=faults, known_types=_known_types(here))
     new = NewJob(
         owner=caller().owner,
         type=job_type.name,
@@ -146,11 +145,18 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         max_attempts=body.max_attempts or job_type.max_attempts or here.settings.max_attempts,
         group=body.group,
         labels=body.labels,
-        timeout_s=body.timeout_s or here.settings.job_timeout_s,
+        timeout_s=body.timeout_s or (None if job_type.foreign else here.settings.job_timeout_s),
+        foreign=Foreign(sent=False) if job_type.foreign else None,
     )
     # The request's meaning and not its bytes: a client may order or space its JSON anew.
     meaning = json.dumps(body.model_dump(mode="json"), sort_keys=True)
     return _create(here, new, _once(headers, meaning))
+
+
+def _known_types(here: Context) -> list[str]:
+    """The names of the types that the caller may submit."""
+    owner = caller().owner
+    return sorted(name for name, found in here.types.all().items() if found.owner in (None, owner))
 
 
 def _once(headers: Idempotency, meaning: str) -> tuple[str, str] | None:
@@ -184,7 +190,8 @@ def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Respons
         raise _full() from None
     if is_new:
         metrics.JOBS_SUBMITTED.labels(new.type).inc()
-        here.dispatch.send(job_id, new.type, new.queue)
+        if new.foreign is None:
+            here.dispatch.send(job_id, new.type, new.queue)
     return _json(document, 202 if is_new else 200, {"Location": f"/jobs/{job_id}"})
 
 
@@ -266,7 +273,7 @@ def cancel_job(job_id: str) -> Response:
     },
     problems={
         **_NO_JOB,
-        409: "the job has not ended yet",
+        409: "the job has not ended yet, or not all of its arguments were kept",
         422: "the Idempotency-Key belongs to another request",
         429: "the owner submits too fast or has too many live jobs; nothing was submitted",
         503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
@@ -279,6 +286,8 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
     caller().check_group(page.group)
     if not page.ended:
         raise Problem(409, "the job has not ended yet; cancel it, or wait for its end, and retry then")
+    if b"_partial" in page.fields:
+        raise Problem(409, "not all arguments of this task were kept: only its project can send it again")
     _refuse_when_full(here)
     old = Job.model_validate_json(page.document)
     # The type may have moved to another queue since.
@@ -294,5 +303,6 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
         timeout_s=old.timeout_s,
         retry_of=old.id,
         checkpoint=page.fields.get(b"_checkpoint", b"").decode(),
+        foreign=Foreign(sent=False) if b"_foreign" in page.fields else None,
     )
     return _create(here, new, _once(headers, f"retry {old.id}"))

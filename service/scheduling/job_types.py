@@ -27,6 +27,10 @@ class JobType:
     params: dict[str, Any]
     max_attempts: int | None
     alive: bool
+    foreign: bool = False
+    """Whether another system runs its jobs: an agent beside its workers takes them from the line."""
+    owner: str | None = None
+    """Who alone may submit it; None: everybody."""
 
     def faults(self, params: dict[str, Any]) -> list[tuple[str, str]]:
         """What is wrong with these parameters, each with a pointer into the body."""
@@ -71,6 +75,8 @@ class JobTypes:
                         text["params"],
                         text.get("max_attempts"),
                         alive,
+                        text.get("foreign", False),
+                        text.get("owner"),
                     )
                     for name, (text, alive) in self._store.registry.types().items()
                 }
