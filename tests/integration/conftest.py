@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.support.worker_stack import WorkerStack
+from headway.contract.records import Job as JobRecord
+from headway.contract.store import NewJob
+from headway.sdk.job_type import JobType, Params
+from headway.sdk.retry import DEFAULT, Retry
+from headway.sdk.runtime import Runtime
+from tests.support.worker_stack import Do, Task, WorkerStack
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +32,22 @@ def new_worker_stack(tmp_path: Path) -> Iterator[Callable[..., WorkerStack]]:
     with ExitStack() as stacks:
         numbers = itertools.count()
         yield lambda **environ: stacks.enter_context(WorkerStack(tmp_path / str(next(numbers)), **environ))
+
+
+@pytest.fixture
+def do(worker_stack: WorkerStack, tmp_path: Path) -> Iterator[Do]:
+    """Runs a function as the task of a job, and returns the job afterwards."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    store = worker_stack.store
+    runtime = Runtime(store, worker="test", data_dir=tmp_path, lease_s=2)
+
+    def do(task: Task, max_attempts: int = 1, retry: Retry = DEFAULT) -> JobRecord:
+        job_id, *_ = store.create(
+            NewJob(owner="owner", type="test", params={}, queue="none", max_attempts=max_attempts)
+        )
+        runtime.run(JobType("test", "Test", "none", Params, None, task, retry), job_id)
+        return worker_stack.job(job_id)
+
+    yield do
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,35 +22,13 @@ from headway.contract.records import Job as JobRecord
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import NewJob
 from headway.sdk.job import Job
-from headway.sdk.job_type import JobType, Params, _types
-from headway.sdk.retry import DEFAULT, Retry
+from headway.sdk.job_type import Params, _types
+from headway.sdk.retry import Retry
 from headway.sdk.runtime import Runtime
 from headway.sdk.stopping import InvalidInput, JobStopped, NoSpace
 from tests.support.checkout import ROOT
 from tests.support.wait import until
-from tests.support.worker_stack import WorkerStack
-
-Task = Callable[[Job[Params]], Any]
-Do = Callable[..., JobRecord]
-
-
-@pytest.fixture
-def do(worker_stack: WorkerStack, tmp_path: Path) -> Iterator[Do]:
-    """Runs a function as the task of a job, and returns the job afterwards."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
-    store = worker_stack.store
-    runtime = Runtime(store, worker="test", data_dir=tmp_path, lease_s=2)
-
-    def do(task: Task, max_attempts: int = 1, retry: Retry = DEFAULT) -> JobRecord:
-        job_id, *_ = store.create(
-            NewJob(owner="owner", type="test", params={}, queue="none", max_attempts=max_attempts)
-        )
-        runtime.run(JobType("test", "Test", "none", Params, None, task, retry), job_id)
-        return worker_stack.job(job_id)
-
-    yield do
-    for number, handler in before.items():
-        signal.signal(number, handler)
+from tests.support.worker_stack import Do, WorkerStack
 
 
 def cancels(stack: WorkerStack, job_id: str) -> None:

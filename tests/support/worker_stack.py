@@ -17,6 +17,8 @@ from headway.contract.events import ZERO
 from headway.contract.records import Job
 from headway.contract.states import State
 from headway.contract.store import NewJob
+from headway.sdk.job import Job as TaskJob
+from headway.sdk.job_type import Params
 from tests.support import processes
 from tests.support.sse import Seen
 from tests.support.stack import Stack
@@ -24,6 +26,10 @@ from tests.support.wait import until
 from worker.media import ffmpeg
 
 LEASE_S = 1.5
+
+Task = Callable[[TaskJob[Params]], Any]
+Do = Callable[..., Job]
+"""Runs a task in this process and returns its job: the fixture `do`."""
 
 
 class WorkerStack(Stack):

@@ -17,9 +17,10 @@ from headway.sdk.meter import Stage, StageWeight
 from headway.sdk.stopping import InvalidInput, NoSpace, Stop
 from worker.media import failure, hls, selection, tonemap, verify
 from worker.media.command import CAP, CONSTANT_CAP, Cut, Picture, output_rate, pictures, size, sound_filters
-from worker.media.ffmpeg import FFmpegFailed, Said, Tick
+from worker.media.ffmpeg import FFmpegFailed, Tick
 from worker.media.probe import Audio, Color, Media, Video, media
 from worker.media.rate import Rate, measure_rate
+from worker.media.said import Said
 from worker.media.sandbox import OutOfMemory
 from worker.media.timeline import Clock, Scan, Timeline
 from worker.media.yardstick import Yardstick

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.media import ffmpeg
-from worker.media.ffmpeg import ProgressParser, Said, Tick
+from worker.media.ffmpeg import ProgressParser, Tick
+from worker.media.said import Said, last_words
 
 BLOCK = b"""frame=300
 fps=113.21
@@ -78,8 +79,8 @@ def test_an_endless_line_is_not_kept() -> None:
 def test_last_words_are_few_and_without_addresses() -> None:
     said = [f"line {n}" for n in range(9)]
     said += ["[mov,mp4 @ 0x7fd89d8aa040] moov atom not found", "[in#0 @ 0x7f] moov atom not found"]
-    assert ffmpeg.last_words(said) == "line 6; line 7; line 8; moov atom not found"
-    assert ffmpeg.last_words([]) == "it said nothing"
+    assert last_words(said) == "line 6; line 7; line 8; moov atom not found"
+    assert last_words([]) == "it said nothing"
 
 
 def test_the_first_lines_are_kept_beside_the_last_ones() -> None:

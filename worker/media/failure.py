@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headway.sdk.stopping import InvalidInput, NoSpace
-from worker.media.ffmpeg import FFmpegFailed, last_words, plain
+from worker.media.ffmpeg import FFmpegFailed
+from worker.media.said import last_words, plain
 from worker.media.sandbox import OutOfMemory, ran_out_of_memory
 
 READ_HERE = "MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG, FLV, Ogg, MXF, GIF, MP3, AAC, FLAC, WAV and others"

@@ -1,22 +1,20 @@
-"""ffmpeg: where the programs are, how they are run, and what they say."""
+"""ffmpeg: where the programs are, how they are run, and how far they are."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import os
-import re
 import shutil
-import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import PIPE
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from headway.sdk.job import Job
+from worker.media.program import run_program
+from worker.media.said import Said, last_words
 from worker.media.sandbox import LIMITS, sandbox_for
 
 FORMATS = (
@@ -29,7 +27,6 @@ SAFE = ("-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS, *LIMIT
 """To be put before every input that a user chose."""
 OURS = ("-protocol_whitelist", "file,pipe", "-format_whitelist", f"hls,{FORMATS}")
 """To be put before what was made here, playlists among it."""
-KEPT_LINES = 20
 _MAX_LINE = 65_536
 
 
@@ -141,80 +138,6 @@ def number(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-# -- what it says --------------------------------------------------------------------------------------
-
-_ADDRESS = re.compile(r"\[([^\]]*?) @ 0x[0-9a-f]+\] ")
-_LEVEL = re.compile(r"\[(?:error|fatal|panic)\] ")
-_WRITING = re.compile(r"\[(?:libx26\d|libsvtav1|libopus|out#|[vas]ost#)")
-_VIDEO_DECODER = re.compile(r"\[vist#\d+:\d+")
-_AUDIO_DECODER = re.compile(r"\[aist#\d+:\d+")
-
-
-class Said:
-    """What a program said on stderr: the first and the last lines, and how much of it was about damage."""
-
-    def __init__(self) -> None:
-        self._first: list[str] = []
-        self._last: deque[str] = deque(maxlen=KEPT_LINES)
-        self.complaints = 0
-        """Errors in what was read. What an encoder or a muxer says is none."""
-        self.lost_pictures = 0
-        """Packets of pictures that could not be decoded."""
-        self.lost_sounds = 0
-
-    def add(self, line: str) -> None:
-        self.complaints += _LEVEL.search(line) is not None and _WRITING.match(line) is None
-        if "submitting packet to decoder" in line or "while decoding" in line.lower():
-            self.lost_pictures += _VIDEO_DECODER.search(line) is not None
-            self.lost_sounds += _AUDIO_DECODER.search(line) is not None
-        text = _LEVEL.sub("", line)
-        if len(self._first) < KEPT_LINES:
-            self._first.append(text)
-        else:
-            self._last.append(text)
-
-    @property
-    def lines(self) -> list[str]:
-        """The first and the last ones: the reason of a failure is as often among the first."""
-        return [*self._first, *self._last]
-
-
-def plain(line: str) -> str:
-    """Return a line of ffmpeg's without the addresses in it."""
-    while _ADDRESS.match(line):
-        line = _ADDRESS.sub("", line, count=1)
-    return line
-
-
-def last_words(lines: Sequence[str]) -> str:
-    """Return the last few lines, each once, without addresses."""
-    said = dict.fromkeys(map(plain, lines))
-    return "; ".join(list(said)[-4:]) or "it said nothing"
-
-
-class StderrReader(threading.Thread):
-    """Reads what a program says on stderr to the end."""
-
-    def __init__(self, pipe: IO[bytes] | None, said: Said) -> None:
-        super().__init__(name="stderr", daemon=True)
-        self._pipe = pipe
-        self._said = said
-        self.start()
-
-    def run(self) -> None:
-        if self._pipe is None:
-            return
-        while line := self._pipe.readline(4096):
-            text = line.decode("utf-8", "replace").strip()
-            if text:
-                self._said.add(text)
-
-    def finish(self) -> None:
-        """Wait for the end, once the program has ended; a grandchild that keeps the pipe open does not
-        hold us."""
-        self.join(1)
-
-
 # -- running -------------------------------------------------------------------------------------------
 
 
@@ -231,7 +154,7 @@ def run(
 
     `said` takes what it says; with `follow`, an input, the ticks have the position in that file; `pixels`
     is what `memory_for` wants to know. It ends with the job, and when the caller stops iterating. Raises
-    FFmpegFailed, FFmpegMissing.
+    FFmpegFailed, StoodStill, FFmpegMissing.
     """
     command = [
         *(locate("ffmpeg"), "-nostdin", "-hide_banner", "-loglevel", "repeat+level+error"),
@@ -241,8 +164,7 @@ def run(
     said = Said() if said is None else said
     parser = ProgressParser()
     box = sandbox_for(command, job.workdir, pixels)
-    with job.subprocess(command, stdout=PIPE, stderr=PIPE, cwd=cwd, sandbox=box) as process:
-        stderr = StderrReader(process.stderr, said)
+    with run_program(job, command, said, sandbox=box, cwd=cwd) as process:
         assert process.stdout is not None  # noqa: S101
         # Read to the end, whatever comes: an unread pipe stops the encoder.
         while data := os.read(process.stdout.fileno(), _MAX_LINE):
@@ -251,8 +173,6 @@ def run(
                     tick = dataclasses.replace(tick, position=read_position(process.pid, follow))
                 yield tick
         status = process.wait()
-        stderr.finish()
-    job.check()
     if status != 0:
         raise FFmpegFailed("ffmpeg", status, said.lines)
 

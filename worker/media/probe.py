@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any
 
 from headway.contract.encoding import displayable
@@ -15,6 +14,8 @@ from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
 from worker.media import failure, ffmpeg
 from worker.media.ffmpeg import number
+from worker.media.program import run_program
+from worker.media.said import Said
 from worker.media.sandbox import sandbox_for
 
 FIRST_PACKETS = (40, 600)
@@ -136,16 +137,13 @@ def _ffprobe(
         *allowed,
         *("-i", f"file:{path}"),
     ]
-    said = ffmpeg.Said()
+    said = Said()
     box = sandbox_for(command, job.workdir if allowed is ffmpeg.OURS else None)
-    with job.subprocess(command, stdout=PIPE, stderr=PIPE, sandbox=box) as process:
-        stderr = ffmpeg.StderrReader(process.stderr, said)
+    with run_program(job, command, said, sandbox=box) as process:
         assert process.stdout is not None  # noqa: S101
         out = process.stdout.read(_MAX_PROBE_BYTES)
         process.stdout.close()
         status = process.wait()
-        stderr.finish()
-    job.check()
     if status != 0:
         raise failure.unreadable(ffmpeg.FFmpegFailed("ffprobe", status, said.lines), name, path)
     return out

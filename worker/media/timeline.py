@@ -13,14 +13,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any
 
 from headway.sdk.job import Job
 from worker.media import ffmpeg
 from worker.media.ffmpeg import number
 from worker.media.probe import Media, Track
+from worker.media.program import run_program
 from worker.media.rate import intervals
+from worker.media.said import Said
 from worker.media.sandbox import sandbox_for
 
 SCAN_S = 10.0
@@ -130,12 +131,11 @@ def scan(
     ]
     result = Scan()
     clock = Clock(bool(found.formats & JOINED))
-    said = ffmpeg.Said()
+    said = Said()
     deadline = time.monotonic() + limit_s
     rest = b""
     box = sandbox_for(command, job.workdir if allowed is ffmpeg.OURS else None)
-    with job.subprocess(command, stdout=PIPE, stderr=PIPE, sandbox=box) as process:
-        stderr = ffmpeg.StderrReader(process.stderr, said)
+    with run_program(job, command, said, sandbox=box) as process:
         assert process.stdout is not None  # noqa: S101
         out = process.stdout.fileno()
         while True:
@@ -153,8 +153,6 @@ def scan(
                 result.complete = False
                 break
         process.stdout.close()
-        stderr.finish() if result.complete else None
-    job.check()
     result.complaints = bool(said.lines)
     result.cut = result.complete and (
         any(words in line for line in said.lines for words in _CUT)

@@ -10,6 +10,7 @@ from typing import Any
 from headway.sdk.job import Job
 from worker.media import ffmpeg
 from worker.media.probe import Media, probe
+from worker.media.said import Said, last_words
 from worker.media.timeline import Scan, scan
 
 BOTH_ENDS_FROM_S = 4.0
@@ -101,7 +102,7 @@ class NoDecoder(Exception):
 
 
 def _complaints(job: Job[Any], args: Sequence[str | Path]) -> str:
-    said = ffmpeg.Said()
+    said = Said()
     try:
         for _ in ffmpeg.run(job, [*args, "-f", "null", "-"], said):
             pass
@@ -109,7 +110,7 @@ def _complaints(job: Job[Any], args: Sequence[str | Path]) -> str:
         if any(words in line for line in error.words for words in _NO_DECODER):
             raise NoDecoder from None
         return str(error)
-    return ffmpeg.last_words(said.lines) if said.complaints else ""
+    return last_words(said.lines) if said.complaints else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class Losses:
     share: float
 
 
-def losses(name: str, wanted_s: float | None, made_s: float, said: ffmpeg.Said, pictures: int) -> Losses:
+def losses(name: str, wanted_s: float | None, made_s: float, said: Said, pictures: int) -> Losses:
     """Compare a result with what was wanted. `pictures` is how many packets of them were read."""
     words = []
     share = 0.0

@@ -31,6 +31,7 @@ from worker.media.command import (
 )
 from worker.media.inspection import Input, look
 from worker.media.probe import Video
+from worker.media.said import Said, last_words
 from worker.media.sandbox import OutOfMemory
 from worker.media.source import InputRef, resolve
 from worker.media.yardstick import Yardstick
@@ -261,12 +262,12 @@ def _encoders(
 
 def _encode(
     job: Job[EncodeParams], found: Input, args: Sequence[str | Path], rate: Fraction | None, pixels: int = 0
-) -> ffmpeg.Said:
+) -> Said:
     """Encode in the working directory, reporting progress; returns what ffmpeg said meanwhile. `pixels` are
     those of all pictures that are made at a time."""
     if found.video is not None:
         pixels += found.video.width * found.video.height
-    said = ffmpeg.Said()
+    said = Said()
     path = found.source.path
     yardstick = Yardstick.of(found.cut.length_s, rate, path)
     follow = path if yardstick.by_position else None
@@ -288,7 +289,7 @@ def _explained(job: Job[EncodeParams], found: Input) -> Iterator[None]:
 
 
 @contextmanager
-def _looking(job: Job[EncodeParams], found: Input, said: ffmpeg.Said) -> Iterator[None]:
+def _looking(job: Job[EncodeParams], found: Input, said: Said) -> Iterator[None]:
     """While a result is looked at: what is wrong with it may be that there was no room for it, or too
     little to make it of."""
     try:
@@ -317,7 +318,7 @@ def _look_at(
     return made
 
 
-def _warnings(job: Job[EncodeParams], found: Input, said: ffmpeg.Said, made_s: float) -> list[str]:
+def _warnings(job: Job[EncodeParams], found: Input, said: Said, made_s: float) -> list[str]:
     """All that the result lacks, the newly found also logged. Raises InvalidInput if that is nearly all."""
     pictures = found.scan.of(found.video).packets
     lost = verify.losses(found.source.name, found.cut.length_s, made_s, said, pictures)
@@ -348,7 +349,7 @@ def _poster(job: Job[EncodeParams], found: Input, picture: Picture, made: Path, 
             return path
     if failure.is_full(words, job.workdir):
         raise NoSpace(failure.full(found.source.name))
-    said = failure.hide(ffmpeg.last_words(words), found.source.path, found.source.name)
+    said = failure.hide(last_words(words), found.source.path, found.source.name)
     job.log(f"there is no poster: {said}", "warning")
     return None
 

@@ -1,0 +1,57 @@
+"""What ffmpeg and ffprobe say on stderr: how much of it is about damage, and the lines worth keeping."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+
+KEPT_LINES = 20
+
+_ADDRESS = re.compile(r"\[([^\]]*?) @ 0x[0-9a-f]+\] ")
+_LEVEL = re.compile(r"\[(?:error|fatal|panic)\] ")
+_WRITING = re.compile(r"\[(?:libx26\d|libsvtav1|libopus|out#|[vas]ost#)")
+_VIDEO_DECODER = re.compile(r"\[vist#\d+:\d+")
+_AUDIO_DECODER = re.compile(r"\[aist#\d+:\d+")
+
+
+class Said:
+    """What a program said on stderr: the first and the last lines, and how much of it was about damage."""
+
+    def __init__(self) -> None:
+        self._first: list[str] = []
+        self._last: deque[str] = deque(maxlen=KEPT_LINES)
+        self.complaints = 0
+        """Errors in what was read. What an encoder or a muxer says is none."""
+        self.lost_pictures = 0
+        """Packets of pictures that could not be decoded."""
+        self.lost_sounds = 0
+
+    def add(self, line: str) -> None:
+        self.complaints += _LEVEL.search(line) is not None and _WRITING.match(line) is None
+        if "submitting packet to decoder" in line or "while decoding" in line.lower():
+            self.lost_pictures += _VIDEO_DECODER.search(line) is not None
+            self.lost_sounds += _AUDIO_DECODER.search(line) is not None
+        text = _LEVEL.sub("", line)
+        if len(self._first) < KEPT_LINES:
+            self._first.append(text)
+        else:
+            self._last.append(text)
+
+    @property
+    def lines(self) -> list[str]:
+        """The first and the last ones: the reason of a failure is as often among the first."""
+        return [*self._first, *self._last]
+
+
+def plain(line: str) -> str:
+    """Return a line of ffmpeg's without the addresses in it."""
+    while _ADDRESS.match(line):
+        line = _ADDRESS.sub("", line, count=1)
+    return line
+
+
+def last_words(lines: Sequence[str]) -> str:
+    """Return the last few lines, each once, without addresses."""
+    said = dict.fromkeys(map(plain, lines))
+    return "; ".join(list(said)[-4:]) or "it said nothing"
