@@ -78,6 +78,7 @@ class Alarms:
             error_json(ErrorCode.TIMEOUT, "the job took longer than its timeout_s"),
             CANCELED,
             dumps("worker_lost"),
+            error_json(ErrorCode.WORKER_LOST, "the worker was lost, and the task is not delivered again"),
             error_json(ErrorCode.TIMEOUT, "no worker has started it in time; its message may be lost"),
             keys=[keys.watch(keys.partition(ref.owner))],
         )

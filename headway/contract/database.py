@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import EqualJitterBackoff
 from redis.commands.core import Script
 from redis.exceptions import ClusterDownError, NoScriptError, ReadOnlyError
 from redis.retry import Retry
@@ -56,9 +56,7 @@ def connect(
         socket_timeout=timeout_s,
         **tcp,
         **(tls or {} if url.startswith("rediss:") else {}),
-        retry=Retry(
-            ExponentialWithJitterBackoff(cap=0.5, base=0.05), 2, supported_errors=_ANOTHER_CONNECTION
-        ),
+        retry=Retry(EqualJitterBackoff(cap=0.5, base=0.05), 2, supported_errors=_ANOTHER_CONNECTION),
     )
     return redis.Redis(connection_pool=pool)
 

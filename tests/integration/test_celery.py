@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from typing import Any
 import pytest
 
 from headway.contract.states import ErrorCode, State
+from tests.support.checkout import ROOT
+from tests.support.rabbitmq import RabbitMQ
 from tests.support.shop_stack import TASKS, ShopStack
 from tests.support.stack import Stack
 from tests.support.wait import until
@@ -275,3 +279,58 @@ def test_other_pools(tmp_path: Path, pool: str) -> None:
         assert shop.stop("shop") == 0
         assert "headway: a task may be shown wrongly" not in shop.log("shop")
         assert not any(alive for _, alive in shop.store.registry.types().values())
+
+
+def test_rabbitmq_and_that_it_and_a_worker_are_killed(tmp_path: Path) -> None:
+    with RabbitMQ(tmp_path / "rabbitmq") as rabbitmq, ShopStack(tmp_path, broker=rabbitmq.url) as shop:
+        shop.start_web()
+        worker = shop.start_shop()
+        assert shop.wait_ended(shop.submit(ADD, {"x": 1, "y": 2})["id"])["result"] == 3
+        late, bar = shop.send("late.delay(8)"), shop.send("count.delay(200)")
+        shop.running(late)
+        shop.running(bar)
+        shop.start_shop(name="another")
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+        del shop.processes["shop"]
+        # The broker notices it at once, and the other worker has the task before the lease is over.
+        shop.until(late, lambda job: job.attempt == 2 and job.state is State.RUNNING)
+        assert shop.ended(bar).error.code is ErrorCode.WORKER_LOST  # type: ignore[union-attr]
+
+        bar = shop.send("count.delay(100)")
+        shop.running(bar)
+        rabbitmq.kill()
+        rabbitmq.start()
+        # What runs goes on, broker or not; what was acknowledged late may be delivered once more.
+        assert shop.ended(bar).state is State.SUCCEEDED
+        assert shop.ended(late).result == "late"
+        assert shop.do("add.delay(20, 3)").result == 23
+
+
+def test_what_a_process_noted_is_written_before_it_ends(tmp_path: Path) -> None:
+    with ShopStack(tmp_path) as shop:
+        shop.start_web()
+        shop.start_shop("--max-tasks-per-child", "1")
+        assert [shop.do(f"add.delay({n})").result for n in range(6)] == list(range(6))
+        # A script that sends and ends; no worker is there to make the job.
+        shop.stop("shop")
+        script = "from tests.support.shop.tasks import add; print(add.delay(7).id)"
+        environ = {**shop.environ, **shop.shop_environ}
+        sent = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=ROOT,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert shop.until(sent.stdout.strip(), lambda job: job.state is State.QUEUED).params == {"x": 7}
+
+
+def test_tasks_that_run_where_they_are_sent_are_jobs_too(tmp_path: Path) -> None:
+    with ShopStack(tmp_path, SHOP_EAGER="1") as shop:
+        shop.start_web()
+        job = shop.do("add.delay(1, 2)")
+        assert (job.state, job.result, job.attempt) == (State.SUCCEEDED, 3, 1)
+        assert shop.do("flaky.delay(2)").attempt == 3
+        assert shop.ended(shop.send("count.delay(10)")).progress is not None

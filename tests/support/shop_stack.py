@@ -52,7 +52,7 @@ class ShopStack(Stack):
 
     def _is_up(self, process: subprocess.Popen[bytes], name: str) -> bool:
         assert process.poll() is None, self.log(name)
-        return " ready." in self.log(name)
+        return any(worker.name.startswith(f"{name}@") for worker in self.store.registry.workers())
 
     def send(self, expression: str) -> Any:
         """Evaluate it where the project's tasks are in scope. Returns the id of its result."""

@@ -4,7 +4,8 @@
 -- keys: prelude; last: watch (watch.lua)
 -- args: 5 first delay in ms before a message is sent again, 6 the longest such delay,
 --       7 error (JSON) of a lost worker, 8 error of a deadline that is over, 9 error of a cancellation,
---       10 reason (JSON string) of the next attempt, 11 error of a foreign job that nobody has started
+--       10 reason (JSON string) of the next attempt, 11 error of a foreign job whose worker was lost,
+--       12 error of one that nobody has started
 -- returns: {'send', type (JSON), queue, how often it was asked for in a row, why}: send the message (again);
 --          why is 'worker_lost', 'retry_due' or 'unclaimed' | {'ended'} | {'none'}
 -- events: state (retrying) or end when a lease or the deadline is over
@@ -26,7 +27,7 @@ end
 if job.foreign and waits(job) and job.sent then
   local give_up = job.give_up or time
   if give_up <= time then
-    finish(job, 'failed', 'null', job.lost and ARGV[7] or ARGV[11], '')
+    finish(job, 'failed', 'null', job.lost and ARGV[11] or ARGV[12], '')
     return {'ended'}
   end
   set_alarm(job.deadline and math.min(give_up, job.deadline) or give_up)
@@ -57,7 +58,7 @@ if job.state == 'running' then
   if job.foreign then
     local redelivery_ms = tonumber(redis.call('HGET', JOB, '_redelivery') or 0)
     if redelivery_ms == 0 then
-      finish(job, 'failed', 'null', ARGV[7], '')
+      finish(job, 'failed', 'null', ARGV[11], '')
       return {'ended'}
     end
     local give_up = time + redelivery_ms
