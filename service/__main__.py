@@ -12,6 +12,9 @@ from typing import NoReturn
 from headway.cli.main import main as client_main
 from headway.cli.parser import Parser, make_parser
 
+OURS = ("web", "run", "demo")
+"""Commands of the same name as one of the client's are meant here."""
+
 
 def web(_: argparse.Namespace) -> NoReturn:
     """the HTTP service alone, as the Procfile runs it: needs REDIS_URL"""
@@ -60,7 +63,7 @@ def _parser() -> Parser:
 
 def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
-    if words and words[0] in make_parser()[1]:
+    if words and words[0] not in OURS and words[0] in make_parser()[1]:
         print(f"python -m service {words[0]} is now: headway {words[0]}", file=sys.stderr, flush=True)
         return client_main(words)
     args = _parser().parse_args(words)

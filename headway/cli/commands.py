@@ -272,3 +272,17 @@ def download(args: argparse.Namespace, client: Client) -> int:
         else:
             print(sanitized(path))
     return 0
+
+
+def workers(args: argparse.Namespace, client: Client) -> int:
+    found = client.workers()
+    if args.json:
+        for worker in found["items"]:
+            dump(worker)
+        return 0
+    for worker in found["items"]:
+        busy = f"{len(worker['jobs'])} of {worker['concurrency']} busy"
+        print(sanitized(f"{worker['name']}  {busy}  {', '.join(worker['types'])}"))
+    for queue in found["queues"]:
+        print(sanitized(f"queue {queue['name']}: {queue['waiting']} waiting, {queue['workers']} workers"))
+    return 0

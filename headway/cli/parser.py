@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from headway.cli import commands, completion, keys
+from headway.cli import commands, completion, keys, run
 from headway.cli.text import sanitized
 from headway.version import __version__
 
@@ -28,8 +28,18 @@ class CommandParser(Parser):
     """Accepts options among the other arguments, as in `watch A --json B`."""
 
     _mixed = False
+    takes_command = False
+    """Whether all that stands behind `--` is a command line, `argv`."""
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        words = list(args or ())
+        if self.takes_command and not self._mixed and "--" in words:
+            cut = words.index("--")
+            found, unknown = self.parse_known_args(words[:cut], namespace)
+            if found.argv or not words[cut + 1 :]:
+                self.error("give one command, after --")
+            found.argv = words[cut + 1 :]
+            return found, unknown
         if self._mixed or self._subparsers:  # by what is called below; by its commands' own parsers
             return super().parse_known_args(args, namespace)
         if "_ARGCOMPLETE" in os.environ:
@@ -156,6 +166,34 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     parser.add_argument("--after", metavar="CURSOR", default="0", help="only lines after this event")
 
     command("types", commands.types, "print the job types and their parameters")
+
+    command("workers", commands.workers, "print the living workers and the queues")
+
+    parser = command(
+        "run", run.run, "run a command as a job: its output is the log, its exit status the end"
+    )
+    parser.epilog = "exit status: that of the command; 127 if it cannot be started"
+    parser.usage = "headway run [options] -- command [argument ...]"
+    parser.add_argument("argv", metavar="command", nargs="*", help="and its arguments, after --")
+    parser.takes_command = True  # type: ignore[attr-defined]
+    parser.add_argument("--type", default="command", help="the job's type, any name; default: command")
+    parser.add_argument("--group", type=commands.identifier)
+    parser.add_argument("--label", metavar="key=value", action="append", type=commands.pair, default=[])
+    parser.add_argument(
+        "--progress",
+        metavar="REGEX",
+        type=run.pattern,
+        help=r"finds progress in the output, as '(\d+)%%' does; lines such as PROGRESS 0.4 or "
+        "PROGRESS 3/10 are always understood",
+    )
+    parser.add_argument(
+        "--lease",
+        metavar="SECONDS",
+        type=commands.seconds,
+        default=60.0,
+        help="how long the service may hear nothing before the job fails as lost; default: 60",
+    )
+    parser.add_argument("--print-id", action="store_true", help="print the job's id on stderr")
 
     parser = command("download", commands.download, "download the artifacts of a job")
     completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)

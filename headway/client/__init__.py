@@ -8,6 +8,7 @@ for event in client.watch(job["id"]):
     print(event.event, event.data)
 """
 
+from headway.client.attempt import Attempt
 from headway.client.client import Client
 from headway.client.errors import (
     BadAnswer,
@@ -26,6 +27,7 @@ from headway.client.watch import Watch
 
 __all__ = [
     "Artifact",
+    "Attempt",
     "BadAnswer",
     "Client",
     "ClientError",

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import socket
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
+from headway.client.attempt import Attempt
 from headway.client.download import Progress, download, safe_join
 from headway.client.errors import ClientError
 from headway.client.job import Event, Job, JobType, Ticket, Upload, is_event_id
 from headway.client.listing import find, newest
 from headway.client.playlist import playlist_uris
-from headway.client.transport import CHUNK, Transport, path
+from headway.client.transport import ANSWER_S, CHUNK, Transport, path
 from headway.client.watch import Watch
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -115,6 +118,62 @@ class Client:
         """Yield the documents of several jobs, in any order and in few requests. Raises NotFound if one is
         unknown."""
         return find(self._transport, jobs)
+
+    def begin(
+        self,
+        type: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        lease_s: float = 60,
+        group: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Attempt:
+        """Begin a job that this program does itself. Its type need not be known.
+
+        The job fails as lost when nothing is reported for `lease_s` seconds, or this program is killed.
+        """
+        more = {"lease_s": lease_s, "group": group, "labels": labels, "timeout_s": timeout_s}
+        body: dict[str, Any] = {"type": type, "params": dict(params or {}), "run": "here"}
+        body |= {name: value for name, value in more.items() if value is not None}
+        job = self._transport.json("POST", "/jobs", body, headers=idempotency(None))
+        return Attempt(self.url, job, job.pop("token"), job.pop("lease_s"))
+
+    def declare(
+        self,
+        type: str,
+        *,
+        title: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        lease_s: float | None = None,
+        max_attempts: int | None = None,
+    ) -> JobType:
+        """Declare a job type that this owner's programs claim. `params` is the JSON Schema of its
+        parameters. It is forgotten a day after it was last declared or claimed."""
+        more = {"title": title, "params": params, "lease_s": lease_s, "max_attempts": max_attempts}
+        body = {name: value for name, value in more.items() if value is not None}
+        declared: JobType = self._transport.json("PUT", path("types", type), body)
+        return declared
+
+    def claim(
+        self, types: Iterable[str], *, worker: str | None = None, wait_s: float = 20
+    ) -> Attempt | None:
+        """Take the next job of one of these types, waiting up to `wait_s` seconds (60 at most) for one.
+
+        `worker` is the name of this program, by default the host's and its pid. Returns None if none came.
+        """
+        body = {"types": _list(types), "worker": worker or _own_name(), "wait": wait_s}
+        claimed = self._transport.json("POST", "/claims", body, timeout_s=wait_s + ANSWER_S)
+        if claimed is None:
+            return None
+        return Attempt(
+            self.url, claimed["job"], claimed["token"], claimed["lease_s"], claimed["checkpoint"]
+        )
+
+    def workers(self) -> dict[str, Any]:
+        """Return `{"items": the living workers, "queues": …}`. Requires the role `ops`."""
+        found: dict[str, Any] = self._transport.json("GET", "/workers")
+        return found
 
     def types(self) -> Iterable[JobType]:
         """Return the job types that workers have registered."""
@@ -232,6 +291,11 @@ class Client:
 def _list(jobs: Iterable[str]) -> list[str]:
     """Outside of the class, where `list` is the built-in."""
     return list(jobs)
+
+
+def _own_name() -> str:
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()).lstrip(".-") or "host"
+    return f"{host[:100]}:{os.getpid()}"
 
 
 def idempotency(key: str | None) -> dict[str, str]:

@@ -152,10 +152,12 @@ class Transport:
         *,
         body: Body | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout_s: float = ANSWER_S,
     ) -> Any:
-        """Send a request and return the decoded response. Raises Problem, Unreachable, BadAnswer.
+        """Send a request and return the decoded response, None if it has no body.
 
-        Retried for PATIENCE_S if the answer is lost or is 429 or 5xx, so the request must be idempotent.
+        Raises Problem, Unreachable, BadAnswer. Retried for PATIENCE_S if the answer is lost or is 429 or
+        5xx, so the request must be idempotent.
         """
         headers = dict(headers or {})
         if value is not None:
@@ -166,9 +168,9 @@ class Transport:
             headers["Content-Length"] = "0"
 
         def once() -> Any:
-            with self.request(method, path, body=body, headers=headers) as answer:
-                answer.expect(200, 201, 202)
-                return self.decoded(answer.all())
+            with self.request(method, path, body=body, headers=headers, timeout_s=timeout_s) as answer:
+                answer.expect(200, 201, 202, 204)
+                return None if answer.status == 204 else self.decoded(answer.all())
 
         return repeated(once)
 

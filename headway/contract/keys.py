@@ -28,6 +28,9 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{types}:types               hash    name of a job type -> its description in JSON
     P{types}:alive               zset    "<type> <worker>" -> seconds until which it counts as alive
     P{types}:workers             hash    name of a worker -> what it says of itself, in JSON
+    P{types}:own:<owner>         hash    the types that an owner declared over HTTP -> description in JSON
+    P{types}:claiming:<owner>    zset    "<type> <worker>" -> seconds until which it counts as alive;
+                                         "<type> " -> until when the type is known without one
     P{access}:keys               hash    id of an API key -> the key without its secret, in JSON
     P{access}:revoked            zset    id of a session that was ended -> when it would have expired
     P{access}:jobs:<name>        string  ids of the jobs of a ticket, in JSON; lives as long as the ticket
@@ -49,6 +52,18 @@ from urllib.parse import quote
 from headway.contract.states import State
 
 JOB_ID = re.compile(r"(0|[1-9]\d{0,3})-[A-Za-z0-9_-]{22}")
+
+
+_OWN_QUEUE = "http:"
+
+
+def own_queue(owner: str, type: str) -> str:
+    """Return the queue of an owner's type that is served over HTTP; no message is ever sent to it."""
+    return f"{_OWN_QUEUE}{_name(owner)}:{type}"
+
+
+def is_own_queue(queue: str) -> bool:
+    return queue.startswith(_OWN_QUEUE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +180,12 @@ class Keys:
     @property
     def workers(self) -> str:
         return f"{self.prefix}{{types}}:workers"
+
+    def own_types(self, owner: str) -> str:
+        return f"{self.prefix}{{types}}:own:{_name(owner)}"
+
+    def claiming(self, owner: str) -> str:
+        return f"{self.prefix}{{types}}:claiming:{_name(owner)}"
 
     @property
     def api_keys(self) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 from headway.contract.database import Database
 from headway.contract.encoding import dumps, rfc3339
 
+OWN_TYPE_S = 86_400
+"""A type that an owner declared is known this long after that, or after the last claim."""
 FORGET_S = 3_600
 """A registration that ran out this long ago is removed."""
 
@@ -94,11 +96,49 @@ class Registry:
             name.decode(): (json.loads(text), name in living) for name, text in sorted(described.items())
         }
 
-    def _read(self, key: str) -> tuple[dict[bytes, bytes], float, list[tuple[bytes, float]]]:
+    def declare(self, owner: str, name: str, text: str) -> None:
+        """Keep the description (JSON) of a type that the owner's workers claim over HTTP."""
+        keys = self._db.keys
+        with self._db.redis.pipeline(transaction=True) as pipe:
+            pipe.hset(keys.own_types(owner), name, text)
+            pipe.zadd(keys.claiming(owner), {f"{name} ": self._db.now_ms() / 1000 + OWN_TYPE_S})
+            pipe.execute()
+
+    def note_claimer(self, owner: str, worker: str, types: Iterable[str], alive_s: float) -> None:
+        """Count a worker as alive for these types of the owner's, for the next `alive_s` seconds."""
+        now = self._db.now_ms() / 1000
+        key = self._db.keys.claiming(owner)
+        with self._db.redis.pipeline(transaction=True) as pipe:
+            pipe.zadd(key, {f"{name} {worker}": now + alive_s for name in types}, gt=True)
+            pipe.zadd(key, {f"{name} ": now + OWN_TYPE_S for name in types})
+            pipe.zremrangebyscore(key, "-inf", now)
+            pipe.execute()
+
+    def own_types(self, owner: str) -> dict[str, tuple[dict[str, Any], bool]]:
+        """Return the types that the owner declared, as `types` does; removes those forgotten by now."""
+        key = self._db.keys.own_types(owner)
+        described, now, claiming = self._read(key, self._db.keys.claiming(owner))
+        known: dict[bytes, bool] = {}
+        for member, until in claiming:
+            name, _, worker = member.partition(b" ")
+            if until > now:
+                known[name] = known.get(name, False) or bool(worker)
+        forgotten = described.keys() - known.keys()
+        if forgotten:
+            self._db.redis.hdel(key, *forgotten)
+        return {
+            name.decode(): (json.loads(text), known[name])
+            for name, text in sorted(described.items())
+            if name in known
+        }
+
+    def _read(
+        self, key: str, alive_key: str | None = None
+    ) -> tuple[dict[bytes, bytes], float, list[tuple[bytes, float]]]:
         with self._db.redis.pipeline(transaction=True) as pipe:
             pipe.hgetall(key)
             pipe.time()
-            pipe.zrange(self._db.keys.alive, 0, -1, withscores=True)
+            pipe.zrange(alive_key or self._db.keys.alive, 0, -1, withscores=True)
             described, (seconds, micros), alive = pipe.execute()
         return described, seconds + micros / 1e6, alive
 

@@ -26,6 +26,7 @@ from headway.contract.records import (
     MAX_ERROR_CHARS,
     MAX_PARAMS_BYTES,
     MAX_RESULT_BYTES,
+    Artifact,
     Job,
     error_json,
 )
@@ -107,6 +108,11 @@ class Claim(Hold):
     checkpoint: str
     attempts_left: int = 0
     """How many attempts may follow this one."""
+
+    @property
+    def decoded_checkpoint(self) -> Any:
+        """What an earlier attempt left, or None."""
+        return json.loads(self.checkpoint) if self.checkpoint else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +280,25 @@ class JobStore:
         """
         parts = [part for r in reports for part in (r.type, r.body, r.field, r.value)]
         return self._held(self.database.change("append", claim.ref, claim.fence, batch, *parts))
+
+    def publish(self, claim: Claim, artifact: Artifact) -> bool:
+        """Show an artifact whose file is in its place. Returns whether cancellation was requested.
+
+        Raises StaleFence. `append` is for a holder that numbers what it sends; this is for one whose files
+        come over connections of their own.
+        """
+        body = dumps(artifact.model_dump(exclude={"attempt"}))
+        while True:
+            text = self.redis.hget(self.keys.job(claim.ref.id), "artifacts")
+            if text is None:
+                raise StaleFence
+            shown = {one["name"]: one for one in json.loads(text)}
+            shown[artifact.name] = artifact.model_dump()
+            reply = self.database.change(
+                "publish", claim.ref, claim.fence, text, dumps([*shown.values()]), body
+            )
+            if reply[0] != b"changed":
+                return self._held(reply)
 
     def end(
         self,

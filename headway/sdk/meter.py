@@ -178,17 +178,7 @@ class Meter:
 
     def final(self, now: float) -> Progress:
         """Return the progress of the job once it has succeeded."""
-        last = self.read(now) or Progress()
-        stage = last.stage
-        return last.model_copy(
-            update={
-                "fraction": 1.0,
-                "current": last.current if last.total is None else last.total,
-                "stage": None if stage is None else stage.model_copy(update={"fraction": 1.0}),
-                "rate": None,
-                "eta_s": None,
-            }
-        )
+        return finished(self.read(now) or Progress())
 
     def _rate(self) -> float | None:
         (since, before), (until, after) = self._window[0], self._window[-1]
@@ -235,6 +225,20 @@ class Meter:
         if not self._warned:
             self._warned = True
             log.warning(message, *args)
+
+
+def finished(last: Progress) -> Progress:
+    """Return the progress of a job that has succeeded, for the last one that it reported."""
+    stage = last.stage
+    return last.model_copy(
+        update={
+            "fraction": 1.0,
+            "current": last.current if last.total is None else last.total,
+            "stage": None if stage is None else stage.model_copy(update={"fraction": 1.0}),
+            "rate": None,
+            "eta_s": None,
+        }
+    )
 
 
 def _rounded(fraction: float | None) -> float | None:

@@ -9,6 +9,8 @@ from headway.contract.settings import Settings
 from headway.contract.store import JobStore
 from service.api import (
     artifacts,
+    attempts,
+    claims,
     events,
     health,
     job_types,
@@ -46,6 +48,7 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__, static_folder=None)
     store = JobStore.of(settings, connections=STORE_CONNECTIONS)
     hub = Hub(store)
+    types = JobTypes(store)
     limits = StreamLimits(
         settings.max_streams, settings.max_streams_per_caller, settings.max_streams_per_owner
     )
@@ -55,8 +58,8 @@ def create_app(settings: Settings) -> Flask:
         Authentication(settings, store),
         hub,
         Dispatch(settings),
-        JobTypes(store),
-        Fleet(store),
+        types,
+        Fleet(store, types),
         StoreReader(store),
         UploadQuota(settings.data_dir, settings.upload_quota_bytes),
         limits,
@@ -73,6 +76,8 @@ def create_app(settings: Settings) -> Flask:
         workers,
         uploads,
         artifacts,
+        claims,
+        attempts,
         session,
         tickets,
         health,

@@ -30,11 +30,7 @@ class JobTypes(BaseModel):
 
 @bp.operation("GET", "/types", answers={200: Answer.json("the types", JobTypes)})
 def list_types() -> Response:
-    """The job types, with the JSON Schema of their parameters."""
-    owner = caller().owner
-    items = [
-        {"name": t.name, "title": t.title, "queue": t.queue, "params": t.params, "alive": t.alive}
-        for t in context().types.all(fresh=True).values()
-        if t.owner in (None, owner)
-    ]
+    """The job types, with the JSON Schema of their parameters: the workers' and the caller's own."""
+    known = context().types.all(caller().owner, fresh=True)
+    items = [{name: getattr(known[key], name) for name in JobType.model_fields} for key in sorted(known)]
     return Response(dumps({"items": items}), mimetype="application/json")

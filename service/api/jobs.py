@@ -5,14 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Annotated, Any
+import secrets
+from typing import Annotated, Any, Literal, Self
 
 import redis
 from flask import Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from headway.contract.encoding import RecordError, dumps
 from headway.contract.foreign import Foreign
+from headway.contract.keys import own_queue
 from headway.contract.records import (
     MAX_LABEL_CHARS,
     MAX_LABEL_VALUE_CHARS,
@@ -23,10 +32,12 @@ from headway.contract.records import (
 from headway.contract.states import State
 from headway.contract.store import IdempotencyConflict, Limits, NewJob, TooManyJobs
 from service import metrics
+from service.api.attempt_token import LeaseS, attempt_token
 from service.api.context import Context, caller, context, find_job
 from service.api.operation import Answer, Headers, Query, Resource
 from service.api.problems import Problem, job_not_found
 from service.api.room import lacks_room
+from service.scheduling.job_types import JobType
 from service.scheduling.sweeper import remove_tree
 
 bp = Resource("jobs", "Jobs")
@@ -62,6 +73,26 @@ class Submission(BaseModel):
     labels: Annotated[dict[Name, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     timeout_s: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = None
+    run: Literal["here"] | None = None
+    """`here`: the caller does the job itself. It is running at once, `token` in the answer is for reporting
+    on it, and its type need not be known."""
+    lease_s: LeaseS | None = None
+    """With `run`: how long the caller may be silent before the job fails as lost; default: LEASE_S."""
+
+    @model_validator(mode="after")
+    def _one_attempt_here(self) -> Self:
+        if self.run is None and self.lease_s is not None:
+            raise ValueError('lease_s goes with "run": "here"; the lease of other jobs is their type\'s')
+        if self.run is not None and (self.max_attempts or 1) > 1:
+            raise ValueError("a job that is run here has one attempt: nobody else would make another")
+        return self
+
+
+class BegunJob(Job):
+    """A submitted job. With `"run": "here"` the token and lease of its attempt."""
+
+    token: str | None = None
+    lease_s: float | None = None
 
 
 class Listing(Query):
@@ -115,8 +146,10 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
     headers=Idempotency,
     body=Submission,
     answers={
-        202: Answer.json("the new job", Job, Location="the job's path"),
-        200: Answer.json("the job that this Idempotency-Key made before", Job, Location="the job's path"),
+        202: Answer.json("the new job", BegunJob, Location="the job's path"),
+        200: Answer.json(
+            "the job that this Idempotency-Key made before", BegunJob, Location="the job's path"
+        ),
     },
     problems={
         422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
@@ -129,34 +162,60 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
     here = context()
     caller().check_group(body.group)
     _refuse_when_full(here)
-    job_type = here.types.get(body.type)
-    if job_type is None or job_type.owner not in (None, caller().owner):
-        known = _known_types(here)
+    job_type = here.types.get(body.type, caller().owner)
+    if job_type is None and body.run is None:
+        known = sorted(here.types.all(caller().owner))
         detail = f"unknown job type {body.type!r}"
         raise Problem(422, detail, errors=[("/type", detail)], known_types=known)
-    faults = job_type.faults(body.params)
+    faults = job_type.faults(body.params) if job_type else []
     if faults:
-        raise Problem(422, f"{faults[0][0]}: {faults[0][1]}", errors=faults, known_types=_known_types(here))
+        raise Problem(
+            422,
+            f"{faults[0][0]}: {faults[0][1]}",
+            errors=faults,
+            known_types=sorted(here.types.all(caller().owner)),
+        )
+    foreign = Foreign(sent=False) if job_type and job_type.foreign and not body.run else None
     new = NewJob(
         owner=caller().owner,
-        type=job_type.name,
+        type=body.type,
         params=body.params,
-        queue=job_type.queue,
-        max_attempts=body.max_attempts or job_type.max_attempts or here.settings.max_attempts,
+        # Nobody claims from that queue.
+        queue=job_type.queue if job_type and not body.run else own_queue(caller().owner, ""),
+        max_attempts=1 if body.run else _max_attempts(here, body, job_type),
         group=body.group,
         labels=body.labels,
-        timeout_s=body.timeout_s or (None if job_type.foreign else here.settings.job_timeout_s),
-        foreign=Foreign(sent=False) if job_type.foreign else None,
+        timeout_s=body.timeout_s or (None if foreign else here.settings.job_timeout_s),
+        foreign=foreign,
     )
     # The request's meaning and not its bytes: a client may order or space its JSON anew.
     meaning = json.dumps(body.model_dump(mode="json"), sort_keys=True)
-    return _create(here, new, _once(headers, meaning))
+    if body.run is None:
+        return _create(here, new, _once(headers, meaning))
+    return _begin(here, headers.key, _create(here, new, _once(headers, meaning)), body.lease_s)
 
 
-def _known_types(here: Context) -> list[str]:
-    """The names of the types that the caller may submit."""
-    owner = caller().owner
-    return sorted(name for name, found in here.types.all().items() if found.owner in (None, owner))
+def _max_attempts(here: Context, body: Submission, job_type: JobType | None) -> int:
+    of_type = job_type.max_attempts if job_type else None
+    return body.max_attempts or of_type or here.settings.max_attempts
+
+
+def _begin(here: Context, key: str | None, created: Response, lease_s: float | None) -> Response:
+    """Claim a job for the caller, who does it itself, and add the token to the answer."""
+    job_id = created.headers["Location"].rpartition("/")[2]
+    lease_s = lease_s or here.settings.lease_s
+    ref = here.store.ref(job_id)
+    # The same request again, as its answer was lost, gets the same claim.
+    token = _hash(f"here {job_id} {key}") if key else secrets.token_urlsafe(16)
+    claim = ref and here.store.claim(ref, token=token, lease_s=lease_s, worker=f"{caller().name}:here")
+    if not claim:
+        return created
+    answer = BegunJob(
+        **claim.job.model_dump(),
+        token=attempt_token(here, caller(), claim, lease_s, caller().name),
+        lease_s=lease_s,
+    )
+    return _json(answer.model_dump_json().encode(), created.status_code, {"Location": f"/jobs/{job_id}"})
 
 
 def _once(headers: Idempotency, meaning: str) -> tuple[str, str] | None:
@@ -291,7 +350,7 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
     _refuse_when_full(here)
     old = Job.model_validate_json(page.document)
     # The type may have moved to another queue since.
-    job_type = here.types.get(old.type)
+    job_type = here.types.get(old.type, old.owner)
     new = NewJob(
         owner=old.owner,
         type=old.type,

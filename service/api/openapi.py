@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from headway.contract.encoding import dumps
 from headway.version import __version__
-from service.api.auth.roles import ANY, PUBLIC, ROUTES, TICKET_ROUTES
+from service.api.auth.roles import ANY, ATTEMPT, PUBLIC, ROUTES, TICKET_ROUTES
 from service.api.operation import JSON, Answer, Operation
 from service.api.problems import MEDIA_TYPE, ProblemDocument
 from service.streaming.sse import CONTENT_TYPE as EVENT_STREAM
@@ -27,6 +27,7 @@ _REF = "#/components/schemas/{model}"
 _PATH_PARAMETERS = {
     "job_id": "the job's `id`",
     "upload_id": "the upload's `id`",
+    "type_name": "the type's name: letters, digits, `.`, `_` and `-`",
     "name": "the file's name; it may contain slashes",
 }
 _GATE = {
@@ -38,7 +39,11 @@ _NOT_PUBLIC = {
     403: "the credential does not have the role, or the request comes from a web page of another origin",
 }
 _SECURITY_SCHEMES = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "an API key, a JWT or a ticket"},
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "an API key, a JWT, a ticket, or the token of an attempt",
+    },
     "session": {
         "type": "apiKey",
         "in": "cookie",
@@ -47,6 +52,7 @@ _SECURITY_SCHEMES = {
     },
     "ticket": {"type": "apiKey", "in": "query", "name": "ticket", "description": "made by POST /tickets"},
 }
+_OTHER_NEEDS = {ATTEMPT: "the token of the job's running attempt, also with AUTH=none."}
 _BINARY = {"type": "string", "format": "binary"}
 
 Schema = dict[str, Any]
@@ -149,10 +155,11 @@ def _operation(path: str, operation: Operation, schemas: Mapping[str, Schema], r
     role = ROUTES[route]
     is_public = role == PUBLIC
     if not is_public:
-        needs = "" if role == ANY else f"Requires the role `{role}`."
+        needs = f"Requires {_OTHER_NEEDS.get(role, f'the role `{role}`.')}" if role != ANY else ""
         found["description"] = " ".join([*found.get("description", "").split(), needs]).strip()
         tickets: list[Schema] = [{"ticket": []}] if route in TICKET_ROUTES else []
-        found["security"] = [{"bearer": []}, {"session": []}, *tickets, {}]
+        anybody: list[Schema] = [] if role == ATTEMPT else [{"session": []}, *tickets, {}]
+        found["security"] = [{"bearer": []}, *anybody]
     parameters = [
         {
             "name": name,

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, get_origin
 from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 from werkzeug.datastructures import MultiDict
-from werkzeug.exceptions import ClientDisconnected
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from service.api.problems import Problem, cut_off, invalid
 
@@ -157,12 +157,15 @@ def _json() -> Any:
         raise Problem(415, f"the body must be {JSON}; set Content-Type")
     # One byte more, or a chunked body would be cut at the limit without a word.
     request.max_content_length = MAX_BODY_BYTES + 1
+    too_large = Problem(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
     try:
         text = request.get_data()
     except (ClientDisconnected, OSError) as error:
         raise cut_off(error, "the body ended early") from None
+    except RequestEntityTooLarge:
+        raise too_large from None
     if len(text) > MAX_BODY_BYTES:
-        raise Problem(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+        raise too_large
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:

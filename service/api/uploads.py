@@ -5,37 +5,34 @@ DATA_DIR/uploads/<id>/data, meta.json     what a client sent, complete, or not t
 
 from __future__ import annotations
 
-import errno
 import mimetypes
 import re
 import secrets
 import shutil
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated
 
 from flask import Response, request
 from flask.blueprints import BlueprintSetupState
-from gevent.fileobject import FileObjectThread
 from pydantic import BaseModel, Field
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
 from headway.contract.data_dir import UPLOADS
 from headway.contract.encoding import displayable, dumps
 from headway.contract.uploads import find_upload
 from service.api.context import Context, caller, context
+from service.api.file_body import check_room, receive
 from service.api.operation import Answer, Query, Resource
-from service.api.problems import Problem, cut_off
-from service.api.room import lacks_room
+from service.api.problems import Problem
 from service.api.upload_quota import quota_used
 from service.scheduling.sweeper import remove_tree
 
 bp = Resource("uploads", "Files")
 
-CHUNK = 1 << 20
+MAX_UPLOAD_BYTES = "MAX_UPLOAD_BYTES"
+"""The setting."""
 MAX_NAME_CHARS = 255
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Upload(BaseModel):
@@ -88,14 +85,9 @@ def upload_named(name: str) -> Response:
 
 
 def _receive(here: Context, name: str) -> Response:
-    limit = here.settings.max_upload_bytes
     name = displayable(PurePosixPath(name.replace("\\", "/")).name)
     if not name or name in (".", "..") or len(name) > MAX_NAME_CHARS:
         raise Problem(422, f"a file's name has 1 to {MAX_NAME_CHARS} characters")
-    if (request.content_length or 0) > limit:
-        raise _too_large(limit)
-    if lacks_room(here.settings.data_dir, here.settings.min_free_bytes, request.content_length or 0):
-        raise Problem(507, "the service's disk is nearly full; nothing was kept; try again later")
     upload_id = secrets.token_urlsafe(16)
     media_type = (request.mimetype or "").lower()
     if not _MEDIA_TYPE.fullmatch(media_type) or media_type == "application/x-www-form-urlencoded":
@@ -103,21 +95,15 @@ def _receive(here: Context, name: str) -> Response:
     uploads = here.settings.data_dir / UPLOADS
     partial = uploads / f".{upload_id}.partial"
     try:
+        check_room(here.settings, MAX_UPLOAD_BYTES)
         with here.upload_quota.reserve(caller().owner, request.content_length) as room:
-            partial.mkdir(parents=True)
-            # Writing a file blocks; in gevent's thread pool it blocks no one else.
-            with FileObjectThread(str(partial / "data"), "wb", buffering=0) as out:
-                size = _copy(out, limit, room)
+            quota = None if room is None else (room, quota_used(here.settings.upload_quota_bytes))
+            size = receive(partial / "data", here.settings, MAX_UPLOAD_BYTES, quota)
             made = Upload(id=upload_id, name=name, size=size, media_type=media_type)
             meta = dumps({**made.model_dump(), "owner": caller().owner})
             (partial / "meta.json").write_text(meta)
             # Until here its room is held; from here on it is found among the uploads.
             partial.rename(uploads / upload_id)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if error.errno not in _FULL:
-            raise
-        raise Problem(507, "the service's disk is full; nothing was kept; try again later") from None
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -138,34 +124,3 @@ def delete_upload(upload_id: str) -> Response:
         raise Problem(404, f"there is no upload {upload_id[:64]!r}")
     remove_tree(found.directory)
     return Response(status=204)
-
-
-def _copy(out: Any, limit: int, room: int | None) -> int:
-    """Write the request's body. An OSError is the disk's; what goes wrong with the client is a Problem."""
-    request.max_content_length = limit
-    size = 0
-    while chunk := _read(limit):
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        if room is not None and size > room:
-            raise quota_used(context().settings.upload_quota_bytes)
-        out.write(chunk)
-    if request.content_length is not None and size != request.content_length:
-        raise Problem(
-            400, f"the body ended after {size} of {request.content_length} bytes; nothing was kept"
-        )
-    return size
-
-
-def _read(limit: int) -> bytes:
-    try:
-        return request.stream.read(CHUNK)
-    except RequestEntityTooLarge:
-        raise _too_large(limit) from None
-    except (ClientDisconnected, OSError) as error:
-        raise cut_off(error, "the body ended early; nothing was kept") from None
-
-
-def _too_large(limit: int) -> Problem:
-    return Problem(413, f"the file is larger than {limit} bytes; nothing was kept")

@@ -15,6 +15,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from headway.contract.alarms import Due
+from headway.contract.keys import is_own_queue
 from headway.contract.settings import Settings
 from headway.loops import forever
 from service import metrics
@@ -71,7 +72,11 @@ class Dispatch:
         self.send_again(Due(job_id, type, queue, 0, ""))
 
     def send_again(self, due: Due) -> None:
-        """Have a message sent that the job's alarm asked for. Returns at once."""
+        """Have a message sent that the job's alarm asked for. Returns at once.
+
+        Does nothing for a queue whose jobs are claimed over HTTP: claims look at the store."""
+        if is_own_queue(due.queue):
+            return
         with self._lock:
             if len(self._pending) >= MAX_PENDING and due.id not in self._pending:
                 return

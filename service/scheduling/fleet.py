@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headway.contract.encoding import dumps, rfc3339
+from headway.contract.keys import is_own_queue
 from headway.contract.listings import Running
 from headway.contract.pages import JobPage
 from headway.contract.registry import Worker
 from headway.contract.states import State
 from headway.contract.store import JobStore
+from service.scheduling.job_types import JobTypes
 
 FRESH_S = 1.0
 """How old this process's view may be."""
@@ -50,8 +52,9 @@ class View:
 class Fleet:
     """Views of the workers, read at most every FRESH_S seconds."""
 
-    def __init__(self, store: JobStore) -> None:
+    def __init__(self, store: JobStore, types: JobTypes) -> None:
         self._store = store
+        self._types = types
         self._lock = threading.Lock()
         self._views: dict[str, tuple[float, View]] = {}
 
@@ -84,6 +87,19 @@ class Fleet:
         fields = page.fields
         if json.loads(fields[b"state"]) not in (State.QUEUED, State.RETRYING):
             return None
+        if is_own_queue(fields[b"_queue"].decode()):
+            return self._why_unclaimed(page)
         return self.view(page.owner).why_waiting(
             json.loads(fields[b"type"]), fields[b"_queue"].decode(), int(fields.get(b"_not_before", 0))
         )
+
+    def _why_unclaimed(self, page: JobPage) -> str | None:
+        """Return why a job that is claimed over HTTP waits."""
+        not_before_ms = int(page.fields.get(b"_not_before", 0))
+        name = json.loads(page.fields[b"type"])
+        known = self._types.get(name, page.owner)
+        if known is None or not known.alive:
+            return f"no worker asks for jobs of the type {name} (POST /claims)"
+        if not_before_ms > time.time() * 1000:
+            return f"the next attempt is due at {rfc3339(not_before_ms)}"
+        return "no worker has claimed it yet"

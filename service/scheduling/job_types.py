@@ -5,16 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
+from referencing import Registry
 
 from headway.contract.encoding import pointer
+from headway.contract.keys import is_own_queue
 from headway.contract.store import JobStore
+from service.scheduling.sweeper import off_the_loop
 
 FRESH_S = 1.0
 """How old this process's copy of the descriptions may be."""
+MAX_OWNERS = 1000
+MAX_FAULTS = 20
+NO_REMOTES: Registry[Any] = Registry()
+"""A schema that names another by address is not followed there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +35,25 @@ class JobType:
     params: dict[str, Any]
     max_attempts: int | None
     alive: bool
+    declared: bool = False
+    """Whether an owner declared it over HTTP."""
+    lease_s: float | None = None
+    """Of a claim over HTTP; None for the service's own."""
     foreign: bool = False
     """Whether another system runs its jobs: an agent beside its workers takes them from the line."""
     owner: str | None = None
     """Who alone may submit it; None: everybody."""
 
     def faults(self, params: dict[str, Any]) -> list[tuple[str, str]]:
-        """What is wrong with these parameters, each with a pointer into the body."""
-        found: list[tuple[str, str]] = []
-        for error in Draft202012Validator(self.params).iter_errors(params):
-            found += _explain(error)
-        return found
+        """The first things that are wrong with these parameters, each with a pointer into the body."""
+        if self.declared:
+            # Its schema is a stranger's, and may take seconds: in a thread others have their turn.
+            return off_the_loop(lambda: self._faults(params))
+        return self._faults(params)
+
+    def _faults(self, params: dict[str, Any]) -> list[tuple[str, str]]:
+        errors = Draft202012Validator(self.params, registry=NO_REMOTES).iter_errors(params)
+        return [fault for error in islice(errors, MAX_FAULTS) for fault in _explain(error)]
 
 
 def _explain(error: ValidationError) -> list[tuple[str, str]]:
@@ -60,28 +76,44 @@ class JobTypes:
     def __init__(self, store: JobStore) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._read_at = float("-inf")
-        self._types: dict[str, JobType] = {}
+        self._read: dict[str, tuple[float, dict[str, JobType]]] = {}
+        """By owner; all types that workers registered are under "", which is no owner."""
 
-    def all(self, *, fresh: bool = False) -> dict[str, JobType]:
-        """By name. Raises RedisError."""
+    def all(self, owner: str = "", *, fresh: bool = False) -> dict[str, JobType]:
+        """By name: those that workers serve, and those that this owner declared. Raises RedisError."""
+        served = self._read_through("", fresh)
+        if not owner:
+            return served
+        served = {name: found for name, found in served.items() if found.owner in (None, owner)}
+        # A name that a worker serves is not the owner's.
+        return {**self._read_through(owner, fresh), **served}
+
+    def get(self, name: str, owner: str = "") -> JobType | None:
+        return self.all(owner).get(name) or self.all(owner, fresh=True).get(name)
+
+    def _read_through(self, owner: str, fresh: bool) -> dict[str, JobType]:
         with self._lock:
-            if fresh or time.monotonic() - self._read_at > FRESH_S:
-                self._types = {
-                    name: JobType(
-                        name,
-                        text.get("title") or name,
-                        text["queue"],
-                        text["params"],
-                        text.get("max_attempts"),
-                        alive,
-                        text.get("foreign", False),
-                        text.get("owner"),
-                    )
-                    for name, (text, alive) in self._store.registry.types().items()
-                }
-                self._read_at = time.monotonic()
-            return self._types
+            read_at, types = self._read.get(owner, (float("-inf"), {}))
+            if fresh or time.monotonic() - read_at > FRESH_S:
+                registry = self._store.registry
+                found = registry.own_types(owner) if owner else registry.types()
+                types = {name: _job_type(name, text, alive) for name, (text, alive) in found.items()}
+                if len(self._read) >= MAX_OWNERS:
+                    self._read.clear()
+                self._read[owner] = time.monotonic(), types
+            return types
 
-    def get(self, name: str) -> JobType | None:
-        return self.all().get(name) or self.all(fresh=True).get(name)
+
+def _job_type(name: str, text: dict[str, Any], alive: bool) -> JobType:
+    return JobType(
+        name,
+        text.get("title") or name,
+        text["queue"],
+        text["params"],
+        text.get("max_attempts"),
+        alive,
+        is_own_queue(text["queue"]),
+        text.get("lease_s"),
+        text.get("foreign", False),
+        text.get("owner"),
+    )

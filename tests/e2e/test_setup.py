@@ -33,48 +33,41 @@ def make(checkout: Path, target: str, **environ: str) -> Command:
     return Command("make", target, data=checkout.parent / "var", cwd=checkout, **environ)
 
 
-def test_it_runs_once_and_again_when_the_requirements_change(checkout: Path) -> None:
-    with make(checkout, "setup") as first:
-        assert first.wait(150) == 0, first.output
-        assert first.output.splitlines() == [
-            "Setting up .venv, once and whenever requirements.txt changes. This takes a minute.",
-            "Adding what the checks and tests need to .venv.",
-        ]
-    shutil.copytree(ROOT / "headway", checkout / "headway")
-    command = [checkout / ".venv" / "bin" / "headway", "--version"]
-    ran = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)
-    assert ran.stdout.startswith("headway 0.")
-    with make(checkout, "setup") as second:
-        assert second.wait(150) == 0
-        assert "Setting up" not in second.output
-    stamp = (checkout / ".venv" / "ready").stat().st_mtime
-    os.utime(checkout / "requirements.txt", (stamp + 5, stamp + 5))
-    with make(checkout, "setup") as third:
-        assert third.wait(150) == 0
-        assert "Setting up" in third.output
-
-
-def test_sigterm_ends_it_and_the_next_one_mends_it(checkout: Path) -> None:
+def test_what_was_interrupted_or_failed_is_mended_and_nothing_is_done_twice(
+    checkout: Path,
+) -> None:
+    # In one test: each environment that is made takes seconds of a core.
+    said = [
+        "Setting up .venv, once and whenever requirements.txt changes. This takes a minute.",
+        "Adding what the checks and tests need to .venv.",
+    ]
     with make(checkout, "setup") as interrupted:
         # Its python is there, and no pip yet.
         until((checkout / ".venv" / "bin" / "python").exists, what="the half of a venv")
         interrupted.process.terminate()
         assert interrupted.wait(10) == -signal.SIGTERM
         interrupted.nothing_left(10)
-    with make(checkout, "setup") as mended:
-        assert mended.wait(150) == 0, mended.output
-    pip = checkout / ".venv" / "bin" / "pip"
-    assert subprocess.run([pip, "--version"], capture_output=True, check=False).returncode == 0
-
-
-def test_a_failed_installation_is_said_and_mended_later(checkout: Path) -> None:
-    (checkout / "requirements.txt").write_text("./there-is-no-such-package\n")
+    requirements = checkout / "requirements.txt"
+    requirements.write_text("./there-is-no-such-package\n")
     with make(checkout, "setup") as failed:
         assert failed.wait(150) == 2
         assert "there-is-no-such-package" in failed.output
-    (checkout / "requirements.txt").write_text("")
+    requirements.write_text("")
     with make(checkout, "setup") as mended:
         assert mended.wait(150) == 0, mended.output
+        assert mended.output.splitlines() == said
+    shutil.copytree(ROOT / "headway", checkout / "headway")
+    command = [checkout / ".venv" / "bin" / "headway", "--version"]
+    ran = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("headway 0.")
+    with make(checkout, "setup") as nothing_to_do:
+        assert nothing_to_do.wait(150) == 0
+        assert "Setting up" not in nothing_to_do.output
+    stamp = (checkout / ".venv" / "ready").stat().st_mtime
+    os.utime(requirements, (stamp + 5, stamp + 5))
+    with make(checkout, "setup") as changed:
+        assert changed.wait(150) == 0
+        assert changed.output.splitlines() == said
 
 
 def test_an_old_python_is_refused_in_one_clear_line(checkout: Path) -> None:

@@ -12,7 +12,7 @@ from wsgiref.types import WSGIEnvironment
 from headway.contract.access import Key
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
-from service.api.auth.caller import LOCAL_CALLER, Caller
+from service.api.auth.caller import LOCAL_CALLER, Caller, Held
 from service.api.auth.key_table import KeyTable
 from service.api.auth.roles import check_role
 from service.api.auth.signing import Signer
@@ -20,13 +20,14 @@ from service.api.problems import Problem
 
 CALLER = "headway.caller"
 """In the environ: the Caller of a request whose role was checked."""
+_ATTEMPT = re.compile(r"bearer\s+hwa1\.", re.IGNORECASE)
 _TICKET = re.compile(r"(?:^|&)ticket=([^&]*)")
 CACHED = 20_000
 """Credentials that are not verified again until they expire or are revoked."""
 
 
 class Authentication:
-    """With AUTH=none every caller is LOCAL_CALLER, and no credential is looked at."""
+    """With AUTH=none every caller is LOCAL_CALLER; no credential but an attempt's token is looked at."""
 
     def __init__(self, settings: Settings, store: JobStore) -> None:
         self._access = store.access
@@ -59,7 +60,8 @@ class Authentication:
     def caller(self, environ: WSGIEnvironment) -> Caller:
         """Return who asks. Raises like `authorize`."""
         if not self.required:
-            return LOCAL_CALLER
+            token = environ.get("HTTP_AUTHORIZATION", "")
+            return self._resolve(_bearer(environ)) if _ATTEMPT.match(token) else LOCAL_CALLER
         found = [self._resolve(token) for token in (_bearer(environ), _ticket(environ)) if token]
         cookie = self.cookie(environ)
         if cookie:
@@ -112,6 +114,8 @@ class Authentication:
     def _by_token(self, token: str) -> Caller | None:
         if token.startswith("hwt1."):
             return self._signed(self.signer.open("t", token), "ticket")
+        if token.startswith("hwa1."):
+            return self._signed(self.signer.open("a", token), "attempt")
         if "keys" in self._modes and token.startswith("hw_"):
             key = self.keys.opened_by(token)
             return None if key is None else self._of_key(key)
@@ -160,6 +164,7 @@ class Authentication:
             key_id,
             session_id,
             revoked,
+            Held(**payload["held"]) if "held" in payload else None,
         )
 
 

@@ -16,6 +16,21 @@ def _never() -> bool:
     return False
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The attempt that a worker holds over HTTP: what its token says."""
+
+    job: str
+    fence: str
+    attempt: int
+    attempts_left: int
+    lease_s: float
+    worker: str
+    began_ms: float
+    resumed: bool
+    """Whether it goes on from a checkpoint."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Caller:
     """Requests with the same credential share one. A restricted caller sees only the named jobs and groups
@@ -24,7 +39,7 @@ class Caller:
     owner: str
     roles: frozenset[str]
     kind: str
-    """The credential: `none`, `key`, `jwt`, `session` or `ticket`."""
+    """The credential: `none`, `key`, `jwt`, `session`, `ticket` or `attempt`."""
     name: str
     """Whose it is, for the audit log: a key's id or a token's subject, never a secret."""
     jobs: frozenset[str] | None = None
@@ -35,6 +50,8 @@ class Caller:
     """The API key that it comes from, directly or by a session or ticket."""
     session_id: str = ""
     revoked: Callable[[], bool] = _never
+    held: Held | None = None
+    """Of an `attempt`."""
 
     @property
     def restricted(self) -> bool:

@@ -11,6 +11,8 @@ ANY = "any"
 """Any credential but a ticket."""
 WATCH = "watch"
 FETCH = "fetch"
+ATTEMPT = "attempt"
+"""The token of the job's running attempt, also with AUTH=none."""
 
 ROUTES = {
     "GET /": PUBLIC,
@@ -35,6 +37,11 @@ ROUTES = {
     "DELETE /uploads/<upload_id>": "submit",
     "POST /jobs/<job_id>/cancel": "cancel",
     "DELETE /jobs/<job_id>": "cancel",
+    "PUT /types/<type_name>": "work",
+    "POST /claims": "work",
+    "POST /jobs/<job_id>/reports": ATTEMPT,
+    "PUT /jobs/<job_id>/artifacts/<path:name>": ATTEMPT,
+    "POST /jobs/<job_id>/end": ATTEMPT,
     "POST /tickets": "read",
     "POST /session": ANY,
     "GET /session": ANY,
@@ -59,5 +66,15 @@ def check_role(caller: Caller, route: str) -> None:
             raise Problem(403, "a ticket opens nothing but the jobs that it was made for")
         return
     role = ROUTES.get(route)
+    if caller.kind == "attempt":
+        if role != ATTEMPT:
+            raise Problem(403, "the token of an attempt is only for reporting on its job and ending it")
+        return
+    if role == ATTEMPT:
+        raise Problem(
+            401,
+            "this needs the token that came with the job: send `Authorization: Bearer <token>`",
+            headers={"WWW-Authenticate": 'Bearer realm="headway"'},
+        )
     if role != ANY and role not in caller.roles:
         raise Problem(403, f"this credential does not have the role {role!r}")

@@ -1,8 +1,8 @@
 """Signer: texts that only this service can have made, and that no one needs to store.
 
-`hwt1.<kid>.<payload>.<tag>`: `t` for a ticket (`s`: a session), the id of the secret, JSON, and the
-HMAC-SHA-256 of all before it; the last two in base64url. SECRET_FILE has a secret on each line: the first
-signs, all verify.
+`hwt1.<kid>.<payload>.<tag>`: `t` for a ticket (`s`: a session, `a`: an attempt), the id of the secret,
+JSON, and the HMAC-SHA-256 of all before it; the last two in base64url. SECRET_FILE has a secret on each
+line: the first signs, all verify.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from headway.contract.encoding import dumps
 
-Purpose = Literal["t", "s"]
+Purpose = Literal["t", "s", "a"]
 MIN_SECRET_CHARS = 32
 
 

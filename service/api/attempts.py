@@ -1,0 +1,324 @@
+"""What a worker says of the attempt that it holds over HTTP: reports, artifacts, and its end.
+
+Its token (service/api/claims.py) names the job and the fence, so nothing of it is kept here between two
+requests, and each may come to another web process.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import re
+import secrets
+import time
+from typing import Annotated, Any, Literal
+
+from flask import Response, request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from headway.contract.data_dir import ARTIFACTS
+from headway.contract.encoding import RecordError, clip, dumps
+from headway.contract.events import EventType
+from headway.contract.keys import JobRef
+from headway.contract.records import (
+    MAX_CHECKPOINT_BYTES,
+    MAX_DATA_BYTES,
+    MAX_ERROR_CHARS,
+    MAX_LOG_CHARS,
+    MAX_MESSAGE_CHARS,
+    MAX_RESULT_BYTES,
+    Artifact,
+    Job,
+    Progress,
+    StageProgress,
+)
+from headway.contract.states import ErrorCode, State
+from headway.contract.store import Claim, Report, StaleFence
+from headway.sdk.meter import ETA_AFTER_FRACTION, ETA_AFTER_S, HIGHEST, MAX_ETA_S, RATE_AFTER_S, finished
+from headway.sdk.retry import DEFAULT
+from service.api.auth.caller import Held
+from service.api.claims import ALIVE_S
+from service.api.context import caller, context, find_job
+from service.api.file_body import check_room, receive
+from service.api.operation import Answer, Resource
+from service.api.problems import Problem, job_not_found
+from service.scheduling.sweeper import off_the_loop
+
+bp = Resource("attempts", "Workers in any language")
+
+MAX_EVENTS = 200
+"""In one batch."""
+ARTIFACT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+
+Number = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Word = Annotated[str, StringConstraints(max_length=128)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ReportedStage(_Body):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    index: Annotated[int, Field(ge=1, le=1000)] = 1
+    count: Annotated[int, Field(ge=1, le=1000)] = 1
+    fraction: Fraction | None = None
+
+
+def _small_data(data: dict[str, Any]) -> dict[str, Any]:
+    dumps(data, MAX_DATA_BYTES, "data")
+    return data
+
+
+class ProgressUpdate(_Body):
+    """How far the attempt is: all of it anew each time. What is left out is computed where it can be:
+    `fraction` from `current` and `total`; `rate` and `eta_s` from the time since the attempt began."""
+
+    type: Literal["progress"]
+    current: Number | None = None
+    total: Number | None = None
+    unit: Word | None = None
+    message: str | None = None
+    fraction: Fraction | None = None
+    stage: ReportedStage | None = None
+    rate: Number | None = None
+    eta_s: Annotated[float, Field(ge=0, le=MAX_ETA_S, allow_inf_nan=False)] | None = None
+    data: Annotated[dict[str, Any], AfterValidator(_small_data)] = Field(default_factory=dict)
+
+
+class LogUpdate(_Body):
+    type: Literal["log"]
+    message: str
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class CheckpointUpdate(_Body):
+    """What the next attempt gets as its `checkpoint`."""
+
+    type: Literal["checkpoint"]
+    value: Any
+
+
+Update = Annotated[ProgressUpdate | LogUpdate | CheckpointUpdate, Field(discriminator="type")]
+
+
+class Batch(_Body):
+    """What happened since the last batch, in order. `batch` counts up from 1; the same number again counts
+    once, so a request whose answer was lost is sent again as it was. Without events it renews the lease."""
+
+    batch: Annotated[int, Field(ge=1, le=2**53)]
+    events: Annotated[list[Update], Field(max_length=MAX_EVENTS)] = Field(default_factory=list)
+
+
+class Renewal(BaseModel):
+    """`cancel_requested`: stop, clean up and end the job. The next report is due within `lease_s`."""
+
+    cancel_requested: bool
+    lease_s: float
+
+
+class ReportedError(_Body):
+    code: Literal["error", "invalid_input", "no_space"] = "error"
+    message: Annotated[str, StringConstraints(min_length=1)]
+
+
+def _small_result(result: Any) -> Any:
+    dumps(result, MAX_RESULT_BYTES, "the result")
+    return result
+
+
+class Ending(_Body):
+    """How the attempt ends. `retry`: another attempt follows after `delay_s` (default: as for other types),
+    or the job fails if there is none left. A job whose cancellation was requested ends as canceled, unless
+    it has succeeded."""
+
+    state: Literal["succeeded", "failed", "retry"]
+    result: Annotated[Any, AfterValidator(_small_result)] = None
+    error: ReportedError | None = None
+    delay_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = None
+
+
+_PROBLEMS = {
+    404: "there is no such job",
+    409: "the attempt is over: its lease ran out, another one runs, or the job has ended",
+}
+
+
+@bp.operation(
+    "POST",
+    "/jobs/<job_id>/reports",
+    body=Batch,
+    answers={200: Answer.json("counted, and the lease renewed", Renewal)},
+    problems=_PROBLEMS,
+)
+def report(job_id: str, body: Batch) -> Response:
+    """Report on the attempt and renew its lease."""
+    here = context()
+    job, held, claim = _held(job_id)
+    reports = _reports(body.events, held, job.progress)
+    try:
+        if reports:
+            here.store.append(claim, body.batch, reports)
+        cancel_requested = here.store.renew(claim, lease_s=held.lease_s)
+    except StaleFence:
+        raise _over() from None
+    here.store.registry.note_claimer(job.owner, held.worker, [job.type], held.lease_s + ALIVE_S)
+    return _json(Renewal(cancel_requested=cancel_requested, lease_s=held.lease_s), 200)
+
+
+@bp.operation(
+    "PUT",
+    "/jobs/<job_id>/artifacts/<path:name>",
+    answers={201: Answer.json("the artifact, as the job shows it", Artifact)},
+    problems={
+        **_PROBLEMS,
+        400: "the body ended early; nothing was kept",
+        408: "the body came too slowly; nothing was kept",
+        413: "the file is larger than MAX_OUTPUT_BYTES; nothing was kept",
+        422: "the name is not valid; nothing was kept",
+        507: "the disk is full, or nearly; nothing was kept",
+    },
+    upload=True,
+)
+def put_artifact(job_id: str, name: str) -> Response:
+    """Publish a file that the attempt made, as the raw body. The same name again replaces it."""
+    here = context()
+    job, held, claim = _held(job_id)
+    if not ARTIFACT_NAME.fullmatch(name):
+        raise Problem(422, "the name of an artifact begins with a letter or digit; more of these and . _ -")
+    directory = here.settings.data_dir / ARTIFACTS / job.id / str(held.attempt)
+    partial = directory / f".{secrets.token_hex(8)}.partial"
+    try:
+        check_room(here.settings, "MAX_OUTPUT_BYTES")
+        size = receive(partial, here.settings, "MAX_OUTPUT_BYTES")
+        # From here on the lease outlasts the next lines: a file of a job that has ended is never replaced.
+        here.store.renew(claim, lease_s=held.lease_s)
+        off_the_loop(lambda: os.replace(partial, directory / name))  # noqa: PTH105
+        artifact = Artifact(
+            name=name,
+            media_type=_media_type(name),
+            size=size,
+            url=f"/jobs/{job.id}/artifacts/{name}",
+            attempt=held.attempt,
+        )
+        here.store.publish(claim, artifact)
+    except StaleFence:
+        raise _over() from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return _json(artifact, 201)
+
+
+@bp.operation(
+    "POST",
+    "/jobs/<job_id>/end",
+    body=Ending,
+    answers={200: Answer.json("the job", Job)},
+    problems=_PROBLEMS,
+)
+def end(job_id: str, body: Ending) -> Response:
+    """End the attempt. The same end again is answered alike."""
+    store = context().store
+    job, held, claim = _held(job_id)
+    code = ErrorCode(body.error.code if body.error else "error")
+    message = clip(body.error.message, MAX_ERROR_CHARS) if body.error else "the worker gave no reason"
+    try:
+        if body.state == "succeeded":
+            progress = "" if job.progress is None else dumps(finished(job.progress).model_dump())
+            store.end(claim, State.SUCCEEDED, result=body.result, progress=progress)
+        elif job.cancel_requested or job.state is State.CANCELED:
+            store.end(claim, State.CANCELED, error=(ErrorCode.CANCELED, "the job was canceled"))
+        elif body.state == "retry" and held.attempts_left > 0:
+            delay_s = DEFAULT.delay_s(held.attempt) if body.delay_s is None else body.delay_s
+            store.retry(claim, delay_s=delay_s, reason=message)
+        else:
+            store.end(claim, State.FAILED, error=(code, message))
+    except StaleFence:
+        raise _over() from None
+    return _json(Job.model_validate_json(find_job(job_id).document), 200)
+
+
+def _held(job_id: str) -> tuple[Job, Held, Claim]:
+    """The job that the caller's token is for, as it is now. Raises Problem (404) for any other."""
+    held = caller().held
+    if held is None or held.job != job_id:
+        raise job_not_found(job_id)
+    page = find_job(job_id)
+    job = Job.model_validate_json(page.document)
+    ref = JobRef(
+        job.id,
+        job.owner,
+        page.fields[b"_queue"].decode(),
+        job.group,
+        page.fields.get(b"_once", b"").decode(),
+    )
+    return job, held, Claim(ref, held.fence, job, "", held.attempts_left)
+
+
+def _over() -> Problem:
+    return Problem(409, "this attempt is over: its lease ran out, another one runs, or the job has ended")
+
+
+def _reports(events: list[Any], held: Held, before: Progress | None) -> list[Report]:
+    last = max((n for n, event in enumerate(events) if event.type == "progress"), default=-1)
+    found = []
+    for n, event in enumerate(events):
+        if isinstance(event, LogUpdate):
+            body = dumps({"level": event.level, "message": clip(event.message, MAX_LOG_CHARS)})
+            found.append(Report(EventType.LOG, body))
+        elif isinstance(event, CheckpointUpdate):
+            try:
+                text = dumps(event.value, MAX_CHECKPOINT_BYTES, "the checkpoint")
+            except RecordError as error:
+                raise Problem(422, str(error), errors=[(f"/events/{n}/value", str(error))]) from None
+            found.append(Report("", "", "_checkpoint", text))
+        elif n == last:  # of progress only the newest counts
+            text = dumps(measured(event, held, before, time.time() * 1000).model_dump())
+            found.append(Report(EventType.PROGRESS, text, "progress", text))
+    return found
+
+
+def measured(told: ProgressUpdate, held: Held, before: Progress | None, now_ms: float) -> Progress:
+    """Return the progress that the job shows for what its worker told at `now_ms`. The fraction never falls
+    within an attempt, and is 1 only for a job that has succeeded."""
+    current = told.current
+    if current is not None and told.total is not None:
+        current = min(current, told.total)
+    fraction = told.fraction
+    if fraction is None and current is not None and told.total:
+        fraction = current / told.total
+    if fraction is not None:
+        fraction = round(min(HIGHEST, max(fraction, (before and before.fraction) or 0)), 5)
+    # An attempt that goes on from a checkpoint did not do all of it in its own time.
+    elapsed_s = 0.0 if held.resumed else (now_ms - held.began_ms) / 1000
+    rate, eta_s = told.rate, told.eta_s
+    if rate is None and current and elapsed_s >= RATE_AFTER_S:
+        rate = float(f"{current / elapsed_s:.4g}")
+    if eta_s is None and fraction and fraction >= ETA_AFTER_FRACTION and elapsed_s >= ETA_AFTER_S:
+        left_s = elapsed_s * (1 - fraction) / fraction
+        eta_s = round(left_s, 1) if left_s <= MAX_ETA_S else None
+    return Progress(
+        fraction=fraction,
+        current=current,
+        total=told.total,
+        unit=told.unit,
+        message=None if told.message is None else clip(told.message, MAX_MESSAGE_CHARS),
+        stage=None if told.stage is None else StageProgress(**told.stage.model_dump()),
+        rate=rate,
+        eta_s=eta_s,
+        data=told.data,
+    )
+
+
+def _media_type(name: str) -> str:
+    given = (request.mimetype or "").lower()
+    if given and given != "application/x-www-form-urlencoded":
+        return clip(given, 200)
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+def _json(model: BaseModel, status: int) -> Response:
+    return Response(
+        model.model_dump_json(), status, {"Cache-Control": "no-store"}, mimetype="application/json"
+    )

@@ -1,0 +1,241 @@
+"""PUT /types/{name} and POST /claims: workers in any language, over HTTP."""
+
+from __future__ import annotations
+
+import secrets
+import select
+import sys
+import time
+from typing import Annotated, Any
+
+import gevent.monkey
+from flask import Response, request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from headway.contract.encoding import dumps, pointer
+from headway.contract.keys import own_queue
+from headway.contract.records import Job
+from headway.contract.store import Claim
+from service import metrics
+from service.api.attempt_token import LeaseS, attempt_token
+from service.api.auth.caller import Caller
+from service.api.client_address import address
+from service.api.context import Context, caller, context
+from service.api.events import POLL_RETRY_S, LongPoll
+from service.api.job_types import JobType
+from service.api.operation import Answer, Resource
+from service.api.problems import Problem
+from service.scheduling.declared_schema import MAX_SCHEMA_BYTES, faults
+from service.streaming.stream_limits import Holder
+
+bp = Resource("claims", "Workers in any language")
+
+MAX_WAIT_S = 60.0
+MAX_TYPES = 64
+"""In one claim."""
+MAX_OWN_TYPES = 1000
+"""Of one owner."""
+LOOK_S = 1.0
+"""Between two looks at the store while a claim waits, at most …"""
+LOOK_AGAIN_S = 0.05
+"""… and at least, however much happens."""
+ALIVE_S = 10.0
+"""A worker counts as alive for this long after its claim or its lease is over."""
+
+TypeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+WorkerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}$")]
+
+
+def _small(schema: dict[str, Any]) -> dict[str, Any]:
+    dumps(schema, MAX_SCHEMA_BYTES, "params")
+    return schema
+
+
+class Declaration(BaseModel):
+    """A job type that the caller's workers will claim. `params` is the JSON Schema of its parameters, in
+    the keywords that GET /docs lists."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    params: Annotated[dict[str, Any], AfterValidator(_small)] = Field(
+        default_factory=lambda: {"type": "object"}
+    )
+    lease_s: LeaseS | None = None
+    """How long a worker may be silent; default: the service's LEASE_S."""
+    max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
+
+
+class ClaimRequest(BaseModel):
+    """Who asks for a job of which types, and for how many seconds it waits for one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    types: Annotated[list[TypeName], Field(min_length=1, max_length=MAX_TYPES)]
+    worker: WorkerName
+    wait: Annotated[float, Field(ge=0, le=MAX_WAIT_S, allow_inf_nan=False)] = 0
+
+
+class ClaimedJob(BaseModel):
+    """A job to be done now. `token` is the bearer credential for this attempt alone. Its holder reports at
+    least every `lease_s` seconds, or the job is given to another."""
+
+    job: Job
+    attempt: int
+    token: str
+    lease_s: float
+    checkpoint: Any
+
+
+@bp.operation(
+    "PUT",
+    "/types/<type_name>",
+    body=Declaration,
+    answers={200: Answer.json("the type, as GET /types lists it", JobType)},
+    problems={409: "workers of this installation serve a type of that name"},
+)
+def declare_type(type_name: str, body: Declaration) -> Response:
+    """Declare a job type, or declare it anew.
+
+    It is the owner's alone, and known for a day after it was last declared or claimed.
+    """
+    here, who = context(), caller()
+    who.check_group(None)
+    _check_name(type_name)
+    if type_name in here.types.all(fresh=True):
+        raise Problem(409, f"workers of this installation serve {type_name!r}; choose another name")
+    wrong = faults(body.params)
+    if wrong:
+        raise Problem(422, f"{wrong[0][0]}: {wrong[0][1]}", errors=wrong)
+    own = here.types.all(who.owner, fresh=True)
+    if type_name not in own and len(own) >= MAX_OWN_TYPES:
+        raise Problem(422, f"an owner has at most {MAX_OWN_TYPES} types of its own")
+    description = {
+        "title": body.title or type_name,
+        "params": body.params,
+        "queue": own_queue(who.owner, type_name),
+        "lease_s": body.lease_s,
+        "max_attempts": body.max_attempts,
+    }
+    here.store.registry.declare(who.owner, type_name, dumps(description))
+    declared = here.types.all(who.owner, fresh=True)[type_name]
+    answer = {name: getattr(declared, name) for name in JobType.model_fields}
+    return Response(dumps(answer), 200, {"Cache-Control": "no-store"}, mimetype="application/json")
+
+
+@bp.operation(
+    "POST",
+    "/claims",
+    body=ClaimRequest,
+    answers={
+        200: Answer.json("a job to do now", ClaimedJob),
+        204: Answer("no job came while the claim waited"),
+    },
+    problems={429: "too many streams and long polls are open"},
+)
+def claim_job(body: ClaimRequest) -> Response:
+    """Take the next job of one of these types, waiting for one if need be."""
+    here, who = context(), caller()
+    who.check_group(None)
+    _check_types(here, who, body.types)
+    here.store.registry.note_claimer(who.owner, body.worker, body.types, body.wait + ALIVE_S)
+    claim = _await_job(here, who, body) if body.wait else _take(here, who, body)
+    if claim is None:
+        return Response(status=204)
+    lease_s = _lease_s(here, who, claim.job.type)
+    here.store.registry.note_claimer(who.owner, body.worker, [claim.job.type], lease_s + ALIVE_S)
+    answer = ClaimedJob(
+        job=claim.job,
+        attempt=claim.job.attempt,
+        token=attempt_token(here, who, claim, lease_s, body.worker),
+        lease_s=lease_s,
+        checkpoint=claim.decoded_checkpoint,
+    )
+    return Response(
+        answer.model_dump_json(), 200, {"Cache-Control": "no-store"}, mimetype="application/json"
+    )
+
+
+def _check_name(name: str) -> None:
+    try:
+        ClaimRequest(types=[name], worker="w")
+    except ValueError:
+        fault = "begins with a letter or digit; more of these, and . _ -, up to 128"
+        raise Problem(422, f"the name of a type {fault}", errors=[("/type_name", fault)]) from None
+
+
+def _check_types(here: Context, who: Caller, types: list[str]) -> None:
+    own = here.store.registry.own_types(who.owner)
+    served = here.types.all()
+    for place, name in enumerate(types):
+        if name in served:
+            detail = f"{name!r} is served by workers of this installation, not over HTTP"
+        elif name not in own:
+            detail = f"the type {name!r} is not known; declare it with PUT /types/{name}"
+        else:
+            continue
+        raise Problem(422, detail, errors=[(pointer("types", place), detail)])
+
+
+def _lease_s(here: Context, who: Caller, type: str) -> float:
+    known = here.types.get(type, who.owner)
+    return (known.lease_s if known else None) or here.settings.lease_s
+
+
+def _await_job(here: Context, who: Caller, body: ClaimRequest) -> Claim | None:
+    """Wait for a job. It counts as a stream meanwhile."""
+    deadline = time.monotonic() + body.wait
+    holder = Holder(address(request.environ), who.owner)
+    if not here.limits.admit(holder):
+        metrics.STREAMS_REFUSED.inc()
+        raise Problem(
+            429, "too many streams and long polls are open", headers={"Retry-After": str(POLL_RETRY_S)}
+        )
+    # A new job is an event of its owner's feed. What else makes one claimable is none: hence LOOK_S.
+    poll = LongPoll((here.store.keys.feed(who.owner),))
+    here.hub.start()
+    here.hub.join(poll)
+    try:
+        while True:
+            poll.woken.clear()
+            claim = None if _is_gone() else _take(here, who, body)
+            left = deadline - time.monotonic()
+            if claim is not None or left <= 0 or here.hub.draining or _is_gone():
+                return claim
+            poll.woken.wait(min(left, LOOK_S))
+            time.sleep(min(max(0.0, deadline - time.monotonic()), LOOK_AGAIN_S))
+    finally:
+        here.hub.leave(poll)
+        here.limits.release(holder)
+
+
+def _take(here: Context, who: Caller, body: ClaimRequest) -> Claim | None:
+    """Claim a job that waits. Of several types each has its turn to be looked at first."""
+    types = list(body.types)
+    secrets.SystemRandom().shuffle(types)
+    partition = here.store.keys.partition(who.owner)
+    for name in types:
+        while (found := here.store.next(partition, own_queue(who.owner, name))) is not None:
+            ref, _ = found
+            claim = here.store.claim(
+                ref,
+                token=secrets.token_urlsafe(16),
+                lease_s=_lease_s(here, who, name),
+                worker=f"{body.worker}:http",
+            )
+            if claim is not None:
+                return claim
+            # Another was faster, or the job's deadline is over and its alarm about to end it.
+            if here.store.next(partition, ref.queue) == found:
+                break
+    return None
+
+
+def _is_gone() -> bool:
+    """Whether the client has hung up: a job that it is given would be lost until its lease is over."""
+    sock = request.environ.get("gunicorn.socket")
+    if sock is None or sys.platform != "linux":
+        return False
+    poll = gevent.monkey.get_original("select", "poll")()
+    poll.register(sock.fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))
