@@ -22,7 +22,7 @@ from headway.celery.redaction import Redact, Redaction
 from headway.celery.run import Run, failure, max_attempts, outcome_of
 from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
-from headway.celery.task_message import GROUP_HEADER, TaskMessage, group_of
+from headway.celery.task_message import GROUP_HEADER, TaskMessage, following, group_of
 from headway.contract.executions import Outcome
 from headway.contract.foreign import QUEUE, Foreign, job_id_of
 from headway.contract.keys import JobRef, Keys
@@ -143,7 +143,7 @@ class Instrumentation:
 
     def _before_publish(self, sender: Any = None, headers: Any = None, body: Any = None, **_: Any) -> None:
         if isinstance(headers, dict) and sender is not None:
-            group = group_of(headers, body)
+            group = group_of(headers, body, self._running())
             if group is not None:
                 headers[GROUP_HEADER] = group
 
@@ -224,6 +224,8 @@ class Instrumentation:
         run = Run(task, task_id, ref, request.retries or 0, functools.partial(self._job, message))
         run.thread = threading.get_ident()
         run.worker = f"{request.hostname or 'eager'}:{os.getpid()}"
+        if request.chain or request.chord:
+            run.following = following(request)
         if task.acks_late and not request.is_eager:
             run.redelivery_s = self._redelivery_s()
         self._runs[task_id] = run

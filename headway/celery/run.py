@@ -64,6 +64,8 @@ class Run:
         """The identifier of the thread that runs it."""
         self.resent = False
         """Whether the task sent itself again: it retries, or put another in its place."""
+        self.following: frozenset[str] = frozenset()
+        """The ids of the tasks that go on where it ends."""
         self.said: str | None = None
         """The state that the task gave itself last, with update_state."""
         self.outcome: Outcome | None = None

@@ -9,6 +9,8 @@ from typing import Any
 
 from celery._state import get_current_task
 
+from headway.celery.run import Run
+
 GROUP_HEADER = "headway_group"
 """A header of ours, on tasks of chains and bodies of chords: Celery's own say no group of these."""
 _UNLOCK = "celery.chord_unlock"
@@ -72,22 +74,25 @@ class TaskMessage:
         return round(at) if at > now_ms else 0
 
 
-def group_of(headers: Mapping[str, Any], body: Any) -> str | None:
+def following(request: Any) -> frozenset[str]:
+    """Return the ids of the tasks that Celery sends when this one has succeeded: the next of its chain, the
+    body of its chord. Asked at its start, as older versions take the chain apart later."""
+    found = [*(request.chain or ())[-1:], *([request.chord] if request.chord else ())]
+    ids = [(signature.get("options") or {}).get("task_id") for signature in found]
+    return frozenset(task_id for task_id in ids if task_id)
+
+
+def group_of(headers: Mapping[str, Any], body: Any, run: Run | None) -> str | None:
     """Return the group of a task that is about to be sent and that Celery says no group of: the first task
-    of a chain begins one, named by its id; the others, and the body of a chord, belong to that of the task
+    of a chain begins one, named by its id; the others, and the body of a chord, belong to that of the `run`
     that sends them."""
     if headers.get("group"):
         return None
     current = get_current_task()
-    if current is not None:
-        request = current.request
-        if current.name == _UNLOCK and request.args:
-            return str(request.args[0])
-        sent = headers.get("id")
-        for following in (*(request.chain or ())[-1:], request.chord):
-            if following and (following.get("options") or {}).get("task_id") == sent:
-                group = request.group or request.get(GROUP_HEADER)
-                return None if group is None else str(group)
+    if current is not None and current.name == _UNLOCK and current.request.args:
+        return str(current.request.args[0])
+    if run is not None and headers.get("id") in run.following:
+        return run.ref.group
     embedded = body[2] if isinstance(body, tuple | list) and len(body) == 3 else {}
     if embedded and embedded.get("chain"):
         return str(headers.get(GROUP_HEADER) or headers.get("id"))
