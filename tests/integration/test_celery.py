@@ -113,8 +113,8 @@ def test_canceling_a_job_ends_its_running_task_and_celery_knows_it(shop: ShopSta
     task_id = shop.send("sleeps.delay(60)")
     shop.running(task_id)
     assert shop.call("POST", f"/jobs/{shop.job_id(task_id)}/cancel")[0] == 202
-    assert shop.ended(task_id, 20).state is State.CANCELED
-    until(lambda: shop.send(f"app.AsyncResult('{task_id}').state") == "REVOKED", 20, "Celery to know")
+    assert shop.ended(task_id).state is State.CANCELED
+    until(lambda: shop.send(f"app.AsyncResult('{task_id}').state") == "REVOKED", what="Celery to know")
 
 
 def test_a_task_whose_job_was_canceled_before_does_not_run(shop: ShopStack, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_worker_that_is_killed_is_seen_by_the_lease(tmp_path: Path) -> None:
         os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
         del shop.processes["shop"]
-        job = shop.ended(lost, 20)
+        job = shop.ended(lost)
         assert job.error is not None
         assert job.error.code is ErrorCode.WORKER_LOST
         # The broker has it still, as it is acknowledged late.
@@ -274,7 +274,7 @@ def test_other_pools(tmp_path: Path, pool: str) -> None:
             task_id = shop.send(task)
             shop.running(task_id)
             assert shop.call("POST", f"/jobs/{shop.job_id(task_id)}/cancel")[0] == 202
-            assert shop.ended(task_id, 20).state is State.CANCELED
+            assert shop.ended(task_id).state is State.CANCELED
             until(lambda: shop.send(f"app.AsyncResult('{task_id}').state") == "REVOKED", what="Celery")  # noqa: B023
         assert shop.stop("shop") == 0
         assert "headway: a task may be shown wrongly" not in shop.log("shop")

@@ -19,7 +19,8 @@ from tests.support.sse import Seen
 from tests.support.stack import Stack
 from tests.support.wait import until
 
-LEASE_S = 2.0
+LEASE_S = 5.0
+PATIENCE_S = 120.0
 TASKS = "tests.support.shop.tasks"
 
 
@@ -91,7 +92,7 @@ class ShopStack(Stack):
     def find(self, task_id: str) -> Job | None:
         return self.store.get(self.job_id(task_id))
 
-    def until(self, task_id: str, holds: Callable[[Job], bool], seconds: float = 60) -> Job:
+    def until(self, task_id: str, holds: Callable[[Job], bool], seconds: float = PATIENCE_S) -> Job:
         """The task's job as soon as it is so."""
         found: Job | None = None
 
@@ -107,7 +108,7 @@ class ShopStack(Stack):
     def _tail(self) -> str:
         return "\n".join(f"{name}:\n{self.log(name)[-3000:]}" for name in self.processes if name != "web")
 
-    def ended(self, task_id: str, seconds: float = 60) -> Job:
+    def ended(self, task_id: str, seconds: float = PATIENCE_S) -> Job:
         return self.until(task_id, lambda job: job.ended, seconds)
 
     def running(self, task_id: str) -> Job:
