@@ -202,6 +202,10 @@ class Keys:
     def revoked(self, partition: int) -> str:
         return self._in(partition) + "revoked"
 
+    @property
+    def access_log(self) -> str:
+        return f"{self.prefix}{{access}}:log"
+
     def job_list(self, name: str) -> str:
         return f"{self.prefix}{{access}}:jobs:{name}"
 
