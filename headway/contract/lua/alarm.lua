@@ -66,7 +66,7 @@ if job.state == 'running' then
   if job.foreign then
     local redelivery_ms = tonumber(redis.call('HGET', JOB, '_redelivery') or 0)
     if redelivery_ms == 0 then
-      finish(job, 'failed', 'null', ARGV[11], '')
+      finish(job, 'failed', 'null', ARGV[12], '')
       return {'ended'}
     end
     local give_up = time + redelivery_ms
