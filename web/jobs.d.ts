@@ -221,6 +221,8 @@ export interface SubmitOptions {
   labels?: Record<string, string>;
   max_attempts?: number;
   timeout_s?: number;
+  /** Where the service sends the job's end, or the events named. */
+  webhook?: { url: string; events?: ("state" | "artifact" | "end")[] };
   signal?: AbortSignal;
   /** How much of a file among the parameters has been sent, 0…1. */
   onUpload?(fraction: number, file: Blob): void;

@@ -54,14 +54,17 @@ class Client:
         labels: Mapping[str, str] | None = None,
         max_attempts: int | None = None,
         timeout_s: float | None = None,
+        webhook: Mapping[str, Any] | None = None,
         key: str | None = None,
     ) -> Job:
         """Submit a job. Returns its document.
 
+        `webhook` is `{"url": …, "events": […]}`: where the service sends the job's end, or those events.
         `key` is the Idempotency-Key, random by default: pass the same key again, even from another process,
         to get the same job.
         """
         more = {"group": group, "labels": labels, "max_attempts": max_attempts, "timeout_s": timeout_s}
+        more |= {"webhook": webhook}
         body: dict[str, Any] = {"type": type, "params": dict(params or {})}
         body |= {name: value for name, value in more.items() if value is not None}
         job: Job = self._transport.json("POST", "/jobs", body, headers=idempotency(key))

@@ -32,6 +32,7 @@ from headway.contract.records import (
 from headway.contract.registry import Registry
 from headway.contract.settings import Settings
 from headway.contract.states import ErrorCode, State
+from headway.contract.webhooks import Target, Webhooks
 
 
 class StaleFence(Exception):
@@ -71,6 +72,7 @@ class NewJob:
     timeout_s: float | None = None
     retry_of: str | None = None
     checkpoint: str = ""
+    webhook: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ class JobStore:
         self.alarms = Alarms(database)
         self.registry = Registry(database)
         self.access = Access(database)
+        self.webhooks = Webhooks(database)
 
     @classmethod
     def of(cls, settings: Settings, *, connections: int = 32, timeout_s: float = 5) -> JobStore:
@@ -173,6 +176,7 @@ class JobStore:
             "_queue": new.queue,
             "_checkpoint": new.checkpoint,
             "_once": key,
+            **(new.webhook.fields(new.owner) if new.webhook else {}),
         }
         reply = self.database.change(
             "create",

@@ -20,6 +20,7 @@ from service.api import (
     static,
     tickets,
     uploads,
+    webhooks,
     workers,
 )
 from service.api.auth import audit
@@ -78,6 +79,7 @@ def create_app(settings: Settings) -> Flask:
         artifacts,
         claims,
         attempts,
+        webhooks,
         session,
         tickets,
         health,

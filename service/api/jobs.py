@@ -36,6 +36,7 @@ from service.api.context import Context, caller, context, find_job
 from service.api.operation import Answer, Headers, Query, Resource
 from service.api.problems import Problem, job_not_found
 from service.api.room import lacks_room
+from service.api.webhooks import WebhookTarget, submitted_target, target_of
 from service.scheduling.job_types import JobType
 from service.scheduling.sweeper import remove_tree
 
@@ -72,6 +73,8 @@ class Submission(BaseModel):
     labels: Annotated[dict[Name, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     timeout_s: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = None
+    webhook: WebhookTarget | None = None
+    """Who is told of this job, beside the owner's webhooks."""
     run: Literal["here"] | None = None
     """`here`: the caller does the job itself. It is running at once, `token` in the answer is for reporting
     on it, and its type need not be known."""
@@ -174,6 +177,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
             errors=faults,
             known_types=sorted(here.types.all(caller().owner)),
         )
+    target = submitted_target(here, body.webhook) if body.webhook else None
     new = NewJob(
         owner=caller().owner,
         type=body.type,
@@ -184,6 +188,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         group=body.group,
         labels=body.labels,
         timeout_s=body.timeout_s or here.settings.job_timeout_s,
+        webhook=target,
     )
     # The request's meaning and not its bytes: a client may order or space its JSON anew.
     meaning = json.dumps(body.model_dump(mode="json"), sort_keys=True)
@@ -356,5 +361,6 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
         timeout_s=old.timeout_s,
         retry_of=old.id,
         checkpoint=page.fields.get(b"_checkpoint", b"").decode(),
+        webhook=target_of(page),
     )
     return _create(here, new, _once(headers, f"retry {old.id}"))
