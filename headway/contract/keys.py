@@ -217,6 +217,10 @@ class Keys:
     def access_version(self) -> str:
         return f"{self.prefix}{{access}}:version"
 
+    @property
+    def access_log(self) -> str:
+        return f"{self.prefix}{{access}}:log"
+
     def job_list(self, name: str) -> str:
         return f"{self.prefix}{{access}}:jobs:{name}"
 

@@ -458,9 +458,9 @@ def test_a_page_that_is_open_all_day_does_not_grow(chromium: Browser, own_stack:
 def test_pages_that_were_left_hold_no_connection(browser: Browser, stack: Stack) -> None:
     # A browser has six connections to a host: with the seventh page nothing would load any more.
     for _ in range(8):
-        browser.driver.get("about:blank")
+        browser.load("about:blank")
         browser.open(stack.url)
-    browser.driver.get("about:blank")
+    browser.load("about:blank")
     browser.driver.back()
     browser.until(lambda: browser.connection() == "Live", "the page to be live again")
     job = stack.submit("simulate", {"duration_s": 0.2})

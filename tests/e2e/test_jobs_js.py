@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from headway.contract.states import ErrorCode, State
+from tests.support import credentials
 from tests.support.browser import Browser
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.manual_jobs import log, progress, running_by_hand
@@ -44,13 +45,13 @@ class Page:
         self.load()
 
     def load(self) -> None:
-        self.browser.driver.get(f"{self.url}/healthz")
+        self.browser.load(f"{self.url}/healthz")
         self.run(LOAD % self.options)
 
     def leave(self) -> None:
         """Nothing of this page is left, and whatever was done to the network is undone."""
         self.network()
-        self.browser.driver.get("about:blank")
+        self.browser.load("about:blank")
 
     def reload(self) -> None:
         self.browser.driver.refresh()
@@ -320,12 +321,13 @@ def test_the_token_goes_with_every_request(page: Page, stack: Stack) -> None:
     page.browser.driver.get_log("performance")
     page.run(
         """
-        const headway = new Headway({base: location.origin, token: "secret"});
+        const headway = new Headway({base: location.origin, token: arguments[1]});
         await headway.upload(new File(["x"], "x.txt"));
         window.job = headway.job(arguments[0]);
         job.open();
         """,
         claim.ref.id,
+        credentials.KEY,
     )
     page.until("job.status === 'live' && job.state", "the job")
     stack.store.end(claim, State.SUCCEEDED)
@@ -338,8 +340,8 @@ def test_the_token_goes_with_every_request(page: Page, stack: Stack) -> None:
         if urlsplit(request["url"]).path.startswith("/web/"):
             continue
         headers = {name.lower(): value for name, value in request["headers"].items()}
-        assert headers["authorization"] == "Bearer secret", request
-        assert "secret" not in request["url"]
+        assert headers["authorization"] == f"Bearer {credentials.KEY}", request
+        assert credentials.KEY not in request["url"]
 
 
 # -- connections that end ---------------------------------------------------------------------------------
@@ -381,7 +383,7 @@ def test_a_reload_that_is_to_remember_misses_and_doubles_nothing(chromium: Brows
     worker.join()
     assert reloads >= 2
     # And what happened while there was no page at all.
-    chromium.driver.get("about:blank")
+    chromium.load("about:blank")
     stack.store.append(claim, 101, [log("line 101")])
     page.load()
     page.run(KEEP, claim.ref.id)
@@ -390,7 +392,7 @@ def test_a_reload_that_is_to_remember_misses_and_doubles_nothing(chromium: Brows
     page.until(f"{noted}.includes('line 102')", "the last line")
     assert page.browser.run(f"return {noted}") == [f"line {n}" for n in range(1, 103)]
     # The end, too, and what led to it.
-    chromium.driver.get("about:blank")
+    chromium.load("about:blank")
     stack.store.append(claim, 103, [log("line 103")])
     stack.store.end(claim, State.SUCCEEDED)
     page.load()
@@ -407,7 +409,7 @@ def test_without_being_asked_a_reload_begins_anew(page: Page, stack: Stack) -> N
     page.until("job.status === 'live' && job.state", "the job")
     stack.store.append(claim, 1, [log("before")])
     page.until("sessionStorage.getItem(job.id)?.includes('before')", "the line")
-    page.browser.driver.get("about:blank")
+    page.browser.load("about:blank")
     stack.store.append(claim, 2, [log("meanwhile"), progress(0.5)])
     page.load()
     page.run(KEEP, claim.ref.id)

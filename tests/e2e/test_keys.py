@@ -20,6 +20,7 @@ from tests.support.stack import Stack
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("keys"), AUTH="keys", DRAIN_S="0") as stack:
         stack.start_web()
+        stack.headers = {}
         yield stack
 
 
@@ -27,7 +28,13 @@ def headway(web: Stack, *words: str, **environ: str) -> subprocess.CompletedProc
     return subprocess.run(
         [sys.executable, "-m", "headway", *words],
         cwd=ROOT,
-        env={**os.environ, "REDIS_URL": web.valkey.url, "HEADWAY_URL": web.url, **environ},
+        env={
+            **os.environ,
+            "REDIS_URL": web.valkey.url,
+            "HEADWAY_URL": web.url,
+            "HEADWAY_TOKEN": "",
+            **environ,
+        },
         capture_output=True,
         text=True,
         timeout=60,

@@ -307,7 +307,7 @@ def test_130_streams_are_live_in_one_page_over_http2(
     web: Stack, edge: ReverseProxy, browser: Browser
 ) -> None:
     jobs = [create(web.store) for _ in range(STREAMS)]
-    browser.driver.get(f"{edge.url}/healthz")
+    browser.load(f"{edge.url}/healthz")
     browser.run(OPEN, jobs)
     browser.until(lambda: browser.run(LIVE) == STREAMS, "all streams to be open")
     # And there is room for a request beside them.
@@ -324,7 +324,7 @@ def test_130_streams_are_live_in_one_page_over_http2(
 def test_over_http1_the_seventh_stream_waits_for_one_to_close(web: Stack, browser: Browser) -> None:
     """Why HTTP/2: the same page without a proxy."""
     jobs = [create(web.store) for _ in range(7)]
-    browser.driver.get(f"{web.url}/healthz")
+    browser.load(f"{web.url}/healthz")
     browser.run(OPEN, jobs)
     browser.until(lambda: browser.run(LIVE) == 6, "six to be open")
     browser.run("window.streams.find((stream) => stream.readyState === EventSource.OPEN).close()")
@@ -338,7 +338,7 @@ def test_over_http1_the_seventh_stream_waits_for_one_to_close(web: Stack, browse
 def test_a_browser_hears_that_its_upload_is_too_large_before_it_is_sent(
     edge: ReverseProxy, browser: Browser
 ) -> None:
-    browser.driver.get(f"{edge.url}/healthz")
+    browser.load(f"{edge.url}/healthz")
     browser.run(
         """
         fetch("/uploads", {method: "POST", body: new Uint8Array(arguments[0])})
