@@ -211,7 +211,6 @@ def test_a_role_opens_its_routes_and_no_others(
 def test_a_webhook_of_an_owner_is_that_of_one_owner(web: Stack, keys: dict[str, dict[str, str]]) -> None:
     target = {"url": "https://hooks.example.org/"}
     both = Keys(web)("ann", "submit", "read")
-    settled()
     assert web.call("PUT", "/webhooks/hers", target, both)[0] == 201
     assert web.get("/webhooks/hers", headers=keys["ann"])[0] == 200
     for bob in (keys["bob"], keys["all"]):

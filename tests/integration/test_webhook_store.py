@@ -21,7 +21,7 @@ from headway.contract.webhooks import (
 )
 from service.scheduling import webhooks
 from service.scheduling.webhook_post import Answer, Poster
-from service.scheduling.webhooks import DELAYS_S, LEASE_S, WebhookLoop
+from service.scheduling.webhooks import BATCH, DELAYS_S, LEASE_S, WebhookLoop
 from tests.support.clocked_store import ClockedStore
 from tests.support.fake_worker import claim, create
 
@@ -126,6 +126,23 @@ def test_the_events_of_a_job_arrive_in_order_and_hold_up_no_other_job(
     clocked.advance(DELAYS_S[0] * 1.2)
     drain(clocked, posts)
     assert [body["data"]["state"] for _, body, _ in posts.sent] == ["queued", "running", "succeeded"]
+
+
+def test_what_is_owed_of_a_job_outlives_the_job(clocked: ClockedStore, posts: Posts) -> None:
+    clocked.webhooks.put("local", "done", URL, ["end"])
+    job_id = create(clocked)
+    run(clocked, job_id)
+    assert clocked.remove(job_id)
+    drain(clocked, posts)
+    assert [body["data"]["id"] for _, body, _ in posts.sent] == [job_id]
+
+
+def test_jobs_of_one_webhook_are_sent_side_by_side_within_bounds(clocked: ClockedStore) -> None:
+    clocked.webhooks.put("local", "done", URL, ["state", "end"])
+    jobs = {create(clocked) for _ in range(6)}
+    taken = clocked.webhooks.take(0, lease_s=LEASE_S, limit=BATCH, pass_failing=False)
+    assert taken is not None
+    assert len(taken.deliveries) == BATCH == len({one.job for one in taken.deliveries} & jobs)
 
 
 def test_a_repeat_has_the_id_of_the_first_try(clocked: ClockedStore, posts: Posts) -> None:

@@ -30,7 +30,7 @@ from tests.support.wait import until
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     directory = tmp_path_factory.mktemp("webhooks")
-    with Stack(directory, WEBHOOK_ALLOW="127.0.0.0/8", DRAIN_S="0", LEASE_S="60") as stack:
+    with Stack(directory, WEBHOOK_ALLOW="127.0.0.0/8,::1", DRAIN_S="0", LEASE_S="60") as stack:
         stack.start_web()
         yield stack
 
@@ -126,6 +126,15 @@ def test_a_submission_names_its_own_receiver_and_a_retry_keeps_it(web: Stack, re
     receiver.wait("/ok/one?order=7", 2)
     shown = web.get(f"/webhooks/{name}")[1]
     assert (shown["name"], shown["url"], shown["events"]) == (name, None, None)
+
+
+def test_a_name_is_resolved_beside_the_event_loop_and_each_of_its_addresses_is_tried(
+    web: Stack, receiver: Receiver
+) -> None:
+    """The receiver listens at 127.0.0.1 alone, and localhost may be ::1 as well."""
+    put(web, "named", f"http://localhost:{receiver.port}/ok/named")
+    finish(web)
+    assert receiver.wait("/ok/named")[0].headers["host"] == f"localhost:{receiver.port}"
 
 
 def test_an_artifact_is_told_of(web: Stack, receiver: Receiver) -> None:
