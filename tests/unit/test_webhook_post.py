@@ -136,6 +136,7 @@ def test_a_receiver_that_is_slow_or_lies_ends_in_time_with_little_read(
     assert not got.accepted
     assert got.error
     assert len(got.text) <= webhook_post.MAX_TEXT_BYTES
+    assert ("longer than 65536 bytes" in got.error) == (path in ("/continue", "/head"))
 
 
 def test_a_body_that_drips_changes_nothing_about_the_status(receiver: Receiver) -> None:
