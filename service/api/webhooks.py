@@ -64,7 +64,7 @@ class WebhookTarget(BaseModel):
     url: Annotated[
         str,
         AfterValidator(_url),
-        Field(max_length=MAX_URL_CHARS, examples=["https://hooks.example.org/headway"]),
+        Field(max_length=MAX_URL_CHARS, examples=["https://hooks.example/headway"]),
     ]
     events: Annotated[
         list[EventName],

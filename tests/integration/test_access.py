@@ -101,7 +101,7 @@ def requests(job_id: str, upload_id: str = "x" * 22) -> list[tuple[str, str, Any
         "PUT /uploads/<filename:name>": b"x",
         "PUT /types/<type_name>": {},
         "POST /claims": {"types": ["x"], "worker": "w"},
-        "PUT /webhooks/<webhook_name>": {"url": "https://hooks.example.org/"},
+        "PUT /webhooks/<webhook_name>": {"url": "https://hooks.example/"},
         "POST /webhooks/<webhook_name>/redeliver": {"id": "x"},
     }
     return [
@@ -209,7 +209,7 @@ def test_a_role_opens_its_routes_and_no_others(
 
 
 def test_a_webhook_of_an_owner_is_that_of_one_owner(web: Stack, keys: dict[str, dict[str, str]]) -> None:
-    target = {"url": "https://hooks.example.org/"}
+    target = {"url": "https://hooks.example/"}
     both = Keys(web)("ann", "submit", "read")
     assert web.call("PUT", "/webhooks/hers", target, both)[0] == 201
     assert web.get("/webhooks/hers", headers=keys["ann"])[0] == 200
@@ -226,7 +226,7 @@ def test_who_is_restricted_to_some_jobs_has_no_webhooks(web: Stack) -> None:
     claims = {"iss": "idp", "aud": "headway", "sub": "x", "exp": time.time() + 60}
     rights = {"owner": "ann", "roles": ["read", "submit"], "groups": ["g"]}
     token = bearer(jwt.encode({**claims, "headway": rights}, JWT_SECRET, "HS256"))
-    target = {"url": "https://hooks.example.org/"}
+    target = {"url": "https://hooks.example/"}
     assert web.call("PUT", "/webhooks/x", target, token)[0] == 403
     for path in ("/webhooks", "/webhooks/x", "/webhooks/x/deliveries"):
         assert web.call("GET", path, headers=token)[0] == 403
