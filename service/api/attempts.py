@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import time
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from flask import Response, request
@@ -20,6 +21,7 @@ from headway.contract.data_dir import ARTIFACTS
 from headway.contract.encoding import RecordError, clip, dumps
 from headway.contract.events import EventType
 from headway.contract.keys import JobRef
+from headway.contract.messages import message_body
 from headway.contract.records import (
     MAX_CHECKPOINT_BYTES,
     MAX_DATA_BYTES,
@@ -40,6 +42,7 @@ from service.api.auth.caller import Held
 from service.api.claims import ALIVE_S
 from service.api.context import caller, context, find_job
 from service.api.file_body import check_room, receive
+from service.api.names import Name
 from service.api.operation import Answer, Resource
 from service.api.problems import Problem, job_not_found
 from service.scheduling.sweeper import off_the_loop
@@ -93,6 +96,14 @@ class LogUpdate(_Body):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class MessageUpdate(_Body):
+    """A message to whoever watches the job. `data` is any JSON up to 64 KiB."""
+
+    type: Literal["message"]
+    name: Name
+    data: Any = None
+
+
 class CheckpointUpdate(_Body):
     """What the next attempt gets as its `checkpoint`."""
 
@@ -100,7 +111,16 @@ class CheckpointUpdate(_Body):
     value: Any
 
 
-Update = Annotated[ProgressUpdate | LogUpdate | CheckpointUpdate, Field(discriminator="type")]
+class ReadUpdate(_Body):
+    """The messages up to this one are dealt with: no attempt is given them again."""
+
+    type: Literal["read"]
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,20}-[0-9]{1,20}$")]
+
+
+Update = Annotated[
+    ProgressUpdate | LogUpdate | MessageUpdate | CheckpointUpdate | ReadUpdate, Field(discriminator="type")
+]
 
 
 class Batch(_Body):
@@ -111,11 +131,22 @@ class Batch(_Body):
     events: Annotated[list[Update], Field(max_length=MAX_EVENTS)] = Field(default_factory=list)
 
 
+class UnreadMessage(BaseModel):
+    """What somebody sent with POST /jobs/{id}/messages."""
+
+    id: str
+    at: str
+    name: str
+    data: Any
+
+
 class Renewal(BaseModel):
-    """`cancel_requested`: stop, clean up and end the job. The next report is due within `lease_s`."""
+    """`cancel_requested`: stop, clean up and end the job. The next report is due within `lease_s`.
+    `messages` were sent to the job and are not `read` yet, the oldest first, 100 at most."""
 
     cancel_requested: bool
     lease_s: float
+    messages: list[UnreadMessage]
 
 
 class ReportedError(_Body):
@@ -164,7 +195,9 @@ def report(job_id: str, body: Batch) -> Response:
     except StaleFence:
         raise _over() from None
     here.store.registry.note_claimer(job.owner, held.worker, [job.type], held.lease_s + ALIVE_S)
-    return _json(Renewal(cancel_requested=cancel_requested, lease_s=held.lease_s), 200)
+    unread = [UnreadMessage(**asdict(message)) for message in here.store.messages.unread(job.id)]
+    renewal = Renewal(cancel_requested=cancel_requested, lease_s=held.lease_s, messages=unread)
+    return _json(renewal, 200)
 
 
 @bp.operation(
@@ -267,12 +300,20 @@ def _reports(events: list[Any], held: Held, before: Progress | None) -> list[Rep
         if isinstance(event, LogUpdate):
             body = dumps({"level": event.level, "message": clip(event.message, MAX_LOG_CHARS)})
             found.append(Report(EventType.LOG, body))
+        elif isinstance(event, MessageUpdate):
+            try:
+                body = message_body("task", event.name, event.data)
+            except RecordError as error:
+                raise Problem(422, str(error), errors=[(f"/events/{n}/data", str(error))]) from None
+            found.append(Report(EventType.MESSAGE, body))
         elif isinstance(event, CheckpointUpdate):
             try:
                 text = dumps(event.value, MAX_CHECKPOINT_BYTES, "the checkpoint")
             except RecordError as error:
                 raise Problem(422, str(error), errors=[(f"/events/{n}/value", str(error))]) from None
             found.append(Report("", "", "_checkpoint", text))
+        elif isinstance(event, ReadUpdate):
+            found.append(Report("", "", "_read", event.id))
         elif n == last:  # of progress only the newest counts
             text = dumps(measured(event, held, before, time.time() * 1000).model_dump())
             found.append(Report(EventType.PROGRESS, text, "progress", text))

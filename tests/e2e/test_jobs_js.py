@@ -12,7 +12,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from headway.contract.events import EventType
+from headway.contract.messages import message_body
 from headway.contract.states import ErrorCode, State
+from headway.contract.store import Report
 from tests.support import credentials
 from tests.support.browser import Browser
 from tests.support.faulty_proxy import FaultyProxy
@@ -92,6 +95,46 @@ def lines(stack: Stack, job_id: str) -> list[str]:
     """The ids of all that is kept of the job."""
     found = stack.get(f"/jobs/{job_id}/events?after=0&limit=1000", headers={"Accept": "application/json"})
     return [event["id"] for event in found[1]["events"]]
+
+
+def test_a_handle_hears_messages_and_sends_them(page: Page, stack: Stack) -> None:
+    claim = running_by_hand(stack)
+    page.run(
+        """
+        window.heard = [];
+        window.job = headway.job(arguments[0]);
+        job.addEventListener("message", ({detail}) => heard.push([detail.from, detail.name, detail.data]));
+        """,
+        claim.ref.id,
+    )
+    page.until("job.state", "the job")
+    stack.store.append(claim, 1, [Report(EventType.MESSAGE, message_body("task", "question", [1]))])
+    page.run("await job.send('answer', {yes: true}); await headway.send(job.id, 'more')")
+    page.until("heard.length === 3", "the messages")
+    assert page.run("return heard") == [
+        ["task", "question", [1]], ["client", "answer", {"yes": True}], ["client", "more", None],
+    ]  # fmt: skip
+    stack.store.end(claim, State.SUCCEEDED)
+    assert page.refusal("await job.send('late')")["status"] == 409
+
+
+def test_what_is_told_of_a_group_is_an_event_and_no_job(page: Page, stack: Stack) -> None:
+    claim = running_by_hand(stack, group="told")
+    page.run(
+        """
+        Object.assign(window, {told: [], changed: []});
+        window.feed = headway.watch({group: "told"});
+        feed.addEventListener("event", ({detail}) => told.push([detail.event, detail.data.state]));
+        feed.addEventListener("change", ({detail}) => changed.push(detail.id));
+        """
+    )
+    page.until("told.some(([event]) => event === 'group')", "the group")
+    assert page.run("return headway.putGroup('told', {expected: 1})")["expected"] == 1
+    stack.store.end(claim, State.SUCCEEDED)
+    page.until("told.at(-1)[0] === 'group-end'", "the end of the group")
+    assert page.run("return told.at(-1)") == ["group-end", "ended"]
+    assert set(page.run("return changed")) == {claim.ref.id}
+    page.run("feed.stop()")
 
 
 # -- submissions and uploads ------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import credentials
 from tests.support.checkout import ROOT
 from tests.support.stack import Stack
 
@@ -56,7 +57,12 @@ def project(tmp_path: Path) -> Path:
 
 
 def run(*command: str | Path, cwd: Path, url: str = "") -> str:
-    environ = {"HEADWAY_URL": url, "PATH": os.environ["PATH"], "HOME": str(cwd)}
+    environ = {
+        "HEADWAY_TOKEN": credentials.KEY,
+        "HEADWAY_URL": url,
+        "PATH": os.environ["PATH"],
+        "HOME": str(cwd),
+    }
     ran = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +106,7 @@ def test_what_one_may_not_do_is_not_offered(browser: Browser, closed: Stack) -> 
     for job_id in (live.ref.id, ended.ref.id):
         browser.details(job_id)
         assert not any(shown(browser, f".actions {one}") for one in (".cancel", ".again", ".change"))
+        assert not shown(browser, "message-form")
     # By the address, and by the keyboard.
     for address, role in (("#/workers", "ops"), ("#/new", "submit")):
         browser.go(address)
@@ -175,9 +177,12 @@ def test_signing_out_leaves_nothing_on_any_tab(browser: Browser, closed: Stack) 
         browser.driver.switch_to.window(first)
 
 
-def test_without_authentication_nothing_of_this_shows(chromium: Browser, stack: Stack) -> None:
-    chromium.open(stack.url)
-    assert not shown(chromium, "#sign-in")
-    assert not shown(chromium, "#who")
-    for selector in ("[data-view=new]", "[data-view=workers]"):
-        assert shown(chromium, selector)
+def test_without_authentication_nothing_of_this_shows(chromium: Browser, tmp_path: Path) -> None:
+    with Stack(tmp_path, AUTH="none", DRAIN_S="0") as stack:
+        stack.start_web()
+        chromium.open(stack.url)
+        assert not shown(chromium, "#sign-in")
+        assert not shown(chromium, "#who")
+        for selector in ("[data-view=new]", "[data-view=workers]"):
+            assert shown(chromium, selector)
+        chromium.load("about:blank")

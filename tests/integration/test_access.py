@@ -97,6 +97,7 @@ def requests(job_id: str, upload_id: str = "x" * 22) -> list[tuple[str, str, Any
     """Every operation that is not public: its route, a path, and a body that would do."""
     bodies = {
         "POST /jobs": {"type": "t"},
+        "POST /jobs/<job_id>/messages": {"name": "n"},
         "POST /uploads": b"x",
         "PUT /uploads/<filename:name>": b"x",
         "PUT /types/<type_name>": {},
@@ -110,6 +111,8 @@ def requests(job_id: str, upload_id: str = "x" * 22) -> list[tuple[str, str, Any
             route.partition(" ")[2]
             .replace("<job_id>", job_id)
             .replace("<upload_id>", upload_id)
+            .replace("<path:group>", "g")
+            .replace("<group:group>", "g")
             .replace("<path:name>", "video.mp4")
             .replace("<filename:name>", "x")
             .replace("<type_name>", "x")
@@ -271,6 +274,15 @@ def test_with_ops_all_one_sees_every_owners_jobs(web: Stack, keys: dict[str, dic
     assert web.get(f"/jobs/{theirs}", headers=keys["all"])[1]["owner"] == "ann"
     with Reader(web.url, f"/jobs/{theirs}/events", timeout=10, **keys["all"]) as reader:
         assert reader.status == 200
+    for path in ("/jobs", "/jobs?owner=eve"):
+        assert web.get(path, headers=keys["all"])[1]["items"] == [], "its own"
+    listed = web.get("/jobs?owner=ann&limit=500", headers=keys["all"])[1]["items"]
+    assert theirs in [job["id"] for job in listed]
+    with Reader(web.url, "/events?owner=ann&last_event_id=0", timeout=10, **keys["all"]) as reader:
+        assert next(event for event in reader if event.data.get("job") == theirs).event == "state"
+    assert web.get("/jobs?owner=ann", headers=keys["ann"])[0] == 200
+    for path in ("/jobs?owner=ann", "/events?owner=ann", "/events?owner=ann&group=g"):
+        assert web.call("GET", path, headers=keys["bob"])[0] == 403
     queues = {"ann": keys["ops"], "all": keys["all"]}
     assert web.call("GET", "/workers", headers=queues["ann"])[0] == 200
     assert web.call("POST", f"/jobs/{theirs}/cancel", headers=keys["all"])[0] == 202

@@ -81,7 +81,7 @@ def test_a_submitted_job_is_answered_with_its_place_and_its_document(web: Stack)
     assert {key: job[key] for key in body} == body
     assert (job["state"], job["attempt"], job["owner"]) == ("queued", 0, "local")
     assert job["links"] == {"self": f"/jobs/{job['id']}", "events": f"/jobs/{job['id']}/events"}
-    assert web.get(f"/jobs/{job['id']}") == (200, {**job, "waiting_reason": None})
+    assert web.get(f"/jobs/{job['id']}") == (200, {**job, "waiting_reason": None, "children": None})
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from headway.contract.encoding import dumps
+from headway.contract.limits import Limits, TooManyJobs
 from headway.contract.states import State
-from headway.contract.store import JobStore, Limits, NewJob, TooManyJobs
+from headway.contract.store import JobStore, NewJob
 from tests.support import credentials
 from tests.support.clocked_store import ClockedStore
 from tests.support.fake_worker import claim, create

@@ -30,6 +30,7 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-popup-blocking",
     "--disable-dev-shm-usage",
     "--autoplay-policy=no-user-gesture-required",
     "--window-size=1280,1000",
@@ -82,7 +83,13 @@ class Browser:
         names = {one["name"] for one in self.cdp("Network.getCookies", urls=[origin])["cookies"]}
         cookie = None if credentials.cookie_name(origin) in names else credentials.session(origin)
         if cookie:
-            self.cdp("Network.setCookie", url=origin, httpOnly=True, sameSite="Strict", **cookie)
+            more = {
+                "httpOnly": True,
+                "sameSite": "Strict",
+                "secure": origin.startswith("https:"),
+                "path": "/",
+            }
+            self.cdp("Network.setCookie", url=origin, **more, **cookie)
 
     def until(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
         """Ask until the answer is true; the answer. Elements may go while they are looked at."""

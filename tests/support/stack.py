@@ -215,7 +215,7 @@ class Stack:
     def document(self, job_id: str) -> dict[str, Any]:
         """The job as events have it: without what GET adds of the moment at which it is asked."""
         job: dict[str, Any] = self.get(f"/jobs/{job_id}")[1]
-        del job["waiting_reason"]
+        del job["waiting_reason"], job["children"]
         return job
 
     def wait_ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:

@@ -14,12 +14,13 @@ local SENT = HEAD .. 'sent:' .. HOOK
 local FAILING = tonumber(ARGV[4])
 local LONGEST_PAUSE = 600000
 
-local function int(number) return string.format('%.0f', number) end
+-- Of which no id is asked.
+local CLOCK
+--@include clock.lua
 
 -- It was removed meanwhile.
 if redis.call('HEXISTS', KEY, 'secrets') == 0 then return {''} end
-local clock = redis.call('TIME')
-local time = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local time = now()
 local why = ''
 
 for i = 7, #ARGV, 5 do

@@ -11,7 +11,9 @@ local DUE = KEYS[1]
 local HEAD = string.sub(DUE, 1, -#'webhooks_due' - 1)
 local DROPPED = 500 -- Lanes removed at once, so that nobody waits for long.
 
-local function int(number) return string.format('%.0f', number) end
+-- Of which no id is asked.
+local CLOCK
+--@include clock.lua
 
 local function drop(hook)
   local lanes = HEAD .. 'lanes:' .. hook
@@ -27,8 +29,7 @@ local function drop(hook)
   end
 end
 
-local clock = redis.call('TIME')
-local time = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local time = now()
 for _, hook in ipairs(redis.call('ZRANGE', DUE, '-inf', int(time), 'BYSCORE', 'LIMIT', 0, 100)) do
   local key, lanes = HEAD .. 'webhook:' .. hook, HEAD .. 'lanes:' .. hook
   local held = redis.call('HMGET', key, 'url', 'secrets', 'disabled', 'fails')
