@@ -63,14 +63,12 @@ class WebhookTarget(BaseModel):
 
     url: Annotated[
         str,
-        AfterValidator(_url),
         Field(max_length=MAX_URL_CHARS, examples=["https://hooks.example/headway"]),
+        AfterValidator(_url),
     ]
-    events: Annotated[
-        list[EventName],
-        AfterValidator(_once_each),
-        Field(min_length=1, max_length=8),
-    ] = Field(default=["end"])
+    events: Annotated[list[EventName], Field(min_length=1, max_length=8), AfterValidator(_once_each)] = (
+        Field(default=["end"])
+    )
 
 
 class WebhookAnswer(BaseModel):
