@@ -45,6 +45,8 @@ REQUESTS_REFUSED = Counter(
 )
 JOBS_SUBMITTED = Counter("headway_jobs_submitted", "Jobs made.", ["type"])
 ALARMS_ANSWERED = Counter("headway_alarms_answered", "Alarms that had a message sent again.")
+WEBHOOK_DELIVERIES = Counter("headway_webhook_deliveries", "Tries to deliver to webhooks.", ["outcome"])
+WEBHOOKS_DISABLED = Counter("headway_webhooks_disabled", "Webhooks that were disabled.")
 
 
 class MessagesDropped(Collector):

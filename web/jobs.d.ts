@@ -253,6 +253,8 @@ export interface SubmitOptions {
   labels?: Record<string, string>;
   max_attempts?: number;
   timeout_s?: number;
+  /** Where the service sends the job's end, or the events named. */
+  webhook?: { url: string; events?: ("state" | "artifact" | "end")[] };
   /** Beside the other jobs of its group; default: 1. */
   size?: number;
   signal?: AbortSignal;

@@ -54,19 +54,21 @@ class Client:
         labels: Mapping[str, str] | None = None,
         max_attempts: int | None = None,
         timeout_s: float | None = None,
+        webhook: Mapping[str, Any] | None = None,
         size: float | None = None,
         key: str | None = None,
     ) -> Job:
         """Submit a job. Returns its document.
 
         `size` is how large it is beside the other jobs of its group; 1 by default.
+        `webhook` is `{"url": …, "events": […]}`: where the service sends the job's end, or those events.
 
         `key` is the Idempotency-Key, random by default: pass the same key again, even from another process,
         to get the same job.
         """
         more = {
             **{"group": group, "labels": labels, "max_attempts": max_attempts},
-            **{"timeout_s": timeout_s, "size": size},
+            **{"timeout_s": timeout_s, "size": size, "webhook": webhook},
         }
         body: dict[str, Any] = {"type": type, "params": dict(params or {})}
         body |= {name: value for name, value in more.items() if value is not None}

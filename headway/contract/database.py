@@ -30,8 +30,11 @@ _ANOTHER_CONNECTION = (redis.ConnectionError, ReadOnlyError, ClusterDownError)
 """LOADING is a ConnectionError, MASTERDOWN a ClusterDownError. After these nothing was changed."""
 
 _LUA = Path(__file__).parent / "lua"
-_CHANGES_NO_JOB = {"read", "read_feed", "snapshot_feed", "list", "next", "watch", "group"}
-_INCLUDED = {"prelude", "clock", "tally"}
+_CHANGES_NO_JOB = {
+    *("read", "read_feed", "snapshot_feed", "list", "next", "watch", "group"),
+    *("webhook_take", "webhook_settle", "webhook_rotate"),
+}
+_INCLUDED = {"prelude", "clock", "tally", "webhooks"}
 
 
 def connect(

@@ -29,6 +29,14 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
                                          canceled, in ms
     P{p}:once:<owner>:<key>      string  idempotency key -> hash of the body and job id; lives
                                          as long as its job; of a message: hash, event id, attempt
+    P{p}:webhooks:<owner>        hash    name of a webhook -> 1 if it is told of all jobs, 0 if of those
+                                         whose submissions name its host
+    P{p}:webhooks_due            zset    "<owner>:<name>" of a webhook -> ms when to look at what it is owed
+    P{p}:webhook:<owner>:<name>  hash    the webhook (headway/contract/webhooks.py)
+    P{p}:lanes:<owner>:<name>    zset    job id -> ms when to deliver the first that is owed of that job
+    P{p}:lane:<owner>:<name>:<j> list    what is owed of a job: "id event queued_ms url", newline, data
+    P{p}:tries:<owner>:<name>    hash    job id -> how often its first was tried in vain
+    P{p}:sent:<owner>:<name>     list    the log of deliveries in JSON, newest first
     P{types}:types               hash    name of a job type -> its description in JSON
     P{types}:alive               zset    "<type> <worker>" -> seconds until which it counts as alive
     P{types}:workers             hash    name of a worker -> what it says of itself, in JSON
@@ -174,6 +182,21 @@ class Keys:
     def rate(self, owner: str) -> str:
         return f"{self._in(self.partition(owner))}rate:{_name(owner)}"
 
+    def webhooks(self, owner: str) -> str:
+        return f"{self._in(self.partition(owner))}webhooks:{_name(owner)}"
+
+    def webhooks_due(self, partition: int) -> str:
+        return self._in(partition) + "webhooks_due"
+
+    def webhook(self, owner: str, name: str) -> str:
+        return f"{self._in(self.partition(owner))}webhook:{webhook_member(owner, name)}"
+
+    def webhook_lanes(self, owner: str, name: str) -> str:
+        return f"{self._in(self.partition(owner))}lanes:{webhook_member(owner, name)}"
+
+    def webhook_sent(self, owner: str, name: str) -> str:
+        return f"{self._in(self.partition(owner))}sent:{webhook_member(owner, name)}"
+
     def feed(self, owner: str, group: str | None = None) -> str:
         return f"{self._in(self.partition(owner))}{_feed(owner, group)}"
 
@@ -260,6 +283,17 @@ def _around(
             keys.groups(partition),
         ]
     return (keys.clock(partition), keys.alarms(partition), keys.expiring(partition)), tuple(after)
+
+
+def webhook_member(owner: str, name: str) -> str:
+    """Return what names a webhook in other keys, and in a job's `_hooks`."""
+    return f"{_name(owner)}:{_name(name)}"
+
+
+def owner_and_name(member: str) -> tuple[str, str]:
+    """The reverse of `webhook_member`."""
+    owner, name = member.split(":")
+    return unquote(owner), unquote(name)
 
 
 @lru_cache(4096)

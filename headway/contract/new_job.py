@@ -9,6 +9,7 @@ from headway.contract.encoding import dumps
 from headway.contract.foreign import Foreign, task_id_of
 from headway.contract.keys import JobRef
 from headway.contract.records import MAX_PARAMS_BYTES
+from headway.contract.webhooks import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class NewJob:
     parent: str | None = None
     parent_fence: str = ""
     """It is a child of the job `parent`, as long as that has this fence."""
+    webhook: Target | None = None
 
     foreign: Foreign | None = None
     """If another system sends its messages."""
@@ -52,6 +54,7 @@ class NewJob:
             "_queue": self.queue,
             "_checkpoint": self.checkpoint,
             "_once": ref.once,
+            **(self.webhook.fields(self.owner) if self.webhook else {}),
         }
         if self.foreign is not None:
             fields["_foreign"] = self.foreign.task_id or task_id_of(ref.id)

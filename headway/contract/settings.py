@@ -29,6 +29,7 @@ from pydantic import (
 from headway.contract.data_dir import gid_of, protect
 
 Positive = Annotated[int, Field(gt=0)]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 
 
@@ -89,6 +90,7 @@ class Settings(BaseModel):
     events_per_job: Annotated[int, Field(ge=10, le=1_000_000)] = 2000
     retention_s: Seconds = 7 * 86_400
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 4
+    webhook_allow: frozenset[Network] = frozenset()
     max_streams: Annotated[int, Field(ge=0)] = 20_000
     max_streams_per_caller: Annotated[int, Field(ge=0)] = 1000
     max_streams_per_owner: Annotated[int, Field(ge=0)] = 10_000
@@ -155,6 +157,17 @@ class Settings(BaseModel):
         if not isinstance(value, str):
             return value
         return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
+
+    @field_validator("webhook_allow", mode="before")
+    @classmethod
+    def _are_networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            parts = [part.strip() for part in value.split(",") if part.strip()]
+            return frozenset(map(ipaddress.ip_network, parts))
+        except ValueError as error:
+            raise ValueError(f"{error}; it takes addresses and networks such as 10.1.0.0/16") from None
 
     @field_validator("allowed_hosts")
     @classmethod

@@ -35,6 +35,7 @@ from headway.contract.records import (
 from headway.contract.registry import Registry
 from headway.contract.settings import Settings
 from headway.contract.states import ErrorCode, State
+from headway.contract.webhooks import Webhooks
 
 
 class StaleFence(Exception):
@@ -97,6 +98,7 @@ class JobStore:
         self.alarms = Alarms(database)
         self.registry = Registry(database)
         self.access = Access(database)
+        self.webhooks = Webhooks(database)
         self.messages = Messages(database)
         self.groups = Groups(database)
 

@@ -22,6 +22,7 @@ from service.api import (
     static,
     tickets,
     uploads,
+    webhooks,
     workers,
 )
 from service.api.auth import audit
@@ -82,6 +83,7 @@ def create_app(settings: Settings) -> Flask:
         artifacts,
         claims,
         attempts,
+        webhooks,
         session,
         tickets,
         health,

@@ -39,6 +39,7 @@ from service.api.names import Name
 from service.api.operation import Answer, Query, Resource
 from service.api.problems import Problem, job_not_found
 from service.api.room import lacks_room
+from service.api.webhooks import WebhookTarget, submitted_target, target_of
 from service.scheduling.job_types import JobType
 from service.scheduling.sweeper import remove_tree
 
@@ -72,6 +73,8 @@ class Submission(BaseModel):
     labels: Annotated[dict[Name, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     timeout_s: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = None
+    webhook: WebhookTarget | None = None
+    """Who is told of this job, beside the owner's webhooks."""
     size: (
         Annotated[
             float,
@@ -180,6 +183,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
             known_types=sorted(here.types.all(caller().owner)),
         )
     foreign = Foreign(sent=False) if job_type and job_type.foreign and not body.run else None
+    target = submitted_target(here, body.webhook) if body.webhook else None
     new = NewJob(
         owner=caller().owner,
         type=body.type,
@@ -190,6 +194,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         group=body.group,
         labels=body.labels,
         timeout_s=body.timeout_s or (None if foreign else here.settings.job_timeout_s),
+        webhook=target,
         size=body.size or 1,
         foreign=foreign,
     )
@@ -368,6 +373,7 @@ def again(here: Context, page: JobPage) -> NewJob:
         timeout_s=old.timeout_s,
         retry_of=old.id,
         checkpoint=page.fields.get(b"_checkpoint", b"").decode(),
+        webhook=target_of(page),
         size=old.size or 1,
         foreign=Foreign(sent=False) if b"_foreign" in page.fields else None,
     )

@@ -28,6 +28,7 @@ _REF = "#/components/schemas/{model}"
 _PATH_PARAMETERS = {
     "job_id": "the job's `id`",
     "upload_id": "the upload's `id`",
+    "webhook_name": "the webhook's name: up to 64 letters, digits, `-` and `_`; of a host's `host:port`",
     "type_name": "the type's name: letters, digits, `.`, `_` and `-`",
     "name": "the file's name; it may contain slashes",
     "group": "the group's name; it may contain slashes",

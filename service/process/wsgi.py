@@ -24,6 +24,7 @@ from service.api.socket_handover import HandOver
 from service.process import gc_tuning
 from service.scheduling.alarms import AlarmLoop
 from service.scheduling.sweeper import Sweeper
+from service.scheduling.webhooks import WebhookLoop
 
 _starting = threading.Lock()
 
@@ -48,6 +49,7 @@ def start(app: Flask) -> None:
         _start_gauge(here)
         here.dispatch.start()
         AlarmLoop(here.store, here.dispatch, settings.lease_s).start()
+        WebhookLoop(here.store, settings.webhook_allow).start()
         Sweeper(here.store, settings.data_dir, upload_ttl_s=settings.upload_ttl_s).start()
 
 

@@ -45,6 +45,10 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
+ALSO_READS = {"PUT /webhooks/<webhook_name>"}
+"""Routes that need `read` beside their role."""
+
+
 class Keys:
     """Makes keys, and knows when the web process does."""
 
@@ -98,6 +102,8 @@ def requests(job_id: str, upload_id: str = "x" * 22) -> list[tuple[str, str, Any
         "PUT /uploads/<filename:name>": b"x",
         "PUT /types/<type_name>": {},
         "POST /claims": {"types": ["x"], "worker": "w"},
+        "PUT /webhooks/<webhook_name>": {"url": "https://hooks.example/"},
+        "POST /webhooks/<webhook_name>/redeliver": {"id": "x"},
     }
     return [
         (
@@ -109,7 +115,8 @@ def requests(job_id: str, upload_id: str = "x" * 22) -> list[tuple[str, str, Any
             .replace("<group:group>", "g")
             .replace("<path:name>", "video.mp4")
             .replace("<filename:name>", "x")
-            .replace("<type_name>", "x"),
+            .replace("<type_name>", "x")
+            .replace("<webhook_name>", "x"),
             bodies.get(route),
         )
         for route, role in ROUTES.items()
@@ -200,7 +207,33 @@ def test_a_role_opens_its_routes_and_no_others(
         if ROUTES[route] == ATTEMPT:
             assert status == 401, route
         else:
-            assert (status == 403) == (ROUTES[route] not in (role, ANY)), (route, status)
+            refused = ROUTES[route] not in (role, ANY) or route in ALSO_READS
+            assert (status == 403) == refused, (route, status)
+
+
+def test_a_webhook_of_an_owner_is_that_of_one_owner(web: Stack, keys: dict[str, dict[str, str]]) -> None:
+    target = {"url": "https://hooks.example/"}
+    both = Keys(web)("ann", "submit", "read")
+    assert web.call("PUT", "/webhooks/hers", target, both)[0] == 201
+    assert web.get("/webhooks/hers", headers=keys["ann"])[0] == 200
+    for bob in (keys["bob"], keys["all"]):
+        assert web.get("/webhooks", headers=bob)[1]["items"] == []
+        absent = web.call("GET", "/webhooks/none", headers=bob)[2].replace(b"none", b"hers")
+        assert web.call("GET", "/webhooks/hers", headers=bob)[2] == absent
+        assert web.call("DELETE", "/webhooks/hers", headers=bob)[0] == 404
+        assert web.call("POST", "/webhooks/hers/secret", headers=bob)[0] == 404
+    assert web.call("DELETE", "/webhooks/hers", headers=keys["ann"])[0] == 204
+
+
+def test_who_is_restricted_to_some_jobs_has_no_webhooks(web: Stack) -> None:
+    claims = {"iss": "idp", "aud": "headway", "sub": "x", "exp": time.time() + 60}
+    rights = {"owner": "ann", "roles": ["read", "submit"], "groups": ["g"]}
+    token = bearer(jwt.encode({**claims, "headway": rights}, JWT_SECRET, "HS256"))
+    target = {"url": "https://hooks.example/"}
+    assert web.call("PUT", "/webhooks/x", target, token)[0] == 403
+    for path in ("/webhooks", "/webhooks/x", "/webhooks/x/deliveries"):
+        assert web.call("GET", path, headers=token)[0] == 403
+    assert web.call("POST", "/webhooks/x/secret", headers=token)[0] == 403
 
 
 def test_what_is_another_owners_looks_absent(web: Stack, keys: dict[str, dict[str, str]]) -> None:

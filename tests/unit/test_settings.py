@@ -40,6 +40,7 @@ BAD = {
     "EVENTS_PER_JOB": ["9", "1000001", "x"],
     "RETENTION_S": ["0", "-1", "inf", "nan", "7d"],
     "DRAIN_S": ["-1", "nan", "inf", "x"],
+    "WEBHOOK_ALLOW": ["localhost", "10.0.0.1/8", "*", "10.0.0.0/33"],
     "MAX_STREAMS": ["-1", "1.5", "x"],
     "MAX_STREAMS_PER_CALLER": ["-1", "x"],
     "MAX_STREAMS_PER_OWNER": ["-1", "x"],

@@ -69,6 +69,13 @@ redis.call('HSET', JOB, 'state', '"queued"', 'attempt', '0', 'artifacts', '[]',
 open_tally()
 redis.call('ZADD', ALL_JOBS, score, JOB_ID)
 redis.call('ZADD', INDEX['queued'], score, JOB_ID)
+local owner = string.sub(ALL_JOBS, #HEAD + #'jobs:' + 1)
+local hooks = redis.call('HGET', JOB, '_hooks')
+local known = redis.call('HGETALL', HEAD .. 'webhooks:' .. owner)
+for i = 1, #known, 2 do
+  if known[i + 1] == '1' then hooks = (hooks and hooks .. ' ' or '') .. owner .. ':' .. known[i] end
+end
+if hooks then redis.call('HSET', JOB, '_hooks', hooks) end
 if GROUP_JOBS then
   redis.call('ZADD', GROUP_JOBS, score, JOB_ID)
   redis.call('PERSIST', TALLY)
@@ -85,6 +92,6 @@ else
   join_line()
 end
 set_alarm(ms + tonumber(ARGV[6]))
-emit({last = '0-0', attempt = '0'}, id, 'state',
+emit({last = '0-0', attempt = '0', hooks = hooks}, id, 'state',
   with_head({attempt = '0'}, rfc3339(ms), state_body('queued')))
 return {'created', sent and '' or document()}

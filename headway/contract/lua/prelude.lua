@@ -38,7 +38,7 @@ local function load()
   local h = redis.call('HMGET', JOB, 'state', 'attempt', 'last_event_id', 'cancel_requested',
     'max_attempts', 'timeout_s', '_score', '_fence', '_lease', '_deadline', '_seq',
     '_handed_back', 'started_at', '_foreign', '_sent', '_give_up', '_token', '_retries', '_lost',
-    '_continues', '_woken')
+    '_continues', '_woken', '_hooks')
   if not h[1] then return nil end
   return {
     state = string.sub(h[1], 2, -2), attempt = h[2], last = string.sub(h[3], 2, -2),
@@ -52,6 +52,7 @@ local function load()
     retries = tonumber(h[18] or 0), lost = h[19],
     -- Whether it goes on after it has waited, and what ended that.
     continues = h[20], woken = h[21],
+    hooks = h[22],
   }
 end
 
@@ -127,6 +128,8 @@ local function document(key, replaced, values)
   return '{' .. table.concat(parts, ',') .. '}'
 end
 
+--@include webhooks.lua
+
 -- Writes the event to the job's stream and its feeds and publishes it there: a line with the event
 -- before it and its type, then the finished frame. A feed does not keep progress, so it has two last
 -- ids: the live chain (any), and the chain of what it keeps (stored). Of an end a feed keeps only a
@@ -160,6 +163,7 @@ local function emit(job, id, event, data, kept)
     end
   end
   job.last = id
+  if job.hooks then tell_webhooks(job, id, event, data) end
 end
 
 -- {job, attempt, at} and the fields of body, which is the text of a JSON object with at least one.
