@@ -12,7 +12,6 @@ from typing import NoReturn
 from headway.cli.main import main as client_main
 from headway.cli.parser import Parser, make_parser
 
-
 OURS = ("web", "run", "demo")
 """Commands of the same name as one of the client's are meant here."""
 

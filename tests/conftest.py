@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,8 +14,12 @@ from headway.contract.keys import Keys
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
 from service.process import valkey
+from tests.support import credentials
 from tests.support.clocked_store import ClockedStore
 from tests.support.stack import Stack
+
+# As a user would have it, for clients and commands.
+os.environ["HEADWAY_TOKEN"] = credentials.KEY
 
 
 @pytest.fixture(scope="session")

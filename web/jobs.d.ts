@@ -1,6 +1,6 @@
 /** The client of a Headway service: types of `jobs.js`. */
 
-export type State = "queued" | "running" | "retrying" | "succeeded" | "failed" | "canceled";
+export type State = "queued" | "running" | "retrying" | "waiting" | "succeeded" | "failed" | "canceled";
 export type ErrorCode = "error" | "timeout" | "worker_lost" | "canceled" | "invalid_input" | "no_space";
 
 export interface Stage {
@@ -64,13 +64,19 @@ export interface Job {
   artifacts: Artifact[];
   cancel_requested: boolean;
   retry_of: string | null;
+  /** Beside the other jobs of its group; null: it is older than sizes, and counts as 1. */
+  size: number | null;
+  /** The job whose task submitted it. */
+  parent: string | null;
   created_at: string;
   started_at: string | null;
   finished_at: string | null;
   updated_at: string;
   last_event_id: string;
   links: Links;
-  /** Why a queued or retrying job waits; only in answers to requests, not in events. */
+  /** How many of the jobs that its task submitted are in which state; only in answers to requests, not in events. */
+  children?: { counts: Record<State, number> } | null;
+  /** Why a job that is queued, retrying or waiting does not run; only in answers to requests, not in events. */
   waiting_reason?: string | null;
 }
 
@@ -80,12 +86,36 @@ interface Origin {
   at: string;
 }
 
+/** A group of jobs. */
+export interface Group {
+  group: string;
+  title: string | null;
+  counts: Record<State, number>;
+  /** How many jobs it will have; null: nobody has said, and it does not end. */
+  expected: number | null;
+  /** How much of all its jobs is done, each by its size. */
+  fraction: number | null;
+  /** Sizes per second. */
+  rate: number | null;
+  eta_s: number | null;
+  started_at: string | null;
+  ended_at: string | null;
+  state: "queued" | "running" | "ended";
+}
+
+/** What the task has to say, or somebody else to the task. */
+export type Message = Origin & { from: "task" | "client"; name: string; data: unknown };
+
 /** The data of events, by type. */
 export interface EventData {
   snapshot: Job;
   state: Origin & { state: State; reason?: string };
   progress: Origin & Progress;
   log: Origin & { level: string; message: string };
+  message: Message;
+  /** On the feed of a group only. */
+  group: Group;
+  "group-end": Group;
   artifact: Origin & Artifact;
   end: Job;
   reset: { reason: string; job?: Job; jobs?: Job[] };
@@ -174,6 +204,8 @@ export interface JobHandle extends Emitter<HandleEvents>, Connection, AsyncItera
   close(): void;
   /** Request cancellation. The job may still end in another way. */
   cancel(): Promise<void>;
+  /** Send a message to the job: any JSON up to 64 KiB. Rejects with a `Problem` (409) if the job has ended. */
+  send(name: string, data?: unknown): Promise<void>;
   /** A new job with the same type and parameters. */
   retry(): Promise<JobHandle>;
 }
@@ -239,6 +271,8 @@ export interface SubmitOptions {
   labels?: Record<string, string>;
   max_attempts?: number;
   timeout_s?: number;
+  /** Beside the other jobs of its group; default: 1. */
+  size?: number;
   signal?: AbortSignal;
   /** How much of a file among the parameters has been sent, 0…1. */
   onUpload?(fraction: number, file: Blob): void;
@@ -289,6 +323,20 @@ export class Headway {
   types(): Promise<JobType[]>;
   cancel(id: string): Promise<Job>;
   retry(id: string): Promise<Job>;
+  group(name: string): Promise<Group>;
+  /** Say how many jobs a group will have (it ends when so many have ended), and what it is called. */
+  putGroup(name: string, settings: { expected?: number | null; title?: string | null }): Promise<Group>;
+  /** Request cancellation of all live jobs of a group. */
+  cancelGroup(name: string): Promise<Group>;
+  /** Submit all failed and canceled jobs of a group again; each new job takes the old one's place. */
+  retryGroup(name: string): Promise<Group>;
+  /** Send a message to a job. If the answer is lost, it is repeated with the same key. */
+  send(
+    id: string,
+    name: string,
+    data?: unknown,
+    options?: { idempotencyKey?: string; signal?: AbortSignal },
+  ): Promise<Extract<JobEvent, { event: "message" }>>;
 }
 
 /** A random key for one submission. */

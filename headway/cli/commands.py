@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from headway.cli.text import job_line, log_line, parameter_lines, sanitized
-from headway.cli.tracker import JobTracker
+from headway.cli.text import group_line, job_line, log_line, parameter_lines, sanitized
+from headway.cli.tracker import EXIT, JobTracker
 from headway.cli.transfer_bar import transfer
 from headway.cli.view import redraws, viewing
-from headway.client import Client, ClientError, Job, Problem
+from headway.client import Client, ClientError, Group, Job, NotFound, Problem
 
 USAGE = 2
 """Bad usage, or the service refused or cannot be reached: it says nothing about a job's outcome."""
@@ -115,12 +115,20 @@ def count(text: str) -> int:
 
 
 def seconds(text: str) -> float:
+    return _above_0(text, "number of seconds")
+
+
+def size(text: str) -> float:
+    return _above_0(text, "number")
+
+
+def _above_0(text: str, what: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {what} above 0")
     return value
 
 
@@ -138,6 +146,7 @@ def submit(args: argparse.Namespace, client: Client) -> int:
         labels=dict(args.label),
         max_attempts=args.max_attempts,
         timeout_s=args.timeout,
+        size=args.size,
         key=args.key,
     )
     return _made(job, args, client)
@@ -178,12 +187,17 @@ def follow(
     tracker = JobTracker(client)
     lost = None if not args.json and redraws() else lambda error: complain(f"{error}; reconnecting")
     events = client.watch(jobs, group=group, cursor=cursor, give_up_s=give_up_s, lost=lost)
+    group_ended: Group | None = None
     try:
         if jobs:
             tracker.learn(jobs)
         with viewing(tracker, events, as_json=args.json) as view:
             for event in events:
                 view.show(event, tracker.happened(event))
+                if event.event == "group-end" and group is not None:
+                    group_ended = event.data
+        if group_ended is not None:
+            return status_of(group_ended)
         # Jobs that ended before the cursor have no event after it: the tracker fetched them.
         return tracker.status() if jobs else 0
     except KeyboardInterrupt:
@@ -215,6 +229,40 @@ def list_jobs(args: argparse.Namespace, client: Client) -> int:
 def cancel(args: argparse.Namespace, client: Client) -> int:
     _print(map(client.cancel, args.jobs), args)
     return 0
+
+
+def send(args: argparse.Namespace, client: Client) -> int:
+    event = client.send(
+        args.job, args.name, None if args.data is None else value_of(args.data), key=args.key
+    )
+    if args.json:
+        dump({"id": event.id, **event.data})
+    else:
+        print(event.id)
+    return 0
+
+
+def group(args: argparse.Namespace, client: Client) -> int:
+    if args.expected is not None or args.title is not None:
+        try:
+            now = client.group(args.name)
+        except NotFound:
+            now = {"expected": None, "title": None}  # type: ignore[typeddict-item]
+        expected, title = args.expected or now["expected"], args.title or now["title"]
+        found = client.put_group(args.name, expected=expected, title=title)
+    elif args.cancel:
+        found = client.cancel_group(args.name)
+    elif args.retry:
+        found = client.retry_group(args.name)
+    else:
+        found = client.group(args.name)
+    dump(found) if args.json else print(group_line(found))
+    return 0
+
+
+def status_of(group: Group) -> int:
+    """Return the exit status for the worst outcome in a group."""
+    return next((EXIT[state] for state in ("failed", "canceled") if group["counts"][state]), 0)
 
 
 def _print(jobs: Iterable[Job], args: argparse.Namespace) -> None:

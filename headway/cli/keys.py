@@ -6,9 +6,11 @@ It needs no key and no running service, but the right to reach Redis, as an oper
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 USAGE = 2
+REVOKED_S = 2.5
+"""Within which every web process refuses a revoked key: two looks of each at the keys, and more."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SOCKET = re.compile(r'^unixsocket "(.*)"$', re.MULTILINE)
 
@@ -77,7 +81,9 @@ def run(args: argparse.Namespace) -> int:
 
 def create(args: argparse.Namespace, access: Any) -> int:
     roles = [role.strip() for role in args.roles.split(",") if role.strip()]
-    return _made(args, *access.create(args.owner, roles, expires_s=args.expires, label=args.label))
+    return _made(
+        args, *access.create(args.owner, roles, expires_s=args.expires, label=args.label, by=_who())
+    )
 
 
 def list_keys(args: argparse.Namespace, access: Any) -> int:
@@ -87,30 +93,32 @@ def list_keys(args: argparse.Namespace, access: Any) -> int:
 
 
 def rotate(args: argparse.Namespace, access: Any) -> int:
-    return _made(args, *access.rotate(args.key, grace_s=args.grace))
+    return _made(args, *access.rotate(args.key, grace_s=args.grace, by=_who()))
 
 
 def revoke(args: argparse.Namespace, access: Any) -> int:
-    access.revoke(args.key)
-    _settle()
+    access.revoke(args.key, by=_who())
+    # Every web process looks for changes so often.
+    time.sleep(REVOKED_S)
     return 0
 
 
+def _who() -> str:
+    """Who types this, for the audit log."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
 def _made(args: argparse.Namespace, key: Any, text: str) -> int:
-    _settle()
     if args.json:
         _show(args, key, token=text)
     else:
         print(text)
         print("headway: the key is not shown again; keep it like a password", file=sys.stderr)
     return 0
-
-
-def _settle() -> None:
-    """Wait until every web process knows the change."""
-    from headway.contract.access import REFRESH_S
-
-    time.sleep(1.5 * REFRESH_S)
 
 
 def _show(args: argparse.Namespace, key: Any, **more: str) -> None:

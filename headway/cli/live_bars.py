@@ -15,12 +15,21 @@ from rich.table import Table
 from rich.text import Text
 
 from headway.cli.terminal import TerminalGuard
-from headway.cli.text import duration, figures, job_line, missed_line, percent, sanitized
+from headway.cli.text import (
+    duration,
+    figures,
+    group_line,
+    job_line,
+    message_line,
+    missed_line,
+    percent,
+    sanitized,
+)
 from headway.cli.tracker import JobTracker
-from headway.client import Event, Job, Watch, is_live
+from headway.client import Event, Group, Job, Watch, is_live
 
 STYLES = {"succeeded": "green", "failed": "red", "canceled": "yellow"}
-ORDER = ("running", "retrying", "queued")
+ORDER = ("running", "waiting", "retrying", "queued")
 PERCENT = len("100 %")
 SHORTEST_BAR, LONGEST_BAR = 8, 40
 LONGEST_TYPE = 20
@@ -59,6 +68,7 @@ class LiveView:
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._live = Live(self, console=self._console, refresh_per_second=8)
         self._said: set[str] = set()
+        self._group: Group | None = None
         self._guard = TerminalGuard()
 
     def __enter__(self) -> Self:
@@ -76,6 +86,12 @@ class LiveView:
     def show(self, event: Event, changed: list[Job]) -> None:
         if event.event == "reset":
             self._print(missed_line(event), "yellow")
+        if event.event == "message":
+            self._print(message_line(event), "cyan")
+        if event.event in ("group", "group-end"):
+            self._group = event.data
+        if event.event == "group-end":
+            self._print(group_line(event.data), "bold")
         for job in changed:
             if not is_live(job) and job["id"] not in self._said:
                 self._said.add(job["id"])
@@ -96,6 +112,8 @@ class LiveView:
         if rows:
             yield self._table(rows, options.max_width)
         yield from self._notes(len(live) - room)
+        if self._group is not None and self._group["state"] != "ended":
+            yield Text(group_line(self._group), no_wrap=True, overflow="ellipsis")
 
     def _table(self, rows: list[Job], width: int) -> Table:
         id_width = max(len(job["id"]) for job in rows)

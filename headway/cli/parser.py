@@ -125,6 +125,9 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=commands.seconds, help="for the whole job, retries included"
     )
+    parser.add_argument(
+        "--size", metavar="N", type=commands.size, help="beside the other jobs of its group; default: 1"
+    )
     parser.add_argument("--key", help="an Idempotency-Key: the same key gives the same job")
 
     parser = command("watch", commands.watch, "follow jobs until they end")
@@ -133,7 +136,7 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     )
     completed(jobs, completion.jobs)
     parser.add_argument(
-        "--group", type=commands.identifier, help="all jobs of a group, also later ones, until Ctrl-C"
+        "--group", type=commands.identifier, help="all jobs of a group, also later ones, until it ends"
     )
     parser.add_argument("--after", metavar="CURSOR", help="resume after this event; 0: all that are kept")
     parser.add_argument(
@@ -144,7 +147,7 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     )
 
     parser = command("list", commands.list_jobs, "list jobs, newest first")
-    states = ["queued", "running", "retrying", "succeeded", "failed", "canceled"]
+    states = ["queued", "running", "retrying", "waiting", "succeeded", "failed", "canceled"]
     parser.add_argument("--state", choices=states)
     completed(parser.add_argument("--type"), completion.types)
     parser.add_argument("--group", type=commands.identifier)
@@ -157,6 +160,26 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     parser = command("retry", commands.retry, "submit an ended job again and print the new one's id")
     completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)
     parser.add_argument("--watch", action="store_true", help="watch it until it ends")
+
+    parser = command("group", commands.group, "print how far a group is; or change, cancel or retry it")
+    parser.add_argument("name", metavar="NAME", type=commands.identifier)
+    parser.add_argument(
+        "--expected", metavar="N", type=commands.count, help="it ends when N jobs have ended"
+    )
+    parser.add_argument("--title", type=commands.identifier)
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--cancel", action="store_true", help="cancel all its live jobs")
+    either.add_argument(
+        "--retry", action="store_true", help="submit its failed and canceled jobs again, in their place"
+    )
+
+    parser = command("send", commands.send, "send a message to a job and print its event's id")
+    completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.live_jobs)
+    parser.add_argument("name", metavar="NAME", type=commands.identifier)
+    parser.add_argument(
+        "data", metavar="DATA", nargs="?", help="JSON if it can be, else text; default: null"
+    )
+    parser.add_argument("--key", help="an Idempotency-Key: the same key sends it once")
 
     parser = command("logs", commands.logs, "print the log lines of a job")
     completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)

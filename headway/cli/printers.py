@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import json
 
-from headway.cli.text import artifact_line, job_line, log_line, missed_line, percent, sanitized
+from headway.cli.text import (
+    artifact_line,
+    group_line,
+    job_line,
+    log_line,
+    message_line,
+    missed_line,
+    percent,
+    sanitized,
+)
 from headway.cli.tracker import JobTracker
 from headway.client import Event, Job
 
@@ -20,6 +29,10 @@ class Lines:
     def show(self, event: Event, changed: list[Job]) -> None:
         if event.event == "log":
             print(sanitized(event.data["job"]), log_line(event), flush=True)
+        elif event.event == "message":
+            print(message_line(event), flush=True)
+        elif event.event == "group-end":
+            print(group_line(event.data), flush=True)
         elif event.event == "artifact":
             print(artifact_line(event), flush=True)
         else:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from headway.client import Event, Job
+from headway.client import Event, Group, Job
 
 
 def sanitized(text: object) -> str:
@@ -72,7 +72,7 @@ def standing(job: Job, why: str | None = None) -> str:
     if error and job["state"] == "failed":
         code = "" if error["code"] == "error" else f" ({error['code']})"
         words += f"{code}: {error['message']}"
-    elif why and job["state"] in ("queued", "retrying"):
+    elif why and job["state"] in ("queued", "retrying", "waiting"):
         words += f": {why}"
     return words
 
@@ -80,13 +80,34 @@ def standing(job: Job, why: str | None = None) -> str:
 def job_line(job: Job, why: str | None = None) -> str:
     """Return a job's present state in one line."""
     parts = [job["id"], job["type"], standing(job, why)]
-    if job["state"] == "running":
+    if job["state"] in ("running", "waiting"):
         parts += [percent(job), *figures(job["progress"] or {}, moving=not job["cancel_requested"])]
     return sanitized("  ".join(part for part in parts if part))
 
 
 def log_line(event: Event) -> str:
     return sanitized(f"{event.data['at']} {event.data['level']:<7} {event.data['message']}")
+
+
+def message_line(event: Event) -> str:
+    """Return the line for a message of the task, or to it."""
+    data = event.data
+    arrow = "›" if data["from"] == "task" else "‹"
+    text = data["data"] if isinstance(data["data"], str) else json.dumps(data["data"], ensure_ascii=False)
+    return sanitized(f"{data['job']}  {arrow} {data['name']}: {text}")
+
+
+def group_line(group: Group) -> str:
+    """Return a group's present state in one line."""
+    ended = sum(group["counts"][state] for state in ("succeeded", "failed", "canceled"))
+    all_ = max(sum(group["counts"].values()), group["expected"] or 0)
+    fraction = group["fraction"]
+    share = "" if fraction is None else f"{min(int(fraction * 100 + 1e-9), 100)} %"
+    counts = ", ".join(f"{count} {state}" for state, count in group["counts"].items() if count)
+    left = f"{duration(group['eta_s'])} left" if group["eta_s"] is not None else ""
+    name = f"{group['group']} ({group['title']})" if group["title"] else group["group"]
+    parts = [name, group["state"], share, f"{ended} of {all_} ended", counts, left]
+    return sanitized("  ".join(filter(None, parts)))
 
 
 def artifact_line(event: Event) -> str:

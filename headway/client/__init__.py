@@ -22,7 +22,7 @@ from headway.client.errors import (
     Unreachable,
     WaitTimeout,
 )
-from headway.client.job import Artifact, Event, Job, JobType, Upload, is_live, newer, reduce
+from headway.client.job import Artifact, Event, Group, Job, JobType, Upload, is_live, newer, reduce
 from headway.client.watch import Watch
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Conflict",
     "DownloadFailed",
     "Event",
+    "Group",
     "Invalid",
     "Job",
     "JobType",

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from headway.client.attempt import Attempt
 from headway.client.download import Progress, download, safe_join
 from headway.client.errors import ClientError
-from headway.client.job import Event, Job, JobType, Ticket, Upload, is_event_id
+from headway.client.job import Event, Group, Job, JobType, Ticket, Upload, is_event_id
 from headway.client.listing import find, newest
 from headway.client.playlist import playlist_uris
 from headway.client.transport import ANSWER_S, CHUNK, Transport, path
@@ -54,14 +54,20 @@ class Client:
         labels: Mapping[str, str] | None = None,
         max_attempts: int | None = None,
         timeout_s: float | None = None,
+        size: float | None = None,
         key: str | None = None,
     ) -> Job:
         """Submit a job. Returns its document.
 
+        `size` is how large it is beside the other jobs of its group; 1 by default.
+
         `key` is the Idempotency-Key, random by default: pass the same key again, even from another process,
         to get the same job.
         """
-        more = {"group": group, "labels": labels, "max_attempts": max_attempts, "timeout_s": timeout_s}
+        more = {
+            **{"group": group, "labels": labels, "max_attempts": max_attempts},
+            **{"timeout_s": timeout_s, "size": size},
+        }
         body: dict[str, Any] = {"type": type, "params": dict(params or {})}
         body |= {name: value for name, value in more.items() if value is not None}
         job: Job = self._transport.json("POST", "/jobs", body, headers=idempotency(key))
@@ -205,6 +211,38 @@ class Client:
         """Submit an ended job again and return the new one. Raises Conflict for a live job."""
         job: Job = self._transport.json("POST", path("jobs", job_id, "retry"), headers=idempotency(key))
         return job
+
+    def send(self, job_id: str, name: str, data: Any = None, *, key: str | None = None) -> Event:
+        """Send a message to a job: any JSON up to 64 KiB. Returns the event that it became.
+
+        The same `key` (Idempotency-Key) sends it once. Raises Conflict if the job has ended.
+        """
+        body = {"name": name, "data": data}
+        where = path("jobs", job_id, "messages")
+        sent = self._transport.json("POST", where, body, headers=idempotency(key))
+        return Event(sent["id"], sent["event"], sent["data"])
+
+    def group(self, name: str) -> Group:
+        """Return the document of a group, as it is now."""
+        found: Group = self._transport.json("GET", path("groups", name))
+        return found
+
+    def put_group(self, name: str, *, expected: int | None = None, title: str | None = None) -> Group:
+        """Say how many jobs a group will have (it ends when so many have ended), and what it is called."""
+        made: Group = self._transport.json(
+            "PUT", path("groups", name), {"expected": expected, "title": title}
+        )
+        return made
+
+    def cancel_group(self, name: str) -> Group:
+        """Request cancellation of all live jobs of a group."""
+        found: Group = self._transport.json("POST", path("groups", name, "cancel"))
+        return found
+
+    def retry_group(self, name: str) -> Group:
+        """Submit all failed and canceled jobs of a group again; each new job takes the old one's place."""
+        found: Group = self._transport.json("POST", path("groups", name, "retry"))
+        return found
 
     def events(self, job_id: str, *, cursor: str = "0") -> Iterator[Event]:
         """Yield the stored events of a job after `cursor`, without waiting for more. A `reset` says that

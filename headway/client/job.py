@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
-LIVE = frozenset({"queued", "running", "retrying"})
+LIVE = frozenset({"queued", "running", "retrying", "waiting"})
 
 
 class Artifact(TypedDict):
@@ -35,12 +35,16 @@ class Job(TypedDict):
     attempt: int
     max_attempts: int
     timeout_s: float | None
+    size: float | None
+    """Beside the other jobs of its group; null: it is older than sizes, and counts as 1."""
     progress: dict[str, Any] | None
     result: Any
     error: dict[str, str] | None
     artifacts: list[Artifact]
     cancel_requested: bool
     retry_of: str | None
+    parent: str | None
+    """The job whose task submitted it."""
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -49,6 +53,25 @@ class Job(TypedDict):
     links: dict[str, str]
     waiting_reason: NotRequired[str | None]
     """Why a job that waits does not start; only in an answer, not in events."""
+    children: NotRequired[dict[str, Any] | None]
+    """`counts` of the jobs that its task has submitted, by state; only in an answer, not in events."""
+
+
+class Group(TypedDict):
+    """The document of a group, as GET /groups/{group} answers. docs/groups.md has the fields' meaning."""
+
+    group: str
+    title: str | None
+    counts: dict[str, int]
+    """By state."""
+    expected: int | None
+    fraction: float | None
+    rate: float | None
+    eta_s: float | None
+    started_at: str | None
+    ended_at: str | None
+    state: str
+    """queued, running or ended."""
 
 
 class JobType(TypedDict):
@@ -162,7 +185,7 @@ def _progress(_: Job, data: Mapping[str, Any]) -> dict[str, Any]:
     return {"attempt": data["attempt"], "progress": progress}
 
 
-def _log(_: Job, __: Mapping[str, Any]) -> dict[str, Any]:
+def _nothing(_: Job, __: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
@@ -181,6 +204,7 @@ def _artifact(job: Job, data: Mapping[str, Any]) -> dict[str, Any]:
 _CHANGES: dict[str, Callable[[Job, Mapping[str, Any]], dict[str, Any]]] = {
     "state": _state,
     "progress": _progress,
-    "log": _log,
+    "log": _nothing,
+    "message": _nothing,
     "artifact": _artifact,
 }

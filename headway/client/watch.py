@@ -35,7 +35,8 @@ def silence_s(interval_s: float) -> float:
 class Watch(Iterator[Event]):
     """Iterates over the events of one job, of several, of a group or of all jobs: each once, in order.
 
-    It ends after the `end` of all jobs that were named; that of a group never ends. `snapshot` and `reset`
+    It ends after the `end` of all jobs that were named, or the `group-end` of the group; that of a group of
+    which nobody has said how many jobs it will have never ends. `snapshot` and `reset`
     carry whole jobs; a `reset` says that events were missed for good. Heartbeats and `shutdown` are handled
     here and not yielded. One thread iterates; any thread may read `status`, `cursor`, `heard_at` and
     `problem`.
@@ -72,6 +73,7 @@ class Watch(Iterator[Event]):
         self._jobs = list(dict.fromkeys(jobs))
         self._group = group
         self._open = set(jobs)
+        self._group_ended = False
         self._timeout_s = timeout_s
         self._until = None if timeout_s is None else time.monotonic() + timeout_s
         self._give_up_s = give_up_s
@@ -101,7 +103,7 @@ class Watch(Iterator[Event]):
     def _run(self) -> Generator[Event, None, None]:
         try:
             self._skip_ended()
-            while self._open or not self._jobs:
+            while not self._done:
                 self.problem = None
                 said_retry = False
                 delay_s = 0.0
@@ -120,10 +122,14 @@ class Watch(Iterator[Event]):
                     self.problem = error
                     delay_s = min(getattr(error, "retry_after_s", None) or 0.0, LONGEST_RETRY_S)
                     self._tell(error)
-                if self._open or not self._jobs:
+                if not self._done:
                     self._pause(said_retry, delay_s)
         finally:
             self.status = "closed"
+
+    @property
+    def _done(self) -> bool:
+        return self._group_ended or bool(self._jobs and not self._open)
 
     def _worth_waiting(self, error: ClientError) -> bool:
         """Whether to go on trying before the first connection: if the server asks for it, or, for
@@ -178,7 +184,7 @@ class Watch(Iterator[Event]):
                 event = self._event(frame)
                 if event is not None:
                     yield event
-                    if self._jobs and not self._open:
+                    if self._done:
                         return True
             if decoder.retry_ms is not None:
                 self._retry_s = min(decoder.retry_ms / 1000, LONGEST_RETRY_S)
@@ -199,6 +205,8 @@ class Watch(Iterator[Event]):
         self.cursor = frame.id or self.cursor
         if frame.event == "end":
             self._open.discard(event.job_id or "")
+        elif frame.event == "group-end" and self._group is not None:
+            self._group_ended = True
         elif frame.event == "reset" and len(self._jobs) > 1:
             # Ended jobs are in the reset; their `end` does not come again.
             self._open -= {job["id"] for job in event.data.get("jobs", ()) if not is_live(job)}

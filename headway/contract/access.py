@@ -12,8 +12,12 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from redis.client import Pipeline
 
 from headway.contract.database import Database
 from headway.contract.encoding import dumps
@@ -25,6 +29,8 @@ LOCAL = "local"
 """The only owner there is without authentication."""
 REFRESH_S = 1.0
 """How often the service looks for changes."""
+LOGGED = 1000
+"""Changes of keys that wait for a web process to record them, at most."""
 _TOKEN = re.compile(r"hw_([A-Za-z0-9]{8})_([A-Za-z0-9_-]{43})")
 
 
@@ -56,14 +62,21 @@ class Snapshot:
 
 
 class Access:
-    """Every method raises redis.RedisError when the store cannot be reached."""
+    """`by` is who changes a key, for the audit log. Every method raises redis.RedisError when the store
+    cannot be reached."""
 
     def __init__(self, database: Database) -> None:
         self._redis = database.redis
         self._keys = database.keys
 
     def create(
-        self, owner: str, roles: Iterable[str], *, expires_s: float | None = None, label: str = ""
+        self,
+        owner: str,
+        roles: Iterable[str],
+        *,
+        expires_s: float | None = None,
+        label: str = "",
+        by: str = "",
     ) -> tuple[Key, str]:
         """Make a key. Returns it and its text, which cannot be had again.
 
@@ -79,27 +92,34 @@ class Access:
         key_id = "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz23456789") for _ in range(8))
         expires_at = None if expires_s is None else now + expires_s
         key = Key(key_id, owner, roles, label, now, expires_at, _hash(secret))
-        self._put(key)
+        with self._changing("create_key", by, key) as pipe:
+            self._put(pipe, key)
         return key, f"hw_{key.id}_{secret}"
 
-    def rotate(self, key_id: str, *, grace_s: float) -> tuple[Key, str]:
+    def rotate(self, key_id: str, *, grace_s: float, by: str = "") -> tuple[Key, str]:
         """Make a key like this one, which itself works for `grace_s` more. Raises UnknownKey."""
         old = self.snapshot().keys.get(key_id)
         if old is None:
             raise UnknownKey(key_id)
         lasts_s = None if old.expires_at is None else old.expires_at - old.created_at
-        made = self.create(old.owner, old.roles, expires_s=lasts_s, label=old.label)
+        made = self.create(old.owner, old.roles, expires_s=lasts_s, label=old.label, by=by)
         ends = min(time.time() + grace_s, old.expires_at or float("inf"))
-        self._put(Key(**{**asdict(old), "expires_at": ends}))
+        with self._changing("rotate_key", by, old) as pipe:
+            self._put(pipe, Key(**{**asdict(old), "expires_at": ends}))
         return made
 
-    def revoke(self, key_id: str) -> None:
+    def revoke(self, key_id: str, *, by: str = "") -> None:
         """Remove a key, and with it the sessions and tickets made with it. Raises UnknownKey."""
-        with self._redis.pipeline(transaction=True) as pipe:
+        old = self.snapshot().keys.get(key_id)
+        if old is None:
+            raise UnknownKey(key_id)
+        with self._changing("revoke_key", by, old) as pipe:
             pipe.hdel(self._keys.api_keys, key_id)
-            pipe.incr(self._keys.access_version)
-            if not pipe.execute()[0]:
-                raise UnknownKey(key_id)
+
+    def take_changes(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the oldest changes of keys that nobody has taken yet, and forget them."""
+        taken = cast("list[bytes] | None", self._redis.lpop(self._keys.access_log, limit))
+        return [json.loads(line) for line in taken or ()]
 
     def revoke_session(self, session_id: str, expires_at: float) -> None:
         """Refuse a session from now on; it is remembered until the session would have expired."""
@@ -137,11 +157,19 @@ class Access:
             frozenset(session.decode() for session in sessions),
         )
 
-    def _put(self, key: Key) -> None:
+    @contextmanager
+    def _changing(self, action: str, by: str, key: Key) -> Iterator[Pipeline]:
+        """A transaction that changes a key, with what it owes to the service and to the audit log."""
+        line = {"at": time.time(), "who": by, "owner": key.owner, "action": action, "key": key.id}
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(self._keys.api_keys, key.id, dumps(asdict(key)))
+            yield pipe
             pipe.incr(self._keys.access_version)
+            pipe.rpush(self._keys.access_log, dumps({**line, "roles": list(key.roles)}))
+            pipe.ltrim(self._keys.access_log, -LOGGED, -1)
             pipe.execute()
+
+    def _put(self, pipe: Pipeline, key: Key) -> None:
+        pipe.hset(self._keys.api_keys, key.id, dumps(asdict(key)))
 
 
 def split_token(token: str) -> tuple[str, str] | None:

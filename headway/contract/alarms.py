@@ -28,8 +28,8 @@ class Due:
     sends: int
     """How often the alarm has asked for a message since the job was last worked on; counts from 1."""
     why: str
-    """`retry_due`: the delay after a failed attempt is over; `worker_lost`: the lease is; `unclaimed`: the
-    job's last message was lost, or waits its turn."""
+    """`retry_due`: the delay after a failed attempt is over; `worker_lost`: the lease is; `woken`: what the
+    job has waited for is there; `unclaimed`: the job's last message was lost, or waits its turn."""
 
 
 class Alarms:
@@ -78,6 +78,7 @@ class Alarms:
             error_json(ErrorCode.TIMEOUT, "the job took longer than its timeout_s"),
             CANCELED,
             dumps("worker_lost"),
+            dumps("it need not wait any more"),
             keys=[keys.watch(keys.partition(ref.owner))],
         )
         if reply[0] != b"send":

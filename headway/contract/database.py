@@ -8,6 +8,7 @@ client may retry any of them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +30,8 @@ _ANOTHER_CONNECTION = (redis.ConnectionError, ReadOnlyError, ClusterDownError)
 """LOADING is a ConnectionError, MASTERDOWN a ClusterDownError. After these nothing was changed."""
 
 _LUA = Path(__file__).parent / "lua"
-_CHANGES_NO_JOB = {"read", "read_feed", "snapshot_feed", "list", "next", "watch"}
+_CHANGES_NO_JOB = {"read", "read_feed", "snapshot_feed", "list", "next", "watch", "group"}
+_INCLUDED = {"prelude", "clock", "tally"}
 
 
 def connect(
@@ -82,12 +84,16 @@ class Database:
         self.scripts: dict[str, Script] = {
             path.stem: client.register_script(_source(path))
             for path in _LUA.glob("*.lua")
-            if path.stem != "prelude"
+            if path.stem not in _INCLUDED
         }
 
     def change(self, script: str, ref: JobRef, *args: Any, keys: Sequence[str] = ()) -> list[Any]:
         """Run a script that changes a job; `keys` and `args` follow those of the prelude."""
         return self.run(script, [*self.keys.write_set(ref), *keys], [ref.id, *self.limits, *args])
+
+    def change_in(self, pipe: Any, script: str, ref: JobRef, *args: Any) -> None:
+        """The same in a pipeline."""
+        self.scripts[script](keys=self.keys.write_set(ref), args=[ref.id, *self.limits, *args], client=pipe)
 
     def run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Run a script and return its reply."""
@@ -125,6 +131,7 @@ def _source(path: Path) -> str:
     text = path.read_text()
     if path.stem not in _CHANGES_NO_JOB:
         text = (_LUA / "prelude.lua").read_text() + text
+    text = re.sub(r"(?m)^--@include (\w+\.lua)$", lambda match: (_LUA / match[1]).read_text(), text)
     return text.replace("@STATES@", _quoted(State)).replace("@DOCUMENT@", _quoted(DOCUMENT))
 
 

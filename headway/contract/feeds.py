@@ -23,7 +23,7 @@ class Feeds:
         are empty.
         """
         keys = self._db.keys
-        clock, now_ms, last, begun, entries = self._db.run(
+        clock, now_ms, last, begun, entries, told = self._db.run(
             "read_feed",
             [
                 keys.clock(keys.partition(owner)),
@@ -32,6 +32,8 @@ class Feeds:
                 keys.feed_jobs(owner, group),
                 keys.jobs(owner, State.RUNNING),
                 keys.jobs(owner, State.RETRYING),
+                keys.jobs(owner, State.WAITING),
+                *([] if group is None else [keys.tally(owner, group)]),
             ],
             [str(EventId(*map(min, cursor, HIGHEST))), limit, keys.job_head(keys.partition(owner))],
         )
@@ -41,24 +43,27 @@ class Feeds:
             EventId.of(last),
             [job_id.decode() for job_id in begun],
             [Event.of(entry) for entry in entries],
+            _told(told),
         )
 
     def snapshot(self, owner: str, group: str | None) -> FeedSnapshot:
         """Return the feed's live jobs, as they are at one moment."""
         keys = self._db.keys
-        clock, last, *jobs = self._db.run(
+        clock, last, told, *jobs = self._db.run(
             "snapshot_feed",
             [
                 keys.clock(keys.partition(owner)),
                 keys.feed_last(owner, group),
                 keys.feed_jobs(owner, group),
+                keys.feed_jobs(owner, group) if group is None else keys.tally(owner, group),
                 *(keys.jobs(owner, state) for state in LIVE),
             ],
-            [keys.job_head(keys.partition(owner))],
+            [keys.job_head(keys.partition(owner)), "" if group is None else "group"],
         )
         at = EventId.of(clock)
         pages = [JobPage(at, fields_of(job), []) for job in jobs]
-        return FeedSnapshot(at, EventId.of(last), sorted(pages, key=lambda page: page.last))
+        jobs = sorted(pages, key=lambda page: page.last)
+        return FeedSnapshot(at, EventId.of(last), jobs, _told(told))
 
     def latest_progress(self, job_ids: Sequence[str]) -> list[Event]:
         """Return the newest progress event of each of these jobs, if it has one."""
@@ -82,3 +87,11 @@ class Feeds:
                 pipe.hget(*self._db.keys.last_of(topic))
             found = pipe.execute() if topics else []
         return [EventId.of(raw.strip(b'"')) if raw else ZERO for raw in found]
+
+
+def _told(found: list[bytes | None]) -> Event | None:
+    """The last event about a group itself, as a script returns it: nothing came before it that matters."""
+    if not found or found[0] is None or found[1] is None or found[2] is None:
+        return None
+    at = EventId.of(found[1])
+    return Event(at, at, found[0].decode(), found[2])

@@ -9,6 +9,7 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:job:<id>                hash    the job; a field is the JSON text of the document's field,
                                          fields that begin with _ are not part of the document
     P{p}:events:<id>             stream  the job's events (also the name of its channel)
+    P{p}:unread:<id>             stream  messages to the job that its task has not read; ids are the events'
     P{p}:watch                   hash    when an alarm loop last reached the store, and until when leases
                                          have a grace because none did (lua/watch.lua)
     P{p}:waiting:<queue>         zset    job id -> its place in the line for a worker (lua/prelude.lua)
@@ -17,12 +18,15 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:jobs:<owner>            zset    all jobs of an owner, by time of creation
     P{p}:jobs:<owner>:<state>    zset    those in one state
     P{p}:group:<owner>:<group>   zset    those of one group
+    P{p}:tally:<owner>:<group>   hash    a group's jobs by state, and how much is done (lua/tally.lua)
+    P{p}:orphans                 zset    job id -> ms when it ended, though its children may live
+    P{p}:groups                  zset    key of a tally -> ms when its feed is to be told of it
     P{p}:feed:owner:<owner>      stream  events of many jobs, without progress (also a channel)
     P{p}:feed:group:<owner>:<g>  stream  the same for one group
     P{p}:last:<feed>             hash    any, stored: the feed's last ids, with and without progress
     P{p}:rate:<owner>            hash    tokens, at: the owner's bucket of submissions; expires when full
     P{p}:once:<owner>:<key>      string  idempotency key -> hash of the body and job id; lives
-                                         as long as its job
+                                         as long as its job; of a message: hash, event id, attempt
     P{types}:types               hash    name of a job type -> its description in JSON
     P{types}:alive               zset    "<type> <worker>" -> seconds until which it counts as alive
     P{types}:workers             hash    name of a worker -> what it says of itself, in JSON
@@ -44,7 +48,7 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from headway.contract.states import State
 
@@ -128,12 +132,29 @@ class Keys:
     def events(self, job_id: str) -> str:
         return f"{self._of(job_id)}events:{job_id}"
 
+    def unread(self, job_id: str) -> str:
+        return f"{self._of(job_id)}unread:{job_id}"
+
     def jobs(self, owner: str, state: State | None = None) -> str:
         suffix = f":{state}" if state else ""
         return f"{self._in(self.partition(owner))}jobs:{_name(owner)}{suffix}"
 
     def group(self, owner: str, group: str) -> str:
         return f"{self._in(self.partition(owner))}group:{_name(owner)}:{_name(group)}"
+
+    def tally(self, owner: str, group: str) -> str:
+        return f"{self._in(self.partition(owner))}tally:{_name(owner)}:{_name(group)}"
+
+    def group_of(self, tally: str) -> tuple[str, str]:
+        """The owner and the group of a tally."""
+        owner, group = tally.rpartition("}:tally:")[2].split(":")
+        return unquote(owner), unquote(group)
+
+    def orphans(self, partition: int) -> str:
+        return self._in(partition) + "orphans"
+
+    def groups(self, partition: int) -> str:
+        return self._in(partition) + "groups"
 
     def feed_jobs(self, owner: str, group: str | None) -> str:
         """The index of a feed's jobs."""
@@ -194,6 +215,10 @@ class Keys:
     def access_version(self) -> str:
         return f"{self.prefix}{{access}}:version"
 
+    @property
+    def access_log(self) -> str:
+        return f"{self.prefix}{{access}}:log"
+
     def job_list(self, name: str) -> str:
         return f"{self.prefix}{{access}}:jobs:{name}"
 
@@ -206,18 +231,22 @@ class Keys:
             self.expiring(partition),
             self.job(ref.id),
             self.events(ref.id),
+            self.unread(ref.id),
             self.feed(ref.owner),
             self.feed_last(ref.owner),
             self.jobs(ref.owner),
             *(self.jobs(ref.owner, state) for state in State),
             self.waiting(partition, ref.queue),
             self.turns(partition, ref.queue),
+            self.orphans(partition),
         ]
         if ref.group is not None:
             keys += [
                 self.feed(ref.owner, ref.group),
                 self.feed_last(ref.owner, ref.group),
                 self.group(ref.owner, ref.group),
+                self.tally(ref.owner, ref.group),
+                self.groups(partition),
             ]
         return keys
 

@@ -57,6 +57,8 @@ class FeedPage:
     begun: list[str]
     """Ids of the feed's jobs that run or wait for their next attempt."""
     events: list[Event]
+    group: Event | None = None
+    """The last event about the group itself, on the feed of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class FeedSnapshot:
     clock: EventId
     last: EventId
     jobs: list[JobPage]
+    group: Event | None = None
+    """The last event about the group itself, on the feed of one."""
 
 
 def fields_of(pairs: list[bytes]) -> dict[bytes, bytes]:

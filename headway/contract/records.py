@@ -7,7 +7,7 @@ the whole of its encoding, so Lua (in `end`) and Python (over HTTP) cannot disag
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,8 +28,10 @@ MAX_PARAMS_BYTES = 65_536
 """Encoded size of a job's parameters; more is refused with RecordTooLarge."""
 MAX_LABELS = 32
 MAX_LABEL_CHARS = 128
-"""Of a label's name, and of a group's."""
+"""Of a label's name, of a group's and of a message's."""
 MAX_LABEL_VALUE_CHARS = 256
+MAX_MESSAGE_BYTES = 65_536
+"""Encoded size of a message's data; more is refused with RecordTooLarge."""
 MAX_CHECKPOINT_BYTES = 65_536
 """Encoded size of what an attempt leaves for the next; more is refused with RecordTooLarge."""
 
@@ -93,12 +95,16 @@ class Job(Record):
     attempt: int
     max_attempts: int
     timeout_s: float | None
+    size: float | None
+    """How large it is beside the other jobs of its group; null: it is older than sizes, and counts as 1."""
     progress: Progress | None
     result: Any
     error: JobError | None
     artifacts: list[Artifact]
     cancel_requested: bool
     retry_of: str | None
+    parent: str | None
+    """The job whose task submitted it."""
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -109,6 +115,24 @@ class Job(Record):
     @property
     def ended(self) -> bool:
         return self.finished_at is not None
+
+
+class Group(Record):
+    """A group of jobs as every reader sees it."""
+
+    group: str
+    title: str | None
+    counts: dict[State, int]
+    expected: int | None
+    """How many jobs it will have; null: nobody has said, and it does not end."""
+    fraction: float | None
+    """How much of all its jobs is done, each by its size; 1 only when none lives and none is expected."""
+    rate: float | None
+    """Sizes per second."""
+    eta_s: float | None
+    started_at: str | None
+    ended_at: str | None
+    state: Literal["queued", "running", "ended"]
 
 
 DOCUMENT = tuple(Job.model_fields)

@@ -90,8 +90,8 @@ class Settings(BaseModel):
     retention_s: Seconds = 7 * 86_400
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 4
     max_streams: Annotated[int, Field(ge=0)] = 20_000
-    max_streams_per_caller: Annotated[int, Field(ge=0)] = 0
-    max_streams_per_owner: Annotated[int, Field(ge=0)] = 0
+    max_streams_per_caller: Annotated[int, Field(ge=0)] = 1000
+    max_streams_per_owner: Annotated[int, Field(ge=0)] = 10_000
     sandbox: Literal["auto", "require", "off"] = "auto"
     max_memory_bytes: Annotated[int, Field(ge=256 * 1024**2)] = 4 * 1024**3
     max_output_bytes: Positive = 20 * 1024**3

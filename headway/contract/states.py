@@ -12,6 +12,7 @@ class State(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     RETRYING = "retrying"
+    WAITING = "waiting"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
@@ -19,8 +20,11 @@ class State(StrEnum):
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.RUNNING, State.FAILED, State.CANCELED}),
-    State.RUNNING: frozenset({State.RETRYING, State.SUCCEEDED, State.FAILED, State.CANCELED}),
+    State.RUNNING: frozenset(
+        {State.RETRYING, State.WAITING, State.SUCCEEDED, State.FAILED, State.CANCELED}
+    ),
     State.RETRYING: frozenset({State.RUNNING, State.FAILED, State.CANCELED}),
+    State.WAITING: frozenset({State.QUEUED, State.FAILED, State.CANCELED}),
     State.SUCCEEDED: frozenset(),
     State.FAILED: frozenset(),
     State.CANCELED: frozenset(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from headway.contract.access import Access
@@ -17,13 +17,16 @@ from headway.contract.database import Database, connect
 from headway.contract.encoding import clip, dumps
 from headway.contract.events import HIGHEST, Event, EventId, EventType
 from headway.contract.feeds import Feeds
+from headway.contract.groups import Groups
 from headway.contract.keys import JobRef, Keys
+from headway.contract.limits import NO_LIMITS, ROOM_S, Limits, TooManyJobs
 from headway.contract.listings import Listings
+from headway.contract.messages import Messages
+from headway.contract.new_job import NewJob as NewJob
 from headway.contract.pages import JobPage, fields_of
 from headway.contract.records import (
     CANCELED,
     MAX_ERROR_CHARS,
-    MAX_PARAMS_BYTES,
     MAX_RESULT_BYTES,
     Artifact,
     Job,
@@ -42,52 +45,8 @@ class IdempotencyConflict(Exception):
     """The idempotency key belongs to a request with another body."""
 
 
-class TooManyJobs(Exception):
-    """The owner submits too fast, or has too many live jobs; the message says which.
-
-    `retry_after_s` is when it may try again.
-    """
-
-    def __init__(self, message: str, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
 class JobLive(Exception):
     """The job has not ended, so it cannot be removed."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """A submission, checked. `queue` is where workers of its type listen."""
-
-    owner: str
-    type: str
-    params: dict[str, Any]
-    queue: str
-    max_attempts: int
-    group: str | None = None
-    labels: dict[str, str] = field(default_factory=dict)
-    timeout_s: float | None = None
-    retry_of: str | None = None
-    checkpoint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What an owner may submit; 0: as much as it likes."""
-
-    rate: float = 0
-    """Jobs per second, in the long run."""
-    burst: int = 1
-    """Jobs at once."""
-    live: int = 0
-    """Jobs that have not ended."""
-
-
-NO_LIMITS = Limits()
-ROOM_S = 5.0
-"""When an owner with too many live jobs may try again: nobody knows when one ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +59,18 @@ class Claim:
     checkpoint: str
     attempts_left: int = 0
     """How many attempts may follow this one."""
+    woken: str = ""
+    """What ended the last wait of this attempt: `children`, `message` or `timeout`; empty for none."""
 
     @property
     def decoded_checkpoint(self) -> Any:
-        """What an earlier attempt left, or None."""
         return json.loads(self.checkpoint) if self.checkpoint else None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """One event of a holder's batch; `field` of the job takes `value` in the same write. Without a type
-    only the field is written, and no event is published."""
+    only the field is written, and no event is published; `_read` marks messages up to that id as read."""
 
     type: EventType | Literal[""]
     body: str
@@ -131,6 +91,8 @@ class JobStore:
         self.alarms = Alarms(database)
         self.registry = Registry(database)
         self.access = Access(database)
+        self.messages = Messages(database)
+        self.groups = Groups(database)
 
     @classmethod
     def of(cls, settings: Settings, *, connections: int = 32, timeout_s: float = 5) -> JobStore:
@@ -155,36 +117,26 @@ class JobStore:
         `once` is an idempotency key and a hash of the request: the job that the key made before is
         returned instead, as long as it is kept. Returns the job's id, its document, and whether it is new.
         Raises IdempotencyConflict if the key belongs to another request, TooManyJobs for a new job beyond
-        the owner's limits, RecordTooLarge for parameters of more than MAX_PARAMS_BYTES.
+        the owner's limits, StaleFence for the child of a job that another holds, RecordTooLarge for
+        parameters of more than MAX_PARAMS_BYTES.
         """
         key, request_hash = once or ("", "")
         ref = JobRef(self.keys.new_job_id(new.owner), new.owner, new.queue, new.group, key)
-        fields = {
-            "id": dumps(ref.id),
-            "type": dumps(new.type),
-            "owner": dumps(new.owner),
-            "group": dumps(new.group),
-            "labels": dumps(new.labels),
-            "params": dumps(new.params, MAX_PARAMS_BYTES, "params"),
-            "max_attempts": dumps(new.max_attempts),
-            "timeout_s": dumps(new.timeout_s),
-            "retry_of": dumps(new.retry_of),
-            "links": dumps({"self": f"/jobs/{ref.id}", "events": f"/jobs/{ref.id}/events"}),
-            "_queue": new.queue,
-            "_checkpoint": new.checkpoint,
-            "_once": key,
-        }
         reply = self.database.change(
             "create",
             ref,
             request_hash,
-            REQUEUE_MS,
+            # Nobody sends a message for a child: its alarm does.
+            0 if new.parent else REQUEUE_MS,
             *(limits.rate, limits.burst, limits.live),
-            *(part for pair in fields.items() for part in pair),
+            *(new.parent or "", new.parent_fence),
+            *(part for pair in new.fields(ref).items() for part in pair),
             keys=[self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])],
         )
         if reply[0] == b"conflict":
             raise IdempotencyConflict(key)
+        if reply[0] == b"stale":
+            raise StaleFence
         if reply[0] == b"too_fast":
             raise TooManyJobs(f"more than {limits.rate:g} jobs were submitted per second", reply[1] / 1000)
         if reply[0] == b"too_many":
@@ -235,7 +187,8 @@ class JobStore:
         if reply[0] != b"claimed":
             return None
         job = Job.model_validate_json(reply[2])
-        return Claim(ref, job, str(int(reply[1])), reply[3].decode(), int(reply[4]))
+        checkpoint, woken = reply[3].decode(), reply[5].decode()
+        return Claim(ref, job, str(int(reply[1])), checkpoint, int(reply[4]), woken)
 
     def renew(self, claim: Claim, *, lease_s: float) -> bool:
         """Renew the lease. Returns whether cancellation was requested. Raises StaleFence."""
@@ -306,6 +259,28 @@ class JobStore:
                 dumps(clip(reason, MAX_ERROR_CHARS)),
                 "" if counts else "1",
                 CANCELED,
+            )
+        )
+
+    def wait(
+        self,
+        claim: Claim,
+        what: Literal["children", "message"],
+        *,
+        reason: str,
+        limit_s: float | None = None,
+        bar: str = "",
+    ) -> None:
+        """Give the place back until all children have ended, or until there is a message that is not read;
+        then the attempt goes on, wherever it is claimed.
+
+        `bar` is the children's place in the job's bar (groups.py). If cancellation was requested, the job
+        ends instead. Raises StaleFence.
+        """
+        limit_ms = "" if limit_s is None else round(limit_s * 1000)
+        self._held(
+            self.database.change(
+                "wait", claim.ref, claim.fence, what, limit_ms, dumps(reason), bar, CANCELED
             )
         )
 

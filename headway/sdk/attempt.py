@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -38,6 +38,7 @@ from headway.sdk.stopping import (
     InvalidInput,
     JobCanceled,
     JobStopped,
+    JobWaits,
     LeaseLost,
     NoSpace,
     Stop,
@@ -46,6 +47,7 @@ from headway.sdk.stopping import (
 from headway.sdk.subprocesses import Subprocesses
 
 _TICK_S = 0.1
+_AWAITED = {"children": "its children", "message": "a message"}
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +102,19 @@ class Superseded:
         return "superseded by another attempt"
 
 
-Outcome = Succeeded | Failed | RetryLater | Released | Canceled | Superseded
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The task waits for its children or for a message, and its place is free."""
+
+    what: Literal["children", "message"]
+    limit_s: float | None
+    bar: str
+
+    def __str__(self) -> str:
+        return f"waits for {_AWAITED[self.what]}"
+
+
+Outcome = Waiting | Succeeded | Failed | RetryLater | Released | Canceled | Superseded
 
 
 class Attempt:
@@ -124,7 +138,8 @@ class Attempt:
         self._store = store
         self._dirs = AttemptDirs(data_dir, claim.ref.id, claim.job.attempt)
         self._subprocesses = Subprocesses(self.stop, sandbox)
-        self._meter = Meter()
+        held = claim.job.progress
+        self._meter = Meter(held.fraction or 0.0 if claim.woken and held is not None else 0.0)
         self._reporter = Reporter(store, claim, self._meter, self.stop)
         self._lease_s = lease_s
         self._lease = LeaseKeeper(
@@ -163,6 +178,8 @@ class Attempt:
         job = self.claim.job
         try:
             result = self._do()
+        except JobWaits as waits:
+            return self._stopped() if self.stop.pending else Waiting(waits.what, waits.limit_s, waits.bar)
         except JobStopped:
             return self._stopped()
         except InvalidInput as error:
@@ -195,14 +212,13 @@ class Attempt:
             raise InvalidInput(f"{where}: {first['msg']}") from None
         job: Job[Any] = Job(
             params=params,
-            owner=self.claim.ref.owner,
+            claim=self.claim,
             dirs=self._dirs,
             store=self._store,
             reports=self._reporter,
             meter=self._meter,
             stop=self.stop,
             subprocesses=self._subprocesses,
-            checkpoint=self.claim.checkpoint,
         )
         try:
             self.interruptible = True
@@ -233,11 +249,16 @@ class Attempt:
                     self._insist(lambda: end(claim, State.FAILED, error=(code, message)))
                 case RetryLater(delay_s, reason):
                     self._insist(lambda: retry(claim, delay_s=delay_s, reason=reason))
+                case Waiting(what, limit_s, bar):
+                    why = f"it waits for {_AWAITED[what]}"
+                    self._insist(
+                        lambda: self._store.wait(claim, what, reason=why, limit_s=limit_s, bar=bar)
+                    )
                 case Released():
                     self._insist(lambda: retry(claim, delay_s=0, reason="worker_shutdown", counts=False))
                 case Canceled():
-                    why = (ErrorCode.CANCELED, "the job was canceled")
-                    self._insist(lambda: end(claim, State.CANCELED, error=why))
+                    canceled = (ErrorCode.CANCELED, "the job was canceled")
+                    self._insist(lambda: end(claim, State.CANCELED, error=canceled))
                 case Superseded():
                     pass
         except StaleFence:

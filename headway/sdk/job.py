@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import mimetypes
 import os
@@ -10,20 +11,25 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager, contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+import redis
 from pydantic import BaseModel
 
 from headway.contract.encoding import dumps
+from headway.contract.messages import Message, message_body
 from headway.contract.records import MAX_CHECKPOINT_BYTES, Artifact
-from headway.contract.store import JobStore
+from headway.contract.records import Job as JobRecord
+from headway.contract.states import LIVE
+from headway.contract.store import Claim, JobStore, NewJob, StaleFence
 from headway.sdk.attempt_dirs import AttemptDirs
 from headway.sdk.meter import Meter, Plan, Stage, StageWeight
 from headway.sdk.sandbox import Sandbox
-from headway.sdk.stopping import Stop
+from headway.sdk.stopping import JobWaits, LeaseLost, Stop
 from headway.sdk.subprocesses import Stream, Subprocesses
 
 P = TypeVar("P", bound=BaseModel)
@@ -31,6 +37,8 @@ T = TypeVar("T")
 
 Level = Literal["debug", "info", "warning", "error"]
 
+MESSAGES_POLL_S = 0.2
+"""Between two looks for messages, while a task waits for one."""
 _ARTIFACT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _MEDIA_TYPES = {
     ".m3u8": "application/vnd.apple.mpegurl",
@@ -49,7 +57,9 @@ class Reports(Protocol):
 
     def publish(self, artifact: Artifact) -> None: ...
 
-    def save_checkpoint(self, checkpoint: str) -> None: ...
+    def send(self, body: str) -> None: ...
+
+    def save_checkpoint(self, checkpoint: str, read: str = "") -> None: ...
 
 
 class Job(Generic[P]):
@@ -64,24 +74,27 @@ class Job(Generic[P]):
         self,
         *,
         params: P,
-        owner: str,
+        claim: Claim,
         dirs: AttemptDirs,
         store: JobStore,
         reports: Reports,
         meter: Meter,
         stop: Stop,
         subprocesses: Subprocesses,
-        checkpoint: str = "",
     ) -> None:
         self.params = params
         self.id = dirs.job_id
-        self.owner = owner
+        self.owner = claim.ref.owner
         self.attempt = dirs.attempt
         """Counts from 1."""
         self.data_dir = dirs.data_dir
         self.store = store
         """For reading other jobs. Only the runtime writes."""
-        self._checkpoint = checkpoint
+        self._claim = claim
+        self._checkpoint = claim.checkpoint
+        self._woken = claim.woken
+        self._submitted: Counter[str] = Counter()
+        self._read = ""
         self._dirs = dirs
         self._reports = reports
         self._meter = meter
@@ -156,7 +169,140 @@ class Job(Generic[P]):
     @checkpoint.setter
     def checkpoint(self, value: Any) -> None:
         self._checkpoint = dumps(value, MAX_CHECKPOINT_BYTES, "the checkpoint")
-        self._reports.save_checkpoint(self._checkpoint)
+        self._reports.save_checkpoint(self._checkpoint, self._read)
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    def send(self, name: str, data: Any = None) -> None:
+        """Send a message to whoever watches the job: an event of its own, in order and never left out.
+
+        `data` is any JSON up to MAX_MESSAGE_BYTES. Waits after 200 messages in a second, and while 4 MiB of
+        them cannot be sent. Raises RecordError, which is a ValueError, for a bad name or data.
+        """
+        self._reports.send(message_body("task", name, data))
+
+    def messages(self, wait_s: float = 0) -> Iterator[Message]:
+        """Yield the messages that are sent to the job, each once and in order, until there is none for
+        `wait_s` seconds. Call it again for later ones.
+
+        A checkpoint remembers which were yielded before it: the next attempt begins with the messages after
+        those; if no checkpoint was saved, with the first. While Redis is unreachable there are none.
+        """
+        until = time.monotonic() + wait_s
+        while True:
+            self._stop.check()
+            found: list[Message] = []
+            with suppress(redis.RedisError):
+                found = self._unread()
+            for message in found:
+                self._read = message.id
+                yield message
+                until = time.monotonic() + wait_s
+            left_s = until - time.monotonic()
+            if not found and left_s <= 0:
+                return
+            if not found:
+                self._stop.wait(min(left_s, MESSAGES_POLL_S))
+
+    def await_message(self, limit_s: float | None = None) -> bool:
+        """Return once there is a message for `messages` to yield; False if there was none for `limit_s`
+        seconds.
+
+        Until then the worker's place is free: the attempt ends here, and goes on when there is a message.
+        The task is called again, from its beginning, with what it saved as its `checkpoint`.
+        """
+        return self._await("message", limit_s, lambda: bool(self._unread()))
+
+    def _unread(self) -> list[Message]:
+        return self.store.messages.unread(self.id, self._read or "0")
+
+    def _await(
+        self, what: Literal["children", "message"], limit_s: float | None, is_there: Callable[[], bool]
+    ) -> bool:
+        self._stop.check()
+        if is_there():
+            return True
+        if self._woken == "timeout":
+            self._woken = ""
+            return False
+        stage = self._meter.stage
+        weight = StageWeight() if stage is None else stage.weight
+        named = (
+            None if stage is None else {"name": stage.name, "index": weight.index, "count": weight.count}
+        )
+        bar = {"before": weight.before, "share": weight.share, "stage": named}
+        raise JobWaits(what, limit_s, dumps(bar) if what == "children" else "")
+
+    # -- children ----------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        type: str,
+        params: Mapping[str, Any],
+        *,
+        size: float = 1,
+        labels: Mapping[str, str] | None = None,
+        max_attempts: int | None = None,
+        timeout_s: float | None = None,
+        key: str | None = None,
+    ) -> str:
+        """Submit a job that is a child of this one. Returns its id.
+
+        The children of a job are a group, whose name is the job's id, and are canceled when the job ends
+        before them. `size` is how large a child is beside the others. A task that runs again gets the
+        children that it has: by their `key`, or else the first, second, … with this type and parameters.
+        Raises ValueError for a type that no worker has registered.
+        """
+        self._stop.check()
+        known = self.store.registry.types().get(type)
+        if known is None:
+            raise ValueError(f"no worker has registered the job type {type!r}")
+        text = json.dumps([type, dict(params)], sort_keys=True)
+        self._submitted[text] += 1
+        name = f"key {key}" if key is not None else f"{self._submitted[text]} {text}"
+        new = NewJob(
+            owner=self.owner,
+            type=type,
+            params=dict(params),
+            queue=known[0]["queue"],
+            max_attempts=max_attempts or known[0]["max_attempts"] or self._claim.job.max_attempts,
+            group=self.id,
+            labels=dict(labels or {}),
+            timeout_s=timeout_s or self._claim.job.timeout_s,
+            size=size,
+            parent=self.id,
+            parent_fence=self._claim.fence,
+        )
+        digest = hashlib.blake2b(f"child of {self.id} {name}".encode(), digest_size=20).hexdigest()
+        try:
+            return self.store.create(new, once=(digest, "child"))[0]
+        except StaleFence:
+            self._stop.request(LeaseLost)
+            raise LeaseLost from None
+
+    def children(self) -> list[JobRecord]:
+        """Return the children, as they are now, in the order of their submission."""
+        found: list[JobRecord] = []
+        cursor = None
+        while True:
+            pages, cursor = self.store.listings.page(self.owner, group=self.id, limit=500, cursor=cursor)
+            found += (JobRecord.model_validate_json(page.document) for page in pages)
+            if cursor is None:
+                return [child for child in reversed(found) if child.parent == self.id]
+
+    def await_children(self, limit_s: float | None = None) -> bool:
+        """Return once all children have ended; False if they have not within `limit_s` seconds.
+
+        Until then the worker's place is free, so a parent and its children need only one: the attempt ends
+        here, and goes on when the last child has ended. The task is called again, from its beginning; what
+        it submitted is still there. Meanwhile the children move the bar of the stage that it is called in.
+        """
+        return self._await("children", limit_s, lambda: not self._live_children())
+
+    def _live_children(self) -> int:
+        group = self.store.groups.get(self.owner, self.id)
+        counts: dict[str, int] = {} if group is None else json.loads(group)["counts"]
+        return sum(counts.get(state, 0) for state in LIVE)
 
     # -- files -------------------------------------------------------------------------------------
 

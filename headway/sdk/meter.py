@@ -128,12 +128,13 @@ class Stage:
 class Meter:
     """Reads the running stage whenever asked; the fraction never falls."""
 
-    def __init__(self) -> None:
+    def __init__(self, fraction: float = 0.0) -> None:
+        """`fraction` is what was reached before, by an attempt that goes on."""
         self.stage: Stage | None = None
         """The running stage, or the last one. Set by the task, read by the reporter."""
         self._seen: Stage | None = None
         self._window: deque[tuple[float, float]] = deque()
-        self._fraction = 0.0
+        self._fraction = fraction
         self._peak: float = 0
         self._warned = False
 

@@ -21,12 +21,17 @@ from headway.sdk.meter import Meter
 from headway.sdk.stopping import JobCanceled, LeaseLost, Stop
 
 INTERVAL_S = 0.25
-"""Seconds between sends of progress and logs; artifacts are sent at once."""
+"""Seconds between sends of progress and logs; messages are sent sooner, artifacts at once."""
 IDLE_INTERVAL_S = 1.0
 """Seconds between updates of rate and ETA while the task notes nothing new."""
 MAX_LINES_PER_S = 200
 MAX_BACKLOG = 5_000
 """Log lines kept at most while they cannot be sent."""
+MESSAGE_INTERVAL_S = 0.05
+"""Seconds for which a message waits for others, to be sent with them."""
+MAX_MESSAGES_PER_S = 200
+MAX_UNSENT_CHARS = 4 << 20
+"""Of messages, while they cannot be sent; the task waits then."""
 MAX_BATCH = 200
 """Events in one write at most, so that it blocks the store for a few milliseconds only."""
 MAX_BATCH_CHARS = 262_144
@@ -47,6 +52,14 @@ class PendingArtifact:
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
         self.written = threading.Event()
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingMessage:
+    body: str
+
+
+Item = LogLine | OutgoingMessage | PendingArtifact
 
 
 class LogRateLimiter:
@@ -85,11 +98,12 @@ class LogRateLimiter:
 
 
 class Reporter:
-    """Sends the latest progress, and every log line and artifact in order, in numbered batches.
+    """Sends the latest progress, and every log line, message and artifact in order, in numbered batches.
 
-    No method blocks or raises into the task, except `publish`, which waits for its artifact. While Redis
-    is unreachable it keeps the last batch (re-sent under the same number, as its outcome is unknown), the
-    latest progress and MAX_BACKLOG lines. A cancellation or a lost lease in the store's answer goes to
+    No method blocks or raises into the task, except `publish`, which waits for its artifact, and `send`,
+    which waits when there is too much to send. While Redis is unreachable it keeps the last batch (re-sent
+    under the same number, as its outcome is unknown), the latest progress, MAX_BACKLOG lines and
+    MAX_UNSENT_CHARS of messages. A cancellation or a lost lease in the store's answer goes to
     `stop`.
     """
 
@@ -108,13 +122,18 @@ class Reporter:
         self._stop = stop
         self._clock = clock
         # A SimpleQueue may be put to from a thread that a signal handler interrupts in `put`.
-        self._inbox: queue.SimpleQueue[LogLine | PendingArtifact | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._refused = 0
         self._refused_seen = 0
         self._limiter = LogRateLimiter()
-        self._waiting: list[LogLine | PendingArtifact] = []
-        self._checkpoint: str | None = None
-        self._kept: str | None = None
+        self._waiting: list[Item] = []
+        self._checkpoint: tuple[str, str] | None = None
+        self._kept: tuple[str, str] | None = None
+        # Characters of messages: given to `send`, and sent. Each is counted by one thread.
+        self._given = 0
+        self._gone = 0
+        self._second = float("-inf")
+        self._in_second = 0
         self._artifacts = {artifact.name: artifact for artifact in claim.job.artifacts}
         self._sent: Progress | None = None
         self._sent_at = float("-inf")
@@ -142,9 +161,27 @@ class Reporter:
         while not pending.written.wait(0.1):
             self._stop.check()
 
-    def save_checkpoint(self, checkpoint: str) -> None:
-        """Store this JSON text with the next batch, unless a newer one replaces it before."""
-        self._checkpoint = checkpoint
+    def send(self, body: str) -> None:
+        """Queue a message. Waits after MAX_MESSAGES_PER_S in a second, and while MAX_UNSENT_CHARS are not
+        sent. Raises JobStopped if the attempt must end."""
+        self._stop.check()
+        now = self._clock()
+        if now - self._second >= 1:
+            self._second, self._in_second = now, 0
+        elif self._in_second >= MAX_MESSAGES_PER_S:
+            self._stop.wait(self._second + 1 - now)
+            self._second, self._in_second = self._clock(), 0
+        while self._given - self._gone > MAX_UNSENT_CHARS:
+            self._stop.wait(MESSAGE_INTERVAL_S)
+            self._stop.check()
+        self._in_second += 1
+        self._given += len(body)
+        self._inbox.put(OutgoingMessage(body))
+
+    def save_checkpoint(self, checkpoint: str, read: str = "") -> None:
+        """Store this JSON text with the next batch, unless a newer one replaces it before. `read` is the id
+        of the last message that it takes into account: the next attempt begins after it."""
+        self._checkpoint = checkpoint, read
 
     def close(self) -> bool:
         """Send everything and end the thread, however long Redis is unreachable. Returns False if the lease
@@ -171,7 +208,8 @@ class Reporter:
             self._stop.request(LeaseLost)
 
     def _gather(self) -> None:
-        """Collect until the next send is due: the interval is over, an artifact waits, or it is closing."""
+        """Collect until the next send is due: the interval is over, an artifact waits, a message has waited
+        for others, or it is closing."""
         deadline = self._clock() + INTERVAL_S
         due: int | None = None
         while not self._closing:
@@ -190,6 +228,9 @@ class Reporter:
             elif isinstance(item, PendingArtifact):
                 self._waiting.append(item)
                 break
+            elif isinstance(item, OutgoingMessage):
+                self._waiting.append(item)
+                deadline = min(deadline, self._clock() + MESSAGE_INTERVAL_S)
             else:
                 self._waiting += self._limiter.take(item)
         refused = self._refused
@@ -208,7 +249,10 @@ class Reporter:
                     reports.append(Report(EventType.PROGRESS, text, "progress", text))
                 checkpoint = self._checkpoint
                 if checkpoint is not self._kept and checkpoint is not None:
-                    reports.append(Report("", "", "_checkpoint", checkpoint))
+                    text, read = checkpoint
+                    reports.append(Report("", "", "_checkpoint", text))
+                    if read:
+                        reports.append(Report("", "", "_read", read))
                     self._kept = checkpoint
             if not reports:
                 return
@@ -219,8 +263,10 @@ class Reporter:
             for item in items:
                 if isinstance(item, PendingArtifact):
                     item.written.set()
+                elif isinstance(item, OutgoingMessage):
+                    self._gone += len(item.body)
 
-    def _next_items(self) -> tuple[list[LogLine | PendingArtifact], list[Report]]:
+    def _next_items(self) -> tuple[list[Item], list[Report]]:
         reports: list[Report] = []
         size = 0
         for item in self._waiting[:MAX_BATCH]:
@@ -231,7 +277,9 @@ class Reporter:
             reports.append(report)
         return self._waiting[: len(reports)], reports
 
-    def _report(self, item: LogLine | PendingArtifact) -> Report:
+    def _report(self, item: Item) -> Report:
+        if isinstance(item, OutgoingMessage):
+            return Report(EventType.MESSAGE, item.body)
         if isinstance(item, LogLine):
             return Report(EventType.LOG, dumps({"level": item.level, "message": item.message}))
         artifact = item.artifact

@@ -6,6 +6,7 @@ import queue
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 
 class InvalidInput(Exception):
@@ -38,6 +39,17 @@ class LeaseLost(JobStopped):
 
 class WorkerStopping(JobStopped):
     """The worker process is shutting down; another attempt will do the job."""
+
+
+class JobWaits(JobStopped):
+    """The task gives its place back until its children have ended, or until there is a message for it. Then
+    the attempt goes on: the task is called again."""
+
+    def __init__(self, what: Literal["children", "message"], limit_s: float | None, bar: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.limit_s = limit_s
+        self.bar = bar
 
 
 class Stop:

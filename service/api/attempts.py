@@ -20,6 +20,7 @@ from headway.contract.data_dir import ARTIFACTS
 from headway.contract.encoding import RecordError, clip, dumps
 from headway.contract.events import EventType
 from headway.contract.keys import JobRef
+from headway.contract.messages import message_body
 from headway.contract.records import (
     MAX_CHECKPOINT_BYTES,
     MAX_DATA_BYTES,
@@ -40,6 +41,7 @@ from service.api.auth.caller import Held
 from service.api.claims import ALIVE_S
 from service.api.context import caller, context, find_job
 from service.api.file_body import check_room, receive
+from service.api.names import Name
 from service.api.operation import Answer, Resource
 from service.api.problems import Problem, job_not_found
 from service.scheduling.sweeper import off_the_loop
@@ -93,6 +95,14 @@ class LogUpdate(_Body):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class MessageUpdate(_Body):
+    """A message to whoever watches the job. `data` is any JSON up to 64 KiB."""
+
+    type: Literal["message"]
+    name: Name
+    data: Any = None
+
+
 class CheckpointUpdate(_Body):
     """What the next attempt gets as its `checkpoint`."""
 
@@ -100,7 +110,9 @@ class CheckpointUpdate(_Body):
     value: Any
 
 
-Update = Annotated[ProgressUpdate | LogUpdate | CheckpointUpdate, Field(discriminator="type")]
+Update = Annotated[
+    ProgressUpdate | LogUpdate | MessageUpdate | CheckpointUpdate, Field(discriminator="type")
+]
 
 
 class Batch(_Body):
@@ -267,6 +279,12 @@ def _reports(events: list[Any], held: Held, before: Progress | None) -> list[Rep
         if isinstance(event, LogUpdate):
             body = dumps({"level": event.level, "message": clip(event.message, MAX_LOG_CHARS)})
             found.append(Report(EventType.LOG, body))
+        elif isinstance(event, MessageUpdate):
+            try:
+                body = message_body("task", event.name, event.data)
+            except RecordError as error:
+                raise Problem(422, str(error), errors=[(f"/events/{n}/data", str(error))]) from None
+            found.append(Report(EventType.MESSAGE, body))
         elif isinstance(event, CheckpointUpdate):
             try:
                 text = dumps(event.value, MAX_CHECKPOINT_BYTES, "the checkpoint")

@@ -5,11 +5,11 @@ The store writes the events (headway/contract/lua/prelude.lua); nothing here tak
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
-from headway.contract.records import Job, Progress
+from headway.contract.records import Group, Job, Progress
 from headway.contract.states import State
 
 EVENT_ID = r"^[0-9]{1,20}-[0-9]{1,20}$"
@@ -42,6 +42,30 @@ class LogLine(Happening):
 
     level: str
     message: str
+
+
+class NewMessage(Happening):
+    """What the task, or somebody outside, has to say."""
+
+    sender: Literal["task", "client"] = Field(alias="from")
+    name: str
+    data: Any
+
+
+class GroupEvent(BaseModel):
+    """A group's jobs have changed. On the feed of a group, and not kept."""
+
+    id: Id
+    event: Literal["group"]
+    data: Group
+
+
+class GroupEndEvent(BaseModel):
+    """All jobs that were expected of the group have ended."""
+
+    id: Id
+    event: Literal["group-end"]
+    data: Group
 
 
 class NewArtifact(Happening):
@@ -108,6 +132,12 @@ class LogEvent(BaseModel):
     data: LogLine
 
 
+class MessageEvent(BaseModel):
+    id: Id
+    event: Literal["message"]
+    data: NewMessage
+
+
 class ArtifactEvent(BaseModel):
     id: Id
     event: Literal["artifact"]
@@ -144,7 +174,7 @@ class ShutdownEvent(BaseModel):
     data: Shutdown
 
 
-StoredEvents = StateEvent | ProgressEvent | LogEvent | ArtifactEvent | EndEvent
+StoredEvents = StateEvent | ProgressEvent | LogEvent | MessageEvent | ArtifactEvent | EndEvent
 
 
 class JobEvent(RootModel[Annotated[StoredEvents, Field(discriminator="event")]]):
@@ -154,7 +184,13 @@ class JobEvent(RootModel[Annotated[StoredEvents, Field(discriminator="event")]])
 class StreamEvent(
     RootModel[
         Annotated[
-            StoredEvents | SnapshotEvent | ResetEvent | HeartbeatEvent | ShutdownEvent,
+            StoredEvents
+            | GroupEvent
+            | GroupEndEvent
+            | SnapshotEvent
+            | ResetEvent
+            | HeartbeatEvent
+            | ShutdownEvent,
             Field(discriminator="event"),
         ]
     ]

@@ -90,6 +90,12 @@ class FeedWatching(Watching):
         default_factory=list, max_length=MAX_JOBS, description="a job; may be given many times"
     )
     group: Annotated[str | None, Field(description="all jobs of a group")] = None
+    owner: Annotated[
+        str | None,
+        Field(
+            description="whose jobs or group; without it the caller's own. Others need the role `ops:all`"
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
@@ -196,7 +202,8 @@ def get_events(query: FeedWatching, headers: Resumption) -> Response:
         jobs, group = _whole_scope(who)
     if not jobs:
         who.check_group(group)
-        return _stream(here, FeedCatchUp(here.reader, who, group), query, headers)
+        feed = FeedCatchUp(here.reader, who, who.check_owner(query.owner), group)
+        return _stream(here, feed, query, headers)
     for job_id in jobs:
         if not here.store.keys.holds(job_id):
             raise job_not_found(job_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import secrets
@@ -21,19 +20,22 @@ from pydantic import (
 
 from headway.contract.encoding import RecordError, dumps
 from headway.contract.keys import own_queue
+from headway.contract.limits import Limits, TooManyJobs
+from headway.contract.pages import JobPage
 from headway.contract.records import (
-    MAX_LABEL_CHARS,
     MAX_LABEL_VALUE_CHARS,
     MAX_LABELS,
     MAX_PARAMS_BYTES,
     Job,
 )
 from headway.contract.states import State
-from headway.contract.store import IdempotencyConflict, Limits, NewJob, TooManyJobs
+from headway.contract.store import IdempotencyConflict, NewJob
 from service import metrics
 from service.api.attempt_token import LeaseS, attempt_token
 from service.api.context import Context, caller, context, find_job
-from service.api.operation import Answer, Headers, Query, Resource
+from service.api.idempotency import Idempotency, hashed
+from service.api.names import Name
+from service.api.operation import Answer, Query, Resource
 from service.api.problems import Problem, job_not_found
 from service.api.room import lacks_room
 from service.scheduling.job_types import JobType
@@ -47,9 +49,6 @@ BURST_S = 10.0
 FULL = 0.8
 """Share of Redis' maxmemory above which no new job is accepted; the rest is for the live ones."""
 
-Name = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_LABEL_CHARS, pattern=r"^[^\x00-\x1f\x7f]+$")
-]
 LabelValue = Annotated[str, StringConstraints(max_length=MAX_LABEL_VALUE_CHARS)]
 
 
@@ -72,6 +71,13 @@ class Submission(BaseModel):
     labels: Annotated[dict[Name, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     timeout_s: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = None
+    size: (
+        Annotated[
+            float,
+            Field(gt=0, le=1e15, allow_inf_nan=False, description="beside the other jobs of its group"),
+        ]
+        | None
+    ) = None
     run: Literal["here"] | None = None
     """`here`: the caller does the job itself. It is running at once, `token` in the answer is for reporting
     on it, and its type need not be known."""
@@ -102,28 +108,26 @@ class Listing(Query):
     state: State | None = None
     type: str | None = None
     group: str | None = None
+    owner: Annotated[
+        str | None, Field(description="whose; without it the caller's own. Others need the role `ops:all`")
+    ] = None
     limit: Annotated[int, Field(ge=1, le=500)] = 50
     cursor: Annotated[int, Field(ge=0, le=2**53)] | None = None
 
 
-class Idempotency(Headers):
-    key: Annotated[
-        str | None,
-        Field(
-            alias="Idempotency-Key",
-            min_length=1,
-            max_length=255,
-            description="the same key and the same request give the same job",
-        ),
-    ] = None
+class Children(BaseModel):
+    counts: dict[State, int]
 
 
 class JobAnswer(Job):
-    """A job, and why it waits. Events and the answers of a POST are without that: it is about the moment
-    at which it is asked."""
+    """A job, why it waits, and its children. Events and the answers of a POST are without that: it is about
+    the moment at which it is asked."""
 
     waiting_reason: str | None
-    """Why a queued or retrying job does not run now, for people; null if nothing is in its way."""
+    """Why a job that waits does not run now, for people; null if nothing that its owner may know of is in
+    its way. Workers that are busy for other owners are none of that."""
+    children: Children | None
+    """Of a job whose task has submitted others, how many of these are in which state."""
 
 
 class JobsPage(BaseModel):
@@ -160,7 +164,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
     """Submit a job."""
     here = context()
     caller().check_group(body.group)
-    _refuse_when_full(here)
+    refuse_when_full(here)
     job_type = here.types.get(body.type, caller().owner)
     if job_type is None and body.run is None:
         known = sorted(here.types.all(caller().owner))
@@ -184,12 +188,12 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         group=body.group,
         labels=body.labels,
         timeout_s=body.timeout_s or here.settings.job_timeout_s,
+        size=body.size or 1,
     )
-    # The request's meaning and not its bytes: a client may order or space its JSON anew.
     meaning = json.dumps(body.model_dump(mode="json"), sort_keys=True)
     if body.run is None:
-        return _create(here, new, _once(headers, meaning))
-    return _begin(here, headers.key, _create(here, new, _once(headers, meaning)), body.lease_s)
+        return answer_new(*create(here, new, headers.once(meaning)))
+    return _begin(here, headers.key, answer_new(*create(here, new, headers.once(meaning))), body.lease_s)
 
 
 def _max_attempts(here: Context, body: Submission, job_type: JobType | None) -> int:
@@ -203,7 +207,7 @@ def _begin(here: Context, key: str | None, created: Response, lease_s: float | N
     lease_s = lease_s or here.settings.lease_s
     ref = here.store.ref(job_id)
     # The same request again, as its answer was lost, gets the same claim.
-    token = _hash(f"here {job_id} {key}") if key else secrets.token_urlsafe(16)
+    token = hashed(f"here {job_id} {key}") if key else secrets.token_urlsafe(16)
     claim = ref and here.store.claim(ref, token=token, lease_s=lease_s, worker=f"{caller().name}:here")
     if not claim:
         return created
@@ -215,18 +219,12 @@ def _begin(here: Context, key: str | None, created: Response, lease_s: float | N
     return _json(answer.model_dump_json().encode(), created.status_code, {"Location": f"/jobs/{job_id}"})
 
 
-def _once(headers: Idempotency, meaning: str) -> tuple[str, str] | None:
-    """The request's Idempotency-Key and a hash of what it asks for."""
-    if headers.key is None:
-        return None
-    return _hash(headers.key), _hash(meaning)
+def answer_new(job_id: str, document: bytes, is_new: bool) -> Response:
+    return _json(document, 202 if is_new else 200, {"Location": f"/jobs/{job_id}"})
 
 
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=20).hexdigest()
-
-
-def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Response:
+def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[str, bytes, bool]:
+    """Make a job, as JobStore.create, within the owner's limits. Raises Problem."""
     rate = here.settings.submit_rate
     limits = Limits(rate, max(1, round(rate * BURST_S)), here.settings.max_live_jobs)
     try:
@@ -247,12 +245,13 @@ def _create(here: Context, new: NewJob, once: tuple[str, str] | None) -> Respons
     if is_new:
         metrics.JOBS_SUBMITTED.labels(new.type).inc()
         here.dispatch.send(job_id, new.type, new.queue)
-    return _json(document, 202 if is_new else 200, {"Location": f"/jobs/{job_id}"})
+    return job_id, document, is_new
 
 
-def _refuse_when_full(here: Context) -> None:
+def refuse_when_full(here: Context) -> None:
+    """Raises Problem (503) if there is no room for more than what the live jobs need."""
     if lacks_room(here.settings.data_dir, here.settings.min_free_bytes):
-        detail = "the service's disk is nearly full; nothing was submitted"
+        detail = "the service's disk is nearly full; nothing was done"
         raise Problem(503, detail, headers={"Retry-After": "30"})
     memory: dict[str, Any] = here.store.redis.info("memory")
     if memory.get("maxmemory") and memory["used_memory"] > FULL * memory["maxmemory"]:
@@ -261,7 +260,7 @@ def _refuse_when_full(here: Context) -> None:
 
 def _full() -> Problem:
     return Problem(
-        503, "Redis is nearly full; nothing was submitted; try again later", headers={"Retry-After": "30"}
+        503, "Redis is nearly full; nothing was done; try again later", headers={"Retry-After": "30"}
     )
 
 
@@ -271,7 +270,8 @@ def list_jobs(query: Listing) -> Response:
     here = context()
     who = caller()
     who.check_group(query.group)
-    found, following = here.store.listings.page(who.owner, **query.model_dump())
+    owner = who.check_owner(query.owner)
+    found, following = here.store.listings.page(owner, **query.model_dump(exclude={"owner"}))
     items = here.fleet.explain(found)
     cursor = b"null" if following is None else b'"%d"' % following
     return _json(b'{"items":[%s],"next":%s}' % (b",".join(items), cursor))
@@ -294,6 +294,7 @@ def delete_job(job_id: str) -> Response:
     here = context()
     if not find_job(job_id).ended:
         raise Problem(409, "the job has not ended yet; cancel it first")
+    here.store.groups.cancel_orphans(job_id)
     remove_tree(here.settings.data_dir / "artifacts" / job_id)
     here.store.remove(job_id)
     return Response(status=204)
@@ -341,11 +342,16 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
     caller().check_group(page.group)
     if not page.ended:
         raise Problem(409, "the job has not ended yet; cancel it, or wait for its end, and retry then")
-    _refuse_when_full(here)
+    refuse_when_full(here)
+    return answer_new(*create(here, again(here, page), headers.once(f"retry {page.id}")))
+
+
+def again(here: Context, page: JobPage) -> NewJob:
+    """The submission that repeats an ended job, from its checkpoint."""
     old = Job.model_validate_json(page.document)
     # The type may have moved to another queue since.
     job_type = here.types.get(old.type, old.owner)
-    new = NewJob(
+    return NewJob(
         owner=old.owner,
         type=old.type,
         params=old.params,
@@ -356,5 +362,5 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
         timeout_s=old.timeout_s,
         retry_of=old.id,
         checkpoint=page.fields.get(b"_checkpoint", b"").decode(),
+        size=old.size or 1,
     )
-    return _create(here, new, _once(headers, f"retry {old.id}"))

@@ -9,12 +9,13 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, send_from_directory
 from flask_swagger_ui import __file__ as swagger_ui
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from headway.contract.encoding import dumps
 from headway.version import __version__
 from service.api.auth.roles import ANY, ATTEMPT, PUBLIC, ROUTES, TICKET_ROUTES
+from service.api.names import Name
 from service.api.operation import JSON, Answer, Operation
 from service.api.problems import MEDIA_TYPE, ProblemDocument
 from service.streaming.sse import CONTENT_TYPE as EVENT_STREAM
@@ -29,7 +30,9 @@ _PATH_PARAMETERS = {
     "upload_id": "the upload's `id`",
     "type_name": "the type's name: letters, digits, `.`, `_` and `-`",
     "name": "the file's name; it may contain slashes",
+    "group": "the group's name; it may contain slashes",
 }
+_PATH_SCHEMAS = {"group": TypeAdapter(Name).json_schema()}
 _GATE = {
     403: "the request comes from a web page of another origin",
     421: "the Host is no name of this service",
@@ -166,7 +169,7 @@ def _operation(path: str, operation: Operation, schemas: Mapping[str, Schema], r
             "in": "path",
             "required": True,
             "description": _PATH_PARAMETERS[name],
-            "schema": {"type": "string"},
+            "schema": _PATH_SCHEMAS.get(name, {"type": "string"}),
         }
         for name in re.findall(r"{(\w+)}", path)
     ]

@@ -14,7 +14,7 @@ from service.api.auth.authentication import grant
 from service.api.auth.roles import FETCH, WATCH
 from service.api.context import caller, context
 from service.api.events import MAX_JOBS
-from service.api.jobs import Name
+from service.api.names import Name
 from service.api.operation import Answer, Resource
 from service.api.problems import Problem, job_not_found
 

@@ -42,6 +42,8 @@ def start(app: Flask) -> None:
         audit.start()
         here.sockets.start()
         here.authentication.start()
+        if here.authentication.required:
+            audit.watch_keys(here.store.access)
         gc_tuning.start()
         _start_gauge(here)
         here.dispatch.start()

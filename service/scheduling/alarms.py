@@ -1,4 +1,4 @@
-"""The loop that answers alarms. Every web process runs it.
+"""The loop that answers alarms, and tells feeds of groups that have changed. Every web process runs it.
 
 Answering an alarm is atomic in the store, so any number of loops may run; nobody can watch a job without a
 web process, so nobody is told a lie while none runs. It waits for the store alone: messages are handed to
@@ -49,7 +49,20 @@ class AlarmLoop:
             more = more or len(due) == PAGE
             for job_id in due:
                 self._answer(job_id)
+            groups = self._store.groups.due(partition, PAGE)
+            more = more or len(groups) == PAGE
+            for job_id in self._store.groups.orphans(partition):
+                self._store.groups.cancel_orphans(job_id)
+            for tally in groups:
+                self._tell(tally)
         return more
+
+    def _tell(self, tally: str) -> None:
+        try:
+            self._store.groups.tell(tally)
+        except redis.ResponseError as error:
+            self._store.groups.postpone(tally)
+            log.error("%s: its feed cannot be told of it: %s", tally, error)
 
     def _answer(self, job_id: str) -> None:
         try:

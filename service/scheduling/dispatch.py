@@ -34,6 +34,7 @@ RARELY = 16
 _SAID = {
     "retry_due": "its next attempt is due, sending its message",
     "worker_lost": "its worker was lost, sending its message for another attempt",
+    "woken": "what it has waited for is there, sending its message",
     "unclaimed": "no worker has taken it yet, sending its message again",
 }
 _BROKER_ERRORS = (OperationalError, OSError, redis.RedisError)

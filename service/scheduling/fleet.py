@@ -24,6 +24,7 @@ from service.scheduling.job_types import JobTypes
 FRESH_S = 1.0
 """How old this process's view may be."""
 MAX_VIEWS = 1000
+_AWAITED = {b"children": "it waits for its children", b"message": "it waits for a message"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +75,27 @@ class Fleet:
             return view
 
     def explain(self, pages: Sequence[JobPage]) -> list[bytes]:
-        """Return the jobs' documents with `waiting_reason`: why a queued or retrying job does not run now.
+        """Return the jobs' documents with `waiting_reason`, why a job that waits does not run now, and
+        `children`, how many of them are in which state.
 
         Raises RedisError.
         """
         return [
-            b'%s,"waiting_reason":%s}' % (page.document[:-1], dumps(self._reason(page)).encode())
+            b'%s,"waiting_reason":%s,"children":%s}'
+            % (page.document[:-1], dumps(self._reason(page)).encode(), self._children(page))
             for page in pages
         ]
 
+    def _children(self, page: JobPage) -> bytes:
+        if b"_children" not in page.fields:
+            return b"null"
+        group = self._store.groups.get(page.owner, page.id)
+        return b"null" if group is None else dumps({"counts": json.loads(group)["counts"]}).encode()
+
     def _reason(self, page: JobPage) -> str | None:
         fields = page.fields
+        if json.loads(fields[b"state"]) == State.WAITING:
+            return _AWAITED.get(fields.get(b"_waits_for", b""))
         if json.loads(fields[b"state"]) not in (State.QUEUED, State.RETRYING):
             return None
         if is_own_queue(fields[b"_queue"].decode()):

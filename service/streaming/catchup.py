@@ -271,12 +271,12 @@ class FeedCatchUp:
 
     ends = False
 
-    def __init__(self, reader: StoreReader, viewer: Viewer, group: str | None) -> None:
+    def __init__(self, reader: StoreReader, viewer: Viewer, owner: str, group: str | None) -> None:
         self._reader = reader
         self.viewer = viewer
-        self._owner = viewer.owner
+        self._owner = owner
         self._group = group
-        self.topics = (reader.keys.feed(viewer.owner, group),)
+        self.topics = (reader.keys.feed(owner, group),)
 
     def start(self) -> Page:
         return self._shared(None, self._read_start)
@@ -292,12 +292,13 @@ class FeedCatchUp:
 
     def _read_start(self, store: JobStore) -> Page:
         snapshot = store.feeds.snapshot(self._owner, self._group)
-        frames = [sse.frame(EventType.SNAPSHOT, job.document, job.last) for job in snapshot.jobs]
-        if not snapshot.jobs or snapshot.jobs[-1].last != snapshot.last:
-            # The newest event was of a job that has ended. Without this, a reader that comes back
-            # would know an older moment, or none at all and miss what came and went meanwhile.
-            frames.append(sse.cursor(snapshot.last))
-        return _standing(snapshot, b"".join(frames), None)
+        frames = {job.last: sse.frame(EventType.SNAPSHOT, job.document, job.last) for job in snapshot.jobs}
+        if snapshot.group is not None:
+            frames[snapshot.group.id] = sse.stored(snapshot.group)
+        # If the newest event was of a job that has ended, without this a reader that comes back would know
+        # an older moment, or none at all and miss what came and went meanwhile.
+        frames.setdefault(snapshot.last, sse.cursor(snapshot.last))
+        return _standing(snapshot, b"".join(frames[at] for at in sorted(frames)), None)
 
     def _read_reset(self, store: JobStore, reason: str) -> Page:
         snapshot = store.feeds.snapshot(self._owner, self._group)
@@ -319,6 +320,8 @@ class FeedCatchUp:
         if len(events) == PAGE:
             return Page(events[-1].id, events=events, complete=False)
         latest = store.feeds.latest_progress(page.begun)
+        if page.group is not None and page.group.type == EventType.GROUP:
+            latest.append(page.group)
         # Progress newer than what was read here comes live: before it there may be events not yet read.
         events = sorted([*events, *(e for e in latest if cursor < e.id <= page.clock)], key=lambda e: e.id)
         return Page(page.clock, events=events, lasts=(page.last,))

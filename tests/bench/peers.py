@@ -72,6 +72,8 @@ class Headway(Server):
     name = "headway"
 
     def __init__(self, directory: Path, count: int = 1, *, fsync: str = "everysec", **environ: str) -> None:
+        # As the peers are: open to everybody, who are 10,000 readers at one address here.
+        environ = {"AUTH": "none", "MAX_STREAMS_PER_CALLER": "0", "MAX_STREAMS_PER_OWNER": "0", **environ}
         self.stack = Stack(directory, fsync=fsync, DRAIN_S="0.5", **environ)
         try:
             assert self.stack.valkey.port is not None

@@ -20,7 +20,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def browser(chromium: Browser, stack: Stack) -> Iterator[Browser]:
     """The page, connected. Whatever a test does, it asks no one else for anything, and the console
     stays empty."""
-    chromium.driver.get("about:blank")
+    chromium.load("about:blank")
     chromium.console_errors()
     chromium.requested_origins()
     chromium.open(stack.url)

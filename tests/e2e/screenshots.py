@@ -110,7 +110,7 @@ def main() -> None:
     arguments.directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="headway-screenshots-") as directory:
         here = Path(directory)
-        stack = Stack(here / "stack", WORKER_CONCURRENCY="2")
+        stack = Stack(here / "stack", AUTH="none", WORKER_CONCURRENCY="2")
         browser = Browser(here / "browser")
         try:
             stack.start_web()

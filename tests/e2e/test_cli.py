@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 
+from headway.contract.messages import message_body
 from headway.contract.states import ErrorCode, State
+from headway.contract.store import Report
 from tests.support.checkout import ROOT
 from tests.support.fake_worker import claim, create, log, progress, run_jobs, stored
 from tests.support.faulty_proxy import FaultyProxy, unavailable
@@ -191,6 +193,49 @@ def test_a_job_that_is_tried_again_says_why(lasting: Stack) -> None:
         "running (attempt 2 of 3)",
         "succeeded",
     ]
+
+
+def test_messages_are_sent_once_a_key_and_shown(lasting: Stack) -> None:
+    job_id = create(lasting.store)
+    held = claim(lasting.store, job_id)
+    with Piped(lasting, "watch", job_id) as run:
+        until(lambda: run.out)
+        lasting.store.append(held, 1, [Report("message", message_body("task", "question", "how\nmany?"))])
+        sent = [cli(lasting, "send", job_id, "answer", '{"n": 2}', "--key", "k") for _ in range(2)]
+        assert sent[0].stdout == sent[1].stdout != ""
+        told = json.loads(cli(lasting, "send", "--json", job_id, "answer", "two").stdout)
+        lasting.store.end(held, State.SUCCEEDED)
+        assert run.ends() == (0, "")
+    assert (told["from"], told["data"]) == ("client", "two")
+    said = [line.rstrip().removeprefix(f"{job_id}  ") for line in run.out]
+    assert [line for line in said if line[0] in "›‹"] == [
+        r"› question: how\nmany?", '‹ answer: {"n": 2}', "‹ answer: two",
+    ]  # fmt: skip
+    late = cli(lasting, "send", job_id, "answer")
+    assert (late.returncode, late.stderr) == (
+        2, "headway: 409 the job has ended, and nothing would read the message\n",
+    )  # fmt: skip
+
+
+def test_a_group_is_told_its_size_watched_to_its_end_and_retried(lasting: Stack) -> None:
+    name = f"group {os.getpid()}/x"
+    assert cli(lasting, "group", name).returncode == 2
+    made = cli(lasting, "group", name, "--expected", "2")
+    assert made.stdout == f"{name}  queued  0 %  0 of 2 ended\n"
+    assert cli(lasting, "group", name, "--title", "Both").stdout.startswith(f"{name} (Both)  queued  0 %")
+    jobs = [create(lasting.store, group=name) for _ in range(2)]
+    with Piped(lasting, "watch", "--group", name) as run:
+        until(lambda: run.out)
+        lasting.store.end(claim(lasting.store, jobs[0]), State.SUCCEEDED)
+        lasting.store.end(claim(lasting.store, jobs[1]), State.FAILED, error=(ErrorCode.ERROR, "x"))
+        assert run.ends() == (1, "")
+    assert run.out[-1].rstrip() == f"{name} (Both)  ended  100 %  2 of 2 ended  1 succeeded, 1 failed"
+    assert cli(lasting, "watch", "--group", name).returncode == 1, "it had ended before"
+    again = json.loads(cli(lasting, "group", name, "--retry", "--json").stdout)
+    assert (again["state"], again["counts"]["failed"]) == ("running", 0)
+    ended = json.loads(cli(lasting, "group", name, "--cancel", "--json").stdout)
+    assert (ended["state"], ended["counts"]["canceled"]) == ("ended", 1)
+    assert cli(lasting, "group", name, "--cancel", "--retry").returncode == 2
 
 
 def test_who_comes_while_a_job_waits_is_told_why_it_waits(lasting: Stack) -> None:

@@ -46,7 +46,7 @@ class Tabs:
     def watch(self, job_id: str) -> None:
         driver = self.browser.driver
         driver.switch_to.new_window("tab")
-        driver.get(f"{self.url}/healthz")
+        self.browser.load(f"{self.url}/healthz")
         driver.execute_async_script(WATCH, job_id)
         self.of[job_id] = driver.current_window_handle
 

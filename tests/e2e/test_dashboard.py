@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from selenium.webdriver.common.keys import Keys
 
 from headway.contract.encoding import dumps
 from headway.contract.events import EventType
+from headway.contract.messages import message_body
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import NewJob, Report
 from tests.support.browser import Browser, card, page
@@ -67,6 +70,26 @@ def test_the_log_of_a_job_is_read_from_its_beginning_and_follows(browser: Browse
     browser.until_state(claim.ref.id, "succeeded")
     browser.until(lambda: "succeeded" in browser.text(f"{lines} li:last-child"), "the end in the log")
     assert '"answer": 42' in browser.text(f"{page(claim.ref.id)} .result-section")
+
+
+def test_messages_are_in_the_log_and_are_sent_from_the_page(browser: Browser, stack: Stack) -> None:
+    claim = running_by_hand(stack)
+    job_id = claim.ref.id
+    question = message_body("task", "question", {"text": HOSTILE})
+    said = dumps({"text": HOSTILE})
+    stack.store.append(claim, 1, [Report(EventType.MESSAGE, question)])
+    browser.details(job_id)
+    lines = f"{page(job_id)} .log-section"
+    browser.until(lambda: f"question: {said}" in browser.text(lines), "the question")
+    assert not browser.run("return window.hacked")
+    browser.find("message-form summary").click()
+    data = browser.find("message-form [aria-label=Message]")
+    data.send_keys('{"text": "yes"}', Keys.ENTER)
+    browser.until(lambda: 'message: {"text":"yes"}' in browser.text(f"{lines} li:last-child"), "the answer")
+    assert [m.data for m in stack.store.messages.unread(job_id)] == [{"text": "yes"}]
+    browser.until(lambda: not data.get_attribute("value"), "room for the next")
+    stack.store.end(claim, State.SUCCEEDED)
+    browser.until(lambda: not browser.find("message-form").is_displayed(), "nothing to send to")
 
 
 def test_a_job_that_somebody_else_submitted_appears_by_itself(browser: Browser, stack: Stack) -> None:
@@ -257,6 +280,32 @@ def test_jobs_are_found_by_state_type_group_and_words(browser: Browser, stack: S
     browser.find("[data-part=group] option[value='']").click()
     browser.find("[data-part=type] option[value='find.other']").click()
     finds(other)
+
+
+def test_a_group_has_a_bar_and_all_of_it_is_canceled_and_retried(browser: Browser, stack: Stack) -> None:
+    name = f"<b>group</b> {secrets.token_hex(4)}"
+    stack.store.groups.put("local", name, expected=4, title=HOSTILE)
+    claims = [running_by_hand(stack, group=name) for _ in range(2)]
+    stack.store.append(claims[0], 1, [progress(0.5)])
+    stack.store.end(claims[1], State.FAILED, error=(ErrorCode.ERROR, "x"))
+    browser.go(f"#/?{urlencode({'group': name})}")
+    summary = "group-summary"
+    browser.until(lambda: "2 of 4 jobs: 1 running, 1 failed" in browser.text(summary), "the counts")
+    assert HOSTILE in browser.text(f"{summary} h3")
+    assert not browser.run("return window.hacked")
+    bar = f"return document.querySelector('{summary} [role=progressbar]').ariaValueNow"
+    assert browser.run(bar) == "37"
+    browser.find(f"{summary} .again").click()
+    browser.until(lambda: "2 of 4 jobs: 1 running, 1 queued" in browser.text(summary), "the retry")
+    browser.find(f"{summary} .cancel").click()
+    browser.until(lambda: "1 running, 1 canceled" in browser.text(summary), "the cancellation")
+    assert stack.store.renew(claims[0], lease_s=60), "the one that runs is asked to stop"
+    stack.store.end(claims[0], State.CANCELED)
+    stack.store.groups.put("local", name, expected=2, title=None)
+    browser.until(lambda: "2 of 2 jobs: 2 canceled" in browser.text(summary), "the end")
+    assert not browser.find(f"{summary} .cancel").is_displayed()
+    browser.go("#/")
+    browser.until(lambda: not browser.find(summary).is_displayed(), "all jobs")
 
 
 def test_a_job_that_was_retried_shows_its_attempts_stages_and_pace(browser: Browser, stack: Stack) -> None:
@@ -458,9 +507,9 @@ def test_a_page_that_is_open_all_day_does_not_grow(chromium: Browser, own_stack:
 def test_pages_that_were_left_hold_no_connection(browser: Browser, stack: Stack) -> None:
     # A browser has six connections to a host: with the seventh page nothing would load any more.
     for _ in range(8):
-        browser.driver.get("about:blank")
+        browser.load("about:blank")
         browser.open(stack.url)
-    browser.driver.get("about:blank")
+    browser.load("about:blank")
     browser.driver.back()
     browser.until(lambda: browser.connection() == "Live", "the page to be live again")
     job = stack.submit("simulate", {"duration_s": 0.2})

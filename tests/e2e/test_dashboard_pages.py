@@ -64,7 +64,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, dict
 @pytest.fixture
 def pages(site: tuple[Stack, dict[str, Page]], chromium: Browser) -> Iterator[dict[str, Page]]:
     """The pages, and a browser that asks no one else for anything, and whose console stays empty."""
-    chromium.driver.get("about:blank")
+    chromium.load("about:blank")
     chromium.console_errors()
     chromium.requested_origins()
     try:
@@ -78,7 +78,7 @@ def pages(site: tuple[Stack, dict[str, Page]], chromium: Browser) -> Iterator[di
 
 def opened(browser: Browser, site: tuple[Stack, dict[str, Page]], name: str) -> None:
     stack, pages = site
-    browser.driver.get("about:blank")
+    browser.load("about:blank")
     browser.open(f"{stack.url}/{pages[name].address}")
     browser.until(lambda: browser.all(pages[name].there), name)
     browser.until_still()

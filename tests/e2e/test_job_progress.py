@@ -54,7 +54,7 @@ class Page:
         self, browser: Browser, url: str, html: str, *, form: str = ONE_FILE, on: str = "/healthz"
     ) -> None:
         self.browser = browser
-        browser.driver.get(f"{url}{on}")
+        browser.load(f"{url}{on}")
         browser.driver.execute_async_script(PAGE, form, html)
 
     def texts(self, selector: str) -> list[str]:

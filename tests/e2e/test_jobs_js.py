@@ -12,7 +12,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from headway.contract.events import EventType
+from headway.contract.messages import message_body
 from headway.contract.states import ErrorCode, State
+from headway.contract.store import Report
+from tests.support import credentials
 from tests.support.browser import Browser
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.manual_jobs import log, progress, running_by_hand
@@ -44,13 +48,13 @@ class Page:
         self.load()
 
     def load(self) -> None:
-        self.browser.driver.get(f"{self.url}/healthz")
+        self.browser.load(f"{self.url}/healthz")
         self.run(LOAD % self.options)
 
     def leave(self) -> None:
         """Nothing of this page is left, and whatever was done to the network is undone."""
         self.network()
-        self.browser.driver.get("about:blank")
+        self.browser.load("about:blank")
 
     def reload(self) -> None:
         self.browser.driver.refresh()
@@ -91,6 +95,46 @@ def lines(stack: Stack, job_id: str) -> list[str]:
     """The ids of all that is kept of the job."""
     found = stack.get(f"/jobs/{job_id}/events?after=0&limit=1000", headers={"Accept": "application/json"})
     return [event["id"] for event in found[1]["events"]]
+
+
+def test_a_handle_hears_messages_and_sends_them(page: Page, stack: Stack) -> None:
+    claim = running_by_hand(stack)
+    page.run(
+        """
+        window.heard = [];
+        window.job = headway.job(arguments[0]);
+        job.addEventListener("message", ({detail}) => heard.push([detail.from, detail.name, detail.data]));
+        """,
+        claim.ref.id,
+    )
+    page.until("job.state", "the job")
+    stack.store.append(claim, 1, [Report(EventType.MESSAGE, message_body("task", "question", [1]))])
+    page.run("await job.send('answer', {yes: true}); await headway.send(job.id, 'more')")
+    page.until("heard.length === 3", "the messages")
+    assert page.run("return heard") == [
+        ["task", "question", [1]], ["client", "answer", {"yes": True}], ["client", "more", None],
+    ]  # fmt: skip
+    stack.store.end(claim, State.SUCCEEDED)
+    assert page.refusal("await job.send('late')")["status"] == 409
+
+
+def test_what_is_told_of_a_group_is_an_event_and_no_job(page: Page, stack: Stack) -> None:
+    claim = running_by_hand(stack, group="told")
+    page.run(
+        """
+        Object.assign(window, {told: [], changed: []});
+        window.feed = headway.watch({group: "told"});
+        feed.addEventListener("event", ({detail}) => told.push([detail.event, detail.data.state]));
+        feed.addEventListener("change", ({detail}) => changed.push(detail.id));
+        """
+    )
+    page.until("told.some(([event]) => event === 'group')", "the group")
+    assert page.run("return headway.putGroup('told', {expected: 1})")["expected"] == 1
+    stack.store.end(claim, State.SUCCEEDED)
+    page.until("told.at(-1)[0] === 'group-end'", "the end of the group")
+    assert page.run("return told.at(-1)") == ["group-end", "ended"]
+    assert set(page.run("return changed")) == {claim.ref.id}
+    page.run("feed.stop()")
 
 
 # -- submissions and uploads ------------------------------------------------------------------------------
@@ -320,12 +364,13 @@ def test_the_token_goes_with_every_request(page: Page, stack: Stack) -> None:
     page.browser.driver.get_log("performance")
     page.run(
         """
-        const headway = new Headway({base: location.origin, token: "secret"});
+        const headway = new Headway({base: location.origin, token: arguments[1]});
         await headway.upload(new File(["x"], "x.txt"));
         window.job = headway.job(arguments[0]);
         job.open();
         """,
         claim.ref.id,
+        credentials.KEY,
     )
     page.until("job.status === 'live' && job.state", "the job")
     stack.store.end(claim, State.SUCCEEDED)
@@ -338,8 +383,8 @@ def test_the_token_goes_with_every_request(page: Page, stack: Stack) -> None:
         if urlsplit(request["url"]).path.startswith("/web/"):
             continue
         headers = {name.lower(): value for name, value in request["headers"].items()}
-        assert headers["authorization"] == "Bearer secret", request
-        assert "secret" not in request["url"]
+        assert headers["authorization"] == f"Bearer {credentials.KEY}", request
+        assert credentials.KEY not in request["url"]
 
 
 # -- connections that end ---------------------------------------------------------------------------------
@@ -381,7 +426,7 @@ def test_a_reload_that_is_to_remember_misses_and_doubles_nothing(chromium: Brows
     worker.join()
     assert reloads >= 2
     # And what happened while there was no page at all.
-    chromium.driver.get("about:blank")
+    chromium.load("about:blank")
     stack.store.append(claim, 101, [log("line 101")])
     page.load()
     page.run(KEEP, claim.ref.id)
@@ -390,7 +435,7 @@ def test_a_reload_that_is_to_remember_misses_and_doubles_nothing(chromium: Brows
     page.until(f"{noted}.includes('line 102')", "the last line")
     assert page.browser.run(f"return {noted}") == [f"line {n}" for n in range(1, 103)]
     # The end, too, and what led to it.
-    chromium.driver.get("about:blank")
+    chromium.load("about:blank")
     stack.store.append(claim, 103, [log("line 103")])
     stack.store.end(claim, State.SUCCEEDED)
     page.load()
@@ -407,7 +452,7 @@ def test_without_being_asked_a_reload_begins_anew(page: Page, stack: Stack) -> N
     page.until("job.status === 'live' && job.state", "the job")
     stack.store.append(claim, 1, [log("before")])
     page.until("sessionStorage.getItem(job.id)?.includes('before')", "the line")
-    page.browser.driver.get("about:blank")
+    page.browser.load("about:blank")
     stack.store.append(claim, 2, [log("meanwhile"), progress(0.5)])
     page.load()
     page.run(KEEP, claim.ref.id)

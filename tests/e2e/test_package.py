@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import credentials
 from tests.support.checkout import ROOT
 from tests.support.stack import Stack, free_port
 from tests.support.wait import until
@@ -116,7 +117,12 @@ def django_site(installed: Path, tmp_path: Path, stack: Stack) -> Iterator[str]:
 
 
 def run(*command: str | Path, cwd: Path, url: str = "") -> str:
-    environ = {"HEADWAY_URL": url, "PATH": os.environ["PATH"], "HOME": str(cwd)}
+    environ = {
+        "HEADWAY_TOKEN": credentials.KEY,
+        "HEADWAY_URL": url,
+        "PATH": os.environ["PATH"],
+        "HOME": str(cwd),
+    }
     ran = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""

@@ -16,7 +16,8 @@ from headway.contract.encoding import dumps
 from headway.contract.records import Artifact, artifacts_json
 from headway.contract.states import State
 from headway.contract.store import Report
-from service.api.uploads import CHUNK
+from service.api.file_body import CHUNK
+from tests.support import credentials
 from tests.support.browser import Browser
 from tests.support.fake_worker import claim, create, log, stored
 from tests.support.faulty_proxy import FaultyProxy
@@ -61,7 +62,7 @@ def client(edge: ReverseProxy, *, http2: bool = True, address: str | None = None
     """A client that speaks HTTP/2, and asks from that address of this machine."""
     trust = ssl.create_default_context(cafile=edge.certificate)
     transport = httpx.HTTPTransport(verify=trust, http1=not http2, http2=http2, local_address=address)
-    return httpx.Client(transport=transport, base_url=edge.url, timeout=60)
+    return httpx.Client(transport=transport, base_url=edge.url, timeout=60, headers=credentials.BEARER)
 
 
 class Stream:
@@ -307,7 +308,7 @@ def test_130_streams_are_live_in_one_page_over_http2(
     web: Stack, edge: ReverseProxy, browser: Browser
 ) -> None:
     jobs = [create(web.store) for _ in range(STREAMS)]
-    browser.driver.get(f"{edge.url}/healthz")
+    browser.load(f"{edge.url}/healthz")
     browser.run(OPEN, jobs)
     browser.until(lambda: browser.run(LIVE) == STREAMS, "all streams to be open")
     # And there is room for a request beside them.
@@ -324,7 +325,7 @@ def test_130_streams_are_live_in_one_page_over_http2(
 def test_over_http1_the_seventh_stream_waits_for_one_to_close(web: Stack, browser: Browser) -> None:
     """Why HTTP/2: the same page without a proxy."""
     jobs = [create(web.store) for _ in range(7)]
-    browser.driver.get(f"{web.url}/healthz")
+    browser.load(f"{web.url}/healthz")
     browser.run(OPEN, jobs)
     browser.until(lambda: browser.run(LIVE) == 6, "six to be open")
     browser.run("window.streams.find((stream) => stream.readyState === EventSource.OPEN).close()")
@@ -338,7 +339,7 @@ def test_over_http1_the_seventh_stream_waits_for_one_to_close(web: Stack, browse
 def test_a_browser_hears_that_its_upload_is_too_large_before_it_is_sent(
     edge: ReverseProxy, browser: Browser
 ) -> None:
-    browser.driver.get(f"{edge.url}/healthz")
+    browser.load(f"{edge.url}/healthz")
     browser.run(
         """
         fetch("/uploads", {method: "POST", body: new Uint8Array(arguments[0])})
@@ -360,3 +361,61 @@ def test_no_proxy_logs_a_ticket(name: str, tmp_path: Path) -> None:
             httpx.get(proxy.url + path, verify=trust, headers={"Referer": proxy.url + path})
     log = proxy.log.read_text()
     assert "secret" not in log
+
+
+SMUGGLED = "POST /jobs/{job} HTTP/1.1\r\nHost: 127.0.0.1\r\n{line}\r\nContent-Length: 0\r\n\r\n"
+"""What none of these requests is to become: a request of its own. It stands where a body stands."""
+AMBIGUOUS = {
+    "both lengths": "Content-Length: {size_line}\r\nTransfer-Encoding: chunked",
+    "two lengths": "Content-Length: 0\r\nContent-Length: {size}",
+    "a list of lengths": "Content-Length: 0, {size}",
+    "a length with a sign": "Content-Length: +{size}",
+    "a space before the colon": "Content-Length: {size}\r\nTransfer-Encoding : chunked",
+    "an unknown coding": "Content-Length: {size}\r\nTransfer-Encoding: xchunked",
+    "a vertical tab": "Content-Length: {size}\r\nTransfer-Encoding:\x0bchunked",
+    "chunked is not the last": "Content-Length: {size}\r\nTransfer-Encoding: chunked, identity",
+    "a folded line": "Content-Length: {size}\r\nTransfer-Encoding:\r\n chunked",
+    "an underscore": "Content-Length: {size}\r\nTransfer_Encoding: chunked",
+    "a bare line feed": "Content-Length: {size}\nTransfer-Encoding: chunked\nX: y",
+}
+
+
+def raw(edge: ReverseProxy, request: bytes) -> bytes:
+    """What a proxy answers to these bytes, over HTTP/1.1, until it closes or waits for more."""
+    trust = ssl.create_default_context(cafile=edge.certificate)
+    with (
+        socket.create_connection(("127.0.0.1", edge.port), timeout=60) as plain,
+        trust.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+    ):
+        secure.sendall(request)
+        secure.settimeout(0.5)
+        answer = b""
+        with suppress(OSError):
+            while piece := secure.recv(65536):
+                answer += piece
+        return answer
+
+
+@pytest.mark.parametrize("kind", AMBIGUOUS)
+def test_no_request_is_smuggled_past_a_proxy(web: Stack, edge: ReverseProxy, kind: str) -> None:
+    job_id = create(web.store)
+    inner = SMUGGLED.format(job=f"{job_id}/cancel", line=credentials.LINE)
+    in_chunk = f"{len(inner):x}\r\n{inner}\r\n0\r\n\r\n"
+    body = in_chunk if kind == "both lengths" else f"0\r\n\r\n{inner}"
+    lengths = AMBIGUOUS[kind].format(size=len(body), size_line=len(f"{len(inner):x}\r\n"))
+    head = f"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\n{lengths}\r\n\r\n"
+    answer = raw(edge, (head + body).encode("latin-1"))
+    # A proxy that reads what is unusual as two requests, and answers both, has hidden none from itself.
+    state = "canceled" if answer.count(b"HTTP/1.1 ") == 2 else "queued"
+    # Whoever comes next over the same connection to the service gets an answer to what they have asked.
+    with client(edge, http2=False) as asks:
+        for _ in range(4):
+            assert asks.get("/healthz").status_code == 200
+            assert asks.get(f"/jobs/{job_id}").json()["state"] == state, answer
+
+
+def test_no_header_moves_a_path_past_a_proxy(edge: ReverseProxy) -> None:
+    with client(edge) as asks:
+        for name in ("SCRIPT_NAME", "Script-Name", "PATH_INFO", "X-Forwarded-Prefix", "X-Script-Name"):
+            assert asks.get("/x/metrics", headers={name: "/x"}).status_code == 404
+            assert asks.get("/metrics", headers={name: "/x"}).status_code == 200

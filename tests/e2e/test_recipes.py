@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headway.contract.states import State
+from headway.contract.store import NewJob
+from headway.sdk.job_type import _types
+from headway.sdk.runtime import Runtime
 from tests.support.browser import Browser
 from tests.support.firefox import Firefox
 from tests.support.manual_jobs import progress, running_by_hand
@@ -18,7 +23,7 @@ from tests.support.npm import WEB, package
 from tests.support.stack import Stack
 
 SERVED = Path(__file__).parents[2] / "web"
-DOCS = Path(__file__).parent.parent.parent / "docs" / "frontends.md"
+DOCS = Path(__file__).parents[2] / "docs"
 LIBRARIES = {
     "htmx.min.js": "htmx.org/dist/htmx.min.js",
     "sse.js": "htmx-ext-sse/sse.js",
@@ -34,10 +39,15 @@ def browser(
         yield browser
 
 
-def recipe(name: str, job_id: str = "") -> str:
-    found = re.search(rf"```html\n<!-- recipe: {name} -->\n(.*?)```", DOCS.read_text("utf-8"), re.S)
+def text_of(language: str, head: str) -> str:
+    text = "".join((DOCS / name).read_text("utf-8") for name in ("frontends.md", "messages.md"))
+    found = re.search(rf"```{language}\n{re.escape(head)}\n(.*?)```", text, re.S)
     assert found
-    html = found[1].replace("JOB", job_id)
+    return found[1]
+
+
+def recipe(name: str, job_id: str = "") -> str:
+    html = text_of("html", f"<!-- recipe: {name} -->").replace("JOB", job_id)
     return re.sub(
         r'<script src="/static/(.*?)"></script>',
         lambda m: f"<script>{package(LIBRARIES[m[1]]).read_text('utf-8')}</script>",
@@ -80,7 +90,7 @@ def test_ten_lines_show_a_moving_bar(browser: Browser | Firefox, stack: Stack) -
 
 def test_the_docs_name_the_versions_that_are_tested() -> None:
     versions = json.loads((WEB / "package.json").read_text("utf-8"))["devDependencies"]
-    docs = DOCS.read_text("utf-8")
+    docs = (DOCS / "frontends.md").read_text("utf-8")
     for name in ("htmx.org", "htmx-ext-sse"):
         assert f"`{name}@{versions[name]}`" in docs
 
@@ -105,3 +115,34 @@ def test_a_recipe_shows_how_far_a_job_is_and_how_it_ended(
     browser.until(
         lambda: browser.run("return document.querySelector('output').textContent") == "succeeded", "the end"
     )
+
+
+def test_the_chat_goes_both_ways_and_is_whole_when_its_page_is_loaded_again(
+    browser: Browser | Firefox, stack: Stack, tmp_path: Path
+) -> None:
+    module: dict[str, Any] = {"__name__": "chat"}
+    try:
+        exec(compile(text_of("python", "# recipe: chat"), "messages.md", "exec"), module)
+    finally:
+        _types.pop("demo.chat", None)
+    new = NewJob(owner="local", type="demo.chat", params={}, queue="none", max_attempts=1)
+    job_id = stack.store.create(new)[0]
+    runtime = Runtime(stack.store, worker="test", data_dir=tmp_path, lease_s=30)
+    worker = threading.Thread(target=runtime.run, args=(module["chat"], job_id))
+    worker.start()
+    lines = "return [...document.querySelectorAll('li')].map((line) => line.textContent.trim())"
+    say = "document.querySelector('input').value = arguments[0]; document.forms[0].requestSubmit()"
+    try:
+        write(browser, stack, recipe("chat", job_id))
+        browser.run(say, "<b>hello</b>")
+        said = ["<b>hello</b>", "You said 1 things, and at last: <b>hello</b>"]
+        browser.until(lambda: browser.run(lines) == said, "the answer")
+        write(browser, stack, recipe("chat", job_id))
+        browser.until(lambda: browser.run(lines) == said, "the conversation")
+        browser.run("document.querySelector('[type=button]').click()")
+        browser.until(lambda: browser.run(lines) == [*said, "Bye"], "the last word")
+        browser.until(lambda: browser.run("return document.querySelector('form').hidden"), "the end")
+    finally:
+        stack.store.cancel(job_id)
+        worker.join(30)
+    assert stack.document(job_id)["result"] == {"messages": 1}

@@ -6,7 +6,7 @@ number being "of" an event is the `attempt` that every event carries.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ GAP_S = 2.0
 """Two looks further apart than this say nothing about the time between them."""
 ANSWERS = {0, 200, 202, 503}
 """503: the store is away. Anything else is a service that has lost its head."""
+MESSAGE_ANSWERS = {0, 200, 201, 409, 429, 503}
 STREAM_ANSWERS = {0, 200, 204}
 
 
@@ -191,8 +192,9 @@ def _states_in(e: Delivered) -> list[dict[str, Any]]:
 
 
 def outcomes_are_those_asked_for(h: History) -> Found:
-    """Nothing is canceled that nobody canceled; what must fail fails; the log of an attempt of `simulate`
-    has every line once and in order, to its last if it succeeded, whose last count is exact."""
+    """Nothing is canceled that nobody canceled; what must fail fails; the log and the messages of an
+    attempt of `simulate` have every line once and in order, to its last if it succeeded, whose last count
+    is exact."""
     by_key = {s.key: s for s in h.submissions}
     for job_id, document in h.documents.items():
         submission = by_key.get(document["labels"].get("key", ""))
@@ -213,21 +215,45 @@ def _simulated(job_id: str, document: dict[str, Any], events: list[Stored]) -> F
     updates = max(params.get("stages", 1), round(params["duration_s"] * params["rate"]))
     if succeeded and (document["result"] or {}).get("updates") != updates:
         yield job_id, f"made {document['result']} and not {updates} updates"
-    every = params.get("log_every", 0)
-    if not every:
-        return
-    lines: dict[int, list[str]] = defaultdict(list)
-    for event in events:
-        if event.event == "log":
-            lines[of_attempt(event)].append(event.data["message"])
-    if succeeded:
-        lines.setdefault(document["attempt"], [])
-    for attempt, messages in lines.items():
-        complete = succeeded and attempt == document["attempt"]
-        count = updates // every if complete else len(messages)
-        expected = [f"update {n * every} of {updates}" for n in range(1, count + 1)]
-        if messages != expected:
-            yield job_id, f"the log of attempt {attempt} is {messages}, and not {expected}"
+    for kind in ("log", "message"):
+        every = params.get(f"{kind}_every", 0)
+        if not every:
+            continue
+        lines: dict[int, list[str]] = defaultdict(list)
+        for event in events:
+            if event.event == kind and kind == "log":
+                lines[of_attempt(event)].append(event.data["message"])
+            elif event.event == kind and event.data["from"] == "task":
+                lines[of_attempt(event)].append("update {} of {}".format(*event.data["data"]))
+        if succeeded:
+            lines.setdefault(document["attempt"], [])
+        for attempt, found in lines.items():
+            complete = succeeded and attempt == document["attempt"]
+            count = updates // every if complete else len(found)
+            expected = [f"update {n * every} of {updates}" for n in range(1, count + 1)]
+            if found != expected:
+                yield job_id, f"the {kind}s of attempt {attempt} are {found}, and not {expected}"
+
+
+def messages_arrive_once(h: History) -> Found:
+    """A message that was accepted is one event of its job, however often it was sent; one that was not
+    answered is one or none; and no client's message is there that nobody sent."""
+    arrived: dict[tuple[str, str], int] = defaultdict(int)
+    for job_id, events in h.events.items():
+        for event in events:
+            if event.event == "message" and event.data["from"] == "client":
+                arrived[job_id, event.data["data"]] += 1
+    for said in h.said:
+        count = arrived.pop((said.job, said.text), 0)
+        for status in set(said.answers) - MESSAGE_ANSWERS:
+            yield said.job, f"the message {said.text} was answered with {status}"
+        accepted = bool({200, 201} & set(said.answers))
+        if count > 1 or (accepted and not count):
+            yield said.job, f"the message {said.text}, answered {said.answers}, is there {count} times"
+        if accepted and 409 in said.answers:
+            yield said.job, f"the message {said.text} was accepted, and refused when it was sent again"
+    for job_id, text in arrived:
+        yield job_id, f"has the message {text}, which nobody sent"
 
 
 def artifacts_are_of_the_newest_attempt(h: History) -> Found:
@@ -280,7 +306,7 @@ def feeds_hold_what_their_jobs_hold(h: History) -> Found:
                 if e.event != "progress" and (group is None or groups.get(job_id) == group)
             )
         )
-        found = [(order(e.id), e.event) for e in feed]
+        found = [(order(e.id), e.event) for e in feed if e.event != "group-end"]
         if found != expected:
             missing = [i for i in expected if i not in set(found)]
             extra = [i for i in found if i not in set(expected)]
@@ -302,11 +328,14 @@ def readers_miss_nothing(h: History) -> Found:
             if (reading.jobs is None and (reading.group is None or groups.get(job_id) == reading.group))
             or (reading.jobs is not None and job_id in reading.jobs)
         ]
-        yield from _reads(reading, {job_id: h.events[job_id] for job_id in jobs})
+        yield from _reads(
+            reading, {job_id: h.events[job_id] for job_id in jobs}, h.groups.get(reading.group or "", [])
+        )
 
 
-def _reads(reading: Reading, streams: dict[str, list[Stored]]) -> Found:
+def _reads(reading: Reading, streams: dict[str, list[Stored]], feed: list[Stored]) -> Found:
     stored = {e.id: (job_id, e) for job_id, events in streams.items() for e in events}
+    stored |= {e.id: ("", e) for e in feed if e.event == "group-end"}
     name = reading.name
     last = (0, 0)
     since = (0, 0)
@@ -335,7 +364,8 @@ def _reads(reading: Reading, streams: dict[str, list[Stored]]) -> Found:
             since = max(since, at)
             shown.add(e.data["id"])
             continue
-        if e.event == "shutdown":
+        # What is told of a group is replaced by what is told next, and not kept.
+        if e.event in ("shutdown", "group"):
             continue
         begun = True
         found = stored.get(e.id)
@@ -373,6 +403,35 @@ def _replaced(later: list[Stored], got: set[str], last: tuple[int, int], single:
         if order(event.id) > last:
             return False
     return False
+
+
+def groups_are_their_jobs(h: History) -> Found:
+    """A group has one end, the last event of its feed, and it counts its jobs as they ended; whoever read
+    the feed got it. What is told of a group never has fewer jobs than before, nor fewer that have ended."""
+    for name, feed in h.groups.items():
+        states = Counter(d["state"] for d in h.documents.values() if d["group"] == name)
+        ends = [e for e in feed if e.event == "group-end"]
+        if not states:
+            continue
+        if len(ends) != 1 or feed[-1] != ends[0]:
+            yield f"group {name}", f"has {len(ends)} ends, and its feed ends with {feed[-1].event}"
+        for end in ends:
+            if {s: n for s, n in end.data["counts"].items() if n} != states:
+                yield f"group {name}", f"ended with {end.data['counts']}, and its jobs are {dict(states)}"
+    for reading in h.readings:
+        if reading.group is None:
+            continue
+        got = [e for e in reading.events if e.event in ("group", "group-end")]
+        ended = sum(e.event == "group-end" for e in got)
+        if h.groups.get(reading.group) and ended != 1:
+            yield reading.name, f"was told {ended} times that the group has ended"
+        before = (0, 0)
+        for e in got:
+            counts = e.data["counts"]
+            now = (sum(counts.values()), sum(counts[s] for s in ("succeeded", "failed", "canceled")))
+            if now[0] < before[0] or now[1] < before[1]:
+                yield reading.name, f"was told of {now} jobs (all, ended) in {e.id} after {before}"
+            before = now
 
 
 # -- workers -------------------------------------------------------------------------------------------
@@ -443,9 +502,11 @@ RULES: tuple[Callable[[History], Found], ...] = (
     progress_never_falls,
     rest_is_the_replay,
     outcomes_are_those_asked_for,
+    messages_arrive_once,
     artifacts_are_of_the_newest_attempt,
     chains_are_unbroken,
     feeds_hold_what_their_jobs_hold,
+    groups_are_their_jobs,
     readers_miss_nothing,
     attempts_have_one_holder,
     no_encoder_without_its_job,

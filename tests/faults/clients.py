@@ -14,7 +14,7 @@ import redis
 
 from headway.contract.states import State
 from headway.contract.store import JobStore
-from tests.faults.history import Answer, Connection, Delivered, Look, Reading, Submission, Waiting
+from tests.faults.history import Answer, Connection, Delivered, Look, Reading, Said, Submission, Waiting
 from tests.faults.plan import JobPlan
 from tests.faults.stack import FaultStack
 from tests.support import processes
@@ -49,6 +49,7 @@ class Client(threading.Thread):
         super().__init__(name=plan.key, daemon=True)
         self.plan = plan
         self.submission = Submission(plan.key, plan.body)
+        self.said: list[Said] = []
         self.job: str | None = None
         self.accepted_at: float | None = None
         self._ports = ports
@@ -65,6 +66,8 @@ class Client(threading.Thread):
             return
         if self.plan.again:
             self._submit()
+        for n in range(self.plan.says):
+            self._say(Said(self.job, f"{self.plan.key} {n}"))
         if self.plan.cancel_after is not None:
             self._over.wait(self.plan.cancel_after)
             self.submission.canceled = True
@@ -73,6 +76,19 @@ class Client(threading.Thread):
                 if status in (200, 202):
                     break
                 self._over.wait(0.3)
+
+    def _say(self, said: Said) -> None:
+        """Send a message until it is answered, and now and then once more."""
+        self.said.append(said)
+        body = {"name": "said", "data": said.text}
+        while not self._over.is_set():
+            port = self._rng.choice(self._ports)
+            path, headers = f"/jobs/{said.job}/messages", {"Idempotency-Key": said.text}
+            status, _ = ask(port, "POST", path, body, headers)
+            said.answers.append(status)
+            if status == 409 or (status in (200, 201) and self._rng.random() < 0.7):
+                break
+            self._over.wait(self._rng.uniform(0.02, 0.2))
 
     def _submit(self) -> None:
         port = self._rng.choice(self._ports)

@@ -123,7 +123,7 @@ def run(directory: Path, times: int, jobs: int, gap_s: float) -> int:
     with ExitStack() as last:
         other = valkey.start(directory / "other", port=free_port())
         last.callback(other.stop)
-        stack = last.enter_context(Stack(directory, WORKER_CONCURRENCY=str(jobs)))
+        stack = last.enter_context(Stack(directory, AUTH="none", WORKER_CONCURRENCY=str(jobs)))
         address = last.enter_context(FaultyProxy(stack.valkey_port))
         pair = Pair(stack.valkey, other, address)
         last.callback(pair.close)

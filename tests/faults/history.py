@@ -35,6 +35,15 @@ class Submission:
 
 
 @dataclass
+class Said:
+    """A message to a job, under one Idempotency-Key, and the statuses of the tries."""
+
+    job: str
+    text: str
+    answers: list[int] = field(default_factory=list)
+
+
+@dataclass
 class Stored:
     """An event as the store holds it."""
 
@@ -133,6 +142,7 @@ class File:
 @dataclass
 class History:
     submissions: list[Submission] = field(default_factory=list)
+    said: list[Said] = field(default_factory=list)
     events: dict[str, list[Stored]] = field(default_factory=dict)
     """Job → its whole stream. Nothing was trimmed: the cap is larger than any job of a run."""
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)

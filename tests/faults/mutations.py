@@ -29,6 +29,9 @@ STORE = "tests/integration/test_store.py"
 OWNERS = "tests/integration/test_owners_share.py"
 RUNTIME = "tests/integration/test_worker_runtime.py"
 ENGINE = "tests/unit/test_engine.py::test_every_reader_gets_what_the_store_has_after_its_cursor_or_a_reset"
+MESSAGES = "tests/integration/test_messages.py"
+GROUPS = "tests/integration/test_groups.py"
+CHILDREN = "tests/integration/test_children.py"
 MACHINE = "tests/faults/test_store_machine.py::test_the_store_does_what_the_model_does"
 
 
@@ -75,6 +78,93 @@ BREAKS = (
         "set_alarm(ms + tonumber(ARGV[6]))\n",
         "",
         (f"{STORE}::test_a_new_job_is_queued_and_has_its_first_event_and_an_alarm", MACHINE),
+    ),
+    Break(
+        "a message comes once",
+        "headway/contract/lua/message.lua",
+        "  if hash then\n",
+        "  if false then\n",
+        (f"{MESSAGES}::test_the_same_key_sends_one_message", MACHINE),
+    ),
+    Break(
+        "no message after the end",
+        "headway/contract/lua/message.lua",
+        "if ended(job) then return {'ended'} end",
+        "",
+        (f"{MESSAGES}::test_an_ended_job_gets_no_message_and_repeats_what_it_answered", MACHINE),
+    ),
+    Break(
+        "what a checkpoint knows is not read again",
+        "headway/contract/lua/append.lua",
+        "    redis.call('XDEL', UNREAD, value)\n",
+        "",
+        (
+            f"{MESSAGES}::test_the_next_attempt_begins_with_the_messages_after_the_last_checkpoint",
+            MACHINE,
+        ),
+    ),
+    Break(
+        "a group ends",
+        "headway/contract/lua/prelude.lua",
+        "  emit(job, id, 'end', document())\n  settle_group()\n",
+        "  emit(job, id, 'end', document())\n",
+        (f"{GROUPS}::test_a_group_ends_once_when_all_that_are_expected_have_ended", MACHINE),
+    ),
+    Break(
+        "a group ends once",
+        "headway/contract/lua/tally.lua",
+        "  if whole and not ended_at then\n",
+        "  if whole then\n",
+        (f"{GROUPS}::test_a_group_ends_once_when_all_that_are_expected_have_ended",),
+    ),
+    Break(
+        "a group counts in the same write",
+        "headway/contract/lua/prelude.lua",
+        "  recount(job.state, state)\n",
+        "",
+        (f"{GROUPS}::test_a_group_counts_its_jobs_by_state_in_the_same_write", MACHINE),
+    ),
+    Break(
+        "a retry takes its job's place",
+        "headway/contract/lua/create.lua",
+        "  if old then replace(key_of(old)) end\n",
+        "",
+        (f"{GROUPS}::test_a_retry_takes_the_place_of_its_job_in_the_group", MACHINE),
+    ),
+    Break(
+        "a reader of a group is told how it is",
+        "service/streaming/catchup.py",
+        "            latest.append(page.group)\n",
+        "            pass\n",
+        (f"{GROUPS}::test_a_reader_that_catches_up_is_told_how_the_group_is",),
+    ),
+    Break(
+        "a parent is woken by its last child",
+        "headway/contract/lua/prelude.lua",
+        "      redis.call('ZADD', ALARMS, int(now()), parent)\n",
+        "",
+        (f"{CHILDREN}::test_a_parent_and_its_children_need_one_place",),
+    ),
+    Break(
+        "children do not outlive their parent",
+        "headway/contract/lua/prelude.lua",
+        "  if family[2] then redis.call('ZADD', ORPHANS, int(ms), JOB_ID) end\n",
+        "",
+        (f"{CHILDREN}::test_a_cancellation_reaches_the_children_and_theirs",),
+    ),
+    Break(
+        "a wait counts no attempt",
+        "headway/contract/lua/claim.lua",
+        "local continues = redis.call('HDEL', JOB, '_continues') == 1\n",
+        "local continues = false\n",
+        (f"{CHILDREN}::test_a_parent_and_its_children_need_one_place", MACHINE),
+    ),
+    Break(
+        "a message wakes who waits for it",
+        "headway/contract/lua/message.lua",
+        "if job.state == 'waiting' then look_whether_it_waits(job) end\n",
+        "",
+        (f"{CHILDREN}::test_a_question_is_answered_while_the_place_is_free", MACHINE),
     ),
     Break(
         "gap check",

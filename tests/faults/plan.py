@@ -28,6 +28,8 @@ class JobPlan:
     again: bool
     """Whether it asks once more after it was."""
     cancel_after: float | None
+    says: int
+    """How many messages are sent to it."""
     watch: str
     """What its reader begins with: "0", "nothing", "foreign" (another stream's id), or "" for no reader."""
     watch_after: float
@@ -70,6 +72,10 @@ def _job(rng: random.Random, seed: int, n: int) -> JobPlan:
     body["max_attempts"] = rng.randint(2, 6)
     if rng.random() < 0.5:
         body["group"] = rng.choice(GROUPS)
+    # Drawn apart, so that a seed has the jobs and faults that it had before there were messages.
+    apart = random.Random(f"{key} messages")
+    if body["type"] == "simulate" and not body["params"].get("ignore_cancel"):
+        body["params"]["message_every"] = apart.choice([0, 1, 3])
     if rng.random() < 0.06:
         body["timeout_s"] = round(rng.uniform(1, 8), 1)
     return JobPlan(
@@ -78,6 +84,7 @@ def _job(rng: random.Random, seed: int, n: int) -> JobPlan:
         patient=rng.random() < 0.85,
         again=rng.random() < 0.4,
         cancel_after=rng.uniform(0, 4) if rng.random() < 0.2 else None,
+        says=apart.choice([0, 0, 3, 10]),
         watch=rng.choices(["0", "nothing", "foreign", ""], [45, 35, 8, 12])[0],
         watch_after=rng.choice([0.0, 0.0, rng.uniform(0, 5)]),
     )

@@ -13,6 +13,7 @@ DEFAULTS: dict[str, Any] = {
     "labels": {},
     "params": {},
     "timeout_s": 86_400,
+    "size": 1,
 }
 
 
@@ -31,6 +32,7 @@ def begin(job_id: str, body: dict[str, Any]) -> dict[str, Any]:
         "artifacts": [],
         "cancel_requested": False,
         "retry_of": None,
+        "parent": None,
         "started_at": None,
         "finished_at": None,
         "links": {"self": f"/jobs/{job_id}", "events": f"/jobs/{job_id}/events"},

@@ -76,6 +76,7 @@ class Run:
             self._proxy.close()
             for client in self._clients:
                 self.history.submissions.append(client.submission)
+                self.history.said += client.said
             for watcher in self._watchers:
                 watcher.join(JOIN_S)
                 self.history.readings.append(watcher.reading)
@@ -105,6 +106,14 @@ class Run:
             self._start_watchers()
         if not self._await(stack, END_S, "the jobs to end", lambda: _live(store) == 0, fatal=False):
             return
+        for name in GROUPS:
+            body = {"expected": max(1, int(store.redis.zcard(store.keys.group(OWNER, name))))}
+            self._await(
+                stack,
+                READERS_S,
+                f"PUT /groups/{name}",
+                lambda n=name, b=body: ask(stack.ports[0], "PUT", f"/groups/{n}", b)[0] == 200,  # type: ignore[misc]
+            )
         for watcher in self._watchers:
             group = watcher.reading.group
             if watcher.reading.jobs is None:
@@ -249,6 +258,7 @@ class Run:
             if status == 200:
                 # Why it waits is about the moment, and no event tells it.
                 document.pop("waiting_reason", None)
+                document.pop("children", None)
                 self.history.documents[job_id] = document
                 return True
         return False

@@ -74,6 +74,7 @@ class FaultStack(Stack):
         super().__init__(
             directory,
             fsync="always",
+            AUTH="none",
             TMPDIR=str(directory / "tmp"),
             LEASE_S="3",
             HEARTBEAT_S="1",

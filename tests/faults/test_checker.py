@@ -20,6 +20,7 @@ from tests.faults.history import (
     History,
     Look,
     Reading,
+    Said,
     Stored,
     Submission,
     Waiting,
@@ -73,13 +74,15 @@ def good() -> History:
     feed = [
         Stored(e.id, kept[i - 1].id if i else "0-0", e.event, deepcopy(e.data)) for i, e in enumerate(kept)
     ]
+    counts = {"queued": 0, "running": 0, "retrying": 0, "succeeded": 1, "failed": 0, "canceled": 0}
+    group_end = Stored("13-0", "12-0", "group-end", {"group": "red", "counts": counts})
     snapshot = Delivered(1, "4-0", "snapshot", replay(begin(JOB, BODY), events[:4]))
     return History(
         submissions=[Submission("k", BODY, [Answer(0), Answer(202, JOB), Answer(200, JOB)])],
         events={JOB: events},
         documents={JOB: deepcopy(document)},
         feed=feed,
-        groups={"red": deepcopy(feed)},
+        groups={"red": [*deepcopy(feed), group_end]},
         readings=[
             Reading(
                 "all",
@@ -98,6 +101,14 @@ def good() -> History:
                 True,
             ),
             Reading("feed", None, None, [Connection("0", 200)], [_delivered(e) for e in feed], done=True),
+            Reading(
+                "red",
+                None,
+                "red",
+                [Connection("0", 200)],
+                [*map(_delivered, feed[:-1]), _told(1, 0), _delivered(feed[-1]), _delivered(group_end)],
+                done=True,
+            ),
         ],
         attempts=[Attempt(JOB, 1, 7, "to be retried"), Attempt(JOB, 2, 8, "succeeded")],
         looks=[
@@ -106,6 +117,18 @@ def good() -> History:
         files=[File(JOB, 2, "a.txt", 3)],
         faults=["1 killed worker1"],
     )
+
+
+def _told(running: int, failed: int) -> Delivered:
+    counts = {
+        "queued": 0,
+        "running": running,
+        "retrying": 0,
+        "succeeded": 0,
+        "failed": failed,
+        "canceled": 0,
+    }
+    return Delivered(1, "11-5", "group", {"group": "red", "counts": counts})
 
 
 def _delivered(e: Stored, connection: int = 1) -> Delivered:
@@ -254,6 +277,39 @@ def the_last_count_is_wrong(h: History) -> None:
     h.documents[JOB]["result"] = {"updates": 1}
 
 
+@lie("outcomes are those asked for")
+def a_message_of_the_task_was_lost(h: History) -> None:
+    h.documents[JOB]["params"]["message_every"] = 1
+
+
+def _say(h: History, index: int) -> None:
+    data = {**h.events[JOB][index].data, "from": "client", "name": "said", "data": "x"}
+    h.events[JOB][index] = Stored(f"{index + 1}-0", f"{index}-0", "message", data)
+
+
+@lie("messages arrive once")
+def an_accepted_message_was_lost(h: History) -> None:
+    h.said.append(Said(JOB, "x", [0, 201]))
+
+
+@lie("messages arrive once")
+def a_message_arrived_twice(h: History) -> None:
+    h.said.append(Said(JOB, "x", [0, 200]))
+    _say(h, 2)
+    _say(h, 6)
+
+
+@lie("messages arrive once")
+def a_message_arrived_that_nobody_sent(h: History) -> None:
+    _say(h, 2)
+
+
+@lie("messages arrive once")
+def a_message_was_refused_after_it_was_accepted(h: History) -> None:
+    h.said.append(Said(JOB, "x", [201, 409]))
+    _say(h, 2)
+
+
 @lie("artifacts are of the newest attempt")
 def an_artifact_is_of_an_old_attempt(h: History) -> None:
     h.documents[JOB]["artifacts"][0]["attempt"] = 1
@@ -292,6 +348,31 @@ def a_feed_lacks_an_event(h: History) -> None:
 @lie("feeds hold what their jobs hold")
 def a_feed_has_an_event_that_no_job_has(h: History) -> None:
     h.feed.append(Stored("13-0", "12-0", "log", {}))
+
+
+@lie("groups are their jobs")
+def a_group_has_no_end(h: History) -> None:
+    h.groups["red"].pop()
+
+
+@lie("groups are their jobs")
+def a_group_has_two_ends(h: History) -> None:
+    h.groups["red"].append(Stored("14-0", "13-0", "group-end", h.groups["red"][-1].data))
+
+
+@lie("groups are their jobs")
+def a_group_counts_a_job_twice(h: History) -> None:
+    h.groups["red"][-1].data["counts"]["failed"] = 1
+
+
+@lie("groups are their jobs")
+def a_reader_is_not_told_that_a_group_has_ended(h: History) -> None:
+    h.readings[3].events.pop()
+
+
+@lie("groups are their jobs")
+def a_reader_is_told_of_fewer_ended_jobs_than_before(h: History) -> None:
+    h.readings[3].events[-3] = _told(0, 2)
 
 
 @lie("readers miss nothing")

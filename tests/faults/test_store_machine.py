@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
+    initialize,
     invariant,
     multiple,
     precondition,
@@ -26,6 +28,7 @@ from headway.contract.alarms import REQUEUE_MAX_MS, REQUEUE_MS
 from headway.contract.encoding import dumps
 from headway.contract.events import ZERO, EventId
 from headway.contract.keys import Keys
+from headway.contract.messages import JobEnded, MessageConflict, Sent, message_body
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import Claim, IdempotencyConflict, NewJob, Report, StaleFence
 from service.process import valkey
@@ -38,7 +41,8 @@ RETENTION_MS = 60_000
 OWNERS = ("ann", "bob")
 QUEUE = "q"
 WAITS = (State.QUEUED, State.RETRYING)
-LIVE = (*WAITS, State.RUNNING)
+LIVE = (*WAITS, State.RUNNING, State.WAITING)
+LONGEST_WAIT_MS = 3_600_000
 
 
 @dataclass
@@ -61,11 +65,32 @@ class Model:
     handed_back: int = 0
     cancel: bool = False
     events: list[str] = field(default_factory=lambda: ["state"])
+    waits_for: str = ""
+    wait_until: int | None = None
+    continues: bool = False
+    replaced: bool = False
+    unread: list[str] = field(default_factory=list)
+    said: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Idempotency key → the message that it sent, and its event."""
     expires: int | None = None
 
     @property
     def live(self) -> bool:
         return self.state in LIVE
+
+
+@dataclass
+class GroupModel:
+    """What the group `g` of an owner must be, beside its jobs."""
+
+    expected: int | None = None
+    swept: Counter[State] = field(default_factory=Counter)
+    """States of jobs that are removed, and still counted."""
+    replaced: Counter[State] = field(default_factory=Counter)
+    """States of jobs whose place a retry has taken."""
+    ended: bool = False
+    ends: int = 0
+    put: bool = False
 
 
 @dataclass
@@ -91,6 +116,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.models: dict[str, Model] = {}
         self.once: dict[tuple[str, str], tuple[str, str]] = {}
         self.clock = EventId(0, 0)
+        self.groups = {owner: GroupModel() for owner in OWNERS}
         self.seen: dict[str, list[EventId]] = {}
         """Job → ids of its events, as they were at the last look."""
 
@@ -114,7 +140,27 @@ class StoreMachine(RuleBasedStateMachine):
 
     def end(self, m: Model, state: State) -> None:
         m.state, m.alarm, m.expires = state, None, self.tick() + RETENTION_MS
+        m.unread = []
         m.events.append("end")
+        self.settle(m.owner, m.group)
+
+    def counts(self, owner: str) -> Counter[State]:
+        """The jobs of an owner's group by state."""
+        g = self.groups[owner]
+        there = Counter(m.state for m in self.models.values() if m.owner == owner and m.group)
+        return Counter({s: n for s in State if (n := there[s] + g.swept[s] - g.replaced[s])})
+
+    def settle(self, owner: str, group: str | None) -> None:
+        """An owner's jobs have changed: the group may end, or be opened again."""
+        if group is None:
+            return
+        g, counts = self.groups[owner], self.counts(owner)
+        over = counts.total() - sum(counts[state] for state in LIVE)
+        whole = g.expected is not None and over >= g.expected and over == counts.total()
+        if whole and not g.ended:
+            self.tick()
+            g.ends += 1
+        g.ended = whole
 
     # -- what is done ------------------------------------------------------------------------------
 
@@ -132,11 +178,12 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(
         target=jobs,
         owner=st.sampled_from(OWNERS),
-        group=st.sampled_from([None, "g"]),
+        group=st.sampled_from([None, "g", "g"]),
         max_attempts=st.integers(1, 3),
         timeout_s=st.sampled_from([None, None, 2.0, 10.0]),
         key=st.sampled_from([None, None, "k1", "k2"]),
         request=st.sampled_from(["one", "one", "other"]),
+        again=st.booleans(),
     )
     def create(
         self,
@@ -146,8 +193,10 @@ class StoreMachine(RuleBasedStateMachine):
         timeout_s: float | None,
         key: str | None,
         request: str,
+        again: bool,
     ) -> Any:
-        new = NewJob(owner, "t", {}, QUEUE, max_attempts, group=group, timeout_s=timeout_s)
+        old = next(iter(self.store.groups.to_retry(owner, "g")), None) if again and group else None
+        new = NewJob(owner, "t", {}, QUEUE, max_attempts, group=group, timeout_s=timeout_s, retry_of=old)
         once = None if key is None else (key, request)
         before = None if key is None else self.once.get((owner, key))
         if before is not None:
@@ -164,6 +213,12 @@ class StoreMachine(RuleBasedStateMachine):
         timeout_ms = None if timeout_s is None else round(timeout_s * 1000)
         alarm = self.tick() + REQUEUE_MS
         self.models[job_id] = Model(owner, group, max_attempts, timeout_ms, alarm)
+        if old is not None:
+            assert self.models[old].state in (State.FAILED, State.CANCELED)
+            assert not self.models[old].replaced
+            self.models[old].replaced = True
+            self.groups[owner].replaced[self.models[old].state] += 1
+        self.settle(owner, group)
         if key is not None:
             self.once[owner, key] = (job_id, request)
         return job_id
@@ -183,7 +238,10 @@ class StoreMachine(RuleBasedStateMachine):
             assert claim is None
             return multiple()
         assert claim is not None
-        m.state, m.attempt, m.fence, m.seq = State.RUNNING, m.attempt + 1, m.fence + 1, 0
+        m.state, m.fence, m.seq = State.RUNNING, m.fence + 1, 0
+        m.attempt += not m.continues
+        assert claim.woken == "" or m.continues or m.waits_for
+        m.continues = False
         m.lease = self.now + LEASE_MS
         if m.timeout_ms is not None and m.deadline is None:
             m.deadline = self.now + m.timeout_ms
@@ -199,6 +257,55 @@ class StoreMachine(RuleBasedStateMachine):
         m = self.models.get(held.job)
         good = m is not None and m.state is State.RUNNING and str(m.fence) == held.claim.fence
         return m if good else None
+
+    def woken(self, m: Model) -> bool:
+        """Whether a job need not wait any more. None has a child that lives."""
+        there = m.waits_for == "children" or bool(m.unread)
+        return there or (m.wait_until is not None and m.wait_until <= self.now)
+
+    def look(self, m: Model) -> None:
+        later = self.now + LONGEST_WAIT_MS
+        until = later if m.wait_until is None else min(m.wait_until, later)
+        self.wake(m, self.now if self.woken(m) else until)
+
+    @rule(
+        target=claims,
+        held=claims,
+        what=st.sampled_from(["message", "message", "children"]),
+        limit_ms=st.sampled_from([None, 500, 5_000]),
+        repeat=st.booleans(),
+    )
+    def wait(self, held: Held, what: Any, limit_ms: int | None, repeat: bool) -> Any:
+        m = self.models.get(held.job)
+        limit_s = None if limit_ms is None else limit_ms / 1000
+
+        def give_back() -> None:
+            self.store.wait(held.claim, what, reason="r", limit_s=limit_s)
+
+        over = m is not None and (m.state is State.WAITING or m.continues)
+        if m is not None and over and str(m.fence) == held.claim.fence:
+            give_back()  # once more, and nothing changes
+            return multiple()
+        m = self.holds(held)
+        if m is None:
+            with pytest.raises(StaleFence):
+                give_back()
+            return multiple()
+        give_back()
+        if m.cancel:
+            self.end(m, State.CANCELED)
+            return multiple()
+        if repeat:
+            give_back()
+        m.state, m.waits_for = State.WAITING, what
+        m.wait_until = None if limit_ms is None else self.now + limit_ms
+        self.tick()
+        m.events.append("state")
+        self.look(m)
+        if what == "message":
+            return multiple()
+        self.answer(held.job)
+        return self.claim(held.job)
 
     @rule(held=claims)
     def claim_whose_reply_was_lost(self, held: Held) -> None:
@@ -220,7 +327,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(
         held=claims,
-        kinds=st.lists(st.sampled_from(["log", "progress"]), min_size=1, max_size=3),
+        kinds=st.lists(st.sampled_from(["log", "progress", "message"]), min_size=1, max_size=3),
         repeat=st.booleans(),
     )
     def append(self, held: Held, kinds: list[str], repeat: bool) -> None:
@@ -236,6 +343,58 @@ class StoreMachine(RuleBasedStateMachine):
         for kind in kinds:
             self.tick()
             m.events.append(kind)
+
+    @rule(job=jobs, key=st.sampled_from([None, "m1", "m2"]), number=st.integers(1, 2), repeat=st.booleans())
+    def send_message(self, job: str, key: str | None, number: int, repeat: bool) -> None:
+        m = self.models.get(job)
+
+        once = None if key is None else (f"{job} {key}", str(number))
+
+        def send() -> Sent | None:
+            return self.store.messages.send(job, "n", number, once=once)
+
+        if m is None:
+            assert send() is None
+            return
+        before = m.said.get(key or "")
+        if before is not None:
+            if before[0] != number:
+                with pytest.raises(MessageConflict):
+                    send()
+            else:
+                sent = send()
+                assert sent is not None
+                assert (sent.id, sent.is_new) == (before[1], False)
+            return
+        if not m.live:
+            with pytest.raises(JobEnded):
+                send()
+            return
+        for n in range(1 + (repeat and key is not None)):
+            sent = send()
+            assert sent is not None
+            assert sent.is_new is (n == 0)
+            if n == 0:
+                self.tick()
+                m.events.append("message")
+                m.unread.append(sent.id)
+                if m.state is State.WAITING:
+                    self.look(m)
+                assert sent.id == str(self.clock)
+                if key is not None:
+                    m.said[key] = number, sent.id
+
+    @rule(held=claims, more=st.integers(0, 2), most=st.integers(1, 3))
+    def read_messages(self, held: Held, more: int, most: int) -> None:
+        m = self.holds(held)
+        for n in range(more):
+            self.send_message(held.job, None, n, False)
+        if m is None or not m.unread:
+            return
+        read = m.unread[:most]
+        assert self.store.append(held.claim, m.seq + 1, [Report("", "", "_read", read[-1])]) is m.cancel
+        m.seq += 1
+        m.unread = m.unread[most:]
 
     @rule(
         held=claims,
@@ -257,6 +416,9 @@ class StoreMachine(RuleBasedStateMachine):
         for _ in range(1 + repeat):
             self.store.end(held.claim, state, error=error)
         self.end(m, state)
+        self.send_message(held.job, None, 1, False)
+        if m.group is not None:
+            self.put_group(m.owner, self.groups[m.owner].expected)
 
     @rule(
         held=claims, delay_ms=st.sampled_from([0, 500, 4_000]), counts=st.booleans(), repeat=st.booleans()
@@ -296,7 +458,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert found is not None
         assert found[1] is not m.live
-        if m.state in WAITS:
+        if m.state in (*WAITS, State.WAITING):
             m.cancel = True
             self.end(m, State.CANCELED)
         elif m.live and not m.cancel:
@@ -329,7 +491,14 @@ class StoreMachine(RuleBasedStateMachine):
         elif m.state is State.RUNNING and m.max_attempts - m.attempt + m.handed_back <= 0:
             assert message is None
             self.end(m, State.FAILED)
+        elif m.state is State.WAITING and not self.woken(m):
+            assert message is None
+            self.look(m)
         else:
+            if m.state is State.WAITING:
+                m.state, m.continues, m.not_before, m.sends = State.QUEUED, True, 0, 0
+                self.tick()
+                m.events.append("state")
             if m.state is State.RUNNING:
                 m.state, m.not_before, m.sends = State.RETRYING, 0, 0
                 self.tick()
@@ -349,16 +518,66 @@ class StoreMachine(RuleBasedStateMachine):
         assert set(self.store.alarms.expired(0)) == due
         for job_id in due:
             assert self.store.alarms.sweep(job_id)
-            del self.models[job_id]
+            m = self.models.pop(job_id)
+            if m.group is not None:
+                self.groups[m.owner].swept[m.state] += 1
+                if not any(other.group and other.owner == m.owner for other in self.models.values()):
+                    self.groups[m.owner] = GroupModel(ends=self.groups[m.owner].ends)
             self.once = {key: made for key, made in self.once.items() if made[0] != job_id}
             self.seen.pop(job_id, None)
+
+    @initialize(owner=st.sampled_from(OWNERS), expected=st.sampled_from([1, 1, 2]))
+    def a_group_is_put_before_its_jobs(self, owner: str, expected: int) -> None:
+        self.put_group(owner, expected)
+
+    @rule(owner=st.sampled_from(OWNERS))
+    def what_failed_in_a_group_is_retried(self, owner: str) -> None:
+        if next(iter(self.store.groups.to_retry(owner, "g")), None) is not None and len(self.models) < 5:
+            self.create(owner, "g", 1, None, None, "one", True)
+
+    @rule(owner=st.sampled_from(OWNERS), expected=st.sampled_from([None, 1, 2, 3]))
+    def put_group(self, owner: str, expected: int | None) -> None:
+        self.groups[owner].expected = expected
+        self.groups[owner].put = True
+        self.store.groups.put(owner, "g", expected=expected, title=None)
+        self.settle(owner, "g")
+
+    @rule(later_ms=st.sampled_from([0, 1, 500]))
+    def groups_are_told(self, later_ms: int) -> None:
+        self.store.set_time(self.now + later_ms)
+        for tally in self.store.groups.due(0):
+            assert self.store.groups.tell(tally)
+            self.tick()
+            owner, group = self.keys.group_of(tally)
+            told = self.store.feeds.snapshot(owner, group).group
+            assert told is not None
+            assert (told.type, told.id, told.data) == (
+                "group", self.clock, self.store.groups.get(owner, group),
+            )  # fmt: skip
 
     # -- what must always hold ---------------------------------------------------------------------
 
     @invariant()
     def what_must_hold_holds(self) -> None:
         self.alarms_and_indexes_match()
+        self.groups_are_what_the_model_says()
         self.jobs_are_what_the_model_says_and_their_chains_are_unbroken()
+
+    def groups_are_what_the_model_says(self) -> None:
+        for owner, g in self.groups.items():
+            found = self.store.groups.get(owner, "g")
+            there = any(m.owner == owner and m.group for m in self.models.values())
+            if not there and not g.put:
+                assert found is None
+                continue
+            assert found is not None
+            document = json.loads(found)
+            assert {s: n for s, n in document["counts"].items() if n} == self.counts(owner)
+            assert (document["state"] == "ended", document["ended_at"] is not None) == (g.ended, g.ended)
+            if g.ended:
+                assert document["fraction"] == 1
+            feed = self.store.feeds.read(owner, "g", ZERO, 10_000).events
+            assert sum(event.type == "group-end" for event in feed) == g.ends
 
     def alarms_and_indexes_match(self) -> None:
         """Every live job has one alarm, at its time, and no other has any; each is in its state's index."""
@@ -399,6 +618,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert [e.type for e in page.events] == m.events
             assert [e.prev for e in page.events] == [ZERO, *(e.id for e in page.events[:-1])]
             assert page.last == page.events[-1].id <= page.clock == self.clock
+            assert [message.id for message in self.store.messages.unread(job_id)] == m.unread
             mine = [e.id for e in page.events]
             known = self.seen.get(job_id, [])
             assert mine[: len(known)] == known
@@ -414,6 +634,8 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def _report(kind: str) -> Report:
+    if kind == "message":
+        return Report("message", message_body("task", "n", {"x": [1]}))  # type: ignore[arg-type]
     if kind == "log":
         return Report("log", dumps({"level": "info", "message": "m"}))  # type: ignore[arg-type]
     body = dumps({"fraction": 0.5})

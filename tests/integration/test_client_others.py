@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -46,7 +47,8 @@ class Work:
         self._store, self._door = web.store, door
         self._hold = threading.Event()
         self.job_id = create(web.store)
-        self.url = f"{door.url}/jobs/{self.job_id}/events"
+        made = json.loads(web.call("POST", "/tickets", {"jobs": [self.job_id]})[2])
+        self.url = door.url + made["events_url"]
         self._threads = [
             run_jobs(web.store, [self.job_id], 40, 0.05, self._hold),
             threading.Thread(target=self._cut),

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.api.gate import ALWAYS
+from tests.support import credentials
 from tests.support.fake_worker import create
 from tests.support.stack import Stack
 
@@ -42,7 +43,8 @@ def head(web: Stack, request: bytes) -> tuple[int, dict[str, str]]:
 
 
 def get(web: Stack, path: str, *lines: str) -> tuple[int, dict[str, str]]:
-    return head(web, "\r\n".join([f"GET {path} HTTP/1.1", *lines, "Connection: close", "", ""]).encode())
+    lines = (f"GET {path} HTTP/1.1", *lines, credentials.LINE, "Connection: close", "", "")
+    return head(web, "\r\n".join(lines).encode())
 
 
 def test_every_way_to_a_stream_passes_the_gate(web: Stack) -> None:

@@ -21,6 +21,7 @@ from headway.contract.encoding import dumps
 from headway.contract.records import Artifact, artifacts_json
 from headway.contract.store import Report
 from service.api.static import MEDIA_TYPES, WEB
+from tests.support import credentials
 from tests.support.programs import missing
 from tests.support.stack import Stack
 from tests.support.wait import until
@@ -80,7 +81,7 @@ def test_a_submitted_job_is_answered_with_its_place_and_its_document(web: Stack)
     assert {key: job[key] for key in body} == body
     assert (job["state"], job["attempt"], job["owner"]) == ("queued", 0, "local")
     assert job["links"] == {"self": f"/jobs/{job['id']}", "events": f"/jobs/{job['id']}/events"}
-    assert web.get(f"/jobs/{job['id']}") == (200, {**job, "waiting_reason": None})
+    assert web.get(f"/jobs/{job['id']}") == (200, {**job, "waiting_reason": None, "children": None})
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,8 @@ def test_a_body_of_100_mb_is_refused_and_the_client_hears_it(web: Stack, chunked
             "POST",
             "/jobs",
             (piece for _ in range(100)),
-            {"Content-Type": "application/json"}
+            credentials.BEARER
+            | {"Content-Type": "application/json"}
             | ({"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(100 * len(piece))}),
             encode_chunked=chunked,
         )
@@ -200,7 +202,7 @@ def test_files_of_the_pages_are_compressed_for_those_who_take_that(web: Stack) -
 def test_streams_are_never_compressed(web: Stack) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
     try:
-        connection.request("GET", "/events", headers={"Accept-Encoding": "gzip"})
+        connection.request("GET", "/events", headers={"Accept-Encoding": "gzip", **credentials.BEARER})
         response = connection.getresponse()
         assert response.getheader("content-encoding") is None
         assert response.read(1).isascii()
@@ -379,7 +381,8 @@ def test_an_upload_that_is_too_large_leaves_nothing(web: Stack, chunked: bool) -
             "POST",
             "/uploads",
             (b"x" * 100_000 for _ in range(40)),
-            {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": "4000000"},
+            credentials.BEARER
+            | ({"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": "4000000"}),
             encode_chunked=chunked,
         )
         response = connection.getresponse()
@@ -414,7 +417,7 @@ def test_an_upload_that_fills_the_disk_is_a_507_and_leaves_nothing(tmp_path: Pat
             # Of no length that is known before, so that only the disk can say no.
             connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=60)
             pieces = (b"x" * 1000 for _ in range(size // 1000))
-            chunked = {"Transfer-Encoding": "chunked"}
+            chunked = {"Transfer-Encoding": "chunked", **credentials.BEARER}
             with contextlib.closing(connection), contextlib.suppress(BrokenPipeError):
                 connection.request("POST", "/uploads", pieces, chunked, encode_chunked=True)
                 response = connection.getresponse()
@@ -432,7 +435,8 @@ def test_an_upload_whose_sender_vanishes_leaves_nothing(web: Stack, head: str) -
     before = uploads(web)
     with socket.create_connection(("127.0.0.1", web.port)) as sender:
         piece = b"x" * 65536 if "Length" in head else b"10000\r\n" + b"x" * 65536 + b"\r\n"
-        sender.sendall(f"POST /uploads HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n".encode() + piece)
+        lines = ["POST /uploads HTTP/1.1", "Host: localhost", credentials.LINE, head, "", ""]
+        sender.sendall("\r\n".join(lines).encode() + piece)
         until(lambda: len(uploads(web)) > len(before), what="the upload to begin")
     until(lambda: uploads(web) == before, what="the partial upload to be gone")
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support import credentials
 from tests.support.sse import Reader
 from tests.support.stack import Stack
 from tests.support.wait import until
@@ -284,7 +285,7 @@ def test_the_token_is_for_its_own_job_and_for_nothing_else(web: Stack, kind: str
 def test_a_client_that_hung_up_while_it_waited_is_given_no_job(web: Stack, kind: str) -> None:
     body = json.dumps({"types": [kind], "worker": "w", "wait": 30}).encode()
     head = f"POST /claims HTTP/1.1\r\nHost: {web.url.removeprefix('http://')}\r\n"
-    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head += f"{credentials.LINE}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", urlsplit(web.url).port)) as sock:
         sock.sendall(head.encode() + body)
         until(lambda: web.metric("headway_streams_open") == 1, what="the claim to wait")

@@ -15,6 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from headway.contract.states import State
+from tests.support import credentials
 from tests.support.fake_worker import claim, log, progress
 from tests.support.npm import package
 from tests.support.sse import Reader
@@ -61,11 +62,21 @@ def test_schemathesis_finds_nothing_in_any_operation(web: Stack) -> None:
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{web.url}/openapi.json", "--seed", "1"),
         *("--phases", "coverage,fuzzing,stateful", "--max-examples", "6", "--max-time", "60"),
-        *("--request-timeout", "10", "--workers", "2", "--warnings", "off", "--no-color"),
+        *(
+            "--header",
+            credentials.LINE,
+            "--request-timeout",
+            "10",
+            "--workers",
+            "2",
+            "--warnings",
+            "off",
+            "--no-color",
+        ),
     ]
     places = {"PYTHONPATH": str(HERE / "schemathesis"), "SCHEMATHESIS_HOOKS": "hooks"}
     said = run(*command, cwd=HERE / "schemathesis", **places)
-    assert "Tested: 26" in said, said
+    assert "Tested: 31" in said, said
 
 
 def test_openapi_python_client_makes_a_client_that_submits_a_job_and_reads_it(
@@ -81,13 +92,13 @@ def test_openapi_python_client_makes_a_client_that_submits_a_job_and_reads_it(
     program = tmp_path / "program.py"
     program.write_text("""
 import sys
-from made import Client
+from made import AuthenticatedClient
 from made.api.jobs import get_job, submit_job
 from made.api.files import upload
 from made.models import ProblemDocument, Submission, SubmissionParams
 from made.types import File
 
-with Client(base_url=sys.argv[1]) as client:
+with AuthenticatedClient(base_url=sys.argv[1], token=sys.argv[2]) as client:
     params = SubmissionParams.from_dict({"duration_s": 5})
     job = submit_job.sync(client=client, body=Submission(type_="simulate", params=params, group="g"))
     read = get_job.sync(job.id, client=client)
@@ -98,7 +109,8 @@ with Client(base_url=sys.argv[1]) as client:
     assert refused.known_types == ["simulate"]
     print(job.id)
 """)
-    said = run(sys.executable, "-W", "error", program, web.url, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    command = [sys.executable, "-W", "error", program, web.url, credentials.KEY]
+    said = run(*command, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert web.get(f"/jobs/{said.strip()}")[1]["type"] == "simulate"
 
 

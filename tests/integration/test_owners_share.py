@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from headway.contract.encoding import dumps
+from headway.contract.limits import Limits, TooManyJobs
 from headway.contract.states import State
-from headway.contract.store import JobStore, Limits, NewJob, TooManyJobs
+from headway.contract.store import JobStore, NewJob
+from tests.support import credentials
 from tests.support.clocked_store import ClockedStore
 from tests.support.fake_worker import claim, create
 from tests.support.stack import Stack
@@ -169,5 +171,6 @@ def test_an_owner_whose_uploads_fill_its_quota_gets_507_until_one_is_gone(tmp_pa
 def chunked(stack: Stack, size: int) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=20)
     with closing(connection):
-        connection.request("POST", "/uploads", iter([b"a" * 100] * (size // 100)), encode_chunked=True)
+        pieces = iter([b"a" * 100] * (size // 100))
+        connection.request("POST", "/uploads", pieces, credentials.BEARER, encode_chunked=True)
         return connection.getresponse().status

@@ -10,9 +10,13 @@ from contextlib import ExitStack
 import pytest
 
 from service.process.paced_worker import PATIENCE_S
+from tests.support import credentials
 from tests.support.stack import Stack
 
-HEAD = b"POST /uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
+HEAD = (
+    b"POST /uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n%s\r\n"
+    % credentials.LINE.encode()
+)
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from headway.contract.states import State
 from headway.contract.store import JobStore, Report
 from service.process import valkey
 from service.streaming.hub import Hub
+from tests.support import credentials
 from tests.support.fake_worker import claim, create, log, progress, run_jobs, stored
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.sse import Parser, Reader, Seen, seen
@@ -67,7 +68,7 @@ def raw(stack: Stack, path: str, receive_buffer: int | None = None) -> socket.so
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.settimeout(20)
     sock.connect(("127.0.0.1", stack.port))
-    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{credentials.LINE}\r\n\r\n".encode())
     return sock
 
 
@@ -388,7 +389,7 @@ def test_a_long_poll_that_waits_counts_as_a_stream_and_is_refused_over_the_limit
         until(lambda: own_stack.metric("headway_streams_open") == 1)
         connection = http.client.HTTPConnection("127.0.0.1", own_stack.port, timeout=10)
         with closing(connection):
-            connection.request("GET", f"{path}&wait=30", headers=accepted)
+            connection.request("GET", f"{path}&wait=30", headers={**accepted, **credentials.BEARER})
             refused = connection.getresponse()
             assert refused.status == 429
             assert refused.headers["Content-Type"] == "application/problem+json"

@@ -17,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.support import credentials
 from tests.support.programs import program
 
 PATIENCE_S = 60
@@ -32,11 +33,15 @@ FLAGS = (
     "--disable-dev-shm-usage",
     "--autoplay-policy=no-user-gesture-required",
     "--window-size=1280,1000",
+    "--host-resolver-rules=MAP *.test 127.0.0.1",
 )
 
 
 class Browser:
-    """One window. Call `close` in the end."""
+    """One window. It signs in to each service that it comes to, unless `signs_in` is false. Names that end
+    in `.test` are this machine's. Call `close` in the end."""
+
+    signs_in = True
 
     def __init__(self, directory: Path) -> None:
         self.downloads = directory / "downloads"
@@ -63,12 +68,27 @@ class Browser:
 
     def open(self, url: str) -> None:
         """The page, once it is connected."""
-        self.driver.get(url)
+        self.load(url)
         self.until(lambda: self.connection() == "Live", "the page to be live")
 
     def load(self, url: str) -> None:
         """Any page, as soon as it has loaded."""
+        parts = urlsplit(url)
+        if self.signs_in and parts.hostname == "127.0.0.1":
+            self._sign_in(f"{parts.scheme}://{parts.netloc}")
         self.driver.get(url)
+
+    def _sign_in(self, origin: str) -> None:
+        names = {one["name"] for one in self.cdp("Network.getCookies", urls=[origin])["cookies"]}
+        cookie = None if credentials.cookie_name(origin) in names else credentials.session(origin)
+        if cookie:
+            more = {
+                "httpOnly": True,
+                "sameSite": "Strict",
+                "secure": origin.startswith("https:"),
+                "path": "/",
+            }
+            self.cdp("Network.setCookie", url=origin, **more, **cookie)
 
     def until(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
         """Ask until the answer is true; the answer. Elements may go while they are looked at."""
@@ -84,6 +104,23 @@ class Browser:
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
+
+    def frame_texts(self) -> list[str]:
+        """What the frames of the page show, also those of other origins."""
+        texts = []
+        for frame in self.all("iframe"):
+            self.driver.switch_to.frame(frame)
+            texts.append(str(self.run("return document.documentElement?.textContent ?? ''")))
+            self.driver.switch_to.default_content()
+        return texts
+
+    def close_others(self) -> None:
+        """Close all windows but the current one."""
+        ours = self.driver.current_window_handle
+        for window in set(self.driver.window_handles) - {ours}:
+            self.driver.switch_to.window(window)
+            self.driver.close()
+        self.driver.switch_to.window(ours)
 
     def text(self, selector: str) -> str:
         """All of the text, also what is scrolled away; empty if there is no such element."""

@@ -148,7 +148,7 @@ class Engine:
         return JobListCatchUp(cast(Any, self.reader), self.viewer, job_ids)
 
     def feed(self, group: str | None = None) -> FeedCatchUp:
-        return FeedCatchUp(cast(Any, self.reader), self.viewer, group)
+        return FeedCatchUp(cast(Any, self.reader), self.viewer, self.viewer.owner, group)
 
     def stream(
         self,

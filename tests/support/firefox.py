@@ -12,18 +12,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import websocket
 
+from tests.support import credentials
 from tests.support.browser import PATIENCE_S
 from tests.support.programs import program
 from tests.support.wait import until
 
+LOCAL_NAMES = ("evil.test", "ours.test", "rebound.test")
 PREFERENCES = {
     "app.update.disabledForTesting": True,
     "browser.shell.checkDefaultBrowser": False,
     "browser.startup.page": 0,
     "devtools.jsonview.enabled": False,  # its viewer is a page of its own, with a policy of its own
+    "dom.disable_open_during_load": False,  # pages may open windows, as after a click
+    "network.dns.localDomains": ",".join(LOCAL_NAMES),
     "datareporting.policy.dataSubmissionEnabled": False,
     "network.captive-portal-service.enabled": False,
     "network.connectivity-service.enabled": False,
@@ -32,7 +37,11 @@ PREFERENCES = {
 
 
 class Firefox:
-    """One window; what is asked is asked of the tab that was opened or chosen last. Call `close`."""
+    """One window; what is asked is asked of the tab that was opened or chosen last. The names of
+    LOCAL_NAMES are this machine's. It signs in to each service that it comes to, unless `signs_in` is
+    false. Call `close`."""
+
+    signs_in = True
 
     def __init__(self, directory: Path) -> None:
         firefox = program("firefox", "firefox-esr")
@@ -88,7 +97,19 @@ class Firefox:
         self._ask("browsingContext.close", {"context": tab})
 
     def load(self, url: str) -> None:
+        parts = urlsplit(url)
+        if self.signs_in and parts.hostname == "127.0.0.1":
+            self._sign_in(f"{parts.scheme}://{parts.netloc}")
         self._ask("browsingContext.navigate", {"context": self.tab, "url": url, "wait": "complete"})
+
+    def _sign_in(self, origin: str) -> None:
+        name = credentials.cookie_name(origin)
+        known = self._ask("storage.getCookies", {"filter": {"name": name}})["cookies"]
+        cookie = None if known else credentials.session(origin)
+        if cookie:
+            value = {"type": "string", "value": cookie["value"]}
+            given = {"name": name, "value": value, "domain": "127.0.0.1", "httpOnly": True}
+            self._ask("storage.setCookie", {"cookie": {**given, "sameSite": "strict"}})
 
     def run(self, script: str, *arguments: Any, tab: str | None = None) -> Any:
         """The body of a function, which may be a promise's; what it returns is passed as JSON."""
@@ -104,6 +125,24 @@ class Firefox:
         )
         assert answer["type"] == "success", answer["exceptionDetails"]["text"]
         return json.loads(answer["result"]["value"])
+
+    def frame_texts(self) -> list[str]:
+        """What the frames of the page show, also those of other origins."""
+        (page,) = self._ask("browsingContext.getTree", {"root": self.tab})["contexts"]
+        texts = []
+        for frame in page["children"]:
+            try:
+                script = "return document.documentElement?.textContent ?? ''"
+                texts.append(self.run(script, tab=frame["context"]))
+            except AssertionError:
+                texts.append("")  # a page of Firefox's own, which says why there is no other
+        return texts
+
+    def close_others(self) -> None:
+        """Close all tabs but the current one."""
+        for tab in self._ask("browsingContext.getTree", {"maxDepth": 0})["contexts"]:
+            if tab["context"] != self.tab:
+                self.close_tab(tab["context"])
 
     def until(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
         return until(condition, seconds, what)

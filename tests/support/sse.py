@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support import credentials
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -64,7 +66,8 @@ class Parser:
 
 
 class Reader:
-    """One request for a stream. `status` is 0 if the connection closed before an answer."""
+    """One request for a stream, with the tests' key unless it has a credential of its own (an empty
+    `Authorization` stands for none). `status` is 0 if the connection closed before an answer."""
 
     def __init__(
         self, url: str, path: str, cursor: str | None = None, *, timeout: float = 120, **headers: str
@@ -82,7 +85,9 @@ class Reader:
         lines = [f"GET {path} HTTP/1.1", f"Host: {host}", "Accept: text/event-stream"]
         if cursor is not None:
             lines.append(f"Last-Event-ID: {cursor}")
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        headers = credentials.added(credentials.BEARER, headers, path)
+        lines += [f"{name}: {value}" for name, value in headers.items()]
         self._socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         self._raw = b""
         while b"\r\n\r\n" not in self._raw:

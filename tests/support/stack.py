@@ -18,6 +18,7 @@ from typing import Any, Self
 from headway.contract.settings import load
 from headway.contract.store import JobStore
 from service.process import valkey
+from tests.support import credentials
 from tests.support.checkout import ROOT
 from tests.support.wait import until
 
@@ -45,6 +46,8 @@ def free_port() -> int:
 class Stack:
     """Processes that belong together. `environ` is what all of them get on top of the defaults.
 
+    Authentication is on, unless `environ` has `AUTH="none"`. The key of tests/support/credentials.py opens
+    everything, and what is asked here is asked with `headers`, which hold it.
     With `fsync` "always", Valkey loses nothing that it has answered, however it ends.
     """
 
@@ -63,10 +66,13 @@ class Stack:
             "PORT": str(self.port),
             "DATA_DIR": str(directory),
             "WORKER_CONCURRENCY": "2",
+            "AUTH": "keys",
             **environ,
         }
         self.url = f"http://127.0.0.1:{self.port}"
         self.store = self.new_store()
+        credentials.admit(self.store)
+        self.headers = credentials.BEARER
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         """Those that run, by the name they were started under."""
 
@@ -174,8 +180,11 @@ class Stack:
         headers: dict[str, str] | None = None,
         timeout: float = 30,
     ) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers with lower-case names, body. A body that is not bytes is sent as JSON."""
-        headers = dict(headers or {})
+        """Status, headers with lower-case names, body. A body that is not bytes is sent as JSON.
+
+        A request with a credential of its own has no other; an empty `Authorization` stands for none.
+        """
+        headers = credentials.added(self.headers, headers or {}, path)
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
             headers.setdefault("Content-Type", "application/json")
@@ -206,7 +215,7 @@ class Stack:
     def document(self, job_id: str) -> dict[str, Any]:
         """The job as events have it: without what GET adds of the moment at which it is asked."""
         job: dict[str, Any] = self.get(f"/jobs/{job_id}")[1]
-        del job["waiting_reason"]
+        del job["waiting_reason"], job["children"]
         return job
 
     def wait_ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:

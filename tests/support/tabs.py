@@ -55,7 +55,7 @@ class Tabs:
     def follow(self, job_id: str, late_ms: int = 0) -> str:
         """A new tab that follows the job; it is the one that is seen. Its locks come so late."""
         self._driver.switch_to.new_window("tab")
-        self._driver.get(f"{self._url}/healthz")
+        self._browser.load(f"{self._url}/healthz")
         self._driver.execute_async_script(FOLLOW, job_id, late_ms)
         tab = self._driver.current_window_handle
         self.open.append(tab)

@@ -81,7 +81,7 @@ def test_the_job_of_the_document_is_the_record(spec: dict[str, Any]) -> None:
     assert tuple(job["properties"]) == DOCUMENT
     assert tuple(job["required"]) == tuple(Job.model_fields)
     answer = spec["components"]["schemas"]["JobAnswer"]
-    assert set(answer["properties"]) == {*DOCUMENT, "waiting_reason"}
+    assert set(answer["properties"]) == {*DOCUMENT, "waiting_reason", "children"}
 
 
 def test_every_event_of_a_stream_has_a_schema(spec: dict[str, Any]) -> None:
@@ -94,7 +94,7 @@ def test_every_event_of_a_stream_has_a_schema(spec: dict[str, Any]) -> None:
 
 def test_parameters_are_those_of_the_models_and_never_null(spec: dict[str, Any]) -> None:
     listing = {p["name"]: p for p in spec["paths"]["/jobs"]["get"]["parameters"]}
-    assert set(listing) == {"state", "type", "group", "limit", "cursor"}
+    assert set(listing) == {"state", "type", "group", "owner", "limit", "cursor"}
     assert listing["state"]["schema"] == {"$ref": "#/components/schemas/State"}
     assert listing["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}
     headers = [p["name"] for p in spec["paths"]["/jobs"]["post"]["parameters"] if p["in"] == "header"]

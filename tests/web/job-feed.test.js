@@ -54,7 +54,7 @@ class Client {
 
   /** After a gap: the newest, which are these, and no others that live. */
   async lists(...items) {
-    for (const state of ["running", "retrying", "queued"]) await this.answers(`list ${state}`, page());
+    for (const state of ["running", "waiting", "retrying", "queued"]) await this.answers(`list ${state}`, page());
     await this.answers("list newest", page(...items));
   }
 
@@ -164,7 +164,7 @@ test("a reset replaces what is held, even by ids that are older, and asks about 
 test("on a stream that others had opened already, all that lives is listed", async () => {
   await client.answers("list newest", page());
   client.begins({ fresh: false });
-  for (const state of ["running", "retrying"]) await client.answers(`list ${state}`, page());
+  for (const state of ["running", "waiting", "retrying"]) await client.answers(`list ${state}`, page());
   await client.answers("list queued", page(job("old", "6-0", { state: "queued" })));
   await client.answers("list newest", page(job("new", "60-0")));
   assert.deepEqual([...feed.jobs.keys()], ["old", "new"]);

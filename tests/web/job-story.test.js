@@ -138,3 +138,16 @@ test("after a reset everything is told again", async () => {
   assert.deepEqual(heard, events.map(({ id }) => id));
   history.close();
 });
+
+test("an attempt that has waited goes on, and is one attempt", () => {
+  const waits = [event("state", { state: "waiting" }), event("state", { state: "queued" })];
+  const end = event("end", { id: "j", state: "succeeded", error: null, finished_at: "2027-01-16T00:00:00Z" });
+  const story = told([queued(), running(), stage("one"), ...waits, running(), stage("two", 2), end]);
+  assert.deepEqual(story.attempts.map(({ number, outcome }) => [number, outcome]), [[1, "succeeded"]]);
+  const kinds = story.milestones.map(({ kind }) => kind);
+  assert.deepEqual(kinds, ["queued", "running", "stage", "waiting", "queued", "running", "stage", "succeeded"]);
+  const canceled = told([queued(), running(), ...waits, running(), running()]);
+  assert.equal(canceled.milestones.at(-1)?.kind, "canceling");
+  const lost = told([queued(), running(), ...waits, event("state", { state: "retrying" }), running(2)]);
+  assert.deepEqual(lost.attempts.map(({ number, outcome }) => [number, outcome]), [[1, "retrying"], [2, "running"]]);
+});

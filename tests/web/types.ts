@@ -8,6 +8,7 @@ import {
   type Credential,
   type ErrorCode,
   type EventData,
+  type Group,
   type HeadwayOptions,
   type Job,
   type JobEvent,
@@ -105,6 +106,8 @@ function heard(event: JobEvent): void {
   if (event.event === "log") console.log(event.data.message.length);
   // @ts-expect-error: only a log has a message
   if (event.event === "state") console.log(event.data.message);
+  if (event.event === "message") console.log(event.data.from === "task", event.data.name, event.data.data);
+  if (event.event === "group-end") console.log(event.data.counts.succeeded);
   const ended: EventData["end"] | undefined = event.event === "end" ? event.data : undefined;
   console.log(event.id, ended?.state);
 }
@@ -112,12 +115,17 @@ function heard(event: JobEvent): void {
 for await (const event of headway.job(job.id)) heard(event);
 const ended: Job = await job.done;
 await job.cancel();
+await job.send("answer", { text: "yes" });
+const message = await headway.send(job.id, "answer", null, { idempotencyKey: "k" });
+console.log(message.id, message.data.from);
+// @ts-expect-error: a message has a name
+await job.send();
 const again: JobHandle = await job.retry();
 const status: Status = again.status;
 // @ts-expect-error: there is no such status
 const wrong: Status = "fine";
 if (again.status === "gave-up") again.again();
-console.log(again.state?.retry_of, ended.id, status, wrong);
+console.log(again.state?.retry_of, ended.id, ended.parent, ended.children?.counts.waiting, status, wrong);
 again.close();
 
 // -- many
@@ -127,6 +135,11 @@ headway.watch({ jobs: new Set([job.id]) }).stop();
 headway.watch().start().stop();
 feed.addEventListener("change", ({ detail }) => console.log(detail.id, detail.job?.state));
 feed.addEventListener("event", ({ detail }: CustomEvent<JobEvent>) => console.log(detail.id));
+const group: Group = await headway.putGroup("g", { expected: 3, title: "Three" });
+console.log(group.group, group.title, group.expected, group.counts.failed, group.fraction, group.rate, group.eta_s);
+console.log((await headway.group("g")).ended_at, (await headway.cancelGroup("g")).started_at);
+// @ts-expect-error: a group is not paused
+if ((await headway.retryGroup("g")).state === "paused") console.log("paused");
 feed.addEventListener("gap", () => feed.want(job.id));
 feed.addEventListener("status", () => console.log(feed.status, feed.since));
 feed.forget(job.id);

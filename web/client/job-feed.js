@@ -168,6 +168,8 @@ export class JobFeed extends Emitter {
     }
     const whole = type === "snapshot" || type === "end";
     const id = whole ? data.id : data.job;
+    // It is about a group.
+    if (!id) return this.emit("event", event);
     if (this.#only && !this.#only.has(id)) return;
     const entry = this.#entry(id);
     if (entry.notMine || (whole && !this.#holds(data))) {

@@ -95,6 +95,16 @@ export class JobHandle extends Emitter {
     this.#feed.put(await this.#client.cancel(this.id));
   }
 
+  /**
+   * Send a message to the job.
+   * @param {string} name
+   * @param {unknown} [data] any JSON
+   * @returns {Promise<void>}
+   */
+  async send(name, data) {
+    await this.#client.send(this.id, name, data);
+  }
+
   /** @returns {Promise<JobHandle>} a new job with the same type and parameters */
   async retry() {
     return new JobHandle(this.#client, await this.#client.retry(this.id));

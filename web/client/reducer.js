@@ -12,7 +12,7 @@ import { compareIds } from "./event-id.js";
  */
 
 /** @type {ReadonlySet<import("../jobs.js").State>} */
-export const LIVE = new Set(/** @type {const} */ (["running", "retrying", "queued"]));
+export const LIVE = new Set(/** @type {const} */ (["running", "waiting", "retrying", "queued"]));
 
 /**
  * Whether the job has not ended.
@@ -48,7 +48,7 @@ export function reduce(job, { id, event, data }) {
   if (event === "reset") return data.job ?? job;
   if (!job || !isLive(job) || compareIds(id, job.last_event_id) <= 0) return job;
   const change = CHANGES[event]?.(job, data);
-  return change ? { ...job, ...change, last_event_id: id, updated_at: data.at } : job;
+  return change ? { ...job, ...change, last_event_id: id, updated_at: /** @type {any} */ (data).at } : job;
 }
 
 /** @type {Record<string, (job: Job, data: any) => Partial<Job>>} */
@@ -69,9 +69,8 @@ const CHANGES = {
   progress(_job, { job: _id, attempt, at: _at, ...progress }) {
     return { attempt, progress };
   },
-  log() {
-    return {};
-  },
+  log: () => ({}),
+  message: () => ({}),
   artifact(job, { job: _id, at: _at, ...artifact }) {
     const at = job.artifacts.findIndex((one) => one.name === artifact.name);
     return { artifacts: at < 0 ? [...job.artifacts, artifact] : job.artifacts.with(at, artifact) };

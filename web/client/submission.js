@@ -20,12 +20,24 @@ const PASSING = new Set([0, 429, 502, 503, 504]);
  * @param {Record<string, unknown>} params
  * @param {any} options see Headway.submit
  */
-export async function submit(client, type, params, { idempotencyKey = newKey(), signal, onUpload, ...more }) {
-  const body = JSON.stringify({ type, params: await withUploads(client, params, { signal, onUpload }), ...more });
+export async function submit(client, type, params, { idempotencyKey, signal, onUpload, ...more }) {
+  const body = { type, params: await withUploads(client, params, { signal, onUpload }), ...more };
+  return post(client, "/jobs", body, { idempotencyKey, signal });
+}
+
+/**
+ * POST, repeated under the same key until there is an answer.
+ * @param {Client} client
+ * @param {string} path
+ * @param {Record<string, unknown>} what
+ * @param {{idempotencyKey?: string, signal?: AbortSignal}} options
+ */
+export async function post(client, path, what, { idempotencyKey = newKey(), signal }) {
+  const body = JSON.stringify(what);
   const headers = { "content-type": "application/json", "idempotency-key": idempotencyKey };
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await client.ask("POST", "/jobs", { body, headers, signal });
+      return await client.ask("POST", path, { body, headers, signal });
     } catch (error) {
       const { status, retryAfterMs } = /** @type {Problem} */ (error);
       if (!PASSING.has(status) || attempt === ATTEMPTS) throw error;

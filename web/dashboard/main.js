@@ -3,6 +3,7 @@
  */
 
 import "./connection-state.js";
+import "./jobs/group-summary.js";
 import "./jobs/job-list.js";
 import { show } from "../element/dom.js";
 import { style } from "../element/style.js";
@@ -34,6 +35,7 @@ const ended = new EndedJobs(client, feed);
 const index = new JobIndex();
 const reasons = new WaitingReasons(client);
 const list = /** @type {import("./jobs/job-list.js").JobList} */ (part("jobs"));
+const summary = /** @type {import("./jobs/group-summary.js").GroupSummary} */ (part("group"));
 const filters = new FilterBar(part("filters"));
 const form = new SubmitForm(/** @type {HTMLFormElement} */ (part("submit-form")), client);
 const notices = new Notifications(/** @type {HTMLButtonElement} */ (part("notices")));
@@ -118,6 +120,7 @@ function drawPage(mentioned) {
   show(part("notice"), "");
   page.reason = reasons.for(job);
   page.job = job;
+  page.hasChildren = index.groups.of(job.id) > 0;
   const title = titleOf(job, percent(shownFraction(job)));
   document.title = `${title} · Headway`;
 }
@@ -164,6 +167,7 @@ const SHOW = {
     }
     drawList();
     list.draw();
+    summary.look();
   },
   job() {
     list.draw();
@@ -326,6 +330,10 @@ await session.begin();
 session.addEventListener("change", go);
 // The page has only waited. The stream is opened again at once, as after an interruption of the network.
 session.addEventListener("back", () => dispatchEvent(new Event("online")));
+summary.start(client, () => ({
+  name: route.view === "jobs" ? index.filter.group : "",
+  fresh: feed.status === "live",
+}));
 index.filter = JobFilter.from(route.query);
 ended.begin(index.filter);
 go();

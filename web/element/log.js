@@ -32,7 +32,7 @@ style.replaceSync(`
 .log :is(time, .level) { opacity: .75; }
 .log .level { min-inline-size: 4.5em; max-inline-size: 100%; }
 .log .text { flex: 1 1 16em; min-inline-size: 0; }
-.log [data-level="state"] .text { font-weight: 600; }
+.log :is([data-level="state"], [data-level="message"], [data-level="sent"]) .text { font-weight: 600; }
 .log :is([data-level="error"], [data-level="critical"]) .level { color: var(--job-bad, color-mix(in srgb, red 60%, currentColor)); opacity: 1; }
 .log [data-level="warning"] .level { color: var(--job-warn, color-mix(in srgb, orange 50%, currentColor)); opacity: 1; }
 .follow { position: absolute; inset-block-end: .5em; inset-inline-end: 1.25em; }
@@ -97,6 +97,7 @@ export class LogView {
   /** @param {JobEvent} event */
   receive({ event, data }) {
     if (event === "log") this.#add(data.at, data.level, data.message);
+    if (event === "message") this.#add(data.at, data.from === "task" ? "message" : "sent", `${data.name}: ${textOf(data.data)}`);
     if (event === "state") this.#add(data.at, "state", stateText(data));
     if (event === "end") this.#add(String(data.finished_at), "state", data.state + (data.error ? `: ${data.error.message}` : ""));
   }
@@ -150,6 +151,9 @@ export class LogView {
     this.#follow.textContent = this.#unseen > 0 ? `Follow (${this.#unseen} new)` : "Follow";
   }
 }
+
+/** @param {unknown} data of a message */
+const textOf = (data) => (typeof data === "string" ? data : JSON.stringify(data));
 
 /** @param {{state: string, attempt: number, reason?: string}} data */
 function stateText({ state, attempt, reason }) {

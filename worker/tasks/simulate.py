@@ -36,6 +36,15 @@ class SimulateParams(Params):
             description="A log line every N updates; 0 for none.",
         ),
     ] = 0
+    message_every: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1_000_000,
+            title="Message every",
+            description="A message `update` every N updates; 0 for none.",
+        ),
+    ] = 0
     fail_at: Annotated[
         float | None,
         Field(ge=0, le=1, title="Fail at", description="The fraction at which it fails; none by default."),
@@ -88,6 +97,8 @@ def simulate(job: Job[SimulateParams]) -> dict[str, float | int]:
                     stage.update(done - first, f"update {done} of {updates}")
                     if params.log_every and done % params.log_every == 0:
                         job.log(f"update {done} of {updates}")
+                    if params.message_every and done % params.message_every == 0:
+                        job.send("update", [done, updates])
     if fails:
         raise SimulatedFailure(f"asked to fail at {params.fail_at:g}")
     return {"updates": done, "seconds": round(time.monotonic() - started, 3)}

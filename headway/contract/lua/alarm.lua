@@ -4,10 +4,11 @@
 -- keys: prelude; last: watch (watch.lua)
 -- args: 5 first delay in ms before a message is sent again, 6 the longest such delay,
 --       7 error (JSON) of a lost worker, 8 error of a deadline that is over, 9 error of a cancellation,
---       10 reason (JSON string) of the next attempt
+--       10 reason (JSON string) of the next attempt, 11 that of a job which need not wait any more
 -- returns: {'send', type (JSON), queue, how often it was asked for in a row, why}: send the message (again);
---          why is 'worker_lost', 'retry_due' or 'unclaimed' | {'ended'} | {'none'}
--- events: state (retrying) or end when a lease or the deadline is over
+--          why is 'worker_lost', 'retry_due', 'woken' or 'unclaimed' | {'ended'} | {'none'}
+-- events: state (retrying) or end when a lease or the deadline is over, state (queued) when a job need not
+--         wait any more
 
 local due = redis.call('ZSCORE', ALARMS, JOB_ID)
 local time = now()
@@ -23,6 +24,13 @@ if job.deadline and job.deadline <= time then
   return {'ended'}
 end
 local why = 'unclaimed'
+if job.state == 'waiting' then
+  local woken = look_whether_it_waits(job)
+  if not woken then return {'none'} end
+  move(job, 'queued', ARGV[11], '_continues', '1', '_woken', woken, '_not_before', '0', '_sends', '0')
+  rejoin_line()
+  why = 'woken'
+end
 if job.state == 'running' then
   if job.lease > time then
     set_alarm(job.deadline and math.min(job.lease, job.deadline) or job.lease)

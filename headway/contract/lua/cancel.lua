@@ -9,7 +9,7 @@
 local job = load()
 if not job then return {'gone'} end
 if ended(job) then return {'ended', document()} end
-if waits(job) then
+if waits(job) or job.state == 'waiting' then
   redis.call('HSET', JOB, 'cancel_requested', 'true')
   finish(job, 'canceled', 'null', ARGV[5], '')
   return {'canceled', document()}

@@ -3,18 +3,27 @@
 -- keys: prelude; the owner's bucket; last: the idempotency key, if arg 5 is not ''
 -- args: 5 hash of the body with idempotency, or ''; 6 ms until the first alarm; 7 submissions a second
 --       that the owner may make, 8 how many at once, 9 how many live jobs it may have (0: no such limit);
---       10… the fields of the job that the caller knows, name and value in turn
+--       10 the job whose child it is, or '', 11 that job's fence;
+--       12… the fields of the job that the caller knows, name and value in turn
 -- returns: {'created', document} | {'same', document, job id}: the key's job | {'conflict'}: the key belongs
---          to another body | {'too_fast', ms until there is a token} | {'too_many'}: live jobs
+--          to another body | {'stale'}: another holds the parent, or it ended | {'too_fast', ms until there is a token} | {'too_many'}: live jobs
 -- events: state (queued)
+
+-- A retry takes the place of the job that it retries in their group.
+local function replace(key)
+  local held = redis.call('HMGET', key, 'group', 'state', 'size', '_share', '_replaced')
+  if not held[2] or held[5] or held[1] ~= redis.call('HGET', JOB, 'group') then return end
+  redis.call('HSET', key, '_replaced', '1')
+  local size = tonumber(held[3]) or 1
+  change_tally(string.sub(held[2], 2, -2), nil, -size, -size * tonumber(held[4] or 1))
+end
 
 local once_hash = ARGV[5]
 if once_hash ~= '' then
   local before = redis.call('GET', KEYS[#KEYS])
   if before then
-    -- The key of the job is not declared; it has the same hash tag, so it lies in the same slot.
     local hash, id = string.match(before, '^(%S+) (%S+)$')
-    local key = string.sub(JOB, 1, -#JOB_ID - 1) .. id
+    local key = key_of(id)
     if redis.call('EXISTS', key) == 1 then
       if hash ~= once_hash then return {'conflict'} end
       return {id == JOB_ID and 'created' or 'same', document(key), id}
@@ -25,20 +34,22 @@ end
 -- The same creation again: the reply to the first was lost.
 if redis.call('EXISTS', JOB) == 1 then return {'created', document()} end
 
+if ARGV[10] ~= '' then
+  local parent = redis.call('HMGET', key_of(ARGV[10]), 'state', '_fence')
+  if parent[1] ~= '"running"' or parent[2] ~= ARGV[11] then return {'stale'} end
+  redis.call('HSET', key_of(ARGV[10]), '_children', '1')
+end
+
 local live = tonumber(ARGV[9])
 if live > 0 and redis.call('ZCARD', INDEX['queued']) + redis.call('ZCARD', INDEX['retrying'])
-    + redis.call('ZCARD', INDEX['running']) >= live then
+    + redis.call('ZCARD', INDEX['running']) + redis.call('ZCARD', INDEX['waiting']) >= live then
   return {'too_many'}
 end
 local rate, burst = tonumber(ARGV[7]), tonumber(ARGV[8])
 if rate > 0 then
   local bucket = KEYS[#KEYS - (once_hash ~= '' and 1 or 0)]
-  local time = now()
-  local known = redis.call('HMGET', bucket, 'tokens', 'at')
-  local tokens = math.min(burst, tonumber(known[1] or burst)
-    + math.max(0, time - tonumber(known[2] or time)) * rate / 1000)
-  if tokens < 1 then return {'too_fast', math.ceil((1 - tokens) * 1000 / rate)} end
-  redis.call('HSET', bucket, 'tokens', tostring(tokens - 1), 'at', int(time))
+  local wait = take_token(bucket, 'tokens', 'at', rate, burst)
+  if wait then return {'too_fast', wait} end
   redis.call('PEXPIRE', bucket, math.ceil(burst * 1000 / rate))
 end
 
@@ -52,10 +63,18 @@ if once_hash ~= '' then
 end
 redis.call('HSET', JOB, 'state', '"queued"', 'attempt', '0', 'artifacts', '[]',
   'cancel_requested', 'false', 'created_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"',
-  '_score', score, '_fence', '0', '_sends', '0', unpack(ARGV, 10))
+  '_score', score, '_fence', '0', '_sends', '0', unpack(ARGV, 12))
+open_tally()
 redis.call('ZADD', ALL_JOBS, score, JOB_ID)
 redis.call('ZADD', INDEX['queued'], score, JOB_ID)
-if GROUP_JOBS then redis.call('ZADD', GROUP_JOBS, score, JOB_ID) end
+if GROUP_JOBS then
+  redis.call('ZADD', GROUP_JOBS, score, JOB_ID)
+  redis.call('PERSIST', TALLY)
+  change_tally(nil, 'queued', tonumber(redis.call('HGET', JOB, 'size')) or 1, 0)
+  local old = string.match(redis.call('HGET', JOB, 'retry_of') or '', '^"(.+)"$')
+  if old then replace(key_of(old)) end
+  settle_group()
+end
 join_line()
 set_alarm(ms + tonumber(ARGV[6]))
 emit({last = '0-0', attempt = '0'}, id, 'state',

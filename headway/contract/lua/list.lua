@@ -6,10 +6,10 @@
 --       4 most entries of the index to look at, 5 most bytes (but at least one job); what must match:
 --       6 state, 7 type, 8 group, as JSON texts, or '' for any
 -- returns: {score of the last entry looked at, or '' if it was the last of all; hash, hash, …}, the hashes
---          being names and values in turn of the document's fields, _queue and _not_before
+--          being names and values in turn of the document's fields and some of the store's own
 -- events: none
 
-local FIELDS = {@DOCUMENT@, '_queue', '_not_before'}
+local FIELDS = {@DOCUMENT@, '_queue', '_not_before', '_children', '_waits_for'}
 local most, looks, bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local STEP = math.min(500, most + 1)
 local result, from = {''}, ARGV[2]

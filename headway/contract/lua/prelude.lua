@@ -1,67 +1,37 @@
 -- What every script that changes a job begins with.
 --
--- keys: 1 clock, 2 alarms, 3 expiring, 4 job, 5 events, 6 the owner's feed, 7 its last ids,
---       8 the owner's jobs, then one index a state in the order of states.py, then the jobs that wait
---       for its queue and the owners' turns there, then, if the job has a group: the group's feed, its
---       last ids, its jobs
+-- keys: 1 clock, 2 alarms, 3 expiring, 4 job, 5 events, 6 the job's unread messages, 7 the owner's feed,
+--       8 its last ids, 9 the owner's jobs, then one index a state in the order of states.py, then the jobs that wait
+--       for its queue and the owners' turns there, the jobs that ended before their children, then, if the job has a group: the group's feed, its
+--       last ids, its jobs, its tally, the groups of which something is to be told
 --       (JobStore builds them: Keys.write_set)
 -- args: 1 job id, 2 cap of the job's events, 3 cap of a feed, 4 retention in seconds; a script's own
 --       follow and are counted from 5
 -- The values of the job's hash are JSON texts; fields that begin with _ are ours alone and plain.
 
 local CLOCK, ALARMS, EXPIRING, JOB, EVENTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local ALL_JOBS = KEYS[8]
+local UNREAD, ALL_JOBS = KEYS[6], KEYS[9]
 local JOB_ID, EVENTS_CAP, FEED_CAP, RETENTION_S = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local STATES = {@STATES@}
 local DOCUMENT = {@DOCUMENT@}
 
 local INDEX = {}
-for i, state in ipairs(STATES) do INDEX[state] = KEYS[8 + i] end
-local WAITING = KEYS[9 + #STATES]
-local TURNS = KEYS[10 + #STATES]
-local FEEDS = {{KEYS[6], KEYS[7]}}
+for i, state in ipairs(STATES) do INDEX[state] = KEYS[9 + i] end
+local WAITING = KEYS[10 + #STATES]
+local TURNS = KEYS[11 + #STATES]
+local ORPHANS = KEYS[12 + #STATES]
+local FEEDS = {{KEYS[7], KEYS[8]}}
 -- A script adds at most two keys of its own, so this is none of them.
-local GROUP_JOBS = KEYS[10 + #STATES + 3]
-if GROUP_JOBS then FEEDS[2] = {KEYS[10 + #STATES + 1], KEYS[10 + #STATES + 2]} end
-
-local function int(number) return string.format('%.0f', number) end
-
--- Days to a civil date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
-local function rfc3339(ms)
-  local floor = math.floor
-  local s = floor(ms / 1000)
-  local days = floor(s / 86400)
-  local rest = s - days * 86400
-  local z = days + 719468
-  local era = floor(z / 146097)
-  local doe = z - era * 146097
-  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
-  local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
-  local mp = floor((5 * doy + 2) / 153)
-  local day = doy - floor((153 * mp + 2) / 5) + 1
-  local month = mp < 10 and mp + 3 or mp - 9
-  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day,
-    floor(rest / 3600), floor(rest % 3600 / 60), rest % 60, ms - s * 1000)
+local GROUP_JOBS = KEYS[12 + #STATES + 3]
+local TALLY, GROUPS_DUE
+if GROUP_JOBS then
+  TALLY, GROUPS_DUE = KEYS[12 + #STATES + 4], KEYS[12 + #STATES + 5]
+  FEEDS[2] = {KEYS[12 + #STATES + 1], KEYS[12 + #STATES + 2]}
 end
+local GROUP_FEED = FEEDS[2]
 
--- The machine's time in ms. Leases and alarms run on it.
-local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
--- The next event id: the time, but never less than or equal to the last one, even when the machine's
--- clock goes back. Returns the id, its ms, its n.
-local function tick()
-  local ms, n = now(), 0
-  local last = redis.call('HMGET', CLOCK, 'ms', 'n')
-  if last[1] and ms <= tonumber(last[1]) then
-    ms, n = tonumber(last[1]), tonumber(last[2]) + 1
-  end
-  redis.call('HSET', CLOCK, 'ms', int(ms), 'n', int(n))
-  return int(ms) .. '-' .. int(n), ms, n
-end
+--@include clock.lua
+--@include tally.lua
 
 -- The job as this script needs it, or nil if there is none.
 local function load()
@@ -100,12 +70,37 @@ local function leave_line()
   if redis.call('EXISTS', WAITING) == 0 then redis.call('DEL', TURNS) end
 end
 
+-- Takes a token from the bucket that two fields of a hash hold. Returns nothing, or, if it is empty, the ms
+-- until there is one again.
+local function take_token(key, tokens_field, at_field, rate, burst)
+  local time = now()
+  local known = redis.call('HMGET', key, tokens_field, at_field)
+  local tokens = math.min(burst, tonumber(known[1] or burst)
+    + math.max(0, time - tonumber(known[2] or time)) * rate / 1000)
+  if tokens < 1 then return math.ceil((1 - tokens) * 1000 / rate) end
+  redis.call('HSET', key, tokens_field, tostring(tokens - 1), at_field, int(time))
+end
+
 -- Whether nobody works on the job, but somebody shall.
 local function waits(job) return job.state == 'queued' or job.state == 'retrying' end
 
 -- Whether the job is as it will stay. A state that a newer version wrote and this one does not know is not.
 local function ended(job)
   return job.state == 'succeeded' or job.state == 'failed' or job.state == 'canceled'
+end
+
+-- The key of another job of the partition. It is not declared; it has the same hash tag, so it lies in the
+-- same slot. So does the tally of a job's children, who are a group of that name.
+local function key_of(id) return string.sub(JOB, 1, -#JOB_ID - 1) .. id end
+
+local function live_children(id)
+  local head, owner = string.match(ALL_JOBS, '^(.*}):jobs:(.*)$')
+  local count = 0
+  for _, n in ipairs(redis.call('HMGET', head .. ':tally:' .. owner .. ':' .. id,
+      'queued', 'running', 'retrying', 'waiting')) do
+    count = count + tonumber(n or 0)
+  end
+  return count
 end
 
 -- How many attempts may follow. One that a stopping worker handed back does not count.
@@ -159,7 +154,7 @@ local function with_head(job, at, body)
     .. string.sub(body, 2)
 end
 
--- Appends one event and sets the job's fields that changed with it.
+-- Appends one event and sets the job's fields that changed with it. Returns the event's data.
 local function append(job, event, body, ...)
   local id, ms = tick()
   local at = rfc3339(ms)
@@ -169,7 +164,26 @@ local function append(job, event, body, ...)
   else
     redis.call('HSET', JOB, 'last_event_id', '"' .. id .. '"', 'updated_at', '"' .. at .. '"', ...)
   end
-  emit(job, id, event, with_head(job, at, body))
+  local data = with_head(job, at, body)
+  emit(job, id, event, data)
+  return data
+end
+
+-- What the job adds to its group's tally; `share` is how much of it is done, 0 to 1, or nil if that stays.
+local function recount(from, to, share)
+  if not GROUP_JOBS then return end
+  local known = redis.call('HMGET', JOB, 'size', '_share')
+  local before = tonumber(known[2] or 0)
+  local after = share or before
+  if after ~= before then redis.call('HSET', JOB, '_share', tostring(after)) end
+  change_tally(from, to, 0, (after - before) * (tonumber(known[1]) or 1))
+end
+
+-- The same for what a report says of its progress, which begins with the fraction.
+local function recount_progress(text)
+  if GROUP_JOBS then
+    recount(nil, nil, tonumber(string.match(text, '^{"fraction":([^,}]+)')) or 0)
+  end
 end
 
 local function state_body(state, reason)
@@ -181,27 +195,58 @@ end
 
 -- Moves the job to another state that does not end it; reason is a JSON string or ''.
 local function move(job, state, reason, ...)
+  open_tally()
   redis.call('ZREM', INDEX[job.state], JOB_ID)
   redis.call('ZADD', INDEX[state], job.score, JOB_ID)
+  recount(job.state, state)
   job.state = state
   append(job, 'state', state_body(state, reason), 'state', '"' .. state .. '"', ...)
 end
 
 -- Ends the job: its last event, and no alarm after it.
 local function finish(job, state, result, error, progress)
+  open_tally()
   local id, ms = tick()
   local at = '"' .. rfc3339(ms) .. '"'
   redis.call('ZREM', INDEX[job.state], JOB_ID)
   redis.call('ZADD', INDEX[state], job.score, JOB_ID)
   redis.call('ZREM', ALARMS, JOB_ID)
+  redis.call('DEL', UNREAD)
   leave_line()
   redis.call('ZADD', EXPIRING, int(ms + RETENTION_S * 1000), JOB_ID)
   redis.call('HSET', JOB, 'state', '"' .. state .. '"', 'result', result, 'error', error,
     'finished_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"')
   if progress ~= '' then redis.call('HSET', JOB, 'progress', progress) end
+  recount(job.state, state, 1)
   job.state = state
   -- No TTL: the sweep removes job, events, files and what names the job elsewhere together, or nothing.
   emit(job, id, 'end', document())
+  settle_group()
+  local family = redis.call('HMGET', JOB, 'parent', '_children')
+  local parent = string.match(family[1] or '', '^"(.+)"$')
+  if parent then
+    local waits_for = redis.call('HMGET', key_of(parent), 'state', '_waits_for')
+    if waits_for[1] == '"waiting"' and waits_for[2] == 'children' and live_children(parent) == 0 then
+      redis.call('ZADD', ALARMS, int(now()), parent)
+    end
+  end
+  if family[2] then redis.call('ZADD', ORPHANS, int(ms), JOB_ID) end
 end
 
 local function set_alarm(ms) redis.call('ZADD', ALARMS, int(ms), JOB_ID) end
+
+local LONGEST_WAIT_MS = 3600000 -- A job that waits is looked at so often, whatever it waits for.
+
+-- Sets the alarm of a waiting job: at once if what it waits for is there. Returns what that is, or nil.
+local function look_whether_it_waits(job)
+  local time = now()
+  local waits_for = redis.call('HMGET', JOB, '_waits_for', '_wait_until')
+  local until_ = tonumber(waits_for[2] or '')
+  local woken
+  if waits_for[1] == 'children' and live_children(JOB_ID) == 0 then woken = 'children' end
+  if waits_for[1] == 'message' and redis.call('XLEN', UNREAD) > 0 then woken = 'message' end
+  if not woken and until_ and until_ <= time then woken = 'timeout' end
+  local look = woken and time or math.min(until_ or math.huge, time + LONGEST_WAIT_MS)
+  set_alarm(job.deadline and math.min(look, job.deadline) or look)
+  return woken
+end

@@ -1,11 +1,13 @@
 -- What a feed keeps after a cursor, and which of its jobs have begun, as they are at one moment.
 --
 -- keys: 1 clock, 2 feed, 3 the feed's last ids, 4 the feed's jobs (of the owner, or of the group),
---       5 the owner's running jobs, 6 those that wait for their next attempt. The keys of jobs follow from
---       what the feed says, so they cannot be declared; they carry the same hash tag and lie in the same slot.
+--       5 the owner's running jobs, 6 and 7 those that wait for their next attempt, or for something else,
+--       8 the group's tally, if it is the feed of one. The keys of jobs follow from what the feed says, so they cannot be declared; they
+--       carry the same hash tag and lie in the same slot.
 -- args: 1 id after which to read, 2 how many at most, 3 what comes before a job's id in its key
 -- returns: {clock's last id, the machine's time in ms, the feed's last id or '0-0',
---           ids of the jobs that have begun, entries of the stream}
+--           ids of the jobs that have begun, entries of the stream, {type, id, data} of the group's own last
+--           event, or {}}
 -- events: none
 
 local DOCUMENT = {@DOCUMENT@}
@@ -13,7 +15,9 @@ local clock = redis.call('HMGET', KEYS[1], 'ms', 'n')
 local last = clock[1] and (clock[1] .. '-' .. clock[2]) or '0-0'
 local time = redis.call('TIME')
 local begun = redis.call('ZINTER', 2, KEYS[4], KEYS[5])
-for _, id in ipairs(redis.call('ZINTER', 2, KEYS[4], KEYS[6])) do begun[#begun + 1] = id end
+for i = 6, 7 do
+  for _, id in ipairs(redis.call('ZINTER', 2, KEYS[4], KEYS[i])) do begun[#begun + 1] = id end
+end
 local entries = redis.call('XRANGE', KEYS[2], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
 for _, entry in ipairs(entries) do
   -- e, type, p, previous id, d, data, and for an end: j, id of the job, whose document is whole only in
@@ -31,4 +35,5 @@ end
 return {
   last, string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)),
   redis.call('HGET', KEYS[3], 'any') or '0-0', begun, entries,
+  KEYS[8] and redis.call('HMGET', KEYS[8], 'event', 'id', 'data') or {},
 }

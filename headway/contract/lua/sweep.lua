@@ -14,7 +14,15 @@ if ARGV[5] == '1' and due and tonumber(due) > now() then return {'early'} end
 redis.call('ZREM', EXPIRING, JOB_ID)
 redis.call('ZREM', ALL_JOBS, JOB_ID)
 for _, index in pairs(INDEX) do redis.call('ZREM', index, JOB_ID) end
-if GROUP_JOBS then redis.call('ZREM', GROUP_JOBS, JOB_ID) end
+if GROUP_JOBS then
+  -- What the tally has counted stays counted, as long as there is any job of the group.
+  open_tally()
+  redis.call('ZREM', GROUP_JOBS, JOB_ID)
+  if redis.call('EXISTS', GROUP_JOBS) == 0 then
+    redis.call('DEL', TALLY)
+    redis.call('ZREM', GROUPS_DUE, TALLY)
+  end
+end
 redis.call('DEL', JOB, EVENTS)
 if ARGV[6] == '1' then
   local once = redis.call('GET', KEYS[#KEYS])

@@ -1,5 +1,5 @@
-"""The audit log, `headway.audit`: a line of JSON for every change, download and refusal. With AUTH=none
-nothing is recorded.
+"""The audit log, `headway.audit`: a line of JSON for every change, download and refusal, and for every
+change of an API key. With AUTH=none nothing is recorded.
 
 It names a key's id or a token's subject, never a credential, and no query, which may hold a ticket.
 """
@@ -16,7 +16,9 @@ from wsgiref.types import WSGIEnvironment
 
 from flask import Flask, Response, request
 
+from headway.contract.access import REFRESH_S, Access
 from headway.contract.encoding import clip, dumps, rfc3339
+from headway.loops import forever
 from service import metrics
 from service.api.auth.authentication import CALLER
 from service.api.auth.caller import Caller
@@ -38,6 +40,20 @@ def start() -> None:
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
+
+
+def watch_keys(access: Access) -> None:
+    """Record from now on what `headway keys` changes; of several web processes, one records each change."""
+
+    def record_changes() -> None:
+        for change in access.take_changes():
+            at, roles = rfc3339(change["at"] * 1000), ",".join(change["roles"])
+            line = {"at": at, "logger": log.name, "request": None, "who": change["who"]}
+            line |= {"owner": change["owner"], "ip": None, "action": change["action"]}
+            line |= {"object": change["key"], "status": None, "outcome": "done", "reason": f"roles {roles}"}
+            log.info("%s", dumps(line))
+
+    forever("changes of API keys", record_changes, pause_s=REFRESH_S)
 
 
 class Refusals:

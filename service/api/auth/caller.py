@@ -66,6 +66,13 @@ class Caller:
         """Whether what belongs to `owner` is visible; the one check that keeps owners apart."""
         return owner == self.owner or self.sees_all
 
+    def check_owner(self, owner: str | None) -> str:
+        """Return the owner whose jobs are asked for, by default the caller's own. Raises Problem for
+        another's that are not visible."""
+        if owner is not None and not self.owns(owner):
+            raise Problem(403, "the jobs of other owners need the role 'ops:all'")
+        return owner or self.owner
+
     def sees(self, page: JobPage) -> bool:
         if not self.owns(page.owner):
             return False

@@ -75,7 +75,7 @@ def summary(report: Report, bound_ms: int) -> str:
 def moves(directory: Path, count: int) -> str:
     """How long it takes from the closing of the tab with the connection until all others are live again."""
     with (
-        Stack(directory / "stack", HEARTBEAT_S="15", DRAIN_S="0") as stack,
+        Stack(directory / "stack", AUTH="none", HEARTBEAT_S="15", DRAIN_S="0") as stack,
         Browser(directory / "browser") as browser,
     ):
         stack.start_web()

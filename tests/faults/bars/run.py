@@ -139,7 +139,9 @@ class Run:
         self.bound_ms = round(1000 * max(1.5 * heartbeat_s, heartbeat_s + 2)) + 3000 + slack_ms
         self._started = ExitStack()
         try:
-            self.stack = Stack(directory / "stack", HEARTBEAT_S=f"{heartbeat_s:g}", DRAIN_S="1")
+            self.stack = Stack(
+                directory / "stack", AUTH="none", HEARTBEAT_S=f"{heartbeat_s:g}", DRAIN_S="1"
+            )
             self._started.callback(self.stack.close)
             self.stack.start_web()
             self._here = directory / "nginx"

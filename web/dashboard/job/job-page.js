@@ -12,6 +12,7 @@ import { JobAttempts } from "./job-attempts.js";
 import { Bar } from "../../element/bar.js";
 import { JobEvents } from "../../client/job-events.js";
 import { LogView } from "../../element/log.js";
+import { MessageForm } from "./message-form.js";
 import { JobStages } from "./job-stages.js";
 import { JobStory } from "./job-story.js";
 import { JobTags } from "../job-tags.js";
@@ -37,6 +38,7 @@ export class JobPage extends HTMLElement {
   #again = button("again", "Run again");
   #change = element("a", { className: "button change" }, "Edit and run again");
   #reason = element("p", { className: "waiting foreign", role: "status" });
+  #children = element("a", { className: "children", hidden: true }, "Its children");
   #bar = new Bar();
   #error = element("p", { className: "error foreign", tabIndex: 0, role: "group", ariaLabel: "Error" });
   #problem = element("p", { className: "problem foreign", role: "alert", hidden: true });
@@ -44,6 +46,7 @@ export class JobPage extends HTMLElement {
   #stages = new JobStages();
   #pace = new RateChart();
   #log = new LogView(document);
+  #message;
   #timeline = new JobTimeline();
   #attempts = new JobAttempts();
   #artifacts = new ArtifactList();
@@ -84,10 +87,12 @@ export class JobPage extends HTMLElement {
     this.#events.addEventListener("read", () => this.#log.loaded());
     this.#cancel.addEventListener("click", () => this.#ask("cancel-job", this.#cancel));
     this.#again.addEventListener("click", () => this.#ask("retry-job", this.#again));
+    this.#message = new MessageForm((name, data) => client.send(id, name, data));
   }
 
   connectedCallback() {
     this.dataset.id = this.#id;
+    this.#children.href = `#/?group=${encodeURIComponent(this.#id)}`;
     this.#change.href = `#/new?from=${encodeURIComponent(this.#id)}`;
     const { stages, pace, artifacts, result, attempts } = this.#parts;
     this.append(
@@ -99,6 +104,7 @@ export class JobPage extends HTMLElement {
         this.#state,
         this.#attempt,
         this.#tags,
+        this.#children,
         element("span", { className: "actions" }, this.#cancel, this.#again, this.#change),
       ),
       this.#problem,
@@ -108,7 +114,7 @@ export class JobPage extends HTMLElement {
       element(
         "div",
         { className: "columns" },
-        element("div", { className: "column" }, stages, pace, artifacts, section("Log", this.#log.node), result),
+        element("div", { className: "column" }, stages, pace, artifacts, section("Log", this.#log.node, this.#message), result),
         element(
           "div",
           { className: "column" },
@@ -130,6 +136,11 @@ export class JobPage extends HTMLElement {
   /** Why the job waits; empty if unknown. */
   set reason(/** @type {string} */ text) {
     show(this.#reason, text);
+  }
+
+  /** Whether its task has submitted others. They are the group of its id. */
+  set hasChildren(/** @type {boolean} */ has) {
+    this.#children.hidden = !has;
   }
 
   /** @param {string} text what went wrong; empty: nothing */
@@ -154,6 +165,7 @@ export class JobPage extends HTMLElement {
     const canceling = live && job.cancel_requested;
     // The service refuses to repeat a job that has not ended.
     this.#again.hidden = live;
+    this.#message.hidden = !live;
     if (!live && document.activeElement === this.#cancel) this.#again.focus();
     show(this.#cancel, live ? (canceling ? "Canceling…" : "Cancel") : "");
     switchOff(this.#cancel, canceling);
@@ -176,8 +188,9 @@ export class JobPage extends HTMLElement {
     this.#facts.dataset.key = key;
     this.#facts.replaceChildren(
       ...facts.map(([name, text]) => {
-        const id = name === "Id" || name === "Retry of" ? element("code", {}, text) : text;
-        const value = name === "Retry of" ? element("a", { href: `#/jobs/${encodeURIComponent(text)}` }, id) : id;
+        const isJob = name === "Retry of" || name === "Child of";
+        const id = name === "Id" || isJob ? element("code", {}, text) : text;
+        const value = isJob ? element("a", { href: `#/jobs/${encodeURIComponent(text)}` }, id) : id;
         return element("div", {}, element("dt", {}, name), element("dd", { className: "foreign" }, value));
       }),
     );
@@ -247,6 +260,7 @@ function factsOf(job) {
     ["Attempts", `${job.attempt} of ${job.max_attempts}`],
     ["Time limit", job.timeout_s ? duration(job.timeout_s) : null],
     ["Retry of", job.retry_of],
+    ["Child of", job.parent],
   ];
   return /** @type {[string, string][]} */ (facts.filter(([, text]) => text));
 }

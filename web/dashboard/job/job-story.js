@@ -30,6 +30,7 @@ export class JobStory {
   /** Whether it starts at the beginning; the store keeps a limited number of events per job. */
   whole = true;
   #begun = false;
+  #waits = false;
 
   /** @param {JobEvent} event the next one of the job */
   receive({ event, data }) {
@@ -48,6 +49,14 @@ export class JobStory {
   #events = {
     state: ({ state, attempt, at, reason = "" }) => {
       const time = Date.parse(at);
+      const waited = this.#waits && this.attempt?.number === attempt;
+      this.#waits = state === "waiting" || (waited && state === "queued");
+      if (this.#waits || waited) {
+        // The same attempt goes on, if nothing else comes in between.
+        if (state === "retrying") this.#finish(time, state, reason);
+        this.#mark(time, state, state === "running" ? `attempt ${attempt} goes on` : state, reason);
+        return;
+      }
       const again = state === "running" && this.attempt?.number === attempt && this.attempt?.to === null;
       if (again) {
         // A second `running` in the same attempt means that cancellation was requested.

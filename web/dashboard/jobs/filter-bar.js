@@ -7,11 +7,11 @@
 import { element, show } from "../../element/dom.js";
 import { JobFilter } from "./job-filter.js";
 
-const STATES = ["queued", "running", "retrying", "succeeded", "failed", "canceled"];
+const STATES = ["queued", "running", "retrying", "waiting", "succeeded", "failed", "canceled"];
 /** Longer lists are not usable. */
 const MAX_OPTIONS = 200;
 /** All live jobs are known, so these are counted; of ended jobs only some are loaded. */
-const COUNTED = new Set(["queued", "running", "retrying"]);
+const COUNTED = new Set(["queued", "running", "retrying", "waiting"]);
 
 export class FilterBar {
   #search;

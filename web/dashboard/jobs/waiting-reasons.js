@@ -13,7 +13,7 @@ const LIMIT = 100;
 
 /** @param {Job} job */
 export function waits({ state }) {
-  return state === "queued" || state === "retrying";
+  return state === "queued" || state === "retrying" || state === "waiting";
 }
 
 /** Dispatches `change`. */

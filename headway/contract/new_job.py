@@ -1,0 +1,51 @@
+"""NewJob: a submission, checked, and what the store keeps of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from headway.contract.encoding import dumps
+from headway.contract.keys import JobRef
+from headway.contract.records import MAX_PARAMS_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A submission, checked. `queue` is where workers of its type listen."""
+
+    owner: str
+    type: str
+    params: dict[str, Any]
+    queue: str
+    max_attempts: int
+    group: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    timeout_s: float | None = None
+    retry_of: str | None = None
+    checkpoint: str = ""
+    size: float = 1
+    """How large it is beside the other jobs of its group."""
+    parent: str | None = None
+    parent_fence: str = ""
+    """It is a child of the job `parent`, as long as that has this fence."""
+
+    def fields(self, ref: JobRef) -> dict[str, Any]:
+        """Return the fields of the job's hash that are known before it is made. Raises RecordError."""
+        return {
+            "id": dumps(ref.id),
+            "type": dumps(self.type),
+            "owner": dumps(self.owner),
+            "group": dumps(self.group),
+            "labels": dumps(self.labels),
+            "params": dumps(self.params, MAX_PARAMS_BYTES, "params"),
+            "max_attempts": dumps(self.max_attempts),
+            "timeout_s": dumps(self.timeout_s),
+            "retry_of": dumps(self.retry_of),
+            "size": dumps(self.size),
+            "parent": dumps(self.parent),
+            "links": dumps({"self": f"/jobs/{ref.id}", "events": f"/jobs/{ref.id}/events"}),
+            "_queue": self.queue,
+            "_checkpoint": self.checkpoint,
+            "_once": ref.once,
+        }

@@ -1,0 +1,13 @@
+"""Names that callers choose: of groups, labels and messages."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+from headway.contract.records import MAX_LABEL_CHARS
+
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_LABEL_CHARS, pattern=r"^[^\x00-\x1f\x7f]+$")
+]

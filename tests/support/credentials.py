@@ -1,0 +1,59 @@
+"""The key that every service of the tests knows, and what a client does with it.
+
+Tests run with authentication unless they say `AUTH="none"`. HEADWAY_TOKEN has the key in it, so that
+clients and commands find it as a user's do; tests/conftest.py sees to that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import asdict
+from urllib.parse import urlsplit
+
+from headway.contract.access import ROLES, Key
+from headway.contract.encoding import dumps
+from headway.contract.store import JobStore
+
+OWNER = "local"
+_ID, _SECRET = "testtest", "t" * 43
+KEY = f"hw_{_ID}_{_SECRET}"
+BEARER = {"Authorization": f"Bearer {KEY}"}
+LINE = f"Authorization: Bearer {KEY}"
+
+
+def added(ours: Mapping[str, str], given: Mapping[str, str], path: str) -> dict[str, str]:
+    """The headers of a request: the given ones, with ours if it has no credential of its own. An empty
+    `Authorization` stands for none."""
+    has_one = "Authorization" in given or "Cookie" in given or "ticket=" in path
+    headers = dict(given) if has_one else {**ours, **given}
+    return {name: value for name, value in headers.items() if value or name != "Authorization"}
+
+
+def admit(store: JobStore) -> None:
+    """Let the key in: all roles, but for other owners' jobs."""
+    roles = tuple(role for role in ROLES if role != "ops:all")
+    key = Key(_ID, OWNER, roles, "the tests'", 0, None, hashlib.sha256(_SECRET.encode()).hexdigest())
+    store.redis.hset(store.keys.api_keys, _ID, dumps(asdict(key)))
+    store.redis.incr(store.keys.access_version)
+
+
+def cookie_name(origin: str) -> str:
+    parts = urlsplit(origin)
+    return "__Host-headway" if parts.scheme == "https" else f"headway-{parts.port}"
+
+
+def session(origin: str) -> dict[str, str] | None:
+    """Sign in as a browser does; the name and the value of the cookie. None where there is nothing to sign
+    in to: no service that listens there, none that knows the key, or one without authentication."""
+    request = urllib.request.Request(f"{origin}/session", b"", BEARER, method="POST")
+    trust = ssl.create_default_context()
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    try:
+        with urllib.request.urlopen(request, timeout=30, context=trust) as answer:
+            name, _, rest = str(answer.headers["Set-Cookie"]).partition("=")
+    except OSError:  # what HTTPError is, too
+        return None
+    return {"name": name, "value": rest.partition(";")[0]}
