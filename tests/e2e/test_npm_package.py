@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import threading
-import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -34,7 +33,6 @@ from tests.support.stack import Stack, free_port
 from tests.support.wait import until
 
 DOCS = (ROOT / "docs" / "frontends.md").read_text("utf-8")
-OWNER = "acme"
 
 
 class App(ThreadingHTTPServer):
@@ -45,15 +43,12 @@ class App(ThreadingHTTPServer):
     def __init__(self, port: int, directory: Path) -> None:
         super().__init__(("127.0.0.1", port), partial(Pages, directory=str(directory)))
         self.url = f"http://127.0.0.1:{port}"
-        self.service = self.key = ""
+        self.stack: Stack
         self.tickets = 0
 
     def ticket(self) -> bytes:
         self.tickets += 1
-        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self.service}/tickets", b'{"feed": true}', headers)
-        with urllib.request.urlopen(request) as answer:
-            return bytes(answer.read())
+        return self.stack.call("POST", "/tickets", {"feed": True})[2]
 
 
 class Pages(SimpleHTTPRequestHandler):
@@ -109,25 +104,12 @@ def app(project: Path) -> Iterator[App]:
     app.server_close()
 
 
-class Service(Stack):
-    """One that its tests ask with a key."""
-
-    key = ""
-
-    def call(
-        self, method: str, path: str, *arguments: Any, **more: Any
-    ) -> tuple[int, dict[str, str], bytes]:
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        return super().call(method, path, *arguments, **{"headers": headers, **more})
-
-
 @pytest.fixture(scope="module")
-def service(app: App, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(app: App, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A service that asks for tickets, at another origin than the page."""
     directory = tmp_path_factory.mktemp("service")
-    with Service(directory, AUTH="keys", CORS_ORIGINS=app.url, HEARTBEAT_S="1", DRAIN_S="1") as stack:
-        app.service = stack.url
-        app.key = stack.key = stack.store.access.create(OWNER, ("read", "ops"))[1]
+    with Stack(directory, CORS_ORIGINS=app.url, HEARTBEAT_S="1", DRAIN_S="0") as stack:
+        app.stack = stack
         stack.start_web()
         yield stack
 
@@ -141,7 +123,7 @@ def component(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def sources(project: Path, app: App, service: Service) -> Path:
+def sources(project: Path, app: App, service: Stack) -> Path:
     for name in ("headway.ts", "Bar.tsx", "Bar.vue", "Bar.svelte"):
         text = component(name).replace("https://headway.example.org", service.url)
         (project / "src" / name).write_text(text)
@@ -172,7 +154,7 @@ def browser(chromium: Browser, built: None) -> Iterator[Browser]:
 
 
 class Jobs:
-    """Jobs of the owner of the tickets, which the test runs."""
+    """Jobs that the test runs."""
 
     def __init__(self, service: Stack) -> None:
         self.store = service.store
@@ -180,7 +162,7 @@ class Jobs:
         self._batch = 0
 
     def start(self, **more: Any) -> Claim:
-        return running_by_hand(self.stack, owner=OWNER, **more)
+        return running_by_hand(self.stack, **more)
 
     def report(self, claim: Claim, fraction: float) -> None:
         self._batch += 1
@@ -192,7 +174,7 @@ def jobs(service: Stack) -> Jobs:
     return Jobs(service)
 
 
-def streams(service: Service) -> int:
+def streams(service: Stack) -> int:
     """How many event streams are open."""
     return int(service.metric("headway_streams_open"))
 
@@ -256,7 +238,7 @@ SAID = "return document.querySelector('output')?.textContent"
 
 @pytest.mark.parametrize("framework", ["react", "vue", "svelte"])
 def test_a_bar_follows_its_job_and_another_one_and_closes_its_connection(
-    browser: Browser, app: App, service: Service, jobs: Jobs, framework: str
+    browser: Browser, app: App, service: Stack, jobs: Jobs, framework: str
 ) -> None:
     first, second = jobs.start(), jobs.start()
     browser.load(f"{app.url}/{framework}.html?job={first.ref.id}")
@@ -284,7 +266,7 @@ def test_a_bar_follows_its_job_and_another_one_and_closes_its_connection(
 
 
 def test_all_hooks_of_a_page_and_the_element_share_one_connection(
-    browser: Browser, app: App, service: Service, jobs: Jobs
+    browser: Browser, app: App, service: Stack, jobs: Jobs
 ) -> None:
     one, other, third = jobs.start(group="g"), jobs.start(group="g"), jobs.start()
     ids = [claim.ref.id for claim in (one, other, third)]

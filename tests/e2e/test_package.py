@@ -98,7 +98,12 @@ def django_site(installed: Path, tmp_path: Path, stack: Stack) -> Iterator[str]:
     (tmp_path / "views.py").write_text(docs.partition("```python\n# views.py\n")[2].partition("```")[0])
     (tmp_path / "manage.py").write_text(SITE)
     port = free_port()
-    environ = {"HEADWAY_URL": stack.url, "PATH": os.environ["PATH"], "PYTHONPATH": str(packages)}
+    environ = {
+        "HEADWAY_TOKEN": credentials.KEY,
+        "HEADWAY_URL": stack.url,
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(packages),
+    }
     command = [installed / "python", "manage.py", f"127.0.0.1:{port}"]
     with (tmp_path / "site.log").open("wb") as out:
         process = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=out, stderr=out)
@@ -176,9 +181,10 @@ def test_what_an_extra_brings_is_said_where_it_is_missing(installed: Path, tmp_p
     assert ran.stderr == "headway: completion needs argcomplete: pip install 'headway[cli]'\n"
 
 
-def test_a_django_view_submits_and_gives_the_session_a_ticket_for_its_job(
+def test_a_django_view_submits_and_gives_the_session_a_ticket_for_its_job_alone(
     django_site: str, stack: Stack
 ) -> None:
+    foreign = stack.submit("simulate", {"duration_s": 0})
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
 
     def ask(path: str, body: bytes | None = None) -> Any:
@@ -190,6 +196,7 @@ def test_a_django_view_submits_and_gives_the_session_a_ticket_for_its_job(
     ticket = ask("/ticket")
     assert f"/jobs/{job['id']}/events?" in ticket["events_url"]
     assert stack.get(f"/jobs/{job['id']}?ticket={ticket['ticket']}")[0] == 200
+    assert stack.get(f"/jobs/{foreign['id']}?ticket={ticket['ticket']}")[0] == 404
     # What the service refuses is said, not thrown.
     with pytest.raises(urllib.error.HTTPError) as refused:
         ask("/start", b"seconds=-1")

@@ -17,7 +17,7 @@ const [, , base, id] = process.argv;
 for (const name of ["window", "document", "location", "HTMLElement", "customElements"]) assert(!(name in globalThis), name);
 assert.equal(typeof JobProgress, "function");
 
-const headway = new Headway({ base });
+const headway = new Headway({ base, token: process.env.HEADWAY_TOKEN });
 const document = await headway.get(id);
 
 const asked = globalThis.fetch;
