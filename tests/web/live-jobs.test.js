@@ -99,6 +99,19 @@ test("jobs are watched from the first subscriber to the last, and again", async 
   stop();
 });
 
+test("what was seen before is not said to be current to who comes later", async () => {
+  client.found.set("a", job("a"));
+  const live = liveJob(client, "a");
+  const stop = live.subscribe(see);
+  await frame();
+  assert.equal(seen.at(-1).status, "live");
+  stop();
+  live.subscribe(see)();
+  assert.deepEqual([seen.at(-1).job.id, seen.at(-1).status], ["a", "connecting"]);
+  await frame();
+  assert.equal(live.value.status, "connecting", "nor by an answer that comes when nobody waits for it");
+});
+
 test("the value is replaced, never changed", async () => {
   client.found.set("a", job("a"));
   const live = liveJobs(client, ["a"]);

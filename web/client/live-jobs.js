@@ -23,6 +23,7 @@ export class LiveJobs {
 
   #feed;
   #pick;
+  /** @type {import("../jobs.js").Status} Said before anything is watched. */ #before;
   /** Whether the service has no such job. */ #missing = false;
   /** @type {Set<{run: (value: any) => void}>} */ #subscribers = new Set();
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #waking;
@@ -37,7 +38,8 @@ export class LiveJobs {
     this.#feed = of && new JobFeed(client, of);
     this.#pick = pick;
     for (const job of known) this.#feed?.put(job);
-    this.value = this.#look(of ? "connecting" : "closed");
+    this.#before = of ? "connecting" : "closed";
+    this.value = this.#look(this.#before);
     this.#feed?.addEventListener("change", (event) => {
       this.#missing = !(/** @type {CustomEvent} */ (event).detail.job);
       this.#soon();
@@ -65,6 +67,8 @@ export class LiveJobs {
       this.#feed?.stop();
       clearTimeout(this.#waking);
       this.#waking = undefined;
+      // Whoever comes next must not be told that this is current.
+      this.value = this.#look(this.#before);
     };
   };
 
