@@ -28,6 +28,8 @@ class Attempt:
         """What an earlier attempt left, or None."""
         self.cancel_requested = False
         """Whether the last answer said that the job is to stop."""
+        self.messages: list[dict[str, Any]] = []
+        """What was sent to the job and is not read yet, as of the last answer: `{id, at, name, data}`."""
         self._transport = Transport(url, token)
         self._sending = threading.Lock()
         self._batch = 0
@@ -35,7 +37,8 @@ class Attempt:
 
     def report(self, *events: Mapping[str, Any]) -> bool:
         """Send events, in order: `{"type": "progress", "current": 3, "total": 10}`, `{"type": "log",
-        "message": "…"}`, `{"type": "checkpoint", "value": …}`; without any only renew the lease.
+        "message": "…"}`, `{"type": "checkpoint", "value": …}`; without any only renew the lease. Then
+        `messages` are those sent to it, until `{"type": "read", "id": …}` says that they are done with.
 
         Returns whether the job is to stop. What could not be sent goes before the events of the next call.
         """
@@ -47,6 +50,7 @@ class Attempt:
             for body in self._unsent[:] or [{"batch": max(1, self._batch)}]:
                 answer = self._transport.json("POST", path("jobs", self.job["id"], "reports"), body)
                 self.cancel_requested = bool(answer["cancel_requested"])
+                self.messages = answer["messages"]
                 if self._unsent:
                     del self._unsent[0]
         return self.cancel_requested

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import time
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from flask import Response, request
@@ -110,8 +111,15 @@ class CheckpointUpdate(_Body):
     value: Any
 
 
+class ReadUpdate(_Body):
+    """The messages up to this one are dealt with: no attempt is given them again."""
+
+    type: Literal["read"]
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,20}-[0-9]{1,20}$")]
+
+
 Update = Annotated[
-    ProgressUpdate | LogUpdate | MessageUpdate | CheckpointUpdate, Field(discriminator="type")
+    ProgressUpdate | LogUpdate | MessageUpdate | CheckpointUpdate | ReadUpdate, Field(discriminator="type")
 ]
 
 
@@ -123,11 +131,22 @@ class Batch(_Body):
     events: Annotated[list[Update], Field(max_length=MAX_EVENTS)] = Field(default_factory=list)
 
 
+class UnreadMessage(BaseModel):
+    """What somebody sent with POST /jobs/{id}/messages."""
+
+    id: str
+    at: str
+    name: str
+    data: Any
+
+
 class Renewal(BaseModel):
-    """`cancel_requested`: stop, clean up and end the job. The next report is due within `lease_s`."""
+    """`cancel_requested`: stop, clean up and end the job. The next report is due within `lease_s`.
+    `messages` were sent to the job and are not `read` yet, the oldest first, 100 at most."""
 
     cancel_requested: bool
     lease_s: float
+    messages: list[UnreadMessage]
 
 
 class ReportedError(_Body):
@@ -176,7 +195,9 @@ def report(job_id: str, body: Batch) -> Response:
     except StaleFence:
         raise _over() from None
     here.store.registry.note_claimer(job.owner, held.worker, [job.type], held.lease_s + ALIVE_S)
-    return _json(Renewal(cancel_requested=cancel_requested, lease_s=held.lease_s), 200)
+    unread = [UnreadMessage(**asdict(message)) for message in here.store.messages.unread(job.id)]
+    renewal = Renewal(cancel_requested=cancel_requested, lease_s=held.lease_s, messages=unread)
+    return _json(renewal, 200)
 
 
 @bp.operation(
@@ -265,7 +286,7 @@ def _held(job_id: str) -> tuple[Job, Held, Claim]:
         job.group,
         page.fields.get(b"_once", b"").decode(),
     )
-    return job, held, Claim(ref, job, held.fence, "", held.attempts_left)
+    return job, held, Claim(ref, held.fence, job, "", held.attempts_left)
 
 
 def _over() -> Problem:
@@ -291,6 +312,8 @@ def _reports(events: list[Any], held: Held, before: Progress | None) -> list[Rep
             except RecordError as error:
                 raise Problem(422, str(error), errors=[(f"/events/{n}/value", str(error))]) from None
             found.append(Report("", "", "_checkpoint", text))
+        elif isinstance(event, ReadUpdate):
+            found.append(Report("", "", "_read", event.id))
         elif n == last:  # of progress only the newest counts
             text = dumps(measured(event, held, before, time.time() * 1000).model_dump())
             found.append(Report(EventType.PROGRESS, text, "progress", text))

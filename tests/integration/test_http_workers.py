@@ -91,7 +91,7 @@ def test_a_job_is_claimed_reported_on_and_ended(web: Stack, kind: str) -> None:
             "data": {"a": 1},
         },
     )
-    assert (status, answer) == (200, {"cancel_requested": False, "lease_s": 4})
+    assert (status, answer) == (200, {"cancel_requested": False, "lease_s": 4, "messages": []})
     progress = web.get(f"/jobs/{job['id']}")[1]["progress"]
     assert (progress["fraction"], progress["current"], progress["data"]) == (0.25, 1, {"a": 1})
     status, artifact = call(web, "PUT", f"/jobs/{job['id']}/artifacts/rows.csv", b"a,b\n1,2\n", held.token)
@@ -158,6 +158,18 @@ def test_a_retry_comes_after_its_delay_and_without_an_attempt_left_the_job_fails
     assert again["attempt"] == 2
     status, job = Holder(web, again).end(state="retry", error={"message": "still away"})
     assert (job["state"], job["error"]) == ("failed", {"code": "error", "message": "still away"})
+
+
+def test_a_worker_is_given_messages_until_it_has_read_them(web: Stack, kind: str) -> None:
+    job = web.submit(kind, {"n": 1})
+    held = Holder(web, claim(web, kind))
+    for word in ("red", "no, blue"):
+        assert call(web, "POST", f"/jobs/{job['id']}/messages", {"name": "answer", "data": word})[0] == 201
+    unread = held.report()[1]["messages"]
+    assert [(one["name"], one["data"]) for one in unread] == [("answer", "red"), ("answer", "no, blue")]
+    assert held.report({"type": "read", "id": unread[0]["id"]})[1]["messages"] == unread[1:]
+    assert held.report({"type": "read", "id": unread[1]["id"]})[1]["messages"] == []
+    held.end(state="succeeded")
 
 
 def test_a_cancellation_is_in_the_answer_and_the_job_ends_as_canceled(web: Stack, kind: str) -> None:

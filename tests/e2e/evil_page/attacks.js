@@ -188,7 +188,8 @@ export async function attack({ service, job, ended, upload, probes }) {
     // Behind another window a page loads no media any more.
     "window and its opener": async () => {
       const opened = window.open(at("/"), "_blank");
-      const until = performance.now() + 3000;
+      if (!opened) return "the browser opens no windows";
+      const until = performance.now() + 1000; // before PATIENCE_MS is over
       while (!opened.closed && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 50));
       if (opened.closed) return "";
       try {
