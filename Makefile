@@ -1,12 +1,13 @@
 # `make run` needs Python 3.11+ with venv, and make; everything else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+DIST := dist
 # Most tests wait most of the time: three of them keep two cores busy.
 TEST_PROCESSES ?= 3
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check
 .DEFAULT_GOAL := run
 .DELETE_ON_ERROR:
-.PHONY: run demo test setup check package bundle bench faults bars screenshots clean
+.PHONY: run demo test setup check package wheel tarball bundle bench faults bars screenshots clean
 
 # A recipe is one command that make runs without a shell between: make passes a SIGTERM on to its own
 # child and no further.
@@ -26,9 +27,17 @@ check: .venv/ready-for-tests
 test: check
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
-# The wheel and the source distribution of headway/, in dist/. The wheel is built from the latter.
-package: .venv/ready-for-tests
-	@$(BIN)/python -m build --no-isolation
+# What others install, in dist/.
+package: wheel tarball
+
+# Of headway/, with the source distribution that it is built from.
+wheel: .venv/ready-for-tests
+	@$(BIN)/python -m build --no-isolation --outdir $(DIST)
+
+# The npm package of web/. Needs npm.
+tarball:
+	@mkdir -p $(DIST)
+	@npm pack --silent --pack-destination $(DIST) ./web
 
 # web/job-progress.min.js anew, after a change of what it is made from. Needs node and npm.
 bundle:

@@ -72,11 +72,14 @@ class Row extends Bar {
   }
 }
 
+/** A server imports this too, and makes no elements. */
+const Base = globalThis.document ? HTMLElement : /** @type {typeof HTMLElement} */ (/** @type {unknown} */ (Object));
+
 /**
  * Dispatches `change` (bubbles; detail: {id, job}) whenever a job changes, and `problem` (detail: Error) when a
  * cancellation was refused.
  */
-export class JobProgress extends HTMLElement {
+export class JobProgress extends Base {
   static observedAttributes = ["base", "token", "ticket", "ticket-url", "group", "job", "jobs", "log", "readonly"];
   /** @type {Client | undefined} The client to use; set it before the element is in the page. */
   client;
@@ -129,7 +132,9 @@ export class JobProgress extends HTMLElement {
     if (!this.isConnected || !(ids[0] || group)) return;
     const ticket = address ? new URL(address, location.href) : given;
     const key = `${[base, token, ticket]}`;
-    this.#client = this.client ?? (clients[key] ??= new Client({ base: base ?? new URL("..", import.meta.url), token, ticket }));
+    // A bundler may have put this module anywhere: then it is as for any client, the page's origin.
+    const home = import.meta.url.match(/.*(?=web\/job-p)/)?.[0];
+    this.#client = this.client ?? (clients[key] ??= new Client({ base: base ?? home, token, ticket }));
     const feed = (this.#feed = this.#client.watch({ jobs: ids[0] && ids, group }));
     feed.addEventListener("change", (event) => {
       const { detail } = /** @type {CustomEvent} */ (event);
@@ -203,4 +208,4 @@ export class JobProgress extends HTMLElement {
   }
 }
 
-if (!customElements.get("job-progress")) customElements.define("job-progress", JobProgress);
+if (globalThis.document && !customElements.get("job-progress")) customElements.define("job-progress", JobProgress);

@@ -210,6 +210,24 @@ export interface JobHandle extends Emitter<HandleEvents>, Connection, AsyncItera
   retry(): Promise<JobHandle>;
 }
 
+/** What hooks and stores have beside their jobs. */
+export interface Live {
+  /** The jobs are current only while this is `live`, or once they have ended. */
+  status: Status;
+  /** Try again, after the connection gave up. */
+  again(): void;
+}
+
+export interface LiveJob extends Live {
+  /** Undefined until it was first read; null if there is no such job. */
+  job: Job | null | undefined;
+}
+
+export interface LiveJobs extends Live {
+  /** Those that were read so far. */
+  jobs: Job[];
+}
+
 /** The service refused a request, or could not be reached (problem+json, RFC 9457). */
 export class Problem extends Error {
   name: "Problem";

@@ -1,19 +1,26 @@
-"""The wheel in an empty environment, beside a project's own `service` and `worker`."""
+"""The wheel in an empty environment: beside a project's own `service` and `worker`, and with Django."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 import venv
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import credentials
 from tests.support.checkout import ROOT
-from tests.support.stack import Stack
+from tests.support.stack import Stack, free_port
+from tests.support.wait import until
 
 SCRIPT = """
 import sys
@@ -31,8 +38,9 @@ print(events[0], events[-1], service.MINE, worker.MINE, *sorted(outside))
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("dist")
-    build = (sys.executable, "-m", "build", "--no-isolation", "--outdir", directory, ROOT)
-    subprocess.run(build, capture_output=True, check=True, timeout=120)
+    # The environment is there: it runs this.
+    build = ("make", "-o", ".venv/ready-for-tests", "wheel", f"DIST={directory}")
+    subprocess.run(build, cwd=ROOT, capture_output=True, check=True, timeout=120)
     return directory
 
 
@@ -54,6 +62,63 @@ def project(tmp_path: Path) -> Path:
         (tmp_path / f"{name}.py").write_text(f'MINE = "my-{name}"\n')
     (tmp_path / "script.py").write_text(SCRIPT)
     return tmp_path
+
+
+SITE = """
+import sys
+import django
+from django.conf import settings
+from django.core.management import execute_from_command_line
+from django.urls import path
+
+settings.configure(
+    DEBUG=True,
+    SECRET_KEY="of a test",
+    ROOT_URLCONF="__main__",
+    MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
+    SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+    ALLOWED_HOSTS=["127.0.0.1"],
+)
+import views
+
+urlpatterns = [path("start", views.start), path("ticket", views.ticket)]
+execute_from_command_line(["site", "runserver", "--noreload", sys.argv[1]])
+"""
+
+
+@pytest.fixture
+def django_site(installed: Path, tmp_path: Path, stack: Stack) -> Iterator[str]:
+    """The address of a Django project whose views are those of docs/clients.md."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for name in ("django", "asgiref", "sqlparse"):
+        ours = Path(importlib.import_module(name).__file__ or "").parent
+        (packages / name).symlink_to(ours)
+    docs = (ROOT / "docs" / "clients.md").read_text("utf-8")
+    (tmp_path / "views.py").write_text(docs.partition("```python\n# views.py\n")[2].partition("```")[0])
+    (tmp_path / "manage.py").write_text(SITE)
+    port = free_port()
+    environ = {
+        "HEADWAY_TOKEN": credentials.KEY,
+        "HEADWAY_URL": stack.url,
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(packages),
+    }
+    command = [installed / "python", "manage.py", f"127.0.0.1:{port}"]
+    with (tmp_path / "site.log").open("wb") as out:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=out, stderr=out)
+
+    def ready() -> bool:
+        assert process.poll() is None, (tmp_path / "site.log").read_text()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        until(ready, what="Django to listen")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def run(*command: str | Path, cwd: Path, url: str = "") -> str:
@@ -114,3 +179,26 @@ def test_what_an_extra_brings_is_said_where_it_is_missing(installed: Path, tmp_p
     )
     assert ran.returncode == 2
     assert ran.stderr == "headway: completion needs argcomplete: pip install 'headway[cli]'\n"
+
+
+def test_a_django_view_submits_and_gives_the_session_a_ticket_for_its_job_alone(
+    django_site: str, stack: Stack
+) -> None:
+    foreign = stack.submit("simulate", {"duration_s": 0})
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+
+    def ask(path: str, body: bytes | None = None) -> Any:
+        with browser.open(django_site + path, body, timeout=30) as answer:
+            return json.loads(answer.read())
+
+    job = ask("/start", b"seconds=0")
+    assert stack.wait_ended(job["id"])["state"] == "succeeded"
+    ticket = ask("/ticket")
+    assert f"/jobs/{job['id']}/events?" in ticket["events_url"]
+    assert stack.get(f"/jobs/{job['id']}?ticket={ticket['ticket']}")[0] == 200
+    assert stack.get(f"/jobs/{foreign['id']}?ticket={ticket['ticket']}")[0] == 404
+    # What the service refuses is said, not thrown.
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        ask("/start", b"seconds=-1")
+    with refused.value as answer:
+        assert (answer.code, "/params/duration_s" in answer.read().decode()) == (502, True)

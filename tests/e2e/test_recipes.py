@@ -27,8 +27,6 @@ DOCS = Path(__file__).parents[2] / "docs"
 LIBRARIES = {
     "htmx.min.js": "htmx.org/dist/htmx.min.js",
     "sse.js": "htmx-ext-sse/sse.js",
-    "react.production.min.js": "react/umd/react.production.min.js",
-    "react-dom.production.min.js": "react-dom/umd/react-dom.production.min.js",
 }
 
 
@@ -93,11 +91,11 @@ def test_ten_lines_show_a_moving_bar(browser: Browser | Firefox, stack: Stack) -
 def test_the_docs_name_the_versions_that_are_tested() -> None:
     versions = json.loads((WEB / "package.json").read_text("utf-8"))["devDependencies"]
     docs = (DOCS / "frontends.md").read_text("utf-8")
-    for name in ("htmx.org", "htmx-ext-sse", "react", "react-dom"):
+    for name in ("htmx.org", "htmx-ext-sse"):
         assert f"`{name}@{versions[name]}`" in docs
 
 
-@pytest.mark.parametrize("name", ["EventSource", "htmx", "React"])
+@pytest.mark.parametrize("name", ["EventSource", "htmx"])
 def test_a_recipe_shows_how_far_a_job_is_and_how_it_ended(
     browser: Browser | Firefox, stack: Stack, name: str
 ) -> None:

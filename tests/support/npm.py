@@ -1,4 +1,4 @@
-"""What tests need of npm, as tests/web/package-lock.json pins it: installed once, beside it."""
+"""What tests need of npm, as the lock files below tests/web pin it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ def package(path: str) -> Path:
     # Of several test processes one installs, and the others wait.
     with lock.open() as waiting:
         fcntl.flock(waiting, fcntl.LOCK_EX)
-        _install(lock, stamp)
+        if not stamp.exists() or stamp.read_text() != lock.read_text():
+            install(WEB)
+            stamp.write_text(lock.read_text())
     return WEB / "node_modules" / path
 
 
-def _install(lock: Path, stamp: Path) -> None:
-    if not stamp.exists() or stamp.read_text() != lock.read_text():
-        command = [program("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        ran = subprocess.run(command, cwd=WEB, capture_output=True, text=True, timeout=100)
-        if ran.returncode != 0:
-            missing(f"what {lock.name} names (npm: {ran.stderr[-300:]})")
-        stamp.write_text(lock.read_text())
+def install(project: Path) -> None:
+    """What the lock file of this project names, downloaded unless npm has it from an earlier run."""
+    command = [program("npm"), "ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund"]
+    ran = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=200)
+    if ran.returncode != 0:
+        missing(f"what {project.name}/package-lock.json names (npm: {ran.stderr[-300:]})")

@@ -37,6 +37,8 @@ const { outputFiles } = await build({
   bundle: true,
   minify: true,
   mangleProps: INTERNAL,
+  // The modules can be imported outside of pages, too; a page has all of these.
+  define: Object.fromEntries(["addEventListener", "document", "location", "navigator"].map((name) => [`globalThis.${name}`, "true"])),
   format: "esm",
   target: "es2022",
   write: false,

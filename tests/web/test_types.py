@@ -101,7 +101,8 @@ def test_the_types_name_every_state_error_code_and_event() -> None:
 
 def test_the_modules_and_what_a_user_writes_keep_to_the_types(node: str) -> None:  # noqa: F811
     options = "--noEmit --allowJs --checkJs --strict --target es2022 --module nodenext"
-    names = ("jobs.js", "job-progress.js", "dashboard/main.js", "element/log.js", "client/submission.js")
+    names = ("jobs.js", "job-progress.js", "job-progress.d.ts", "dashboard/main.js")
+    names += ("element/log.js", "client/submission.js", "client/live-jobs.js")
     roots = [str(WEB / name) for name in names]
     compiler = [node, str(package("typescript/bin/tsc"))]
     command = [

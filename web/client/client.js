@@ -27,7 +27,9 @@ export class Client {
 
   /** @param {Options} [options] */
   constructor({ base = "/", share = true, ...options } = {}) {
-    this.#base = new URL(String(base).replace(/\/?$/, "/"), location.href);
+    const root = String(base).replace(/\/?$/, "/");
+    // Without a page an address without a host is refused when it is used: a server renders with it, too.
+    this.#base = globalThis.location ? new URL(root, location.href) : root;
     this.#options = { ...options, share };
     const credential = options.token ?? options.ticket;
     /** @type {import("./credentials.js").Caller | "" | null | undefined} None for a caller that shows only cookies. */
@@ -65,11 +67,12 @@ export class Client {
    * @returns {Promise<any>} Rejects with a Problem, or with the signal's reason.
    */
   async ask(method, path, { query, body, headers, signal } = {}) {
+    const url = this.url(path, query);
     const timeout = AbortSignal.timeout(TIMEOUT_MS);
     /** @type {Response | undefined} */ let response;
     let text = "";
     try {
-      response = await this.fetch(this.url(path, query), {
+      response = await this.fetch(url, {
         method,
         body,
         headers,

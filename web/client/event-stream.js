@@ -88,7 +88,7 @@ export class EventStream extends Connection {
     const watchdog = setInterval(() => this.checkSilence(), CHECK_MS);
     signal.addEventListener("abort", () => clearInterval(watchdog));
     // After sleep, or after time in the background, find out now and not at the next check.
-    for (const type of ["online", "visibilitychange"]) {
+    for (const type of globalThis.addEventListener !== undefined ? ["online", "visibilitychange"] : []) {
       addEventListener(type, () => this.#onResume(), { signal });
     }
   }

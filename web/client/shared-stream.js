@@ -101,7 +101,7 @@ export class SharedStream extends Connection {
   /** @param {Reader} reader */
   join(reader) {
     this.#readers.set(reader, new Set());
-    for (const type in this.#page) addEventListener(type, this, true);
+    if (globalThis.addEventListener !== undefined) for (const type in this.#page) addEventListener(type, this, true);
     this.#start();
     this.changed();
   }
@@ -122,7 +122,7 @@ export class SharedStream extends Connection {
       return;
     }
     this.#stop();
-    for (const type in this.#page) removeEventListener(type, this, true);
+    if (globalThis.addEventListener !== undefined) for (const type in this.#page) removeEventListener(type, this, true);
     this.#options.onUnused?.();
   }
 
@@ -159,7 +159,7 @@ export class SharedStream extends Connection {
     this.#last.heardAt = this.#last.at = Date.now();
     this.setStatus("connecting");
     this.#want();
-    this.#alone = !this.#options.share || !navigator.locks;
+    this.#alone = !this.#options.share || !(globalThis.navigator && navigator.locks);
     if (this.#alone) return this.#lead();
     const watchdog = setInterval(() => this.#check(), CHECK_MS);
     signal.addEventListener("abort", () => clearInterval(watchdog));

@@ -3,8 +3,9 @@
  * Content-Security-Policy.
  */
 
-export const style = new CSSStyleSheet();
-style.replaceSync(`
+// Nor may an import need a browser: servers render pages, too.
+export const style = /** @type {CSSStyleSheet} */ (globalThis.document && new CSSStyleSheet());
+if (globalThis.document) style.replaceSync(`
 :host {
   display: block;
   font: var(--job-font, inherit);
