@@ -114,7 +114,7 @@ def main() -> int:
     for url in dict.fromkeys((settings.redis_url, settings.broker_url)):
         _check(url, settings)
     about_sandbox = prepare_sandbox(settings)
-    types = discover("worker.tasks")
+    types = discover("worker.tasks", *settings.headway_tasks)
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     app = make_app(settings, types, name)
     queues = sorted({job_type.queue for job_type in types.values()})

@@ -38,7 +38,7 @@ class Attempt:
     def report(self, *events: Mapping[str, Any]) -> bool:
         """Send events, in order: `{"type": "progress", "current": 3, "total": 10}`, `{"type": "log",
         "message": "…"}`, `{"type": "checkpoint", "value": …}`; without any only renew the lease. Then
-        `messages` are those sent to the job, until `{"type": "read", "id": …}` says that they are dealt with.
+        `messages` are those sent to it, until `{"type": "read", "id": …}` says that they are done with.
 
         Returns whether the job is to stop. What could not be sent goes before the events of the next call.
         """

@@ -79,6 +79,8 @@ class Alarms:
             CANCELED,
             dumps("worker_lost"),
             dumps("it need not wait any more"),
+            error_json(ErrorCode.WORKER_LOST, "the worker was lost, and the task is not delivered again"),
+            error_json(ErrorCode.TIMEOUT, "no worker has started it in time; its message may be lost"),
             keys=[keys.watch(keys.partition(ref.owner))],
         )
         if reply[0] != b"send":

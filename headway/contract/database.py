@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import EqualJitterBackoff
 from redis.commands.core import Script
-from redis.exceptions import ClusterDownError, ReadOnlyError
+from redis.exceptions import ClusterDownError, NoScriptError, ReadOnlyError
 from redis.retry import Retry
 
 from headway.contract.keys import JobRef, Keys
@@ -61,9 +61,7 @@ def connect(
         socket_timeout=timeout_s,
         **tcp,
         **(tls or {} if url.startswith("rediss:") else {}),
-        retry=Retry(
-            ExponentialWithJitterBackoff(cap=0.5, base=0.05), 2, supported_errors=_ANOTHER_CONNECTION
-        ),
+        retry=Retry(EqualJitterBackoff(cap=0.5, base=0.05), 2, supported_errors=_ANOTHER_CONNECTION),
     )
     return redis.Redis(connection_pool=pool)
 
@@ -92,7 +90,15 @@ class Database:
 
     def change(self, script: str, ref: JobRef, *args: Any, keys: Sequence[str] = ()) -> list[Any]:
         """Run a script that changes a job; `keys` and `args` follow those of the prelude."""
-        return self.run(script, [*self.keys.write_set(ref), *keys], [ref.id, *self.limits, *args])
+        return self.run(script, self.keys_of(ref, keys), self.args_of(ref, args))
+
+    def keys_of(self, ref: JobRef, more: Sequence[str] = ()) -> list[str]:
+        """The keys of a script that changes this job."""
+        return [*self.keys.write_set(ref), *more]
+
+    def args_of(self, ref: JobRef, more: Sequence[Any] = ()) -> list[Any]:
+        """The arguments of a script that changes this job."""
+        return [ref.id, *self.limits, *more]
 
     def change_in(self, pipe: Any, script: str, ref: JobRef, *args: Any) -> None:
         """The same in a pipeline."""
@@ -101,6 +107,21 @@ class Database:
     def run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Run a script and return its reply."""
         return cast(list[Any], self.scripts[script](keys=keys, args=args))
+
+    def run_many(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Run scripts (name, keys, arguments) in one round trip, not as one transaction. Returns their
+        replies; for one that failed its ResponseError."""
+        replies: list[Any] = []
+        for last_try in (False, True):
+            with self.redis.pipeline(transaction=False) as pipe:
+                for name, keys, args in calls:
+                    pipe.evalsha(self.scripts[name].sha, len(keys), *keys, *args)
+                replies = pipe.execute(raise_on_error=False)
+            if last_try or not any(isinstance(reply, NoScriptError) for reply in replies):
+                break
+            for name in {name for name, _, _ in calls}:
+                self.redis.script_load(cast(str, self.scripts[name].script))
+        return replies
 
     def ref(self, job_id: str) -> JobRef | None:
         """Return the unchanging facts of a job, or None if there is no such job."""

@@ -7,6 +7,8 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
 
 class RecordError(ValueError):
     """Something cannot be stored as a record."""
@@ -20,7 +22,7 @@ def dumps(value: Any, limit: int | None = None, what: str = "value") -> str:
     """Compact JSON on one line. Raises RecordError for what is no JSON (NaN among it), RecordTooLarge
     for more than `limit` bytes of it."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _encode(value)
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise RecordError(f"{what} cannot be written as JSON: {error}") from None

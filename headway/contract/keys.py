@@ -25,6 +25,8 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:feed:group:<owner>:<g>  stream  the same for one group
     P{p}:last:<feed>             hash    any, stored: the feed's last ids, with and without progress
     P{p}:rate:<owner>            hash    tokens, at: the owner's bucket of submissions; expires when full
+    P{p}:revoked                 zset    id of a foreign task that is not to be started -> when it was
+                                         canceled, in ms
     P{p}:once:<owner>:<key>      string  idempotency key -> hash of the body and job id; lives
                                          as long as its job; of a message: hash, event id, attempt
     P{p}:webhooks:<owner>        hash    name of a webhook -> 1 if it is told of all jobs, 0 if of those
@@ -56,6 +58,7 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from headway.contract.states import State
@@ -99,6 +102,8 @@ class Keys:
 
     def partition(self, owner: str) -> int:
         """The partition that holds everything an owner can see."""
+        if self.partitions == 1:
+            return 0
         return int.from_bytes(hashlib.blake2b(owner.encode(), digest_size=8).digest()) % self.partitions
 
     def new_job_id(self, owner: str) -> str:
@@ -238,6 +243,9 @@ class Keys:
     def access_version(self) -> str:
         return f"{self.prefix}{{access}}:version"
 
+    def revoked(self, partition: int) -> str:
+        return self._in(partition) + "revoked"
+
     @property
     def access_log(self) -> str:
         return f"{self.prefix}{{access}}:log"
@@ -247,31 +255,34 @@ class Keys:
 
     def write_set(self, ref: JobRef) -> list[str]:
         """The keys of every script that changes a job, in the order of lua/prelude.lua."""
-        partition = self.partition(ref.owner)
-        keys = [
-            self.clock(partition),
-            self.alarms(partition),
-            self.expiring(partition),
-            self.job(ref.id),
-            self.events(ref.id),
-            self.unread(ref.id),
-            self.feed(ref.owner),
-            self.feed_last(ref.owner),
-            self.jobs(ref.owner),
-            *(self.jobs(ref.owner, state) for state in State),
-            self.waiting(partition, ref.queue),
-            self.turns(partition, ref.queue),
-            self.orphans(partition),
+        before, after = _around(self, ref.owner, ref.queue, ref.group)
+        return [*before, self.job(ref.id), self.events(ref.id), self.unread(ref.id), *after]
+
+
+@lru_cache(4096)
+def _around(
+    keys: Keys, owner: str, queue: str, group: str | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What comes before and after a job's own keys in `Keys.write_set`."""
+    partition = keys.partition(owner)
+    after = [
+        keys.feed(owner),
+        keys.feed_last(owner),
+        keys.jobs(owner),
+        *(keys.jobs(owner, state) for state in State),
+        keys.waiting(partition, queue),
+        keys.turns(partition, queue),
+        keys.orphans(partition),
+    ]
+    if group is not None:
+        after += [
+            keys.feed(owner, group),
+            keys.feed_last(owner, group),
+            keys.group(owner, group),
+            keys.tally(owner, group),
+            keys.groups(partition),
         ]
-        if ref.group is not None:
-            keys += [
-                self.feed(ref.owner, ref.group),
-                self.feed_last(ref.owner, ref.group),
-                self.group(ref.owner, ref.group),
-                self.tally(ref.owner, ref.group),
-                self.groups(partition),
-            ]
-        return keys
+    return (keys.clock(partition), keys.alarms(partition), keys.expiring(partition)), tuple(after)
 
 
 def webhook_member(owner: str, name: str) -> str:
@@ -285,6 +296,7 @@ def owner_and_name(member: str) -> tuple[str, str]:
     return unquote(owner), unquote(name)
 
 
+@lru_cache(4096)
 def _name(chosen: str) -> str:
     return quote(chosen, safe="")
 

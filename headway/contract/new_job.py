@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headway.contract.encoding import dumps
+from headway.contract.foreign import Foreign, task_id_of
 from headway.contract.keys import JobRef
 from headway.contract.records import MAX_PARAMS_BYTES
 from headway.contract.webhooks import Target
@@ -32,9 +33,12 @@ class NewJob:
     """It is a child of the job `parent`, as long as that has this fence."""
     webhook: Target | None = None
 
+    foreign: Foreign | None = None
+    """If another system sends its messages."""
+
     def fields(self, ref: JobRef) -> dict[str, Any]:
         """Return the fields of the job's hash that are known before it is made. Raises RecordError."""
-        return {
+        fields = {
             "id": dumps(ref.id),
             "type": dumps(self.type),
             "owner": dumps(self.owner),
@@ -52,3 +56,11 @@ class NewJob:
             "_once": ref.once,
             **(self.webhook.fields(self.owner) if self.webhook else {}),
         }
+        if self.foreign is not None:
+            fields["_foreign"] = self.foreign.task_id or task_id_of(ref.id)
+            fields["_not_before"] = str(self.foreign.not_before_ms)
+            if self.foreign.partial:
+                fields["_partial"] = "1"
+            if self.foreign.sent:
+                fields["_sent"] = "1"
+        return fields

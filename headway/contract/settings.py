@@ -94,6 +94,7 @@ class Settings(BaseModel):
     max_streams: Annotated[int, Field(ge=0)] = 20_000
     max_streams_per_caller: Annotated[int, Field(ge=0)] = 1000
     max_streams_per_owner: Annotated[int, Field(ge=0)] = 10_000
+    headway_tasks: tuple[str, ...] = ()
     sandbox: Literal["auto", "require", "off"] = "auto"
     max_memory_bytes: Annotated[int, Field(ge=256 * 1024**2)] = 4 * 1024**3
     max_output_bytes: Positive = 20 * 1024**3
@@ -138,6 +139,17 @@ class Settings(BaseModel):
         except KeyError:
             raise ValueError("is not a group of this machine") from None
         return value
+
+    @field_validator("headway_tasks", mode="before")
+    @classmethod
+    def _are_modules(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        names = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        for name in names:
+            if not all(part.isidentifier() for part in name.split(".")):
+                raise ValueError(f"{name!r} is not the name of a module, such as myapp.jobs")
+        return names
 
     @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
@@ -309,6 +321,31 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         # An address may hold a password, and one that cannot be read holds it anywhere.
         value = "" if name in _SECRET else f"={given.get(name, '')!r}"
         raise ConfigError(f"{names[name]}{value}: {reason}") from None
+
+
+_CLIENT = (
+    "redis_url",
+    "redis_ca_file",
+    "redis_tls_verify",
+    "key_prefix",
+    "partitions",
+    "lease_s",
+    "events_per_job",
+    "retention_s",
+)
+
+
+def load_client(environ: Mapping[str, str], redis_url: str | None = None) -> Settings:
+    """Read the settings of a program that is not Headway's, but writes to its Redis; raises ConfigError.
+
+    Only what says where and how to write is read, since the other variables may be the program's own.
+    Each may have HEADWAY_ before its name, and is preferred then. A `redis_url` overrides both.
+    """
+    names = [name.upper() for name in _CLIENT]
+    given = {name: environ.get(f"HEADWAY_{name}") or environ.get(name, "") for name in names}
+    if redis_url is not None:
+        given["REDIS_URL"] = redis_url
+    return load(given)
 
 
 def protect_data_dir_or_exit(settings: Settings) -> None:

@@ -51,12 +51,18 @@ class JobLive(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to work on a job, until the lease runs out."""
+class Hold:
+    """The right to write to a job, until the lease runs out."""
 
     ref: JobRef
-    job: Job
     fence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim(Hold):
+    """A hold on a job, and what a worker needs to work on it."""
+
+    job: Job
     checkpoint: str
     attempts_left: int = 0
     """How many attempts may follow this one."""
@@ -122,21 +128,10 @@ class JobStore:
         the owner's limits, StaleFence for the child of a job that another holds, RecordTooLarge for
         parameters of more than MAX_PARAMS_BYTES.
         """
-        key, request_hash = once or ("", "")
-        ref = JobRef(self.keys.new_job_id(new.owner), new.owner, new.queue, new.group, key)
-        reply = self.database.change(
-            "create",
-            ref,
-            request_hash,
-            # Nobody sends a message for a child: its alarm does.
-            0 if new.parent else REQUEUE_MS,
-            *(limits.rate, limits.burst, limits.live),
-            *(new.parent or "", new.parent_fence),
-            *(part for pair in new.fields(ref).items() for part in pair),
-            keys=[self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])],
-        )
+        ref, keys, args = self.creation(new, once=once, limits=limits)
+        reply = self.database.run("create", keys, args)
         if reply[0] == b"conflict":
-            raise IdempotencyConflict(key)
+            raise IdempotencyConflict(ref.once)
         if reply[0] == b"stale":
             raise StaleFence
         if reply[0] == b"too_fast":
@@ -146,6 +141,34 @@ class JobStore:
         if reply[0] == b"same":
             return reply[2].decode(), bytes(reply[1]), False
         return ref.id, bytes(reply[1]), True
+
+    def creation(
+        self,
+        new: NewJob,
+        *,
+        job_id: str = "",
+        once: tuple[str, str] | None = None,
+        limits: Limits = NO_LIMITS,
+    ) -> tuple[JobRef, list[str], list[Any]]:
+        """Return the new job's ref, and the keys and arguments of create.lua.
+
+        With a `job_id` that is taken, the script leaves the job as it is. Raises RecordTooLarge.
+        """
+        key, request_hash = once or ("", "")
+        ref = JobRef(job_id or self.keys.new_job_id(new.owner), new.owner, new.queue, new.group, key)
+        # Nobody sends a message for a child: its alarm does.
+        first_alarm_ms = 0 if new.parent else REQUEUE_MS
+        if new.foreign is not None and new.foreign.sent:
+            first_alarm_ms = self.retention_ms + new.foreign.wait_ms
+        args = [
+            request_hash,
+            first_alarm_ms,
+            *(limits.rate, limits.burst, limits.live),
+            *(new.parent or "", new.parent_fence),
+            *(part for pair in new.fields(ref).items() for part in pair),
+        ]
+        keys = [self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])]
+        return ref, self.database.keys_of(ref, keys), self.database.args_of(ref, args)
 
     def remove(self, job_id: str) -> bool:
         """Remove an ended job, its events and its idempotency key; the caller removes its files first.
@@ -190,13 +213,13 @@ class JobStore:
             return None
         job = Job.model_validate_json(reply[2])
         checkpoint, woken = reply[3].decode(), reply[5].decode()
-        return Claim(ref, job, str(int(reply[1])), checkpoint, int(reply[4]), woken)
+        return Claim(ref, str(int(reply[1])), job, checkpoint, int(reply[4]), woken)
 
-    def renew(self, claim: Claim, *, lease_s: float) -> bool:
+    def renew(self, claim: Hold, *, lease_s: float) -> bool:
         """Renew the lease. Returns whether cancellation was requested. Raises StaleFence."""
         return self._held(self.database.change("renew", claim.ref, claim.fence, round(lease_s * 1000)))
 
-    def append(self, claim: Claim, batch: int, reports: Iterable[Report]) -> bool:
+    def append(self, claim: Hold, batch: int, reports: Iterable[Report]) -> bool:
         """Write a batch of events. Returns whether cancellation was requested. Raises StaleFence.
 
         `batch` counts up from 1 within a claim. To retry a batch whose outcome is unknown, reuse
@@ -226,7 +249,7 @@ class JobStore:
 
     def end(
         self,
-        claim: Claim,
+        claim: Hold,
         state: State,
         *,
         result: Any = None,
@@ -246,7 +269,7 @@ class JobStore:
             )
         )
 
-    def retry(self, claim: Claim, *, delay_s: float, reason: str, counts: bool = True) -> None:
+    def retry(self, claim: Hold, *, delay_s: float, reason: str, counts: bool = True) -> None:
         """Give up this attempt; the next may start after the delay.
 
         If cancellation was requested, the job ends instead. An attempt that does not count leaves as many
@@ -298,7 +321,13 @@ class JobStore:
         ref = self.ref(job_id)
         if ref is None:
             return None
-        reply = self.database.change("cancel", ref, CANCELED, dumps("cancellation was asked for"))
+        reply = self.database.change(
+            "cancel",
+            ref,
+            CANCELED,
+            dumps("cancellation was asked for"),
+            keys=[self.keys.revoked(self.keys.partition(ref.owner))],
+        )
         if reply[0] == b"gone":
             return None
         return bytes(reply[1]), reply[0] == b"ended"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -13,6 +15,8 @@ from pydantic import BaseModel, ConfigDict
 from headway.contract.encoding import dumps
 from headway.sdk.job import Job
 from headway.sdk.retry import DEFAULT, Retry
+
+logger = logging.getLogger(__name__)
 
 
 class Params(BaseModel):
@@ -89,9 +93,25 @@ def job(
     return register
 
 
-def discover(package: str) -> dict[str, JobType[Any]]:
-    """Import every module of the package. Returns the job types known by then, by name."""
-    found = importlib.import_module(package)
-    for module in pkgutil.iter_modules(found.__path__, f"{package}."):
-        importlib.import_module(module.name)
+def discover(*names: str) -> dict[str, JobType[Any]]:
+    """Import these modules, and of packages every module in them. Returns the job types known by then, by
+    name.
+
+    A module that cannot be imported is named in the log and skipped, with the types it had registered.
+    """
+    for name in names:
+        package = _import(name)
+        for module in pkgutil.iter_modules(getattr(package, "__path__", ()), f"{name}."):
+            _import(module.name)
     return dict(sorted(_types.items()))
+
+
+def _import(name: str) -> ModuleType | None:
+    before = dict(_types)
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit):
+        _types.clear()
+        _types.update(before)
+        logger.exception("job types of %s are left out: it cannot be imported", name)
+        return None

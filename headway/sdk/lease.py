@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import redis
 
-from headway.contract.store import Claim, JobStore, StaleFence
+from headway.contract.store import Hold, JobStore, StaleFence
 from headway.sdk.stopping import JobCanceled, LeaseLost, Stop
 
 CANCEL_POLL_S = 1.0
@@ -27,7 +27,7 @@ class LeaseKeeper:
     def __init__(
         self,
         store: JobStore,
-        claim: Claim,
+        claim: Hold,
         stop: Stop,
         *,
         lease_s: float,

@@ -34,12 +34,13 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class StageWeight:
     """A stage's place among the stages of its job: its share of the whole, and the shares before and after
-    it. The three sum to 1; `index` counts from 1."""
+    it. The three sum to 1; `index` counts from 1. Without a share nobody knows how much of the whole it is,
+    and the job's fraction is unknown while it lasts."""
 
     index: int = 1
     count: int = 1
     before: float = 0.0
-    share: float = 1.0
+    share: float | None = 1.0
     after: float = 0.0
 
 
@@ -156,7 +157,7 @@ class Meter:
 
         part = 1.0 if stage.done else None if total is None else min(current / total, 1.0)
         fraction = None
-        if part is not None:
+        if part is not None and stage.weight.share is not None:
             self._fraction = max(
                 self._fraction, min(stage.weight.before + part * stage.weight.share, HIGHEST)
             )
@@ -193,6 +194,8 @@ class Meter:
         if total is None or not rate or stage.done or now - stage.started < ETA_AFTER_S:
             return None
         if current / total < ETA_AFTER_FRACTION:
+            return None
+        if stage.weight.share is None:
             return None
         later = total / rate * stage.weight.after / stage.weight.share
         seconds = max(total - current, 0) / rate + later

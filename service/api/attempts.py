@@ -286,7 +286,7 @@ def _held(job_id: str) -> tuple[Job, Held, Claim]:
         job.group,
         page.fields.get(b"_once", b"").decode(),
     )
-    return job, held, Claim(ref, job, held.fence, "", held.attempts_left)
+    return job, held, Claim(ref, held.fence, job, "", held.attempts_left)
 
 
 def _over() -> Problem:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from headway.contract.encoding import RecordError, dumps
+from headway.contract.foreign import Foreign
 from headway.contract.keys import own_queue
 from headway.contract.limits import Limits, TooManyJobs
 from headway.contract.pages import JobPage
@@ -182,6 +183,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
             known_types=sorted(here.types.all(caller().owner)),
         )
     target = submitted_target(here, body.webhook) if body.webhook else None
+    foreign = Foreign(sent=False) if job_type and job_type.foreign and not body.run else None
     new = NewJob(
         owner=caller().owner,
         type=body.type,
@@ -191,9 +193,10 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         max_attempts=1 if body.run else _max_attempts(here, body, job_type),
         group=body.group,
         labels=body.labels,
-        timeout_s=body.timeout_s or here.settings.job_timeout_s,
+        timeout_s=body.timeout_s or (None if foreign else here.settings.job_timeout_s),
         webhook=target,
         size=body.size or 1,
+        foreign=foreign,
     )
     meaning = json.dumps(body.model_dump(mode="json"), sort_keys=True)
     if body.run is None:
@@ -249,7 +252,8 @@ def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[st
         raise _full() from None
     if is_new:
         metrics.JOBS_SUBMITTED.labels(new.type).inc()
-        here.dispatch.send(job_id, new.type, new.queue)
+        if new.foreign is None:
+            here.dispatch.send(job_id, new.type, new.queue)
     return job_id, document, is_new
 
 
@@ -334,7 +338,7 @@ def cancel_job(job_id: str) -> Response:
     },
     problems={
         **_NO_JOB,
-        409: "the job has not ended yet",
+        409: "the job has not ended yet, or not all of its arguments were kept",
         422: "the Idempotency-Key belongs to another request",
         429: "the owner submits too fast or has too many live jobs; nothing was submitted",
         503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
@@ -347,6 +351,8 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
     caller().check_group(page.group)
     if not page.ended:
         raise Problem(409, "the job has not ended yet; cancel it, or wait for its end, and retry then")
+    if b"_partial" in page.fields:
+        raise Problem(409, "not all arguments of this task were kept: only its project can send it again")
     refuse_when_full(here)
     return answer_new(*create(here, again(here, page), headers.once(f"retry {page.id}")))
 
@@ -369,4 +375,5 @@ def again(here: Context, page: JobPage) -> NewJob:
         checkpoint=page.fields.get(b"_checkpoint", b"").decode(),
         webhook=target_of(page),
         size=old.size or 1,
+        foreign=Foreign(sent=False) if b"_foreign" in page.fields else None,
     )

@@ -39,6 +39,10 @@ class JobType:
     """Whether an owner declared it over HTTP."""
     lease_s: float | None = None
     """Of a claim over HTTP; None for the service's own."""
+    foreign: bool = False
+    """Whether another system runs its jobs: an agent beside its workers takes them from the line."""
+    owner: str | None = None
+    """Who alone may submit it; None: everybody."""
 
     def faults(self, params: dict[str, Any]) -> list[tuple[str, str]]:
         """The first things that are wrong with these parameters, each with a pointer into the body."""
@@ -78,8 +82,11 @@ class JobTypes:
     def all(self, owner: str = "", *, fresh: bool = False) -> dict[str, JobType]:
         """By name: those that workers serve, and those that this owner declared. Raises RedisError."""
         served = self._read_through("", fresh)
+        if not owner:
+            return served
+        served = {name: found for name, found in served.items() if found.owner in (None, owner)}
         # A name that a worker serves is not the owner's.
-        return {**self._read_through(owner, fresh), **served} if owner else served
+        return {**self._read_through(owner, fresh), **served}
 
     def get(self, name: str, owner: str = "") -> JobType | None:
         return self.all(owner).get(name) or self.all(owner, fresh=True).get(name)
@@ -107,4 +114,6 @@ def _job_type(name: str, text: dict[str, Any], alive: bool) -> JobType:
         alive,
         is_own_queue(text["queue"]),
         text.get("lease_s"),
+        text.get("foreign", False),
+        text.get("owner"),
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.bench import (
     aborts,
+    celery_cost,
     clients,
     fanout,
     figures,
@@ -29,7 +30,10 @@ from tests.bench import (
 )
 from tests.bench.bench import Bench
 
-SCENARIOS = {module.NAME: module for module in (fanout, spread, memory, storm, aborts, slow, outage, store)}
+SCENARIOS = {
+    module.NAME: module
+    for module in (fanout, spread, memory, storm, aborts, slow, outage, store, celery_cost)
+}
 RESULTS = Path(__file__).parent / "results"
 
 

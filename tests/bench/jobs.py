@@ -111,7 +111,7 @@ class Jobs:
 
     def claims(self) -> list[Claim]:
         return [
-            Claim(JobRef(self.id(i), OWNER, "bench"), cast(Job, None), fence, "")
+            Claim(JobRef(self.id(i), OWNER, "bench"), fence, cast(Job, None), "")
             for i, fence in enumerate(self.fences)
         ]
 

@@ -25,6 +25,7 @@ FLOORS = {
     "headway.contract": (),
     "headway.client": (),
     "headway.sdk": ("headway.contract", "headway.loops"),
+    "headway.celery": ("headway.contract", "headway.sdk", "headway.loops"),
     "headway.cli": ("headway.client", "headway.version"),
     "headway.cli.keys": ("headway.contract",),
     "headway.version": (),

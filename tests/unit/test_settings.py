@@ -47,6 +47,7 @@ BAD = {
     "DATA_GROUP": ["no-such-group"],
     "REDIS_CA_FILE": ["/nowhere/ca.pem", "/tmp"],
     "REDIS_TLS_VERIFY": ["maybe", "2"],
+    "HEADWAY_TASKS": ["my-jobs", "a..b"],
     "SANDBOX": ["yes", "AUTO", "1"],
     "MAX_MEMORY_BYTES": ["0", "1000000", "4G"],
     "MAX_OUTPUT_BYTES": ["0", "-1", "20GB"],

@@ -4,7 +4,8 @@
 -- keys: prelude; last: watch (watch.lua)
 -- args: 5 first delay in ms before a message is sent again, 6 the longest such delay,
 --       7 error (JSON) of a lost worker, 8 error of a deadline that is over, 9 error of a cancellation,
---       10 reason (JSON string) of the next attempt, 11 that of a job which need not wait any more
+--       10 reason (JSON string) of the next attempt, 11 that of a job which need not wait any more, 12 error of
+--       a foreign job whose worker was lost, 13 error of one that nobody has started
 -- returns: {'send', type (JSON), queue, how often it was asked for in a row, why}: send the message (again);
 --          why is 'worker_lost', 'retry_due', 'woken' or 'unclaimed' | {'ended'} | {'none'}
 -- events: state (retrying) or end when a lease or the deadline is over, state (queued) when a job need not
@@ -22,6 +23,16 @@ end
 if job.deadline and job.deadline <= time then
   finish(job, 'failed', 'null', ARGV[8], '')
   return {'ended'}
+end
+-- Its messages are another system's: all that can be done is to wait for a start, and not for ever.
+if job.foreign and waits(job) and job.sent then
+  local give_up = job.give_up or time
+  if give_up <= time then
+    finish(job, 'failed', 'null', job.lost and ARGV[12] or ARGV[13], '')
+    return {'ended'}
+  end
+  set_alarm(job.deadline and math.min(give_up, job.deadline) or give_up)
+  return {'none'}
 end
 local why = 'unclaimed'
 if job.state == 'waiting' then
@@ -52,6 +63,17 @@ if job.state == 'running' then
     finish(job, 'canceled', 'null', ARGV[9], '')
     return {'ended'}
   end
+  if job.foreign then
+    local redelivery_ms = tonumber(redis.call('HGET', JOB, '_redelivery') or 0)
+    if redelivery_ms == 0 then
+      finish(job, 'failed', 'null', ARGV[12], '')
+      return {'ended'}
+    end
+    local give_up = time + redelivery_ms
+    move(job, 'retrying', ARGV[10], '_not_before', '0', '_lost', '1', '_give_up', int(give_up))
+    set_alarm(job.deadline and math.min(give_up, job.deadline) or give_up)
+    return {'none'}
+  end
   if attempts_left(job) <= 0 then
     finish(job, 'failed', 'null', ARGV[7], '')
     return {'ended'}
@@ -65,6 +87,12 @@ local sends = redis.call('HINCRBY', JOB, '_sends', 1)
 if why == 'unclaimed' and job.state == 'retrying' and sends == 1 then
   rejoin_line()
   why = 'retry_due'
+end
+-- It is in the line, and an agent that looks there needs no message (lua/hand_over.lua).
+if job.foreign then
+  set_alarm(time + tonumber(ARGV[6]))
+  if not redis.call('ZSCORE', WAITING, JOB_ID) then join_line() end
+  return {'none'}
 end
 local wait = math.min(tonumber(ARGV[5]) * 2 ^ math.min(sends - 1, 20), tonumber(ARGV[6]))
 local again = time + wait

@@ -11,7 +11,7 @@ local job = load()
 if not job then return {'gone'} end
 if job.state == 'running' and redis.call('HGET', JOB, '_token') == ARGV[5] then
   return {'claimed', job.fence, document(), redis.call('HGET', JOB, '_checkpoint') or '',
-    attempts_left(job), redis.call('HGET', JOB, '_woken') or ''}
+    attempts_left(job), job.woken or ''}
 end
 if not waits(job) then return {'refused', job.state} end
 local time = now()
@@ -21,30 +21,10 @@ if time < not_before then return {'refused', job.state} end
 -- Its alarm is about to end it.
 if job.deadline and job.deadline <= time then return {'refused', job.state} end
 
-local fence = redis.call('HINCRBY', JOB, '_fence', 1)
-local continues = redis.call('HDEL', JOB, '_continues') == 1
-if not continues then
-  job.attempt = int(redis.call('HINCRBY', JOB, 'attempt', 1))
-  redis.call('HSET', JOB, 'progress', 'null')
-  redis.call('HDEL', JOB, '_woken')
-end
-local lease = time + tonumber(ARGV[6])
-local deadline = job.deadline
-if job.timeout_s and not deadline then
-  deadline = time + job.timeout_s * 1000
-  redis.call('HSET', JOB, '_deadline', int(deadline))
-end
-local at = '"' .. rfc3339(time) .. '"'
-redis.call('HSETNX', JOB, 'started_at', at)
 local place = tonumber(redis.call('ZSCORE', WAITING, JOB_ID) or NOT_YET)
 local taken = tonumber(redis.call('HGET', TURNS, '') or 0)
 if taken < place and place < NOT_YET then redis.call('HSET', TURNS, '', int(place)) end
 leave_line()
-open_tally()
-if not continues then recount(nil, nil, 0) end
-if GROUP_JOBS then redis.call('HSETNX', TALLY, 'started_at', int(time)) end
-move(job, 'running', '', '_token', ARGV[5], '_lease', int(lease), '_seq', '0',
-  '_worker', ARGV[7], '_since', at)
-set_alarm(deadline and math.min(lease, deadline) or lease)
-return {'claimed', fence, document(), redis.call('HGET', JOB, '_checkpoint') or '',
-    attempts_left(job), redis.call('HGET', JOB, '_woken') or ''}
+begin(job, time, ARGV[5], tonumber(ARGV[6]), ARGV[7])
+return {'claimed', job.fence, document(), redis.call('HGET', JOB, '_checkpoint') or '',
+    attempts_left(job), job.woken or ''}

@@ -29,12 +29,19 @@ end
 
 -- The next event id: the time, but never less than or equal to the last one, even when the machine's
 -- clock goes back. Returns the id, its ms, its n.
+local ticked -- ms and n of this script's last one: time stands still within a script.
 local function tick()
-  local ms, n = now(), 0
-  local last = redis.call('HMGET', CLOCK, 'ms', 'n')
-  if last[1] and ms <= tonumber(last[1]) then
-    ms, n = tonumber(last[1]), tonumber(last[2]) + 1
+  local ms, n
+  if ticked then
+    ms, n = ticked[1], ticked[2] + 1
+  else
+    ms, n = now(), 0
+    local last = redis.call('HMGET', CLOCK, 'ms', 'n')
+    if last[1] and ms <= tonumber(last[1]) then
+      ms, n = tonumber(last[1]), tonumber(last[2]) + 1
+    end
   end
+  ticked = {ms, n}
   redis.call('HSET', CLOCK, 'ms', int(ms), 'n', int(n))
   return int(ms) .. '-' .. int(n), ms, n
 end

@@ -5,8 +5,9 @@
 --       that the owner may make, 8 how many at once, 9 how many live jobs it may have (0: no such limit);
 --       10 the job whose child it is, or '', 11 that job's fence;
 --       12… the fields of the job that the caller knows, name and value in turn
--- returns: {'created', document} | {'same', document, job id}: the key's job | {'conflict'}: the key belongs
---          to another body | {'stale'}: another holds the parent, or it ended | {'too_fast', ms until there is a token} | {'too_many'}: live jobs
+-- returns: {'created', document, or '' of a foreign job that was sent} | {'same', document, job id}: the
+--          key's job | {'conflict'}: the key belongs to another body | {'stale'}: another holds the parent,
+--          or it ended | {'too_fast', ms until there is a token} | {'too_many'}: live jobs
 -- events: state (queued)
 
 -- A retry takes the place of the job that it retries in their group.
@@ -31,7 +32,8 @@ if once_hash ~= '' then
   end
 end
 
--- The same creation again: the reply to the first was lost.
+-- The same creation again: the reply to the first was lost. Or a foreign job that was made by the worker that
+-- started it, before it was announced.
 if redis.call('EXISTS', JOB) == 1 then return {'created', document()} end
 
 if ARGV[10] ~= '' then
@@ -82,8 +84,14 @@ if GROUP_JOBS then
   if old then replace(key_of(old)) end
   settle_group()
 end
-join_line()
+-- A foreign job whose message was sent needs none of ours.
+local sent = redis.call('HEXISTS', JOB, '_sent') == 1
+if sent then
+  redis.call('HSET', JOB, '_give_up', int(ms + tonumber(ARGV[6])))
+else
+  join_line()
+end
 set_alarm(ms + tonumber(ARGV[6]))
 emit({last = '0-0', attempt = '0', hooks = hooks}, id, 'state',
   with_head({attempt = '0'}, rfc3339(ms), state_body('queued')))
-return {'created', document()}
+return {'created', sent and '' or document()}

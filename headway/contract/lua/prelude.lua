@@ -37,14 +37,22 @@ local GROUP_FEED = FEEDS[2]
 local function load()
   local h = redis.call('HMGET', JOB, 'state', 'attempt', 'last_event_id', 'cancel_requested',
     'max_attempts', 'timeout_s', '_score', '_fence', '_lease', '_deadline', '_seq',
-    '_handed_back', '_hooks')
+    '_handed_back', 'started_at', '_foreign', '_sent', '_give_up', '_token', '_retries', '_lost',
+    '_continues', '_woken', '_hooks')
   if not h[1] then return nil end
   return {
     state = string.sub(h[1], 2, -2), attempt = h[2], last = string.sub(h[3], 2, -2),
     cancel_requested = h[4] == 'true', max_attempts = tonumber(h[5]), timeout_s = tonumber(h[6]),
     score = h[7], fence = h[8], lease = tonumber(h[9]), deadline = tonumber(h[10]),
     seq = tonumber(h[11]), handed_back = tonumber(h[12] or 0),
-    hooks = h[13],
+    started_at = h[13],
+    -- The task's id, if another system sends its messages (headway/contract/foreign.py); whether that has
+    -- it; until when it may wait for a start.
+    foreign = h[14], sent = h[15], give_up = tonumber(h[16]), token = h[17],
+    retries = tonumber(h[18] or 0), lost = h[19],
+    -- Whether it goes on after it has waited, and what ended that.
+    continues = h[20], woken = h[21],
+    hooks = h[22],
   }
 end
 
@@ -109,9 +117,10 @@ local function attempts_left(job)
   return job.max_attempts - (tonumber(job.attempt) - job.handed_back)
 end
 
--- The document of a job (of this one, unless a key is given); `replaced` has texts for some fields.
-local function document(key, replaced)
-  local values = redis.call('HMGET', key or JOB, unpack(DOCUMENT))
+-- The document of a job (of this one, unless a key is given); `replaced` has texts for some fields, `values`
+-- those of the document's fields, if they were read before.
+local function document(key, replaced, values)
+  values = values or redis.call('HMGET', key or JOB, unpack(DOCUMENT))
   local parts = {}
   for i, name in ipairs(DOCUMENT) do
     parts[i] = '"' .. name .. '":' .. (replaced and replaced[name] or values[i] or 'null')
@@ -124,28 +133,33 @@ end
 -- Writes the event to the job's stream and its feeds and publishes it there: a line with the event
 -- before it and its type, then the finished frame. A feed does not keep progress, so it has two last
 -- ids: the live chain (any), and the chain of what it keeps (stored). Of an end a feed keeps only a
--- document without what may be large; read_feed.lua puts the whole one in its place.
-local function emit(job, id, event, data)
+-- document without what may be large (`kept`); read_feed.lua puts the whole one in its place.
+local function emit(job, id, event, data, kept)
   local frame = 'id: ' .. id .. '\nevent: ' .. event .. '\ndata: ' .. data .. '\n\n'
   redis.call('XADD', EVENTS, 'MAXLEN', '=', EVENTS_CAP, id, 'e', event, 'p', job.last, 'd', data)
   redis.call('PUBLISH', EVENTS, job.last .. ' ' .. event .. '\n' .. frame)
   for _, feed in ipairs(FEEDS) do
     local stream, last = feed[1], feed[2]
-    local ids = redis.call('HMGET', last, 'any', 'stored')
+    local ids = last_ids[last] or redis.call('HMGET', last, 'any', 'stored')
     redis.call('PUBLISH', stream, (ids[1] or '0-0') .. ' ' .. event .. '\n' .. frame)
     if event == 'progress' then
       redis.call('HSET', last, 'any', id)
+      last_ids[last] = {id, ids[2]}
     else
-      if event == 'end' then
+      if kept then
         redis.call('XADD', stream, 'MAXLEN', '~', FEED_CAP, id, 'e', event, 'p', ids[2] or '0-0',
-          'd', document(JOB, {params = '{}', result = 'null'}), 'j', JOB_ID)
+          'd', kept, 'j', JOB_ID)
       else
         redis.call('XADD', stream, 'MAXLEN', '~', FEED_CAP, id,
           'e', event, 'p', ids[2] or '0-0', 'd', data)
       end
       redis.call('HSET', last, 'any', id, 'stored', id)
-      redis.call('EXPIRE', stream, RETENTION_S)
-      redis.call('EXPIRE', last, RETENTION_S)
+      -- Once in a script.
+      if not last_ids[last] then
+        redis.call('EXPIRE', stream, RETENTION_S)
+        redis.call('EXPIRE', last, RETENTION_S)
+      end
+      last_ids[last] = {id, id}
     end
   end
   job.last = id
@@ -216,7 +230,7 @@ local function finish(job, state, result, error, progress)
   redis.call('ZADD', INDEX[state], job.score, JOB_ID)
   redis.call('ZREM', ALARMS, JOB_ID)
   redis.call('DEL', UNREAD)
-  leave_line()
+  if not job.sent then leave_line() end
   redis.call('ZADD', EXPIRING, int(ms + RETENTION_S * 1000), JOB_ID)
   redis.call('HSET', JOB, 'state', '"' .. state .. '"', 'result', result, 'error', error,
     'finished_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"')
@@ -224,7 +238,8 @@ local function finish(job, state, result, error, progress)
   recount(job.state, state, 1)
   job.state = state
   -- No TTL: the sweep removes job, events, files and what names the job elsewhere together, or nothing.
-  emit(job, id, 'end', document())
+  local values = redis.call('HMGET', JOB, unpack(DOCUMENT))
+  emit(job, id, 'end', document(JOB, nil, values), document(JOB, {params = '{}', result = 'null'}, values))
   settle_group()
   local family = redis.call('HMGET', JOB, 'parent', '_children')
   local parent = string.match(family[1] or '', '^"(.+)"$')
@@ -253,4 +268,47 @@ local function look_whether_it_waits(job)
   local look = woken and time or math.min(until_ or math.huge, time + LONGEST_WAIT_MS)
   set_alarm(job.deadline and math.min(look, job.deadline) or look)
   return woken
+end
+
+-- A worker takes the job: a new fence, a lease, and attempt + 1 unless the job goes on after it has waited. One
+-- that ends it within the same script `passes`: only the event is written, the indexes and the alarm are
+-- left to the end.
+local function begin(job, time, token, lease_ms, worker, passes, ...)
+  open_tally()
+  job.fence = int(tonumber(job.fence) + 1)
+  job.lease = time + lease_ms
+  if job.timeout_s and not job.deadline then
+    job.deadline = time + job.timeout_s * 1000
+    redis.call('HSET', JOB, '_deadline', int(job.deadline))
+  end
+  local at = '"' .. rfc3339(time) .. '"'
+  local fields = {'_fence', job.fence, 'started_at', job.started_at or at, '_token', token,
+    '_lease', int(job.lease), '_seq', '0', '_worker', worker, '_since', at, ...}
+  if job.continues then
+    redis.call('HDEL', JOB, '_continues')
+  else
+    job.attempt = int(tonumber(job.attempt) + 1)
+    for _, part in ipairs({'attempt', job.attempt, 'progress', 'null'}) do table.insert(fields, part) end
+    if job.woken then redis.call('HDEL', JOB, '_woken') end
+    job.woken = nil
+    recount(nil, nil, 0)
+  end
+  if GROUP_JOBS then redis.call('HSETNX', TALLY, 'started_at', int(time)) end
+  if passes then
+    append(job, 'state', state_body('running'), unpack(fields))
+  else
+    move(job, 'running', '', unpack(fields))
+    set_alarm(job.deadline and math.min(job.lease, job.deadline) or job.lease)
+  end
+end
+
+-- The holder gives up its attempt; another follows at `due`.
+local function give_back(job, reason, due)
+  move(job, 'retrying', reason, '_not_before', int(due), '_sends', '0')
+  if job.foreign then
+    redis.call('HSET', JOB, '_give_up', int(due + RETENTION_S * 1000))
+  else
+    redis.call('ZADD', WAITING, int(NOT_YET + due), JOB_ID)
+  end
+  set_alarm(job.deadline and math.min(due, job.deadline) or due)
 end

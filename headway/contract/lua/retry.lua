@@ -17,8 +17,5 @@ if job.cancel_requested then
   return {'ok'}
 end
 if ARGV[8] == '1' then redis.call('HINCRBY', JOB, '_handed_back', 1) end
-local due = now() + tonumber(ARGV[6])
-move(job, 'retrying', ARGV[7], '_not_before', int(due), '_sends', '0')
-redis.call('ZADD', WAITING, int(NOT_YET + due), JOB_ID)
-set_alarm(job.deadline and math.min(due, job.deadline) or due)
+give_back(job, ARGV[7], now() + tonumber(ARGV[6]))
 return {'ok'}

@@ -76,6 +76,8 @@ local function tally_document()
     .. ',"state":"' .. state .. '"}', whole
 end
 
+local last_ids = {} -- By the key of a feed's: any and stored, once this script knows them.
+
 -- Publishes a group's document on its feed. Of these events a feed keeps only `group-end`: the last of the
 -- others is in the tally.
 local function tell_group(event)
@@ -87,7 +89,8 @@ local function tell_group(event)
   end
   local data = tally_document()
   local stream, last = GROUP_FEED[1], GROUP_FEED[2]
-  local ids = redis.call('HMGET', last, 'any', 'stored')
+  local ids = last_ids[last] or redis.call('HMGET', last, 'any', 'stored')
+  last_ids[last] = {id, event == 'group-end' and id or ids[2]}
   redis.call('PUBLISH', stream, (ids[1] or '0-0') .. ' ' .. event .. '\n'
     .. 'id: ' .. id .. '\nevent: ' .. event .. '\ndata: ' .. data .. '\n\n')
   redis.call('HSET', last, 'any', id)

@@ -1,0 +1,8 @@
+"""The tasks of an existing Celery project as jobs: `instrument(app)`, once, where the app is made.
+
+See docs/celery.md. This package does not shadow the `celery` distribution: imports are absolute.
+"""
+
+from headway.celery.instrumentation import instrument, job_id
+
+__all__ = ["instrument", "job_id"]

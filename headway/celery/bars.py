@@ -1,0 +1,263 @@
+"""Bars: the progress that tasks report without knowing of Headway: update_state, tqdm, rich.progress.
+
+celery-progress's ProgressRecorder calls update_state. Each hook calls the original first, and does nothing
+outside of a task that is a job.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib.abc import MetaPathFinder
+from typing import Any
+
+from celery.app.task import Task
+
+from headway.celery.run import Canceled, Run
+
+CURRENT = ("current", "done", "completed", "processed", "n")
+TOTAL = ("total", "count")
+SHARE = ("percent", "percentage", "progress")
+"""Of 100."""
+MESSAGE = ("description", "message", "status", "desc")
+UNIT = ("unit", "units")
+
+_HOOKED = "__headway__"
+Running = Callable[[], Run | None]
+Wanted = Callable[[Run], None]
+
+
+def note_state(run: Run, meta: Any) -> bool:
+    """Note what `update_state(meta=…)` says. Returns whether it is the run's first."""
+    if not isinstance(meta, Mapping):
+        return False
+    current, total = _number(meta, CURRENT), _number(meta, TOTAL)
+    if current is None:
+        current, total = _number(meta, SHARE), 100.0
+    if current is None:
+        return False
+    message, unit = _text(meta, MESSAGE), _text(meta, UNIT)
+    return run.note("state", current, total, unit=unit, message=message, leads=True)
+
+
+def _number(meta: Mapping[Any, Any], names: tuple[str, ...]) -> float | None:
+    for name in names:
+        value = meta.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return value
+        # Decimals, and numbers of numpy.
+        if value is not None and not isinstance(value, str | bool):
+            try:
+                return float(value)
+            except (TypeError, ValueError):
+                continue
+    return None
+
+
+def _text(meta: Mapping[Any, Any], names: tuple[str, ...]) -> str | None:
+    return next((meta[name] for name in names if isinstance(meta.get(name), str)), None)
+
+
+def hook_all(running: Running, wanted: Wanted) -> None:
+    """Hook everything that reports progress: what is imported by now at once, the rest when it is.
+
+    `running` returns the run of the calling thread's task; `wanted` is called with a run that has its first
+    progress. The hooks stay for the life of the process; hooking again replaces what they call.
+    """
+    _hooks[:] = [running, wanted]
+    _hook_update_state()
+    _LateHooks.install({"tqdm.std": _hook_tqdm, "rich.progress": _hook_rich})
+
+
+_hooks: list[Any] = []
+
+
+def _run() -> Run | None:
+    run: Run | None = _hooks[0]()
+    return run
+
+
+def _note(run: Run, first: bool) -> None:
+    if first:
+        _hooks[1](run)
+
+
+def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    original = getattr(owner, name)
+    if not hasattr(original, _HOOKED):
+        hooked = functools.wraps(original)(make(original))
+        setattr(hooked, _HOOKED, True)
+        setattr(owner, name, hooked)
+
+
+def _hook_update_state() -> None:
+    def make(original: Any) -> Any:
+        def update_state(
+            self: Any, task_id: Any = None, state: Any = None, meta: Any = None, **kwargs: Any
+        ) -> Any:
+            returned = original(self, task_id, state, meta, **kwargs)
+            run = _run()
+            if run is not None and (task_id is None or task_id == run.task_id):
+                run.said = state
+                _note(run, _harmless(note_state, run, meta))
+                run.check()
+            return returned
+
+        return update_state
+
+    _replace(Task, "update_state", make)
+
+
+def _harmless(note: Callable[..., bool], *args: Any, **kwargs: Any) -> bool:
+    """What a project hands to its bars may be anything; nothing of it must fail a task here."""
+    try:
+        return note(*args, **kwargs)
+    except Canceled:
+        raise
+    except Exception:  # noqa: BLE001
+        return False
+
+
+def _hook_tqdm(module: Any) -> None:
+    def show(bar: Any, n: float) -> None:
+        run = _run()
+        if run is not None:
+            unit = bar.unit if getattr(bar, "unit", "it") != "it" else None
+            desc = (getattr(bar, "desc", "") or "").rstrip(": ") or None
+            name = desc or ""
+            _note(run, _harmless(run.note, id(bar), n, bar.total, unit=unit, message=desc, name=name))
+
+    def make_iter(original: Any) -> Any:
+        def __iter__(self: Any) -> Iterator[Any]:  # noqa: N807
+            run = _run()
+            return original(self) if run is None else counted(run, self, original(self))
+
+        return __iter__
+
+    def counted(run: Run, bar: Any, items: Iterator[Any]) -> Iterator[Any]:
+        n = getattr(bar, "initial", 0) or 0
+        if not hasattr(bar, "total"):  # disabled
+            bar.total = _length(bar.iterable)
+        show(bar, n)
+        stage = run.meter.stage
+        leads = run.leads(id(bar))
+        for item in items:
+            yield item
+            n += 1
+            if leads and stage is not None:
+                stage.current = n
+                if run.stop.pending:
+                    run.check()
+        run.close(id(bar))
+
+    def make_update(original: Any) -> Any:
+        def update(self: Any, n: float | None = 1) -> Any:
+            returned = original(self, n)
+            if self.disable:
+                # It counts nothing itself.
+                self.n = (getattr(self, "n", 0) or 0) + (n or 0)
+                if not hasattr(self, "total"):
+                    self.total = None
+            show(self, self.n)
+            return returned
+
+        return update
+
+    def make_close(original: Any) -> Any:
+        def close(self: Any) -> Any:
+            run = _run()
+            if run is not None:
+                run.close(id(self))
+            return original(self)
+
+        return close
+
+    _replace(module.tqdm, "__iter__", make_iter)
+    _replace(module.tqdm, "update", make_update)
+    _replace(module.tqdm, "close", make_close)
+
+
+def _length(items: Any) -> int | None:
+    try:
+        return len(items)
+    except (TypeError, AttributeError):
+        return None
+
+
+def _hook_rich(module: Any) -> None:
+    def show(progress: Any, task_id: Any) -> bool:
+        # Its tracker updates from a thread of its own, so the run is that in which the bar was added.
+        run = getattr(progress, "_headway", {}).get(task_id)
+        task = progress._tasks.get(task_id)
+        if run is None or task is None or run.outcome is not None:
+            return False
+        bar = (id(progress), task_id)
+        message = task.description if isinstance(task.description, str) else None
+        _note(run, run.note(bar, task.completed, task.total, message=message, name=message or ""))
+        if task.finished:
+            run.close(bar)
+        return True
+
+    def quiet(progress: Any, task_id: Any) -> None:
+        _harmless(show, progress, task_id)
+
+    def make_add(original: Any) -> Any:
+        def add_task(self: Any, *args: Any, **kwargs: Any) -> Any:
+            task_id = original(self, *args, **kwargs)
+            run = _run()
+            if run is not None:
+                self.__dict__.setdefault("_headway", {})[task_id] = run
+                quiet(self, task_id)
+            return task_id
+
+        return add_task
+
+    def make_change(original: Any) -> Any:
+        def change(self: Any, task_id: Any, *args: Any, **kwargs: Any) -> Any:
+            returned = original(self, task_id, *args, **kwargs)
+            quiet(self, task_id)
+            return returned
+
+        return change
+
+    _replace(module.Progress, "add_task", make_add)
+    for name in ("update", "advance", "reset"):
+        _replace(module.Progress, name, make_change)
+
+
+class _LateHooks(MetaPathFinder):
+    """Hooks modules when a project imports them; it never imports one by itself."""
+
+    _instance: _LateHooks | None = None
+
+    def __init__(self) -> None:
+        self.hooks: dict[str, Callable[[Any], None]] = {}
+
+    @classmethod
+    def install(cls, hooks: Mapping[str, Callable[[Any], None]]) -> None:
+        for name, hook in hooks.items():
+            if name in sys.modules:
+                hook(sys.modules[name])
+        missing = {name: hook for name, hook in hooks.items() if name not in sys.modules}
+        if cls._instance is None:
+            cls._instance = cls()
+            sys.meta_path.insert(0, cls._instance)
+        cls._instance.hooks = missing
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:  # noqa: ARG002
+        hook = self.hooks.pop(fullname, None)
+        if hook is None:
+            return None
+        spec = importlib.util.find_spec(fullname)
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def exec_module(module: Any) -> None:
+            execute(module)
+            hook(module)
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec

@@ -1,0 +1,295 @@
+"""Instrumentation: connects an app's signals, so that each task that is sent or runs is a job."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from celery import Celery, current_app, signals, states
+from celery._state import _apps, get_current_task
+
+from headway.celery import bars
+from headway.celery.agent import Agent
+from headway.celery.interruption import Interruption
+from headway.celery.recorder import Abandoned, Announcement, Recorder
+from headway.celery.redaction import Redact, Redaction
+from headway.celery.run import Run, failure, max_attempts, outcome_of
+from headway.celery.selection import Selection
+from headway.celery.signature import TaskSignature
+from headway.celery.task_message import GROUP_HEADER, TaskMessage, following, group_of
+from headway.contract.executions import Outcome
+from headway.contract.foreign import QUEUE, Foreign, job_id_of
+from headway.contract.keys import JobRef, Keys
+from headway.contract.records import MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS
+from headway.contract.settings import ConfigError, Settings, load_client
+from headway.contract.states import State
+from headway.contract.store import NewJob
+from headway.sdk.stopping import JobCanceled
+
+FLUSH_S = 1.0
+"""How long a process that ends waits for its last notes to be written."""
+VISIBILITY_S = 3600.0
+"""After which Redis as a broker delivers again what a lost worker had, by default."""
+DEFAULT_MAX_ATTEMPTS = 4
+"""Of a task that is not known where it is sent: Celery's own default."""
+
+logger = logging.getLogger("headway.celery")
+
+_instrumented: dict[int, Instrumentation] = {}
+
+
+def instrument(
+    app: Celery,
+    *,
+    redis_url: str | None = None,
+    owner: str = "local",
+    include: Iterable[str] | None = None,
+    exclude: Iterable[str] = (),
+    sample: float = 1.0,
+    redact: Redact = (),
+) -> None:
+    """Show each task of this app as a job in Headway, from when it is sent.
+
+    Call it once, where the app is made: wherever tasks are sent or run, it is imported. `redis_url` is
+    Headway's Redis; by default HEADWAY_REDIS_URL, else REDIS_URL. Without one, nothing is shown, and a
+    warning in the log says so. `include` and `exclude` are patterns of tasks' names, `sample` is the share
+    of tasks that are shown, `redact` says what is not (headway.celery.redaction). The jobs are `owner`'s.
+
+    It raises for arguments that are wrong (ValueError, TypeError, ConfigError) and for nothing else: if
+    Headway's Redis cannot be reached, tasks are sent and run as without it.
+    """
+    selection, redaction = Selection(include, exclude, sample), Redaction(redact)
+    try:
+        settings = load_client(os.environ, redis_url)
+    except ConfigError as error:
+        if redis_url is not None:
+            raise
+        logger.warning("tasks are not shown in Headway: %s", error)
+        return
+    before = _instrumented.pop(id(app), None)
+    if before is not None:
+        before.disconnect()
+    _instrumented[id(app)] = Instrumentation(app, settings, owner, selection, redaction)
+
+
+def job_id(task_id: str, owner: str = "local") -> str:
+    """Return the id of a task's job, for `/jobs/{id}/events`: `job_id(add.delay(2, 2).id)`.
+
+    Raises ConfigError if the environment's settings cannot be used.
+    """
+    partitions = load_client(os.environ, "redis://unused").partitions
+    return job_id_of(Keys(partitions=partitions), owner, task_id)
+
+
+def _harmless(handler: Callable[..., None]) -> Callable[..., None]:
+    """A signal's handler that fails tells the log, and nobody else."""
+
+    @functools.wraps(handler)
+    def call(*args: Any, **kwargs: Any) -> None:
+        try:
+            handler(*args, **kwargs)
+        except Exception:
+            logger.exception("headway: a task may be shown wrongly")
+
+    return call
+
+
+class Instrumentation:
+    """One app's. Its handlers run in the project's threads: they take notes and wait for nothing."""
+
+    def __init__(
+        self, app: Celery, settings: Settings, owner: str, selection: Selection, redaction: Redaction
+    ) -> None:
+        self._app = app
+        self._owner = owner
+        self._selection = selection
+        self._redaction = redaction
+        self._keys = Keys(settings.key_prefix, settings.partitions)
+        self.recorder = Recorder(settings, Interruption(app).begin)
+        self._queue = QUEUE + (app.main or "tasks")
+        self._agent = Agent(app, self.recorder.store, settings, owner, self._queue, selection)
+        self._runs: dict[str, Run] = {}
+        self._signatures: dict[str, TaskSignature] = {}
+        self._handlers = (
+            (signals.before_task_publish, _harmless(self._before_publish)),
+            (signals.after_task_publish, _harmless(self._published)),
+            (signals.task_prerun, _harmless(self._started)),
+            (signals.task_postrun, _harmless(self._ended)),
+            (signals.task_failure, _harmless(self._failed)),
+            (signals.task_revoked, _harmless(self._revoked)),
+            (signals.worker_ready, _harmless(self._worker_ready)),
+            (signals.worker_shutting_down, _harmless(self._worker_stops)),
+            (signals.worker_shutdown, _harmless(self._worker_stopped)),
+            (signals.worker_process_shutdown, _harmless(self._flush)),
+        )
+        for signal, handler in self._handlers:
+            signal.connect(handler, weak=False)
+        atexit.register(self._flush)
+        bars.hook_all(self._running, self.recorder.put)
+
+    def disconnect(self) -> None:
+        """Undo it, but for the hooks of bars."""
+        for signal, handler in self._handlers:
+            signal.disconnect(handler)
+        atexit.unregister(self._flush)
+
+    # -- where tasks are sent ----------------------------------------------------------------------
+
+    def _before_publish(self, sender: Any = None, headers: Any = None, body: Any = None, **_: Any) -> None:
+        if isinstance(headers, dict) and sender is not None:
+            group = group_of(headers, body, self._running())
+            if group is not None:
+                headers[GROUP_HEADER] = group
+
+    def _published(self, headers: Any = None, body: Any = None, **_: Any) -> None:
+        message = TaskMessage.sent(headers, body)
+        if message is None or not self._selection.takes(message.name, message.root_id):
+            return
+        if not self._sends(message.name):
+            return
+        run = self._runs.get(message.id)
+        if run is not None:
+            run.resent = True
+            return
+        self.recorder.put(Announcement(self._ref(message).id, self._job(message)))
+
+    def _sends(self, name: str) -> bool:
+        """Whether it is this app that sends a task of this name: the signal does not say which it is."""
+        if name in self._app.tasks:
+            return True
+        return current_app._get_current_object() is self._app and not any(
+            name in other._tasks for other in list(_apps) if other is not self._app
+        )
+
+    def _ref(self, message: TaskMessage) -> JobRef:
+        group = None if message.group is None else message.group[:MAX_LABEL_CHARS]
+        return JobRef(job_id_of(self._keys, self._owner, message.id), self._owner, self._queue, group)
+
+    def _job(self, message: TaskMessage) -> NewJob:
+        signature = self._signature(message.name)
+        params, partial = self._redaction.params(
+            message.name, signature.to_params(message.args, message.kwargs)
+        )
+        task = self._app.tasks.get(message.name)
+        now_ms = time.time() * 1000
+        eta_ms = message.eta_ms(now_ms)
+        return NewJob(
+            owner=self._owner,
+            type=message.name,
+            params=params,
+            queue=self._queue,
+            max_attempts=DEFAULT_MAX_ATTEMPTS if task is None else max_attempts(task),
+            group=None if message.group is None else message.group[:MAX_LABEL_CHARS],
+            labels={"task_id": message.id[:MAX_LABEL_VALUE_CHARS]},
+            foreign=Foreign(
+                sent=True,
+                task_id=message.id,
+                partial=partial,
+                wait_ms=max(0, round(eta_ms - now_ms)) if eta_ms else 0,
+                not_before_ms=eta_ms,
+            ),
+        )
+
+    def _signature(self, name: str) -> TaskSignature:
+        found = self._signatures.get(name)
+        if found is None:
+            task = self._app.tasks.get(name)
+            found = TaskSignature(None if task is None else task.run)
+            if task is not None:
+                self._signatures[name] = found
+        return found
+
+    # -- where they run ----------------------------------------------------------------------------
+
+    def _running(self) -> Run | None:
+        task = get_current_task()
+        return None if task is None else self._runs.get(task.request.id)
+
+    def _started(
+        self, task_id: str = "", task: Any = None, args: Any = None, kwargs: Any = None, **_: Any
+    ) -> None:
+        if task.app is not self._app:
+            return
+        request = task.request
+        if not self._selection.takes(task.name, request.root_id or task_id):
+            return
+        message = TaskMessage.started(task_id, task.name, args, kwargs, request)
+        ref = self._ref(message)
+        run = Run(task, task_id, ref, request.retries or 0, functools.partial(self._job, message))
+        run.thread = threading.get_ident()
+        run.worker = f"{request.hostname or 'eager'}:{os.getpid()}"
+        if request.chain or request.chord:
+            run.following = following(request)
+        if task.acks_late and not request.is_eager:
+            run.redelivery_s = self._redelivery_s()
+        self._runs[task_id] = run
+        self.recorder.put(run)
+
+    def _redelivery_s(self) -> float:
+        options = self._app.conf.broker_transport_options or {}
+        return float(options.get("visibility_timeout") or VISIBILITY_S) + 60
+
+    def _ended(
+        self, task_id: str = "", task: Any = None, retval: Any = None, state: str | None = None, **_: Any
+    ) -> None:
+        run = self._runs.get(task_id)
+        if run is None or run.task is not task:
+            return
+        if state is None and run.stop.reason is not JobCanceled:
+            # Its process or greenlet is being ended. Whoever does that says why (task_revoked,
+            # task_failure), or the lease runs out.
+            run.cut_off = True
+            del self._runs[task_id]
+            self.recorder.put(run)
+            return
+        try:
+            run.outcome = outcome_of(run, state, retval, self._redaction)
+        except Exception:
+            logger.exception("headway: the outcome of task %s is not shown as it is", task_id)
+            run.outcome = Outcome(State.SUCCEEDED if state == states.SUCCESS else State.FAILED)
+        finally:
+            del self._runs[task_id]
+        self.recorder.put(run)
+        self.recorder.relieve(run)
+        if state == states.IGNORED and run.stop.reason is JobCanceled:
+            # Celery keeps no state of a task that ends by its own wish.
+            task.backend.mark_as_revoked(task_id, "canceled in Headway", request=task.request)
+
+    def _failed(self, sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
+        """In a worker's main process: the process of the task could not say it itself."""
+        if task_id not in self._runs and exception is not None:
+            self._abandon(sender, task_id, failure(_name(sender), exception, self._redaction))
+
+    def _revoked(self, sender: Any = None, request: Any = None, terminated: Any = False, **_: Any) -> None:
+        if not terminated or request.id not in self._runs:
+            self._abandon(sender, request.id, Outcome(State.CANCELED))
+
+    def _abandon(self, task: Any, task_id: str, outcome: Outcome) -> None:
+        if self._selection.takes_type(_name(task)):
+            self.recorder.put(Abandoned(job_id_of(self._keys, self._owner, task_id), outcome))
+
+    # -- the worker's own process ------------------------------------------------------------------
+
+    def _worker_ready(self, sender: Any = None, **_: Any) -> None:
+        if sender is None or sender.app is self._app:
+            self._agent.start(sender)
+
+    def _worker_stops(self, **_: Any) -> None:
+        self._agent.stopping = True
+
+    def _worker_stopped(self, **_: Any) -> None:
+        self._agent.stop()
+        self._flush()
+
+    def _flush(self, **_: Any) -> None:
+        self.recorder.flush(FLUSH_S)
+
+
+def _name(task: Any) -> str:
+    return str(getattr(task, "name", task))

@@ -1,0 +1,311 @@
+"""Recorder: the one thread of a process that writes what happens to tasks, so that no task waits for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import redis
+
+from headway.celery.run import Run
+from headway.contract.encoding import RecordError
+from headway.contract.executions import Executions, Outcome
+from headway.contract.settings import Settings
+from headway.contract.store import Claim, JobStore, NewJob
+from headway.sdk.lease import LeaseKeeper
+from headway.sdk.reporter import Reporter
+from headway.sdk.stopping import JobCanceled, LeaseLost
+
+LINGER_S = 0.02
+"""How long the first of a batch waits for others. A task that is shorter takes one write in all."""
+MAX_BATCH = 200
+MAX_PENDING = 10_000
+"""What is kept at most while it cannot be written; more is dropped and counted."""
+MAX_DETAILED = 500
+"""With more than this pending, arguments and results are not kept."""
+LONGEST_PAUSE_S = 2.0
+TICK_S = 0.2
+"""Between two looks at the leases."""
+
+logger = logging.getLogger("headway.celery")
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A task that was sent, or put in the place of a job that had ended."""
+
+    job_id: str
+    new: NewJob
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """A task whose process can no longer say how it ended."""
+
+    job_id: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Everything before it is to be written, or at least to be tried."""
+
+    done: queue.SimpleQueue[None]
+
+
+class Recorder:
+    """Takes notes without waiting, raising or growing; writes them in batches.
+
+    `interrupt` is called, once for a run, when its job was canceled. Threads and connections are made
+    when they are first needed, in each process for itself.
+    """
+
+    def __init__(self, settings: Settings, interrupt: Callable[[Run], None]) -> None:
+        self._settings = settings
+        self._interrupt = interrupt
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        """Begin anew: threads and connections do not survive a fork."""
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._wake_leases: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._starting = threading.Lock()
+        self._held: dict[str, Run] = {}
+        self._store: JobStore | None = None
+        self._reachable = True
+        self.dropped = 0
+        """Notes that were not kept."""
+
+    # -- for the threads of tasks ------------------------------------------------------------------
+
+    def put(self, note: Announcement | Run | Abandoned) -> None:
+        """Have a note written. Of one that cannot be kept, only its number is."""
+        pending = self._inbox.qsize()
+        if pending >= MAX_PENDING and getattr(note, "hold", None) is None:
+            if not self.dropped:
+                why = "more happens than can be written" if self._reachable else "Redis is away for long"
+                logger.warning("headway: %s: some of what tasks do is not shown", why)
+            self.dropped += 1
+            return
+        if pending > MAX_DETAILED:
+            note = _without_details(note)
+        self._inbox.put(note)
+        if not self._threads:
+            self._start()
+
+    def relieve(self, run: Run) -> None:
+        """Let go of an ended task's arguments, unless they are about to be written."""
+        if run.hold is None and not self._reachable:
+            _ = run.new
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until all notes are written; not at all while Redis is away."""
+        if not self._threads or not self._reachable:
+            return
+        done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._inbox.put(Flush(done))
+        try:
+            done.get(timeout=timeout_s)
+        except queue.Empty:
+            logger.warning("headway: the last notes about tasks were not written")
+
+    def _start(self) -> None:
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
+            if not self._threads:
+                for name, loop in (("recorder", self._record), ("leases", self._keep_leases)):
+                    thread = threading.Thread(target=loop, name=f"headway-{name}", daemon=True)
+                    thread.start()
+                    self._threads.append(thread)
+        except RuntimeError as error:  # no more threads, or the interpreter is about to end
+            logger.warning("headway: tasks are not shown: %s", error)
+        finally:
+            self._starting.release()
+
+    # -- the recorder's thread ---------------------------------------------------------------------
+
+    def store(self) -> JobStore:
+        """This process's store."""
+        if self._store is None:
+            timeout_s = min(5.0, self._settings.lease_s / 3)
+            self._store = JobStore.of(self._settings, connections=8, timeout_s=timeout_s)
+        return self._store
+
+    def _record(self) -> None:
+        while True:
+            first = self._inbox.get()
+            if not isinstance(first, Flush):
+                time.sleep(LINGER_S)
+            batch = [first]
+            while len(batch) < MAX_BATCH:
+                try:
+                    batch.append(self._inbox.get_nowait())
+                except queue.Empty:
+                    break
+            try:
+                self._insist(batch)
+            except Exception:
+                logger.exception("headway: %d notes about tasks are lost", len(batch))
+            for note in batch:
+                if isinstance(note, Flush):
+                    note.done.put(None)
+
+    def _insist(self, batch: list[Any]) -> None:
+        """Write a batch, again and again until Redis takes it: each of its writes may be repeated."""
+        pause_s = 0.05
+        while True:
+            try:
+                self._write(batch)
+            except redis.RedisError as error:
+                if self._reachable:
+                    logger.warning("headway: Redis is away, tasks go on without being shown: %s", error)
+                self._reachable = False
+            else:
+                if not self._reachable:
+                    logger.info("headway: Redis is back; %d notes were dropped meanwhile", self.dropped)
+                self._reachable, self.dropped = True, 0
+                return
+            for note in batch:
+                if isinstance(note, Flush):
+                    note.done.put(None)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _write(self, batch: list[Any]) -> None:
+        executions = Executions(self.store(), self._settings.lease_s)
+        announced = [note for note in batch if isinstance(note, Announcement)]
+        self._announce(executions, announced)
+        runs = list({id(note): note for note in batch if isinstance(note, Run)}.values())
+        self._report(executions, [run for run in runs if run.hold is None and not run.over])
+        self._end(executions, [run for run in runs if run.hold is not None and not run.over])
+        for note in batch:
+            if isinstance(note, Abandoned):
+                executions.abandon(note.job_id, note.outcome)
+
+    def _announce(self, executions: Executions, jobs: Iterable[Announcement]) -> None:
+        calls = []
+        for job in jobs:
+            try:
+                calls.append(executions.creation(job.job_id, job.new))
+            except RecordError:
+                calls.append(executions.creation(job.job_id, _bare(job.new)))
+        executions.announce(calls)
+
+    def _report(self, executions: Executions, runs: list[Run]) -> None:
+        """Report runs that hold nothing yet. A job that is not there is made: its announcement was lost."""
+        for _ in range(3):
+            if not runs:
+                return
+            missing = []
+            for run, recorded in zip(
+                runs, executions.report([run.execution() for run in runs]), strict=True
+            ):
+                if recorded.what == "claimed" and recorded.hold is not None:
+                    run.hold = recorded.hold
+                    self._hold(run)
+                    if recorded.cancel_requested:
+                        run.stop.request(JobCanceled)
+                elif recorded.what == "gone":
+                    missing.append(run)
+                elif recorded.what == "ended" and recorded.state == "canceled":
+                    run.over = True
+                    run.stop.request(JobCanceled)
+                    self._interrupt(run)
+                elif recorded.what == "ended":
+                    # The task came again after its job's end, and an end is final.
+                    keys = self.store().keys
+                    run.new = replace(run.new, retry_of=run.ref.id)
+                    run.ref = replace(run.ref, id=keys.new_job_id(run.ref.owner))
+                    missing.append(run)
+                else:
+                    if recorded.what == "refused":
+                        logger.error("headway: task %s is not shown: %s", run.task_id, recorded.state)
+                    run.over = True
+            self._announce(executions, [Announcement(run.ref.id, run.new) for run in missing])
+            runs = missing
+
+    def _hold(self, run: Run) -> None:
+        assert run.hold is not None  # noqa: S101
+        run.lease = LeaseKeeper(
+            self.store(),
+            run.hold,
+            run.stop,
+            lease_s=self._settings.lease_s,
+            answered_at=lambda: run.reporter.answered_at if run.reporter else float("-inf"),
+        )
+        self._held[run.token] = run
+        self._wake_leases.put(None)
+
+    def _end(self, executions: Executions, runs: list[Run]) -> None:
+        """Start to report the progress of runs that hold their jobs, or end them."""
+        # Runs end while this thread waits for Redis: each is looked at once.
+        over, ended = [], []
+        for run in runs:
+            if run.meter.stage is not None and run.reporter is None:
+                self._start_reporter(run)
+            if run.outcome is None and not run.cut_off:
+                continue
+            over.append(run)
+            still_holds = run.reporter is None or run.reporter.close()
+            if still_holds and run.outcome is not None and run.hold is not None:
+                ended.append((run.hold, run.outcome))
+        executions.end(ended)
+        for run in over:
+            run.over = True
+            self._held.pop(run.token, None)
+
+    def _start_reporter(self, run: Run) -> None:
+        assert run.hold is not None  # noqa: S101
+        job = self.store().get(run.ref.id)
+        if job is not None:
+            claim = Claim(run.hold.ref, run.hold.fence, job, "")
+            run.reporter = Reporter(self.store(), claim, run.meter, run.stop)
+            run.reporter.start()
+
+    # -- the leases' thread ------------------------------------------------------------------------
+
+    def _keep_leases(self) -> None:
+        while True:
+            if not self._held:
+                self._wake_leases.get()
+            for run in list(self._held.values()):
+                try:
+                    self._look_after(run)
+                except Exception:
+                    logger.exception("headway: the lease of task %s", run.task_id)
+            time.sleep(TICK_S)
+
+    def _look_after(self, run: Run) -> None:
+        if run.lease is not None and not run.over:
+            run.lease.renew_if_due()
+        if run.stop.reason is JobCanceled:
+            self._interrupt(run)
+        elif run.stop.reason is LeaseLost:
+            # Another execution has the job; this one goes on unseen.
+            run.over = True
+            self._held.pop(run.token, None)
+
+
+def _bare(new: NewJob) -> NewJob:
+    """The job without its arguments."""
+    foreign = None if new.foreign is None else replace(new.foreign, partial=bool(new.params))
+    return replace(new, params={}, foreign=foreign)
+
+
+def _without_details(note: Any) -> Any:
+    if isinstance(note, Announcement):
+        return replace(note, new=_bare(note.new))
+    if isinstance(note, Run):
+        note.new = _bare(note.new)
+        if note.outcome is not None:
+            note.outcome = replace(note.outcome, result=None)
+    return note

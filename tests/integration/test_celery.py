@@ -1,0 +1,336 @@
+"""A Celery project with two lines more: each of its tasks is a job. Real workers, a real service."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headway.contract.states import ErrorCode, State
+from tests.support.checkout import ROOT
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.shop_stack import TASKS, ShopStack
+from tests.support.stack import Stack
+from tests.support.wait import until
+
+ADD = f"{TASKS}.add"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShopStack]:
+    """One project for all tests that leave its worker alive."""
+    with ShopStack(tmp_path_factory.mktemp("shop")) as shop:
+        shop.start_web()
+        shop.start_shop()
+        yield shop
+
+
+def test_a_task_is_queued_running_moves_its_bar_and_succeeds_with_its_result(shop: ShopStack) -> None:
+    task_id = shop.send("count.delay(20)")
+    job = shop.ended(task_id)
+    assert (job.state, job.result, job.attempt) == (State.SUCCEEDED, {"rows": 20}, 1)
+    assert job.type == f"{TASKS}.count"
+    assert job.params == {"total": 20}
+    assert job.labels == {"task_id": task_id}
+    assert shop.states(task_id) == ["queued", "running", "succeeded"]
+    bar = [event.data for event in shop.events(task_id, "progress")]
+    assert len({moment["fraction"] for moment in bar}) >= 3
+    assert bar[-1]["message"].startswith("row ")
+    assert job.progress is not None
+    assert job.progress.fraction == 1
+
+
+@pytest.mark.parametrize("task", ["tqdm_rows", "rich_rows", "recorded"])
+def test_what_tasks_use_already_moves_their_bars(shop: ShopStack, task: str) -> None:
+    task_id = shop.send(f"{task}.delay(20)")
+    assert shop.ended(task_id).state is State.SUCCEEDED
+    fractions = [event.data["fraction"] for event in shop.events(task_id, "progress")]
+    assert len(set(fractions)) >= 3, fractions
+    assert fractions == sorted(fractions)
+    totals = {event.data["total"] for event in shop.events(task_id, "progress")}
+    # Not that of the bars within it.
+    assert totals == {20}
+
+
+def test_retries_are_attempts_of_one_job(shop: ShopStack) -> None:
+    task_id = shop.send("flaky.delay(2)")
+    job = shop.ended(task_id)
+    assert (job.state, job.attempt, job.max_attempts, job.result) == (State.SUCCEEDED, 3, 3, "at last")
+    assert shop.states(task_id) == ["queued", *["running", "retrying"] * 2, "running", "succeeded"]
+    reasons = [e.data["reason"] for e in shop.events(task_id, "state") if e.data["state"] == "retrying"]
+    assert reasons == ["ValueError: not yet"] * 2
+
+
+@pytest.mark.parametrize(
+    ("task", "code", "message"),
+    [
+        ("fails.delay('boom')", ErrorCode.ERROR, "RuntimeError: boom"),
+        ("gives_up.delay()", ErrorCode.ERROR, "OSError: no luck"),
+        ("rejects.delay()", ErrorCode.ERROR, "the task rejected its message"),
+        ("dies.delay()", ErrorCode.WORKER_LOST, "WorkerLostError"),
+        ("too_long.delay()", ErrorCode.TIMEOUT, "TimeLimitExceeded"),
+        ("softly_too_long.delay()", ErrorCode.TIMEOUT, "SoftTimeLimitExceeded"),
+    ],
+)
+def test_a_task_that_fails_is_a_job_that_fails_and_says_why(
+    shop: ShopStack, task: str, code: ErrorCode, message: str
+) -> None:
+    job = shop.do(task)
+    assert job.state is State.FAILED
+    assert job.error is not None
+    assert job.error.code is code
+    assert message in job.error.message
+
+
+def test_a_task_that_puts_another_in_its_place_goes_on_as_that(shop: ShopStack) -> None:
+    job = shop.do("replaced.delay()")
+    assert (job.state, job.result, job.attempt) == (State.SUCCEEDED, 23, 2)
+
+
+def test_a_revoked_task_and_an_expired_one_are_canceled(shop: ShopStack) -> None:
+    later = shop.send("add.apply_async((1, 2), countdown=600)")
+    shop.until(later, lambda job: job.state is State.QUEUED)
+    until(lambda: later in shop.log("shop"), what="the worker to have it")
+    shop.send(f"app.control.revoke('{later}')")
+    # It is looked at when it is due, so Celery says nothing of it until then.
+    expired = shop.send("add.apply_async((1, 2), countdown=1, expires=0.2)")
+    assert shop.ended(expired).state is State.CANCELED
+    assert shop.find(later).state is State.QUEUED  # type: ignore[union-attr]
+    running = shop.send("sleeps.delay(60)")
+    shop.running(running)
+    shop.send(f"app.control.revoke('{running}', terminate=True)")
+    assert shop.ended(running).state is State.CANCELED
+
+
+def test_canceling_a_job_ends_its_running_task_and_celery_knows_it(shop: ShopStack) -> None:
+    task_id = shop.send("sleeps.delay(60)")
+    shop.running(task_id)
+    assert shop.call("POST", f"/jobs/{shop.job_id(task_id)}/cancel")[0] == 202
+    assert shop.ended(task_id).state is State.CANCELED
+    until(lambda: shop.send(f"app.AsyncResult('{task_id}').state") == "REVOKED", what="Celery to know")
+
+
+def test_a_task_whose_job_was_canceled_before_does_not_run(shop: ShopStack, tmp_path: Path) -> None:
+    blockers = [shop.send("sleeps.delay(2)") for _ in range(2)]
+    mark = tmp_path / "ran"
+    task_id = shop.send(f"marks.delay({str(mark)!r})")
+    shop.until(task_id, lambda job: job.state is State.QUEUED)
+    assert shop.call("POST", f"/jobs/{shop.job_id(task_id)}/cancel")[0] == 202
+    for blocker in blockers:
+        shop.ended(blocker)
+    assert shop.do("add.delay(1)").result == 1
+    assert shop.send(f"app.AsyncResult('{task_id}').state") == "REVOKED"
+    assert not mark.exists()
+
+
+def test_each_task_is_a_type_that_can_be_submitted(shop: ShopStack) -> None:
+    types = {t["name"]: t for t in shop.get("/types")[1]["items"]}
+    assert types[ADD]["alive"]
+    assert types[ADD]["params"]["properties"]["x"]["type"] == "integer"
+    assert types[ADD]["params"]["required"] == ["x"]
+    assert not [name for name in types if name.startswith("celery.")]
+
+    job = shop.wait_ended(shop.submit(ADD, {"x": 3, "y": 4}, group="sums")["id"])
+    assert (job["state"], job["result"], job["group"]) == ("succeeded", 7, "sums")
+    status, _, body = shop.call("POST", "/jobs", {"type": ADD, "params": {"x": "many"}})
+    assert status == 422
+    assert json.loads(body)["errors"][0]["pointer"] == "/params/x"
+
+
+def test_a_job_can_be_tried_again_unless_arguments_were_not_kept(shop: ShopStack) -> None:
+    failed = shop.do("fails.delay('again')")
+    status, _, body = shop.call("POST", f"/jobs/{failed.id}/retry")
+    assert status == 202
+    again = shop.wait_ended(json.loads(body)["id"])
+    assert (again["state"], again["retry_of"]) == ("failed", failed.id)
+    assert again["error"]["message"] == "RuntimeError: again"
+
+    large = shop.do(f"fails.delay('x' * {2_000})")
+    assert large.params == {"message": "(not kept: more than 1024 bytes)"}
+    status, _, body = shop.call("POST", f"/jobs/{large.id}/retry")
+    assert status == 409
+    assert b"not all arguments" in body
+
+
+def test_groups_chords_and_chains_are_groups(shop: ShopStack) -> None:
+    group_id = shop.send("group(add.s(n, n) for n in range(3)).apply_async()")
+
+    def members(group: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = shop.get(f"/jobs?group={group}")[1]["items"]
+        return items
+
+    def all_ended(group: str, count: int) -> bool:
+        found = members(group)
+        return len(found) == count and all(job["finished_at"] for job in found)
+
+    until(lambda: all_ended(group_id, 3), what=lambda: f"the group: {members(group_id)}")
+    body_id = shop.send("chord([add.s(1, 1), add.s(2, 2)])(total.s())")
+    body = shop.ended(body_id)
+    assert body.result == 6
+    assert body.group is not None
+    until(lambda: all_ended(str(body.group), 3), what="the chord")
+
+    last_id = shop.send("chain(add.s(1, 1), add.s(2), add.s(3)).apply_async()")
+    last = shop.ended(last_id)
+    assert last.result == 7
+    assert last.group is not None
+    until(lambda: all_ended(str(last.group), 3), what="the chain")
+
+
+def test_an_id_that_is_used_again_is_another_job(shop: ShopStack) -> None:
+    assert shop.ended(shop.send("add.apply_async((1, 1), task_id='nightly')")).result == 2
+    shop.send("add.apply_async((2, 2), task_id='nightly')")
+    first = shop.job_id("nightly")
+
+    def second() -> list[dict[str, Any]]:
+        return [job for job in shop.get("/jobs?limit=20")[1]["items"] if job["retry_of"] == first]
+
+    until(lambda: [job for job in second() if job["result"] == 4], what="the second job")
+    assert shop.store.get(first).result == 2  # type: ignore[union-attr]
+
+
+def test_a_result_or_argument_of_any_kind_is_shown_as_well_as_it_can_be(shop: ShopStack) -> None:
+    assert shop.do("ignores.delay()").state is State.CANCELED
+    assert shop.do("big_result.delay(100_000)").result == "(not kept: more than 32768 bytes)"
+    pickled = shop.do("add.apply_async((Decimal('1'),), dict(y=1), serializer='pickle')")
+    assert pickled.params == {"x": "1", "y": 1}
+
+
+def test_a_worker_that_is_killed_is_seen_by_the_lease(tmp_path: Path) -> None:
+    with ShopStack(tmp_path, SHOP_VISIBILITY_S="1") as shop:
+        shop.start_web()
+        worker = shop.start_shop()
+        lost, late = shop.send("sleeps.delay(60)"), shop.send("late.delay(3)")
+        waits = shop.send("add.apply_async((1, 1), countdown=1)")
+        shop.running(lost)
+        shop.running(late)
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+        del shop.processes["shop"]
+        job = shop.ended(lost)
+        assert job.error is not None
+        assert job.error.code is ErrorCode.WORKER_LOST
+        # The broker has it still, as it is acknowledged late.
+        shop.until(late, lambda job: job.state is State.RETRYING)
+        # What was not begun is not lost.
+        assert shop.find(waits).state is State.QUEUED  # type: ignore[union-attr]
+        shop.start_shop(name="another")
+        assert shop.ended(waits).result == 2
+        again = shop.ended(late)
+        assert (again.state, again.attempt, again.result) == (State.SUCCEEDED, 2, "late")
+
+
+def test_headway_and_its_redis_away_cost_the_project_nothing(tmp_path: Path) -> None:
+    """The broker is another server, as the project's is."""
+    with Stack(tmp_path / "broker") as project, ShopStack(tmp_path / "headway") as shop:
+        at = f"redis://127.0.0.1:{project.valkey_port}"
+        shop.shop_environ.update(SHOP_BROKER=f"{at}/3", SHOP_BACKEND=f"{at}/4")
+        shop.start_web()
+        shop.start_shop()
+        assert shop.do("add.delay(1, 2)").result == 3
+        running = shop.send("count.delay(100)")
+        shop.running(running)
+        shop.kill_valkey()
+
+        def result(task_id: str) -> Any:
+            return shop.send(f"app.AsyncResult('{task_id}').get(timeout=30)")
+
+        assert [result(shop.send(f"add.delay({n})")) for n in range(20)] == list(range(20))
+        assert result(shop.send("count.delay(3)")) == {"rows": 3}
+        last = shop.send("flaky.delay(1)")
+        assert result(last) == "at last"
+        assert result(running) == {"rows": 100}
+        shop.start_valkey()
+        shop.restart_web()
+        # What is kept is written when it is back.
+        assert shop.ended(running).state is State.SUCCEEDED
+        assert shop.ended(last).state is State.SUCCEEDED
+        assert shop.do("add.delay(5, 6)").result == 11
+        assert "Traceback" not in shop.log("shop")
+
+
+@pytest.mark.parametrize("pool", ["threads", "gevent"])
+def test_other_pools(tmp_path: Path, pool: str) -> None:
+    with ShopStack(tmp_path) as shop:
+        shop.start_web()
+        shop.start_shop("-P", pool, "-c", "20")
+        # Many end while others of the same process are being written.
+        many = [shop.send(f"flaky.delay(2, {n % 4 / 50})") for n in range(40)]
+        bars = [shop.send("count.delay(20)") for _ in range(5)]
+        for task_id in many:
+            job = shop.ended(task_id)
+            assert (job.state, job.attempt, job.result) == (State.SUCCEEDED, 3, "at last")
+        for task_id in bars:
+            assert shop.ended(task_id).state is State.SUCCEEDED
+            assert len(shop.events(task_id, "progress")) >= 3
+        for task in ("count.delay(2000)", "sleeps.delay(100)"):
+            task_id = shop.send(task)
+            shop.running(task_id)
+            assert shop.call("POST", f"/jobs/{shop.job_id(task_id)}/cancel")[0] == 202
+            assert shop.ended(task_id).state is State.CANCELED
+            until(lambda: shop.send(f"app.AsyncResult('{task_id}').state") == "REVOKED", what="Celery")  # noqa: B023
+        assert shop.stop("shop") == 0
+        assert "headway: a task may be shown wrongly" not in shop.log("shop")
+        assert not any(alive for _, alive in shop.store.registry.types().values())
+
+
+def test_rabbitmq_and_that_it_and_a_worker_are_killed(tmp_path: Path) -> None:
+    with RabbitMQ(tmp_path / "rabbitmq") as rabbitmq, ShopStack(tmp_path, broker=rabbitmq.url) as shop:
+        shop.start_web()
+        worker = shop.start_shop()
+        assert shop.wait_ended(shop.submit(ADD, {"x": 1, "y": 2})["id"])["result"] == 3
+        late, bar = shop.send("late.delay(8)"), shop.send("count.delay(200)")
+        shop.running(late)
+        shop.running(bar)
+        shop.start_shop(name="another")
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+        del shop.processes["shop"]
+        # The broker notices it at once, and the other worker has the task before the lease is over.
+        shop.until(late, lambda job: job.attempt == 2 and job.state is State.RUNNING)
+        assert shop.ended(bar).error.code is ErrorCode.WORKER_LOST  # type: ignore[union-attr]
+
+        bar = shop.send("count.delay(100)")
+        shop.running(bar)
+        rabbitmq.kill()
+        rabbitmq.start()
+        # What runs goes on, broker or not; what was acknowledged late may be delivered once more.
+        assert shop.ended(bar).state is State.SUCCEEDED
+        assert shop.ended(late).result == "late"
+        assert shop.do("add.delay(20, 3)").result == 23
+
+
+def test_what_a_process_noted_is_written_before_it_ends(tmp_path: Path) -> None:
+    with ShopStack(tmp_path) as shop:
+        shop.start_web()
+        shop.start_shop("--max-tasks-per-child", "1")
+        assert [shop.do(f"add.delay({n})").result for n in range(6)] == list(range(6))
+        # A script that sends and ends; no worker is there to make the job.
+        shop.stop("shop")
+        script = "from tests.support.shop.tasks import add; print(add.delay(7).id)"
+        environ = {**shop.environ, **shop.shop_environ}
+        sent = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=ROOT,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert shop.until(sent.stdout.strip(), lambda job: job.state is State.QUEUED).params == {"x": 7}
+
+
+def test_tasks_that_run_where_they_are_sent_are_jobs_too(tmp_path: Path) -> None:
+    with ShopStack(tmp_path, SHOP_EAGER="1") as shop:
+        shop.start_web()
+        job = shop.do("add.delay(1, 2)")
+        assert (job.state, job.result, job.attempt) == (State.SUCCEEDED, 3, 1)
+        assert shop.do("flaky.delay(2)").attempt == 3
+        assert shop.ended(shop.send("count.delay(10)")).progress is not None

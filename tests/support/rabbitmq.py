@@ -1,0 +1,90 @@
+"""A RabbitMQ of a test's own: its port, its data, its Erlang port mapper."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from tests.support.programs import program
+from tests.support.stack import free_port
+from tests.support.wait import until
+
+
+class RabbitMQ:
+    """Starts when the block is entered; `kill` and `start` it in between."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
+        mapper = free_port()
+        self._environ = {
+            **os.environ,
+            "HOME": str(directory),
+            "ERL_EPMD_PORT": str(mapper),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": f"t{secrets.token_hex(4)}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_MNESIA_BASE": str(directory / "data"),
+            "RABBITMQ_LOG_BASE": str(directory / "log"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(directory / "none"),
+            "RABBITMQ_USE_LONGNAME": "false",
+        }
+        # Debian's wrapper changes the user; the script behind it does not.
+        found = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+        program("rabbitmq-server")
+        self._server = str(found) if found.exists() else program("rabbitmq-server")
+        self._mapper = subprocess.Popen(
+            [program("epmd"), "-port", str(mapper), "-address", "127.0.0.1"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._mapper.kill()
+        self._mapper.wait()
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "out").read_text(errors="replace")
+
+    def start(self) -> None:
+        with (self.directory / "out").open("wb") as out:
+            self._process = subprocess.Popen(
+                [self._server],
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+        def ready() -> bool:
+            assert self._process.poll() is None, self.log
+            return "Starting broker... completed" in self.log or "completed with" in self.log
+
+        until(ready, 120, lambda: f"RabbitMQ:\n{self.log}")
+
+    def kill(self) -> None:
+        """Kill it with all that it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()

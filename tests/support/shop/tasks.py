@@ -1,0 +1,171 @@
+"""A Celery project as others have them. Two lines of it are about Headway."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, group
+from celery.exceptions import Ignore, Reject
+
+from headway.celery import instrument
+
+app = Celery("shop", broker=os.environ["SHOP_BROKER"], backend=os.environ.get("SHOP_BACKEND"))
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    worker_hijack_root_logger=False,
+    result_expires=600,
+    task_always_eager=bool(os.environ.get("SHOP_EAGER")),
+    worker_prefetch_multiplier=1,
+    broker_transport_options={"visibility_timeout": int(os.environ.get("SHOP_VISIBILITY_S", "600"))},
+    accept_content=["json", "pickle"],
+)
+if os.environ.get("SHOP_INSTRUMENT", "1") == "1":
+    instrument(app)
+
+
+@app.task
+def add(x: int, y: int = 0) -> int:
+    return int(Decimal(x) + y)
+
+
+@app.task
+def noop() -> None:
+    pass
+
+
+@app.task(bind=True)
+def count(self: Any, total: int, pause_s: float = 0.05) -> dict[str, int]:
+    for n in range(total):
+        self.update_state(state="PROGRESS", meta={"current": n, "total": total, "status": f"row {n}"})
+        time.sleep(pause_s)
+    return {"rows": total}
+
+
+@app.task
+def tqdm_rows(total: int, pause_s: float = 0.05) -> None:
+    from tqdm import tqdm
+
+    for _ in tqdm(range(total), desc="rows", unit="row"):
+        for _ in tqdm(range(3), desc="cells"):
+            time.sleep(pause_s / 3)
+
+
+@app.task
+def rich_rows(total: int, pause_s: float = 0.05) -> None:
+    from rich.progress import track
+
+    for _ in track(range(total), description="rich rows"):
+        time.sleep(pause_s)
+
+
+@app.task
+def recorded(total: int, pause_s: float = 0.05) -> None:
+    """What celery-progress's ProgressRecorder does."""
+    from celery import current_task
+
+    for n in range(total):
+        meta = {"pending": False, "current": n, "total": total, "percent": 0.0, "description": "rec"}
+        current_task.update_state(state="PROGRESS", meta=meta)
+        time.sleep(pause_s)
+
+
+@app.task(bind=True, max_retries=2)
+def flaky(self: Any, fails: int, countdown: float = 0.1) -> str:
+    if self.request.retries < fails:
+        raise self.retry(exc=ValueError("not yet"), countdown=countdown)
+    return "at last"
+
+
+@app.task(autoretry_for=(OSError,), retry_backoff=False, default_retry_delay=0.1, max_retries=1)
+def gives_up() -> None:
+    raise OSError("no luck")
+
+
+@app.task
+def fails(message: str = "boom") -> None:
+    raise RuntimeError(message)
+
+
+@app.task
+def sleeps(seconds: float) -> str:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+    return "slept"
+
+
+@app.task(acks_late=True)
+def late(seconds: float) -> str:
+    time.sleep(seconds)
+    return "late"
+
+
+@app.task
+def dies() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def secret(password: str, rows: list[int]) -> dict[str, Any]:
+    return {"password": password, "rows": len(rows)}
+
+
+@app.task
+def strange() -> Any:
+    return {1, 2, 3}, object
+
+
+@app.task
+def ignores() -> None:
+    raise Ignore
+
+
+@app.task
+def rejects() -> None:
+    raise Reject("no", requeue=False)
+
+
+@app.task(time_limit=1)
+def too_long() -> None:
+    time.sleep(60)
+
+
+@app.task(soft_time_limit=1)
+def softly_too_long() -> None:
+    time.sleep(60)
+
+
+@app.task
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@app.task(bind=True)
+def parent(self: Any, children: int) -> list[str]:
+    return [add.delay(n, 1).id for n in range(children)]
+
+
+@app.task(bind=True)
+def replaced(self: Any) -> Any:
+    raise self.replace(add.s(20, 3))
+
+
+@app.task
+def spread(n: int) -> str:
+    result = group(add.s(i, i) for i in range(n)).apply_async()
+    return str(result.id)
+
+
+@app.task
+def marks(path: str) -> None:
+    Path(path).touch()
+
+
+@app.task
+def big_result(size: int) -> str:
+    return "x" * size
