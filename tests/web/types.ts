@@ -44,6 +44,7 @@ const how: SubmitOptions = {
   labels: { name: "a" },
   max_attempts: 2,
   timeout_s: 60,
+  webhook: { url: "https://hooks.example/headway", events: ["state", "end"] },
   signal: stop.signal,
   onUpload: (fraction, file) => console.log(fraction + file.size),
 };
