@@ -96,7 +96,7 @@ class Operation:
         if self.headers is not None:
             read["headers"] = _read(lambda model: model.of(request.headers), self.headers, 400)
         if self.body is not None:
-            read["body"] = _read(lambda model: model.model_validate(_json()), self.body, 422)
+            read["body"] = _read(lambda model: model.model_validate(_json(), strict=True), self.body, 422)
         return self.view(**path, **read)
 
     @property
@@ -167,11 +167,17 @@ def _json() -> Any:
     if len(text) > MAX_BODY_BYTES:
         raise too_large
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_number)
     except RecursionError:
         raise Problem(400, "the body is nested too deeply") from None
     except ValueError as error:
         raise Problem(400, f"the body is not JSON: {error}") from None
+
+
+def _number(text: str) -> float:
+    """JSON Schema has 5.0 as an integer, and pydantic's strict mode has not."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) <= 2**53 else value
 
 
 def _refuse_constant(name: str) -> None:

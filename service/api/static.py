@@ -13,10 +13,12 @@ from werkzeug.security import safe_join
 
 WEB = Path(__file__).parents[2] / "web"
 MEDIA_TYPES = {
+    "": "text/plain",
     ".css": "text/css",
     ".html": "text/html",
     ".js": "text/javascript",
     ".json": "application/json",
+    ".md": "text/plain",
     ".svg": "image/svg+xml",
     ".ts": "text/plain",
 }
