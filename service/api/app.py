@@ -52,8 +52,14 @@ def create_app(settings: Settings) -> Flask:
     store = JobStore.of(settings, connections=STORE_CONNECTIONS)
     hub = Hub(store)
     types = JobTypes(store)
+    given = settings.model_fields_set
+    # Without authentication all have one owner.
+    one_owner = settings.auth == "none" and "max_streams_per_owner" not in given
     limits = StreamLimits(
-        settings.max_streams, settings.max_streams_per_caller, settings.max_streams_per_owner
+        settings.max_streams,
+        settings.max_streams_per_caller,
+        0 if one_owner else settings.max_streams_per_owner,
+        spare_local="max_streams_per_caller" not in given,
     )
     app.extensions["headway"] = Context(
         settings,

@@ -75,7 +75,7 @@ def _read(settings: Settings, limit: str) -> bytes:
 
 def _too_large(settings: Settings, limit: str) -> Problem:
     return Problem(
-        413, f"the file is larger than {limit}, {_bytes(settings, limit)} bytes; nothing was kept"
+        413, f"the file is larger than {_bytes(settings, limit)} bytes ({limit}); nothing was kept"
     )
 
 

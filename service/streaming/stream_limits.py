@@ -6,6 +6,9 @@ import threading
 from collections import Counter
 from typing import NamedTuple
 
+LOCAL = ("127.", "::1")
+"""How the addresses of this machine's own programs begin."""
+
 
 class Holder(NamedTuple):
     """Whose stream it is."""
@@ -15,10 +18,16 @@ class Holder(NamedTuple):
 
 
 class StreamLimits:
-    """Counts open streams and long polls. A limit of 0 means unlimited."""
+    """Counts open streams and long polls. A limit of 0 means unlimited.
 
-    def __init__(self, in_all: int, per_address: int, per_owner: int = 0) -> None:
+    With `spare_local` the limit per address is not for programs of this machine.
+    """
+
+    def __init__(
+        self, in_all: int, per_address: int, per_owner: int = 0, *, spare_local: bool = False
+    ) -> None:
         self._in_all = in_all
+        self._spare_local = spare_local
         limits = (("address", per_address), ("owner", per_owner))
         self._limits = [(kind, limit) for kind, limit in limits if limit]
         self._lock = threading.Lock()
@@ -31,7 +40,7 @@ class StreamLimits:
             if self._in_all and self.open >= self._in_all:
                 return False
             for kind, limit in self._limits:
-                if self._held[kind, getattr(holder, kind)] >= limit:
+                if self._held[kind, getattr(holder, kind)] >= limit and not self._spares(kind, holder):
                     return False
             self._count(holder, 1)
             return True
@@ -40,6 +49,9 @@ class StreamLimits:
         """Give one back."""
         with self._lock:
             self._count(holder, -1)
+
+    def _spares(self, kind: str, holder: Holder) -> bool:
+        return self._spare_local and kind == "address" and holder.address.startswith(LOCAL)
 
     def _count(self, holder: Holder, by: int) -> None:
         self.open += by

@@ -12,13 +12,14 @@ import socket
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 writable, forbidden = Path(sys.argv[1]), Path(sys.argv[2])
 libc = ctypes.CDLL(None, use_errno=True)
-results = {}
+results: dict[str, Any] = {}
 
 
-def attempt(name, act):
+def attempt(name: str, act: Any) -> None:
     try:
         act()
     except OSError as error:
@@ -31,30 +32,30 @@ def attempt(name, act):
         results[name] = "done"
 
 
-def errno_name(error):
+def errno_name(error: OSError) -> str:
     import errno
 
-    return errno.errorcode.get(error.errno, str(error.errno))
+    return errno.errorcode.get(error.errno or 0, str(error.errno))
 
 
-def call(number, *arguments):
+def call(number: int, *arguments: Any) -> None:
     if libc.syscall(number, *arguments) < 0:
         raise OSError(ctypes.get_errno(), "")
 
 
-def fork():
+def fork() -> None:
     if os.fork() == 0:
         os._exit(0)
     os.wait()
 
 
-def thread():
+def thread() -> None:
     worker = threading.Thread(target=lambda: None)
     worker.start()
     worker.join()
 
 
-def fill():
+def fill() -> None:
     with (writable / "large").open("wb") as file:
         file.truncate(1 << 40)
 

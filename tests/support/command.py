@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.support import processes
 from tests.support.checkout import ROOT
@@ -86,14 +86,14 @@ class Command:
         assert not self.processes(), self.output
 
 
-def make(target: str, *, data: Path, **environ: str) -> Command:
+def make(target: str, *, data: Path, **environ: Any) -> Command:
     """`make target` in this checkout, whose set-up must be done: no test may change it."""
     if subprocess.run(["make", "-q", ".venv/ready"], cwd=ROOT, env=_quiet(), check=False).returncode:
         missing("an up-to-date .venv (make setup)")
     return Command("make", target, data=data, **environ)
 
 
-def service(*arguments: str, data: Path, stdout: int | None = None, **environ: str) -> Command:
+def service(*arguments: str, data: Path, stdout: int | None = None, **environ: Any) -> Command:
     """`python -m service …`, without make before it."""
     return Command(sys.executable, "-m", "service", *arguments, data=data, stdout=stdout, **environ)
 

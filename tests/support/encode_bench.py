@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from headway.contract.keys import JobRef
 from headway.contract.records import Artifact
-from headway.contract.store import JobStore
+from headway.contract.records import Job as JobRecord
+from headway.contract.store import Claim, JobStore
 from headway.sdk.attempt_dirs import AttemptDirs
 from headway.sdk.job import Job, Level
 from headway.sdk.meter import Meter
@@ -32,8 +34,11 @@ class Reports:
     def publish(self, artifact: Artifact) -> None:
         self.artifacts.append(artifact)
 
-    def save_checkpoint(self, checkpoint: str) -> None:
-        raise AssertionError(checkpoint)
+    def send(self, body: str) -> None:
+        raise AssertionError(body)
+
+    def save_checkpoint(self, checkpoint: str, read: str = "") -> None:
+        raise AssertionError(checkpoint, read)
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def run_encode(data_dir: Path, **params: Any) -> Encoded:
     reports = Reports()
     job: Job[EncodeParams] = Job(
         params=EncodeParams.model_validate(params),
-        owner="local",
+        claim=Claim(JobRef(dirs.job_id, "local", "video"), "1", cast(JobRecord, None), ""),
         dirs=dirs,
         store=cast(JobStore, None),
         reports=reports,

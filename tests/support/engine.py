@@ -12,7 +12,7 @@ from service.streaming.hub import Hub
 from service.streaming.opening import EventStream
 from service.streaming.reader import Place, Reader
 from service.streaming.sockets import BEAT_SLOTS, Sockets
-from service.streaming.stream_limits import StreamLimits
+from service.streaming.stream_limits import Holder, StreamLimits
 from tests.support.memory_store import OWNER, InlineReader, MemoryStore
 from tests.support.sse import Parser, Seen
 
@@ -158,9 +158,10 @@ class Engine:
         visible: bool = False,
     ) -> EventStream:
         """A stream that is asked for, and has no socket yet."""
-        assert self.limits.admit("someone")
+        holder = Holder("198.51.100.7", "someone")
+        assert self.limits.admit(holder)
         heartbeat = VisibleHeartbeat(HEARTBEAT_S) if visible else COMMENT
-        return EventStream(self.sockets, "someone", catchup, heartbeat, cursor, fault)
+        return EventStream(self.sockets, holder, catchup, heartbeat, cursor, fault)
 
     def hand_over(self, stream: EventStream) -> Client:
         client = self.sides.new()

@@ -28,3 +28,10 @@ def test_what_was_refused_holds_nothing_and_what_was_given_back_is_free() -> Non
     limits.release(A2)
     limits.release(B1)
     assert limits.open == 0
+
+
+def test_programs_of_this_machine_may_be_spared_the_limit_of_an_address() -> None:
+    limits = StreamLimits(0, 1, spare_local=True)
+    for address in ("127.0.0.1", "::1"):
+        assert [limits.admit(Holder(address, "ann")) for _ in range(3)] == [True] * 3
+    assert [limits.admit(Holder("198.51.100.7", "ann")) for _ in range(2)] == [True, False]
