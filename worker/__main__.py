@@ -10,6 +10,7 @@ os.environ["REMAP_SIGTERM"] = "SIGQUIT"
 
 import logging
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -17,6 +18,7 @@ import threading
 import time
 import warnings
 from contextlib import suppress
+from multiprocessing.util import get_temp_dir
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -89,6 +91,8 @@ class Server(Worker):  # type: ignore[misc]
     def _give_up(self) -> None:
         """Their subprocesses die with the pool's processes, their jobs' leases run out."""
         self._signal_pool(signal.SIGKILL)
+        # No exit handler runs from here on, and billiard's would have removed this.
+        shutil.rmtree(get_temp_dir(), ignore_errors=True)
         if self.restarting:
             replace_process()
         os._exit(os.EX_OK)

@@ -169,7 +169,9 @@ def test_an_upload_that_is_too_large_says_so(chromium: Browser, tmp_path: Path) 
         page = Page(chromium, stack.url)
         said = page.refusal("await headway.upload(new File([new Uint8Array(20e6)], 'large.bin'))")
         assert (said["name"], said["status"]) == ("Problem", 413), said
-        assert said["message"] == "the file is larger than 1000000 bytes; nothing was kept"
+        assert (
+            said["message"] == "the file is larger than 1000000 bytes (MAX_UPLOAD_BYTES); nothing was kept"
+        )
         assert not any((tmp_path / "uploads").glob("*"))
         page.leave()
     finally:
