@@ -46,9 +46,9 @@ class Decoder:
         # On bytes, this splits at CR, LF and CRLF, and at nothing else.
         for piece in chunk.splitlines(keepends=True):
             self._partial.append(piece)
+            self._after_cr = piece.endswith(b"\r")
             if not piece.endswith((b"\r", b"\n")):
                 return
-            self._after_cr = piece.endswith(b"\r")
             line = b"".join(self._partial).rstrip(b"\r\n")
             self._partial.clear()
             if self._first:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headway.client.sse import Decoder, Frame
@@ -127,6 +127,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=60), st.lists(st.integers(0, 300), max_size=30))
+@example([b"data: a", b"\r", b"b", b"\n", b"\n"], [9])
 def test_it_does_not_matter_where_a_chunk_ends(pieces: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(pieces)
     at = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
