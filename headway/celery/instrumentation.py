@@ -26,10 +26,10 @@ from headway.celery.task_message import GROUP_HEADER, TaskMessage, following, gr
 from headway.contract.executions import Outcome
 from headway.contract.foreign import QUEUE, Foreign, job_id_of
 from headway.contract.keys import JobRef, Keys
+from headway.contract.new_job import NewJob
 from headway.contract.records import MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS
 from headway.contract.settings import ConfigError, Settings, load_client
 from headway.contract.states import State
-from headway.contract.store import NewJob
 from headway.sdk.stopping import JobCanceled
 
 FLUSH_S = 1.0

@@ -16,8 +16,9 @@ import redis
 from headway.celery.run import Run
 from headway.contract.encoding import RecordError
 from headway.contract.executions import Executions, Outcome
+from headway.contract.new_job import NewJob
 from headway.contract.settings import Settings
-from headway.contract.store import Claim, JobStore, NewJob
+from headway.contract.store import Claim, JobStore
 from headway.sdk.lease import LeaseKeeper
 from headway.sdk.reporter import Reporter
 from headway.sdk.stopping import JobCanceled, LeaseLost

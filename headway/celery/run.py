@@ -17,8 +17,9 @@ from headway.celery.redaction import Redaction
 from headway.contract.encoding import dumps
 from headway.contract.executions import Execution, Outcome
 from headway.contract.keys import JobRef
+from headway.contract.new_job import NewJob
 from headway.contract.states import ErrorCode, State
-from headway.contract.store import Hold, NewJob
+from headway.contract.store import Hold
 from headway.sdk.lease import LeaseKeeper
 from headway.sdk.meter import Meter, Stage, StageWeight
 from headway.sdk.reporter import Reporter

@@ -10,9 +10,10 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from headway.contract.encoding import clip, dumps
 from headway.contract.keys import JobRef
+from headway.contract.new_job import NewJob
 from headway.contract.records import CANCELED, MAX_ERROR_CHARS, MAX_RESULT_BYTES, error_json
 from headway.contract.states import ErrorCode, State
-from headway.contract.store import Hold, JobStore, NewJob
+from headway.contract.store import Hold, JobStore
 
 AGAIN_LATER = (OutOfMemoryError, ReadOnlyError)
 """Errors of a script that pass by; any other stays, and is returned for the one call."""

@@ -9,11 +9,9 @@ from typing import Any, cast
 from headway.contract.database import Database
 from headway.contract.encoding import dumps
 from headway.contract.keys import partition_of
-from headway.contract.records import CANCELED, Progress, StageProgress
+from headway.contract.records import CANCELED, HIGHEST_FRACTION, Progress, StageProgress
 from headway.contract.states import LIVE, State
 
-HIGHEST = 0.999
-"""Highest fraction of a job that has not succeeded."""
 POSTPONE_MS = 20_000
 AT_ONCE = 100
 """Jobs of a group that are canceled, or read, in one round trip."""
@@ -141,7 +139,7 @@ def shared_progress(bar: Mapping[str, Any], children: Mapping[str, Any], before:
     `before`; `stage` is the name, index and count of the stage that waits. The fraction never falls."""
     counts: Mapping[str, int] = children["counts"]
     done = children["fraction"] or 0.0
-    fraction = min(bar["before"] + bar["share"] * done, HIGHEST)
+    fraction = min(bar["before"] + bar["share"] * done, HIGHEST_FRACTION)
     stage = None if bar["stage"] is None else StageProgress(**bar["stage"], fraction=done)
     return Progress(
         fraction=round(max(before, fraction), 5),

@@ -74,6 +74,11 @@ def own_queue(owner: str, type: str) -> str:
     return f"{_OWN_QUEUE}{_name(owner)}:{type}"
 
 
+def here_queue(owner: str) -> str:
+    """Return the queue of jobs that the caller does itself: nobody claims from it."""
+    return own_queue(owner, "")
+
+
 def is_own_queue(queue: str) -> bool:
     return queue.startswith(_OWN_QUEUE)
 

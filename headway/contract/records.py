@@ -6,6 +6,7 @@ the whole of its encoding, so Lua (in `end`) and Python (over HTTP) cannot disag
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -26,6 +27,9 @@ MAX_RESULT_BYTES = 65_536
 """Encoded size of a job's result; more is refused with RecordTooLarge."""
 MAX_PARAMS_BYTES = 65_536
 """Encoded size of a job's parameters; more is refused with RecordTooLarge."""
+HIGHEST_FRACTION = 0.999
+"""Of a job that has not succeeded: 1 is for success."""
+ARTIFACT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 MAX_LABELS = 32
 MAX_LABEL_CHARS = 128
 """Of a label's name, of a group's and of a message's."""

@@ -22,7 +22,7 @@ from headway.contract.keys import JobRef, Keys
 from headway.contract.limits import NO_LIMITS, ROOM_S, Limits, TooManyJobs
 from headway.contract.listings import Listings
 from headway.contract.messages import Messages
-from headway.contract.new_job import NewJob as NewJob
+from headway.contract.new_job import NewJob
 from headway.contract.pages import JobPage, fields_of
 from headway.contract.records import (
     CANCELED,

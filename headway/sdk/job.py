@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import mimetypes
 import os
-import re
 import shutil
 import subprocess
 import time
@@ -21,11 +19,13 @@ import redis
 from pydantic import BaseModel
 
 from headway.contract.encoding import dumps
+from headway.contract.media_types import media_type_of
 from headway.contract.messages import Message, message_body
-from headway.contract.records import MAX_CHECKPOINT_BYTES, Artifact
+from headway.contract.new_job import NewJob
+from headway.contract.records import ARTIFACT_NAME, MAX_CHECKPOINT_BYTES, Artifact
 from headway.contract.records import Job as JobRecord
 from headway.contract.states import LIVE
-from headway.contract.store import Claim, JobStore, NewJob, StaleFence
+from headway.contract.store import Claim, JobStore, StaleFence
 from headway.sdk.attempt_dirs import AttemptDirs
 from headway.sdk.meter import Meter, Plan, Stage, StageWeight
 from headway.sdk.sandbox import Sandbox
@@ -39,15 +39,6 @@ Level = Literal["debug", "info", "warning", "error"]
 
 MESSAGES_POLL_S = 0.2
 """Between two looks for messages, while a task waits for one."""
-_ARTIFACT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
-_MEDIA_TYPES = {
-    ".m3u8": "application/vnd.apple.mpegurl",
-    ".m4a": "audio/mp4",
-    ".m4s": "video/iso.segment",
-    ".mp4": "video/mp4",
-    ".ts": "video/mp2t",
-    ".webm": "video/webm",
-}
 
 
 class Reports(Protocol):
@@ -323,7 +314,7 @@ class Job(Generic[P]):
         does not match `[A-Za-z0-9][A-Za-z0-9._-]*`, OSError.
         """
         self._stop.check()
-        if not _ARTIFACT_NAME.fullmatch(name) or (index is not None) != path.is_dir():
+        if not ARTIFACT_NAME.fullmatch(name) or (index is not None) != path.is_dir():
             raise ValueError(f"not the name of an artifact, or a directory without an index: {name!r}")
         target = self._dirs.artifacts / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -334,10 +325,7 @@ class Job(Generic[P]):
         full_name = name if index is None else f"{name}/{index}"
         artifact = Artifact(
             name=full_name,
-            media_type=media_type
-            or _MEDIA_TYPES.get(shown.suffix)
-            or mimetypes.guess_type(shown.name)[0]
-            or "application/octet-stream",
+            media_type=media_type or media_type_of(shown.name),
             size=shown.stat().st_size,
             url=f"/jobs/{self.id}/artifacts/{full_name}",
             attempt=self.attempt,

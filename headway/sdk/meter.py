@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from headway.contract.encoding import RecordError, clip, dumps
-from headway.contract.records import MAX_DATA_BYTES, MAX_MESSAGE_CHARS, Progress, StageProgress
+from headway.contract.records import (
+    HIGHEST_FRACTION,
+    MAX_DATA_BYTES,
+    MAX_MESSAGE_CHARS,
+    Progress,
+    StageProgress,
+)
 from headway.sdk.stopping import Stop
 
-HIGHEST = 0.999
-"""Highest fraction of a running job: 1 is for success."""
 WINDOW_S = 15.0
 """Time over which rate and ETA are averaged."""
 RATE_AFTER_S = 1.0
@@ -159,7 +163,7 @@ class Meter:
         fraction = None
         if part is not None and stage.weight.share is not None:
             self._fraction = max(
-                self._fraction, min(stage.weight.before + part * stage.weight.share, HIGHEST)
+                self._fraction, min(stage.weight.before + part * stage.weight.share, HIGHEST_FRACTION)
             )
             fraction = self._fraction
         rate = self._rate()

@@ -5,13 +5,13 @@ DATA_DIR/artifacts/<job>/<attempt>/<name>      put there by the worker
 
 from __future__ import annotations
 
-import mimetypes
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 from flask import Response, send_file
 from pydantic import Field
 
+from headway.contract.media_types import media_type_of
 from headway.contract.records import Job
 from service.api.context import context, find_job
 from service.api.operation import ANY_TYPE, Answer, Headers, Query, Resource
@@ -83,6 +83,6 @@ def _find(data_dir: Path, job: Job, name: str) -> tuple[Path | None, str]:
             path = (root / name).resolve()
             if not path.is_relative_to(root / parent) or not path.is_file():
                 continue
-            guessed = mimetypes.guess_type(name)[0] or "application/octet-stream"
+            guessed = media_type_of(name)
             return path, known.media_type if name == known.name else guessed
     return None, ""

@@ -6,15 +6,13 @@ requests, and each may come to another web process.
 
 from __future__ import annotations
 
-import mimetypes
 import os
-import re
 import secrets
 import time
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from flask import Response, request
+from flask import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from headway.contract.data_dir import ARTIFACTS
@@ -23,6 +21,8 @@ from headway.contract.events import EventType
 from headway.contract.keys import JobRef
 from headway.contract.messages import message_body
 from headway.contract.records import (
+    ARTIFACT_NAME,
+    HIGHEST_FRACTION,
     MAX_CHECKPOINT_BYTES,
     MAX_DATA_BYTES,
     MAX_ERROR_CHARS,
@@ -36,14 +36,14 @@ from headway.contract.records import (
 )
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import Claim, Report, StaleFence
-from headway.sdk.meter import ETA_AFTER_FRACTION, ETA_AFTER_S, HIGHEST, MAX_ETA_S, RATE_AFTER_S, finished
+from headway.sdk.meter import ETA_AFTER_FRACTION, ETA_AFTER_S, MAX_ETA_S, RATE_AFTER_S, finished
 from headway.sdk.retry import DEFAULT
 from service.api.auth.caller import Held
 from service.api.claims import ALIVE_S
 from service.api.context import caller, context, find_job
-from service.api.file_body import check_room, receive
+from service.api.file_body import check_room, media_type, receive
 from service.api.names import Name
-from service.api.operation import Answer, Resource
+from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import Problem, job_not_found
 from service.scheduling.sweeper import off_the_loop
 
@@ -51,7 +51,6 @@ bp = Resource("attempts", "Workers in any language")
 
 MAX_EVENTS = 200
 """In one batch."""
-ARTIFACT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
 Number = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -197,7 +196,7 @@ def report(job_id: str, body: Batch) -> Response:
     here.store.registry.note_claimer(job.owner, held.worker, [job.type], held.lease_s + ALIVE_S)
     unread = [UnreadMessage(**asdict(message)) for message in here.store.messages.unread(job.id)]
     renewal = Renewal(cancel_requested=cancel_requested, lease_s=held.lease_s, messages=unread)
-    return _json(renewal, 200)
+    return json_answer(renewal.model_dump_json(), 200)
 
 
 @bp.operation(
@@ -230,7 +229,7 @@ def put_artifact(job_id: str, name: str) -> Response:
         off_the_loop(lambda: os.replace(partial, directory / name))  # noqa: PTH105
         artifact = Artifact(
             name=name,
-            media_type=_media_type(name),
+            media_type=media_type(name),
             size=size,
             url=f"/jobs/{job.id}/artifacts/{name}",
             attempt=held.attempt,
@@ -240,7 +239,7 @@ def put_artifact(job_id: str, name: str) -> Response:
         raise _over() from None
     finally:
         partial.unlink(missing_ok=True)
-    return _json(artifact, 201)
+    return json_answer(artifact.model_dump_json(), 201)
 
 
 @bp.operation(
@@ -269,7 +268,7 @@ def end(job_id: str, body: Ending) -> Response:
             store.end(claim, State.FAILED, error=(code, message))
     except StaleFence:
         raise _over() from None
-    return _json(Job.model_validate_json(find_job(job_id).document), 200)
+    return json_answer(find_job(job_id).document)
 
 
 def _held(job_id: str) -> tuple[Job, Held, Claim]:
@@ -330,7 +329,7 @@ def measured(told: ProgressUpdate, held: Held, before: Progress | None, now_ms: 
     if fraction is None and current is not None and told.total:
         fraction = current / told.total
     if fraction is not None:
-        fraction = round(min(HIGHEST, max(fraction, (before and before.fraction) or 0)), 5)
+        fraction = round(min(HIGHEST_FRACTION, max(fraction, (before and before.fraction) or 0)), 5)
     # An attempt that goes on from a checkpoint did not do all of it in its own time.
     elapsed_s = 0.0 if held.resumed else (now_ms - held.began_ms) / 1000
     rate, eta_s = told.rate, told.eta_s
@@ -349,17 +348,4 @@ def measured(told: ProgressUpdate, held: Held, before: Progress | None, now_ms: 
         rate=rate,
         eta_s=eta_s,
         data=told.data,
-    )
-
-
-def _media_type(name: str) -> str:
-    given = (request.mimetype or "").lower()
-    if given and given != "application/x-www-form-urlencoded":
-        return clip(given, 200)
-    return mimetypes.guess_type(name)[0] or "application/octet-stream"
-
-
-def _json(model: BaseModel, status: int) -> Response:
-    return Response(
-        model.model_dump_json(), status, {"Cache-Control": "no-store"}, mimetype="application/json"
     )

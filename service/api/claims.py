@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import select
 import sys
@@ -16,17 +17,14 @@ from headway.contract.encoding import dumps, pointer
 from headway.contract.keys import own_queue
 from headway.contract.records import Job
 from headway.contract.store import Claim
-from service import metrics
 from service.api.attempt_token import LeaseS, attempt_token
 from service.api.auth.caller import Caller
-from service.api.client_address import address
 from service.api.context import Context, caller, context
-from service.api.events import POLL_RETRY_S, LongPoll
+from service.api.events import waiting
 from service.api.job_types import JobType
-from service.api.operation import Answer, Resource
+from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import Problem
 from service.scheduling.declared_schema import MAX_SCHEMA_BYTES, faults
-from service.streaming.stream_limits import Holder
 
 bp = Resource("claims", "Workers in any language")
 
@@ -42,7 +40,8 @@ LOOK_AGAIN_S = 0.05
 ALIVE_S = 10.0
 """A worker counts as alive for this long after its claim or its lease is over."""
 
-TypeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+TYPE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+TypeName = Annotated[str, StringConstraints(pattern=TYPE_NAME)]
 WorkerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}$")]
 
 
@@ -120,7 +119,7 @@ def declare_type(type_name: str, body: Declaration) -> Response:
     here.store.registry.declare(who.owner, type_name, dumps(description))
     declared = here.types.all(who.owner, fresh=True)[type_name]
     answer = {name: getattr(declared, name) for name in JobType.model_fields}
-    return Response(dumps(answer), 200, {"Cache-Control": "no-store"}, mimetype="application/json")
+    return json_answer(dumps(answer))
 
 
 @bp.operation(
@@ -151,27 +150,22 @@ def claim_job(body: ClaimRequest) -> Response:
         lease_s=lease_s,
         checkpoint=claim.decoded_checkpoint,
     )
-    return Response(
-        answer.model_dump_json(), 200, {"Cache-Control": "no-store"}, mimetype="application/json"
-    )
+    return json_answer(answer.model_dump_json())
 
 
 def _check_name(name: str) -> None:
-    try:
-        ClaimRequest(types=[name], worker="w")
-    except ValueError:
+    if not re.fullmatch(TYPE_NAME, name):
         fault = "begins with a letter or digit; more of these, and . _ -, up to 128"
-        raise Problem(422, f"the name of a type {fault}", errors=[("/type_name", fault)]) from None
+        raise Problem(422, f"the name of a type {fault}", errors=[("/type_name", fault)])
 
 
 def _check_types(here: Context, who: Caller, types: list[str]) -> None:
-    own = here.store.registry.own_types(who.owner)
-    served = here.types.all()
     for place, name in enumerate(types):
-        if name in served:
-            detail = f"{name!r} is served by workers of this installation, not over HTTP"
-        elif name not in own:
+        known = here.types.get(name, who.owner)
+        if known is None:
             detail = f"the type {name!r} is not known; declare it with PUT /types/{name}"
+        elif not known.declared:
+            detail = f"{name!r} is served by workers of this installation, not over HTTP"
         else:
             continue
         raise Problem(422, detail, errors=[(pointer("types", place), detail)])
@@ -183,30 +177,18 @@ def _lease_s(here: Context, who: Caller, type: str) -> float:
 
 
 def _await_job(here: Context, who: Caller, body: ClaimRequest) -> Claim | None:
-    """Wait for a job. It counts as a stream meanwhile."""
     deadline = time.monotonic() + body.wait
-    holder = Holder(address(request.environ), who.owner)
-    if not here.limits.admit(holder):
-        metrics.STREAMS_REFUSED.inc()
-        raise Problem(
-            429, "too many streams and long polls are open", headers={"Retry-After": str(POLL_RETRY_S)}
-        )
     # A new job is an event of its owner's feed. What else makes one claimable is none: hence LOOK_S.
-    poll = LongPoll((here.store.keys.feed(who.owner),))
-    here.hub.start()
-    here.hub.join(poll)
-    try:
-        while True:
+    with waiting(here, here.store.keys.feed(who.owner)) as poll:
+        while not _is_gone():
             poll.woken.clear()
-            claim = None if _is_gone() else _take(here, who, body)
+            claim = _take(here, who, body)
             left = deadline - time.monotonic()
-            if claim is not None or left <= 0 or here.hub.draining or _is_gone():
+            if claim is not None or left <= 0 or here.hub.draining:
                 return claim
             poll.woken.wait(min(left, LOOK_S))
             time.sleep(min(max(0.0, deadline - time.monotonic()), LOOK_AGAIN_S))
-    finally:
-        here.hub.leave(poll)
-        here.limits.release(holder)
+    return None
 
 
 def _take(here: Context, who: Caller, body: ClaimRequest) -> Claim | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -17,7 +18,7 @@ from service.api.auth.caller import Caller
 from service.api.client_address import address
 from service.api.context import Context, caller, context, find_job
 from service.api.event_models import EventPage, StreamEvent
-from service.api.operation import JSON, Answer, Headers, Query, Resource
+from service.api.operation import JSON, Answer, Headers, Query, Resource, json_answer
 from service.api.problems import Problem, job_not_found
 from service.streaming import sse
 from service.streaming.catchup import (
@@ -122,6 +123,25 @@ class LongPoll:
 
     def notify(self) -> None:
         self.woken.set()
+
+
+@contextmanager
+def waiting(here: Context, topic: str) -> Iterator[LongPoll]:
+    """Watch a topic for the length of the block, which counts as a stream. Raises Problem (429)."""
+    holder = _holder()
+    if not here.limits.admit(holder):
+        metrics.STREAMS_REFUSED.inc()
+        raise Problem(
+            429, "too many streams and long polls are open", headers={"Retry-After": str(POLL_RETRY_S)}
+        )
+    poll = LongPoll((topic,))
+    here.hub.start()
+    here.hub.join(poll)
+    try:
+        yield poll
+    finally:
+        here.hub.leave(poll)
+        here.limits.release(holder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,22 +272,13 @@ def _poll(here: Context, job_id: str, query: JobWatching) -> Response:
         b"0" if cursor == ZERO else str(cursor).encode(),
         reset,
     )
-    return Response(body, mimetype="application/json", headers={"Cache-Control": "no-store"})
+    return json_answer(body)
 
 
 def _await_page(here: Context, job_id: str, after: EventId, query: JobWatching) -> JobPage:
-    """Returns a page as soon as there is something on it, at the latest after `wait` seconds. While it
-    waits it counts as a stream."""
+    """Returns a page as soon as there is something on it, at the latest after `wait` seconds."""
     deadline = time.monotonic() + query.wait
-    holder = _holder()
-    if not here.limits.admit(holder):
-        metrics.STREAMS_REFUSED.inc()
-        raise Problem(
-            429, "too many streams and long polls are open", headers={"Retry-After": str(POLL_RETRY_S)}
-        )
-    poll = LongPoll((here.store.keys.events(job_id),))
-    here.hub.join(poll)
-    try:
+    with waiting(here, here.store.keys.events(job_id)) as poll:
         while True:
             poll.woken.clear()
             page = find_job(job_id, after, query.limit)
@@ -276,6 +287,3 @@ def _await_page(here: Context, job_id: str, after: EventId, query: JobWatching) 
                 return page
             # Its subscription wakes it too, so that nothing falls between the first read and that.
             poll.woken.wait(left)
-    finally:
-        here.hub.leave(poll)
-        here.limits.release(holder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,22 @@ from flask import request
 from gevent.fileobject import FileObjectThread
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
+from headway.contract.media_types import media_type_of
 from headway.contract.settings import Settings
 from service.api.problems import Problem, cut_off
 from service.api.room import lacks_room
 
 CHUNK = 1 << 20
+_MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def media_type(name: str) -> str:
+    """Return what the body is: as the request says, or by its name if that is no media type, or only what
+    curl says of any body."""
+    said = (request.mimetype or "").lower()
+    known = _MEDIA_TYPE.fullmatch(said) and said != "application/x-www-form-urlencoded"
+    return said if known else media_type_of(name)
 
 
 def check_room(settings: Settings, limit: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 from flask import Response
@@ -11,9 +12,9 @@ from werkzeug.routing import PathConverter
 
 from headway.contract.records import MAX_LABEL_CHARS, Group
 from service.api.context import caller, context
-from service.api.jobs import again, create, refuse_when_full
+from service.api.jobs import CannotRepeat, again, create, refuse_when_full
 from service.api.names import Name
-from service.api.operation import JSON, Answer, Resource
+from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import Problem
 
 bp = Resource("groups", "Groups")
@@ -44,10 +45,6 @@ class GroupSettings(BaseModel):
     title: Name | None = None
 
 
-def _document(document: bytes, status: int = 200) -> Response:
-    return Response(document, status, {"Cache-Control": "no-store"}, mimetype=JSON)
-
-
 def _find(group: str) -> bytes:
     """Return a group of the caller's. Raises Problem."""
     who = caller()
@@ -63,7 +60,7 @@ def _find(group: str) -> bytes:
 )
 def get_group(group: str) -> Response:
     """One group: its jobs by state, and how much of them is done."""
-    return _document(_find(group))
+    return json_answer(_find(group))
 
 
 @bp.operation(
@@ -81,7 +78,7 @@ def put_group(group: str, body: GroupSettings) -> Response:
         raise Problem(422, detail, errors=[("", detail)])
     refuse_when_full(context())
     groups = context().store.groups
-    return _document(groups.put(who.owner, group, expected=body.expected, title=body.title))
+    return json_answer(groups.put(who.owner, group, expected=body.expected, title=body.title))
 
 
 @bp.operation(
@@ -97,7 +94,7 @@ def cancel_group(group: str) -> Response:
     """Cancel all live jobs of a group."""
     _find(group)
     canceled = context().store.groups.cancel(caller().owner, group)
-    return _document(_find(group), 202 if canceled else 200)
+    return json_answer(_find(group), 202 if canceled else 200)
 
 
 @bp.operation(
@@ -124,8 +121,8 @@ def retry_group(group: str) -> Response:
     made = 0
     for job_id in here.store.groups.to_retry(caller().owner, group):
         page = here.store.read(job_id, None, 0)
-        # Of some tasks of Celery not all arguments were kept: only their project can send them again.
-        if page is not None and page.ended and b"_partial" not in page.fields:
-            create(here, again(here, page), ("retry-in-group-" + job_id, job_id))
-            made += 1
-    return _document(_find(group), 202 if made else 200)
+        if page is not None and page.ended:
+            with suppress(CannotRepeat):
+                create(here, again(here, page), ("retry-in-group-" + job_id, job_id))
+                made += 1
+    return json_answer(_find(group), 202 if made else 200)

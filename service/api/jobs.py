@@ -20,8 +20,9 @@ from pydantic import (
 
 from headway.contract.encoding import RecordError, dumps
 from headway.contract.foreign import Foreign
-from headway.contract.keys import own_queue
+from headway.contract.keys import here_queue
 from headway.contract.limits import Limits, TooManyJobs
+from headway.contract.new_job import NewJob
 from headway.contract.pages import JobPage
 from headway.contract.records import (
     MAX_LABEL_VALUE_CHARS,
@@ -30,13 +31,13 @@ from headway.contract.records import (
     Job,
 )
 from headway.contract.states import State
-from headway.contract.store import IdempotencyConflict, NewJob
+from headway.contract.store import IdempotencyConflict
 from service import metrics
 from service.api.attempt_token import LeaseS, attempt_token
 from service.api.context import Context, caller, context, find_job
 from service.api.idempotency import Idempotency, hashed
 from service.api.names import Name
-from service.api.operation import Answer, Query, Resource
+from service.api.operation import Answer, Query, Resource, json_answer
 from service.api.problems import Problem, job_not_found
 from service.api.room import lacks_room
 from service.api.webhooks import WebhookTarget, submitted_target, target_of
@@ -141,12 +142,6 @@ class JobsPage(BaseModel):
     next: str | None
 
 
-def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(
-        body, status, {"Cache-Control": "no-store", **(headers or {})}, mimetype="application/json"
-    )
-
-
 @bp.operation(
     "POST",
     "/jobs",
@@ -188,8 +183,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         owner=caller().owner,
         type=body.type,
         params=body.params,
-        # Nobody claims from that queue.
-        queue=job_type.queue if job_type and not body.run else own_queue(caller().owner, ""),
+        queue=job_type.queue if job_type and not body.run else here_queue(caller().owner),
         max_attempts=1 if body.run else _max_attempts(here, body, job_type),
         group=body.group,
         labels=body.labels,
@@ -199,9 +193,10 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         foreign=foreign,
     )
     meaning = json.dumps(body.model_dump(mode="json"), sort_keys=True)
+    created = create(here, new, headers.once(meaning))
     if body.run is None:
-        return answer_new(*create(here, new, headers.once(meaning)))
-    return _begin(here, headers.key, answer_new(*create(here, new, headers.once(meaning))), body.lease_s)
+        return answer_new(*created)
+    return _begin(here, headers.key, created, body.lease_s)
 
 
 def _max_attempts(here: Context, body: Submission, job_type: JobType | None) -> int:
@@ -209,26 +204,28 @@ def _max_attempts(here: Context, body: Submission, job_type: JobType | None) -> 
     return body.max_attempts or of_type or here.settings.max_attempts
 
 
-def _begin(here: Context, key: str | None, created: Response, lease_s: float | None) -> Response:
+def _begin(
+    here: Context, key: str | None, created: tuple[str, bytes, bool], lease_s: float | None
+) -> Response:
     """Claim a job for the caller, who does it itself, and add the token to the answer."""
-    job_id = created.headers["Location"].rpartition("/")[2]
+    job_id, _, is_new = created
     lease_s = lease_s or here.settings.lease_s
     ref = here.store.ref(job_id)
     # The same request again, as its answer was lost, gets the same claim.
     token = hashed(f"here {job_id} {key}") if key else secrets.token_urlsafe(16)
     claim = ref and here.store.claim(ref, token=token, lease_s=lease_s, worker=f"{caller().name}:here")
     if not claim:
-        return created
+        return answer_new(*created)
     answer = BegunJob(
         **claim.job.model_dump(),
         token=attempt_token(here, caller(), claim, lease_s, caller().name),
         lease_s=lease_s,
     )
-    return _json(answer.model_dump_json().encode(), created.status_code, {"Location": f"/jobs/{job_id}"})
+    return answer_new(job_id, answer.model_dump_json().encode(), is_new)
 
 
 def answer_new(job_id: str, document: bytes, is_new: bool) -> Response:
-    return _json(document, 202 if is_new else 200, {"Location": f"/jobs/{job_id}"})
+    return json_answer(document, 202 if is_new else 200, {"Location": f"/jobs/{job_id}"})
 
 
 def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[str, bytes, bool]:
@@ -283,13 +280,13 @@ def list_jobs(query: Listing) -> Response:
     found, following = here.store.listings.page(owner, **query.model_dump(exclude={"owner"}))
     items = here.fleet.explain(found)
     cursor = b"null" if following is None else b'"%d"' % following
-    return _json(b'{"items":[%s],"next":%s}' % (b",".join(items), cursor))
+    return json_answer(b'{"items":[%s],"next":%s}' % (b",".join(items), cursor))
 
 
 @bp.operation("GET", "/jobs/<job_id>", answers={200: Answer.json("the job", JobAnswer)}, problems=_NO_JOB)
 def get_job(job_id: str) -> Response:
     """One job."""
-    return _json(context().fleet.explain([find_job(job_id)])[0])
+    return json_answer(context().fleet.explain([find_job(job_id)])[0])
 
 
 @bp.operation(
@@ -325,7 +322,7 @@ def cancel_job(job_id: str) -> Response:
     if found is None:
         raise job_not_found(job_id)
     document, had_ended = found
-    return _json(document, 200 if had_ended else 202)
+    return json_answer(document, 200 if had_ended else 202)
 
 
 @bp.operation(
@@ -338,7 +335,7 @@ def cancel_job(job_id: str) -> Response:
     },
     problems={
         **_NO_JOB,
-        409: "the job has not ended yet, or not all of its arguments were kept",
+        409: "the job has not ended yet, or only whoever submitted it can submit it again",
         422: "the Idempotency-Key belongs to another request",
         429: "the owner submits too fast or has too many live jobs; nothing was submitted",
         503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
@@ -351,17 +348,27 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
     caller().check_group(page.group)
     if not page.ended:
         raise Problem(409, "the job has not ended yet; cancel it, or wait for its end, and retry then")
-    if b"_partial" in page.fields:
-        raise Problem(409, "not all arguments of this task were kept: only its project can send it again")
     refuse_when_full(here)
-    return answer_new(*create(here, again(here, page), headers.once(f"retry {page.id}")))
+    try:
+        new = again(here, page)
+    except CannotRepeat as error:
+        raise Problem(409, str(error)) from None
+    return answer_new(*create(here, new, headers.once(f"retry {page.id}")))
+
+
+class CannotRepeat(Exception):
+    """Only whoever submitted the job can submit it again; the message says why."""
 
 
 def again(here: Context, page: JobPage) -> NewJob:
-    """The submission that repeats an ended job, from its checkpoint."""
+    """Return the submission that repeats an ended job, from its checkpoint. Raises CannotRepeat."""
+    if b"_partial" in page.fields:
+        raise CannotRepeat("not all arguments of this task were kept: only its project can send it again")
     old = Job.model_validate_json(page.document)
     # The type may have moved to another queue since.
     job_type = here.types.get(old.type, old.owner)
+    if job_type is None and page.fields[b"_queue"].decode() == here_queue(old.owner):
+        raise CannotRepeat("its own program did this job, and nobody else would: only that can do it again")
     return NewJob(
         owner=old.owner,
         type=old.type,

@@ -19,7 +19,7 @@ from service.api.event_models import MessageEvent
 from service.api.idempotency import Idempotency
 from service.api.jobs import refuse_when_full
 from service.api.names import Name
-from service.api.operation import JSON, Answer, Resource
+from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import Problem, job_not_found
 
 bp = Resource("messages", "Jobs")
@@ -79,4 +79,4 @@ def send_message(job_id: str, headers: Idempotency, body: MessageToJob) -> Respo
     if sent is None:
         raise job_not_found(job_id)
     event = {"id": sent.id, "event": EventType.MESSAGE, "data": sent.data}
-    return Response(dumps(event), 201 if sent.is_new else 200, {"Cache-Control": "no-store"}, mimetype=JSON)
+    return json_answer(dumps(event), 201 if sent.is_new else 200)

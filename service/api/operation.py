@@ -24,6 +24,11 @@ MAX_BODY_BYTES = 256 * 1024
 """Of a JSON body."""
 
 
+def json_answer(body: str | bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an answer of JSON, which nobody may keep."""
+    return Response(body, status, {"Cache-Control": "no-store", **(headers or {})}, mimetype=JSON)
+
+
 class Query(BaseModel):
     """The query of an operation. A parameter that is given twice is refused unless its field is a list."""
 

@@ -14,7 +14,7 @@ from service.api.auth.authentication import grant
 from service.api.auth.caller import Caller
 from service.api.context import caller, context
 from service.api.gate import LOOPBACK
-from service.api.operation import Answer, Resource
+from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import Problem
 
 bp = Resource("session", "Access")
@@ -36,7 +36,7 @@ class Session(BaseModel):
 def _answer(who: Caller) -> Response:
     expires_at = None if math.isinf(who.expires_at) else rfc3339(round(who.expires_at * 1000))
     body = {"owner": who.owner, "roles": sorted(who.roles), "kind": who.kind, "expires_at": expires_at}
-    return Response(dumps(body), headers={"Cache-Control": "no-store"}, mimetype="application/json")
+    return json_answer(dumps(body))
 
 
 @bp.operation("GET", "/session", answers={200: Answer.json("who asks", Session)}, store=False)

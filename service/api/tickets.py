@@ -15,7 +15,7 @@ from service.api.auth.roles import FETCH, WATCH
 from service.api.context import caller, context
 from service.api.events import MAX_JOBS
 from service.api.names import Name
-from service.api.operation import Answer, Resource
+from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import Problem, job_not_found
 
 bp = Resource("tickets", "Access")
@@ -88,7 +88,7 @@ def create_ticket(body: TicketRequest) -> Response:
         "expires_at": rfc3339(payload["exp"] * 1000),
         "events_url": f"{path}?ticket={ticket}",
     }
-    return Response(dumps(answer), 201, {"Cache-Control": "no-store"}, mimetype="application/json")
+    return json_answer(dumps(answer), 201)
 
 
 def _owner_of(jobs: list[str]) -> str:

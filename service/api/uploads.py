@@ -5,8 +5,6 @@ DATA_DIR/uploads/<id>/data, meta.json     what a client sent, complete, or not t
 
 from __future__ import annotations
 
-import mimetypes
-import re
 import secrets
 import shutil
 from pathlib import PurePosixPath
@@ -21,8 +19,8 @@ from headway.contract.data_dir import UPLOADS
 from headway.contract.encoding import displayable, dumps
 from headway.contract.uploads import find_upload
 from service.api.context import Context, caller, context
-from service.api.file_body import check_room, receive
-from service.api.operation import Answer, Query, Resource
+from service.api.file_body import check_room, media_type, receive
+from service.api.operation import Answer, Query, Resource, json_answer
 from service.api.problems import Problem
 from service.api.upload_quota import quota_used
 from service.scheduling.sweeper import remove_tree
@@ -32,7 +30,6 @@ bp = Resource("uploads", "Files")
 MAX_UPLOAD_BYTES = "MAX_UPLOAD_BYTES"
 """The setting."""
 MAX_NAME_CHARS = 255
-_MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
 
 
 class Upload(BaseModel):
@@ -89,9 +86,6 @@ def _receive(here: Context, name: str) -> Response:
     if not name or name in (".", "..") or len(name) > MAX_NAME_CHARS:
         raise Problem(422, f"a file's name has 1 to {MAX_NAME_CHARS} characters")
     upload_id = secrets.token_urlsafe(16)
-    media_type = (request.mimetype or "").lower()
-    if not _MEDIA_TYPE.fullmatch(media_type) or media_type == "application/x-www-form-urlencoded":
-        media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     uploads = here.settings.data_dir / UPLOADS
     partial = uploads / f".{upload_id}.partial"
     try:
@@ -99,7 +93,7 @@ def _receive(here: Context, name: str) -> Response:
         with here.upload_quota.reserve(caller().owner, request.content_length) as room:
             quota = None if room is None else (room, quota_used(here.settings.upload_quota_bytes))
             size = receive(partial / "data", here.settings, MAX_UPLOAD_BYTES, quota)
-            made = Upload(id=upload_id, name=name, size=size, media_type=media_type)
+            made = Upload(id=upload_id, name=name, size=size, media_type=media_type(name))
             meta = dumps({**made.model_dump(), "owner": caller().owner})
             (partial / "meta.json").write_text(meta)
             # Until here its room is held; from here on it is found among the uploads.
@@ -107,7 +101,7 @@ def _receive(here: Context, name: str) -> Response:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return Response(made.model_dump_json(), 201, {"Cache-Control": "no-store"}, mimetype="application/json")
+    return json_answer(made.model_dump_json(), 201)
 
 
 @bp.operation(

@@ -13,7 +13,7 @@ from headway.contract.encoding import dumps
 from headway.contract.pages import JobPage
 from headway.contract.webhooks import MAX_WEBHOOKS, Target, TooManyWebhooks, Webhook
 from service.api.context import Context, caller, context
-from service.api.operation import Answer, Resource
+from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import Problem
 from service.scheduling.webhook_post import Refused, check
 
@@ -141,7 +141,9 @@ class Redelivery(BaseModel):
 def list_webhooks() -> Response:
     """The owner's webhooks, by name."""
     _whole_owner()
-    return _json({"items": [_shown(found) for found in context().store.webhooks.all(caller().owner)]})
+    return json_answer(
+        dumps({"items": [_shown(found) for found in context().store.webhooks.all(caller().owner)]})
+    )
 
 
 @bp.operation(
@@ -170,7 +172,9 @@ def put_webhook(webhook_name: str, body: WebhookTarget) -> Response:
     except TooManyWebhooks:
         raise _too_many() from None
     shown = _shown(_find(webhook_name))
-    return _json(shown if secret is None else {**shown, "secret": secret}, 200 if secret is None else 201)
+    if secret is None:
+        return json_answer(dumps(shown))
+    return json_answer(dumps({**shown, "secret": secret}), 201)
 
 
 @bp.operation(
@@ -181,7 +185,7 @@ def put_webhook(webhook_name: str, body: WebhookTarget) -> Response:
 )
 def get_webhook(webhook_name: str) -> Response:
     """One webhook, without its secret."""
-    return _json(_shown(_find(webhook_name)))
+    return json_answer(dumps(_shown(_find(webhook_name))))
 
 
 @bp.operation(
@@ -217,7 +221,7 @@ def rotate_secret(webhook_name: str) -> Response:
     made = store.rotate(caller().owner, webhook_name)
     if made is None:
         raise _absent(webhook_name)
-    return _json({"secret": made[0], "previous_until": made[1]})
+    return json_answer(dumps({"secret": made[0], "previous_until": made[1]}))
 
 
 @bp.operation(
@@ -229,7 +233,7 @@ def rotate_secret(webhook_name: str) -> Response:
 def list_deliveries(webhook_name: str) -> Response:
     """The last 100 tries to deliver to a webhook."""
     _find(webhook_name)
-    return _json({"items": context().store.webhooks.log(caller().owner, webhook_name)})
+    return json_answer(dumps({"items": context().store.webhooks.log(caller().owner, webhook_name)}))
 
 
 @bp.operation(
@@ -311,7 +315,3 @@ def _too_many() -> Problem:
 
 def _shown(webhook: Webhook) -> dict[str, object]:
     return {name: getattr(webhook, name) for name in WebhookAnswer.model_fields}
-
-
-def _json(value: dict[str, object], status: int = 200) -> Response:
-    return Response(dumps(value), status, {"Cache-Control": "no-store"}, mimetype="application/json")

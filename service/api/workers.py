@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from headway.contract.encoding import dumps
 from service.api.context import caller, context
-from service.api.operation import Answer, Resource
+from service.api.operation import Answer, Resource, json_answer
 
 bp = Resource("workers", "Workers")
 
@@ -81,8 +81,4 @@ def list_workers() -> Response:
         {"name": name, "waiting": count, "workers": sum(name in worker.queues for worker in view.workers)}
         for name, count in waiting.items()
     ]
-    return Response(
-        dumps({"items": items, "queues": served}),
-        headers={"Cache-Control": "no-store"},
-        mimetype="application/json",
-    )
+    return json_answer(dumps({"items": items, "queues": served}))

@@ -35,14 +35,17 @@ class JobType:
     params: dict[str, Any]
     max_attempts: int | None
     alive: bool
-    declared: bool = False
-    """Whether an owner declared it over HTTP."""
     lease_s: float | None = None
     """Of a claim over HTTP; None for the service's own."""
     foreign: bool = False
     """Whether another system runs its jobs: an agent beside its workers takes them from the line."""
     owner: str | None = None
     """Who alone may submit it; None: everybody."""
+
+    @property
+    def declared(self) -> bool:
+        """Whether an owner declared it over HTTP."""
+        return is_own_queue(self.queue)
 
     def faults(self, params: dict[str, Any]) -> list[tuple[str, str]]:
         """The first things that are wrong with these parameters, each with a pointer into the body."""
@@ -112,7 +115,6 @@ def _job_type(name: str, text: dict[str, Any], alive: bool) -> JobType:
         text["params"],
         text.get("max_attempts"),
         alive,
-        is_own_queue(text["queue"]),
         text.get("lease_s"),
         text.get("foreign", False),
         text.get("owner"),

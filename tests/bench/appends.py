@@ -11,8 +11,9 @@ from multiprocessing import get_context
 import redis
 
 from headway.contract.events import EventType
+from headway.contract.new_job import NewJob
 from headway.contract.settings import Settings
-from headway.contract.store import JobStore, NewJob, Report
+from headway.contract.store import JobStore, Report
 from service.process import valkey
 
 BODY = json.dumps(

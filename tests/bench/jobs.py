@@ -13,8 +13,9 @@ import hiredis
 
 from headway.contract.database import Database, connect
 from headway.contract.keys import JobRef, Keys
+from headway.contract.new_job import NewJob
 from headway.contract.records import Job
-from headway.contract.store import Claim, JobStore, NewJob
+from headway.contract.store import Claim, JobStore
 
 OWNER = "local"
 LEASE_S = 86_400

@@ -7,12 +7,22 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.browser import Browser
+from tests.support.firefox import Firefox
 from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with Browser(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module", params=["chromium", "firefox"])
+def either_browser(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser | Firefox]:
+    made = Browser if request.param == "chromium" else Firefox
+    with made(tmp_path_factory.mktemp("browser")) as browser:
         yield browser
 
 

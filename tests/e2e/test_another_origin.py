@@ -102,14 +102,10 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
         app.shutdown()
 
 
-@pytest.fixture(scope="module", params=["chromium", "firefox"])
-def browser(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Browser | Firefox]:
-    made = Browser if request.param == "chromium" else Firefox
-    with made(tmp_path_factory.mktemp("browser")) as browser:
-        browser.signs_in = False
-        yield browser
+@pytest.fixture
+def browser(either_browser: Browser | Firefox) -> Browser | Firefox:
+    either_browser.signs_in = False
+    return either_browser
 
 
 def test_bars_live_as_long_as_their_tickets_are_renewed(app: App, browser: Browser | Firefox) -> None:

@@ -16,8 +16,9 @@ from selenium.webdriver.common.keys import Keys
 from headway.contract.encoding import dumps
 from headway.contract.events import EventType
 from headway.contract.messages import message_body
+from headway.contract.new_job import NewJob
 from headway.contract.states import ErrorCode, State
-from headway.contract.store import NewJob, Report
+from headway.contract.store import Report
 from tests.support.browser import Browser, card, page
 from tests.support.manual_jobs import HOSTILE, log, progress, running_by_hand
 from tests.support.stack import Stack

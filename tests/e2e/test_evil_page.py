@@ -63,14 +63,10 @@ return fetch("/session", {method: "POST", headers}).then((answer) => answer.stat
 """
 
 
-@pytest.fixture(scope="module", params=["chromium", "firefox"])
-def browser(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Browser | Firefox]:
-    made = Browser if request.param == "chromium" else Firefox
-    with made(tmp_path_factory.mktemp("browser")) as browser:
-        browser.signs_in = False
-        yield browser
+@pytest.fixture
+def browser(either_browser: Browser | Firefox) -> Browser | Firefox:
+    either_browser.signs_in = False
+    return either_browser
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +164,9 @@ def signed_in(browser: Browser | Firefox, there: Target) -> None:
         assert browser.run(SIGN_IN, token) == 200
 
 
-@pytest.mark.parametrize(("browser", "service", "origin"), CASES, indirect=["browser", "service"])
+@pytest.mark.parametrize(
+    ("either_browser", "service", "origin"), CASES, indirect=["either_browser", "service"]
+)
 def test_a_page_of_another_origin_learns_nothing_and_does_nothing(
     browser: Browser | Firefox, evil: EvilSite, service: Stack, origin: str
 ) -> None:

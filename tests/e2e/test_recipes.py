@@ -6,14 +6,13 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from headway.contract.new_job import NewJob
 from headway.contract.states import State
-from headway.contract.store import NewJob
 from headway.sdk.job_type import _types
 from headway.sdk.runtime import Runtime
 from tests.support.browser import Browser
@@ -30,13 +29,9 @@ LIBRARIES = {
 }
 
 
-@pytest.fixture(scope="module", params=["chromium", "firefox"])
-def browser(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Browser | Firefox]:
-    made = Browser if request.param == "chromium" else Firefox
-    with made(tmp_path_factory.mktemp("browser")) as browser:
-        yield browser
+@pytest.fixture
+def browser(either_browser: Browser | Firefox) -> Browser | Firefox:
+    return either_browser
 
 
 def text_of(language: str, head: str) -> str:

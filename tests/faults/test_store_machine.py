@@ -29,8 +29,9 @@ from headway.contract.encoding import dumps
 from headway.contract.events import ZERO, EventId
 from headway.contract.keys import Keys
 from headway.contract.messages import JobEnded, MessageConflict, Sent, message_body
+from headway.contract.new_job import NewJob
 from headway.contract.states import ErrorCode, State
-from headway.contract.store import Claim, IdempotencyConflict, NewJob, Report, StaleFence
+from headway.contract.store import Claim, IdempotencyConflict, Report, StaleFence
 from service.process import valkey
 from tests.support.clocked_store import ASKS, ClockedStore
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from headway.contract.new_job import NewJob
 from headway.contract.records import Job as JobRecord
-from headway.contract.store import NewJob
 from headway.sdk.job_type import JobType, Params
 from headway.sdk.retry import DEFAULT, Retry
 from headway.sdk.runtime import Runtime

@@ -12,8 +12,8 @@ import jwt
 import pytest
 
 from headway.contract.access import ROLES
+from headway.contract.new_job import NewJob
 from headway.contract.settings import load
-from headway.contract.store import NewJob
 from service.api.app import create_app
 from service.api.auth.roles import ANY, ATTEMPT, PUBLIC, ROUTES, TICKET_ROUTES
 from service.api.openapi import document

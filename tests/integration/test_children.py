@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from headway.contract.events import ZERO
+from headway.contract.new_job import NewJob
 from headway.contract.records import Job as JobRecord
 from headway.contract.states import State
-from headway.contract.store import NewJob, StaleFence
+from headway.contract.store import StaleFence
 from headway.sdk.job import Job
 from headway.sdk.job_type import JobType, Params
 from headway.sdk.retry import Retry

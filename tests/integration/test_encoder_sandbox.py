@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from headway.contract.new_job import NewJob
 from headway.contract.records import Job as JobRecord
 from headway.contract.states import ErrorCode, State
-from headway.contract.store import NewJob
 from headway.sdk import sandbox
 from headway.sdk.runtime import Runtime
 from tests.support.checkout import ROOT

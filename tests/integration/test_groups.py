@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from headway.contract.events import ZERO, Event, EventId
+from headway.contract.new_job import NewJob
 from headway.contract.states import ErrorCode, State
-from headway.contract.store import Claim, JobStore, NewJob
+from headway.contract.store import Claim, JobStore
 from tests.support.clocked_store import ClockedStore
 from tests.support.manual_jobs import progress, running_by_hand
 from tests.support.sse import Reader

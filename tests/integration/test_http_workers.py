@@ -193,6 +193,21 @@ def test_a_job_that_its_caller_runs_is_running_at_once(web: Stack) -> None:
     assert names[-1] == "end"
 
 
+def test_a_job_that_its_caller_did_is_submitted_again_only_where_somebody_would_do_it(web: Stack) -> None:
+    kind = "own.backup"
+    job = call(web, "POST", "/jobs", {"type": kind, "run": "here", "group": "own"})[1]
+    Holder(web, job).end(state="failed", error={"message": "no space"})
+    status, problem = call(web, "POST", f"/jobs/{job['id']}/retry")
+    assert (status, "its own program" in problem["detail"]) == (409, True)
+    assert call(web, "POST", "/groups/own/retry")[0] == 200, "there is nothing that could be retried"
+    assert call(web, "PUT", f"/types/{kind}")[0] == 200
+    status, again = call(web, "POST", f"/jobs/{job['id']}/retry")
+    assert (status, again["retry_of"]) == (202, job["id"])
+    claimed = claim(web, kind)
+    assert claimed["job"]["id"] == again["id"]
+    Holder(web, claimed).end(state="succeeded")
+
+
 def test_a_beginning_whose_answer_was_lost_gives_the_same_job_and_a_token_that_works(web: Stack) -> None:
     body = json.dumps({"type": "backup", "run": "here"}).encode()
     headers = {"Content-Type": "application/json", "Idempotency-Key": "k1"}

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from headway.contract.events import ZERO, EventId
 from headway.contract.keys import Keys
+from headway.contract.new_job import NewJob
 from headway.contract.pages import FeedPage, FeedSnapshot, JobPage
 from headway.contract.states import State
-from headway.contract.store import Claim, NewJob
+from headway.contract.store import Claim
 from service.process import valkey
 from tests.support.clocked_store import ClockedStore
 from tests.support.fake_worker import claim, log, progress

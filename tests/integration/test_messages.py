@@ -15,9 +15,10 @@ import pytest
 from headway.contract.encoding import RecordError, RecordTooLarge
 from headway.contract.events import ZERO
 from headway.contract.messages import MAX_UNREAD, ONCE_S, TooManyMessages
+from headway.contract.new_job import NewJob
 from headway.contract.records import Job as JobRecord
 from headway.contract.states import State
-from headway.contract.store import JobStore, NewJob
+from headway.contract.store import JobStore
 from headway.sdk import reporter
 from headway.sdk.job import Job
 from headway.sdk.job_type import JobType, Params

@@ -12,8 +12,9 @@ import pytest
 
 from headway.contract.encoding import dumps
 from headway.contract.limits import Limits, TooManyJobs
+from headway.contract.new_job import NewJob
 from headway.contract.states import State
-from headway.contract.store import JobStore, NewJob
+from headway.contract.store import JobStore
 from tests.support import credentials
 from tests.support.clocked_store import ClockedStore
 from tests.support.fake_worker import claim, create

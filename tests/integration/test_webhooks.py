@@ -120,6 +120,7 @@ def test_a_submission_names_its_own_receiver_and_a_retry_keeps_it(web: Stack, re
     assert (body["type"], body["data"]) == ("job.end", web.document(job_id))
     assert verifies(secret, got) == 1
     assert got.headers["content-type"] == "application/json"
+    assert web.call("PUT", "/types/t", {})[0] == 200, "somebody must be there to do it again"
     status, _, again = web.call("POST", f"/jobs/{job_id}/retry", b"")
     assert status == 202
     web.call("POST", f"/jobs/{json.loads(again)['id']}/cancel", b"")

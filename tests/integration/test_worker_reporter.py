@@ -12,9 +12,10 @@ import pytest
 import redis
 
 from headway.contract.database import Database
+from headway.contract.new_job import NewJob
 from headway.contract.records import Artifact
 from headway.contract.states import State
-from headway.contract.store import Claim, JobStore, NewJob, Report
+from headway.contract.store import Claim, JobStore, Report
 from headway.sdk.meter import Meter, Stage, StageWeight
 from headway.sdk.reporter import MAX_BACKLOG, MAX_BATCH, Reporter
 from headway.sdk.stopping import JobCanceled, LeaseLost, Stop

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from headway.contract.encoding import RecordError
+from headway.contract.new_job import NewJob
 from headway.contract.records import Job as JobRecord
 from headway.contract.states import ErrorCode, State
-from headway.contract.store import NewJob
 from headway.sdk.job import Job
 from headway.sdk.job_type import Params, _types
 from headway.sdk.retry import Retry

@@ -9,8 +9,9 @@ from typing import Any
 
 from headway.contract.encoding import dumps
 from headway.contract.events import ZERO, EventType
+from headway.contract.new_job import NewJob
 from headway.contract.states import State
-from headway.contract.store import Claim, JobStore, NewJob, Report
+from headway.contract.store import Claim, JobStore, Report
 
 
 def create(store: JobStore, **more: Any) -> str:

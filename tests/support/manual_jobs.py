@@ -6,7 +6,8 @@ from typing import Any
 
 from headway.contract.encoding import dumps
 from headway.contract.events import EventType
-from headway.contract.store import Claim, NewJob, Report
+from headway.contract.new_job import NewJob
+from headway.contract.store import Claim, Report
 from tests.support.stack import Stack
 
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'

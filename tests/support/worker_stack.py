@@ -14,9 +14,9 @@ import redis
 from celery import Celery
 
 from headway.contract.events import ZERO
+from headway.contract.new_job import NewJob
 from headway.contract.records import Job
 from headway.contract.states import State
-from headway.contract.store import NewJob
 from headway.sdk.job import Job as TaskJob
 from headway.sdk.job_type import Params
 from tests.support import processes

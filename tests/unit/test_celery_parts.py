@@ -24,9 +24,9 @@ from headway.celery.signature import TaskSignature
 from headway.celery.task_message import TaskMessage
 from headway.contract.foreign import job_id_of, task_id_of
 from headway.contract.keys import JOB_ID, JobRef, Keys
+from headway.contract.new_job import NewJob
 from headway.contract.settings import ConfigError, load_client
 from headway.contract.states import ErrorCode, State
-from headway.contract.store import NewJob
 from headway.sdk.stopping import JobCanceled
 
 

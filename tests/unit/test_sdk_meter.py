@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.contract.encoding import dumps
-from headway.contract.records import MAX_MESSAGE_CHARS, Progress
-from headway.sdk.meter import HIGHEST, Meter, Plan, Stage, StageWeight
+from headway.contract.records import HIGHEST_FRACTION, MAX_MESSAGE_CHARS, Progress
+from headway.sdk.meter import Meter, Plan, Stage, StageWeight
 from headway.sdk.stopping import JobCanceled, LeaseLost, Stop
 
 numbers = st.none() | st.integers(-10, 10**9) | st.floats()
@@ -71,7 +71,7 @@ def test_one_comes_only_with_success() -> None:
     meter.stage = stage(100)
     meter.stage.update(1000)
     meter.stage.done = True
-    assert read(meter).fraction == HIGHEST
+    assert read(meter).fraction == HIGHEST_FRACTION
     final = meter.final(1)
     assert final.fraction == 1
     assert final.stage is not None
@@ -92,7 +92,7 @@ def test_a_fraction_never_falls_and_all_of_it_is_json(steps: list[tuple[Any, Any
         progress = read(meter, n / 4)
         json.loads(dumps(progress.model_dump()))
         if progress.fraction is not None:
-            assert highest <= progress.fraction <= HIGHEST
+            assert highest <= progress.fraction <= HIGHEST_FRACTION
             highest = progress.fraction
 
 

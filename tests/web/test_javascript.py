@@ -12,9 +12,10 @@ import pytest
 
 from headway.contract.encoding import dumps
 from headway.contract.events import ZERO, EventType
+from headway.contract.new_job import NewJob
 from headway.contract.records import Artifact, artifacts_json
 from headway.contract.states import ErrorCode, State
-from headway.contract.store import Claim, JobStore, NewJob, Report
+from headway.contract.store import Claim, JobStore, Report
 from tests.support.npm import package
 from tests.support.programs import program
 
