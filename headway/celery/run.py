@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import states
-from celery.exceptions import Ignore, SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 
 from headway.celery.redaction import Redaction
 from headway.contract.encoding import dumps
@@ -28,7 +28,7 @@ from headway.sdk.stopping import JobCanceled, Stop
 _PROCESS = secrets.token_urlsafe(6)
 _numbers = itertools.count()
 _TIMEOUTS = (SoftTimeLimitExceeded, TimeLimitExceeded)
-
+_REJECTED = Outcome(State.FAILED, message="the task rejected its message")
 
 MAX_ATTEMPTS = 100
 """The most that a job may say; a task without max_retries has no limit."""
@@ -186,7 +186,7 @@ def outcome_of(run: Run, state: str | None, returned: Any, redaction: Redaction)
     if state == states.REJECTED and getattr(returned, "requeue", False):
         return Outcome(State.RETRYING, message="requeued")
     if state == states.REJECTED:
-        return Outcome(State.FAILED, message="the task rejected its message")
+        return _REJECTED
     if state == states.IGNORED and run.said == states.FAILURE:
         return Outcome(State.FAILED, message="the task said so itself")
     if state == states.IGNORED:
@@ -196,6 +196,9 @@ def outcome_of(run: Run, state: str | None, returned: Any, redaction: Redaction)
 
 def failure(name: str, error: Any, redaction: Redaction) -> Outcome:
     """Return the outcome of a task that raised an error, or whose process was lost."""
+    if isinstance(error, Reject):
+        # Celery 5.7 calls it a failure in the worker's main process, which may be heard of first.
+        return _REJECTED
     code = ErrorCode.ERROR
     if isinstance(error, _TIMEOUTS):
         code = ErrorCode.TIMEOUT

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from headway.celery.bars import note_state
 from headway.celery.redaction import HIDDEN, Redaction
-from headway.celery.run import Canceled, Run, outcome_of
+from headway.celery.run import Canceled, Run, failure, outcome_of
 from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
 from headway.celery.task_message import TaskMessage
@@ -292,6 +292,12 @@ def test_each_end_of_celery_has_its_outcome(
     assert (outcome.state, outcome.code) == (ended, code)
     if state == states.RETRY:
         assert (outcome.delay_s, outcome.message) == (5, "ValueError: x")
+
+
+def test_a_rejected_message_is_the_same_outcome_from_either_process() -> None:
+    rejected = Reject("no", requeue=False)
+    from_its_own = outcome_of(new_run(), states.REJECTED, rejected, Redaction())
+    assert failure("a.task", rejected, Redaction()) == from_its_own
 
 
 def test_a_retry_at_a_time_of_day_is_due_then() -> None:
