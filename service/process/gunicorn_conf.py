@@ -45,6 +45,8 @@ limit_request_fields = 40
 limit_request_field_size = 12_288
 # Or a client could set SCRIPT_NAME, and get past a rule of the proxy's for a path.
 forwarder_headers = ""
+# What a proxy says is read by the gate, under every server: TRUSTED_PROXIES.
+secure_scheme_headers: dict[str, str] = {}
 control_socket_disable = True
 logconfig_dict = {
     "version": 1,

@@ -23,6 +23,7 @@ BAD = {
     "PORT": ["0", "65536", "-1", "http", "80.5"],
     "ALLOWED_HOSTS": ["*", "http://a", ".example", "a/b", "a:x", "u@a"],
     "CORS_ORIGINS": ["*", "null", "app.example", "https://app.example/", "https://*.example", "ftp://a"],
+    "TRUSTED_PROXIES": ["nginx", "10.0.0.1/8", "*", "0.0.0.0/0", "10.0.0.1,::/0", "10.0.0.1;10.0.0.2"],
     "WEB_CONCURRENCY": ["0", "-2", "many", "257"],
     "REDIS_URL": ["127.0.0.1:6379", "http://127.0.0.1", "redis:", "redis://"],
     "CELERY_BROKER_URL": ["amqp://guest@localhost", "localhost"],
