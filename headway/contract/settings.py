@@ -93,6 +93,7 @@ class Settings(BaseModel):
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 4
     webhook_allow: frozenset[Network] = frozenset()
     max_streams: Annotated[int, Field(ge=0)] = 20_000
+    max_connections_per_caller: Annotated[int, Field(ge=0)] = 1000
     max_streams_per_caller: Annotated[int, Field(ge=0)] = 1000
     max_streams_per_owner: Annotated[int, Field(ge=0)] = 10_000
     headway_tasks: tuple[str, ...] = ()

@@ -25,13 +25,17 @@ class TrustedProxies:
         proto: str = environ.pop("HTTP_X_FORWARDED_PROTO", "")
         host: str = environ.pop("HTTP_X_FORWARDED_HOST", "")
         # Hardly any request has one of them in a setup without a proxy: look at them first.
-        if not (forwarded or proto or host) or not self._trusts(_parsed(environ.get("REMOTE_ADDR", ""))):
+        if not (forwarded or proto or host) or not self.trusts(environ.get("REMOTE_ADDR", "")):
             return None
         if forwarded:
             environ["REMOTE_ADDR"] = self._client(forwarded, environ["REMOTE_ADDR"])
         if proto.strip().lower() in ("http", "https"):
             environ["wsgi.url_scheme"] = proto.strip().lower()
         return host.rpartition(",")[2].strip() or None
+
+    def trusts(self, peer: str) -> bool:
+        """Return whether this is the address of a trusted proxy."""
+        return self._trusts(_parsed(peer))
 
     def _client(self, forwarded: str, peer: str) -> str:
         """Return the right-most address that is no trusted proxy's: each entry was written by the proxy

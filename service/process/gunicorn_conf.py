@@ -14,6 +14,7 @@ from gunicorn.http import message, wsgi
 
 from headway.contract.settings import load_or_exit, protect_data_dir_or_exit
 from service.process import metrics_dir
+from service.process.paced_worker import ConnectionLimit
 
 _settings = load_or_exit()
 protect_data_dir_or_exit(_settings)
@@ -114,8 +115,12 @@ def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
 def post_worker_init(worker: Any) -> None:
     """Start the work in the background, and drain when the process is told to stop. gunicorn waits for
     requests, in vain for open streams, and not at all for the sockets that were handed over."""
+    from service.api.trusted_proxies import TrustedProxies
     from service.process import wsgi
 
+    worker.connection_limit = ConnectionLimit(
+        _settings.max_connections_per_caller, TrustedProxies(_settings.trusted_proxies).trusts
+    )
     wsgi.start(wsgi.app)
     here = wsgi.app.extensions["headway"]
 

@@ -43,6 +43,7 @@ BAD = {
     "DRAIN_S": ["-1", "nan", "inf", "x"],
     "WEBHOOK_ALLOW": ["localhost", "10.0.0.1/8", "*", "10.0.0.0/33"],
     "MAX_STREAMS": ["-1", "1.5", "x"],
+    "MAX_CONNECTIONS_PER_CALLER": ["-1", "x"],
     "MAX_STREAMS_PER_CALLER": ["-1", "x"],
     "MAX_STREAMS_PER_OWNER": ["-1", "x"],
     "DATA_GROUP": ["no-such-group"],
