@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from celery.worker import state
@@ -32,6 +32,8 @@ MAX_BODY_CHARS = 4096
 """A job's id and what Celery puts around it are about 150."""
 MAX_HEADERS_CHARS = 8192
 """Those of a job's message are about 600."""
+MAX_PASSED_ON = 100
+"""Messages that wait in the queue of one type."""
 _NEVER_SET = ("eta", "expires", "retries", "group", "chord", "stamped_headers", "replaced_task_nesting")
 
 logger = logging.getLogger(__name__)
@@ -99,8 +101,25 @@ class Drops:
 drops = Drops()
 
 
+class Intake:
+    """Whether this worker takes messages. What stands in its queues is left to others while it does not."""
+
+    def __init__(self) -> None:
+        self.open = True
+
+
+intake = Intake()
+
+
+class QoS(kombu_redis.QoS):
+    def can_consume(self) -> bool:
+        return intake.open and super().can_consume()  # type: ignore[no-untyped-call]
+
+
 class Channel(kombu_redis.Channel):
     """Reads messages; one that cannot even be decoded is dropped."""
+
+    QoS = QoS
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -112,18 +131,34 @@ class Channel(kombu_redis.Channel):
             return True
 
 
+def queue_of(queue: str, type: str) -> str:
+    """Return the queue where workers that serve only some types of a queue leave the messages of the
+    others."""
+    return f"{queue}/{type}"
+
+
 class Transport(kombu_redis.Transport):
-    """Delivers what is the id of a job."""
+    """Delivers what is the id of a job; if its type is one that this worker is to leave to others, the
+    message is passed on to them."""
 
     Channel = Channel
     types: ClassVar[Collection[str]] = ()
+    left_to_others: ClassVar[Collection[str]] = ()
 
     def _deliver(self, message: Any, queue: str) -> None:
         fault = fault_of(message, self.types)
         if fault is None:
             super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+        elif fault_of(message, self.left_to_others) is None:
+            self._pass_on(message, queue_of(queue, message["headers"]["task"]))
         else:
             drops.drop(queue, fault)
+
+    def _pass_on(self, message: Any, queue: str) -> None:
+        channel = self.channels[0]
+        # More would not be picked up sooner; their jobs' alarms send them again.
+        if channel._size(queue) < MAX_PASSED_ON:
+            channel._put(queue, message)
 
 
 class PatientConsumer(Consumer):  # type: ignore[misc]
@@ -145,9 +180,10 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             time.sleep(0.05)
 
 
-def options(types: Mapping[str, object]) -> dict[str, Any]:
-    """Return the settings that have Celery use all this, for a worker that serves these types."""
-    Transport.types = frozenset(types)
+def options(types: Collection[str], left_to_others: Collection[str] = ()) -> dict[str, Any]:
+    """Return the settings that have Celery use all this, for a worker that serves these types, and leaves
+    others of its queues to other workers."""
+    Transport.types, Transport.left_to_others = frozenset(types), frozenset(left_to_others)
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
     return {

@@ -16,6 +16,7 @@ from celery.signals import task_received
 from celery.worker import state
 
 from headway.loops import forever
+from worker.broker import intake
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class BrokerWatchdog:
         except redis.RedisError:
             # The broker is away, which a restart would not mend.
             waiting = 0
-        if not waiting or len(state.reserved_requests) >= self._concurrency:
+        if not waiting or not intake.open or len(state.reserved_requests) >= self._concurrency:
             self._received()
         elif time.monotonic() - self._received_at >= UNRESPONSIVE_S:
             logger.error(

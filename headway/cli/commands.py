@@ -122,6 +122,12 @@ def size(text: str) -> float:
     return _above_0(text, "number")
 
 
+def priority(text: str) -> int:
+    if len(text) != 1 or text not in "0123456789":
+        raise argparse.ArgumentTypeError(f"{text!r} is not a priority from 0 to 9")
+    return int(text)
+
+
 def _above_0(text: str, what: str) -> float:
     try:
         value = float(text)
@@ -147,6 +153,10 @@ def submit(args: argparse.Namespace, client: Client) -> int:
         max_attempts=args.max_attempts,
         timeout_s=args.timeout,
         size=args.size,
+        priority=args.priority,
+        run_at=args.run_at,
+        expires_s=args.expires,
+        unique=None if args.unique is None else {"key": args.unique, "while": args.unique_while},
         key=args.key,
     )
     return _made(job, args, client)
@@ -322,7 +332,31 @@ def download(args: argparse.Namespace, client: Client) -> int:
     return 0
 
 
+def pause(args: argparse.Namespace, client: Client) -> int:
+    return _paused(client.pause(queue=args.queue, type=args.type), args)
+
+
+def resume(args: argparse.Namespace, client: Client) -> int:
+    return _paused(client.resume(queue=args.queue, type=args.type), args)
+
+
+def _paused(pauses: Iterable[dict[str, str]], args: argparse.Namespace) -> int:
+    for one in pauses:
+        if args.json:
+            dump(one)
+        else:
+            state = "draining" if one["kind"] == "worker" else "paused"
+            by = f" by {one['by']}" if one["by"] else ""
+            print(sanitized(f"{one['kind']} {one['name']}: {state} since {one['since']}{by}"))
+    return 0
+
+
 def workers(args: argparse.Namespace, client: Client) -> int:
+    if args.action is not None:
+        if args.name is None:
+            raise ClientError(f"name the worker to {args.action}, as `headway workers` prints it")
+        does = client.drain if args.action == "drain" else lambda name: client.resume(worker=name)
+        return _paused(does(args.name), args)
     found = client.workers()
     if args.json:
         for worker in found["items"]:
@@ -330,7 +364,13 @@ def workers(args: argparse.Namespace, client: Client) -> int:
         return 0
     for worker in found["items"]:
         busy = f"{len(worker['jobs'])} of {worker['concurrency']} busy"
-        print(sanitized(f"{worker['name']}  {busy}  {', '.join(worker['types'])}"))
+        draining = "  draining" if worker["draining"] else ""
+        print(sanitized(f"{worker['name']}  {busy}  {', '.join(worker['types'])}{draining}"))
     for queue in found["queues"]:
-        print(sanitized(f"queue {queue['name']}: {queue['waiting']} waiting, {queue['workers']} workers"))
+        paused = ", paused" if queue["paused"] else ""
+        counts = f"{queue['waiting']} waiting, {queue['workers']} workers{paused}"
+        print(sanitized(f"queue {queue['name']}: {counts}"))
+    for one in found["paused"]:
+        if one["kind"] == "type":
+            print(sanitized(f"type {one['name']}: paused"))
     return 0

@@ -128,6 +128,25 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     parser.add_argument(
         "--size", metavar="N", type=commands.size, help="beside the other jobs of its group; default: 1"
     )
+    parser.add_argument(
+        "--priority",
+        metavar="N",
+        type=commands.priority,
+        help="0 to 9: which of your jobs is next; default: 4",
+    )
+    parser.add_argument(
+        "--run-at", metavar="TIME", help="not before then, such as 2027-01-31T08:00:00Z (RFC 3339)"
+    )
+    parser.add_argument(
+        "--expires", metavar="SECONDS", type=commands.seconds, help="it fails unless it begins within that"
+    )
+    parser.add_argument("--unique", metavar="KEY", help="if a job with this key lives, print that one's id")
+    parser.add_argument(
+        "--unique-while",
+        choices=["live", "queued"],
+        default="live",
+        help="with `queued`, only a job that has not begun counts; default: live",
+    )
     parser.add_argument("--key", help="an Idempotency-Key: the same key gives the same job")
 
     parser = command("watch", commands.watch, "follow jobs until they end")
@@ -190,7 +209,22 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
 
     command("types", commands.types, "print the job types and their parameters")
 
-    command("workers", commands.workers, "print the living workers and the queues")
+    parser = command("workers", commands.workers, "print the living workers and the queues, or drain one")
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=["drain", "resume"],
+        help="drain: it takes no more jobs, and what it is doing goes on; resume: it takes jobs again",
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="of the worker")
+
+    for parser in (
+        command("pause", commands.pause, "let no job of a queue or a type be taken"),
+        command("resume", commands.resume, "let jobs of a queue or a type be taken again"),
+    ):
+        what = parser.add_mutually_exclusive_group(required=True)
+        what.add_argument("--queue", type=commands.identifier)
+        completed(what.add_argument("--type", type=commands.identifier), completion.types)
 
     parser = command(
         "run", run.run, "run a command as a job: its output is the log, its exit status the end"

@@ -8,6 +8,7 @@ import secrets
 import socket
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import urlencode
@@ -56,11 +57,20 @@ class Client:
         timeout_s: float | None = None,
         webhook: Mapping[str, Any] | None = None,
         size: float | None = None,
+        priority: int | None = None,
+        run_at: datetime | str | None = None,
+        expires_s: float | None = None,
+        unique: str | Mapping[str, str] | None = None,
         key: str | None = None,
     ) -> Job:
         """Submit a job. Returns its document.
 
         `size` is how large it is beside the other jobs of its group; 1 by default.
+        `priority` is 0 to 9: which of your jobs is next, 9 before 0; 4 by default.
+        `run_at` is when it may begin at the earliest: an aware datetime, or RFC 3339. After `expires_s`
+        seconds in the queue it fails instead.
+        `unique` is a key that one live job has (or `{"key": …, "while": "queued"}`): a job that has it
+        already is returned instead.
         `webhook` is `{"url": …, "events": […]}`: where the service sends the job's end, or those events.
 
         `key` is the Idempotency-Key, random by default: pass the same key again, even from another process,
@@ -68,7 +78,9 @@ class Client:
         """
         more = {
             **{"group": group, "labels": labels, "max_attempts": max_attempts},
-            **{"timeout_s": timeout_s, "size": size, "webhook": webhook},
+            **{"timeout_s": timeout_s, "size": size, "webhook": webhook, "priority": priority},
+            **{"run_at": moment(run_at), "expires_s": expires_s},
+            "unique": {"key": unique} if isinstance(unique, str) else unique,
         }
         body: dict[str, Any] = {"type": type, "params": dict(params or {})}
         body |= {name: value for name, value in more.items() if value is not None}
@@ -181,6 +193,27 @@ class Client:
     def workers(self) -> dict[str, Any]:
         """Return `{"items": the living workers, "queues": …}`. Requires the role `ops`."""
         found: dict[str, Any] = self._transport.json("GET", "/workers")
+        return found
+
+    def drain(self, worker: str) -> Iterable[dict[str, str]]:
+        """Let a worker, as `workers` names it, take no more jobs; what it is doing goes on. Returns all
+        that is paused now. Requires the role `ops`."""
+        return self._pause("workers", worker, "drain")
+
+    def pause(self, *, queue: str | None = None, type: str | None = None) -> Iterable[dict[str, str]]:
+        """Let no job of a queue, or of a type, be taken until it is resumed. Returns all that is paused
+        now. Requires the role `ops`."""
+        return self._pause(*_one_of(queue, type), "pause")
+
+    def resume(
+        self, *, queue: str | None = None, type: str | None = None, worker: str | None = None
+    ) -> Iterable[dict[str, str]]:
+        """Let jobs of a queue or a type be taken again, or by a worker. Returns what is paused still.
+        Requires the role `ops`. Raises NotFound if it was not paused."""
+        return self._pause(*_one_of(queue, type, worker), "resume")
+
+    def _pause(self, kind: str, name: str, verb: str) -> Iterable[dict[str, str]]:
+        found: Iterable[dict[str, str]] = self._transport.json("POST", path(kind, name, verb))["paused"]
         return found
 
     def types(self) -> Iterable[JobType]:
@@ -328,9 +361,26 @@ class Client:
         return safe_join(Path(to), name)
 
 
+def _one_of(queue: str | None, type: str | None, worker: str | None = None) -> tuple[str, str]:
+    given = [("queues", queue), ("types", type), ("workers", worker)]
+    found = [(kind, name) for kind, name in given if name]
+    if len(found) != 1:
+        raise ClientError("name one queue, type or worker")
+    return found[0]
+
+
 def _list(jobs: Iterable[str]) -> list[str]:
     """Outside of the class, where `list` is the built-in."""
     return list(jobs)
+
+
+def moment(at: datetime | str | None) -> str | None:
+    """Return a time as the service takes it. Raises ClientError for a datetime without a time zone."""
+    if not isinstance(at, datetime):
+        return at
+    if at.tzinfo is None:
+        raise ClientError(f"{at} has no time zone: use datetime.now(UTC), for one")
+    return at.isoformat()
 
 
 def _own_name() -> str:

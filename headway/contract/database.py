@@ -31,10 +31,10 @@ _ANOTHER_CONNECTION = (redis.ConnectionError, ReadOnlyError, ClusterDownError)
 
 _LUA = Path(__file__).parent / "lua"
 _CHANGES_NO_JOB = {
-    *("read", "read_feed", "snapshot_feed", "list", "next", "watch", "group"),
+    *("read", "read_feed", "snapshot_feed", "list", "next", "watch", "wake", "group"),
     *("webhook_take", "webhook_settle", "webhook_rotate"),
 }
-_INCLUDED = {"prelude", "clock", "tally", "webhooks"}
+_INCLUDED = {"prelude", "clock", "line", "tally", "webhooks"}
 
 
 def connect(

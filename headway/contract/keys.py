@@ -12,9 +12,14 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:unread:<id>             stream  messages to the job that its task has not read; ids are the events'
     P{p}:watch                   hash    when an alarm loop last reached the store, and until when leases
                                          have a grace because none did (lua/watch.lua)
-    P{p}:waiting:<queue>         zset    job id -> its place in the line for a worker (lua/prelude.lua)
-    P{p}:turns:<queue>           hash    owner -> the place of its next job in that line; '' -> the place of
-                                         the last job taken
+    P{p}:waiting:<queue>         zset    the jobs that wait for a worker; from 1e15 on, before their time
+    P{p}:line:<queue>            zset    owner -> the place of its next turn (lua/line.lua)
+    P{p}:line:<queue>:<owner>    zset    job id -> its place in its owner's line, by priority
+    P{p}:turns:<queue>           hash    owner -> the place of its next turn, in the line or not; '' -> that
+                                         of the last turn; ' n' -> how many jobs have come
+    P{p}:unique:<owner>:<key>    string  unique key (hashed) -> the job that holds it, or held it last
+    P{p}:paused                  hash    "queue:<name>", "type:<name>" or "worker:<name>" -> since when
+                                         nothing is claimed there, and by whose request, in JSON
     P{p}:jobs:<owner>            zset    all jobs of an owner, by time of creation
     P{p}:jobs:<owner>:<state>    zset    those in one state
     P{p}:group:<owner>:<group>   zset    those of one group
@@ -37,6 +42,7 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:lane:<owner>:<name>:<j> list    what is owed of a job: "id event queued_ms url", newline, data
     P{p}:tries:<owner>:<name>    hash    job id -> how often its first was tried in vain
     P{p}:sent:<owner>:<name>     list    the log of deliveries in JSON, newest first
+    P{types}:seen                zset    name of a job type -> when a worker last registered it, in s
     P{types}:types               hash    name of a job type -> its description in JSON
     P{types}:alive               zset    "<type> <worker>" -> seconds until which it counts as alive
     P{types}:workers             hash    name of a worker -> what it says of itself, in JSON
@@ -181,8 +187,14 @@ class Keys:
     def waiting(self, partition: int, queue: str) -> str:
         return f"{self._in(partition)}waiting:{_name(queue)}"
 
+    def line(self, partition: int, queue: str) -> str:
+        return f"{self._in(partition)}line:{_name(queue)}"
+
     def turns(self, partition: int, queue: str) -> str:
         return f"{self._in(partition)}turns:{_name(queue)}"
+
+    def paused(self, partition: int) -> str:
+        return self._in(partition) + "paused"
 
     def rate(self, owner: str) -> str:
         return f"{self._in(self.partition(owner))}rate:{_name(owner)}"
@@ -221,6 +233,10 @@ class Keys:
     @property
     def types(self) -> str:
         return f"{self.prefix}{{types}}:types"
+
+    @property
+    def seen(self) -> str:
+        return f"{self.prefix}{{types}}:seen"
 
     @property
     def alive(self) -> str:

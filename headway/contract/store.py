@@ -24,6 +24,7 @@ from headway.contract.listings import Listings
 from headway.contract.messages import Messages
 from headway.contract.new_job import NewJob
 from headway.contract.pages import JobPage, fields_of
+from headway.contract.pauses import Pauses
 from headway.contract.records import (
     CANCELED,
     MAX_ERROR_CHARS,
@@ -97,6 +98,7 @@ class JobStore:
         self.listings = Listings(database)
         self.alarms = Alarms(database)
         self.registry = Registry(database)
+        self.pauses = Pauses(database)
         self.access = Access(database)
         self.webhooks = Webhooks(database)
         self.messages = Messages(database)
@@ -165,6 +167,7 @@ class JobStore:
             first_alarm_ms,
             *(limits.rate, limits.burst, limits.live),
             *(new.parent or "", new.parent_fence),
+            round((new.expires_s or 0) * 1000),
             *(part for pair in new.fields(ref).items() for part in pair),
         ]
         keys = [self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])]
@@ -189,13 +192,16 @@ class JobStore:
         """Return the unchanging facts of a job, or None if there is no such job."""
         return self.database.ref(job_id)
 
-    def next(self, partition: int, queue: str) -> tuple[JobRef, str] | None:
-        """Return the job that is next in the line of a queue, and its type; None if none waits there.
+    def next(self, partition: int, queue: str, types: Iterable[str] = ()) -> tuple[JobRef, str] | None:
+        """Return the job that is next in the line of a queue, and its type; None if there is none to take.
 
-        Owners take turns, and each owner's jobs go in the order in which they were submitted.
+        Owners take turns, and each owner's jobs go by priority, then in the order in which they were
+        submitted. With `types` only jobs of these count.
         """
         reply = self.database.run(
-            "next", [self.keys.waiting(partition, queue)], [self.keys.job_head(partition)]
+            "next",
+            [self.keys.line(partition, queue), self.keys.paused(partition)],
+            [self.keys.job_head(partition), queue, *map(dumps, types)],
         )
         if not reply or reply[1] is None:
             return None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import secrets
+import time
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 import redis
@@ -28,7 +31,9 @@ from headway.contract.records import (
     MAX_LABEL_VALUE_CHARS,
     MAX_LABELS,
     MAX_PARAMS_BYTES,
+    USUAL_PRIORITY,
     Job,
+    Unique,
 )
 from headway.contract.states import State
 from headway.contract.store import IdempotencyConflict
@@ -52,6 +57,10 @@ BURST_S = 10.0
 FULL = 0.8
 """Share of Redis' maxmemory above which no new job is accepted; the rest is for the live ones."""
 
+MAX_AHEAD_S = 31_536_000
+"""Of run_at."""
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
 LabelValue = Annotated[str, StringConstraints(max_length=MAX_LABEL_VALUE_CHARS)]
 
 
@@ -59,6 +68,24 @@ def _small(params: dict[str, Any]) -> dict[str, Any]:
     """Before the type's schema has a word to say about each of thousands of parameters."""
     dumps(params, MAX_PARAMS_BYTES, "params")
     return params
+
+
+def _time(text: str) -> str:
+    at = _ms(text)
+    if at > (time.time() + MAX_AHEAD_S) * 1000:
+        raise ValueError("is more than a year ahead")
+    return text
+
+
+def _ms(text: str) -> int:
+    """The milliseconds since 1970 of a time. Raises ValueError."""
+    try:
+        at = datetime.fromisoformat(text) if _RFC3339.fullmatch(text) else None
+    except ValueError:
+        at = None
+    if at is None:
+        raise ValueError("is not a time in RFC 3339, such as 2027-01-31T08:00:00Z")
+    return round(at.timestamp() * 1000)
 
 
 class Submission(BaseModel):
@@ -83,6 +110,23 @@ class Submission(BaseModel):
         ]
         | None
     ) = None
+    priority: (
+        Annotated[
+            int,
+            Field(
+                ge=0,
+                le=9,
+                description="which of the owner's jobs is next: 9 before 0; default: 4",
+            ),
+        ]
+        | None
+    ) = None
+    run_at: Annotated[str, AfterValidator(_time)] | None = None
+    """Not before this time (RFC 3339, at most a year ahead) does it begin."""
+    expires_s: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = None
+    """It fails (`timeout`) unless it begins within so many seconds of `run_at`, or of now."""
+    unique: Unique | None = None
+    """As long as another of the owner's jobs holds this key, that is the answer, and none is made."""
     run: Literal["here"] | None = None
     """`here`: the caller does the job itself. It is running at once, `token` in the answer is for reporting
     on it, and its type need not be known."""
@@ -93,6 +137,13 @@ class Submission(BaseModel):
     def _one_attempt_here(self) -> Self:
         if self.run is None and self.lease_s is not None:
             raise ValueError('lease_s goes with "run": "here"; the lease of other jobs is their type\'s')
+        if (
+            self.run is not None
+            and (self.priority, self.run_at, self.expires_s, self.unique) != (None,) * 4
+        ):
+            raise ValueError(
+                "a job that is run here begins at once: it has no priority, run_at, expires_s or unique"
+            )
         if self.run is not None and (self.max_attempts or 1) > 1:
             raise ValueError("a job that is run here has one attempt: nobody else would make another")
         return self
@@ -150,10 +201,13 @@ class JobsPage(BaseModel):
     answers={
         202: Answer.json("the new job", BegunJob, Location="the job's path"),
         200: Answer.json(
-            "the job that this Idempotency-Key made before", BegunJob, Location="the job's path"
+            "the job that this Idempotency-Key made before, or that holds the unique key",
+            BegunJob,
+            Location="the job's path",
         ),
     },
     problems={
+        409: "no worker has served the type for a long time (TYPE_TTL_S); nothing was submitted",
         422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
         429: "the owner submits too fast or has too many live jobs; nothing was submitted",
         503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
@@ -169,6 +223,8 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         known = sorted(here.types.all(caller().owner))
         detail = f"unknown job type {body.type!r}"
         raise Problem(422, detail, errors=[("/type", detail)], known_types=known)
+    if job_type is not None and body.run is None and (gone := gone_type(here, job_type)):
+        raise Problem(409, gone)
     faults = job_type.faults(body.params) if job_type else []
     if faults:
         raise Problem(
@@ -191,12 +247,24 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         webhook=target,
         size=body.size or 1,
         foreign=foreign,
+        priority=USUAL_PRIORITY if body.priority is None else body.priority,
+        run_at_ms=None if body.run_at is None else _ms(body.run_at),
+        expires_s=body.expires_s,
+        unique=body.unique,
     )
     meaning = json.dumps(body.model_dump(mode="json"), sort_keys=True)
     created = create(here, new, headers.once(meaning))
     if body.run is None:
         return answer_new(*created)
     return _begin(here, headers.key, created, body.lease_s)
+
+
+def gone_type(here: Context, job_type: JobType) -> str | None:
+    """Return that the workers of a type are long gone, or None."""
+    since = job_type.gone_since(here.settings.type_ttl_s)
+    if since is None:
+        return None
+    return f"no worker has served {job_type.name!r} since {since}; start one and submit the job then"
 
 
 def _max_attempts(here: Context, body: Submission, job_type: JobType | None) -> int:
@@ -249,7 +317,8 @@ def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[st
         raise _full() from None
     if is_new:
         metrics.JOBS_SUBMITTED.labels(new.type).inc()
-        if new.foreign is None:
+        # Before its time its alarm is early enough.
+        if new.foreign is None and (new.run_at_ms or 0) <= time.time() * 1000:
             here.dispatch.send(job_id, new.type, new.queue)
     return job_id, document, is_new
 
@@ -335,7 +404,7 @@ def cancel_job(job_id: str) -> Response:
     },
     problems={
         **_NO_JOB,
-        409: "the job has not ended yet, or only whoever submitted it can submit it again",
+        409: "the job has not ended yet, only whoever submitted it can repeat it, or its type is long gone",
         422: "the Idempotency-Key belongs to another request",
         429: "the owner submits too fast or has too many live jobs; nothing was submitted",
         503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
@@ -369,6 +438,8 @@ def again(here: Context, page: JobPage) -> NewJob:
     job_type = here.types.get(old.type, old.owner)
     if job_type is None and page.fields[b"_queue"].decode() == here_queue(old.owner):
         raise CannotRepeat("its own program did this job, and nobody else would: only that can do it again")
+    if job_type is not None and (gone := gone_type(here, job_type)):
+        raise CannotRepeat(gone)
     return NewJob(
         owner=old.owner,
         type=old.type,
@@ -382,5 +453,7 @@ def again(here: Context, page: JobPage) -> NewJob:
         checkpoint=page.fields.get(b"_checkpoint", b"").decode(),
         webhook=target_of(page),
         size=old.size or 1,
+        priority=USUAL_PRIORITY if old.priority is None else old.priority,
+        unique=old.unique,
         foreign=Foreign(sent=False) if b"_foreign" in page.fields else None,
     )

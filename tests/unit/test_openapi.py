@@ -59,6 +59,7 @@ def test_every_refusal_is_a_problem(spec: dict[str, Any]) -> None:
         "401",
         "403",
         "408",
+        "409",
         "413",
         "415",
         "421",

@@ -3,10 +3,10 @@
 -- keys: prelude; the owner's bucket; last: the idempotency key, if arg 5 is not ''
 -- args: 5 hash of the body with idempotency, or ''; 6 ms until the first alarm; 7 submissions a second
 --       that the owner may make, 8 how many at once, 9 how many live jobs it may have (0: no such limit);
---       10 the job whose child it is, or '', 11 that job's fence;
---       12… the fields of the job that the caller knows, name and value in turn
+--       10 the job whose child it is, or '', 11 that job's fence; 12 ms that it may wait from its time on, or 0;
+--       13… the fields of the job that the caller knows, name and value in turn
 -- returns: {'created', document, or '' of a foreign job that was sent} | {'same', document, job id}: the
---          key's job | {'conflict'}: the key belongs to another body | {'stale'}: another holds the parent,
+--          key's job, or the one that holds its unique key | {'conflict'}: the key belongs to another body | {'stale'}: another holds the parent,
 --          or it ended | {'too_fast', ms until there is a token} | {'too_many'}: live jobs
 -- events: state (queued)
 
@@ -35,6 +35,28 @@ end
 -- The same creation again: the reply to the first was lost. Or a foreign job that was made by the worker that
 -- started it, before it was announced.
 if redis.call('EXISTS', JOB) == 1 then return {'created', document()} end
+
+local fields = {}
+for i = 13, #ARGV, 2 do fields[ARGV[i]] = ARGV[i + 1] end
+
+-- Whether the job still holds its unique key: until it ends, or only until it begins.
+local function holds(key)
+  local held = redis.call('HMGET', key, 'state', 'attempt', '_while')
+  if not held[1] then return false end
+  if held[3] == 'queued' then return held[1] == '"queued"' and held[2] == '0' end
+  return not ended({state = string.sub(held[1], 2, -2)})
+end
+
+if fields._unique then
+  local id = redis.call('GET', unique_key(fields._unique))
+  if id and holds(key_of(id)) then
+    -- The same request again, as its answer was lost, is answered with the same job even if that has ended.
+    if once_hash ~= '' then
+      redis.call('SET', KEYS[#KEYS], once_hash .. ' ' .. id, 'EX', RETENTION_S)
+    end
+    return {'same', document(key_of(id)), id}
+  end
+end
 
 if ARGV[10] ~= '' then
   local parent = redis.call('HMGET', key_of(ARGV[10]), 'state', '_fence')
@@ -65,15 +87,15 @@ if once_hash ~= '' then
 end
 redis.call('HSET', JOB, 'state', '"queued"', 'attempt', '0', 'artifacts', '[]',
   'cancel_requested', 'false', 'created_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"',
-  '_score', score, '_fence', '0', '_sends', '0', unpack(ARGV, 12))
+  '_score', score, '_fence', '0', '_sends', '0', unpack(ARGV, 13))
+if fields._unique then redis.call('SET', unique_key(fields._unique), JOB_ID) end
 open_tally()
 redis.call('ZADD', ALL_JOBS, score, JOB_ID)
 redis.call('ZADD', INDEX['queued'], score, JOB_ID)
-local owner = string.sub(ALL_JOBS, #HEAD + #'jobs:' + 1)
 local hooks = redis.call('HGET', JOB, '_hooks')
-local known = redis.call('HGETALL', HEAD .. 'webhooks:' .. owner)
+local known = redis.call('HGETALL', HEAD .. 'webhooks:' .. OWNER)
 for i = 1, #known, 2 do
-  if known[i + 1] == '1' then hooks = (hooks and hooks .. ' ' or '') .. owner .. ':' .. known[i] end
+  if known[i + 1] == '1' then hooks = (hooks and hooks .. ' ' or '') .. OWNER .. ':' .. known[i] end
 end
 if hooks then redis.call('HSET', JOB, '_hooks', hooks) end
 if GROUP_JOBS then
@@ -85,13 +107,23 @@ if GROUP_JOBS then
   settle_group()
 end
 -- A foreign job whose message was sent needs none of ours.
-local sent = redis.call('HEXISTS', JOB, '_sent') == 1
+local sent = fields._sent ~= nil
+local begins = tonumber(fields._not_before) or 0
+local look, expires = ms + tonumber(ARGV[6]), nil
+if tonumber(ARGV[12]) > 0 then
+  expires = math.max(ms, begins) + tonumber(ARGV[12])
+  redis.call('HSET', JOB, '_expires', int(expires), 'expires_at', '"' .. rfc3339(expires) .. '"')
+end
 if sent then
-  redis.call('HSET', JOB, '_give_up', int(ms + tonumber(ARGV[6])))
+  redis.call('HSET', JOB, '_give_up', int(look))
+elseif begins > ms then
+  -- Its alarm puts it into the line.
+  redis.call('ZADD', WAITING, int(NOT_YET + begins), JOB_ID)
+  look = begins
 else
   join_line()
 end
-set_alarm(ms + tonumber(ARGV[6]))
+look_at({expires = expires}, look)
 emit({last = '0-0', attempt = '0', hooks = hooks}, id, 'state',
   with_head({attempt = '0'}, rfc3339(ms), state_body('queued')))
 return {'created', sent and '' or document()}

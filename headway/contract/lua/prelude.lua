@@ -21,6 +21,10 @@ local WAITING = KEYS[10 + #STATES]
 local TURNS = KEYS[11 + #STATES]
 local ORPHANS = KEYS[12 + #STATES]
 local FEEDS = {{KEYS[7], KEYS[8]}}
+-- What comes before the name of each key of the partition; the owner, and the queue, as keys.py spells them.
+local HEAD = string.sub(ALARMS, 1, -#'alarms' - 1)
+local OWNER = string.sub(ALL_JOBS, #HEAD + #'jobs:' + 1)
+local QUEUE = string.sub(WAITING, #HEAD + #'waiting:' + 1)
 -- A script adds at most two keys of its own, so this is none of them.
 local GROUP_JOBS = KEYS[12 + #STATES + 3]
 local TALLY, GROUPS_DUE
@@ -38,7 +42,7 @@ local function load()
   local h = redis.call('HMGET', JOB, 'state', 'attempt', 'last_event_id', 'cancel_requested',
     'max_attempts', 'timeout_s', '_score', '_fence', '_lease', '_deadline', '_seq',
     '_handed_back', 'started_at', '_foreign', '_sent', '_give_up', '_token', '_retries', '_lost',
-    '_continues', '_woken', '_hooks')
+    '_continues', '_woken', '_hooks', '_expires', '_unique')
   if not h[1] then return nil end
   return {
     state = string.sub(h[1], 2, -2), attempt = h[2], last = string.sub(h[3], 2, -2),
@@ -53,31 +57,12 @@ local function load()
     -- Whether it goes on after it has waited, and what ended that.
     continues = h[20], woken = h[21],
     hooks = h[22],
+    -- When it ends unless it has begun; the key that it holds (hashed).
+    expires = h[2] == '0' and tonumber(h[23]) or nil, unique = h[24],
   }
 end
 
--- The line for a worker: start-time fair queueing (Goyal, Vin, Cheng, 1996) with a job as the unit. An
--- owner's jobs take places one apart, beginning at the place of the last job taken, so the first job of
--- one owner does not wait behind all those of another.
-local NOT_YET = 1e15 -- Places from here on are not to be taken: the job's delay is not over.
-
-local function join_line()
-  local owner = redis.call('HGET', JOB, 'owner')
-  local tags = redis.call('HMGET', TURNS, owner, '')
-  local place = math.max(tonumber(tags[1] or 0), tonumber(tags[2] or 0))
-  redis.call('ZADD', WAITING, int(place), JOB_ID)
-  redis.call('HSET', TURNS, owner, int(place + 1))
-end
-
--- To the front: it had its turn before.
-local function rejoin_line()
-  redis.call('ZADD', WAITING, int(tonumber(redis.call('HGET', TURNS, '') or 0)), JOB_ID)
-end
-
-local function leave_line()
-  redis.call('ZREM', WAITING, JOB_ID)
-  if redis.call('EXISTS', WAITING) == 0 then redis.call('DEL', TURNS) end
-end
+--@include line.lua
 
 -- Takes a token from the bucket that two fields of a hash hold. Returns nothing, or, if it is empty, the ms
 -- until there is one again.
@@ -129,6 +114,13 @@ local function document(key, replaced, values)
 end
 
 --@include webhooks.lua
+
+-- Whether claims of the job are refused for now: its queue or its type is paused (headway/contract/pauses.py).
+local function is_paused()
+  local held = redis.call('HMGET', JOB, '_queue', 'type')
+  local paused = redis.call('HMGET', HEAD .. 'paused', 'queue:' .. held[1], 'type:' .. string.sub(held[2], 2, -2))
+  return paused[1] or paused[2]
+end
 
 -- Writes the event to the job's stream and its feeds and publishes it there: a line with the event
 -- before it and its type, then the finished frame. A feed does not keep progress, so it has two last
@@ -221,6 +213,8 @@ local function move(job, state, reason, ...)
   append(job, 'state', state_body(state, reason), 'state', '"' .. state .. '"', ...)
 end
 
+local function unique_key(hash) return HEAD .. 'unique:' .. OWNER .. ':' .. hash end
+
 -- Ends the job: its last event, and no alarm after it.
 local function finish(job, state, result, error, progress)
   open_tally()
@@ -231,6 +225,9 @@ local function finish(job, state, result, error, progress)
   redis.call('ZREM', ALARMS, JOB_ID)
   redis.call('DEL', UNREAD)
   if not job.sent then leave_line() end
+  if job.unique and redis.call('GET', unique_key(job.unique)) == JOB_ID then
+    redis.call('DEL', unique_key(job.unique))
+  end
   redis.call('ZADD', EXPIRING, int(ms + RETENTION_S * 1000), JOB_ID)
   redis.call('HSET', JOB, 'state', '"' .. state .. '"', 'result', result, 'error', error,
     'finished_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"')
@@ -254,6 +251,9 @@ end
 
 local function set_alarm(ms) redis.call('ZADD', ALARMS, int(ms), JOB_ID) end
 
+-- The same, but not later than what ends the job by itself.
+local function look_at(job, ms) set_alarm(math.min(ms, job.deadline or ms, job.expires or ms)) end
+
 local LONGEST_WAIT_MS = 3600000 -- A job that waits is looked at so often, whatever it waits for.
 
 -- Sets the alarm of a waiting job: at once if what it waits for is there. Returns what that is, or nil.
@@ -266,7 +266,7 @@ local function look_whether_it_waits(job)
   if waits_for[1] == 'message' and redis.call('XLEN', UNREAD) > 0 then woken = 'message' end
   if not woken and until_ and until_ <= time then woken = 'timeout' end
   local look = woken and time or math.min(until_ or math.huge, time + LONGEST_WAIT_MS)
-  set_alarm(job.deadline and math.min(look, job.deadline) or look)
+  look_at(job, look)
   return woken
 end
 
@@ -275,6 +275,7 @@ end
 -- left to the end.
 local function begin(job, time, token, lease_ms, worker, passes, ...)
   open_tally()
+  job.expires = nil
   job.fence = int(tonumber(job.fence) + 1)
   job.lease = time + lease_ms
   if job.timeout_s and not job.deadline then
@@ -298,7 +299,7 @@ local function begin(job, time, token, lease_ms, worker, passes, ...)
     append(job, 'state', state_body('running'), unpack(fields))
   else
     move(job, 'running', '', unpack(fields))
-    set_alarm(job.deadline and math.min(job.lease, job.deadline) or job.lease)
+    look_at(job, job.lease)
   end
 end
 
@@ -310,5 +311,5 @@ local function give_back(job, reason, due)
   else
     redis.call('ZADD', WAITING, int(NOT_YET + due), JOB_ID)
   end
-  set_alarm(job.deadline and math.min(due, job.deadline) or due)
+  look_at(job, due)
 end
