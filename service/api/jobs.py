@@ -54,8 +54,6 @@ bp = Resource("jobs", "Jobs")
 _NO_JOB = {404: "there is no such job"}
 BURST_S = 10.0
 """How many seconds' worth of SUBMIT_RATE an owner may submit at once."""
-FULL = 0.8
-"""Share of Redis' maxmemory above which no new job is accepted; the rest is for the live ones."""
 
 MAX_AHEAD_S = 31_536_000
 """Of run_at."""
@@ -328,8 +326,7 @@ def refuse_when_full(here: Context) -> None:
     if lacks_room(here.settings.data_dir, here.settings.min_free_bytes):
         detail = "the service's disk is nearly full; nothing was done"
         raise Problem(503, detail, headers={"Retry-After": "30"})
-    memory: dict[str, Any] = here.store.redis.info("memory")
-    if memory.get("maxmemory") and memory["used_memory"] > FULL * memory["maxmemory"]:
+    if here.memory.is_full():
         raise _full()
 
 

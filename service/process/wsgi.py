@@ -48,7 +48,7 @@ def start(app: Flask) -> None:
         gc_tuning.start()
         _start_gauge(here)
         here.dispatch.start()
-        AlarmLoop(here.store, here.dispatch, settings.lease_s).start()
+        AlarmLoop(here.store, here.dispatch, settings.lease_s, here.memory).start()
         WebhookLoop(here.store, settings.webhook_allow).start()
         Sweeper(here.store, settings.data_dir, upload_ttl_s=settings.upload_ttl_s).start()
 
