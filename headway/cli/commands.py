@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -139,6 +139,10 @@ def _above_0(text: str, what: str) -> float:
 
 
 def submit(args: argparse.Namespace, client: Client) -> int:
+    if args.batch is not None:
+        return _submit_batch(args, client)
+    if args.type is None:
+        raise ClientError("name the job's type, or give a --batch")
     params = {**args.params, **{name: value_of(text) for name, text in args.pairs}}
     if args.file is not None:
         if "input" in params:
@@ -160,6 +164,27 @@ def submit(args: argparse.Namespace, client: Client) -> int:
         key=args.key,
     )
     return _made(job, args, client)
+
+
+def _submit_batch(args: argparse.Namespace, client: Client) -> int:
+    if args.type is not None or args.file is not None or args.watch:
+        raise ClientError("with --batch the file says all: no type, parameters, --file or --watch")
+    with contextlib.ExitStack() as opened:
+        stdin = args.batch == Path("-")
+        lines = sys.stdin if stdin else opened.enter_context(args.batch.open(encoding="utf-8"))
+        for item in client.submit_many(_submissions(lines), key=args.key):
+            dump(item) if args.json else print(item["id"], flush=True)
+    return 0
+
+
+def _submissions(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Read a job per line. Raises ClientError that names the line."""
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield parameters(line)
+            except argparse.ArgumentTypeError as error:
+                raise ClientError(f"line {number} of the batch {error}") from None
 
 
 def retry(args: argparse.Namespace, client: Client) -> int:

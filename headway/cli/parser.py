@@ -98,7 +98,7 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
         action.completer = completer  # type: ignore[attr-defined]
 
     parser = command("submit", commands.submit, "submit a job and print its id")
-    completed(parser.add_argument("type", help="see `types`"), completion.types)
+    completed(parser.add_argument("type", nargs="?", help="see `types`"), completion.types)
     pairs = parser.add_argument(
         "pairs",
         metavar="key=value",
@@ -109,6 +109,12 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     completed(pairs, completion.parameters)
     parser.add_argument("--params", type=commands.parameters, default={}, help="parameters as JSON")
     parser.add_argument("--file", type=Path, help="upload this file as the parameter `input`")
+    parser.add_argument(
+        "--batch",
+        metavar="FILE",
+        type=Path,
+        help="submit many jobs: a JSON object per line, as POST /jobs takes it; -: standard input",
+    )
     parser.add_argument("--watch", action="store_true", help="watch it until it ends")
     parser.add_argument(
         "--group", type=commands.identifier, help="a name by which jobs are watched together"

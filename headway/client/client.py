@@ -9,6 +9,7 @@ import socket
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import urlencode
@@ -25,6 +26,10 @@ from headway.client.watch import Watch
 DEFAULT_URL = "http://127.0.0.1:8000"
 EVENTS_PAGE = 1000
 """Events per request."""
+
+
+BATCH = 1000
+"""Jobs per request."""
 
 
 def _nobody(_: int, __: int) -> None:
@@ -86,6 +91,26 @@ class Client:
         body |= {name: value for name, value in more.items() if value is not None}
         job: Job = self._transport.json("POST", "/jobs", body, headers=idempotency(key))
         return job
+
+    def submit_many(
+        self, jobs: Iterable[Mapping[str, Any]], *, key: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Submit many jobs, 1,000 per request. Yields `{"id": …, "created": …, "links": …}` for each, in
+        their order; `created` is false for one whose unique key another job has.
+
+        Each is what `submit` sends: `{"type": …, "params": …, "group": …}` and so on. The jobs of one
+        request are all made, or, if Invalid or another error is raised, none of them; those of the requests
+        before it are. With the same `key` nothing is made twice.
+        """
+        key = key or secrets.token_hex(16)
+        following = iter(jobs)
+        number = 0
+        while batch := [dict(one) for one in islice(following, BATCH)]:
+            headers = idempotency(f"{key}.{number}")
+            yield from self._transport.json("POST", "/jobs:batch", {"jobs": batch}, headers=headers)[
+                "items"
+            ]
+            number += 1
 
     def upload(self, file: Path | str, *, name: str | None = None, progress: Progress = _nobody) -> Upload:
         """Upload a file, under its own name by default. The input of a job is then `upload:<id>`.

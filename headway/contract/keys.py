@@ -34,6 +34,7 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
                                          canceled, in ms
     P{p}:once:<owner>:<key>      string  idempotency key -> hash of the body and job id; lives
                                          as long as its job; of a message: hash, event id, attempt
+    P{p}:batch:<owner>:<key>     string  idempotency key -> hash of the body, and a batch's jobs; expires
     P{p}:webhooks:<owner>        hash    name of a webhook -> 1 if it is told of all jobs, 0 if of those
                                          whose submissions name its host
     P{p}:webhooks_due            zset    "<owner>:<name>" of a webhook -> ms when to look at what it is owed
@@ -273,6 +274,9 @@ class Keys:
 
     def job_list(self, name: str) -> str:
         return f"{self.prefix}{{access}}:jobs:{name}"
+
+    def batch(self, owner: str, key: str) -> str:
+        return f"{self._in(self.partition(owner))}batch:{_name(owner)}:{key}"
 
     def write_set(self, ref: JobRef) -> list[str]:
         """The keys of every script that changes a job, in the order of lua/prelude.lua."""

@@ -9,8 +9,12 @@ from typing import Any
 from headway.contract.encoding import dumps, rfc3339
 from headway.contract.foreign import Foreign, task_id_of
 from headway.contract.keys import JobRef
-from headway.contract.records import MAX_PARAMS_BYTES, USUAL_PRIORITY, Unique
+from headway.contract.records import MAX_PARAMS_BYTES, USUAL_PRIORITY, Links, Unique
 from headway.contract.webhooks import Target
+
+
+def links_of(job_id: str) -> Links:
+    return Links(self=f"/jobs/{job_id}", events=f"/jobs/{job_id}/events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class NewJob:
             "parent": dumps(self.parent),
             "priority": dumps(self.priority),
             "run_at": "null" if self.run_at_ms is None else f'"{rfc3339(self.run_at_ms)}"',
-            "links": dumps({"self": f"/jobs/{ref.id}", "events": f"/jobs/{ref.id}/events"}),
+            "links": dumps(links_of(ref.id).model_dump()),
             "_queue": self.queue,
             "_checkpoint": self.checkpoint,
             "_once": ref.once,

@@ -7,6 +7,8 @@ import math
 import re
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -21,11 +23,11 @@ from pydantic import (
     model_validator,
 )
 
-from headway.contract.encoding import RecordError, dumps
+from headway.contract.encoding import RecordError, dumps, pointer
 from headway.contract.foreign import Foreign
 from headway.contract.keys import here_queue
 from headway.contract.limits import Limits, TooManyJobs
-from headway.contract.new_job import NewJob
+from headway.contract.new_job import NewJob, links_of
 from headway.contract.pages import JobPage
 from headway.contract.records import (
     MAX_LABEL_VALUE_CHARS,
@@ -33,6 +35,7 @@ from headway.contract.records import (
     MAX_PARAMS_BYTES,
     USUAL_PRIORITY,
     Job,
+    Links,
     Unique,
 )
 from headway.contract.states import State
@@ -43,7 +46,7 @@ from service.api.context import Context, caller, context, find_job
 from service.api.idempotency import Idempotency, hashed
 from service.api.names import Name
 from service.api.operation import Answer, Query, Resource, json_answer
-from service.api.problems import Problem, job_not_found
+from service.api.problems import MAX_ERRORS, Problem, job_not_found
 from service.api.room import lacks_room
 from service.api.webhooks import WebhookTarget, submitted_target, target_of
 from service.scheduling.job_types import JobType
@@ -58,6 +61,10 @@ BURST_S = 10.0
 MAX_AHEAD_S = 31_536_000
 """Of run_at."""
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+MAX_BATCH = 1000
+"""Jobs of one batch: the store makes them in one step, in which nobody else has a turn."""
+MAX_BATCH_BYTES = 8 * 1024 * 1024
 
 LabelValue = Annotated[str, StringConstraints(max_length=MAX_LABEL_VALUE_CHARS)]
 
@@ -154,6 +161,26 @@ class BegunJob(Job):
     lease_s: float | None = None
 
 
+class Submissions(BaseModel):
+    """Many submissions, as POST /jobs takes them; none may be run here."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    jobs: Annotated[list[Submission], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class BatchItem(BaseModel):
+    """A job of a batch. `created`: whether it is new, or another that has its unique key."""
+
+    id: str
+    created: bool
+    links: Links
+
+
+class BatchAnswer(BaseModel):
+    items: list[BatchItem]
+
+
 class Listing(Query):
     """The query of GET /jobs."""
 
@@ -214,8 +241,65 @@ class JobsPage(BaseModel):
 def submit_job(headers: Idempotency, body: Submission) -> Response:
     """Submit a job."""
     here = context()
-    caller().check_group(body.group)
     refuse_when_full(here)
+    new = accept(here, body)
+    created = create(here, new, headers.once(_meaning(body)))
+    if body.run is None:
+        return answer_new(*created)
+    return _begin(here, headers.key, created, body.lease_s)
+
+
+@bp.operation(
+    "POST",
+    "/jobs:batch",
+    headers=Idempotency,
+    body=Submissions,
+    max_body=MAX_BATCH_BYTES,
+    answers={
+        202: Answer.json("the new jobs, in the order of the submissions", BatchAnswer),
+        200: Answer.json("what this Idempotency-Key made before", BatchAnswer),
+    },
+    problems={
+        409: "no worker has served one of the types for a long time (TYPE_TTL_S); nothing was submitted",
+        422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
+        429: "the owner submits too fast or would have too many live jobs; nothing was submitted",
+        503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
+    },
+)
+def submit_jobs(headers: Idempotency, body: Submissions) -> Response:
+    """Submit up to 1,000 jobs: all of them, or none."""
+    here = context()
+    refuse_when_full(here)
+    new: list[NewJob] = []
+    errors: list[tuple[str, str]] = []
+    refused: Problem | None = None
+    for place, submission in enumerate(body.jobs):
+        try:
+            if submission.run is not None:
+                detail = "a job that is run here is submitted alone"
+                raise Problem(422, detail, errors=[("/run", detail)])
+            new.append(accept(here, submission))
+        except Problem as problem:
+            refused = refused or problem
+            own = problem.errors or [("", problem.detail)]
+            errors += [(pointer("jobs", place) + where, what) for where, what in own]
+            if len(errors) >= MAX_ERRORS:
+                break
+    if refused is not None:
+        where, what = errors[0]
+        raise Problem(refused.status, f"{where}: {what}", errors=errors, **refused.more)
+    made, are_new = create_many(here, new, headers.once(_meaning(body)))
+    items = [BatchItem(id=job_id, created=created, links=links_of(job_id)) for job_id, created in made]
+    return json_answer(BatchAnswer(items=items).model_dump_json(), 202 if are_new else 200)
+
+
+def _meaning(body: BaseModel) -> str:
+    return json.dumps(body.model_dump(mode="json"), sort_keys=True)
+
+
+def accept(here: Context, body: Submission) -> NewJob:
+    """Return the job that a submission asks for. Raises Problem."""
+    caller().check_group(body.group)
     job_type = here.types.get(body.type, caller().owner)
     if job_type is None and body.run is None:
         known = sorted(here.types.all(caller().owner))
@@ -232,8 +316,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
             known_types=sorted(here.types.all(caller().owner)),
         )
     foreign = Foreign(sent=False) if job_type and job_type.foreign and not body.run else None
-    target = submitted_target(here, body.webhook) if body.webhook else None
-    new = NewJob(
+    return NewJob(
         owner=caller().owner,
         type=body.type,
         params=body.params,
@@ -242,7 +325,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         group=body.group,
         labels=body.labels,
         timeout_s=body.timeout_s or (None if foreign else here.settings.job_timeout_s),
-        webhook=target,
+        webhook=submitted_target(here, body.webhook) if body.webhook else None,
         size=body.size or 1,
         foreign=foreign,
         priority=USUAL_PRIORITY if body.priority is None else body.priority,
@@ -250,11 +333,6 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         expires_s=body.expires_s,
         unique=body.unique,
     )
-    meaning = json.dumps(body.model_dump(mode="json"), sort_keys=True)
-    created = create(here, new, headers.once(meaning))
-    if body.run is None:
-        return answer_new(*created)
-    return _begin(here, headers.key, created, body.lease_s)
 
 
 def gone_type(here: Context, job_type: JobType) -> str | None:
@@ -296,10 +374,43 @@ def answer_new(job_id: str, document: bytes, is_new: bool) -> Response:
 
 def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[str, bytes, bool]:
     """Make a job, as JobStore.create, within the owner's limits. Raises Problem."""
+    with _refusals():
+        job_id, document, is_new = here.store.create(new, once=once, limits=_limits(here))
+    if is_new:
+        _tell_workers(here, job_id, new)
+    return job_id, document, is_new
+
+
+def create_many(
+    here: Context, new: list[NewJob], once: tuple[str, str] | None
+) -> tuple[list[tuple[str, bool]], bool]:
+    """Make many jobs, as JobStore.create_many, within the owner's limits. Raises Problem."""
+    with _refusals():
+        made, are_new = here.store.create_many(new, once=once, limits=_limits(here))
+    if are_new:
+        for (job_id, is_new), job in zip(made, new, strict=True):
+            if is_new:
+                _tell_workers(here, job_id, job)
+    return made, are_new
+
+
+def _limits(here: Context) -> Limits:
     rate = here.settings.submit_rate
-    limits = Limits(rate, max(1, round(rate * BURST_S)), here.settings.max_live_jobs)
+    return Limits(rate, max(1, round(rate * BURST_S)), here.settings.max_live_jobs)
+
+
+def _tell_workers(here: Context, job_id: str, new: NewJob) -> None:
+    metrics.JOBS_SUBMITTED.labels(new.type).inc()
+    # Before its time its alarm is early enough.
+    if new.foreign is None and (new.run_at_ms or 0) <= time.time() * 1000:
+        here.dispatch.send(job_id, new.type, new.queue)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Raises Problem for what keeps the store from making a job."""
     try:
-        job_id, document, is_new = here.store.create(new, once=once, limits=limits)
+        yield
     except IdempotencyConflict:
         raise Problem(
             422, "this Idempotency-Key was used with another request; use a new key for a new job"
@@ -313,12 +424,6 @@ def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[st
         raise Problem(422, str(error)) from None
     except redis.OutOfMemoryError:
         raise _full() from None
-    if is_new:
-        metrics.JOBS_SUBMITTED.labels(new.type).inc()
-        # Before its time its alarm is early enough.
-        if new.foreign is None and (new.run_at_ms or 0) <= time.time() * 1000:
-            here.dispatch.send(job_id, new.type, new.queue)
-    return job_id, document, is_new
 
 
 def refuse_when_full(here: Context) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -12,7 +14,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry
 
-from headway.contract.encoding import pointer, rfc3339
+from headway.contract.encoding import dumps, pointer, rfc3339
 from headway.contract.keys import is_own_queue
 from headway.contract.store import JobStore
 from service.scheduling.sweeper import off_the_loop
@@ -63,8 +65,14 @@ class JobType:
         return self._faults(params)
 
     def _faults(self, params: dict[str, Any]) -> list[tuple[str, str]]:
-        errors = Draft202012Validator(self.params, registry=NO_REMOTES).iter_errors(params)
+        errors = _validator(dumps(self.params)).iter_errors(params)
         return [fault for error in islice(errors, MAX_FAULTS) for fault in _explain(error)]
+
+
+@lru_cache(1000)
+def _validator(schema: str) -> Draft202012Validator:
+    """What it finds out about the schema's references it keeps."""
+    return Draft202012Validator(json.loads(schema), registry=NO_REMOTES)
 
 
 def _explain(error: ValidationError) -> list[tuple[str, str]]:

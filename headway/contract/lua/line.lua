@@ -1,5 +1,4 @@
--- The line for a worker, for scripts that define HEAD, WAITING, TURNS, OWNER, QUEUE, JOB and JOB_ID before they
--- include this. It has two levels. Owners take turns by start-time fair queueing (Goyal, Vin, Cheng, 1996) with
+-- The line for a worker, for scripts that begin with the prelude. It has two levels. Owners take turns by start-time fair queueing (Goyal, Vin, Cheng, 1996) with
 -- a job as the unit: an owner's turns are places one apart, and begin at the place of the last job taken, so
 -- the first job of one owner does not wait behind all those of another. Which of its jobs an owner's turn is
 -- for, its own line says: by priority, then in the order in which they came.
@@ -8,9 +7,6 @@ local NOT_YET = 1e15 -- Scores in WAITING from here on: the job is not in the li
 local FIRST, LAST = 9, 0 -- Priorities.
 local USUAL = 4
 local CLASS = 1e13 -- Jobs of one priority in an owner's line have scores below this.
-
-local LINE = HEAD .. 'line:' .. QUEUE
-local OWN_LINE = LINE .. ':' .. OWNER
 
 local function in_line() return redis.call('ZSCORE', OWN_LINE, JOB_ID) end
 

@@ -9,30 +9,39 @@
 --       follow and are counted from 5
 -- The values of the job's hash are JSON texts; fields that begin with _ are ours alone and plain.
 
-local CLOCK, ALARMS, EXPIRING, JOB, EVENTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local UNREAD, ALL_JOBS = KEYS[6], KEYS[9]
-local JOB_ID, EVENTS_CAP, FEED_CAP, RETENTION_S = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local CLOCK, ALARMS, EXPIRING = KEYS[1], KEYS[2], KEYS[3]
+local EVENTS_CAP, FEED_CAP, RETENTION_S = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local STATES = {@STATES@}
 local DOCUMENT = {@DOCUMENT@}
-
-local INDEX = {}
-for i, state in ipairs(STATES) do INDEX[state] = KEYS[9 + i] end
-local WAITING = KEYS[10 + #STATES]
-local TURNS = KEYS[11 + #STATES]
-local ORPHANS = KEYS[12 + #STATES]
-local FEEDS = {{KEYS[7], KEYS[8]}}
--- What comes before the name of each key of the partition; the owner, and the queue, as keys.py spells them.
+-- What comes before the name of each key of the partition.
 local HEAD = string.sub(ALARMS, 1, -#'alarms' - 1)
-local OWNER = string.sub(ALL_JOBS, #HEAD + #'jobs:' + 1)
-local QUEUE = string.sub(WAITING, #HEAD + #'waiting:' + 1)
--- A script adds at most two keys of its own, so this is none of them.
-local GROUP_JOBS = KEYS[12 + #STATES + 3]
-local TALLY, GROUPS_DUE
-if GROUP_JOBS then
-  TALLY, GROUPS_DUE = KEYS[12 + #STATES + 4], KEYS[12 + #STATES + 5]
-  FEEDS[2] = {KEYS[12 + #STATES + 1], KEYS[12 + #STATES + 2]}
+
+local JOB_ID, JOB, EVENTS, UNREAD, ALL_JOBS, WAITING, TURNS, ORPHANS
+local INDEX, FEEDS
+local GROUP_FEED, GROUP_JOBS, TALLY, GROUPS_DUE -- Without a group nil.
+local OWNER, LINE, OWN_LINE -- The owner as keys.py spells it; for line.lua.
+
+-- Has the script work on a job.
+local function bind(keys, job_id)
+  local n = 12 + #STATES
+  JOB_ID, JOB, EVENTS, UNREAD, ALL_JOBS = job_id, keys[4], keys[5], keys[6], keys[9]
+  INDEX = {}
+  for i, state in ipairs(STATES) do INDEX[state] = keys[9 + i] end
+  WAITING, TURNS, ORPHANS = keys[n - 2], keys[n - 1], keys[n]
+  FEEDS = {{keys[7], keys[8]}}
+  GROUP_JOBS, TALLY, GROUPS_DUE = nil, nil, nil
+  -- A script adds at most two keys of its own, so this is none of them.
+  if keys[n + 3] then
+    FEEDS[2] = {keys[n + 1], keys[n + 2]}
+    GROUP_JOBS, TALLY, GROUPS_DUE = keys[n + 3], keys[n + 4], keys[n + 5]
+  end
+  GROUP_FEED = FEEDS[2]
+  OWNER = string.sub(ALL_JOBS, #HEAD + #'jobs:' + 1)
+  LINE = HEAD .. 'line:' .. string.sub(WAITING, #HEAD + #'waiting:' + 1)
+  OWN_LINE = LINE .. ':' .. OWNER
 end
-local GROUP_FEED = FEEDS[2]
+
+bind(KEYS, ARGV[1])
 
 --@include clock.lua
 --@include tally.lua
@@ -64,15 +73,16 @@ end
 
 --@include line.lua
 
--- Takes a token from the bucket that two fields of a hash hold. Returns nothing, or, if it is empty, the ms
--- until there is one again.
-local function take_token(key, tokens_field, at_field, rate, burst)
+-- Takes tokens (one, unless told otherwise) from the bucket that two fields of a hash hold. Returns nothing, or,
+-- if they are not there, the ms until they are. More than it can hold are taken when it is full, on credit.
+local function take_token(key, tokens_field, at_field, rate, burst, count)
   local time = now()
   local known = redis.call('HMGET', key, tokens_field, at_field)
   local tokens = math.min(burst, tonumber(known[1] or burst)
     + math.max(0, time - tonumber(known[2] or time)) * rate / 1000)
-  if tokens < 1 then return math.ceil((1 - tokens) * 1000 / rate) end
-  redis.call('HSET', key, tokens_field, tostring(tokens - 1), at_field, int(time))
+  local least = math.min(count or 1, burst)
+  if tokens < least then return math.ceil((least - tokens) * 1000 / rate) end
+  redis.call('HSET', key, tokens_field, tostring(tokens - (count or 1)), at_field, int(time))
 end
 
 -- Whether nobody works on the job, but somebody shall.

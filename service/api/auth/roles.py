@@ -41,6 +41,7 @@ ROUTES = {
     "POST /groups/<path:group>/cancel": "cancel",
     "POST /groups/<path:group>/retry": "submit",
     "POST /jobs": "submit",
+    "POST /jobs:batch": "submit",
     "POST /jobs/<job_id>/retry": "submit",
     "POST /uploads": "submit",
     "PUT /uploads/<filename:name>": "submit",
