@@ -257,7 +257,27 @@ def _print_how_to_come_back(args: argparse.Namespace, words: list[str], cursor: 
 
 
 def list_jobs(args: argparse.Namespace, client: Client) -> int:
-    _print(client.list(state=args.state, type=args.type, group=args.group, limit=args.limit), args)
+    labels = dict(args.label)
+    found = client.list(
+        state=args.state,
+        type=args.type,
+        group=args.group,
+        labels=labels,
+        older_s=args.older,
+        limit=args.limit,
+    )
+    _print(found, args)
+    return 0
+
+
+def counts(args: argparse.Namespace, client: Client) -> int:
+    found = client.counts()
+    if args.json:
+        dump(found)
+        return 0
+    for name, by_state in {"all": found["states"], **found["types"]}.items():
+        some = [f"{count} {state}" for state, count in by_state.items() if count]
+        print(sanitized(f"{name}: {', '.join(some) or 'none'}"))
     return 0
 
 

@@ -176,7 +176,20 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     parser.add_argument("--state", choices=states)
     completed(parser.add_argument("--type"), completion.types)
     parser.add_argument("--group", type=commands.identifier)
+    parser.add_argument(
+        "--label",
+        metavar="key=value",
+        action="append",
+        type=commands.pair,
+        default=[],
+        help="with this label; repeat the option for more",
+    )
+    parser.add_argument(
+        "--older", metavar="TIME", type=keys.duration, help="made at least so long ago, such as 12h or 7d"
+    )
     parser.add_argument("--limit", type=commands.count, default=20, help="default: 20")
+
+    command("counts", commands.counts, "print how many jobs are in which state, by type")
 
     parser = command("cancel", commands.cancel, "cancel jobs")
     jobs = parser.add_argument("jobs", metavar="ID", nargs="+", type=commands.identifier)

@@ -154,10 +154,20 @@ class Client:
         state: str | None = None,
         type: str | None = None,
         group: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        older_s: float | None = None,
         limit: int | None = None,
     ) -> Iterator[Job]:
-        """Yield jobs, newest first, up to `limit`; all there are without one."""
-        return newest(self._transport, limit=limit, state=state, type=type, group=group)
+        """Yield jobs, newest first, up to `limit`; all there are without one. With `older_s` only those
+        that were made at least so many seconds ago."""
+        wanted = [f"{name}:{value}" for name, value in (labels or {}).items()]
+        filters = {"state": state, "type": type, "group": group, "label": wanted, "older_s": older_s}
+        return newest(self._transport, limit=limit, **filters)
+
+    def counts(self) -> dict[str, Any]:
+        """Return how many jobs are in which state: `{"states": {…}, "types": {type: {…}}}`."""
+        found: dict[str, Any] = self._transport.json("GET", "/jobs:counts")
+        return found
 
     def find(self, jobs: Iterable[str]) -> Iterator[Job]:
         """Yield the documents of several jobs, in any order and in few requests. Raises NotFound if one is

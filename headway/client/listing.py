@@ -13,13 +13,13 @@ PAGE = 100
 """Jobs per request."""
 
 
-def newest(transport: Transport, *, limit: int | None = None, **filters: str | None) -> Iterator[Job]:
+def newest(transport: Transport, *, limit: int | None = None, **filters: Any) -> Iterator[Job]:
     """Yield jobs, newest first, up to `limit`; all there are without one."""
     query: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
     left = limit
     while left is None or left > 0:
         query["limit"] = PAGE if left is None else min(left, PAGE)
-        page = transport.json("GET", f"/jobs?{urlencode(query, errors='replace')}")
+        page = transport.json("GET", f"/jobs?{urlencode(query, doseq=True, errors='replace')}")
         yield from page["items"]
         left = None if left is None else left - len(page["items"])
         query["cursor"] = page["next"]

@@ -22,6 +22,7 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
                                          nothing is claimed there, and by whose request, in JSON
     P{p}:jobs:<owner>            zset    all jobs of an owner, by time of creation
     P{p}:jobs:<owner>:<state>    zset    those in one state
+    P{p}:counts:<owner>          hash    "<state> <type in JSON>" -> how many of the owner's jobs
     P{p}:group:<owner>:<group>   zset    those of one group
     P{p}:tally:<owner>:<group>   hash    a group's jobs by state, and how much is done (lua/tally.lua)
     P{p}:orphans                 zset    job id -> ms when it ended, though its children may live
@@ -163,6 +164,9 @@ class Keys:
     def jobs(self, owner: str, state: State | None = None) -> str:
         suffix = f":{state}" if state else ""
         return f"{self._in(self.partition(owner))}jobs:{_name(owner)}{suffix}"
+
+    def counts(self, owner: str) -> str:
+        return f"{self._in(self.partition(owner))}counts:{_name(owner)}"
 
     def group(self, owner: str, group: str) -> str:
         return f"{self._in(self.partition(owner))}group:{_name(owner)}:{_name(group)}"

@@ -66,6 +66,14 @@ MAX_BATCH = 1000
 """Jobs of one batch: the store makes them in one step, in which nobody else has a turn."""
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 
+Label = Annotated[str, StringConstraints(pattern=r"^[^:]{1,128}:", max_length=400)]
+
+
+def labels_of(wanted: list[str]) -> dict[str, str]:
+    """Return labels that are given as `name:value`."""
+    return {name: value for name, _, value in (label.partition(":") for label in wanted)}
+
+
 LabelValue = Annotated[str, StringConstraints(max_length=MAX_LABEL_VALUE_CHARS)]
 
 
@@ -189,6 +197,17 @@ class Listing(Query):
     state: State | None = None
     type: str | None = None
     group: str | None = None
+    label: Annotated[
+        list[Label],
+        Field(
+            default_factory=list,
+            max_length=MAX_LABELS,
+            description="`name:value`; given more than once, all of them",
+        ),
+    ]
+    older_s: Annotated[
+        float | None, Field(ge=0, le=1e10, allow_inf_nan=False, description="made at least so long ago")
+    ] = None
     owner: Annotated[
         str | None, Field(description="whose; without it the caller's own. Others need the role `ops:all`")
     ] = None
@@ -448,10 +467,42 @@ def list_jobs(query: Listing) -> Response:
     who = caller()
     who.check_group(query.group)
     owner = who.check_owner(query.owner)
-    found, following = here.store.listings.page(owner, **query.model_dump(exclude={"owner"}))
+    found, following = here.store.listings.page(
+        owner, labels=labels_of(query.label), **query.model_dump(exclude={"owner", "label"})
+    )
     items = here.fleet.explain(found)
     cursor = b"null" if following is None else b'"%d"' % following
     return json_answer(b'{"items":[%s],"next":%s}' % (b",".join(items), cursor))
+
+
+class CountsQuery(Query):
+    """The query of GET /jobs:counts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    owner: Annotated[
+        str | None, Field(description="whose; without it the caller's own. Others need the role `ops:all`")
+    ] = None
+
+
+class Counts(BaseModel):
+    """How many jobs are in which state: all, and those of each type."""
+
+    states: dict[State, int]
+    types: dict[str, dict[State, int]]
+
+
+@bp.operation(
+    "GET", "/jobs:counts", query=CountsQuery, answers={200: Answer.json("how many there are", Counts)}
+)
+def count_jobs(query: CountsQuery) -> Response:
+    """Count jobs by state and type."""
+    who = caller()
+    who.check_group(None)
+    held = context().store.listings.counts(who.check_owner(query.owner))
+    types = {name: {state: held[name].get(state, 0) for state in State} for name in sorted(held)}
+    states = {state: sum(counts[state] for counts in types.values()) for state in State}
+    return json_answer(dumps({"states": states, "types": types}))
 
 
 @bp.operation("GET", "/jobs/<job_id>", answers={200: Answer.json("the job", JobAnswer)}, problems=_NO_JOB)

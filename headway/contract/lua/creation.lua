@@ -47,11 +47,12 @@ local function make(given, fields, first_alarm_ms, expires_ms)
   local score = int(ms * 4096 + n % 4096)
   redis.call('HSET', JOB, 'state', '"queued"', 'attempt', '0', 'artifacts', '[]',
     'cancel_requested', 'false', 'created_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"',
-    '_score', score, '_fence', '0', '_sends', '0', unpack(given))
+    '_score', score, '_fence', '0', '_sends', '0', '_counted', fields.type, unpack(given))
   if fields._unique then redis.call('SET', unique_key(fields._unique), JOB_ID) end
   open_tally()
   redis.call('ZADD', ALL_JOBS, score, JOB_ID)
   redis.call('ZADD', INDEX['queued'], score, JOB_ID)
+  count(fields.type, nil, 'queued')
   local hooks = redis.call('HGET', JOB, '_hooks')
   local known = redis.call('HGETALL', HEAD .. 'webhooks:' .. OWNER)
   for i = 1, #known, 2 do

@@ -51,7 +51,7 @@ local function load()
   local h = redis.call('HMGET', JOB, 'state', 'attempt', 'last_event_id', 'cancel_requested',
     'max_attempts', 'timeout_s', '_score', '_fence', '_lease', '_deadline', '_seq',
     '_handed_back', 'started_at', '_foreign', '_sent', '_give_up', '_token', '_retries', '_lost',
-    '_continues', '_woken', '_hooks', '_expires', '_unique')
+    '_continues', '_woken', '_hooks', '_expires', '_unique', '_counted')
   if not h[1] then return nil end
   return {
     state = string.sub(h[1], 2, -2), attempt = h[2], last = string.sub(h[3], 2, -2),
@@ -68,6 +68,8 @@ local function load()
     hooks = h[22],
     -- When it ends unless it has begun; the key that it holds (hashed).
     expires = h[2] == '0' and tonumber(h[23]) or nil, unique = h[24],
+    -- Its type, if it is in its owner's counts: it may be older than these.
+    counted = h[25],
   }
 end
 
@@ -189,6 +191,22 @@ local function append(job, event, body, ...)
   return data
 end
 
+-- The owner's jobs by state and type: one less there, one more here; nil: nowhere.
+local function count(type, from, to)
+  local key = HEAD .. 'counts:' .. OWNER
+  if from and redis.call('HINCRBY', key, from .. ' ' .. type, -1) <= 0 then
+    redis.call('HDEL', key, from .. ' ' .. type)
+  end
+  if to then redis.call('HINCRBY', key, to .. ' ' .. type, 1) end
+end
+
+-- Moves the job from the index of its state to another, or out of all.
+local function reindex(job, state)
+  redis.call('ZREM', INDEX[job.state], JOB_ID)
+  if state then redis.call('ZADD', INDEX[state], job.score, JOB_ID) end
+  if job.counted then count(job.counted, job.state, state) end
+end
+
 -- What the job adds to its group's tally; `share` is how much of it is done, 0 to 1, or nil if that stays.
 local function recount(from, to, share)
   if not GROUP_JOBS then return end
@@ -216,8 +234,7 @@ end
 -- Moves the job to another state that does not end it; reason is a JSON string or ''.
 local function move(job, state, reason, ...)
   open_tally()
-  redis.call('ZREM', INDEX[job.state], JOB_ID)
-  redis.call('ZADD', INDEX[state], job.score, JOB_ID)
+  reindex(job, state)
   recount(job.state, state)
   job.state = state
   append(job, 'state', state_body(state, reason), 'state', '"' .. state .. '"', ...)
@@ -230,8 +247,7 @@ local function finish(job, state, result, error, progress)
   open_tally()
   local id, ms = tick()
   local at = '"' .. rfc3339(ms) .. '"'
-  redis.call('ZREM', INDEX[job.state], JOB_ID)
-  redis.call('ZADD', INDEX[state], job.score, JOB_ID)
+  reindex(job, state)
   redis.call('ZREM', ALARMS, JOB_ID)
   redis.call('DEL', UNREAD)
   if not job.sent then leave_line() end

@@ -32,6 +32,7 @@ ROUTES = {
     "POST /types/<path:type_name>/resume": "ops",
     "GET /types": "read",
     "GET /jobs": "read",
+    "GET /jobs:counts": "read",
     "GET /jobs/<job_id>": "read",
     "GET /jobs/<job_id>/events": "read",
     "GET /jobs/<job_id>/artifacts/<path:name>": "read",
