@@ -286,6 +286,29 @@ def cancel(args: argparse.Namespace, client: Client) -> int:
     return 0
 
 
+def many(args: argparse.Namespace, client: Client) -> int:
+    job = client.many(
+        args.action,
+        state=args.state,
+        type=args.type,
+        group=args.group,
+        labels=dict(args.label),
+        older_s=args.older,
+        dry_run=args.dry_run,
+    )
+    ended = client.wait(job["id"])
+    if args.json:
+        dump(ended)
+    elif ended["state"] == "succeeded":
+        result = ended["result"]
+        skipped = f", {result['skipped']} left as they are" if result["skipped"] else ""
+        done = "only counted" if result["dry_run"] else f"{result['done']} done{skipped}"
+        print(f"{result['matched']} jobs match: {done}")
+    else:
+        print(job_line(ended))
+    return EXIT[ended["state"]]
+
+
 def send(args: argparse.Namespace, client: Client) -> int:
     event = client.send(
         args.job, args.name, None if args.data is None else value_of(args.data), key=args.key

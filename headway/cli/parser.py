@@ -13,6 +13,7 @@ from headway.cli import commands, completion, keys, run
 from headway.cli.text import sanitized
 from headway.version import __version__
 
+STATES = ["queued", "running", "retrying", "waiting", "succeeded", "failed", "canceled"]
 EXIT = """exit status: 0 succeeded; 1 failed; 2 bad usage, or the service refused or cannot be reached;
 3 canceled; 130 detached by Ctrl-C"""
 
@@ -97,6 +98,25 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     def completed(action: argparse.Action, completer: Callable[..., list[str]]) -> None:
         action.completer = completer  # type: ignore[attr-defined]
 
+    def filters(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--state", choices=STATES)
+        completed(parser.add_argument("--type"), completion.types)
+        parser.add_argument("--group", type=commands.identifier)
+        parser.add_argument(
+            "--label",
+            metavar="key=value",
+            action="append",
+            type=commands.pair,
+            default=[],
+            help="with this label; repeat the option for more",
+        )
+        parser.add_argument(
+            "--older",
+            metavar="TIME",
+            type=keys.duration,
+            help="made at least so long ago, such as 12h or 7d",
+        )
+
     parser = command("submit", commands.submit, "submit a job and print its id")
     completed(parser.add_argument("type", nargs="?", help="see `types`"), completion.types)
     pairs = parser.add_argument(
@@ -172,21 +192,7 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     )
 
     parser = command("list", commands.list_jobs, "list jobs, newest first")
-    states = ["queued", "running", "retrying", "waiting", "succeeded", "failed", "canceled"]
-    parser.add_argument("--state", choices=states)
-    completed(parser.add_argument("--type"), completion.types)
-    parser.add_argument("--group", type=commands.identifier)
-    parser.add_argument(
-        "--label",
-        metavar="key=value",
-        action="append",
-        type=commands.pair,
-        default=[],
-        help="with this label; repeat the option for more",
-    )
-    parser.add_argument(
-        "--older", metavar="TIME", type=keys.duration, help="made at least so long ago, such as 12h or 7d"
-    )
+    filters(parser)
     parser.add_argument("--limit", type=commands.count, default=20, help="default: 20")
 
     command("counts", commands.counts, "print how many jobs are in which state, by type")
@@ -198,6 +204,11 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     parser = command("retry", commands.retry, "submit an ended job again and print the new one's id")
     completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)
     parser.add_argument("--watch", action="store_true", help="watch it until it ends")
+
+    parser = command("many", commands.many, "cancel, retry or delete all jobs that match, and wait for it")
+    parser.add_argument("action", choices=["cancel", "retry", "delete"])
+    filters(parser)
+    parser.add_argument("--dry-run", action="store_true", help="only count them")
 
     parser = command("group", commands.group, "print how far a group is; or change, cancel or retry it")
     parser.add_argument("name", metavar="NAME", type=commands.identifier)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 from urllib.parse import urlencode
 
 from headway.client.attempt import Attempt
@@ -280,6 +280,26 @@ class Client:
     def retry(self, job_id: str, *, key: str | None = None) -> Job:
         """Submit an ended job again and return the new one. Raises Conflict for a live job."""
         job: Job = self._transport.json("POST", path("jobs", job_id, "retry"), headers=idempotency(key))
+        return job
+
+    def many(
+        self,
+        action: Literal["cancel", "retry", "delete"],
+        *,
+        state: str | None = None,
+        type: str | None = None,
+        group: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        older_s: float | None = None,
+        dry_run: bool = False,
+        key: str | None = None,
+    ) -> Job:
+        """Cancel, retry or delete all jobs that match. Returns the job that does it; its result says how
+        many there were. With `dry_run` they are only counted."""
+        given = {"state": state, "type": type, "group": group, "labels": labels or None, "older_s": older_s}
+        body: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        body |= {"dry_run": True} if dry_run else {}
+        job: Job = self._transport.json("POST", f"/jobs:{action}", body, headers=idempotency(key))
         return job
 
     def send(self, job_id: str, name: str, data: Any = None, *, key: str | None = None) -> Event:

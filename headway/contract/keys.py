@@ -87,6 +87,10 @@ def here_queue(owner: str) -> str:
     return own_queue(owner, "")
 
 
+SERVICE_QUEUE = f"{_OWN_QUEUE}:service"
+"""The queue of jobs that the web processes do themselves."""
+
+
 def is_own_queue(queue: str) -> bool:
     return queue.startswith(_OWN_QUEUE)
 

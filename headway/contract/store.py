@@ -371,6 +371,19 @@ class JobStore:
             return None
         return bytes(reply[1]), reply[0] == b"ended"
 
+    def cancel_many(self, refs: Sequence[JobRef]) -> list[bool]:
+        """Cancel jobs in one round trip. Returns for each whether it was live."""
+        calls = []
+        for ref in refs:
+            keys = [self.keys.revoked(self.keys.partition(ref.owner))]
+            args = [CANCELED, dumps("cancellation was asked for")]
+            calls.append(("cancel", self.database.keys_of(ref, keys), self.database.args_of(ref, args)))
+        replies = self.database.run_many(calls) if calls else []
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return [reply[0] in (b"canceled", b"requested") for reply in replies]
+
     # -- reading -----------------------------------------------------------------------------------
 
     def get(self, job_id: str) -> Job | None:

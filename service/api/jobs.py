@@ -519,13 +519,17 @@ def get_job(job_id: str) -> Response:
 )
 def delete_job(job_id: str) -> Response:
     """Remove an ended job, with its events and artifacts."""
-    here = context()
     if not find_job(job_id).ended:
         raise Problem(409, "the job has not ended yet; cancel it first")
+    remove(context(), job_id)
+    return Response(status=204)
+
+
+def remove(here: Context, job_id: str) -> bool:
+    """Remove an ended job with its files. Returns False if there is no such job. Raises JobLive."""
     here.store.groups.cancel_orphans(job_id)
     remove_tree(here.settings.data_dir / "artifacts" / job_id)
-    here.store.remove(job_id)
-    return Response(status=204)
+    return here.store.remove(job_id)
 
 
 @bp.operation(
@@ -576,6 +580,12 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
     except CannotRepeat as error:
         raise Problem(409, str(error)) from None
     return answer_new(*create(here, new, headers.once(f"retry {page.id}")))
+
+
+def retry_once(job_id: str) -> tuple[str, str]:
+    """Return the idempotency key, and hash, with which a job is retried once, whoever asks for many to
+    be retried."""
+    return "retry-in-group-" + job_id, job_id
 
 
 class CannotRepeat(Exception):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headway.contract.encoding import dumps, rfc3339
-from headway.contract.keys import is_own_queue
+from headway.contract.keys import SERVICE_QUEUE, is_own_queue
 from headway.contract.listings import Running
 from headway.contract.pages import JobPage
 from headway.contract.pauses import Kind, Pause
@@ -138,6 +138,8 @@ class Fleet:
         """Return why a job that is claimed over HTTP waits."""
         not_before_ms = int(page.fields.get(b"_not_before", 0))
         name = json.loads(page.fields[b"type"])
+        if page.fields[b"_queue"].decode() == SERVICE_QUEUE:
+            return None
         early = why_early(not_before_ms, int(page.fields[b"attempt"]))
         paused = self.view(page.owner).why_paused(name, page.fields[b"_queue"].decode())
         if paused is not None:

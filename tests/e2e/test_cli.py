@@ -596,3 +596,17 @@ def test_pauses_and_drains_are_made_shown_and_ended(stack: Stack) -> None:
     for words in (["workers", "drain", "nobody"], ["workers", "drain"], ["resume", "--queue", "video"]):
         wrong = cli(stack, *words)
         assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+
+
+def test_many_jobs_are_counted_and_deleted_by_label(stack: Stack) -> None:
+    label = f"many={os.getpid()}"
+    for _ in range(2):
+        assert cli(stack, "submit", "simulate", "duration_s=0", "--label", label, "--watch").returncode == 0
+    assert len(cli(stack, "list", "--label", label).stdout.splitlines()) == 2
+    assert "succeeded" in cli(stack, "counts").stdout.splitlines()[0]
+    words = ["many", "delete", "--label", label]
+    assert cli(stack, *words, "--dry-run").stdout == "2 jobs match: only counted\n"
+    assert cli(stack, *words, "--older", "1d").stdout == "0 jobs match: 0 done\n"
+    assert cli(stack, *words).stdout == "2 jobs match: 2 done\n"
+    assert cli(stack, "list", "--label", label).stdout == ""
+    assert cli(stack, "many", "delete").returncode == 2

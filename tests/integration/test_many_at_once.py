@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +13,11 @@ import pytest
 from headway.contract.encoding import dumps
 from headway.contract.states import State
 from headway.contract.store import JobStore
+from tests.support import credentials
 from tests.support.clocked_store import ClockedStore
 from tests.support.fake_worker import claim, create
 from tests.support.stack import Stack
+from tests.support.wait import until
 
 # -- labels, age, counts -------------------------------------------------------------------------------
 
@@ -90,3 +95,104 @@ def test_labels_and_counts_over_http(web: Stack) -> None:
     found = web.get("/jobs:counts")[1]
     assert found["states"]["queued"] == sum(t["queued"] for t in found["types"].values()) >= 2
     assert web.get("/jobs:counts?owner=another")[0] == 403
+
+
+# -- all that match a filter ---------------------------------------------------------------------------
+
+
+def post(web: Stack, path: str, body: Any, key: str = "") -> tuple[int, Any]:
+    headers = {"Idempotency-Key": key} if key else {}
+    status, _, text = web.call("POST", path, body, headers)
+    return status, json.loads(text)
+
+
+def many(web: Stack, action: str, **selection: Any) -> dict[str, Any]:
+    """Do it, and return the job that did it."""
+    status, job = post(web, f"/jobs:{action}", selection)
+    assert (status, job["type"]) == (202, f"jobs.{action}"), job
+    return web.wait_ended(job["id"])
+
+
+def result(matched: int, done: int, skipped: int = 0, *, dry_run: bool = False) -> dict[str, Any]:
+    return {"matched": matched, "done": done, "skipped": skipped, "dry_run": dry_run}
+
+
+def make(web: Stack, count: int, **more: Any) -> list[str]:
+    made = [web.submit("a", {}, **more) for _ in range(count)]
+    return [job["id"] for job in made]
+
+
+def states(web: Stack, job_ids: list[str]) -> list[str]:
+    return [web.get(f"/jobs/{job_id}")[1].get("state", "gone") for job_id in job_ids]
+
+
+def test_all_that_match_are_canceled_retried_once_and_deleted_and_no_others(web: Stack) -> None:
+    ours = make(web, 3, labels={"w": "1"})
+    others = make(web, 2, labels={"w": "2"})
+    labels = {"w": "1"}
+    assert many(web, "cancel", labels=labels, dry_run=True)["result"] == result(3, 0, dry_run=True)
+    assert states(web, ours) == ["queued"] * 3
+    canceled = many(web, "cancel", labels=labels)
+    assert canceled["result"] == result(3, 3)
+    assert canceled["progress"]["fraction"] == 1
+    assert states(web, ours) == ["canceled"] * 3
+    assert many(web, "retry", labels=labels)["result"] == result(3, 3)
+    again = [j["id"] for j in web.get("/jobs?label=w:1&state=queued")[1]["items"]]
+    assert {web.get(f"/jobs/{job_id}")[1]["retry_of"] for job_id in again} == set(ours)
+    assert many(web, "retry", labels=labels)["result"] == result(3, 0, 3), "each is retried once"
+    assert many(web, "delete", labels=labels)["result"] == result(3, 3)
+    assert states(web, ours) == ["gone"] * 3
+    assert states(web, again) == ["queued"] * 3, "what lives is not deleted"
+    assert states(web, others) == ["queued"] * 2
+
+
+def test_only_what_was_there_before_and_is_old_enough_counts(web: Stack) -> None:
+    make(web, 2, group="young")
+    assert many(web, "cancel", group="young", older_s=3600)["result"] == result(0, 0)
+    assert many(web, "cancel", group="young", older_s=0)["result"] == result(2, 2)
+    assert many(web, "delete", group="young", state="failed")["result"] == result(0, 0)
+
+
+@pytest.mark.parametrize("body", [{}, {"dry_run": True}, {"state": "ended"}, {"labels": 1}, {"x": 1}])
+def test_a_filter_that_says_nothing_is_refused(web: Stack, body: dict[str, Any]) -> None:
+    assert post(web, "/jobs:delete", body)[0] == 422
+
+
+def test_a_repeated_request_is_one_job(web: Stack) -> None:
+    body = {"group": "none of these"}
+    first, second = (post(web, "/jobs:cancel", body, "k") for _ in range(2))
+    assert (first[0], second[0], second[1]["id"]) == (202, 200, first[1]["id"])
+    assert post(web, "/jobs:cancel", {"group": "others"}, "k")[0] == 422
+
+
+def test_a_killed_service_goes_on_where_it_was(web: Stack) -> None:
+    count = 3000
+    for _ in range(count // 1000):
+        jobs = [{"type": "a", "group": "large"}] * 1000
+        assert post(web, "/jobs:batch", {"jobs": jobs})[0] == 202
+    job_id = post(web, "/jobs:cancel", {"group": "large"})[1]["id"]
+
+    def left() -> int:
+        return int(web.store.redis.zcard(web.store.keys.jobs(credentials.OWNER, State.QUEUED)))
+
+    before = left()
+    until(lambda: left() < before - 100, 30)
+    os.killpg(web.pid("web"), signal.SIGKILL)
+    assert left() > 0
+    web.restart_web()
+    job = web.wait_ended(job_id, 60)
+    assert (job["state"], job["attempt"]) == ("succeeded", 2)
+    assert (job["result"]["matched"], job["result"]["dry_run"]) == (count, False)
+    found = web.get("/groups/large")[1]["counts"]
+    assert (found["canceled"], found["queued"]) == (count, 0)
+
+
+def test_it_can_be_canceled_itself(web: Stack) -> None:
+    jobs = [{"type": "a", "group": "more"}] * 1000
+    for _ in range(3):
+        assert post(web, "/jobs:batch", {"jobs": jobs})[0] == 202
+    job_id = post(web, "/jobs:cancel", {"group": "more"})[1]["id"]
+    until(lambda: web.get(f"/jobs/{job_id}")[1]["state"] != "queued", 30)
+    assert post(web, f"/jobs/{job_id}/cancel", {})[0] in (200, 202)
+    assert web.wait_ended(job_id)["state"] in ("canceled", "succeeded")
+    assert web.get("/groups/more")[1]["counts"]["running"] == 0
