@@ -30,8 +30,8 @@ from celery.platforms import EX_FAILURE, SecurityWarning
 from celery.signals import worker_ready
 from celery.worker import state
 
-from headway.contract.database import connect
 from headway.contract.encoding import rfc3339
+from headway.contract.servers import connect
 from headway.contract.settings import (
     ConfigError,
     Settings,

@@ -12,6 +12,7 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:unread:<id>             stream  messages to the job that its task has not read; ids are the events'
     P{p}:watch                   hash    when an alarm loop last reached the store, and until when leases
                                          have a grace because none did (lua/watch.lua)
+    P{p}:ready                   string  nothing: written to see whether the server takes writes
     P{p}:waiting:<queue>         zset    the jobs that wait for a worker; from 1e15 on, before their time
     P{p}:line:<queue>            zset    owner -> the place of its next turn (lua/line.lua)
     P{p}:line:<queue>:<owner>    zset    job id -> its place in its owner's line, by priority
@@ -148,6 +149,9 @@ class Keys:
 
     def watch(self, partition: int) -> str:
         return self._in(partition) + "watch"
+
+    def ready(self, partition: int) -> str:
+        return self._in(partition) + "ready"
 
     def expiring(self, partition: int) -> str:
         return self._in(partition) + "expiring"

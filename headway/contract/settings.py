@@ -66,6 +66,7 @@ class Settings(BaseModel):
     port: Annotated[int, Field(gt=0, le=65535)] = 8000
     allowed_hosts: frozenset[str] = frozenset()
     cors_origins: frozenset[str] = frozenset()
+    trusted_proxies: frozenset[Network] = frozenset(map(ipaddress.ip_network, ("127.0.0.0/8", "::1")))
     web_concurrency: Annotated[int, Field(gt=0, le=256)] = 1
     redis_url: str = Field(repr=False)
     celery_broker_url: str = Field(default="", repr=False)
@@ -93,6 +94,7 @@ class Settings(BaseModel):
     drain_jobs_s: Annotated[float, Field(ge=0, le=604_800, allow_inf_nan=False)] = 0
     webhook_allow: frozenset[Network] = frozenset()
     max_streams: Annotated[int, Field(ge=0)] = 20_000
+    max_connections_per_caller: Annotated[int, Field(ge=0)] = 1000
     max_streams_per_caller: Annotated[int, Field(ge=0)] = 1000
     max_streams_per_owner: Annotated[int, Field(ge=0)] = 10_000
     headway_tasks: tuple[str, ...] = ()
@@ -176,7 +178,7 @@ class Settings(BaseModel):
             return value
         return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
 
-    @field_validator("webhook_allow", mode="before")
+    @field_validator("trusted_proxies", "webhook_allow", mode="before")
     @classmethod
     def _are_networks(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -186,6 +188,13 @@ class Settings(BaseModel):
             return frozenset(map(ipaddress.ip_network, parts))
         except ValueError as error:
             raise ValueError(f"{error}; it takes addresses and networks such as 10.1.0.0/16") from None
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_not_everybody(cls, value: frozenset[Network]) -> frozenset[Network]:
+        if any(network.prefixlen == 0 for network in value):
+            raise ValueError("trusts everybody, so each client could claim any address; name your proxies")
+        return value
 
     @field_validator("allowed_hosts")
     @classmethod
