@@ -68,6 +68,11 @@ export interface Job {
   size: number | null;
   /** The job whose task submitted it. */
   parent: string | null;
+  /** 0 to 9: which of its owner's jobs is next. */
+  priority: number | null;
+  run_at: string | null;
+  expires_at: string | null;
+  unique: { key: string; while: "live" | "queued" } | null;
   created_at: string;
   started_at: string | null;
   finished_at: string | null;

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.util import get_temp_dir
 from types import FrameType
@@ -32,15 +33,23 @@ from celery.worker import state
 import headway.broker
 from headway.contract.encoding import rfc3339
 from headway.contract.servers import connect
-from headway.contract.settings import Settings, load_or_exit, protect_data_dir_or_exit, server_of
+from headway.contract.settings import (
+    ConfigError,
+    Settings,
+    load_or_exit,
+    protect_data_dir_or_exit,
+    server_of,
+)
 from headway.sdk import sandbox
-from headway.sdk.job_type import discover
+from headway.sdk.job_type import JobType, discover
 from worker import broker
-from worker.app import make_app, make_store
+from worker.app import make_app, make_store, stop_signal
 from worker.broker_watchdog import BrokerWatchdog
+from worker.drain import Drain
 from worker.log import configure
 from worker.media import ffmpeg, release
 from worker.registration import Registration
+from worker.selection import select
 
 CHECK_TIMEOUT_S = 5.0
 """Of one question to Redis or the broker, at the start and by the watchdog."""
@@ -57,6 +66,12 @@ class Server(Worker):  # type: ignore[misc]
     """Celery's worker, but for how it stops: the jobs are told at once, and there is a deadline."""
 
     registration: Registration
+    drain: Drain
+    drain_jobs_s = 0.0
+    """How long running jobs may take to end after SIGTERM."""
+    stop_signal = signal.SIGTERM
+    """What tells the pool's processes."""
+    _draining = False
     _ending = False
     restarting = False
     """Whether it is to start once more when it has stopped."""
@@ -75,7 +90,11 @@ class Server(Worker):  # type: ignore[misc]
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         # Honcho and a terminal both signal the whole group, so the same stop arrives more than once.
-        if self._ending:
+        if self._ending or (self._draining and number == signal.SIGTERM):
+            return
+        if number == signal.SIGTERM and self.drain_jobs_s and not self.restarting:
+            self._draining = True
+            self.drain.stop(self.drain_jobs_s, lambda: os.kill(os.getpid(), signal.SIGINT))
             return
         self._ending = True
         timer = threading.Timer(STOP_S, self._give_up)
@@ -83,7 +102,7 @@ class Server(Worker):  # type: ignore[misc]
         timer.start()
         # Now, as the deadline may leave no time for it. A signal's handler must not wait for Redis.
         threading.Thread(target=self.registration.stop, daemon=True).start()
-        self._signal_pool(signal.SIGTERM)
+        self._signal_pool(self.stop_signal)
         state.should_stop = os.EX_OK
 
     def _signal_pool(self, number: signal.Signals) -> None:
@@ -121,13 +140,20 @@ def main() -> int:
     _check_redis(settings)
     _check_broker(settings)
     about_sandbox = prepare_sandbox(settings)
-    types = discover("worker.tasks", *settings.headway_tasks)
+    all_types = discover("worker.tasks", *settings.headway_tasks)
+    try:
+        types = select(all_types, settings)
+    except ConfigError as error:
+        print(f"headway: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    app = make_app(settings, types, name)
+    app = make_app(settings, types, name, all_types.keys() - types.keys())
     queues = sorted({job_type.queue for job_type in types.values()})
     started_at = rfc3339(time.time() * 1000)
+    store = make_store(settings)
+    drain = Drain(store.pauses, name)
     registration = Registration(
-        make_store(settings),
+        store,
         name,
         lambda: {
             "host": socket.gethostname(),
@@ -140,6 +166,7 @@ def main() -> int:
         },
         {name: job_type.describe() for name, job_type in types.items()},
         settings.data_dir.resolve(),
+        drain.look,
     )
 
     def start_registration(**_: object) -> None:
@@ -148,7 +175,7 @@ def main() -> int:
     # Not earlier: a worker that counts as alive takes messages and handles SIGTERM.
     worker_ready.connect(start_registration)
     try:
-        server = _serve(app, settings, queues, registration)
+        server = _serve(app, settings, types, registration, drain)
     finally:
         registration.stop()
     if server.exitcode == EX_FAILURE and server.was_ready:
@@ -160,8 +187,21 @@ def main() -> int:
     return int(server.exitcode or 0)
 
 
-def _serve(app: Celery, settings: Settings, queues: list[str], registration: Registration) -> Server:
-    logger.info("serving %s with %d processes", ", ".join(queues), settings.worker_concurrency)
+def _serve(
+    app: Celery,
+    settings: Settings,
+    types: Mapping[str, JobType[Any]],
+    registration: Registration,
+    drain: Drain,
+) -> Server:
+    logger.info("serving %s with %d processes", ", ".join(types), settings.worker_concurrency)
+    queues = sorted(
+        {
+            name
+            for job_type in types.values()
+            for name in (job_type.queue, broker.queue_of(job_type.queue, job_type.name))
+        }
+    )
     server = Server(
         app=app,
         hostname=f"headway-{os.getpid()}@{socket.gethostname()}",
@@ -174,7 +214,8 @@ def _serve(app: Celery, settings: Settings, queues: list[str], registration: Reg
         without_mingle=True,
         without_heartbeat=True,
     )
-    server.registration = registration
+    server.registration, server.drain = registration, drain
+    server.drain_jobs_s, server.stop_signal = settings.drain_jobs_s, stop_signal(settings)
 
     def restart() -> None:
         # First, as a worker with a dead connection may not stop in order either.

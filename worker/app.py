@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import signal
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from celery import Celery
@@ -27,12 +28,26 @@ def make_store(settings: Settings) -> JobStore:
     return JobStore.of(settings, connections=8, timeout_s=min(5.0, settings.lease_s / 3))
 
 
-def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str) -> Celery:
+def stop_signal(settings: Settings) -> signal.Signals:
+    """Return the signal with which the worker tells its pool's processes to hand their jobs back.
+
+    Whoever sends SIGTERM to the whole group reaches them with it too: if their jobs are to end first, that
+    is not it.
+    """
+    return signal.SIGURG if settings.drain_jobs_s else signal.SIGTERM
+
+
+def make_app(
+    settings: Settings,
+    types: Mapping[str, JobType[Any]],
+    worker: str,
+    left_to_others: Collection[str] = (),
+) -> Celery:
     """The application with a task for each job type. Each pool process makes its own runtime, and claims
     jobs as `<worker>:<pid>`."""
     app = Celery("headway", set_as_current=False)
     app.conf.update(
-        **broker.options(types),
+        **broker.options(types, left_to_others),
         **QUEUE_TYPE,
         **address(settings),
         broker_connection_max_retries=None,
@@ -52,6 +67,9 @@ def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str)
         worker_disable_prefetch=not settings.broker_url.startswith("amqp"),
         # Of RabbitMQ: a connection that died silently is noticed in twice this.
         broker_heartbeat=10,
+        # After its job; another process takes its place.
+        worker_max_tasks_per_child=settings.recycle_jobs or None,
+        worker_max_memory_per_child=settings.recycle_mib * 1024 or None,
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
@@ -71,6 +89,7 @@ def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str)
                 data_dir=settings.data_dir.resolve(),
                 lease_s=settings.lease_s,
                 sandbox=Policy(settings.sandbox, settings.max_memory_bytes, settings.max_output_bytes),
+                stop_signal=stop_signal(settings),
             )
         ]
 

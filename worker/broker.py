@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 from celery.worker import state
@@ -26,12 +26,18 @@ from headway.contract.keys import JOB_ID
 
 PAUSE_S = 1.0
 """After the broker refused a command, before the worker connects anew."""
+FOLLOW_S = 0.2
+"""Between two looks whether messages of RabbitMQ are to be taken."""
 SAY_AGAIN_S = 60.0
 """Dropped messages are logged at most once in this time for each reason."""
 MAX_BODY_CHARS = 4096
 """A job's id and what Celery puts around it are about 150."""
 MAX_HEADERS_CHARS = 8192
 """Those of a job's message are about 600."""
+MAX_PASSED_ON = 100
+"""Messages that wait in the queue of one type, in Redis …"""
+PASSED_ON_MS = 60_000
+"""… and how long one waits, in RabbitMQ. Its job's alarm sends another."""
 _NEVER_SET = ("eta", "expires", "retries", "group", "chord", "stamped_headers", "replaced_task_nesting")
 
 logger = logging.getLogger(__name__)
@@ -99,7 +105,36 @@ class Drops:
 drops = Drops()
 
 
-types_served: frozenset[str] = frozenset()
+class Served:
+    """What this worker takes of what is on its queues."""
+
+    types: frozenset[str] = frozenset()
+    left_to_others: frozenset[str] = frozenset()
+    """Types whose messages are passed on to other workers."""
+
+
+served = Served()
+
+
+class Intake:
+    """Whether this worker takes messages. What stands in its queues is left to others while it does not."""
+
+    def __init__(self) -> None:
+        self.open = True
+
+
+intake = Intake()
+
+
+def queue_of(queue: str, type: str) -> str:
+    """Return the queue where workers that serve only some types of a queue leave the messages of the
+    others."""
+    return f"{queue}/{type}"
+
+
+class QoS(kombu_redis.QoS):
+    def can_consume(self) -> bool:
+        return intake.open and super().can_consume()  # type: ignore[no-untyped-call]
 
 
 class _RedisChannel:
@@ -116,18 +151,29 @@ class _RedisChannel:
 
 
 class _RedisTransport:
-    """Of Redis: delivers what is the id of a job."""
+    """Of Redis: delivers what is the id of a job; if its type is one that this worker is to leave to
+    others, the message is passed on to them."""
+
+    channels: list[Any]
 
     def _deliver(self, message: Any, queue: str) -> None:
-        fault = fault_of(message, types_served)
+        fault = fault_of(message, served.types)
         if fault is None:
             super()._deliver(message, queue)  # type: ignore[misc]
+        elif fault_of(message, served.left_to_others) is None:
+            self._pass_on(message, queue_of(queue, message["headers"]["task"]))
         else:
             drops.drop(queue, fault)
 
+    def _pass_on(self, message: Any, queue: str) -> None:
+        channel = self.channels[0]
+        # More would not be picked up sooner; their jobs' alarms send them again.
+        if channel._size(queue) < MAX_PASSED_ON:
+            channel._put(queue, message)
+
 
 class Channel(_RedisChannel, kombu_redis.Channel):
-    pass
+    QoS = QoS
 
 
 class Transport(_RedisTransport, kombu_redis.Transport):
@@ -135,7 +181,7 @@ class Transport(_RedisTransport, kombu_redis.Transport):
 
 
 class SentinelChannel(_RedisChannel, kombu_redis.SentinelChannel):
-    pass
+    QoS = QoS
 
 
 class SentinelTransport(_RedisTransport, kombu_redis.SentinelTransport):
@@ -147,14 +193,23 @@ class AmqpChannel(pyamqp.Channel):
 
     def basic_consume(self, queue: str = "", *args: Any, callback: Any = None, **options: Any) -> Any:
         def checked(message: Any) -> None:
-            fault = fault_of(_as_in_redis(message), types_served)
+            decoded = _as_in_redis(message)
+            fault = fault_of(decoded, served.types)
             if fault is None:
                 callback(message)
+                return
+            if fault_of(decoded, served.left_to_others) is None:
+                self._pass_on(message, queue_of(queue, decoded["headers"]["task"]))
             else:
                 drops.drop(queue, fault)
-                self.basic_reject(message.delivery_tag, requeue=False)
+            self.basic_reject(message.delivery_tag, requeue=False)
 
         return super().basic_consume(queue, *args, callback=checked, **options)
+
+    def _pass_on(self, message: Any, queue: str) -> None:
+        # As MAX_PASSED_ON: nobody may be there to take it.
+        message.properties["expiration"] = str(PASSED_ON_MS)
+        self.basic_publish(message, exchange="", routing_key=queue)
 
 
 class AmqpConnection(pyamqp.Connection):
@@ -194,10 +249,29 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             step for step in Consumer.Blueprint.default_steps if not step.endswith(":DelayedDelivery")
         )
 
+    _following: Any = None
+
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         logger.warning("the broker cannot be used, trying again: %s", exc or type(exc).__name__)
         super().on_connection_error_after_connected(exc)
         self._pause()
+
+    def on_ready(self) -> None:
+        """Called whenever it has connected and begins to take messages."""
+        super().on_ready()
+        if not self.connection.transport.driver_type.startswith("amqp"):
+            return  # kombu asks QoS before each message of Redis
+        taking = True
+
+        def follow_intake() -> None:
+            nonlocal taking
+            if taking != intake.open and self.task_consumer is not None:
+                taking = intake.open
+                (self.task_consumer.consume if taking else self.task_consumer.cancel)()
+
+        if self._following is not None:
+            self._following.cancel()
+        self._following = self.hub.call_repeatedly(FOLLOW_S, follow_intake)
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         super().on_connection_error_before_connected(exc)
@@ -222,10 +296,10 @@ TRANSPORT_ALIASES.update(
 )
 
 
-def options(types: Mapping[str, object]) -> dict[str, Any]:
-    """Return the settings that have Celery use all this, for a worker that serves these types."""
-    global types_served
-    types_served = frozenset(types)
+def options(types: Collection[str], left_to_others: Collection[str] = ()) -> dict[str, Any]:
+    """Return the settings that have Celery use all this, for a worker that serves these types, and leaves
+    others of its queues to other workers."""
+    served.types, served.left_to_others = frozenset(types), frozenset(left_to_others)
     return {
         "worker_consumer": f"{__name__}:PatientConsumer",
         # A server that answers READONLY, LOADING or MISCONF is away, as one that does not answer.

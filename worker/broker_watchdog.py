@@ -17,6 +17,7 @@ from kombu.connection import Connection
 
 from headway.broker import errors_of, waiting
 from headway.loops import forever
+from worker.broker import intake
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class BrokerWatchdog:
             # The broker is away, which a restart would not mend.
             self._broker.collect()
             messages = 0
-        if not messages or len(state.reserved_requests) >= self._concurrency:
+        if not messages or not intake.open or len(state.reserved_requests) >= self._concurrency:
             self._received()
         elif time.monotonic() - self._received_at >= UNRESPONSIVE_S:
             logger.error(

@@ -36,13 +36,16 @@ class Registration:
         about: Callable[[], Mapping[str, Any]],
         types: Mapping[str, str],
         data_dir: Path,
+        registered: Callable[[], None] = lambda: None,
     ) -> None:
-        """`about` is called for each registration: what the registry shows of the worker."""
+        """`about` is called for each registration: what the registry shows of the worker; `registered`
+        after each."""
         self._store = store
         self._worker = worker
         self._about = about
         self._types = types
         self._work = data_dir / "work"
+        self._registered = registered
         self._stopped = threading.Event()
         self._registering = threading.Lock()
         self._started = False
@@ -67,6 +70,7 @@ class Registration:
         with self._registering:
             if not self._stopped.is_set():
                 self._store.registry.register(self._worker, self._types, ALIVE_S, self._about())
+                self._registered()
 
     def _sweep(self) -> None:
         sweep(self._store, self._work)

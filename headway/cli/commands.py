@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -122,6 +122,12 @@ def size(text: str) -> float:
     return _above_0(text, "number")
 
 
+def priority(text: str) -> int:
+    if len(text) != 1 or text not in "0123456789":
+        raise argparse.ArgumentTypeError(f"{text!r} is not a priority from 0 to 9")
+    return int(text)
+
+
 def _above_0(text: str, what: str) -> float:
     try:
         value = float(text)
@@ -133,6 +139,10 @@ def _above_0(text: str, what: str) -> float:
 
 
 def submit(args: argparse.Namespace, client: Client) -> int:
+    if args.batch is not None:
+        return _submit_batch(args, client)
+    if args.type is None:
+        raise ClientError("name the job's type, or give a --batch")
     params = {**args.params, **{name: value_of(text) for name, text in args.pairs}}
     if args.file is not None:
         if "input" in params:
@@ -147,9 +157,34 @@ def submit(args: argparse.Namespace, client: Client) -> int:
         max_attempts=args.max_attempts,
         timeout_s=args.timeout,
         size=args.size,
+        priority=args.priority,
+        run_at=args.run_at,
+        expires_s=args.expires,
+        unique=None if args.unique is None else {"key": args.unique, "while": args.unique_while},
         key=args.key,
     )
     return _made(job, args, client)
+
+
+def _submit_batch(args: argparse.Namespace, client: Client) -> int:
+    if args.type is not None or args.file is not None or args.watch:
+        raise ClientError("with --batch the file says all: no type, parameters, --file or --watch")
+    with contextlib.ExitStack() as opened:
+        stdin = args.batch == Path("-")
+        lines = sys.stdin if stdin else opened.enter_context(args.batch.open(encoding="utf-8"))
+        for item in client.submit_many(_submissions(lines), key=args.key):
+            dump(item) if args.json else print(item["id"], flush=True)
+    return 0
+
+
+def _submissions(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Read a job per line. Raises ClientError that names the line."""
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield parameters(line)
+            except argparse.ArgumentTypeError as error:
+                raise ClientError(f"line {number} of the batch {error}") from None
 
 
 def retry(args: argparse.Namespace, client: Client) -> int:
@@ -222,13 +257,56 @@ def _print_how_to_come_back(args: argparse.Namespace, words: list[str], cursor: 
 
 
 def list_jobs(args: argparse.Namespace, client: Client) -> int:
-    _print(client.list(state=args.state, type=args.type, group=args.group, limit=args.limit), args)
+    labels = dict(args.label)
+    found = client.list(
+        state=args.state,
+        type=args.type,
+        group=args.group,
+        labels=labels,
+        older_s=args.older,
+        limit=args.limit,
+    )
+    _print(found, args)
+    return 0
+
+
+def counts(args: argparse.Namespace, client: Client) -> int:
+    found = client.counts()
+    if args.json:
+        dump(found)
+        return 0
+    for name, by_state in {"all": found["states"], **found["types"]}.items():
+        some = [f"{count} {state}" for state, count in by_state.items() if count]
+        print(sanitized(f"{name}: {', '.join(some) or 'none'}"))
     return 0
 
 
 def cancel(args: argparse.Namespace, client: Client) -> int:
     _print(map(client.cancel, args.jobs), args)
     return 0
+
+
+def many(args: argparse.Namespace, client: Client) -> int:
+    job = client.many(
+        args.action,
+        state=args.state,
+        type=args.type,
+        group=args.group,
+        labels=dict(args.label),
+        older_s=args.older,
+        dry_run=args.dry_run,
+    )
+    ended = client.wait(job["id"])
+    if args.json:
+        dump(ended)
+    elif ended["state"] == "succeeded":
+        result = ended["result"]
+        skipped = f", {result['skipped']} left as they are" if result["skipped"] else ""
+        done = "only counted" if result["dry_run"] else f"{result['done']} done{skipped}"
+        print(f"{result['matched']} jobs match: {done}")
+    else:
+        print(job_line(ended))
+    return EXIT[ended["state"]]
 
 
 def send(args: argparse.Namespace, client: Client) -> int:
@@ -322,7 +400,31 @@ def download(args: argparse.Namespace, client: Client) -> int:
     return 0
 
 
+def pause(args: argparse.Namespace, client: Client) -> int:
+    return _paused(client.pause(queue=args.queue, type=args.type), args)
+
+
+def resume(args: argparse.Namespace, client: Client) -> int:
+    return _paused(client.resume(queue=args.queue, type=args.type), args)
+
+
+def _paused(pauses: Iterable[dict[str, str]], args: argparse.Namespace) -> int:
+    for one in pauses:
+        if args.json:
+            dump(one)
+        else:
+            state = "draining" if one["kind"] == "worker" else "paused"
+            by = f" by {one['by']}" if one["by"] else ""
+            print(sanitized(f"{one['kind']} {one['name']}: {state} since {one['since']}{by}"))
+    return 0
+
+
 def workers(args: argparse.Namespace, client: Client) -> int:
+    if args.action is not None:
+        if args.name is None:
+            raise ClientError(f"name the worker to {args.action}, as `headway workers` prints it")
+        does = client.drain if args.action == "drain" else lambda name: client.resume(worker=name)
+        return _paused(does(args.name), args)
     found = client.workers()
     if args.json:
         for worker in found["items"]:
@@ -330,7 +432,13 @@ def workers(args: argparse.Namespace, client: Client) -> int:
         return 0
     for worker in found["items"]:
         busy = f"{len(worker['jobs'])} of {worker['concurrency']} busy"
-        print(sanitized(f"{worker['name']}  {busy}  {', '.join(worker['types'])}"))
+        draining = "  draining" if worker["draining"] else ""
+        print(sanitized(f"{worker['name']}  {busy}  {', '.join(worker['types'])}{draining}"))
     for queue in found["queues"]:
-        print(sanitized(f"queue {queue['name']}: {queue['waiting']} waiting, {queue['workers']} workers"))
+        paused = ", paused" if queue["paused"] else ""
+        counts = f"{queue['waiting']} waiting, {queue['workers']} workers{paused}"
+        print(sanitized(f"queue {queue['name']}: {counts}"))
+    for one in found["paused"]:
+        if one["kind"] == "type":
+            print(sanitized(f"type {one['name']}: paused"))
     return 0

@@ -13,6 +13,7 @@ from headway.cli import commands, completion, keys, run
 from headway.cli.text import sanitized
 from headway.version import __version__
 
+STATES = ["queued", "running", "retrying", "waiting", "succeeded", "failed", "canceled"]
 EXIT = """exit status: 0 succeeded; 1 failed; 2 bad usage, or the service refused or cannot be reached;
 3 canceled; 130 detached by Ctrl-C"""
 
@@ -97,8 +98,27 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     def completed(action: argparse.Action, completer: Callable[..., list[str]]) -> None:
         action.completer = completer  # type: ignore[attr-defined]
 
+    def filters(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--state", choices=STATES)
+        completed(parser.add_argument("--type"), completion.types)
+        parser.add_argument("--group", type=commands.identifier)
+        parser.add_argument(
+            "--label",
+            metavar="key=value",
+            action="append",
+            type=commands.pair,
+            default=[],
+            help="with this label; repeat the option for more",
+        )
+        parser.add_argument(
+            "--older",
+            metavar="TIME",
+            type=keys.duration,
+            help="made at least so long ago, such as 12h or 7d",
+        )
+
     parser = command("submit", commands.submit, "submit a job and print its id")
-    completed(parser.add_argument("type", help="see `types`"), completion.types)
+    completed(parser.add_argument("type", nargs="?", help="see `types`"), completion.types)
     pairs = parser.add_argument(
         "pairs",
         metavar="key=value",
@@ -109,6 +129,12 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     completed(pairs, completion.parameters)
     parser.add_argument("--params", type=commands.parameters, default={}, help="parameters as JSON")
     parser.add_argument("--file", type=Path, help="upload this file as the parameter `input`")
+    parser.add_argument(
+        "--batch",
+        metavar="FILE",
+        type=Path,
+        help="submit many jobs: a JSON object per line, as POST /jobs takes it; -: standard input",
+    )
     parser.add_argument("--watch", action="store_true", help="watch it until it ends")
     parser.add_argument(
         "--group", type=commands.identifier, help="a name by which jobs are watched together"
@@ -127,6 +153,25 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     )
     parser.add_argument(
         "--size", metavar="N", type=commands.size, help="beside the other jobs of its group; default: 1"
+    )
+    parser.add_argument(
+        "--priority",
+        metavar="N",
+        type=commands.priority,
+        help="0 to 9: which of your jobs is next; default: 4",
+    )
+    parser.add_argument(
+        "--run-at", metavar="TIME", help="not before then, such as 2027-01-31T08:00:00Z (RFC 3339)"
+    )
+    parser.add_argument(
+        "--expires", metavar="SECONDS", type=commands.seconds, help="it fails unless it begins within that"
+    )
+    parser.add_argument("--unique", metavar="KEY", help="if a job with this key lives, print that one's id")
+    parser.add_argument(
+        "--unique-while",
+        choices=["live", "queued"],
+        default="live",
+        help="with `queued`, only a job that has not begun counts; default: live",
     )
     parser.add_argument("--key", help="an Idempotency-Key: the same key gives the same job")
 
@@ -147,11 +192,10 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     )
 
     parser = command("list", commands.list_jobs, "list jobs, newest first")
-    states = ["queued", "running", "retrying", "waiting", "succeeded", "failed", "canceled"]
-    parser.add_argument("--state", choices=states)
-    completed(parser.add_argument("--type"), completion.types)
-    parser.add_argument("--group", type=commands.identifier)
+    filters(parser)
     parser.add_argument("--limit", type=commands.count, default=20, help="default: 20")
+
+    command("counts", commands.counts, "print how many jobs are in which state, by type")
 
     parser = command("cancel", commands.cancel, "cancel jobs")
     jobs = parser.add_argument("jobs", metavar="ID", nargs="+", type=commands.identifier)
@@ -160,6 +204,11 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     parser = command("retry", commands.retry, "submit an ended job again and print the new one's id")
     completed(parser.add_argument("job", metavar="ID", type=commands.identifier), completion.jobs)
     parser.add_argument("--watch", action="store_true", help="watch it until it ends")
+
+    parser = command("many", commands.many, "cancel, retry or delete all jobs that match, and wait for it")
+    parser.add_argument("action", choices=["cancel", "retry", "delete"])
+    filters(parser)
+    parser.add_argument("--dry-run", action="store_true", help="only count them")
 
     parser = command("group", commands.group, "print how far a group is; or change, cancel or retry it")
     parser.add_argument("name", metavar="NAME", type=commands.identifier)
@@ -190,7 +239,22 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
 
     command("types", commands.types, "print the job types and their parameters")
 
-    command("workers", commands.workers, "print the living workers and the queues")
+    parser = command("workers", commands.workers, "print the living workers and the queues, or drain one")
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=["drain", "resume"],
+        help="drain: it takes no more jobs, and what it is doing goes on; resume: it takes jobs again",
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="of the worker")
+
+    for parser in (
+        command("pause", commands.pause, "let no job of a queue or a type be taken"),
+        command("resume", commands.resume, "let jobs of a queue or a type be taken again"),
+    ):
+        what = parser.add_mutually_exclusive_group(required=True)
+        what.add_argument("--queue", type=commands.identifier)
+        completed(what.add_argument("--type", type=commands.identifier), completion.types)
 
     parser = command(
         "run", run.run, "run a command as a job: its output is the log, its exit status the end"

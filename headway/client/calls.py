@@ -7,8 +7,10 @@ import os
 import secrets
 import stat
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 from urllib.parse import urlencode
 
 from headway.client.download import Progress, download, safe_join
@@ -31,6 +33,8 @@ from headway.client.transport import CHUNK, Token, Transport, path
 from headway.client.watch import AsyncWatch
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+BATCH = 1000
+"""Jobs per request."""
 EVENTS_PAGE = 1000
 """Events per request."""
 
@@ -58,11 +62,20 @@ class Calls:
         timeout_s: float | None = None,
         webhook: Mapping[str, Any] | None = None,
         size: float | None = None,
+        priority: int | None = None,
+        run_at: datetime | str | None = None,
+        expires_s: float | None = None,
+        unique: str | Mapping[str, str] | None = None,
         key: str | None = None,
     ) -> Job:
         """Submit a job. Returns its document.
 
         `size` is how large it is beside the other jobs of its group; 1 by default.
+        `priority` is 0 to 9: which of your jobs is next, 9 before 0; 4 by default.
+        `run_at` is when it may begin at the earliest: an aware datetime, or RFC 3339. After `expires_s`
+        seconds in the queue it fails instead.
+        `unique` is a key that one live job has (or `{"key": …, "while": "queued"}`): a job that has it
+        already is returned instead.
         `webhook` is `{"url": …, "events": […]}`: where the service sends the job's end, or those events.
 
         `key` is the Idempotency-Key, random by default: pass the same key again, even from another process,
@@ -70,12 +83,34 @@ class Calls:
         """
         more = {
             **{"group": group, "labels": labels, "max_attempts": max_attempts},
-            **{"timeout_s": timeout_s, "size": size, "webhook": webhook},
+            **{"timeout_s": timeout_s, "size": size, "webhook": webhook, "priority": priority},
+            **{"run_at": moment(run_at), "expires_s": expires_s},
+            "unique": {"key": unique} if isinstance(unique, str) else unique,
         }
         body: dict[str, Any] = {"type": type, "params": dict(params or {})}
         body |= {name: value for name, value in more.items() if value is not None}
         job: Job = await self._transport.json("POST", "/jobs", body, headers=idempotency(key))
         return job
+
+    async def submit_many(
+        self, jobs: Iterable[Mapping[str, Any]], *, key: str | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Submit many jobs, 1,000 per request. Yields `{"id": …, "created": …, "links": …}` for each, in
+        their order; `created` is false for one whose unique key another job has.
+
+        Each is what `submit` sends: `{"type": …, "params": …, "group": …}` and so on. The jobs of one
+        request are all made, or, if Invalid or another error is raised, none of them; those of the requests
+        before it are. With the same `key` nothing is made twice.
+        """
+        key = key or secrets.token_hex(16)
+        following = iter(jobs)
+        number = 0
+        while batch := [dict(one) for one in islice(following, BATCH)]:
+            headers = idempotency(f"{key}.{number}")
+            made = await self._transport.json("POST", "/jobs:batch", {"jobs": batch}, headers=headers)
+            for item in made["items"]:
+                yield item
+            number += 1
 
     async def upload(
         self, file: Path | str, *, name: str | None = None, progress: Progress = _nobody
@@ -118,11 +153,21 @@ class Calls:
         state: str | None = None,
         type: str | None = None,
         group: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        older_s: float | None = None,
         limit: int | None = None,
     ) -> AsyncGenerator[Job, None]:
-        """Yield jobs, newest first, up to `limit`; all there are without one."""
-        async for job in newest(self._transport, limit=limit, state=state, type=type, group=group):
+        """Yield jobs, newest first, up to `limit`; all there are without one. With `older_s` only those
+        that were made at least so many seconds ago."""
+        wanted = [f"{name}:{value}" for name, value in (labels or {}).items()]
+        filters = {"state": state, "type": type, "group": group, "label": wanted, "older_s": older_s}
+        async for job in newest(self._transport, limit=limit, **filters):
             yield job
+
+    async def counts(self) -> dict[str, Any]:
+        """Return how many jobs are in which state: `{"states": {…}, "types": {type: {…}}}`."""
+        found: dict[str, Any] = await self._transport.json("GET", "/jobs:counts")
+        return found
 
     async def find(self, jobs: Iterable[str]) -> AsyncGenerator[Job, None]:
         """Yield the documents of several jobs, in any order and in few requests. Raises NotFound if one is
@@ -149,6 +194,28 @@ class Calls:
     async def workers(self) -> dict[str, Any]:
         """Return `{"items": the living workers, "queues": …}`. Requires the role `ops`."""
         found: dict[str, Any] = await self._transport.json("GET", "/workers")
+        return found
+
+    async def drain(self, worker: str) -> Iterable[dict[str, str]]:
+        """Let a worker, as `workers` names it, take no more jobs; what it is doing goes on. Returns all
+        that is paused now. Requires the role `ops`."""
+        return await self._pause("workers", worker, "drain")
+
+    async def pause(self, *, queue: str | None = None, type: str | None = None) -> Iterable[dict[str, str]]:
+        """Let no job of a queue, or of a type, be taken until it is resumed. Returns all that is paused
+        now. Requires the role `ops`."""
+        return await self._pause(*_one_of(queue, type), "pause")
+
+    async def resume(
+        self, *, queue: str | None = None, type: str | None = None, worker: str | None = None
+    ) -> Iterable[dict[str, str]]:
+        """Let jobs of a queue or a type be taken again, or by a worker. Returns what is paused still.
+        Requires the role `ops`. Raises NotFound if it was not paused."""
+        return await self._pause(*_one_of(queue, type, worker), "resume")
+
+    async def _pause(self, kind: str, name: str, verb: str) -> Iterable[dict[str, str]]:
+        answer = await self._transport.json("POST", path(kind, name, verb))
+        found: Iterable[dict[str, str]] = answer["paused"]
         return found
 
     async def types(self) -> Iterable[JobType]:
@@ -182,6 +249,26 @@ class Calls:
         job: Job = await self._transport.json(
             "POST", path("jobs", job_id, "retry"), headers=idempotency(key)
         )
+        return job
+
+    async def many(
+        self,
+        action: Literal["cancel", "retry", "delete"],
+        *,
+        state: str | None = None,
+        type: str | None = None,
+        group: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        older_s: float | None = None,
+        dry_run: bool = False,
+        key: str | None = None,
+    ) -> Job:
+        """Cancel, retry or delete all jobs that match. Returns the job that does it; its result says how
+        many there were. With `dry_run` they are only counted."""
+        given = {"state": state, "type": type, "group": group, "labels": labels or None, "older_s": older_s}
+        body: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        body |= {"dry_run": True} if dry_run else {}
+        job: Job = await self._transport.json("POST", f"/jobs:{action}", body, headers=idempotency(key))
         return job
 
     async def send(self, job_id: str, name: str, data: Any = None, *, key: str | None = None) -> Event:
@@ -331,6 +418,23 @@ def address(url: str | None) -> str:
 def credential(token: Token | None) -> Token:
     """Return `token`, else HEADWAY_TOKEN, else nothing."""
     return token or os.environ.get("HEADWAY_TOKEN", "").strip()
+
+
+def moment(at: datetime | str | None) -> str | None:
+    """Return a time as the service takes it. Raises ClientError for a datetime without a time zone."""
+    if not isinstance(at, datetime):
+        return at
+    if at.tzinfo is None:
+        raise ClientError(f"{at} has no time zone: use datetime.now(UTC), for one")
+    return at.isoformat()
+
+
+def _one_of(queue: str | None, type: str | None, worker: str | None = None) -> tuple[str, str]:
+    given = [("queues", queue), ("types", type), ("workers", worker)]
+    found = [(kind, name) for kind, name in given if name]
+    if len(found) != 1:
+        raise ClientError("name one queue, type or worker")
+    return found[0]
 
 
 def as_list(jobs: Iterable[str]) -> list[str]:

@@ -45,6 +45,10 @@ class Job(TypedDict):
     retry_of: str | None
     parent: str | None
     """The job whose task submitted it."""
+    priority: int | None
+    run_at: str | None
+    expires_at: str | None
+    unique: dict[str, str] | None
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -82,6 +86,8 @@ class JobType(TypedDict):
     """The JSON Schema of the parameters."""
     alive: bool
     """Whether a worker that serves it is."""
+    paused: bool
+    """Whether its jobs are not taken until an operator resumes them."""
 
 
 class Upload(TypedDict):

@@ -14,14 +14,14 @@ PAGE = 100
 
 
 async def newest(
-    transport: Transport, *, limit: int | None = None, **filters: str | None
+    transport: Transport, *, limit: int | None = None, **filters: Any
 ) -> AsyncGenerator[Job, None]:
     """Yield jobs, newest first, up to `limit`; all there are without one."""
     query: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
     left = limit
     while left is None or left > 0:
         query["limit"] = PAGE if left is None else min(left, PAGE)
-        page = await transport.json("GET", f"/jobs?{urlencode(query, errors='replace')}")
+        page = await transport.json("GET", f"/jobs?{urlencode(query, doseq=True, errors='replace')}")
         for job in page["items"]:
             yield job
         left = None if left is None else left - len(page["items"])

@@ -28,8 +28,9 @@ class Due:
     sends: int
     """How often the alarm has asked for a message since the job was last worked on; counts from 1."""
     why: str
-    """`retry_due`: the delay after a failed attempt is over; `worker_lost`: the lease is; `woken`: what the
-    job has waited for is there; `unclaimed`: the job's last message was lost, or waits its turn."""
+    """`retry_due`: the delay after a failed attempt is over; `run_at`: its time has come; `worker_lost`:
+    its lease is over; `woken`: what it has waited for is there; `unclaimed`: its last message was lost, or
+    waits its turn."""
 
 
 class Alarms:
@@ -81,6 +82,7 @@ class Alarms:
             dumps("it need not wait any more"),
             error_json(ErrorCode.WORKER_LOST, "the worker was lost, and the task is not delivered again"),
             error_json(ErrorCode.TIMEOUT, "no worker has started it in time; its message may be lost"),
+            error_json(ErrorCode.TIMEOUT, "no worker has begun it within its expires_s"),
             keys=[keys.watch(keys.partition(ref.owner))],
         )
         if reply[0] != b"send":

@@ -29,10 +29,10 @@ READY_MS = 1000
 
 _LUA = Path(__file__).parent / "lua"
 _CHANGES_NO_JOB = {
-    *("read", "read_feed", "snapshot_feed", "list", "next", "watch", "group"),
+    *("read", "read_feed", "snapshot_feed", "list", "next", "watch", "wake", "group"),
     *("webhook_take", "webhook_settle", "webhook_rotate"),
 }
-_INCLUDED = {"prelude", "clock", "tally", "webhooks"}
+_INCLUDED = {"prelude", "clock", "creation", "line", "tally", "webhooks"}
 
 
 class Database:

@@ -13,11 +13,17 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:watch                   hash    when an alarm loop last reached the store, and until when leases
                                          have a grace because none did (lua/watch.lua)
     P{p}:ready                   string  nothing: written to see whether the server takes writes
-    P{p}:waiting:<queue>         zset    job id -> its place in the line for a worker (lua/prelude.lua)
-    P{p}:turns:<queue>           hash    owner -> the place of its next job in that line; '' -> the place of
-                                         the last job taken
+    P{p}:waiting:<queue>         zset    the jobs that wait for a worker; from 1e15 on, before their time
+    P{p}:line:<queue>            zset    owner -> the place of its next turn (lua/line.lua)
+    P{p}:line:<queue>:<owner>    zset    job id -> its place in its owner's line, by priority
+    P{p}:turns:<queue>           hash    owner -> the place of its next turn, in the line or not; '' -> that
+                                         of the last turn; ' n' -> how many jobs have come
+    P{p}:unique:<owner>:<key>    string  unique key (hashed) -> the job that holds it, or held it last
+    P{p}:paused                  hash    "queue:<name>", "type:<name>" or "worker:<name>" -> since when
+                                         nothing is claimed there, and by whose request, in JSON
     P{p}:jobs:<owner>            zset    all jobs of an owner, by time of creation
     P{p}:jobs:<owner>:<state>    zset    those in one state
+    P{p}:counts:<owner>          hash    "<state> <type in JSON>" -> how many of the owner's jobs
     P{p}:group:<owner>:<group>   zset    those of one group
     P{p}:tally:<owner>:<group>   hash    a group's jobs by state, and how much is done (lua/tally.lua)
     P{p}:orphans                 zset    job id -> ms when it ended, though its children may live
@@ -30,6 +36,7 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
                                          canceled, in ms
     P{p}:once:<owner>:<key>      string  idempotency key -> hash of the body and job id; lives
                                          as long as its job; of a message: hash, event id, attempt
+    P{p}:batch:<owner>:<key>     string  idempotency key -> hash of the body, and a batch's jobs; expires
     P{p}:webhooks:<owner>        hash    name of a webhook -> 1 if it is told of all jobs, 0 if of those
                                          whose submissions name its host
     P{p}:webhooks_due            zset    "<owner>:<name>" of a webhook -> ms when to look at what it is owed
@@ -38,6 +45,7 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:lane:<owner>:<name>:<j> list    what is owed of a job: "id event queued_ms url", newline, data
     P{p}:tries:<owner>:<name>    hash    job id -> how often its first was tried in vain
     P{p}:sent:<owner>:<name>     list    the log of deliveries in JSON, newest first
+    P{types}:seen                zset    name of a job type -> when a worker last registered it, in s
     P{types}:types               hash    name of a job type -> its description in JSON
     P{types}:alive               zset    "<type> <worker>" -> seconds until which it counts as alive
     P{types}:workers             hash    name of a worker -> what it says of itself, in JSON
@@ -78,6 +86,10 @@ def own_queue(owner: str, type: str) -> str:
 def here_queue(owner: str) -> str:
     """Return the queue of jobs that the caller does itself: nobody claims from it."""
     return own_queue(owner, "")
+
+
+SERVICE_QUEUE = f"{_OWN_QUEUE}:service"
+"""The queue of jobs that the web processes do themselves."""
 
 
 def is_own_queue(queue: str) -> bool:
@@ -161,6 +173,9 @@ class Keys:
         suffix = f":{state}" if state else ""
         return f"{self._in(self.partition(owner))}jobs:{_name(owner)}{suffix}"
 
+    def counts(self, owner: str) -> str:
+        return f"{self._in(self.partition(owner))}counts:{_name(owner)}"
+
     def group(self, owner: str, group: str) -> str:
         return f"{self._in(self.partition(owner))}group:{_name(owner)}:{_name(group)}"
 
@@ -185,8 +200,14 @@ class Keys:
     def waiting(self, partition: int, queue: str) -> str:
         return f"{self._in(partition)}waiting:{_name(queue)}"
 
+    def line(self, partition: int, queue: str) -> str:
+        return f"{self._in(partition)}line:{_name(queue)}"
+
     def turns(self, partition: int, queue: str) -> str:
         return f"{self._in(partition)}turns:{_name(queue)}"
+
+    def paused(self, partition: int) -> str:
+        return self._in(partition) + "paused"
 
     def rate(self, owner: str) -> str:
         return f"{self._in(self.partition(owner))}rate:{_name(owner)}"
@@ -227,6 +248,10 @@ class Keys:
         return f"{self.prefix}{{types}}:types"
 
     @property
+    def seen(self) -> str:
+        return f"{self.prefix}{{types}}:seen"
+
+    @property
     def alive(self) -> str:
         return f"{self.prefix}{{types}}:alive"
 
@@ -261,6 +286,9 @@ class Keys:
 
     def job_list(self, name: str) -> str:
         return f"{self.prefix}{{access}}:jobs:{name}"
+
+    def batch(self, owner: str, key: str) -> str:
+        return f"{self._in(self.partition(owner))}batch:{_name(owner)}:{key}"
 
     def write_set(self, ref: JobRef) -> list[str]:
         """The keys of every script that changes a job, in the order of lua/prelude.lua."""

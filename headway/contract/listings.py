@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,6 +18,8 @@ PAGE_BYTES = 2 << 20
 PAGE_READS = 2_000
 """Entries of the index looked at for one page, whether they match its filters or not."""
 
+SCORES_PER_MS = 4096
+"""Of the indexes (lua/creation.lua)."""
 CHUNK = 500
 """Jobs read in one round trip."""
 
@@ -47,11 +49,13 @@ class Listings:
         state: State | None = None,
         type: str | None = None,
         group: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        older_s: float | None = None,
         limit: int = 50,
         cursor: int | None = None,
     ) -> tuple[list[JobPage], int | None]:
         """Return jobs that match all filters, newest first, and the cursor of the next page, None after
-        the last.
+        the last. With `older_s` they were made at least so many seconds ago.
 
         A page may have fewer than `limit` jobs, or none, though others follow: it ends after PAGE_BYTES
         or PAGE_READS.
@@ -60,6 +64,9 @@ class Listings:
         index = keys.jobs(owner, state)
         if group is not None and state is None:
             index = keys.group(owner, group)
+        if older_s is not None:
+            newest = max(0, self._db.now_ms() - round(older_s * 1000) + 1) * SCORES_PER_MS
+            cursor = newest if cursor is None else min(cursor, newest)
         following, *jobs = self._db.run(
             "list",
             [index],
@@ -70,10 +77,21 @@ class Listings:
                 PAGE_READS,
                 PAGE_BYTES,
                 *("" if value is None else dumps(value) for value in (state, type, group)),
+                *(part for pair in (labels or {}).items() for part in pair),
             ],
         )
         pages = [JobPage(ZERO, fields_of(job), []) for job in jobs]
         return pages, int(following) if following else None
+
+    def counts(self, owner: str) -> dict[str, dict[State, int]]:
+        """Return for each type how many of the owner's jobs are in which state. Jobs that were made before
+        there were such counts are in none."""
+        held = cast(dict[bytes, bytes], self._db.redis.hgetall(self._db.keys.counts(owner)))
+        found: dict[str, dict[State, int]] = {}
+        for field, count in held.items():
+            state, _, name = field.decode().partition(" ")
+            found.setdefault(json.loads(name), {})[State(state)] = int(count)
+        return found
 
     def running(self, owner: str) -> list[Running]:
         """Return the owner's jobs that are being worked on, the oldest job first."""

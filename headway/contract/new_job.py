@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from headway.contract.encoding import dumps
+from headway.contract.encoding import dumps, rfc3339
 from headway.contract.foreign import Foreign, task_id_of
 from headway.contract.keys import JobRef
-from headway.contract.records import MAX_PARAMS_BYTES
+from headway.contract.records import MAX_PARAMS_BYTES, USUAL_PRIORITY, Links, Unique
 from headway.contract.webhooks import Target
+
+
+def links_of(job_id: str) -> Links:
+    return Links(self=f"/jobs/{job_id}", events=f"/jobs/{job_id}/events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,11 @@ class NewJob:
     parent_fence: str = ""
     """It is a child of the job `parent`, as long as that has this fence."""
     webhook: Target | None = None
-
+    priority: int = USUAL_PRIORITY
+    run_at_ms: int | None = None
+    expires_s: float | None = None
+    """It fails if it has not begun so long after `run_at_ms`, or after it was submitted."""
+    unique: Unique | None = None
     foreign: Foreign | None = None
     """If another system sends its messages."""
 
@@ -50,15 +59,24 @@ class NewJob:
             "retry_of": dumps(self.retry_of),
             "size": dumps(self.size),
             "parent": dumps(self.parent),
-            "links": dumps({"self": f"/jobs/{ref.id}", "events": f"/jobs/{ref.id}/events"}),
+            "priority": dumps(self.priority),
+            "run_at": "null" if self.run_at_ms is None else f'"{rfc3339(self.run_at_ms)}"',
+            "links": dumps(links_of(ref.id).model_dump()),
             "_queue": self.queue,
             "_checkpoint": self.checkpoint,
             "_once": ref.once,
             **(self.webhook.fields(self.owner) if self.webhook else {}),
         }
+        if self.run_at_ms is not None:
+            fields["_not_before"] = str(self.run_at_ms)
+        if self.unique is not None:
+            fields["unique"] = dumps(self.unique.model_dump(by_alias=True))
+            fields["_unique"] = hashlib.blake2b(self.unique.key.encode(), digest_size=16).hexdigest()
+            fields["_while"] = self.unique.while_
         if self.foreign is not None:
             fields["_foreign"] = self.foreign.task_id or task_id_of(ref.id)
-            fields["_not_before"] = str(self.foreign.not_before_ms)
+            if self.run_at_ms is None:
+                fields["_not_before"] = str(self.foreign.not_before_ms)
             if self.foreign.partial:
                 fields["_partial"] = "1"
             if self.foreign.sent:

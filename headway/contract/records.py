@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from headway.contract.encoding import clip, dumps
 from headway.contract.states import ErrorCode, State
@@ -34,6 +34,10 @@ MAX_LABELS = 32
 MAX_LABEL_CHARS = 128
 """Of a label's name, of a group's and of a message's."""
 MAX_LABEL_VALUE_CHARS = 256
+MAX_UNIQUE_CHARS = 256
+"""Of a unique key."""
+USUAL_PRIORITY = 4
+"""Of 0 to 9; lua/line.lua knows it too."""
 MAX_MESSAGE_BYTES = 65_536
 """Encoded size of a message's data; more is refused with RecordTooLarge."""
 MAX_CHECKPOINT_BYTES = 65_536
@@ -86,6 +90,15 @@ class Links(Record):
     events: str
 
 
+class Unique(Record):
+    """The key of which an owner has one job: `while` that is `live`, or only while it is `queued`."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="forbid")
+
+    key: Annotated[str, StringConstraints(min_length=1, max_length=MAX_UNIQUE_CHARS)]
+    while_: Literal["queued", "live"] = Field("live", alias="while")
+
+
 class Job(Record):
     """A job as every reader sees it. Times are RFC 3339 in UTC with milliseconds."""
 
@@ -109,6 +122,13 @@ class Job(Record):
     retry_of: str | None
     parent: str | None
     """The job whose task submitted it."""
+    priority: int | None
+    """0 to 9, the highest first; null: it is older than priorities, and counts as 4."""
+    run_at: str | None
+    """Before this it does not begin."""
+    expires_at: str | None
+    """If it has not begun by then, it fails."""
+    unique: Unique | None
     created_at: str
     started_at: str | None
     finished_at: str | None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from headway.contract.database import Database
 from headway.contract.encoding import dumps, rfc3339
+from headway.contract.pauses import Pauses
 
 OWN_TYPE_S = 86_400
 """A type that an owner declared is known this long after that, or after the last claim."""
@@ -41,6 +42,7 @@ class Registry:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._pauses = Pauses(database)
 
     def register(
         self, worker: str, types: Mapping[str, str], alive_s: float, about: Mapping[str, Any] | None = None
@@ -59,6 +61,7 @@ class Registry:
             if about is not None:
                 pipe.hset(keys.workers, worker, dumps({**about, "seen_at": rfc3339(now_ms)}))
             pipe.zadd(keys.alive, {f"{name} {worker}": until for name in types})
+            pipe.zadd(keys.seen, dict.fromkeys(types, now_ms / 1000))
             pipe.zremrangebyscore(keys.alive, "-inf", now_ms / 1000 - FORGET_S)
             pipe.execute()
 
@@ -68,6 +71,7 @@ class Registry:
             pipe.zrem(self._db.keys.alive, *(f"{name} {worker}" for name in types))
             pipe.hdel(self._db.keys.workers, worker)
             pipe.execute()
+        self._pauses.end("worker", worker)
 
     def workers(self) -> list[Worker]:
         """Return the living workers, by name."""
@@ -82,6 +86,8 @@ class Registry:
         killed = described.keys() - known
         if killed:
             self._db.redis.hdel(self._db.keys.workers, *killed)
+            for name in killed:
+                self._pauses.end("worker", name.decode())
         return [
             _worker(name.decode(), json.loads(text), serves[name])
             for name, text in sorted(described.items())
@@ -89,11 +95,17 @@ class Registry:
         ]
 
     def types(self) -> dict[str, tuple[dict[str, Any], bool]]:
-        """Return each known job type: its description, and whether a worker that serves it is alive."""
+        """Return each known job type: its description, and whether a worker that serves it is alive.
+
+        `seen_at` of a description is when a worker last registered it (seconds since 1970), if known.
+        """
         described, now, alive = self._read(self._db.keys.types)
         living = {member.split(b" ")[0] for member, until in alive if until > now}
+        found: Any = self._db.redis.zrange(self._db.keys.seen, 0, -1, withscores=True)
+        seen = dict(found)
         return {
-            name.decode(): (json.loads(text), name in living) for name, text in sorted(described.items())
+            name.decode(): ({**json.loads(text), "seen_at": seen.get(name)}, name in living)
+            for name, text in sorted(described.items())
         }
 
     def declare(self, owner: str, name: str, text: str) -> None:
@@ -113,6 +125,12 @@ class Registry:
             pipe.zadd(key, {f"{name} ": now + OWN_TYPE_S for name in types})
             pipe.zremrangebyscore(key, "-inf", now)
             pipe.execute()
+
+    def claimers(self, owner: str) -> set[str]:
+        """Return the names of the owner's workers that claim over HTTP and are alive."""
+        key = self._db.keys.claiming(owner)
+        found = cast(list[bytes], self._db.redis.zrange(key, "-inf", "+inf", byscore=True))
+        return {name.partition(b" ")[2].decode() for name in found} - {""}
 
     def own_types(self, owner: str) -> dict[str, tuple[dict[str, Any], bool]]:
         """Return the types that the owner declared, as `types` does; removes those forgotten by now."""

@@ -96,12 +96,18 @@ class Settings(BaseModel):
     events_per_job: Annotated[int, Field(ge=10, le=1_000_000)] = 2000
     retention_s: Seconds = 7 * 86_400
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 4
+    drain_jobs_s: Annotated[float, Field(ge=0, le=604_800, allow_inf_nan=False)] = 0
     webhook_allow: frozenset[Network] = frozenset()
     max_streams: Annotated[int, Field(ge=0)] = 20_000
     max_connections_per_caller: Annotated[int, Field(ge=0)] = 1000
     max_streams_per_caller: Annotated[int, Field(ge=0)] = 1000
     max_streams_per_owner: Annotated[int, Field(ge=0)] = 10_000
     headway_tasks: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    recycle_jobs: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    recycle_mib: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    type_ttl_s: Seconds = 7 * 86_400
     sandbox: Literal["auto", "require", "off"] = "auto"
     max_memory_bytes: Annotated[int, Field(ge=256 * 1024**2)] = 4 * 1024**3
     max_output_bytes: Positive = 20 * 1024**3
@@ -141,16 +147,28 @@ class Settings(BaseModel):
             raise ValueError("is not a group of this machine") from None
         return value
 
-    @field_validator("headway_tasks", mode="before")
+    @field_validator("headway_tasks", "queues", "types", mode="before")
     @classmethod
-    def _are_modules(cls, value: object) -> object:
+    def _each_name_once(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        names = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
-        for name in names:
+        return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+    @field_validator("headway_tasks")
+    @classmethod
+    def _are_modules(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
             if not all(part.isidentifier() for part in name.split(".")):
                 raise ValueError(f"{name!r} is not the name of a module, such as myapp.jobs")
-        return names
+        return value
+
+    @field_validator("queues", "types")
+    @classmethod
+    def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if len(name) > 128 or not name.isprintable() or " " in name:
+                raise ValueError(f"{name!r} is not a name; it takes names separated by commas")
+        return value
 
     @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod

@@ -24,6 +24,7 @@ from headway.contract.listings import Listings
 from headway.contract.messages import Messages
 from headway.contract.new_job import NewJob
 from headway.contract.pages import JobPage, fields_of
+from headway.contract.pauses import Pauses
 from headway.contract.records import (
     CANCELED,
     MAX_ERROR_CHARS,
@@ -98,6 +99,7 @@ class JobStore:
         self.listings = Listings(database)
         self.alarms = Alarms(database)
         self.registry = Registry(database)
+        self.pauses = Pauses(database)
         self.access = Access(database)
         self.webhooks = Webhooks(database)
         self.messages = Messages(database)
@@ -131,17 +133,50 @@ class JobStore:
         """
         ref, keys, args = self.creation(new, once=once, limits=limits)
         reply = self.database.run("create", keys, args)
-        if reply[0] == b"conflict":
-            raise IdempotencyConflict(ref.once)
         if reply[0] == b"stale":
             raise StaleFence
-        if reply[0] == b"too_fast":
-            raise TooManyJobs(f"more than {limits.rate:g} jobs were submitted per second", reply[1] / 1000)
-        if reply[0] == b"too_many":
-            raise TooManyJobs(f"{limits.live} jobs have not ended yet, which is the limit", ROOM_S)
+        _check_creation(reply, limits, 1)
         if reply[0] == b"same":
             return reply[2].decode(), bytes(reply[1]), False
         return ref.id, bytes(reply[1]), True
+
+    def create_many(
+        self, jobs: Sequence[NewJob], *, once: tuple[str, str] | None = None, limits: Limits = NO_LIMITS
+    ) -> tuple[list[tuple[str, bool]], bool]:
+        """Make many jobs of one owner in one step, or none.
+
+        Returns for each job its id and whether it is new (another may have its unique key), and whether
+        `once`, which is kept for the retention, has made them now. Raises like `create`.
+        """
+        owner = jobs[0].owner
+        key, request_hash = once or ("", "")
+        places: dict[tuple[str, str | None], int] = {}
+        shared: list[str] = []
+        sizes, own, described, fields = list[int](), list[str](), list[Any](), list[Any]()
+        for new in jobs:
+            ref = JobRef(self.keys.new_job_id(owner), owner, new.queue, new.group)
+            place = places.setdefault((new.queue, new.group), len(places) + 1)
+            if place > len(sizes):
+                at_place = self.keys.write_set(ref)
+                shared += at_place
+                sizes.append(len(at_place))
+            own += (self.keys.job(ref.id), self.keys.events(ref.id), self.keys.unread(ref.id))
+            given = [part for pair in new.fields(ref).items() for part in pair]
+            fields += given
+            described.append((ref.id, place, round((new.expires_s or 0) * 1000), len(given)))
+        reply = self.database.run(
+            "create_many",
+            [*shared, *own, self.keys.rate(owner), *([self.keys.batch(owner, key)] if once else [])],
+            [
+                *(described[0][0], *self.database.limits, request_hash, REQUEUE_MS),
+                *(limits.rate, limits.burst, limits.live, dumps(sizes), dumps(described)),
+                *fields,
+            ],
+        )
+        _check_creation(reply, limits, len(jobs))
+        parts = reply[1].decode().split(" ")
+        made = [(job_id, flag == "1") for flag, job_id in zip(parts[::2], parts[1::2], strict=True)]
+        return made, reply[0] == b"created"
 
     def creation(
         self,
@@ -166,6 +201,7 @@ class JobStore:
             first_alarm_ms,
             *(limits.rate, limits.burst, limits.live),
             *(new.parent or "", new.parent_fence),
+            round((new.expires_s or 0) * 1000),
             *(part for pair in new.fields(ref).items() for part in pair),
         ]
         keys = [self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])]
@@ -190,13 +226,16 @@ class JobStore:
         """Return the unchanging facts of a job, or None if there is no such job."""
         return self.database.ref(job_id)
 
-    def next(self, partition: int, queue: str) -> tuple[JobRef, str] | None:
-        """Return the job that is next in the line of a queue, and its type; None if none waits there.
+    def next(self, partition: int, queue: str, types: Iterable[str] = ()) -> tuple[JobRef, str] | None:
+        """Return the job that is next in the line of a queue, and its type; None if there is none to take.
 
-        Owners take turns, and each owner's jobs go in the order in which they were submitted.
+        Owners take turns, and each owner's jobs go by priority, then in the order in which they were
+        submitted. With `types` only jobs of these count.
         """
         reply = self.database.run(
-            "next", [self.keys.waiting(partition, queue)], [self.keys.job_head(partition)]
+            "next",
+            [self.keys.line(partition, queue), self.keys.paused(partition)],
+            [self.keys.job_head(partition), queue, *map(dumps, types)],
         )
         if not reply or reply[1] is None:
             return None
@@ -333,6 +372,19 @@ class JobStore:
             return None
         return bytes(reply[1]), reply[0] == b"ended"
 
+    def cancel_many(self, refs: Sequence[JobRef]) -> list[bool]:
+        """Cancel jobs in one round trip. Returns for each whether it was live."""
+        calls = []
+        for ref in refs:
+            keys = [self.keys.revoked(self.keys.partition(ref.owner))]
+            args = [CANCELED, dumps("cancellation was asked for")]
+            calls.append(("cancel", self.database.keys_of(ref, keys), self.database.args_of(ref, args)))
+        replies = self.database.run_many(calls) if calls else []
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return [reply[0] in (b"canceled", b"requested") for reply in replies]
+
     # -- reading -----------------------------------------------------------------------------------
 
     def get(self, job_id: str) -> Job | None:
@@ -398,3 +450,18 @@ class JobStore:
                 pipe.xrevrange(self.keys.events(job_id), count=1)
             found = pipe.execute() if job_ids else []
         return [Event.decoded(*entries[0]) if entries else None for entries in found]
+
+
+def _check_creation(reply: list[Any], limits: Limits, count: int) -> None:
+    """Raise IdempotencyConflict or TooManyJobs if that is why none of `count` jobs was made."""
+    if reply[0] == b"conflict":
+        raise IdempotencyConflict
+    if reply[0] == b"too_fast":
+        raise TooManyJobs(f"more than {limits.rate:g} jobs were submitted per second", reply[1] / 1000)
+    if reply[0] == b"too_many":
+        there = (
+            f"{limits.live} jobs have not ended yet"
+            if count == 1
+            else (f"with these, more than {limits.live} jobs would not have ended")
+        )
+        raise TooManyJobs(f"{there}, which is the limit", ROOM_S)

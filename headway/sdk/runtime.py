@@ -31,16 +31,25 @@ RACES = 5
 
 
 class Runtime:
-    """What a worker process runs jobs with. In the main thread it takes over SIGTERM and SIGUSR2."""
+    """What a worker process runs jobs with. In the main thread it takes over SIGTERM, SIGUSR2 and the
+    `stop_signal`, which hands the job back. If that is not SIGTERM, SIGTERM does nothing."""
 
     def __init__(
-        self, store: JobStore, *, worker: str, data_dir: Path, lease_s: float, sandbox: Policy | None = None
+        self,
+        store: JobStore,
+        *,
+        worker: str,
+        data_dir: Path,
+        lease_s: float,
+        sandbox: Policy | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.store = store
         self.worker = worker
         self.data_dir = data_dir
         self.lease_s = lease_s
         self.sandbox = sandbox or Policy()
+        self._stop_signal = stop_signal
         self._current: Attempt | None = None
         self._stopping = False
         self._handlers = False
@@ -49,17 +58,16 @@ class Runtime:
         """Do the job that is next in the line of a queue, when a message names a job that waits there.
 
         There is a message for each job that waits, so each job has its turn, but whose turn it is the store
-        decides. The message's own job is done if the next one is of a type that is not among `types`.
+        decides. The message's own job is tried if the store finds none of the `types` near the front.
         """
         queue = types[type].queue
         for _ in range(RACES):
-            found = self._reach(lambda: self.store.next(partition_of(job_id), queue), f"queue {queue}")
+            found = self._reach(
+                lambda: self.store.next(partition_of(job_id), queue, types), f"queue {queue}"
+            )
             if found is None:
-                logger.info("no job waits in queue %s, the message is dropped", queue)
-                return
-            ref, next_type = found
-            if next_type not in types:
                 break
+            ref, next_type = found
             if self._attempt(types[next_type], ref):
                 return
         self.run(types[type], job_id)
@@ -114,7 +122,8 @@ class Runtime:
         if self._handlers or threading.current_thread() is not threading.main_thread():
             return
         signal.signal(INTERRUPT, self._on_interrupt)
-        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(self._stop_signal, self._on_terminate)
         self._handlers = True
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002

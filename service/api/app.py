@@ -16,6 +16,7 @@ from service.api import (
     health,
     job_types,
     jobs,
+    many,
     messages,
     openapi,
     session,
@@ -34,6 +35,7 @@ from service.api.upload_quota import UploadQuota
 from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
+from service.scheduling.store_memory import StoreMemory
 from service.streaming.hub import Hub
 from service.streaming.poller import new_poller
 from service.streaming.sockets import Sockets
@@ -73,6 +75,7 @@ def create_app(settings: Settings) -> Flask:
         UploadQuota(settings.data_dir, settings.upload_quota_bytes),
         limits,
         Sockets(hub, limits, settings.heartbeat_s, new_poller()),
+        StoreMemory(store.redis),
     )
     answer_problems(app)
     _authorize_all(app)
@@ -83,6 +86,7 @@ def create_app(settings: Settings) -> Flask:
         events,
         groups,
         job_types,
+        many,
         messages,
         workers,
         uploads,

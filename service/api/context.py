@@ -18,6 +18,7 @@ from service.api.upload_quota import UploadQuota
 from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
+from service.scheduling.store_memory import StoreMemory
 from service.streaming.hub import Hub
 from service.streaming.sockets import Sockets
 from service.streaming.store_reader import StoreReader
@@ -37,6 +38,7 @@ class Context:
     upload_quota: UploadQuota
     limits: StreamLimits
     sockets: Sockets
+    memory: StoreMemory
 
 
 def context() -> Context:

@@ -12,7 +12,7 @@ from werkzeug.routing import PathConverter
 
 from headway.contract.records import MAX_LABEL_CHARS, Group
 from service.api.context import caller, context
-from service.api.jobs import CannotRepeat, again, create, refuse_when_full
+from service.api.jobs import CannotRepeat, again, create, refuse_when_full, retry_once
 from service.api.names import Name
 from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import Problem
@@ -123,6 +123,6 @@ def retry_group(group: str) -> Response:
         page = here.store.read(job_id, None, 0)
         if page is not None and page.ended:
             with suppress(CannotRepeat):
-                create(here, again(here, page), ("retry-in-group-" + job_id, job_id))
+                create(here, again(here, page), retry_once(job_id))
                 made += 1
     return json_answer(_find(group), 202 if made else 200)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 import redis
@@ -18,17 +23,20 @@ from pydantic import (
     model_validator,
 )
 
-from headway.contract.encoding import RecordError, dumps
+from headway.contract.encoding import RecordError, dumps, pointer
 from headway.contract.foreign import Foreign
 from headway.contract.keys import here_queue
 from headway.contract.limits import Limits, TooManyJobs
-from headway.contract.new_job import NewJob
+from headway.contract.new_job import NewJob, links_of
 from headway.contract.pages import JobPage
 from headway.contract.records import (
     MAX_LABEL_VALUE_CHARS,
     MAX_LABELS,
     MAX_PARAMS_BYTES,
+    USUAL_PRIORITY,
     Job,
+    Links,
+    Unique,
 )
 from headway.contract.states import State
 from headway.contract.store import IdempotencyConflict
@@ -38,7 +46,7 @@ from service.api.context import Context, caller, context, find_job
 from service.api.idempotency import Idempotency, hashed
 from service.api.names import Name
 from service.api.operation import Answer, Query, Resource, json_answer
-from service.api.problems import Problem, job_not_found
+from service.api.problems import MAX_ERRORS, Problem, job_not_found
 from service.api.room import lacks_room
 from service.api.webhooks import WebhookTarget, submitted_target, target_of
 from service.scheduling.job_types import JobType
@@ -49,8 +57,22 @@ bp = Resource("jobs", "Jobs")
 _NO_JOB = {404: "there is no such job"}
 BURST_S = 10.0
 """How many seconds' worth of SUBMIT_RATE an owner may submit at once."""
-FULL = 0.8
-"""Share of Redis' maxmemory above which no new job is accepted; the rest is for the live ones."""
+
+MAX_AHEAD_S = 31_536_000
+"""Of run_at."""
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+MAX_BATCH = 1000
+"""Jobs of one batch: the store makes them in one step, in which nobody else has a turn."""
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+
+Label = Annotated[str, StringConstraints(pattern=r"^[^:]{1,128}:", max_length=400)]
+
+
+def labels_of(wanted: list[str]) -> dict[str, str]:
+    """Return labels that are given as `name:value`."""
+    return {name: value for name, _, value in (label.partition(":") for label in wanted)}
+
 
 LabelValue = Annotated[str, StringConstraints(max_length=MAX_LABEL_VALUE_CHARS)]
 
@@ -59,6 +81,24 @@ def _small(params: dict[str, Any]) -> dict[str, Any]:
     """Before the type's schema has a word to say about each of thousands of parameters."""
     dumps(params, MAX_PARAMS_BYTES, "params")
     return params
+
+
+def _time(text: str) -> str:
+    at = _ms(text)
+    if at > (time.time() + MAX_AHEAD_S) * 1000:
+        raise ValueError("is more than a year ahead")
+    return text
+
+
+def _ms(text: str) -> int:
+    """The milliseconds since 1970 of a time. Raises ValueError."""
+    try:
+        at = datetime.fromisoformat(text) if _RFC3339.fullmatch(text) else None
+    except ValueError:
+        at = None
+    if at is None:
+        raise ValueError("is not a time in RFC 3339, such as 2027-01-31T08:00:00Z")
+    return round(at.timestamp() * 1000)
 
 
 class Submission(BaseModel):
@@ -83,6 +123,23 @@ class Submission(BaseModel):
         ]
         | None
     ) = None
+    priority: (
+        Annotated[
+            int,
+            Field(
+                ge=0,
+                le=9,
+                description="which of the owner's jobs is next: 9 before 0; default: 4",
+            ),
+        ]
+        | None
+    ) = None
+    run_at: Annotated[str, AfterValidator(_time)] | None = None
+    """Not before this time (RFC 3339, at most a year ahead) does it begin."""
+    expires_s: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = None
+    """It fails (`timeout`) unless it begins within so many seconds of `run_at`, or of now."""
+    unique: Unique | None = None
+    """As long as another of the owner's jobs holds this key, that is the answer, and none is made."""
     run: Literal["here"] | None = None
     """`here`: the caller does the job itself. It is running at once, `token` in the answer is for reporting
     on it, and its type need not be known."""
@@ -93,6 +150,13 @@ class Submission(BaseModel):
     def _one_attempt_here(self) -> Self:
         if self.run is None and self.lease_s is not None:
             raise ValueError('lease_s goes with "run": "here"; the lease of other jobs is their type\'s')
+        if (
+            self.run is not None
+            and (self.priority, self.run_at, self.expires_s, self.unique) != (None,) * 4
+        ):
+            raise ValueError(
+                "a job that is run here begins at once: it has no priority, run_at, expires_s or unique"
+            )
         if self.run is not None and (self.max_attempts or 1) > 1:
             raise ValueError("a job that is run here has one attempt: nobody else would make another")
         return self
@@ -105,6 +169,26 @@ class BegunJob(Job):
     lease_s: float | None = None
 
 
+class Submissions(BaseModel):
+    """Many submissions, as POST /jobs takes them; none may be run here."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    jobs: Annotated[list[Submission], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class BatchItem(BaseModel):
+    """A job of a batch. `created`: whether it is new, or another that has its unique key."""
+
+    id: str
+    created: bool
+    links: Links
+
+
+class BatchAnswer(BaseModel):
+    items: list[BatchItem]
+
+
 class Listing(Query):
     """The query of GET /jobs."""
 
@@ -113,6 +197,17 @@ class Listing(Query):
     state: State | None = None
     type: str | None = None
     group: str | None = None
+    label: Annotated[
+        list[Label],
+        Field(
+            default_factory=list,
+            max_length=MAX_LABELS,
+            description="`name:value`; given more than once, all of them",
+        ),
+    ]
+    older_s: Annotated[
+        float | None, Field(ge=0, le=1e10, allow_inf_nan=False, description="made at least so long ago")
+    ] = None
     owner: Annotated[
         str | None, Field(description="whose; without it the caller's own. Others need the role `ops:all`")
     ] = None
@@ -150,10 +245,13 @@ class JobsPage(BaseModel):
     answers={
         202: Answer.json("the new job", BegunJob, Location="the job's path"),
         200: Answer.json(
-            "the job that this Idempotency-Key made before", BegunJob, Location="the job's path"
+            "the job that this Idempotency-Key made before, or that holds the unique key",
+            BegunJob,
+            Location="the job's path",
         ),
     },
     problems={
+        409: "no worker has served the type for a long time (TYPE_TTL_S); nothing was submitted",
         422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
         429: "the owner submits too fast or has too many live jobs; nothing was submitted",
         503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
@@ -162,13 +260,72 @@ class JobsPage(BaseModel):
 def submit_job(headers: Idempotency, body: Submission) -> Response:
     """Submit a job."""
     here = context()
-    caller().check_group(body.group)
     refuse_when_full(here)
+    new = accept(here, body)
+    created = create(here, new, headers.once(_meaning(body)))
+    if body.run is None:
+        return answer_new(*created)
+    return _begin(here, headers.key, created, body.lease_s)
+
+
+@bp.operation(
+    "POST",
+    "/jobs:batch",
+    headers=Idempotency,
+    body=Submissions,
+    max_body=MAX_BATCH_BYTES,
+    answers={
+        202: Answer.json("the new jobs, in the order of the submissions", BatchAnswer),
+        200: Answer.json("what this Idempotency-Key made before", BatchAnswer),
+    },
+    problems={
+        409: "no worker has served one of the types for a long time (TYPE_TTL_S); nothing was submitted",
+        422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
+        429: "the owner submits too fast or would have too many live jobs; nothing was submitted",
+        503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
+    },
+)
+def submit_jobs(headers: Idempotency, body: Submissions) -> Response:
+    """Submit up to 1,000 jobs: all of them, or none."""
+    here = context()
+    refuse_when_full(here)
+    new: list[NewJob] = []
+    errors: list[tuple[str, str]] = []
+    refused: Problem | None = None
+    for place, submission in enumerate(body.jobs):
+        try:
+            if submission.run is not None:
+                detail = "a job that is run here is submitted alone"
+                raise Problem(422, detail, errors=[("/run", detail)])
+            new.append(accept(here, submission))
+        except Problem as problem:
+            refused = refused or problem
+            own = problem.errors or [("", problem.detail)]
+            errors += [(pointer("jobs", place) + where, what) for where, what in own]
+            if len(errors) >= MAX_ERRORS:
+                break
+    if refused is not None:
+        where, what = errors[0]
+        raise Problem(refused.status, f"{where}: {what}", errors=errors, **refused.more)
+    made, are_new = create_many(here, new, headers.once(_meaning(body)))
+    items = [BatchItem(id=job_id, created=created, links=links_of(job_id)) for job_id, created in made]
+    return json_answer(BatchAnswer(items=items).model_dump_json(), 202 if are_new else 200)
+
+
+def _meaning(body: BaseModel) -> str:
+    return json.dumps(body.model_dump(mode="json"), sort_keys=True)
+
+
+def accept(here: Context, body: Submission) -> NewJob:
+    """Return the job that a submission asks for. Raises Problem."""
+    caller().check_group(body.group)
     job_type = here.types.get(body.type, caller().owner)
     if job_type is None and body.run is None:
         known = sorted(here.types.all(caller().owner))
         detail = f"unknown job type {body.type!r}"
         raise Problem(422, detail, errors=[("/type", detail)], known_types=known)
+    if job_type is not None and body.run is None and (gone := gone_type(here, job_type)):
+        raise Problem(409, gone)
     faults = job_type.faults(body.params) if job_type else []
     if faults:
         raise Problem(
@@ -178,8 +335,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
             known_types=sorted(here.types.all(caller().owner)),
         )
     foreign = Foreign(sent=False) if job_type and job_type.foreign and not body.run else None
-    target = submitted_target(here, body.webhook) if body.webhook else None
-    new = NewJob(
+    return NewJob(
         owner=caller().owner,
         type=body.type,
         params=body.params,
@@ -188,15 +344,22 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         group=body.group,
         labels=body.labels,
         timeout_s=body.timeout_s or (None if foreign else here.settings.job_timeout_s),
-        webhook=target,
+        webhook=submitted_target(here, body.webhook) if body.webhook else None,
         size=body.size or 1,
         foreign=foreign,
+        priority=USUAL_PRIORITY if body.priority is None else body.priority,
+        run_at_ms=None if body.run_at is None else _ms(body.run_at),
+        expires_s=body.expires_s,
+        unique=body.unique,
     )
-    meaning = json.dumps(body.model_dump(mode="json"), sort_keys=True)
-    created = create(here, new, headers.once(meaning))
-    if body.run is None:
-        return answer_new(*created)
-    return _begin(here, headers.key, created, body.lease_s)
+
+
+def gone_type(here: Context, job_type: JobType) -> str | None:
+    """Return that the workers of a type are long gone, or None."""
+    since = job_type.gone_since(here.settings.type_ttl_s)
+    if since is None:
+        return None
+    return f"no worker has served {job_type.name!r} since {since}; start one and submit the job then"
 
 
 def _max_attempts(here: Context, body: Submission, job_type: JobType | None) -> int:
@@ -230,10 +393,43 @@ def answer_new(job_id: str, document: bytes, is_new: bool) -> Response:
 
 def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[str, bytes, bool]:
     """Make a job, as JobStore.create, within the owner's limits. Raises Problem."""
+    with _refusals():
+        job_id, document, is_new = here.store.create(new, once=once, limits=_limits(here))
+    if is_new:
+        _tell_workers(here, job_id, new)
+    return job_id, document, is_new
+
+
+def create_many(
+    here: Context, new: list[NewJob], once: tuple[str, str] | None
+) -> tuple[list[tuple[str, bool]], bool]:
+    """Make many jobs, as JobStore.create_many, within the owner's limits. Raises Problem."""
+    with _refusals():
+        made, are_new = here.store.create_many(new, once=once, limits=_limits(here))
+    if are_new:
+        for (job_id, is_new), job in zip(made, new, strict=True):
+            if is_new:
+                _tell_workers(here, job_id, job)
+    return made, are_new
+
+
+def _limits(here: Context) -> Limits:
     rate = here.settings.submit_rate
-    limits = Limits(rate, max(1, round(rate * BURST_S)), here.settings.max_live_jobs)
+    return Limits(rate, max(1, round(rate * BURST_S)), here.settings.max_live_jobs)
+
+
+def _tell_workers(here: Context, job_id: str, new: NewJob) -> None:
+    metrics.JOBS_SUBMITTED.labels(new.type).inc()
+    # Before its time its alarm is early enough.
+    if new.foreign is None and (new.run_at_ms or 0) <= time.time() * 1000:
+        here.dispatch.send(job_id, new.type, new.queue)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Raises Problem for what keeps the store from making a job."""
     try:
-        job_id, document, is_new = here.store.create(new, once=once, limits=limits)
+        yield
     except IdempotencyConflict:
         raise Problem(
             422, "this Idempotency-Key was used with another request; use a new key for a new job"
@@ -247,11 +443,6 @@ def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[st
         raise Problem(422, str(error)) from None
     except redis.OutOfMemoryError:
         raise _full() from None
-    if is_new:
-        metrics.JOBS_SUBMITTED.labels(new.type).inc()
-        if new.foreign is None:
-            here.dispatch.send(job_id, new.type, new.queue)
-    return job_id, document, is_new
 
 
 def refuse_when_full(here: Context) -> None:
@@ -259,8 +450,7 @@ def refuse_when_full(here: Context) -> None:
     if lacks_room(here.settings.data_dir, here.settings.min_free_bytes):
         detail = "the service's disk is nearly full; nothing was done"
         raise Problem(503, detail, headers={"Retry-After": "30"})
-    memory: dict[str, Any] = here.store.redis.info("memory")
-    if memory.get("maxmemory") and memory["used_memory"] > FULL * memory["maxmemory"]:
+    if here.memory.is_full():
         raise _full()
 
 
@@ -277,10 +467,42 @@ def list_jobs(query: Listing) -> Response:
     who = caller()
     who.check_group(query.group)
     owner = who.check_owner(query.owner)
-    found, following = here.store.listings.page(owner, **query.model_dump(exclude={"owner"}))
+    found, following = here.store.listings.page(
+        owner, labels=labels_of(query.label), **query.model_dump(exclude={"owner", "label"})
+    )
     items = here.fleet.explain(found)
     cursor = b"null" if following is None else b'"%d"' % following
     return json_answer(b'{"items":[%s],"next":%s}' % (b",".join(items), cursor))
+
+
+class CountsQuery(Query):
+    """The query of GET /jobs:counts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    owner: Annotated[
+        str | None, Field(description="whose; without it the caller's own. Others need the role `ops:all`")
+    ] = None
+
+
+class Counts(BaseModel):
+    """How many jobs are in which state: all, and those of each type."""
+
+    states: dict[State, int]
+    types: dict[str, dict[State, int]]
+
+
+@bp.operation(
+    "GET", "/jobs:counts", query=CountsQuery, answers={200: Answer.json("how many there are", Counts)}
+)
+def count_jobs(query: CountsQuery) -> Response:
+    """Count jobs by state and type."""
+    who = caller()
+    who.check_group(None)
+    held = context().store.listings.counts(who.check_owner(query.owner))
+    types = {name: {state: held[name].get(state, 0) for state in State} for name in sorted(held)}
+    states = {state: sum(counts[state] for counts in types.values()) for state in State}
+    return json_answer(dumps({"states": states, "types": types}))
 
 
 @bp.operation("GET", "/jobs/<job_id>", answers={200: Answer.json("the job", JobAnswer)}, problems=_NO_JOB)
@@ -297,13 +519,17 @@ def get_job(job_id: str) -> Response:
 )
 def delete_job(job_id: str) -> Response:
     """Remove an ended job, with its events and artifacts."""
-    here = context()
     if not find_job(job_id).ended:
         raise Problem(409, "the job has not ended yet; cancel it first")
+    remove(context(), job_id)
+    return Response(status=204)
+
+
+def remove(here: Context, job_id: str) -> bool:
+    """Remove an ended job with its files. Returns False if there is no such job. Raises JobLive."""
     here.store.groups.cancel_orphans(job_id)
     remove_tree(here.settings.data_dir / "artifacts" / job_id)
-    here.store.remove(job_id)
-    return Response(status=204)
+    return here.store.remove(job_id)
 
 
 @bp.operation(
@@ -335,7 +561,7 @@ def cancel_job(job_id: str) -> Response:
     },
     problems={
         **_NO_JOB,
-        409: "the job has not ended yet, or only whoever submitted it can submit it again",
+        409: "the job has not ended yet, only whoever submitted it can repeat it, or its type is long gone",
         422: "the Idempotency-Key belongs to another request",
         429: "the owner submits too fast or has too many live jobs; nothing was submitted",
         503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
@@ -356,6 +582,12 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
     return answer_new(*create(here, new, headers.once(f"retry {page.id}")))
 
 
+def retry_once(job_id: str) -> tuple[str, str]:
+    """Return the idempotency key, and hash, with which a job is retried once, whoever asks for many to
+    be retried."""
+    return "retry-in-group-" + job_id, job_id
+
+
 class CannotRepeat(Exception):
     """Only whoever submitted the job can submit it again; the message says why."""
 
@@ -369,6 +601,8 @@ def again(here: Context, page: JobPage) -> NewJob:
     job_type = here.types.get(old.type, old.owner)
     if job_type is None and page.fields[b"_queue"].decode() == here_queue(old.owner):
         raise CannotRepeat("its own program did this job, and nobody else would: only that can do it again")
+    if job_type is not None and (gone := gone_type(here, job_type)):
+        raise CannotRepeat(gone)
     return NewJob(
         owner=old.owner,
         type=old.type,
@@ -382,5 +616,7 @@ def again(here: Context, page: JobPage) -> NewJob:
         checkpoint=page.fields.get(b"_checkpoint", b"").decode(),
         webhook=target_of(page),
         size=old.size or 1,
+        priority=USUAL_PRIORITY if old.priority is None else old.priority,
+        unique=old.unique,
         foreign=Foreign(sent=False) if b"_foreign" in page.fields else None,
     )

@@ -30,6 +30,8 @@ _PATH_PARAMETERS = {
     "upload_id": "the upload's `id`",
     "webhook_name": "the webhook's name: up to 64 letters, digits, `-` and `_`; of a host's `host:port`",
     "type_name": "the type's name: letters, digits, `.`, `_` and `-`",
+    "worker": "the worker's `name` in GET /workers; over HTTP, the one that it claims with",
+    "queue": "the queue's name",
     "name": "the file's name; it may contain slashes",
     "group": "the group's name; it may contain slashes",
 }

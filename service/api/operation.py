@@ -89,6 +89,8 @@ class Operation:
     query: type[Query] | None = None
     headers: type[Headers] | None = None
     body: type[BaseModel] | None = None
+    max_body: int = MAX_BODY_BYTES
+    """Of a JSON body, in bytes."""
     upload: bool = False
     """The body is a file, of any type; the view reads it."""
     store: bool = True
@@ -101,8 +103,11 @@ class Operation:
         if self.headers is not None:
             read["headers"] = _read(lambda model: model.of(request.headers), self.headers, 400)
         if self.body is not None:
-            read["body"] = _read(lambda model: model.model_validate(_json(), strict=True), self.body, 422)
+            read["body"] = _read(self._validated, self.body, 422)
         return self.view(**path, **read)
+
+    def _validated(self, model: type[BaseModel]) -> BaseModel:
+        return model.model_validate(_json(self.max_body), strict=True)
 
     @property
     def all_problems(self) -> dict[int, str]:
@@ -115,7 +120,7 @@ class Operation:
         if self.body is not None:
             found[400] = "the body is not JSON, or a header is not valid; nothing was done"
             found[408] = "the body came too slowly; nothing was done"
-            found[413] = f"the body is larger than {MAX_BODY_BYTES} bytes"
+            found[413] = f"the body is larger than {self.max_body} bytes"
             found[415] = f"the body is not {JSON}"
             found.setdefault(422, "the body does not fit; `errors` says where and why")
         if self.store:
@@ -156,20 +161,20 @@ def _read(of: Callable[[Any], Any], model: type[BaseModel], status: int) -> Any:
         raise invalid(error, status) from None
 
 
-def _json() -> Any:
+def _json(limit: int) -> Any:
     """The body, read as RFC 8259 has it: Python would also take NaN and Infinity."""
     if request.mimetype != JSON:
         raise Problem(415, f"the body must be {JSON}; set Content-Type")
     # One byte more, or a chunked body would be cut at the limit without a word.
-    request.max_content_length = MAX_BODY_BYTES + 1
-    too_large = Problem(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    request.max_content_length = limit + 1
+    too_large = Problem(413, f"the body is larger than {limit} bytes")
     try:
         text = request.get_data()
     except (ClientDisconnected, OSError) as error:
         raise cut_off(error, "the body ended early") from None
     except RequestEntityTooLarge:
         raise too_large from None
-    if len(text) > MAX_BODY_BYTES:
+    if len(text) > limit:
         raise too_large
     try:
         return json.loads(text, parse_constant=_refuse_constant, parse_float=_number)

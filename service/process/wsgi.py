@@ -20,6 +20,7 @@ from service.api.app import create_app
 from service.api.auth import audit
 from service.api.context import Context
 from service.api.gate import Gate
+from service.api.many import ManyLoop
 from service.api.socket_handover import HandOver
 from service.process import gc_tuning
 from service.scheduling.alarms import AlarmLoop
@@ -48,7 +49,8 @@ def start(app: Flask) -> None:
         gc_tuning.start()
         _start_gauge(here)
         here.dispatch.start()
-        AlarmLoop(here.store, here.dispatch, settings.lease_s).start()
+        AlarmLoop(here.store, here.dispatch, settings.lease_s, here.memory).start()
+        ManyLoop(here).start()
         WebhookLoop(here.store, settings.webhook_allow).start()
         Sweeper(here.store, settings.data_dir, upload_ttl_s=settings.upload_ttl_s).start()
 

@@ -14,6 +14,7 @@ import redis
 from headway.contract.store import JobStore
 from headway.loops import forever
 from service.scheduling.dispatch import Dispatch
+from service.scheduling.store_memory import StoreMemory
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,13 @@ PAGE = 100
 class AlarmLoop:
     """Answers the alarms of every partition until the process ends."""
 
-    def __init__(self, store: JobStore, dispatch: Dispatch, lease_s: float) -> None:
+    def __init__(
+        self, store: JobStore, dispatch: Dispatch, lease_s: float, memory: StoreMemory | None = None
+    ) -> None:
+        """`memory` is kept up to date."""
         self._store = store
         self._dispatch = dispatch
+        self._memory = memory
         # A worker renews every second and gives a call that hangs a third of the lease.
         self._grace_s = lease_s / 2
 
@@ -43,6 +48,8 @@ class AlarmLoop:
     def look(self) -> bool:
         """Answer what is due now. Returns whether there was more than fits into one look."""
         more = False
+        if self._memory is not None:
+            self._memory.look()
         for partition in range(self._store.keys.partitions):
             self._store.alarms.watch(partition, silence_s=SILENCE_S, grace_s=self._grace_s)
             due = self._store.alarms.due(partition, PAGE)

@@ -32,6 +32,7 @@ RARELY = 16
 """Every RARELY-th re-send goes out anyway, in case the first was lost."""
 _SAID = {
     "retry_due": "its next attempt is due, sending its message",
+    "run_at": "its time has come, sending its message",
     "worker_lost": "its worker was lost, sending its message for another attempt",
     "woken": "what it has waited for is there, sending its message",
     "unclaimed": "no worker has taken it yet, sending its message again",

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from headway.contract.encoding import dumps, rfc3339
-from headway.contract.keys import is_own_queue
+from headway.contract.keys import SERVICE_QUEUE, is_own_queue
 from headway.contract.listings import Running
 from headway.contract.pages import JobPage
+from headway.contract.pauses import Kind, Pause
 from headway.contract.registry import Worker
 from headway.contract.states import State
 from headway.contract.store import JobStore
@@ -34,20 +35,45 @@ class View:
     workers: list[Worker]
     running: dict[str, list[Running]]
     """By the worker's name."""
+    pauses: Mapping[tuple[Kind, str], Pause] = field(default_factory=dict)
+    """By what is paused."""
 
-    def why_waiting(self, type: str, queue: str, not_before_ms: int) -> str | None:
+    def why_paused(self, type: str, queue: str) -> str | None:
+        """Return why claims of such a job are refused for now, or None."""
+        if (pause := self.pauses.get(("type", type))) is not None:
+            return f"the type {type} is paused since {pause.since}"
+        if (pause := self.pauses.get(("queue", queue))) is not None:
+            return f"the queue {queue} is paused since {pause.since}"
+        return None
+
+    def why_waiting(self, type: str, queue: str, not_before_ms: int, attempt: int = 1) -> str | None:
         """Return why a job does not run now, or None if nothing is in its way."""
+        if (paused := self.why_paused(type, queue)) is not None:
+            return paused
+        if (early := why_early(not_before_ms, attempt)) is not None and attempt == 0:
+            return early
         serving = [worker for worker in self.workers if type in worker.types]
         if not serving:
             return f"no living worker serves {type}"
         serving = [worker for worker in serving if queue in worker.queues]
         if not serving:
             return f"no worker that serves {type} takes from queue {queue}"
-        if not_before_ms > time.time() * 1000:
-            return f"the next attempt is due at {rfc3339(not_before_ms)}"
+        if early is not None:
+            return early
+        serving = [worker for worker in serving if ("worker", worker.name) not in self.pauses]
+        if not serving:
+            return f"all workers that serve {type} are draining"
         if all(len(self.running.get(worker.name, ())) >= worker.concurrency for worker in serving):
             return f"all workers that serve {type} are busy"
         return None
+
+
+def why_early(not_before_ms: int, attempt: int) -> str | None:
+    """Return that it is not the job's time yet, or None."""
+    if not_before_ms <= time.time() * 1000:
+        return None
+    what = "it is to run at" if attempt == 0 else "the next attempt is due at"
+    return f"{what} {rfc3339(not_before_ms)}"
 
 
 class Fleet:
@@ -68,7 +94,8 @@ class Fleet:
                 for job in self._store.listings.running(owner):
                     # A process of the worker's pool claims in the worker's name: "<worker>:<pid>".
                     running.setdefault(job.worker.rpartition(":")[0], []).append(job)
-                view = View(self._store.registry.workers(), running)
+                pauses = {(pause.kind, pause.name): pause for pause in self._store.pauses.all()}
+                view = View(self._store.registry.workers(), running, pauses)
                 if len(self._views) >= MAX_VIEWS:
                     self._views.clear()
                 self._views[owner] = time.monotonic(), view
@@ -101,16 +128,25 @@ class Fleet:
         if is_own_queue(fields[b"_queue"].decode()):
             return self._why_unclaimed(page)
         return self.view(page.owner).why_waiting(
-            json.loads(fields[b"type"]), fields[b"_queue"].decode(), int(fields.get(b"_not_before", 0))
+            json.loads(fields[b"type"]),
+            fields[b"_queue"].decode(),
+            int(fields.get(b"_not_before", 0)),
+            int(fields[b"attempt"]),
         )
 
     def _why_unclaimed(self, page: JobPage) -> str | None:
         """Return why a job that is claimed over HTTP waits."""
         not_before_ms = int(page.fields.get(b"_not_before", 0))
         name = json.loads(page.fields[b"type"])
+        if page.fields[b"_queue"].decode() == SERVICE_QUEUE:
+            return None
+        early = why_early(not_before_ms, int(page.fields[b"attempt"]))
+        paused = self.view(page.owner).why_paused(name, page.fields[b"_queue"].decode())
+        if paused is not None:
+            return paused
         known = self._types.get(name, page.owner)
         if known is None or not known.alive:
             return f"no worker asks for jobs of the type {name} (POST /claims)"
-        if not_before_ms > time.time() * 1000:
-            return f"the next attempt is due at {rfc3339(not_before_ms)}"
+        if early is not None:
+            return early
         return "no worker has claimed it yet"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -12,7 +14,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry
 
-from headway.contract.encoding import pointer
+from headway.contract.encoding import dumps, pointer, rfc3339
 from headway.contract.keys import is_own_queue
 from headway.contract.store import JobStore
 from service.scheduling.sweeper import off_the_loop
@@ -41,6 +43,14 @@ class JobType:
     """Whether another system runs its jobs: an agent beside its workers takes them from the line."""
     owner: str | None = None
     """Who alone may submit it; None: everybody."""
+    seen_at: float | None = None
+    """When a worker last registered it, in seconds since 1970; None: nobody knows."""
+
+    def gone_since(self, ttl_s: float) -> str | None:
+        """Return since when (RFC 3339) nobody has served the type, if that is longer than `ttl_s` ago."""
+        if self.alive or self.seen_at is None or time.time() - self.seen_at <= ttl_s:
+            return None
+        return rfc3339(self.seen_at * 1000)
 
     @property
     def declared(self) -> bool:
@@ -55,8 +65,14 @@ class JobType:
         return self._faults(params)
 
     def _faults(self, params: dict[str, Any]) -> list[tuple[str, str]]:
-        errors = Draft202012Validator(self.params, registry=NO_REMOTES).iter_errors(params)
+        errors = _validator(dumps(self.params)).iter_errors(params)
         return [fault for error in islice(errors, MAX_FAULTS) for fault in _explain(error)]
+
+
+@lru_cache(1000)
+def _validator(schema: str) -> Draft202012Validator:
+    """What it finds out about the schema's references it keeps."""
+    return Draft202012Validator(json.loads(schema), registry=NO_REMOTES)
 
 
 def _explain(error: ValidationError) -> list[tuple[str, str]]:
@@ -118,4 +134,5 @@ def _job_type(name: str, text: dict[str, Any], alive: bool) -> JobType:
         text.get("lease_s"),
         text.get("foreign", False),
         text.get("owner"),
+        text.get("seen_at"),
     )

@@ -554,3 +554,59 @@ def test_the_docs_python_runs(stack: Stack, tmp_path: Path) -> None:
     assert "results/video.mp4" in lines
     assert lines[-1].startswith("422 /params/preset: ")
     assert (tmp_path / "results" / "video.mp4").stat().st_size > 0
+
+
+def test_a_batch_is_read_from_a_file_or_not_made_at_all(stack: Stack, tmp_path: Path) -> None:
+    group = f"batch-{os.getpid()}"
+    line = json.dumps({"type": "simulate", "params": {"duration_s": 0}, "group": group})
+    file = tmp_path / "jobs.jsonl"
+    file.write_text(f"{line}\n\n{line}\n")
+    made = cli(stack, "submit", "--batch", str(file), "--key", group)
+    assert (made.returncode, len(made.stdout.split())) == (0, 2)
+    assert cli(stack, "submit", "--batch", str(file), "--key", group).stdout == made.stdout
+    assert len(cli(stack, "list", "--group", group).stdout.splitlines()) == 2
+    file.write_text(f"{line}\nnonsense\n")
+    refused = cli(stack, "submit", "--batch", str(file))
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "line 2 of the batch is not JSON" in refused.stderr
+    assert cli(stack, "submit", "--batch", str(file), "simulate").returncode == 2
+    assert cli(stack, "submit").returncode == 2
+    assert len(cli(stack, "list", "--group", group).stdout.splitlines()) == 2
+
+
+def test_pauses_and_drains_are_made_shown_and_ended(stack: Stack) -> None:
+    key = f"unique-{os.getpid()}"
+    options = ["--priority", "9", "--run-at", "2026-01-01T00:00:00Z", "--expires", "600", "--unique", key]
+    paused = cli(stack, "pause", "--type", "simulate")
+    try:
+        assert paused.stdout.startswith("type simulate: paused since 20")
+        first = cli(stack, "submit", "simulate", "duration_s=0", *options).stdout
+        assert cli(stack, "submit", "simulate", "--unique", key, "--unique-while", "queued").stdout == first
+        assert "type simulate: paused" in cli(stack, "workers").stdout
+    finally:
+        resumed = cli(stack, "resume", "--type", "simulate")
+    assert (resumed.returncode, resumed.stdout) == (0, "")
+    assert cli(stack, "watch", first.strip()).returncode == 0
+    name = json.loads(cli(stack, "workers", "--json").stdout)["name"]
+    try:
+        assert "draining since" in cli(stack, "workers", "drain", name).stdout
+        assert cli(stack, "workers").stdout.splitlines()[0].endswith("draining")
+    finally:
+        assert cli(stack, "workers", "resume", name).returncode == 0
+    for words in (["workers", "drain", "nobody"], ["workers", "drain"], ["resume", "--queue", "video"]):
+        wrong = cli(stack, *words)
+        assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+
+
+def test_many_jobs_are_counted_and_deleted_by_label(stack: Stack) -> None:
+    label = f"many={os.getpid()}"
+    for _ in range(2):
+        assert cli(stack, "submit", "simulate", "duration_s=0", "--label", label, "--watch").returncode == 0
+    assert len(cli(stack, "list", "--label", label).stdout.splitlines()) == 2
+    assert "succeeded" in cli(stack, "counts").stdout.splitlines()[0]
+    words = ["many", "delete", "--label", label]
+    assert cli(stack, *words, "--dry-run").stdout == "2 jobs match: only counted\n"
+    assert cli(stack, *words, "--older", "1d").stdout == "0 jobs match: 0 done\n"
+    assert cli(stack, *words).stdout == "2 jobs match: 2 done\n"
+    assert cli(stack, "list", "--label", label).stdout == ""
+    assert cli(stack, "many", "delete").returncode == 2

@@ -18,6 +18,7 @@ import worker.broker  # noqa: F401
 from headway.broker import connect, errors_of, waiting
 from headway.contract.settings import load
 from service.process import valkey
+from tests.integration.test_worker_drain import SHARED
 from tests.support.checkout import ROOT
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.stack import Stack, free_port
@@ -161,3 +162,30 @@ def test_a_worker_whose_broker_does_not_answer_says_so_in_one_line(
 def test_celery_takes_our_transports() -> None:
     for scheme in ("redis", "rediss", "sentinel", "amqp", "amqps"):
         assert resolve_transport(scheme).__module__ == "worker.broker", scheme
+
+
+def test_a_worker_that_drains_leaves_messages_at_rabbitmq_and_takes_them_later(
+    rabbitmq: RabbitMQ, rabbit_stack: Stack
+) -> None:
+    (worker,) = rabbit_stack.store.registry.workers()
+    rabbit_stack.store.pauses.add("worker", worker.name)
+    until(lambda: "draining" in rabbit_stack.log("worker"), what="the worker to know of it")
+    jobs = [rabbit_stack.submit("simulate", {"duration_s": 0})["id"] for _ in range(4)]
+    with connect(settings(rabbitmq.url), timeout_s=5) as connection:
+        until(lambda: waiting(connection, "default") >= len(jobs), what="the messages to stay there")
+    assert {rabbit_stack.document(job_id)["state"] for job_id in jobs} == {"queued"}
+    rabbit_stack.store.pauses.end("worker", worker.name)
+    assert {rabbit_stack.wait_ended(job_id)["attempt"] for job_id in jobs} == {1}
+
+
+def test_two_workers_share_a_queue_of_rabbitmq_by_types(rabbitmq: RabbitMQ, tmp_path: Path) -> None:
+    with Stack(tmp_path, CELERY_BROKER_URL=rabbitmq.url, WORKER_CONCURRENCY="1") as stack:
+        stack.start_web()
+        for name in ("shared.a", "shared.b"):
+            stack.environ["TYPES"] = name
+            stack.start_worker("-c", SHARED)
+            stack.processes[name] = stack.processes.pop("worker")
+        jobs = [stack.submit(name, {})["id"] for _ in range(4) for name in ("shared.a", "shared.b")]
+        assert {stack.wait_ended(job_id)["attempt"] for job_id in jobs} == {1}
+        assert not any(worker.dropped_messages for worker in stack.store.registry.workers())
+        assert "sending its message again" not in stack.log("web"), "what is passed on arrives"

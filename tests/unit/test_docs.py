@@ -42,7 +42,9 @@ def test_every_setting_is_in_the_readmes_table_with_its_default() -> None:
     settings = load({"REDIS_URL": "redis://127.0.0.1"})
     said_otherwise = {
         **dict.fromkeys(("REDIS_URL", "REDIS_CA_FILE", "DATA_GROUP", "SECRET_FILE", "JWT_KEY_FILE"), ""),
-        **dict.fromkeys(("ALLOWED_HOSTS", "CORS_ORIGINS", "WEBHOOK_ALLOW", "HEADWAY_TASKS"), ""),
+        **dict.fromkeys(
+            ("ALLOWED_HOSTS", "CORS_ORIGINS", "WEBHOOK_ALLOW", "HEADWAY_TASKS", "QUEUES", "TYPES"), ""
+        ),
         **dict.fromkeys(("JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE"), ""),
         "REDIS_TLS_VERIFY": "`1`",
         "CELERY_BROKER_URL": "`REDIS_URL`",

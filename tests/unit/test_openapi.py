@@ -59,6 +59,7 @@ def test_every_refusal_is_a_problem(spec: dict[str, Any]) -> None:
         "401",
         "403",
         "408",
+        "409",
         "413",
         "415",
         "421",
@@ -94,7 +95,7 @@ def test_every_event_of_a_stream_has_a_schema(spec: dict[str, Any]) -> None:
 
 def test_parameters_are_those_of_the_models_and_never_null(spec: dict[str, Any]) -> None:
     listing = {p["name"]: p for p in spec["paths"]["/jobs"]["get"]["parameters"]}
-    assert set(listing) == {"state", "type", "group", "owner", "limit", "cursor"}
+    assert set(listing) == {*("state", "type", "group", "label", "older_s", "owner", "limit", "cursor")}
     assert listing["state"]["schema"] == {"$ref": "#/components/schemas/State"}
     assert listing["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}
     headers = [p["name"] for p in spec["paths"]["/jobs"]["post"]["parameters"] if p["in"] == "header"]

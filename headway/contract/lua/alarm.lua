@@ -5,9 +5,10 @@
 -- args: 5 first delay in ms before a message is sent again, 6 the longest such delay,
 --       7 error (JSON) of a lost worker, 8 error of a deadline that is over, 9 error of a cancellation,
 --       10 reason (JSON string) of the next attempt, 11 that of a job which need not wait any more, 12 error of
---       a foreign job whose worker was lost, 13 error of one that nobody has started
+--       a foreign job whose worker was lost, 13 error of one that nobody has started, 14 error of a job that
+--       has not begun before it expires
 -- returns: {'send', type (JSON), queue, how often it was asked for in a row, why}: send the message (again);
---          why is 'worker_lost', 'retry_due', 'woken' or 'unclaimed' | {'ended'} | {'none'}
+--          why is 'worker_lost', 'retry_due', 'run_at', 'woken' or 'unclaimed' | {'ended'} | {'none'}
 -- events: state (retrying) or end when a lease or the deadline is over, state (queued) when a job need not
 --         wait any more
 
@@ -24,6 +25,10 @@ if job.deadline and job.deadline <= time then
   finish(job, 'failed', 'null', ARGV[8], '')
   return {'ended'}
 end
+if waits(job) and job.expires and job.expires <= time then
+  finish(job, 'failed', 'null', ARGV[14], '')
+  return {'ended'}
+end
 -- Its messages are another system's: all that can be done is to wait for a start, and not for ever.
 if job.foreign and waits(job) and job.sent then
   local give_up = job.give_up or time
@@ -31,7 +36,7 @@ if job.foreign and waits(job) and job.sent then
     finish(job, 'failed', 'null', job.lost and ARGV[12] or ARGV[13], '')
     return {'ended'}
   end
-  set_alarm(job.deadline and math.min(give_up, job.deadline) or give_up)
+  look_at(job, give_up)
   return {'none'}
 end
 local why = 'unclaimed'
@@ -44,7 +49,7 @@ if job.state == 'waiting' then
 end
 if job.state == 'running' then
   if job.lease > time then
-    set_alarm(job.deadline and math.min(job.lease, job.deadline) or job.lease)
+    look_at(job, job.lease)
     return {'none'}
   end
   -- The store was away, and with it the chance to renew: whoever holds the job gets a moment. It is
@@ -56,7 +61,7 @@ if job.state == 'running' then
     redis.call('HSET', KEYS[#KEYS], 'at', int(time), 'grace_until', int(grace_until))
   end
   if time < grace_until then
-    set_alarm(job.deadline and math.min(grace_until, job.deadline) or grace_until)
+    look_at(job, grace_until)
     return {'none'}
   end
   if job.cancel_requested then
@@ -71,7 +76,7 @@ if job.state == 'running' then
     end
     local give_up = time + redelivery_ms
     move(job, 'retrying', ARGV[10], '_not_before', '0', '_lost', '1', '_give_up', int(give_up))
-    set_alarm(job.deadline and math.min(give_up, job.deadline) or give_up)
+    look_at(job, give_up)
     return {'none'}
   end
   if attempts_left(job) <= 0 then
@@ -82,20 +87,35 @@ if job.state == 'running' then
   rejoin_line()
   why = 'worker_lost'
 end
+-- An alarm that went off early is no reason to begin early.
+local not_before = tonumber(redis.call('HGET', JOB, '_not_before') or 0)
+if not_before > time then
+  look_at(job, not_before)
+  return {'none'}
+end
 -- A message may only be waiting its turn: each time we wait twice as long before the next.
 local sends = redis.call('HINCRBY', JOB, '_sends', 1)
-if why == 'unclaimed' and job.state == 'retrying' and sends == 1 then
-  rejoin_line()
-  why = 'retry_due'
+if not in_line() then
+  if job.attempt == '0' then
+    join_line()
+    why = 'run_at'
+  else
+    rejoin_line()
+    why = 'retry_due'
+  end
+end
+-- Workers would only drop the message. Whoever ends the pause lets the alarm go off.
+if is_paused() then
+  look_at(job, time + tonumber(ARGV[6]))
+  return {'none'}
 end
 -- It is in the line, and an agent that looks there needs no message (lua/hand_over.lua).
 if job.foreign then
   set_alarm(time + tonumber(ARGV[6]))
-  if not redis.call('ZSCORE', WAITING, JOB_ID) then join_line() end
   return {'none'}
 end
 local wait = math.min(tonumber(ARGV[5]) * 2 ^ math.min(sends - 1, 20), tonumber(ARGV[6]))
 local again = time + wait
-set_alarm(job.deadline and math.min(again, job.deadline) or again)
+look_at(job, again)
 local message = redis.call('HMGET', JOB, 'type', '_queue')
 return {'send', message[1], message[2], sends, why}

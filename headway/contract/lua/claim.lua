@@ -18,13 +18,21 @@ local time = now()
 -- A message that comes early must not cut a retry's delay short; its alarm sends another.
 local not_before = tonumber(redis.call('HGET', JOB, '_not_before') or 0)
 if time < not_before then return {'refused', job.state} end
+-- The worker has this job's message, and drops it: another worker is to have one at once.
+local worker, process = string.match(ARGV[7], '^"(.*):([^:]*)"$')
+if process == 'http' then
+  worker = string.sub(redis.call('HGET', JOB, 'owner'), 2, -2) .. '/' .. worker
+end
+if worker and redis.call('HEXISTS', HEAD .. 'paused', 'worker:' .. worker) == 1 then
+  if process ~= 'http' then set_alarm(time) end
+  return {'refused', job.state}
+end
+if is_paused() then return {'refused', job.state} end
 -- Its alarm is about to end it.
-if job.deadline and job.deadline <= time then return {'refused', job.state} end
+local ends = math.min(job.deadline or math.huge, job.expires or math.huge)
+if ends <= time then return {'refused', job.state} end
 
-local place = tonumber(redis.call('ZSCORE', WAITING, JOB_ID) or NOT_YET)
-local taken = tonumber(redis.call('HGET', TURNS, '') or 0)
-if taken < place and place < NOT_YET then redis.call('HSET', TURNS, '', int(place)) end
-leave_line()
+take_turn()
 begin(job, time, ARGV[5], tonumber(ARGV[6]), ARGV[7])
 return {'claimed', job.fence, document(), redis.call('HGET', JOB, '_checkpoint') or '',
     attempts_left(job), job.woken or ''}

@@ -10,10 +10,11 @@ local job = load()
 if not job or not waits(job) then return {'none'} end
 local due = now() + tonumber(ARGV[6])
 if ARGV[5] == 'take' then
-  if redis.call('ZREM', WAITING, JOB_ID) == 0 then return {'none'} end
+  if is_paused() or not in_line() then return {'none'} end
+  take_turn()
 else
   redis.call('HSET', JOB, '_sent', '1', '_give_up', int(due))
   leave_line()
 end
-set_alarm(job.deadline and math.min(due, job.deadline) or due)
+look_at(job, due)
 return {'ok'}

@@ -4,7 +4,7 @@
 --       declared; they carry the same hash tag and lie in the same slot.
 -- args: 1 what comes before a job's id in its key, 2 where to begin, as a score of ZRANGE, 3 most jobs,
 --       4 most entries of the index to look at, 5 most bytes (but at least one job); what must match:
---       6 state, 7 type, 8 group, as JSON texts, or '' for any
+--       6 state, 7 type, 8 group, as JSON texts, or '' for any; 9… labels, name and value in turn
 -- returns: {score of the last entry looked at, or '' if it was the last of all; hash, hash, …}, the hashes
 --          being names and values in turn of the document's fields and some of the store's own
 -- events: none
@@ -14,6 +14,15 @@ local most, looks, bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5
 local STEP = math.min(500, most + 1)
 local result, from = {''}, ARGV[2]
 
+local function has_labels(text)
+  if #ARGV < 9 then return true end
+  local labels = cjson.decode(text or '{}')
+  for i = 9, #ARGV, 2 do
+    if labels[ARGV[i]] ~= ARGV[i + 1] then return false end
+  end
+  return true
+end
+
 while true do
   local found = redis.call('ZRANGE', KEYS[1], from, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, STEP, 'WITHSCORES')
   for i = 1, #found, 2 do
@@ -21,11 +30,11 @@ while true do
     if #result > most or looks == 0 then return result end
     looks = looks - 1
     local key = ARGV[1] .. id
-    local known = redis.call('HMGET', key, 'state', 'type', 'group')
+    local known = redis.call('HMGET', key, 'state', 'type', 'group', 'labels')
     if not known[1] then
       redis.call('ZREM', KEYS[1], id)
     elseif (ARGV[6] == '' or known[1] == ARGV[6]) and (ARGV[7] == '' or known[2] == ARGV[7])
-        and (ARGV[8] == '' or known[3] == ARGV[8]) then
+        and (ARGV[8] == '' or known[3] == ARGV[8]) and has_labels(known[4]) then
       local job = {}
       for n, value in ipairs(redis.call('HMGET', key, unpack(FIELDS))) do
         if value then

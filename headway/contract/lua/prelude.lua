@@ -9,26 +9,39 @@
 --       follow and are counted from 5
 -- The values of the job's hash are JSON texts; fields that begin with _ are ours alone and plain.
 
-local CLOCK, ALARMS, EXPIRING, JOB, EVENTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local UNREAD, ALL_JOBS = KEYS[6], KEYS[9]
-local JOB_ID, EVENTS_CAP, FEED_CAP, RETENTION_S = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local CLOCK, ALARMS, EXPIRING = KEYS[1], KEYS[2], KEYS[3]
+local EVENTS_CAP, FEED_CAP, RETENTION_S = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local STATES = {@STATES@}
 local DOCUMENT = {@DOCUMENT@}
+-- What comes before the name of each key of the partition.
+local HEAD = string.sub(ALARMS, 1, -#'alarms' - 1)
 
-local INDEX = {}
-for i, state in ipairs(STATES) do INDEX[state] = KEYS[9 + i] end
-local WAITING = KEYS[10 + #STATES]
-local TURNS = KEYS[11 + #STATES]
-local ORPHANS = KEYS[12 + #STATES]
-local FEEDS = {{KEYS[7], KEYS[8]}}
--- A script adds at most two keys of its own, so this is none of them.
-local GROUP_JOBS = KEYS[12 + #STATES + 3]
-local TALLY, GROUPS_DUE
-if GROUP_JOBS then
-  TALLY, GROUPS_DUE = KEYS[12 + #STATES + 4], KEYS[12 + #STATES + 5]
-  FEEDS[2] = {KEYS[12 + #STATES + 1], KEYS[12 + #STATES + 2]}
+local JOB_ID, JOB, EVENTS, UNREAD, ALL_JOBS, WAITING, TURNS, ORPHANS
+local INDEX, FEEDS
+local GROUP_FEED, GROUP_JOBS, TALLY, GROUPS_DUE -- Without a group nil.
+local OWNER, LINE, OWN_LINE -- The owner as keys.py spells it; for line.lua.
+
+-- Has the script work on a job.
+local function bind(keys, job_id)
+  local n = 12 + #STATES
+  JOB_ID, JOB, EVENTS, UNREAD, ALL_JOBS = job_id, keys[4], keys[5], keys[6], keys[9]
+  INDEX = {}
+  for i, state in ipairs(STATES) do INDEX[state] = keys[9 + i] end
+  WAITING, TURNS, ORPHANS = keys[n - 2], keys[n - 1], keys[n]
+  FEEDS = {{keys[7], keys[8]}}
+  GROUP_JOBS, TALLY, GROUPS_DUE = nil, nil, nil
+  -- A script adds at most two keys of its own, so this is none of them.
+  if keys[n + 3] then
+    FEEDS[2] = {keys[n + 1], keys[n + 2]}
+    GROUP_JOBS, TALLY, GROUPS_DUE = keys[n + 3], keys[n + 4], keys[n + 5]
+  end
+  GROUP_FEED = FEEDS[2]
+  OWNER = string.sub(ALL_JOBS, #HEAD + #'jobs:' + 1)
+  LINE = HEAD .. 'line:' .. string.sub(WAITING, #HEAD + #'waiting:' + 1)
+  OWN_LINE = LINE .. ':' .. OWNER
 end
-local GROUP_FEED = FEEDS[2]
+
+bind(KEYS, ARGV[1])
 
 --@include clock.lua
 --@include tally.lua
@@ -38,7 +51,7 @@ local function load()
   local h = redis.call('HMGET', JOB, 'state', 'attempt', 'last_event_id', 'cancel_requested',
     'max_attempts', 'timeout_s', '_score', '_fence', '_lease', '_deadline', '_seq',
     '_handed_back', 'started_at', '_foreign', '_sent', '_give_up', '_token', '_retries', '_lost',
-    '_continues', '_woken', '_hooks')
+    '_continues', '_woken', '_hooks', '_expires', '_unique', '_counted')
   if not h[1] then return nil end
   return {
     state = string.sub(h[1], 2, -2), attempt = h[2], last = string.sub(h[3], 2, -2),
@@ -53,41 +66,25 @@ local function load()
     -- Whether it goes on after it has waited, and what ended that.
     continues = h[20], woken = h[21],
     hooks = h[22],
+    -- When it ends unless it has begun; the key that it holds (hashed).
+    expires = h[2] == '0' and tonumber(h[23]) or nil, unique = h[24],
+    -- Its type, if it is in its owner's counts: it may be older than these.
+    counted = h[25],
   }
 end
 
--- The line for a worker: start-time fair queueing (Goyal, Vin, Cheng, 1996) with a job as the unit. An
--- owner's jobs take places one apart, beginning at the place of the last job taken, so the first job of
--- one owner does not wait behind all those of another.
-local NOT_YET = 1e15 -- Places from here on are not to be taken: the job's delay is not over.
+--@include line.lua
 
-local function join_line()
-  local owner = redis.call('HGET', JOB, 'owner')
-  local tags = redis.call('HMGET', TURNS, owner, '')
-  local place = math.max(tonumber(tags[1] or 0), tonumber(tags[2] or 0))
-  redis.call('ZADD', WAITING, int(place), JOB_ID)
-  redis.call('HSET', TURNS, owner, int(place + 1))
-end
-
--- To the front: it had its turn before.
-local function rejoin_line()
-  redis.call('ZADD', WAITING, int(tonumber(redis.call('HGET', TURNS, '') or 0)), JOB_ID)
-end
-
-local function leave_line()
-  redis.call('ZREM', WAITING, JOB_ID)
-  if redis.call('EXISTS', WAITING) == 0 then redis.call('DEL', TURNS) end
-end
-
--- Takes a token from the bucket that two fields of a hash hold. Returns nothing, or, if it is empty, the ms
--- until there is one again.
-local function take_token(key, tokens_field, at_field, rate, burst)
+-- Takes tokens (one, unless told otherwise) from the bucket that two fields of a hash hold. Returns nothing, or,
+-- if they are not there, the ms until they are. More than it can hold are taken when it is full, on credit.
+local function take_token(key, tokens_field, at_field, rate, burst, count)
   local time = now()
   local known = redis.call('HMGET', key, tokens_field, at_field)
   local tokens = math.min(burst, tonumber(known[1] or burst)
     + math.max(0, time - tonumber(known[2] or time)) * rate / 1000)
-  if tokens < 1 then return math.ceil((1 - tokens) * 1000 / rate) end
-  redis.call('HSET', key, tokens_field, tostring(tokens - 1), at_field, int(time))
+  local least = math.min(count or 1, burst)
+  if tokens < least then return math.ceil((least - tokens) * 1000 / rate) end
+  redis.call('HSET', key, tokens_field, tostring(tokens - (count or 1)), at_field, int(time))
 end
 
 -- Whether nobody works on the job, but somebody shall.
@@ -129,6 +126,13 @@ local function document(key, replaced, values)
 end
 
 --@include webhooks.lua
+
+-- Whether claims of the job are refused for now: its queue or its type is paused (headway/contract/pauses.py).
+local function is_paused()
+  local held = redis.call('HMGET', JOB, '_queue', 'type')
+  local paused = redis.call('HMGET', HEAD .. 'paused', 'queue:' .. held[1], 'type:' .. string.sub(held[2], 2, -2))
+  return paused[1] or paused[2]
+end
 
 -- Writes the event to the job's stream and its feeds and publishes it there: a line with the event
 -- before it and its type, then the finished frame. A feed does not keep progress, so it has two last
@@ -187,6 +191,22 @@ local function append(job, event, body, ...)
   return data
 end
 
+-- The owner's jobs by state and type: one less there, one more here; nil: nowhere.
+local function count(type, from, to)
+  local key = HEAD .. 'counts:' .. OWNER
+  if from and redis.call('HINCRBY', key, from .. ' ' .. type, -1) <= 0 then
+    redis.call('HDEL', key, from .. ' ' .. type)
+  end
+  if to then redis.call('HINCRBY', key, to .. ' ' .. type, 1) end
+end
+
+-- Moves the job from the index of its state to another, or out of all.
+local function reindex(job, state)
+  redis.call('ZREM', INDEX[job.state], JOB_ID)
+  if state then redis.call('ZADD', INDEX[state], job.score, JOB_ID) end
+  if job.counted then count(job.counted, job.state, state) end
+end
+
 -- What the job adds to its group's tally; `share` is how much of it is done, 0 to 1, or nil if that stays.
 local function recount(from, to, share)
   if not GROUP_JOBS then return end
@@ -214,23 +234,26 @@ end
 -- Moves the job to another state that does not end it; reason is a JSON string or ''.
 local function move(job, state, reason, ...)
   open_tally()
-  redis.call('ZREM', INDEX[job.state], JOB_ID)
-  redis.call('ZADD', INDEX[state], job.score, JOB_ID)
+  reindex(job, state)
   recount(job.state, state)
   job.state = state
   append(job, 'state', state_body(state, reason), 'state', '"' .. state .. '"', ...)
 end
+
+local function unique_key(hash) return HEAD .. 'unique:' .. OWNER .. ':' .. hash end
 
 -- Ends the job: its last event, and no alarm after it.
 local function finish(job, state, result, error, progress)
   open_tally()
   local id, ms = tick()
   local at = '"' .. rfc3339(ms) .. '"'
-  redis.call('ZREM', INDEX[job.state], JOB_ID)
-  redis.call('ZADD', INDEX[state], job.score, JOB_ID)
+  reindex(job, state)
   redis.call('ZREM', ALARMS, JOB_ID)
   redis.call('DEL', UNREAD)
   if not job.sent then leave_line() end
+  if job.unique and redis.call('GET', unique_key(job.unique)) == JOB_ID then
+    redis.call('DEL', unique_key(job.unique))
+  end
   redis.call('ZADD', EXPIRING, int(ms + RETENTION_S * 1000), JOB_ID)
   redis.call('HSET', JOB, 'state', '"' .. state .. '"', 'result', result, 'error', error,
     'finished_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"')
@@ -254,6 +277,9 @@ end
 
 local function set_alarm(ms) redis.call('ZADD', ALARMS, int(ms), JOB_ID) end
 
+-- The same, but not later than what ends the job by itself.
+local function look_at(job, ms) set_alarm(math.min(ms, job.deadline or ms, job.expires or ms)) end
+
 local LONGEST_WAIT_MS = 3600000 -- A job that waits is looked at so often, whatever it waits for.
 
 -- Sets the alarm of a waiting job: at once if what it waits for is there. Returns what that is, or nil.
@@ -266,7 +292,7 @@ local function look_whether_it_waits(job)
   if waits_for[1] == 'message' and redis.call('XLEN', UNREAD) > 0 then woken = 'message' end
   if not woken and until_ and until_ <= time then woken = 'timeout' end
   local look = woken and time or math.min(until_ or math.huge, time + LONGEST_WAIT_MS)
-  set_alarm(job.deadline and math.min(look, job.deadline) or look)
+  look_at(job, look)
   return woken
 end
 
@@ -275,6 +301,7 @@ end
 -- left to the end.
 local function begin(job, time, token, lease_ms, worker, passes, ...)
   open_tally()
+  job.expires = nil
   job.fence = int(tonumber(job.fence) + 1)
   job.lease = time + lease_ms
   if job.timeout_s and not job.deadline then
@@ -298,7 +325,7 @@ local function begin(job, time, token, lease_ms, worker, passes, ...)
     append(job, 'state', state_body('running'), unpack(fields))
   else
     move(job, 'running', '', unpack(fields))
-    set_alarm(job.deadline and math.min(job.lease, job.deadline) or job.lease)
+    look_at(job, job.lease)
   end
 end
 
@@ -310,5 +337,5 @@ local function give_back(job, reason, due)
   else
     redis.call('ZADD', WAITING, int(NOT_YET + due), JOB_ID)
   end
-  set_alarm(job.deadline and math.min(due, job.deadline) or due)
+  look_at(job, due)
 end

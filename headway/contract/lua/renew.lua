@@ -9,5 +9,5 @@ local job = load()
 if not job or job.state ~= 'running' or job.fence ~= ARGV[5] then return {'stale'} end
 local lease = now() + tonumber(ARGV[6])
 redis.call('HSET', JOB, '_lease', int(lease))
-set_alarm(job.deadline and math.min(lease, job.deadline) or lease)
+look_at(job, lease)
 return {'ok', job.cancel_requested and 1 or 0}

@@ -14,6 +14,7 @@ if ARGV[5] == '1' and due and tonumber(due) > now() then return {'early'} end
 redis.call('ZREM', EXPIRING, JOB_ID)
 redis.call('ZREM', ALL_JOBS, JOB_ID)
 for _, index in pairs(INDEX) do redis.call('ZREM', index, JOB_ID) end
+if job.counted then count(job.counted, job.state, nil) end
 if GROUP_JOBS then
   -- What the tally has counted stays counted, as long as there is any job of the group.
   open_tally()

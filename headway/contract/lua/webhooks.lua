@@ -3,7 +3,6 @@
 -- A job's _hooks are those that are to be told of it, as webhook_member spells them; most jobs have
 -- none. Their keys (keys.py) have the hash tag of the job's, so they lie in its slot.
 
-local HEAD = string.sub(ALARMS, 1, -#'alarms' - 1)
 local MAX_OWED_BYTES = 16777216 -- To one webhook. What is more is only counted: its receiver has been away.
 
 -- Puts a delivery last into the job's lane to a webhook. Returns whether it could.

@@ -1,0 +1,84 @@
+"""Pauses: queues, job types and workers from which, or by which, no job is claimed until they are resumed.
+
+The claim itself looks at them (lua/claim.lua), in the partition of its job, so a pause holds for every
+claim after it: also for that of a worker which has the job's message already.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from headway.contract.database import Database
+from headway.contract.encoding import dumps, rfc3339
+
+Kind = Literal["queue", "type", "worker"]
+
+WAKE = 1000
+"""Jobs of a partition whose messages are sent at once when their queue is resumed; the others' alarms send
+theirs soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """What is paused, since when (RFC 3339), and by whom."""
+
+    kind: Kind
+    name: str
+    since: str
+    by: str
+
+
+def http_worker(owner: str, worker: str) -> str:
+    """Return the name under which a worker that claims over HTTP is paused; another owner's may be called
+    the same."""
+    return f"{owner}/{worker}"
+
+
+class Pauses:
+    """Every method raises redis.RedisError when the store cannot be reached."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add(self, kind: Kind, name: str, by: str = "") -> None:
+        """Let nothing more be claimed from this queue, of this type, or by this worker. What is running
+        goes on. A pause that there is already stays as it is."""
+        text = dumps({"name": name, "since": rfc3339(self._db.now_ms()), "by": by})
+        # The first partition is the one that is listed; it is written last.
+        for partition in reversed(range(self._db.keys.partitions)):
+            self._db.redis.hsetnx(self._db.keys.paused(partition), _field(kind, name), text)
+
+    def end(self, kind: Kind, name: str, queues: Iterable[str] = ()) -> bool:
+        """End a pause, and have messages sent for the jobs that wait in these queues. Returns whether it
+        was paused."""
+        was = False
+        for partition in range(self._db.keys.partitions):
+            was = bool(self._db.redis.hdel(self._db.keys.paused(partition), _field(kind, name))) or was
+            for queue in queues:
+                keys = [self._db.keys.waiting(partition, queue), self._db.keys.alarms(partition)]
+                self._db.run("wake", keys, [WAKE])
+        return was
+
+    def all(self) -> list[Pause]:
+        """Return all pauses, by kind and name."""
+        held = cast(dict[bytes, bytes], self._db.redis.hgetall(self._db.keys.paused(0)))
+        return [_pause(field, text) for field, text in sorted(held.items())]
+
+    def of(self, kind: Kind, name: str) -> Pause | None:
+        """Return the pause of this queue, type or worker, or None."""
+        field = _field(kind, name)
+        text = cast(bytes | None, self._db.redis.hget(self._db.keys.paused(0), field))
+        return None if text is None else _pause(field.encode(), text)
+
+
+def _field(kind: Kind, name: str) -> str:
+    """As the scripts spell it: the names of types and workers are JSON texts there, without the quotes."""
+    return f"{kind}:{name if kind == 'queue' else dumps(name)[1:-1]}"
+
+
+def _pause(field: bytes, text: bytes) -> Pause:
+    kind, held = field.partition(b":")[0].decode(), json.loads(text)
+    return Pause(cast(Kind, kind), held["name"], held["since"], held["by"])

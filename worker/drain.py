@@ -1,0 +1,57 @@
+"""Drain: a worker that takes nothing new, and lets its jobs end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+
+from celery.worker import state
+
+from headway.contract.pauses import Pauses
+from headway.loops import retry_until_reachable
+from worker.broker import intake
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.1
+
+
+class Drain:
+    """Whether this worker is paused in the store, and what follows from that.
+
+    The store refuses its claims from then on, so a message that is still on its way changes nothing.
+    """
+
+    def __init__(self, pauses: Pauses, worker: str) -> None:
+        self._pauses = pauses
+        self._worker = worker
+        self._stopping = False
+
+    def look(self) -> None:
+        """Take messages, or take none any more, as the store has it. Raises RedisError."""
+        paused = self._pauses.of("worker", self._worker) is not None
+        if intake.open == paused and not self._stopping:
+            logger.info("draining: no new jobs are taken" if paused else "jobs are taken again")
+            intake.open = not paused
+
+    def stop(self, limit_s: float, then: Callable[[], None]) -> None:
+        """Take nothing new, and call `then` when no job runs, at the latest after `limit_s` seconds.
+        Returns at once; a signal handler may call it."""
+        self._stopping, intake.open = True, False
+        threading.Thread(target=self._wait, args=(limit_s, then), daemon=True).start()
+
+    def _wait(self, limit_s: float, then: Callable[[], None]) -> None:
+        deadline = time.monotonic() + limit_s
+        logger.info("stopping: running jobs have %g s to end", limit_s)
+        threading.Thread(target=self._refuse_claims, daemon=True).start()
+        running: Collection[object] = state.reserved_requests
+        while running and time.monotonic() < deadline:
+            time.sleep(TICK_S)
+        if running:
+            logger.warning("%d jobs have not ended in time and are handed back", len(running))
+        then()
+
+    def _refuse_claims(self) -> None:
+        retry_until_reachable(lambda: self._pauses.add("worker", self._worker), "the drain")
