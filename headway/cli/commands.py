@@ -426,19 +426,20 @@ def workers(args: argparse.Namespace, client: Client) -> int:
         does = client.drain if args.action == "drain" else lambda name: client.resume(worker=name)
         return _paused(does(args.name), args)
     found = client.workers()
+    paused = {(one["kind"], one["name"]) for one in found["paused"]}
     if args.json:
         for worker in found["items"]:
             dump(worker)
         return 0
     for worker in found["items"]:
         busy = f"{len(worker['jobs'])} of {worker['concurrency']} busy"
-        draining = "  draining" if worker["draining"] else ""
+        draining = "  draining" if ("worker", worker["name"]) in paused else ""
         print(sanitized(f"{worker['name']}  {busy}  {', '.join(worker['types'])}{draining}"))
     for queue in found["queues"]:
-        paused = ", paused" if queue["paused"] else ""
-        counts = f"{queue['waiting']} waiting, {queue['workers']} workers{paused}"
+        held = ", paused" if ("queue", queue["name"]) in paused else ""
+        counts = f"{queue['waiting']} waiting, {queue['workers']} workers{held}"
         print(sanitized(f"queue {queue['name']}: {counts}"))
-    for one in found["paused"]:
-        if one["kind"] == "type":
-            print(sanitized(f"type {one['name']}: paused"))
+    for kind, name in sorted(paused):
+        if kind == "type":
+            print(sanitized(f"type {name}: paused"))
     return 0

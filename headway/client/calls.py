@@ -192,7 +192,7 @@ class Calls:
         return declared
 
     async def workers(self) -> dict[str, Any]:
-        """Return `{"items": the living workers, "queues": …}`. Requires the role `ops`."""
+        """Return `{"items": the living workers, "queues": …, "paused": …}`. Requires the role `ops`."""
         found: dict[str, Any] = await self._transport.json("GET", "/workers")
         return found
 

@@ -86,8 +86,6 @@ class JobType(TypedDict):
     """The JSON Schema of the parameters."""
     alive: bool
     """Whether a worker that serves it is."""
-    paused: bool
-    """Whether its jobs are not taken until an operator resumes them."""
 
 
 class Upload(TypedDict):

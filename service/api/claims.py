@@ -21,7 +21,7 @@ from service.api.attempt_token import LeaseS, attempt_token
 from service.api.auth.caller import Caller
 from service.api.context import Context, caller, context
 from service.api.events import waiting
-from service.api.job_types import JobType, described
+from service.api.job_types import JobType
 from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import Problem
 from service.scheduling.declared_schema import MAX_SCHEMA_BYTES, faults
@@ -118,7 +118,8 @@ def declare_type(type_name: str, body: Declaration) -> Response:
     }
     here.store.registry.declare(who.owner, type_name, dumps(description))
     declared = here.types.all(who.owner, fresh=True)[type_name]
-    return json_answer(dumps(described(declared, here.fleet.view(who.owner))))
+    answer = {name: getattr(declared, name) for name in JobType.model_fields}
+    return json_answer(dumps(answer))
 
 
 @bp.operation(

@@ -47,7 +47,6 @@ class Worker(BaseModel):
     sandbox: WorkerSandbox
     dropped_messages: int
     seen_at: str
-    draining: bool
     jobs: list[WorkerJob]
 
 
@@ -58,11 +57,11 @@ class Queue(BaseModel):
     name: str
     waiting: int
     workers: int
-    paused: bool
 
 
 class Pause(BaseModel):
-    """What takes no jobs until it is resumed. `by` is whose request that was: a key's id, or a name."""
+    """A queue or type of which no jobs are taken, or a worker that takes none, until it is resumed. `by` is
+    whose request that was: a key's id, or a name."""
 
     kind: Literal["queue", "type", "worker"]
     name: str
@@ -88,20 +87,13 @@ def list_workers() -> Response:
             {"id": job.id, "type": job.type, "attempt": job.attempt, "since": job.since}
             for job in view.running.get(worker.name, ())
         ]
-        draining = ("worker", worker.name) in view.pauses
-        described = {name: getattr(worker, name) for name in worker.__slots__}
-        items.append({**described, "draining": draining, "jobs": jobs})
+        items.append({**{name: getattr(worker, name) for name in worker.__slots__}, "jobs": jobs})
     queues = {job_type.queue for job_type in here.types.all().values()}
     queues.update(queue for worker in view.workers for queue in worker.queues)
     queues.update(name for kind, name in view.pauses if kind == "queue")
     waiting = here.store.listings.queue_depths(sorted(queues), None if who.sees_all else who.owner)
     served = [
-        {
-            "name": name,
-            "waiting": count,
-            "workers": sum(name in worker.queues for worker in view.workers),
-            "paused": ("queue", name) in view.pauses,
-        }
+        {"name": name, "waiting": count, "workers": sum(name in worker.queues for worker in view.workers)}
         for name, count in waiting.items()
     ]
     paused = [asdict(pause) for pause in view.pauses.values()]

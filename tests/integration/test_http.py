@@ -560,7 +560,8 @@ def test_a_store_that_is_nearly_full_takes_no_new_job_and_lets_the_living_write(
     job_id = own_stack.submit("t", {"input": "x"})["id"]
     used = own_stack.store.redis.info("memory")["used_memory"]
     own_stack.store.redis.config_set("maxmemory", int(used * 1.1))
-    until(lambda: own_stack.call("POST", "/jobs", GOOD)[0] == 503, 5, "the service to know of it")
+    unknown = {"type": "unknown", "params": {}}  # which takes no memory until then
+    until(lambda: own_stack.call("POST", "/jobs", unknown)[0] == 503, 5, "the service to know of it")
     assert own_stack.call("POST", "/jobs", GOOD)[1]["retry-after"] == "30"
     ref = own_stack.store.ref(job_id)
     assert ref is not None
