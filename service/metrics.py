@@ -7,7 +7,6 @@ PROMETHEUS_MULTIPROC_DIR: service/process/gunicorn_conf.py sets that before any 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -19,7 +18,6 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
-from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -49,30 +47,13 @@ WEBHOOK_DELIVERIES = Counter("headway_webhook_deliveries", "Tries to deliver to 
 WEBHOOKS_DISABLED = Counter("headway_webhooks_disabled", "Webhooks that were disabled.")
 
 
-class MessagesDropped(Collector):
-    """What the workers count, as each of them says. They have no port of their own to be asked at."""
-
-    def __init__(self, counts: Mapping[str, int]) -> None:
-        self._counts = counts
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        family = CounterMetricFamily(
-            "headway_messages_dropped",
-            "Messages that a worker found on its queues and dropped, as they were no jobs.",
-            labels=["worker"],
-        )
-        for worker, count in self._counts.items():
-            family.add_metric([worker], count)
-        yield family
-
-
-def exposition(dropped: Mapping[str, int]) -> bytes:
-    """The text of /metrics: of all processes where there are many, else of this one. `dropped` is how many
-    messages each living worker has dropped."""
+def exposition(*more: Collector) -> bytes:
+    """The text of /metrics: of all processes where there are many, else of this one; and of `more`."""
     registry = CollectorRegistry()
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     else:
         registry.register(REGISTRY)
-    registry.register(MessagesDropped(dropped))
+    for collector in more:
+        registry.register(collector)
     return generate_latest(registry)

@@ -32,7 +32,7 @@ _CHANGES_NO_JOB = {
     *("read", "read_feed", "snapshot_feed", "list", "next", "watch", "wake", "group"),
     *("webhook_take", "webhook_settle", "webhook_rotate"),
 }
-_INCLUDED = {"prelude", "clock", "creation", "line", "tally", "webhooks"}
+_INCLUDED = {"prelude", "clock", "creation", "line", "outcomes", "tally", "webhooks"}
 
 
 class Database:

@@ -19,6 +19,7 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:turns:<queue>           hash    owner -> the place of its next turn, in the line or not; '' -> that
                                          of the last turn; ' n' -> how many jobs have come
     P{p}:unique:<owner>:<key>    string  unique key (hashed) -> the job that holds it, or held it last
+    P{p}:outcomes                hash    what became of jobs, counted by type (lua/outcomes.lua)
     P{p}:paused                  hash    "queue:<name>", "type:<name>" or "worker:<name>" -> since when
                                          nothing is claimed there, and by whose request, in JSON
     P{p}:jobs:<owner>            zset    all jobs of an owner, by time of creation
@@ -146,6 +147,9 @@ class Keys:
 
     def alarms(self, partition: int) -> str:
         return self._in(partition) + "alarms"
+
+    def outcomes(self, partition: int) -> str:
+        return self._in(partition) + "outcomes"
 
     def watch(self, partition: int) -> str:
         return self._in(partition) + "watch"

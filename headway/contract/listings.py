@@ -36,6 +36,15 @@ class Running:
     worker: str
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The jobs that a worker of a queue could begin now."""
+
+    jobs: int = 0
+    oldest_s: float = 0.0
+    """How long the first of them has waited."""
+
+
 class Listings:
     """Reads the indexes. Every method raises redis.RedisError when the store cannot be reached."""
 
@@ -133,3 +142,31 @@ class Listings:
             counts = pipe.execute() if queues else []
         of_each = len(partitions)
         return {queue: sum(counts[n * of_each : (n + 1) * of_each]) for n, queue in enumerate(queues)}
+
+    def waiting(self, queues: Sequence[str]) -> dict[str, Waiting]:
+        """Return what waits for a worker of each queue, of all owners."""
+        keys = self._db.keys
+        lines = [(queue, partition) for queue in queues for partition in range(keys.partitions)]
+        found = dict.fromkeys(queues, Waiting())
+        with self._db.redis.pipeline(transaction=False) as pipe:
+            for queue, partition in lines:
+                line = keys.waiting(partition, queue)
+                pipe.zcount(line, "-inf", "(1e15")
+                pipe.zrange(line, "-inf", "(1e15", byscore=True, offset=0, num=1)
+            replies = pipe.execute() if lines else []
+            occupied = [
+                (queue, count, first[0].decode())
+                for (queue, _), count, first in zip(lines, replies[::2], replies[1::2], strict=True)
+                if first
+            ]
+            for _, _, job_id in occupied:
+                pipe.hmget(keys.job(job_id), ["_score", "_not_before"])
+            since = pipe.execute() if occupied else []
+        now_ms = self._db.now_ms()
+        for (queue, count, _), (score, not_before) in zip(occupied, since, strict=True):
+            # It may have gone meanwhile.
+            began = max(int(score or 0) // 4096, int(not_before or 0)) if score else now_ms
+            before = found[queue]
+            oldest_s = max(before.oldest_s, (now_ms - began) / 1000)
+            found[queue] = Waiting(before.jobs + count, oldest_s)
+        return found

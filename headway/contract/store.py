@@ -23,6 +23,7 @@ from headway.contract.limits import NO_LIMITS, ROOM_S, Limits, TooManyJobs
 from headway.contract.listings import Listings
 from headway.contract.messages import Messages
 from headway.contract.new_job import NewJob
+from headway.contract.outcomes import Outcomes
 from headway.contract.pages import JobPage, fields_of
 from headway.contract.pauses import Pauses
 from headway.contract.records import (
@@ -100,6 +101,7 @@ class JobStore:
         self.alarms = Alarms(database)
         self.registry = Registry(database)
         self.pauses = Pauses(database)
+        self.outcomes = Outcomes(database)
         self.access = Access(database)
         self.webhooks = Webhooks(database)
         self.messages = Messages(database)

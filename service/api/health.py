@@ -14,6 +14,7 @@ from service import metrics
 from service.api.context import context
 from service.api.operation import Answer, Resource
 from service.api.problems import Problem
+from service.scheduling.store_metrics import StoreMetrics
 from service.streaming.primitives import time_limit
 
 WRITE_S = 1.0
@@ -72,7 +73,7 @@ def readyz() -> Response:
 )
 def get_metrics() -> Response:
     """Metrics for Prometheus, of all processes of this web service."""
-    dropped: dict[str, int] = {}
+    of_store: list[StoreMetrics] = []
     with suppress(redis.RedisError), time_limit(WRITE_S):
-        dropped = {worker.name: worker.dropped_messages for worker in context().store.registry.workers()}
-    return Response(metrics.exposition(dropped), content_type=metrics.CONTENT_TYPE)
+        of_store.append(StoreMetrics.read(context().store))
+    return Response(metrics.exposition(*of_store), content_type=metrics.CONTENT_TYPE)

@@ -126,6 +126,7 @@ local function document(key, replaced, values)
 end
 
 --@include webhooks.lua
+--@include outcomes.lua
 
 -- Whether claims of the job are refused for now: its queue or its type is paused (headway/contract/pauses.py).
 local function is_paused()
@@ -259,6 +260,7 @@ local function finish(job, state, result, error, progress)
     'finished_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"')
   if progress ~= '' then redis.call('HSET', JOB, 'progress', progress) end
   recount(job.state, state, 1)
+  count_end(state, ms)
   job.state = state
   -- No TTL: the sweep removes job, events, files and what names the job elsewhere together, or nothing.
   local values = redis.call('HMGET', JOB, unpack(DOCUMENT))
@@ -314,6 +316,7 @@ local function begin(job, time, token, lease_ms, worker, passes, ...)
   if job.continues then
     redis.call('HDEL', JOB, '_continues')
   else
+    count_start(job, time, tonumber(job.attempt))
     job.attempt = int(tonumber(job.attempt) + 1)
     for _, part in ipairs({'attempt', job.attempt, 'progress', 'null'}) do table.insert(fields, part) end
     if job.woken then redis.call('HDEL', JOB, '_woken') end
