@@ -559,7 +559,7 @@ def test_a_store_that_is_nearly_full_takes_no_new_job_and_lets_the_living_write(
     own_stack.store.registry.register("worker", {"t": json.dumps(TYPE)}, 3600)
     job_id = own_stack.submit("t", {"input": "x"})["id"]
     used = own_stack.store.redis.info("memory")["used_memory"]
-    own_stack.store.redis.config_set("maxmemory", int(used * 1.1))
+    own_stack.store.redis.config_set("maxmemory", int(used * 1.2))
     unknown = {"type": "unknown", "params": {}}  # which takes no memory until then
     until(lambda: own_stack.call("POST", "/jobs", unknown)[0] == 503, 5, "the service to know of it")
     assert own_stack.call("POST", "/jobs", GOOD)[1]["retry-after"] == "30"
