@@ -51,6 +51,9 @@ class Stack:
     With `fsync` "always", Valkey loses nothing that it has answered, however it ends.
     """
 
+    checkout = ROOT
+    """Where the processes run, and what they import."""
+
     def __init__(self, directory: Path, *, fsync: str = "everysec", **environ: str) -> None:
         self.directory = directory
         self.valkey_port, self.port = free_port(), free_port()
@@ -58,7 +61,7 @@ class Stack:
         self.start_valkey()
         self.environ = {
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(self.checkout),
             "PYTHONUNBUFFERED": "1",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "REDIS_URL": self.valkey.url,
@@ -94,7 +97,7 @@ class Stack:
         with (self.directory / f"{name}.log").open("ab") as out:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
-                cwd=ROOT,
+                cwd=self.checkout,
                 env={**self.environ, **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
