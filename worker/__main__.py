@@ -30,6 +30,7 @@ from celery.platforms import EX_FAILURE, SecurityWarning
 from celery.signals import worker_ready
 from celery.worker import state
 
+import headway.broker
 from headway.contract.encoding import rfc3339
 from headway.contract.servers import connect
 from headway.contract.settings import (
@@ -50,6 +51,8 @@ from worker.media import ffmpeg, release
 from worker.registration import Registration
 from worker.selection import select
 
+CHECK_TIMEOUT_S = 5.0
+"""Of one question to Redis or the broker, at the start and by the watchdog."""
 STOP_S = 4.0
 """From the signal to the end, whatever the jobs do. Honcho kills after 5."""
 REAP_S = 1.0
@@ -134,8 +137,8 @@ def main() -> int:
     # It warns of root because of pickle, which this worker does not accept.
     warnings.simplefilter("ignore", SecurityWarning)
     configure(settings.log_level, settings.log_format)
-    for url in dict.fromkeys((settings.redis_url, settings.broker_url)):
-        _check(url, settings)
+    _check_redis(settings)
+    _check_broker(settings)
     about_sandbox = prepare_sandbox(settings)
     all_types = discover("worker.tasks", *settings.headway_tasks)
     try:
@@ -220,8 +223,8 @@ def _serve(
         server.restart()
 
     watchdog = BrokerWatchdog(
-        connect(settings.broker_url, tls=settings.tls, connections=1),
-        [settings.key_prefix + queue for queue in queues],
+        headway.broker.connect(settings, timeout_s=CHECK_TIMEOUT_S),
+        queues,
         settings.worker_concurrency,
         restart,
     )
@@ -256,16 +259,31 @@ def prepare_sandbox(settings: Settings) -> dict[str, Any]:
     return {"mode": settings.sandbox, "missing": missing}
 
 
-def _check(url: str, settings: Settings) -> None:
+def _check_redis(settings: Settings) -> None:
     """Exit with status 2 and one line, unless Redis answers."""
-    client = connect(url, tls=settings.tls, connections=1, timeout_s=5)
+    client = connect(settings.redis_url, tls=settings.tls, connections=1, timeout_s=CHECK_TIMEOUT_S)
     try:
         client.ping()
     except redis.RedisError as error:
-        print(f"headway: Redis does not answer at {server_of(url)}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _exit_without("Redis", settings.redis_url, error)
     finally:
         client.close()
+
+
+def _check_broker(settings: Settings) -> None:
+    """Exit with status 2 and one line, unless the broker answers."""
+    connection = headway.broker.connect(settings, timeout_s=CHECK_TIMEOUT_S)
+    try:
+        connection.connect()
+    except headway.broker.errors_of(connection) as error:
+        _exit_without("the broker", settings.broker_url, error)
+    finally:
+        connection.release()
+
+
+def _exit_without(what: str, url: str, error: BaseException) -> NoReturn:
+    print(f"headway: {what} does not answer at {server_of(url)}: {error}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

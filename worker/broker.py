@@ -15,11 +15,11 @@ import random
 import time
 from collections import Counter
 from collections.abc import Collection
-from typing import Any, ClassVar
+from typing import Any
 
 from celery.worker import state
 from celery.worker.consumer import Consumer
-from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import TRANSPORT_ALIASES, pyamqp
 from kombu.transport import redis as kombu_redis
 
 from headway.contract.keys import JOB_ID
@@ -116,19 +116,9 @@ class QoS(kombu_redis.QoS):
         return intake.open and super().can_consume()  # type: ignore[no-untyped-call]
 
 
-class Channel(kombu_redis.Channel):
-    """Reads messages; one that cannot even be decoded is dropped."""
-
-    QoS = QoS
-
-    def _brpop_read(self, **options: Any) -> Any:
-        try:
-            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
-        # KeyError is among kombu's connection errors, and json.loads raises none.
-        except (ValueError, TypeError, AttributeError, RecursionError, MemoryError):
-            # It was taken from the list and is not among the unacknowledged: nobody gets it again.
-            drops.drop("?", "not JSON")
-            return True
+types_served: frozenset[str] = frozenset()
+types_of_others: frozenset[str] = frozenset()
+"""Those that this worker was told to leave to others: their messages are passed on."""
 
 
 def queue_of(queue: str, type: str) -> str:
@@ -137,19 +127,31 @@ def queue_of(queue: str, type: str) -> str:
     return f"{queue}/{type}"
 
 
-class Transport(kombu_redis.Transport):
-    """Delivers what is the id of a job; if its type is one that this worker is to leave to others, the
-    message is passed on to them."""
+class _RedisChannel:
+    """Of Redis: a message that cannot even be decoded is dropped."""
 
-    Channel = Channel
-    types: ClassVar[Collection[str]] = ()
-    left_to_others: ClassVar[Collection[str]] = ()
+    QoS = QoS
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        # KeyError is among kombu's connection errors, and json.loads raises none.
+        except (ValueError, TypeError, AttributeError, RecursionError, MemoryError):
+            # It was taken from the list and is not among the unacknowledged: nobody gets it again.
+            drops.drop("?", "not JSON")
+            return True
+
+
+class _RedisTransport:
+    """Of Redis: delivers what is the id of a job."""
+
+    channels: list[Any]
 
     def _deliver(self, message: Any, queue: str) -> None:
-        fault = fault_of(message, self.types)
+        fault = fault_of(message, types_served)
         if fault is None:
-            super()._deliver(message, queue)  # type: ignore[no-untyped-call]
-        elif fault_of(message, self.left_to_others) is None:
+            super()._deliver(message, queue)  # type: ignore[misc]
+        elif fault_of(message, types_of_others) is None:
             self._pass_on(message, queue_of(queue, message["headers"]["task"]))
         else:
             drops.drop(queue, fault)
@@ -161,8 +163,78 @@ class Transport(kombu_redis.Transport):
             channel._put(queue, message)
 
 
+class Channel(_RedisChannel, kombu_redis.Channel):
+    pass
+
+
+class Transport(_RedisTransport, kombu_redis.Transport):
+    Channel = Channel
+
+
+class SentinelChannel(_RedisChannel, kombu_redis.SentinelChannel):
+    pass
+
+
+class SentinelTransport(_RedisTransport, kombu_redis.SentinelTransport):
+    Channel = SentinelChannel
+
+
+class AmqpChannel(pyamqp.Channel):
+    """Of RabbitMQ: delivers what is the id of a job, passes on what is for others, and has the rest
+    forgotten."""
+
+    def basic_consume(self, queue: str = "", *args: Any, callback: Any = None, **options: Any) -> Any:
+        def checked(message: Any) -> None:
+            fault = fault_of(_as_in_redis(message), types_served)
+            if fault is None:
+                callback(message)
+            elif fault_of(_as_in_redis(message), types_of_others) is None:
+                task = message.properties["application_headers"]["task"]
+                self.basic_publish(message, exchange="", routing_key=queue_of(queue, task))
+                self.basic_ack(message.delivery_tag)
+            else:
+                drops.drop(queue, fault)
+                self.basic_reject(message.delivery_tag, requeue=False)
+
+        return super().basic_consume(queue, *args, callback=checked, **options)
+
+
+class AmqpConnection(pyamqp.Connection):
+    Channel = AmqpChannel
+
+
+class AmqpTransport(pyamqp.Transport):
+    Connection = AmqpConnection
+
+
+class AmqpTlsTransport(pyamqp.SSLTransport):
+    Connection = AmqpConnection
+
+
+def _as_in_redis(message: Any) -> dict[str, Any]:
+    """Return a message of RabbitMQ in the form that kombu gives those in Redis."""
+    properties = message.properties
+    body = message.body
+    # Celery declares its bodies as UTF-8, so that py-amqp decodes them; other bytes are no job.
+    return {
+        "body": body if isinstance(body, str) else None,
+        "content-type": properties.get("content_type"),
+        "headers": properties.get("application_headers"),
+        "properties": {
+            "delivery_tag": str(message.delivery_tag),
+            "delivery_info": message.delivery_info,
+        },
+    }
+
+
 class PatientConsumer(Consumer):  # type: ignore[misc]
     """Celery's consumer; one that waits a moment before it connects anew, whatever went wrong."""
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
+        # It declares 28 exchanges and queues for delays, which no job's message has.
+        default_steps = tuple(
+            step for step in Consumer.Blueprint.default_steps if not step.endswith(":DelayedDelivery")
+        )
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         logger.warning("the broker cannot be used, trying again: %s", exc or type(exc).__name__)
@@ -180,12 +252,23 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             time.sleep(0.05)
 
 
+# When this is imported: kombu keeps the first transport that it has found for a scheme.
+TRANSPORT_ALIASES.update(
+    {
+        "redis": f"{__name__}:Transport",
+        "rediss": f"{__name__}:Transport",
+        "sentinel": f"{__name__}:SentinelTransport",
+        "amqp": f"{__name__}:AmqpTransport",
+        "amqps": f"{__name__}:AmqpTlsTransport",
+    }
+)
+
+
 def options(types: Collection[str], left_to_others: Collection[str] = ()) -> dict[str, Any]:
     """Return the settings that have Celery use all this, for a worker that serves these types, and leaves
     others of its queues to other workers."""
-    Transport.types, Transport.left_to_others = frozenset(types), frozenset(left_to_others)
-    for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
+    global types_served, types_of_others
+    types_served, types_of_others = frozenset(types), frozenset(left_to_others)
     return {
         "worker_consumer": f"{__name__}:PatientConsumer",
         # A server that answers READONLY, LOADING or MISCONF is away, as one that does not answer.

@@ -44,6 +44,11 @@ _JWT_FAMILIES = (
 _SECRET = ("redis_url", "celery_broker_url")
 
 
+_SENTINELS = re.compile(
+    r"sentinel://(?P<user>[^@/]*@)?(?P<hosts>[^@/,;]+(,[^@/,;]+)*)/(?P<name>[^/?;]+)(/(?P<database>[0-9]+))?"
+)
+
+
 class ConfigError(ValueError):
     """The environment cannot be used; the message is one line and names the variable."""
 
@@ -111,25 +116,19 @@ class Settings(BaseModel):
     key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_-]{0,64}$")] = "headway:"
     partitions: Annotated[int, Field(gt=0, le=4096)] = 1
 
-    @field_validator("redis_url", "celery_broker_url")
+    @field_validator("redis_url")
     @classmethod
     def _is_a_redis_url(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            parts.port  # noqa: B018
-        except ValueError:
-            # Its message would quote a part of the password.
-            raise ValueError(
-                "has no host and port that can be read; percent-encode special characters of a password"
-            ) from None
-        spelled = value.startswith(("redis://", "rediss://", "unix://"))
-        if value and not (spelled and (parts.netloc or parts.path)):
-            raise ValueError("is not a redis://, rediss:// or unix:// URL")
-        if any(name.startswith("ssl_") for name, _ in parse_qsl(parts.query)):
-            raise ValueError(
-                "has an ssl_… parameter; REDIS_CA_FILE and REDIS_TLS_VERIFY say how TLS is verified"
-            )
-        return value
+        return _server_url(value, ("redis", "rediss", "unix"))
+
+    @field_validator("celery_broker_url")
+    @classmethod
+    def _is_a_broker_url(cls, value: str) -> str:
+        if value.startswith("sentinel:"):
+            if not _SENTINELS.fullmatch(value):
+                raise ValueError("is not sentinel://host:port,host:port/name-of-the-primary/0")
+            return value
+        return _server_url(value, ("redis", "rediss", "unix", "sentinel", "amqp", "amqps"))
 
     @field_validator("redis_ca_file", "jwt_key_file")
     @classmethod
@@ -284,20 +283,19 @@ class Settings(BaseModel):
 
     @property
     def kombu_url(self) -> str:
-        """The same as kombu spells it: a Unix socket has another scheme there than in redis-py."""
+        """The same as kombu spells it: a Unix socket has another scheme there than in redis-py, and each
+        Sentinel a URL of its own."""
         scheme, _, rest = self.broker_url.partition("://")
+        if sentinels := _SENTINELS.fullmatch(self.broker_url):
+            user, database = sentinels["user"] or "", sentinels["database"] or "0"
+            return ";".join(f"sentinel://{user}{host}/{database}" for host in sentinels["hosts"].split(","))
         return f"redis+socket://{rest}" if scheme == "unix" else self.broker_url
 
-    def broker_options(self, *, timeout_s: float) -> dict[str, Any]:
-        """Transport options of the broker, for those who send messages and those who take them: both must
-        agree on the prefix. `timeout_s` bounds one call."""
-        return {
-            "global_keyprefix": self.key_prefix,
-            "socket_timeout": timeout_s,
-            "socket_connect_timeout": min(5.0, timeout_s),
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-        }
+    @property
+    def broker_primary(self) -> str | None:
+        """Under which name the broker's Sentinels know its primary; None for a broker without Sentinels."""
+        sentinels = _SENTINELS.fullmatch(self.broker_url)
+        return sentinels["name"] if sentinels else None
 
     @property
     def tls(self) -> dict[str, Any]:
@@ -313,7 +311,16 @@ class Settings(BaseModel):
     @property
     def kombu_tls(self) -> dict[str, Any] | None:
         """The same for Celery's broker_use_ssl; None for a broker without TLS."""
-        return self.tls if self.broker_url.startswith("rediss:") else None
+        if self.broker_url.startswith("rediss:"):
+            return self.tls
+        if not self.broker_url.startswith("amqps:"):
+            return None
+        if not self.redis_tls_verify:
+            return {"cert_reqs": ssl.CERT_NONE}
+        context: dict[str, Any] = {"check_hostname": True}
+        if self.redis_ca_file is not None:
+            context["cafile"] = str(self.redis_ca_file)
+        return {"context": context, "server_hostname": urlsplit(self.broker_url).hostname}
 
     @property
     def base_url(self) -> str:
@@ -321,8 +328,29 @@ class Settings(BaseModel):
         return f"http://{host}:{self.port}"
 
 
+def _server_url(value: str, schemes: tuple[str, ...]) -> str:
+    """Return the URL. Raises ValueError if it is none with one of the schemes."""
+    try:
+        parts = urlsplit(value)
+        parts.port  # noqa: B018
+    except ValueError:
+        # Its message would quote a part of the password.
+        raise ValueError(
+            "has no host and port that can be read; percent-encode special characters of a password"
+        ) from None
+    spelled = value.startswith(tuple(f"{scheme}://" for scheme in schemes))
+    if value and not (spelled and (parts.netloc or parts.path)):
+        *others, last = (f"{scheme}://" for scheme in schemes)
+        raise ValueError(f"is not a {', '.join(others)} or {last} URL")
+    if any(name.startswith("ssl_") for name, _ in parse_qsl(parts.query)):
+        raise ValueError(
+            "has an ssl_… parameter; REDIS_CA_FILE and REDIS_TLS_VERIFY say how TLS is verified"
+        )
+    return value
+
+
 def server_of(url: str) -> str:
-    """Return where a Redis URL leads, for messages: without user, password and parameters."""
+    """Return where the URL of a server leads, for messages: without user, password and parameters."""
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2] or parts.path
 

@@ -29,6 +29,7 @@ FLOORS = {
     "headway.cli": ("headway.client", "headway.version"),
     "headway.cli.keys": ("headway.contract",),
     "headway.version": (),
+    "headway.broker": ("headway.contract",),
     "headway": (
         "headway.version",
         "headway.loops",
