@@ -133,6 +133,9 @@ def _above_0(text: str, what: str) -> float:
 
 
 def submit(args: argparse.Namespace, client: Client) -> int:
+    if args.events and args.webhook is None:
+        raise ClientError("--event needs --webhook")
+    webhook = None if args.webhook is None else {"url": args.webhook, "events": args.events or ["end"]}
     params = {**args.params, **{name: value_of(text) for name, text in args.pairs}}
     if args.file is not None:
         if "input" in params:
@@ -147,6 +150,7 @@ def submit(args: argparse.Namespace, client: Client) -> int:
         max_attempts=args.max_attempts,
         timeout_s=args.timeout,
         size=args.size,
+        webhook=webhook,
         key=args.key,
     )
     return _made(job, args, client)
