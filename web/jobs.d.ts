@@ -233,6 +233,11 @@ export interface LiveJobs extends Live {
   jobs: Job[];
 }
 
+export interface LiveGroup extends LiveJobs {
+  /** How far all of them are. Undefined until it was first read; null while there is no such group. */
+  group: Group | null | undefined;
+}
+
 /** The service refused a request, or could not be reached (problem+json, RFC 9457). */
 export class Problem extends Error {
   name: "Problem";

@@ -4,7 +4,7 @@ import type { Readable } from "svelte/store";
 import type { HTMLAttributes } from "svelte/elements";
 
 import type { JobProgress, JobProgressAttributes, JobProgressEvents } from "./job-progress.js";
-import type { Headway, Job, LiveJob, LiveJobs } from "./jobs.js";
+import type { Headway, Job, LiveGroup, LiveJob, LiveJobs } from "./jobs.js";
 
 /** One job, by its id or its document, which is shown at once, also by a server. Without one, nothing is watched. */
 export function jobStore(headway: Headway, job: string | Job | null | undefined): Readable<LiveJob>;
@@ -12,8 +12,8 @@ export function jobStore(headway: Headway, job: string | Job | null | undefined)
 /** These jobs, in this order; by default all of the caller's, newest first. */
 export function jobsStore(headway: Headway, ids?: Iterable<string>): Readable<LiveJobs>;
 
-/** All jobs of a group, oldest first, including later ones. Without a group, nothing is watched. */
-export function groupStore(headway: Headway, group: string | null | undefined): Readable<LiveJobs>;
+/** A group, and all its jobs, oldest first, including later ones. Without a group, nothing is watched. */
+export function groupStore(headway: Headway, group: string | null | undefined): Readable<LiveGroup>;
 
 declare module "svelte/elements" {
   interface SvelteHTMLElements {

@@ -3,7 +3,7 @@
 import type { ComputedRef, DefineComponent, MaybeRefOrGetter } from "vue";
 
 import type { JobProgress, JobProgressAttributes } from "./job-progress.js";
-import type { Headway, Job, LiveJob, LiveJobs } from "./jobs.js";
+import type { Headway, Job, LiveGroup, LiveJob, LiveJobs } from "./jobs.js";
 
 type Refs<Value> = { readonly [Name in keyof Value]: Value[Name] extends () => void ? Value[Name] : ComputedRef<Value[Name]> };
 
@@ -13,8 +13,8 @@ export function useJob(headway: Headway, job: MaybeRefOrGetter<string | Job | nu
 /** These jobs, in this order; by default all of the caller's, newest first. */
 export function useJobs(headway: Headway, ids?: MaybeRefOrGetter<Iterable<string> | undefined>): Refs<LiveJobs>;
 
-/** All jobs of a group, oldest first, including later ones. Without a group, nothing is watched. */
-export function useGroup(headway: Headway, group: MaybeRefOrGetter<string | null | undefined>): Refs<LiveJobs>;
+/** A group, and all its jobs, oldest first, including later ones. Without a group, nothing is watched. */
+export function useGroup(headway: Headway, group: MaybeRefOrGetter<string | null | undefined>): Refs<LiveGroup>;
 
 declare module "vue" {
   interface GlobalComponents {

@@ -11,7 +11,7 @@ import { idOf, liveGroup, liveJob, liveJobs } from "./client/live-jobs.js";
 /** @typedef {import("./client/client.js").Client} Client */
 
 /**
- * @param {string} what the value has: `job` or `jobs`
+ * @param {string[]} what the value has: `job`, or `jobs`
  * @param {() => string | undefined} key another one is other jobs
  * @param {(known: Iterable<import("./jobs.js").Job>) => import("./client/live-jobs.js").LiveJobs<any>} make
  * @returns {any}
@@ -28,7 +28,7 @@ function useLive(what, key, make) {
     { immediate: true },
   );
   return {
-    [what]: computed(() => value.value[what]),
+    ...Object.fromEntries(what.map((name) => [name, computed(() => value.value[name])])),
     status: computed(() => value.value.status),
     again: () => value.value.again(),
   };
@@ -39,7 +39,7 @@ function useLive(what, key, make) {
  * @param {import("vue").MaybeRefOrGetter<string | import("./jobs.js").Job | null | undefined>} job
  */
 export function useJob(headway, job) {
-  return useLive("job", () => idOf(toValue(job)), () => liveJob(headway, toValue(job)));
+  return useLive(["job"], () => idOf(toValue(job)), () => liveJob(headway, toValue(job)));
 }
 
 /**
@@ -49,7 +49,7 @@ export function useJob(headway, job) {
 export function useJobs(headway, ids) {
   const wanted = () => ids && toValue(ids);
   const key = () => [...(wanted() ?? [])].join(" ");
-  return useLive("jobs", key, (known) => liveJobs(headway, wanted(), known));
+  return useLive(["jobs"], key, (known) => liveJobs(headway, wanted(), known));
 }
 
 /**
@@ -57,5 +57,5 @@ export function useJobs(headway, ids) {
  * @param {import("vue").MaybeRefOrGetter<string | null | undefined>} group
  */
 export function useGroup(headway, group) {
-  return useLive("jobs", () => toValue(group) ?? undefined, () => liveGroup(headway, toValue(group)));
+  return useLive(["group", "jobs"], () => toValue(group) ?? undefined, () => liveGroup(headway, toValue(group)));
 }

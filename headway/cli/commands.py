@@ -143,6 +143,9 @@ def submit(args: argparse.Namespace, client: Client) -> int:
         return _submit_batch(args, client)
     if args.type is None:
         raise ClientError("name the job's type, or give a --batch")
+    if args.events and args.webhook is None:
+        raise ClientError("--event needs --webhook")
+    webhook = None if args.webhook is None else {"url": args.webhook, "events": args.events or ["end"]}
     params = {**args.params, **{name: value_of(text) for name, text in args.pairs}}
     if args.file is not None:
         if "input" in params:
@@ -161,6 +164,7 @@ def submit(args: argparse.Namespace, client: Client) -> int:
         run_at=args.run_at,
         expires_s=args.expires,
         unique=None if args.unique is None else {"key": args.unique, "while": args.unique_while},
+        webhook=webhook,
         key=args.key,
     )
     return _made(job, args, client)

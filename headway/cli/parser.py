@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from headway.cli import commands, completion, keys, run
+from headway.cli import commands, completion, keys, run, webhooks
 from headway.cli.text import sanitized
 from headway.version import __version__
 
@@ -87,12 +87,15 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
         title="commands", metavar="command", required=True, parser_class=CommandParser
     )
 
-    def command(name: str, does: Callable[..., int], help: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = added.add_parser(name, help=help, description=help, epilog=EXIT)
+    def common(parser: argparse.ArgumentParser, does: Callable[..., int]) -> None:
         parser.add_argument("--url", help="default: HEADWAY_URL, else http://127.0.0.1:8000")
         parser.add_argument("--token", help="an API key or other credential; default: HEADWAY_TOKEN")
         parser.add_argument("--json", action="store_true", help="one JSON object per line")
         parser.set_defaults(command=commands.guarded, does=does)
+
+    def command(name: str, does: Callable[..., int], help: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = added.add_parser(name, help=help, description=help, epilog=EXIT)
+        common(parser, does)
         return parser
 
     def completed(action: argparse.Action, completer: Callable[..., list[str]]) -> None:
@@ -174,6 +177,10 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
         help="with `queued`, only a job that has not begun counts; default: live",
     )
     parser.add_argument("--key", help="an Idempotency-Key: the same key gives the same job")
+    parser.add_argument(
+        "--webhook", metavar="RECEIVER", type=commands.identifier, help="an address that is told of its end"
+    )
+    webhooks.add_event_option(parser)
 
     parser = command("watch", commands.watch, "follow jobs until they end")
     jobs = parser.add_argument(
@@ -296,6 +303,11 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     parser.add_argument("--artifacts", action="store_true", help="also the files that the jobs made")
     parser.add_argument(
         "--ttl", metavar="SECONDS", type=commands.count, default=900, help="default: 900; 3600 at most"
+    )
+
+    webhooks.add_arguments(
+        added.add_parser("webhooks", help="list, make and remove webhooks; see and repeat deliveries"),
+        common,
     )
 
     keys.add_arguments(added.add_parser("keys", help="make, list, rotate and revoke API keys"))

@@ -276,7 +276,10 @@ def test_all_hooks_of_a_page_and_the_element_share_one_connection(
     browser.requests()
     all_of_it = "{bars: ids, ids: ids.slice(0, 2), group: 'g', element: ids[2]}"
     browser.run(f"const [ids] = arguments; window.show({all_of_it})", ids)
-    browser.until(lambda: browser.text("#list") == browser.text("#group") == "running running", "the lists")
+    browser.until(lambda: browser.text("#list") == "running running", "the list")
+    browser.until(lambda: browser.text("#group") == "running running running 0", "the group")
+    jobs.store.append(one, 1, [progress(0.5)])
+    browser.until(lambda: browser.text("#group") == "running running running 0.25", "its fraction")
     inside = (
         "return document.querySelector('job-progress').shadowRoot.querySelector(arguments[0])?.textContent"
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from headway.contract.states import State
 from tests.support.browser import Browser, card, page
@@ -86,11 +87,43 @@ def test_a_link_signs_in_and_its_token_is_gone_from_the_address(browser: Browser
     browser.load(f"{closed.url}/#token={text}")
     assert signed_in(browser) == ("acme", "read")
     assert text not in browser.run("return location.href + document.documentElement.outerHTML")
-    # A link of another owner's takes its place.
+
+
+def test_a_link_of_another_owners_asks_before_it_takes_the_place_of_a_session(
+    browser: Browser, closed: Stack
+) -> None:
+    """Or a link could have somebody work under the name of whoever sent it."""
+
+    def follow(token: str) -> str:
+        browser.load("about:blank")
+        browser.load(f"{closed.url}/#token={token}")
+        browser.until(lambda: shown(browser, "#other-session"), "the question")
+        assert token not in browser.run("return location.href")
+        return browser.text("#other-session p")
+
+    browser.load(f"{closed.url}/#token={key(closed, 'acme', 'read')}")
+    assert signed_in(browser) == ("acme", "read")
     other = key(closed, "other", "read")
-    browser.load("about:blank")
-    browser.load(f"{closed.url}/#token={other}")
+    assert follow(other) == "This link signs in as other. You are signed in as acme."
+    cookies = browser.cdp("Network.getAllCookies")["cookies"]
+    browser.find("#other-session [value=stay]").click()
+    assert signed_in(browser) == ("acme", "read")
+    assert browser.cdp("Network.getAllCookies")["cookies"] == cookies, "nothing was replaced"
+    # The Escape key is no yes.
+    follow(other)
+    browser.press(Keys.ESCAPE)
+    assert signed_in(browser) == ("acme", "read")
+    assert "unknown" in follow("hw_abcdefgh_" + "x" * 43)
+    assert not shown(browser, "#other-session [value=change]")
+    browser.find("#other-session [value=stay]").click()
+    assert signed_in(browser) == ("acme", "read")
+    follow(other)
+    browser.find("#other-session [value=change]").click()
     assert signed_in(browser) == ("other", "read")
+    # One's own key asks nothing.
+    browser.load("about:blank")
+    browser.load(f"{closed.url}/#token={key(closed, 'other', 'read', 'submit')}")
+    assert signed_in(browser) == ("other", "read, submit")
 
 
 def test_what_one_may_not_do_is_not_offered(browser: Browser, closed: Stack) -> None:

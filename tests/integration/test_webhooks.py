@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from headway.cli.main import main
 from headway.contract.states import State
 from headway.contract.webhooks import Target
 from tests.support.checkout import ROOT
@@ -296,3 +297,53 @@ def finish_in_store(web: Stack) -> str:
     job_id = create(web.store)
     web.store.end(claim(web.store, job_id), State.SUCCEEDED)
     return job_id
+
+
+def test_the_command_makes_shows_rotates_and_repeats(
+    web: Stack, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADWAY_URL", web.url)
+
+    def headway(*words: str, status: int = 0) -> tuple[list[str], str]:
+        assert main(list(words)) == status
+        said = capsys.readouterr()
+        return said.out.splitlines(), said.err
+
+    address = receiver.url("/ok")
+    (secret,), warning = headway("webhooks", "create", "billing", address, "--event", "end")
+    assert "not shown again" in warning
+    before = len(receiver.at("/ok"))
+    job_id = finish(web)
+    until(lambda: len(receiver.at("/ok")) == before + 1, what="the delivery")
+    assert verifies(secret, receiver.at("/ok")[-1]) == 1
+    until(lambda: _log(web, "billing", 1), what="the log")
+    line = f"billing  {address}  state,end"
+    (shown,), _ = headway("webhooks", "create", "billing", address, "--event", "state", "--event", "end")
+    assert shown.startswith(line), "without a secret: it is the one before"
+    until(lambda: headway("webhooks", "list")[0] == [line], 10, lambda: str(headway("webhooks", "list")))
+    (tried,), _ = headway("webhooks", "deliveries", "billing")
+    event_id, *_ = tried.split("  ")
+    assert job_id in tried
+    assert tried.endswith("attempt 1  delivered (204)")
+    (new,), until_when = headway("webhooks", "rotate", "billing")
+    assert (new.startswith("whsec_"), "signs beside it until" in until_when) == (True, True)
+    assert headway("webhooks", "redeliver", "billing", event_id) == ([], "")
+    again = until(lambda: receiver.at("/ok")[before + 1 :], what="it once more")
+    assert again[0].headers["webhook-id"] == event_id
+    assert (verifies(new, again[0]), verifies(secret, again[0])) == (1, 2)
+    assert headway("webhooks", "delete", "billing") == ([], "")
+    assert headway("webhooks", "list", "--json") == ([], "")
+    assert "no webhook" in headway("webhooks", "deliveries", "billing", status=2)[1]
+    assert "needs --webhook" in headway("submit", "t", "--event", "end", status=2)[1]
+
+
+def test_the_command_submits_with_a_webhook(
+    web: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEADWAY_URL", web.url)
+    web.call("PUT", "/types/by-command", {})
+    words = ["submit", "by-command", "--webhook", "http://127.0.0.1:9/x", "--event", "state", "--json"]
+    assert main(words) == 0
+    job = json.loads(capsys.readouterr().out)
+    stored = web.store.redis.hmget(web.store.keys.job(job["id"]), "_hook_url", "_hook_events")
+    assert stored == [b"http://127.0.0.1:9/x", b"state"]

@@ -14,6 +14,12 @@ class Client {
   stream = () => this.shared;
   get = async (id) => this.found.get(id) ?? Promise.reject(Object.assign(new Error(), { status: 404 }));
   list = async () => ({ items: [...this.found.values()], next: null });
+  groups = new Map();
+  asked = [];
+  ask = async (_, path) => {
+    this.asked.push(path);
+    return this.groups.get(path) ?? Promise.reject(Object.assign(new Error(), { status: 404 }));
+  };
   shared = Object.assign(new EventTarget(), {
     status: "live",
     readers: new Set(),
@@ -185,4 +191,71 @@ test("of all jobs the newest are kept, and those that live", async () => {
   assert.equal(seen.at(-1).jobs.at(-1).id, "living");
   assert.deepEqual([[...live.jobs].length, [...live.jobs].includes(old)], [201, false]);
   stop();
+});
+
+test("a group is read when the stream is live, and then is what the stream says it is", async () => {
+  const g = (fraction) => ({ group: "g/1", fraction });
+  const live = liveGroup(client, "g/1");
+  const stop = live.subscribe(see);
+  assert.equal(seen[0].group, undefined, "nothing is known yet");
+  await frame();
+  assert.equal(seen.at(-1).group, null, "there is no such group");
+  client.says("10-0", "group", g(0.1));
+  client.says("11-0", "group", { group: "another", fraction: 0.9 });
+  await frame();
+  assert.deepEqual([seen.at(-1).group.fraction, client.asked], [0.1, ["/groups/g%2F1"]]);
+  // The connection is lost and comes back: what was missed is read.
+  client.groups.set("/groups/g%2F1", g(0.4));
+  for (const status of ["reconnecting", "live"]) {
+    client.shared.status = status;
+    client.shared.dispatchEvent(new Event("status"));
+  }
+  await frame();
+  assert.equal(seen.at(-1).group.fraction, 0.4);
+  client.groups.set("/groups/g%2F1", g(0.5));
+  client.says("12-0", "reset", { reason: "events_missed", jobs: [] });
+  await frame();
+  assert.equal(seen.at(-1).group.fraction, 0.5);
+  client.says("13-0", "group-end", g(1));
+  await frame();
+  assert.equal(seen.at(-1).group.fraction, 1);
+  stop();
+});
+
+test("an answer about a group that comes after an event is not taken for newer", async () => {
+  let answer;
+  client.ask = () => new Promise((resolve) => (answer = resolve));
+  const stop = liveGroup(client, "g").subscribe(see);
+  await frame();
+  client.says("10-0", "group", { group: "g", fraction: 0.7 });
+  answer({ group: "g", fraction: 0.2 });
+  await frame();
+  assert.equal(seen.at(-1).group.fraction, 0.7);
+  stop();
+});
+
+test("a group whose stream does not tell how it is, as one of more than it, is read when its jobs change", async () => {
+  const g = (fraction) => ({ group: "g", fraction });
+  client.found.set("a", job("a", "10-0", { group: "g" }));
+  client.groups.set("/groups/g", g(0.1));
+  const stop = liveGroup(client, "g").subscribe(see);
+  await frame();
+  client.groups.set("/groups/g", g(0.3));
+  client.progress("11-0", "a", 0.3);
+  client.progress("12-0", "a", 0.4);
+  await frame();
+  assert.equal(seen.at(-1).group.fraction, 0.1);
+  mock.timers.tick(1000);
+  await frame();
+  assert.deepEqual([seen.at(-1).group.fraction, client.asked.length], [0.3, 2]);
+  client.progress("13-0", "a", 0.5);
+  client.says("14-0", "group", g(0.5));
+  await frame();
+  mock.timers.tick(1000);
+  await frame();
+  assert.deepEqual([seen.at(-1).group.fraction, client.asked.length], [0.5, 2], "it was told");
+  client.progress("15-0", "a", 0.6);
+  stop();
+  mock.timers.tick(1000);
+  assert.equal(client.asked.length, 2, "nobody is there any more");
 });

@@ -13,6 +13,8 @@ import { isLive } from "./reducer.js";
 
 /** Many events in one frame are one change. */
 const FRAME_MS = 16;
+/** A stream of a group says within half of this how the group is; one of more than the group does not. */
+const UNTOLD_MS = 1000;
 /** Of all jobs of a caller so many are kept, and those that are live, so that a page that stays open does not grow. */
 const MOST = 200;
 
@@ -23,6 +25,7 @@ export class LiveJobs {
 
   #feed;
   #pick;
+  #group;
   /** @type {import("../jobs.js").Status} Said before anything is watched. */ #before;
   /** Whether the service has no such job. */ #missing = false;
   /** @type {Set<{run: (value: any) => void}>} */ #subscribers = new Set();
@@ -33,10 +36,12 @@ export class LiveJobs {
    * @param {{jobs?: Iterable<string>, group?: string} | null} of what to watch, as `watch` takes it; null: nothing
    * @param {Iterable<Job>} known documents from elsewhere, which are shown until newer ones are there
    * @param {(feed: JobFeed | null, missing: boolean) => Value} pick makes the value of what the feed has
+   * @param {GroupDocument} [group] is told what the feed says, too
    */
-  constructor(client, of, known, pick) {
+  constructor(client, of, known, pick, group) {
     this.#feed = of && new JobFeed(client, of);
     this.#pick = pick;
+    this.#group = group;
     for (const job of known) this.#feed?.put(job);
     this.#before = of ? "connecting" : "closed";
     this.value = this.#look(this.#before);
@@ -44,7 +49,12 @@ export class LiveJobs {
       this.#missing = !(/** @type {CustomEvent} */ (event).detail.job);
       this.#soon();
     });
-    this.#feed?.addEventListener("status", () => this.#feed?.status !== this.value.status && this.#soon());
+    this.#feed?.addEventListener("status", () => {
+      this.#follow();
+      if (this.#feed?.status !== this.value.status) this.#soon();
+    });
+    if (group) group.changed = () => this.#soon();
+    this.#feed?.addEventListener("event", (event) => group?.receive(/** @type {CustomEvent} */ (event).detail));
   }
 
   /** @returns {Iterable<Job>} the jobs that it has */
@@ -61,10 +71,12 @@ export class LiveJobs {
     // What a server renders is not watched: it is finished before anything could change.
     if (this.#subscribers.size === 0 && globalThis.document) this.#feed?.start();
     this.#subscribers.add(subscriber);
+    this.#follow();
     run(this.value);
     return () => {
       if (!this.#subscribers.delete(subscriber) || this.#subscribers.size > 0) return;
       this.#feed?.stop();
+      this.#group?.follow(false);
       clearTimeout(this.#waking);
       this.#waking = undefined;
       // Whoever comes next must not be told that this is current.
@@ -79,6 +91,11 @@ export class LiveJobs {
 
   #again = () => this.#feed?.again();
 
+  #follow() {
+    if (this.#subscribers.size === 0) return;
+    this.#group?.follow(this.#feed?.stream?.status === "live");
+  }
+
   #soon() {
     if (this.#subscribers.size === 0) return;
     this.#waking ??= setTimeout(() => {
@@ -86,6 +103,71 @@ export class LiveJobs {
       this.value = this.#look(this.#feed?.status ?? "closed");
       for (const { run } of [...this.#subscribers]) run(this.value);
     }, FRAME_MS);
+  }
+}
+
+/** The document of a group, as the stream brings it; read when the stream does not. */
+class GroupDocument {
+  /** @type {import("../jobs.js").Group | null | undefined} Undefined until it was read; null if there is no such group. */
+  value;
+  /** Called when it was replaced. */
+  changed = () => {};
+
+  #client;
+  #name;
+  #live = false;
+  #heard = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #reading;
+
+  /**
+   * @param {import("./client.js").Client} client
+   * @param {string} name
+   */
+  constructor(client, name) {
+    this.#client = client;
+    this.#name = name;
+  }
+
+  /** @param {boolean} live whether the stream misses nothing from now on */
+  follow(live) {
+    const before = this.#live;
+    this.#live = live;
+    if (live && !before) this.#read();
+    if (!live) this.#settle();
+  }
+
+  /** @param {import("./job-feed.js").JobEvent} event of the group's feed */
+  receive({ event, data }) {
+    if (event === "group" || event === "group-end") {
+      if (data.group !== this.#name) return;
+      this.#settle();
+      this.#heard += 1;
+      this.#is(data);
+    } else if (event === "reset") this.#read();
+    else this.#reading ??= setTimeout(() => this.#read(), UNTOLD_MS);
+  }
+
+  /** There is nothing to be read any more. */
+  #settle() {
+    clearTimeout(this.#reading);
+    this.#reading = undefined;
+  }
+
+  async #read() {
+    this.#settle();
+    const heard = this.#heard;
+    const found = await this.#client.ask("GET", `/groups/${encodeURIComponent(this.#name)}`).catch((error) => {
+      // Unless it is not there, the next event or connection is another chance.
+      return error.status === 404 ? null : undefined;
+    });
+    // What the stream has said meanwhile is newer, or more is to come.
+    if (found !== undefined && heard === this.#heard) this.#is(found);
+  }
+
+  /** @param {import("../jobs.js").Group | null} value */
+  #is(value) {
+    this.value = value;
+    this.changed();
   }
 }
 
@@ -127,7 +209,10 @@ export function liveJobs(client, ids, known = []) {
  * @param {string | null | undefined} group without one, nothing is watched
  */
 export function liveGroup(client, group) {
-  return new LiveJobs(client, group ? { group } : null, [], (feed) => ({
+  const document = group ? new GroupDocument(client, group) : undefined;
+  const pick = (/** @type {JobFeed | null} */ feed) => ({
+    group: document?.value,
     jobs: [...(feed?.jobs.values() ?? [])].sort((a, b) => created(a) - created(b)),
-  }));
+  });
+  return new LiveJobs(client, group ? { group } : null, [], pick, document);
 }

@@ -28,7 +28,8 @@ import { WorkersPage } from "./workers/workers-page.js";
 
 const TICK_MS = 30_000;
 
-const session = new Session(/** @type {HTMLDialogElement} */ (part("sign-in")), part("who"));
+const dialog = (/** @type {string} */ name) => /** @type {HTMLDialogElement} */ (part(name));
+const session = new Session(dialog("sign-in"), dialog("other-session"), part("who"));
 const { client } = session;
 const feed = new JobFeed(client);
 const ended = new EndedJobs(client, feed);

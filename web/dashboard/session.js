@@ -27,6 +27,7 @@ export class Session extends Emitter {
   /** @type {Who | null} Null until it is known. */
   who = null;
   #dialog;
+  #other;
   #form;
   #problem;
   #key;
@@ -35,11 +36,13 @@ export class Session extends Emitter {
 
   /**
    * @param {HTMLDialogElement} dialog
+   * @param {HTMLDialogElement} other asks before a link takes the place of a session
    * @param {HTMLElement} header where the caller's name and the way out are
    */
-  constructor(dialog, header) {
+  constructor(dialog, other, header) {
     super();
     this.#dialog = dialog;
+    this.#other = other;
     this.#form = /** @type {HTMLFormElement} */ (dialog.querySelector("form"));
     this.#problem = /** @type {HTMLElement} */ (dialog.querySelector(".problem"));
     this.#key = /** @type {HTMLInputElement} */ (dialog.querySelector("input"));
@@ -63,7 +66,7 @@ export class Session extends Emitter {
 
   /** Find out who uses the page. Resolves as soon as that is known, or cannot be known now. */
   async begin() {
-    if (token) await this.#signIn(decodeURIComponent(token));
+    if (token && (await this.#mayReplace(decodeURIComponent(token)))) await this.#signIn(decodeURIComponent(token));
     else await this.check();
     if (this.#dialog.open) await new Promise((resolve) => this.addEventListener("change", resolve, { once: true }));
   }
@@ -84,6 +87,46 @@ export class Session extends Emitter {
       if (response.ok) this.#is(await response.json());
     } catch {
       // Without an answer the page shows that it is not connected.
+    }
+  }
+
+  /**
+   * Whether the key of a link may take the place of the session that there is. Anybody can send somebody a link: nobody
+   * is to work under another's name, where that other sees it, without having been asked.
+   * @param {string} key
+   */
+  async #mayReplace(key) {
+    const held = await this.#whoIs({});
+    if (!held) return true;
+    if (held.kind === "none") return false;
+    const offered = await this.#whoIs({ credentials: "omit", headers: { authorization: `Bearer ${key}` } });
+    if (offered?.owner === held.owner) return true;
+    const [said, , change] = /** @type {any} */ (this.#other.querySelector("form")).children;
+    show(
+      said,
+      offered
+        ? `This link signs in as ${offered.owner}. You are signed in as ${held.owner}.`
+        : `The key of this link is unknown, expired or revoked. You are signed in as ${held.owner}.`,
+    );
+    change.hidden = !offered;
+    if (offered) change.textContent = `Sign in as ${offered.owner}`;
+    this.#other.returnValue = "stay";
+    this.#other.showModal();
+    await new Promise((resolve) => this.#other.addEventListener("close", resolve, { once: true }));
+    return this.#other.returnValue === "change";
+  }
+
+  /**
+   * Who the credentials of such a request are; null if they are nobody's, or the service does not answer.
+   * @param {RequestInit} init
+   * @returns {Promise<Who | null>}
+   */
+  async #whoIs(init) {
+    try {
+      const response = await fetch(this.client.url("/session"), { ...init, cache: "no-store" });
+      return response.ok ? await response.json() : null;
+    } catch {
+      return null;
     }
   }
 

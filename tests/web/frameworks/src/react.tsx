@@ -24,7 +24,8 @@ function List({ ids }: { ids: string[] }) {
 }
 
 function Group({ group }: { group: string }) {
-  return <p id="group">{states(useGroup(headway, group).jobs)}</p>;
+  const { group: whole, jobs } = useGroup(headway, group);
+  return <p id="group">{states(jobs)} {whole ? `${whole.state} ${whole.fraction}` : String(whole)}</p>;
 }
 
 function App() {

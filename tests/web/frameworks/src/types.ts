@@ -12,11 +12,12 @@ import { headway } from "./headway";
 export function hooks(document: Job) {
   const job: Job | null | undefined = useJob(headway, document).job;
   const jobs: Job[] = [...useJobs(headway).jobs, ...useJobs(headway, new Set(["0-x"])).jobs];
+  const fraction: number | null | undefined = useGroup(headway, "g").group?.fraction;
   // @ts-expect-error a group is a name
   useGroup(headway, document);
   // @ts-expect-error a client first
   useJob("0-x");
-  return [job, jobs];
+  return [job, jobs, fraction];
 }
 
 export function composables() {
@@ -24,12 +25,12 @@ export function composables() {
   const jobs: Job[] = [...vue.useJobs(headway, () => ["0-x"]).jobs.value, ...vue.useGroup(headway, "g").jobs.value];
   const now: Status = status.value;
   again();
-  return [job.value?.state, jobs, now];
+  return [job.value?.state, jobs, now, vue.useGroup(headway, "g").group.value?.counts.failed];
 }
 
 export function stores() {
   const jobs: Job[] = [...get(jobsStore(headway)).jobs, ...get(groupStore(headway, "g")).jobs];
-  return [get(jobStore(headway, "0-x")).job?.state, jobs];
+  return [get(jobStore(headway, "0-x")).job?.state, jobs, get(groupStore(headway, "g")).group?.state];
 }
 
 export function element() {
