@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import redis
 
+from headway.contract.files import Files, new_files
 from headway.contract.keys import JobRef, partition_of
 from headway.contract.store import JobStore
 from headway.loops import retry_until_reachable
@@ -34,11 +35,20 @@ class Runtime:
     """What a worker process runs jobs with. In the main thread it takes over SIGTERM and SIGUSR2."""
 
     def __init__(
-        self, store: JobStore, *, worker: str, data_dir: Path, lease_s: float, sandbox: Policy | None = None
+        self,
+        store: JobStore,
+        *,
+        worker: str,
+        data_dir: Path,
+        lease_s: float,
+        files: Files | None = None,
+        sandbox: Policy | None = None,
     ) -> None:
+        """`files` are by default those in `data_dir`, where the attempts work."""
         self.store = store
         self.worker = worker
         self.data_dir = data_dir
+        self.files = files or new_files("", data_dir)
         self.lease_s = lease_s
         self.sandbox = sandbox or Policy()
         self._current: Attempt | None = None
@@ -89,6 +99,7 @@ class Runtime:
             claim,
             self.store,
             data_dir=self.data_dir,
+            files=self.files,
             lease_s=self.lease_s,
             sandbox=self.sandbox,
         )

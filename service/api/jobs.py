@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from headway.contract.data_dir import ARTIFACTS
 from headway.contract.encoding import RecordError, dumps
 from headway.contract.foreign import Foreign
 from headway.contract.keys import here_queue
@@ -42,7 +43,6 @@ from service.api.problems import Problem, job_not_found
 from service.api.room import lacks_room
 from service.api.webhooks import WebhookTarget, submitted_target, target_of
 from service.scheduling.job_types import JobType
-from service.scheduling.sweeper import remove_tree
 
 bp = Resource("jobs", "Jobs")
 
@@ -256,7 +256,7 @@ def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[st
 
 def refuse_when_full(here: Context) -> None:
     """Raises Problem (503) if there is no room for more than what the live jobs need."""
-    if lacks_room(here.settings.data_dir, here.settings.min_free_bytes):
+    if lacks_room(here.files, here.settings.min_free_bytes):
         detail = "the service's disk is nearly full; nothing was done"
         raise Problem(503, detail, headers={"Retry-After": "30"})
     memory: dict[str, Any] = here.store.redis.info("memory")
@@ -301,7 +301,7 @@ def delete_job(job_id: str) -> Response:
     if not find_job(job_id).ended:
         raise Problem(409, "the job has not ended yet; cancel it first")
     here.store.groups.cancel_orphans(job_id)
-    remove_tree(here.settings.data_dir / "artifacts" / job_id)
+    here.files.remove(f"{ARTIFACTS}/{job_id}")
     here.store.remove(job_id)
     return Response(status=204)
 

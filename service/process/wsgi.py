@@ -50,7 +50,7 @@ def start(app: Flask) -> None:
         here.dispatch.start()
         AlarmLoop(here.store, here.dispatch, settings.lease_s).start()
         WebhookLoop(here.store, settings.webhook_allow).start()
-        Sweeper(here.store, settings.data_dir, upload_ttl_s=settings.upload_ttl_s).start()
+        Sweeper(here.store, here.files, upload_ttl_s=settings.upload_ttl_s).start()
 
 
 def _start_gauge(here: Context) -> None:
