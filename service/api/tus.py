@@ -20,7 +20,7 @@ from flask import Response, request
 from headway.contract.files import upload_key
 from headway.contract.media_types import media_type_of
 from headway.contract.resumable import MAX_PIECES, Coming, UploadGone, UploadMoved, WriterReplaced
-from headway.contract.uploads import DATA, complete_upload
+from headway.contract.uploads import DATA, ID, complete_upload
 from service.api.context import Context, caller, context
 from service.api.file_body import MEDIA_TYPE, answering_full, check_room, receive
 from service.api.pieces import Pieces
@@ -93,12 +93,12 @@ def patch(upload_id: str) -> Response:
     """Take the next part of an upload."""
     here = context()
     is_spoken()
+    coming = here.store.resumable.get(caller().owner, upload_id) if ID.fullmatch(upload_id) else None
+    if coming is None:
+        raise unknown(upload_id)
     if request.mimetype != OFFSET_STREAM:
         raise Problem(415, f"the body must be {OFFSET_STREAM}; set Content-Type")
     offset = _number("Upload-Offset")
-    coming = here.store.resumable.get(caller().owner, upload_id)
-    if coming is None:
-        raise unknown(upload_id)
     if coming.offset != offset:
         raise _moved(coming.offset)
     return Response(status=204, headers=_take(here, coming))

@@ -136,7 +136,7 @@ def get_upload(upload_id: str) -> Response:
     here, who = context(), caller()
     if "Tus-Resumable" in request.headers:
         tus.is_spoken()
-    coming = here.store.resumable.get(who.owner, upload_id)
+    coming = here.store.resumable.get(who.owner, upload_id) if ID.fullmatch(upload_id) else None
     if coming is not None and coming.offset < coming.length:
         made = Upload(id=coming.id, name=coming.name, size=coming.length, media_type=coming.media_type)
         return json_answer(made.model_dump_json(), headers=tus.describe(coming))

@@ -109,11 +109,9 @@ class Seaweed:
                     ),
                     *("-s3", f"-s3.port={self.port}", f"-s3.config={self._config}", *ports),
                     *("-master.volumeSizeLimitMB=64", "-volume.max=40", "-volume.minFreeSpace=0"),
-                    *(
-                        "-master.volumePreallocate=false",
-                        "-s3.port.iceberg=0",
-                        "-s3.allowEmptyFolder=false",
-                    ),
+                    *("-master.volumePreallocate=false", "-master.telemetry=false"),
+                    # These have ports that all would share.
+                    *("-s3.port.iceberg=0", "-s3.port.lance=0"),
                 ],
                 env={**os.environ, "HOME": str(self.directory)},
                 cwd=self.directory,
