@@ -139,8 +139,8 @@ class Transport(ABC):
     async def fetch(
         self, path: str, *, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[Response]:
-        """Like `request` with GET, but follows one redirect to where a file lies. The credential is not sent
-        to another server."""
+        """Like `request` with GET, but follows one redirect to where a file lies. The credential is sent to
+        no other server."""
         async with self.request("GET", path, headers=headers) as answer:
             if answer.status not in REDIRECTS:
                 yield answer
