@@ -32,6 +32,8 @@ from celery.worker import state
 
 import headway.broker
 from headway.contract.encoding import rfc3339
+from headway.contract.files import FilesRefused, FilesUnavailable, new_files
+from headway.contract.files_identity import identity_problem
 from headway.contract.servers import connect
 from headway.contract.settings import (
     ConfigError,
@@ -139,6 +141,7 @@ def main() -> int:
     configure(settings.log_level, settings.log_format)
     _check_redis(settings)
     _check_broker(settings)
+    check_files(settings)
     about_sandbox = prepare_sandbox(settings)
     all_types = discover("worker.tasks", *settings.headway_tasks)
     try:
@@ -257,6 +260,41 @@ def prepare_sandbox(settings: Settings) -> dict[str, Any]:
         if old := release.warning(ffmpeg.locate("ffmpeg")):
             logger.warning("%s", old)
     return {"mode": settings.sandbox, "missing": missing}
+
+
+def check_files(settings: Settings) -> None:
+    """Exit with status 2 and one line, if the files here are not those of the other hosts, or the object
+    storage refuses. One that cannot be reached is waited for by the jobs that need it.
+
+    In a process of its own: obstore's threads do not outlive a fork, and the pool's processes are forked.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            problem = _problem_of_files(settings)
+            if problem:
+                print(f"headway: FILES_URL: {problem}", file=sys.stderr, flush=True)
+            os._exit(2 if problem else 0)
+        finally:
+            os._exit(1)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2:
+        raise SystemExit(2)
+
+
+def _problem_of_files(settings: Settings) -> str:
+    files = new_files(settings.files_url, settings.data_dir.resolve())
+    store = make_store(settings)
+    try:
+        return identity_problem(files, store)
+    except FilesRefused as error:
+        return f"the object storage refuses: {error}"
+    except (FilesUnavailable, redis.RedisError) as error:
+        logger.warning("whether the files are those of the other hosts is not known: %s", error)
+    except OSError as error:
+        return f"the files cannot be read or written: {error.strerror or error}"
+    finally:
+        store.redis.close()
+    return ""
 
 
 def _check_redis(settings: Settings) -> None:

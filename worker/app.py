@@ -12,6 +12,7 @@ from celery.signals import worker_process_init
 
 from headway.broker import QUEUE_TYPE, address
 from headway.broker import options as transport_options
+from headway.contract.files import new_files
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
 from headway.sdk.job_type import JobType
@@ -88,6 +89,7 @@ def make_app(
                 worker=f"{worker}:{os.getpid()}",
                 data_dir=settings.data_dir.resolve(),
                 lease_s=settings.lease_s,
+                files=new_files(settings.files_url, settings.data_dir.resolve()),
                 sandbox=Policy(settings.sandbox, settings.max_memory_bytes, settings.max_output_bytes),
                 stop_signal=stop_signal(settings),
             )

@@ -171,8 +171,10 @@ def submit(args: argparse.Namespace, client: Client) -> int:
 
 
 def _submit_batch(args: argparse.Namespace, client: Client) -> int:
-    if args.type is not None or args.file is not None or args.watch:
-        raise ClientError("with --batch the file says all: no type, parameters, --file or --watch")
+    if args.type is not None or args.file is not None or args.webhook is not None or args.watch:
+        raise ClientError(
+            "with --batch the file says all: no type, parameters, --file, --webhook or --watch"
+        )
     with contextlib.ExitStack() as opened:
         stdin = args.batch == Path("-")
         lines = sys.stdin if stdin else opened.enter_context(args.batch.open(encoding="utf-8"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import secrets
 import stat
@@ -29,7 +28,8 @@ from headway.client.job import (
 )
 from headway.client.listing import find, newest
 from headway.client.playlist import playlist_uris
-from headway.client.transport import CHUNK, Token, Transport, path
+from headway.client.transport import Token, Transport, path
+from headway.client.upload import upload
 from headway.client.watch import AsyncWatch
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -117,6 +117,8 @@ class Calls:
     ) -> Upload:
         """Upload a file, under its own name by default. The input of a job is then `upload:<id>`.
 
+        What breaks off goes on where it was, also at another web process of the service.
+
         Raises Invalid (413) early if the file is too large, OSError if it cannot be read, ClientError if it
         is a directory or a pipe, or becomes shorter meanwhile.
         """
@@ -124,22 +126,7 @@ class Calls:
         off_loop = self._transport.off_loop
         source, total = await off_loop(lambda: _opened(file))
         with source:
-
-            async def body() -> AsyncGenerator[bytes, None]:
-                source.seek(0)
-                done = 0
-                # Not more than Content-Length promised, should the file grow meanwhile.
-                while done < total:
-                    chunk = await off_loop(functools.partial(_read, source, min(CHUNK, total - done)))
-                    if not chunk:
-                        raise ClientError(f"{file} became shorter while it was sent")
-                    yield chunk
-                    done += len(chunk)
-                    progress(done, total)
-
-            headers = {"Content-Length": str(total), "Content-Type": "application/octet-stream"}
-            where = f"/uploads?{urlencode({'name': name or file.name}, errors='replace')}"
-            sent: Upload = await self._transport.json("POST", where, body=body, headers=headers)
+            sent: Upload = await upload(self._transport, source, total, name or file.name, progress)
             return sent
 
     async def job(self, job_id: str) -> Job:
@@ -457,11 +444,3 @@ def _opened(file: Path) -> tuple[BinaryIO, int]:
         raise ClientError(f"cannot upload {file}: it is {kind}")
     source = file.open("rb")
     return source, os.fstat(source.fileno()).st_size
-
-
-def _read(source: BinaryIO, size: int) -> bytes:
-    """Read from the file; in the middle of a request its OSError would look like the connection's."""
-    try:
-        return source.read(size)
-    except OSError as error:
-        raise ClientError(f"{source.name}: {error.strerror or error}") from None

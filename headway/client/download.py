@@ -49,15 +49,18 @@ async def _fetch(transport: Transport, path: str, target: Path, progress: Progre
         found, etag, total = answer.status == 200, answer.header("ETag") or "", answer.length
     if not found:
         # The answer to a HEAD has no body that says why.
-        async with transport.request("GET", path) as answer:
+        async with transport.fetch(path) as answer:
             await answer.expect(200)
     partial = _partial(target, etag)
     have = partial.stat().st_size if partial.exists() and etag.startswith('"') else 0
     if have and have == total:
         return partial
     headers = {"Range": f"bytes={have}-", "If-Range": etag} if have and total and have < total else {}
-    async with transport.request("GET", path, headers=headers) as answer:
+    async with transport.fetch(path, headers=headers) as answer:
         await answer.expect(200, 206)
+        # An object storage may not know If-Range.
+        if answer.status == 206 and answer.header("ETag") not in (None, etag):
+            raise Unreachable("the file was replaced while it was downloaded", sent=True)
         await _write(transport, answer, partial, have if answer.status == 206 else 0, progress)
     return partial
 

@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from headway.client.errors import BadAnswer, ClientError, Unreachable, problem
 from headway.client.retrying import repeated
@@ -15,6 +15,7 @@ from headway.client.retrying import repeated
 ANSWER_S = 30.0
 """How long a response, or the next piece of it, may take."""
 CHUNK = 1 << 16
+REDIRECTS = (301, 302, 303, 307, 308)
 NEVER_BARE = (404, 405, 501)
 """Statuses that a Headway explains in a JSON body, and that no proxy in front of one makes up."""
 
@@ -133,6 +134,24 @@ class Transport(ABC):
         again = {**self._credential, **(headers or {})}
         async with self._exchange(method, path, body, again, timeout_s) as response:
             yield response
+
+    @contextlib.asynccontextmanager
+    async def fetch(
+        self, path: str, *, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Response]:
+        """Like `request` with GET, but follows one redirect to where a file lies. The credential is sent to
+        no other server."""
+        async with self.request("GET", path, headers=headers) as answer:
+            if answer.status not in REDIRECTS:
+                yield answer
+                return
+            there = urlsplit(urljoin(self.url, answer.header("Location") or ""))
+        origin = f"{there.scheme}://{there.netloc}"
+        ours = urlsplit(self.url)
+        elsewhere = type(self)(origin, self._token if origin == f"{ours.scheme}://{ours.netloc}" else "")
+        query = f"?{there.query}" if there.query else ""
+        async with elsewhere.request("GET", there.path + query, headers=headers) as answer:
+            yield answer
 
     async def json(
         self,

@@ -13,7 +13,8 @@ WORK = "work"
 VALKEY = "valkey"
 DEMO = "demo"
 RUN_LOCK = "run.lock"
-SHARED = (UPLOADS, ARTIFACTS, WORK)
+FILES = (UPLOADS, ARTIFACTS)
+SHARED = (*FILES, WORK)
 """The directories that web and workers both use."""
 OURS = frozenset({*SHARED, VALKEY, DEMO, RUN_LOCK, "secret", "keys", "token"})
 """All that Headway makes at the top of DATA_DIR: never an input of a job by its path."""
@@ -24,23 +25,25 @@ def gid_of(group: str) -> int:
     return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
 
 
-def protect(data_dir: Path, group: str = "") -> None:
+def protect(data_dir: Path, group: str = "", *, files: Path | None = None) -> None:
     """Close all that this process makes from here on to other users, and what Headway made before.
+
+    `files` is the directory of uploads and artifacts, if they are in one (FILES_URL), by default DATA_DIR.
 
     With a group (DATA_GROUP) its members can read and write the directories that web and workers share.
     Raises OSError if this user may not give files to that group, KeyError if there is none.
     """
     os.umask(0o007 if group else 0o077)
+    shared = [(data_dir if files is None else files) / name for name in FILES] + [data_dir / WORK]
     if group:
         gid = gid_of(group)
-        data_dir.mkdir(parents=True, exist_ok=True)
-        for path in (data_dir / name for name in SHARED):
-            path.mkdir(exist_ok=True)
+        for path in shared:
+            path.mkdir(parents=True, exist_ok=True)
             if path.stat().st_uid == os.geteuid():
                 os.chown(path, -1, gid)
                 # setgid: what is made inside belongs to the group too.
                 path.chmod(0o2770)
     else:
-        for path in (data_dir / name for name in (*SHARED, DEMO)):
+        for path in (*shared, data_dir / DEMO):
             if path.is_dir() and path.stat().st_uid == os.geteuid():
                 path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o077)

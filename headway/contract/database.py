@@ -30,7 +30,7 @@ READY_MS = 1000
 _LUA = Path(__file__).parent / "lua"
 _CHANGES_NO_JOB = {
     *("read", "read_feed", "snapshot_feed", "list", "next", "watch", "wake", "group"),
-    *("webhook_take", "webhook_settle", "webhook_rotate"),
+    *("webhook_take", "webhook_settle", "webhook_rotate", "upload"),
 }
 _INCLUDED = {"prelude", "clock", "creation", "line", "outcomes", "tally", "webhooks"}
 

@@ -47,12 +47,17 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:tries:<owner>:<name>    hash    job id -> how often its first was tried in vain
     P{p}:sent:<owner>:<name>     list    the log of deliveries in JSON, newest first
     P{types}:seen                zset    name of a job type -> when a worker last registered it, in s
+    P{p}:upload:<owner>:<id>     hash    an upload that comes in parts: length, offset, token of its writer;
+                                         expires some time after its last byte
+    P{p}:upload:<owner>:<id>:pieces list  names of the pieces that count
+    P{p}:uploading:<owner>       zset    "<id> <length>" of these -> ms when it expires
     P{types}:types               hash    name of a job type -> its description in JSON
     P{types}:alive               zset    "<type> <worker>" -> seconds until which it counts as alive
     P{types}:workers             hash    name of a worker -> what it says of itself, in JSON
     P{types}:own:<owner>         hash    the types that an owner declared over HTTP -> description in JSON
     P{types}:claiming:<owner>    zset    "<type> <worker>" -> seconds until which it counts as alive;
                                          "<type> " -> until when the type is known without one
+    P{types}:files               string  the id of the store of files (files_identity.py)
     P{access}:keys               hash    id of an API key -> the key without its secret, in JSON
     P{access}:revoked            zset    id of a session that was ended -> when it would have expired
     P{access}:jobs:<name>        string  ids of the jobs of a ticket, in JSON; lives as long as the ticket
@@ -216,6 +221,12 @@ class Keys:
     def rate(self, owner: str) -> str:
         return f"{self._in(self.partition(owner))}rate:{_name(owner)}"
 
+    def upload(self, owner: str, upload_id: str) -> str:
+        return f"{self._in(self.partition(owner))}upload:{_name(owner)}:{upload_id}"
+
+    def uploading(self, owner: str) -> str:
+        return f"{self._in(self.partition(owner))}uploading:{_name(owner)}"
+
     def webhooks(self, owner: str) -> str:
         return f"{self._in(self.partition(owner))}webhooks:{_name(owner)}"
 
@@ -268,6 +279,10 @@ class Keys:
 
     def claiming(self, owner: str) -> str:
         return f"{self.prefix}{{types}}:claiming:{_name(owner)}"
+
+    @property
+    def files_id(self) -> str:
+        return f"{self.prefix}{{types}}:files"
 
     @property
     def api_keys(self) -> str:

@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from headway.contract.data_dir import gid_of, protect
+from headway.contract.files import FilesUrl, parse_files_url
 
 Positive = Annotated[int, Field(gt=0)]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -41,7 +42,7 @@ _JWT_FAMILIES = (
     ("HS256", "HS384", "HS512"),
 )
 """A key is for one family: with two, a public key could be taken for a shared secret."""
-_SECRET = ("redis_url", "celery_broker_url")
+_SECRET = ("redis_url", "celery_broker_url", "files_url")
 
 
 _SENTINELS = re.compile(
@@ -82,6 +83,8 @@ class Settings(BaseModel):
     )
     data_dir: Path = Path("var")
     data_group: str = ""
+    files_url: str = Field(default="", repr=False)
+    files_redirect: bool = True
     secret_file: Path | None = None
     max_upload_bytes: Positive = 10 * 1024**3
     upload_ttl_s: Seconds = 86_400
@@ -129,6 +132,12 @@ class Settings(BaseModel):
                 raise ValueError("is not sentinel://host:port,host:port/name-of-the-primary/0")
             return value
         return _server_url(value, ("redis", "rediss", "unix", "sentinel", "amqp", "amqps"))
+
+    @field_validator("files_url")
+    @classmethod
+    def _names_files(cls, value: str) -> str:
+        parse_files_url(value, Path())
+        return value
 
     @field_validator("redis_ca_file", "jwt_key_file")
     @classmethod
@@ -277,6 +286,11 @@ class Settings(BaseModel):
         return self.secret_file or self.data_dir / "secret"
 
     @property
+    def files(self) -> FilesUrl:
+        """Where FILES_URL has the files: by default in DATA_DIR."""
+        return parse_files_url(self.files_url, self.data_dir)
+
+    @property
     def broker_url(self) -> str:
         """Where Celery's messages go: `CELERY_BROKER_URL`, else `REDIS_URL`."""
         return self.celery_broker_url or self.redis_url
@@ -407,7 +421,7 @@ def protect_data_dir_or_exit(settings: Settings) -> None:
     """Close DATA_DIR to others, for a process that uses it; one line and exit status 2 if DATA_GROUP is
     not a group of this user's."""
     try:
-        protect(settings.data_dir, settings.data_group)
+        protect(settings.data_dir, settings.data_group, files=settings.files.directory)
     except OSError as error:
         print(
             f"headway: DATA_DIR {settings.data_dir} cannot be given to DATA_GROUP {settings.data_group}: "

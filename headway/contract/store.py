@@ -35,6 +35,7 @@ from headway.contract.records import (
     error_json,
 )
 from headway.contract.registry import Registry
+from headway.contract.resumable import ResumableUploads
 from headway.contract.servers import connect
 from headway.contract.settings import Settings
 from headway.contract.states import ErrorCode, State
@@ -106,6 +107,7 @@ class JobStore:
         self.webhooks = Webhooks(database)
         self.messages = Messages(database)
         self.groups = Groups(database)
+        self.resumable = ResumableUploads(database)
 
     @classmethod
     def of(cls, settings: Settings, *, connections: int = 32, timeout_s: float = 5) -> JobStore:

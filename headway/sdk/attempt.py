@@ -23,6 +23,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from headway.contract.encoding import RecordError, dumps
+from headway.contract.files import Files
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import Claim, JobStore, StaleFence
 from headway.loops import forever, retry_until_reachable
@@ -127,6 +128,7 @@ class Attempt:
         store: JobStore,
         *,
         data_dir: Path,
+        files: Files,
         lease_s: float,
         sandbox: Policy,
     ) -> None:
@@ -136,6 +138,7 @@ class Attempt:
         """Whether the task's own code runs: a signal handler may raise into it."""
         self._type = job_type
         self._store = store
+        self._files = files
         self._dirs = AttemptDirs(data_dir, claim.ref.id, claim.job.attempt)
         self._subprocesses = Subprocesses(self.stop, sandbox)
         held = claim.job.progress
@@ -215,6 +218,7 @@ class Attempt:
             claim=self.claim,
             dirs=self._dirs,
             store=self._store,
+            files=self._files,
             reports=self._reporter,
             meter=self._meter,
             stop=self.stop,
@@ -226,6 +230,7 @@ class Attempt:
             return self._type.function(job)
         finally:
             self.interruptible = False
+            job.files.remove_unpublished()
 
     def _stopped(self) -> Outcome:
         if self.stop.reason is JobCanceled:

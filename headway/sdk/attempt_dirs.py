@@ -1,4 +1,4 @@
-"""AttemptDirs: the directories in which one attempt keeps its files."""
+"""AttemptDirs: the directory in which one attempt keeps its files while it runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class AttemptDirs:
-    """The directories of one attempt, both on the file system of `data_dir`. Nothing here creates them."""
+    """Where one attempt works. Nothing here creates it."""
 
     data_dir: Path
     job_id: str
@@ -20,11 +20,6 @@ class AttemptDirs:
     def work(self) -> Path:
         """Scratch space, removed when the attempt ends."""
         return self.data_dir / "work" / self.job_id / str(self.attempt)
-
-    @property
-    def artifacts(self) -> Path:
-        """Artifacts, kept with the job. Each attempt has its own, so an old one cannot disturb a newer."""
-        return self.data_dir / "artifacts" / self.job_id / str(self.attempt)
 
     def remove_work(self) -> None:
         """Remove the scratch space, and its parent if no other attempt uses it."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import shutil
 import subprocess
 import time
 from collections import Counter
@@ -19,6 +16,7 @@ import redis
 from pydantic import BaseModel
 
 from headway.contract.encoding import dumps
+from headway.contract.files import Files
 from headway.contract.media_types import media_type_of
 from headway.contract.messages import Message, message_body
 from headway.contract.new_job import NewJob
@@ -27,6 +25,7 @@ from headway.contract.records import Job as JobRecord
 from headway.contract.states import LIVE
 from headway.contract.store import Claim, JobStore, StaleFence
 from headway.sdk.attempt_dirs import AttemptDirs
+from headway.sdk.job_files import JobFiles
 from headway.sdk.meter import Meter, Plan, Stage, StageWeight
 from headway.sdk.sandbox import Sandbox
 from headway.sdk.stopping import JobWaits, LeaseLost, Stop
@@ -68,6 +67,7 @@ class Job(Generic[P]):
         claim: Claim,
         dirs: AttemptDirs,
         store: JobStore,
+        files: Files,
         reports: Reports,
         meter: Meter,
         stop: Stop,
@@ -81,6 +81,7 @@ class Job(Generic[P]):
         self.data_dir = dirs.data_dir
         self.store = store
         """For reading other jobs. Only the runtime writes."""
+        self.files = JobFiles(files, dirs, stop, lambda why: reports.log("warning", why))
         self._claim = claim
         self._checkpoint = claim.checkpoint
         self._woken = claim.woken
@@ -308,30 +309,45 @@ class Job(Generic[P]):
     ) -> Artifact:
         """Publish a finished file (moved, not copied) as `name`. Returns when the job shows the artifact.
 
+        This is `keep` and `publish` in one.
+
         For a directory, `index` is the file to start with: "hls" with the index "master.m3u8" makes the
         artifact "hls/master.m3u8", and the files beside it are reachable by their names. The same name
-        again replaces the artifact. Blocks while Redis is unreachable. Raises ValueError for a name that
-        does not match `[A-Za-z0-9][A-Za-z0-9._-]*`, OSError.
+        again replaces the artifact. Blocks while Redis or the object storage is unreachable. Raises
+        ValueError for a name that does not match `[A-Za-z0-9][A-Za-z0-9._-]*`, OSError.
+        """
+        artifact = self.keep(name, path, media_type, index=index)
+        self.publish(artifact)
+        return artifact
+
+    def keep(
+        self, name: str, path: Path, media_type: str | None = None, *, index: str | None = None
+    ) -> Artifact:
+        """Move a finished file, or directory, to where it is served from, as `artifact` does.
+
+        Nobody sees it until `publish`; if the job ends before, it is removed. What takes long is done here,
+        and can be canceled.
         """
         self._stop.check()
         if not ARTIFACT_NAME.fullmatch(name) or (index is not None) != path.is_dir():
             raise ValueError(f"not the name of an artifact, or a directory without an index: {name!r}")
-        target = self._dirs.artifacts / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_dir():
-            shutil.rmtree(target)
-        _move(path, target, self.workdir)
-        shown = target if index is None else target / index
         full_name = name if index is None else f"{name}/{index}"
-        artifact = Artifact(
+        kind = media_type or media_type_of(full_name)
+        size = (path if index is None else path / index).stat().st_size
+        self.files.keep(name, path, kind if index is None else "")
+        return Artifact(
             name=full_name,
-            media_type=media_type or media_type_of(shown.name),
-            size=shown.stat().st_size,
+            media_type=kind,
+            size=size,
             url=f"/jobs/{self.id}/artifacts/{full_name}",
             attempt=self.attempt,
         )
+
+    def publish(self, artifact: Artifact) -> None:
+        """Show an artifact that `keep` returned. Blocks while Redis is unreachable."""
+        # Before: what is handed over is shown, also if the job is stopped while this waits for it.
+        self.files.published(artifact.name.partition("/")[0])
         self._reports.publish(artifact)
-        return artifact
 
     # -- subprocesses and the end ------------------------------------------------------------------
 
@@ -367,15 +383,3 @@ class Job(Generic[P]):
         call after the block raises. Keep it short: a worker that shuts down waits 4 s at most, and a lost
         lease is not held back at all."""
         return self._stop.shield()
-
-
-def _move(path: Path, target: Path, workdir: Path) -> None:
-    """Put a file or directory in its place in one step, also from another file system."""
-    try:
-        os.replace(path, target)  # noqa: PTH105
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        near = workdir / f".{target.name}.moving"
-        shutil.move(path, near)
-        os.replace(near, target)  # noqa: PTH105

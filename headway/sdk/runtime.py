@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import redis
 
+from headway.contract.files import Files, new_files
 from headway.contract.keys import JobRef, partition_of
 from headway.contract.store import JobStore
 from headway.loops import retry_until_reachable
@@ -41,12 +42,15 @@ class Runtime:
         worker: str,
         data_dir: Path,
         lease_s: float,
+        files: Files | None = None,
         sandbox: Policy | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
+        """`files` are by default those in `data_dir`, where the attempts work."""
         self.store = store
         self.worker = worker
         self.data_dir = data_dir
+        self.files = files or new_files("", data_dir)
         self.lease_s = lease_s
         self.sandbox = sandbox or Policy()
         self._stop_signal = stop_signal
@@ -97,6 +101,7 @@ class Runtime:
             claim,
             self.store,
             data_dir=self.data_dir,
+            files=self.files,
             lease_s=self.lease_s,
             sandbox=self.sandbox,
         )

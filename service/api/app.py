@@ -5,6 +5,7 @@ from __future__ import annotations
 import redis
 from flask import Flask, Response, request
 
+from headway.contract.files import new_files
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
 from service.api import (
@@ -30,8 +31,10 @@ from service.api.auth import audit
 from service.api.auth.authentication import Authentication
 from service.api.auth.roles import PUBLIC, ROUTES
 from service.api.context import Context
+from service.api.files_check import FilesCheck
 from service.api.problems import Problem, answer_problems
 from service.api.upload_quota import UploadQuota
+from service.scheduling.blocking import file_threads
 from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
@@ -52,6 +55,7 @@ def create_app(settings: Settings) -> Flask:
     """Returns an application with a store and a hub of its own. Its threads start with the first stream."""
     app = Flask(__name__, static_folder=None)
     store = JobStore.of(settings, connections=STORE_CONNECTIONS)
+    files = new_files(settings.files_url, settings.data_dir, run=file_threads())
     hub = Hub(store)
     types = JobTypes(store)
     given = settings.model_fields_set
@@ -66,13 +70,15 @@ def create_app(settings: Settings) -> Flask:
     app.extensions["headway"] = Context(
         settings,
         store,
+        files,
+        FilesCheck(files, store),
         Authentication(settings, store),
         hub,
         Dispatch(settings),
         types,
         Fleet(store, types),
         StoreReader(store),
-        UploadQuota(settings.data_dir, settings.upload_quota_bytes),
+        UploadQuota(files, store, settings.upload_quota_bytes),
         limits,
         Sockets(hub, limits, settings.heartbeat_s, new_poller()),
         StoreMemory(store.redis),

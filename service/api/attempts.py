@@ -6,18 +6,16 @@ requests, and each may come to another web process.
 
 from __future__ import annotations
 
-import os
-import secrets
 import time
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from flask import Response
+from flask import Response, request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from headway.contract.data_dir import ARTIFACTS
 from headway.contract.encoding import RecordError, clip, dumps
 from headway.contract.events import EventType
+from headway.contract.files import artifact_key
 from headway.contract.keys import JobRef
 from headway.contract.messages import message_body
 from headway.contract.records import (
@@ -41,11 +39,10 @@ from headway.sdk.retry import DEFAULT
 from service.api.auth.caller import Held
 from service.api.claims import ALIVE_S
 from service.api.context import caller, context, find_job
-from service.api.file_body import check_room, media_type, receive
+from service.api.file_body import answering_full, check_room, media_type, receive
 from service.api.names import Name
 from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import Problem, job_not_found
-from service.scheduling.sweeper import off_the_loop
 
 bp = Resource("attempts", "Workers in any language")
 
@@ -209,6 +206,7 @@ def report(job_id: str, body: Batch) -> Response:
         408: "the body came too slowly; nothing was kept",
         413: "the file is larger than MAX_OUTPUT_BYTES; nothing was kept",
         422: "the name is not valid; nothing was kept",
+        503: "Redis or the object storage cannot be reached; nothing was kept",
         507: "the disk is full, or nearly; nothing was kept",
     },
     upload=True,
@@ -219,17 +217,20 @@ def put_artifact(job_id: str, name: str) -> Response:
     job, held, claim = _held(job_id)
     if not ARTIFACT_NAME.fullmatch(name):
         raise Problem(422, "the name of an artifact begins with a letter or digit; more of these and . _ -")
-    directory = here.settings.data_dir / ARTIFACTS / job.id / str(held.attempt)
-    partial = directory / f".{secrets.token_hex(8)}.partial"
+    kind = media_type(name)
+    announced = request.content_length
     try:
-        check_room(here.settings, "MAX_OUTPUT_BYTES")
-        size = receive(partial, here.settings, "MAX_OUTPUT_BYTES")
-        # From here on the lease outlasts the next lines: a file of a job that has ended is never replaced.
-        here.store.renew(claim, lease_s=held.lease_s)
-        off_the_loop(lambda: os.replace(partial, directory / name))  # noqa: PTH105
+        check_room(here.files, here.settings, "MAX_OUTPUT_BYTES", announced)
+        key = artifact_key(job.id, held.attempt, name)
+        with answering_full(), here.files.writing(key, kind, announced) as out:
+            size = receive(out, here.settings, "MAX_OUTPUT_BYTES")
+            # From here on the lease outlasts the next lines: a file of a job that has ended is never
+            # replaced.
+            here.store.renew(claim, lease_s=held.lease_s)
+            out.commit()
         artifact = Artifact(
             name=name,
-            media_type=media_type(name),
+            media_type=kind,
             size=size,
             url=f"/jobs/{job.id}/artifacts/{name}",
             attempt=held.attempt,
@@ -237,8 +238,6 @@ def put_artifact(job_id: str, name: str) -> Response:
         here.store.publish(claim, artifact)
     except StaleFence:
         raise _over() from None
-    finally:
-        partial.unlink(missing_ok=True)
     return json_answer(artifact.model_dump_json(), 201)
 
 

@@ -8,11 +8,13 @@ from typing import cast
 from flask import current_app, request
 
 from headway.contract.events import EventId
+from headway.contract.files import Files
 from headway.contract.pages import JobPage
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
 from service.api.auth.authentication import CALLER, Authentication
 from service.api.auth.caller import Caller
+from service.api.files_check import FilesCheck
 from service.api.problems import job_not_found
 from service.api.upload_quota import UploadQuota
 from service.scheduling.dispatch import Dispatch
@@ -29,6 +31,8 @@ from service.streaming.stream_limits import StreamLimits
 class Context:
     settings: Settings
     store: JobStore
+    files: Files
+    files_check: FilesCheck
     authentication: Authentication
     hub: Hub
     dispatch: Dispatch

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import errno
 import re
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 from flask import request
-from gevent.fileobject import FileObjectThread
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
+from headway.contract.files import Files
 from headway.contract.media_types import media_type_of
 from headway.contract.settings import Settings
 from service.api.problems import Problem, cut_off
 from service.api.room import lacks_room
 
 CHUNK = 1 << 20
-_MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
+MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -25,40 +26,44 @@ def media_type(name: str) -> str:
     """Return what the body is: as the request says, or by its name if that is no media type, or only what
     curl says of any body."""
     said = (request.mimetype or "").lower()
-    known = _MEDIA_TYPE.fullmatch(said) and said != "application/x-www-form-urlencoded"
+    known = MEDIA_TYPE.fullmatch(said) and said != "application/x-www-form-urlencoded"
     return said if known else media_type_of(name)
 
 
-def check_room(settings: Settings, limit: str) -> None:
-    """Raises Problem if the body is announced as larger than the setting `limit` allows (413), or than the
+class Out(Protocol):
+    """What a body is written to."""
+
+    def write(self, data: bytes) -> object: ...
+
+
+def check_room(files: Files, settings: Settings, limit: str, announced: int | None) -> None:
+    """Raises Problem if a body is announced as larger than the setting `limit` allows (413), or than the
     disk has room for (507)."""
-    announced = request.content_length or 0
+    announced = announced or 0
     if announced > _bytes(settings, limit):
         raise _too_large(settings, limit)
-    if lacks_room(settings.data_dir, settings.min_free_bytes, announced):
+    if lacks_room(files, settings.min_free_bytes, announced):
         raise Problem(507, "the service's disk is nearly full; nothing was kept; try again later")
 
 
-def receive(path: Path, settings: Settings, limit: str, quota: tuple[int, Problem] | None = None) -> int:
-    """Write the request's body to a new file, making its directory. Returns the size in bytes.
-
-    Raises Problem for a body that is larger than the setting `limit` allows (413) or than the bytes of
-    `quota` (its problem), that ends early (400) or comes too slowly (408), and if the disk is full (507).
-    What was written by then is left to the caller.
-    """
+@contextmanager
+def answering_full() -> Iterator[None]:
+    """Raises Problem (507) for the OSError of a full disk."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Writing a file blocks; in gevent's thread pool it blocks no one else.
-        with FileObjectThread(str(path), "wb", buffering=0) as out:
-            return _copy(out, settings, limit, quota)
+        yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
         raise Problem(507, "the service's disk is full; nothing was kept; try again later") from None
 
 
-def _copy(out: Any, settings: Settings, limit: str, quota: tuple[int, Problem] | None) -> int:
-    """Write the body. An OSError is the disk's; what goes wrong with the client is a Problem."""
+def receive(out: Out, settings: Settings, limit: str, quota: tuple[int, Problem] | None = None) -> int:
+    """Write the request's body to `out`. Returns the size in bytes.
+
+    Raises Problem for a body that is larger than the setting `limit` allows (413) or than the bytes of
+    `quota` (its problem), that ends early (400) or comes too slowly (408). An OSError is that of `out`.
+    What was written by then is left to the caller.
+    """
     request.max_content_length = _bytes(settings, limit)
     size = 0
     while chunk := _read(settings, limit):

@@ -44,9 +44,17 @@ ALWAYS: Headers = (
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 )
+EXPOSED = (
+    "Location, Retry-After, Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, "
+    "Tus-Version, Upload-Expires, Upload-Length, Upload-Metadata, Upload-Offset"
+)
 _PREFLIGHT: Headers = (
-    ("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE"),
-    ("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, Last-Event-ID"),
+    ("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE"),
+    (
+        "Access-Control-Allow-Headers",
+        "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Tus-Resumable, Upload-Checksum, "
+        "Upload-Length, Upload-Metadata, Upload-Offset",
+    ),
     ("Access-Control-Max-Age", str(PREFLIGHT_S)),
 )
 
@@ -101,7 +109,7 @@ class Gate:
             ("Vary", "Origin"),
             ("Access-Control-Allow-Origin", origin),
             ("Access-Control-Allow-Credentials", "true"),
-            ("Access-Control-Expose-Headers", "Location, Retry-After"),
+            ("Access-Control-Expose-Headers", EXPOSED),
         )
 
     def _check_host(self, environ: WSGIEnvironment, host: str) -> None:

@@ -41,7 +41,7 @@ def healthz() -> Response:
     "GET",
     "/readyz",
     answers={200: Answer.json("it is", Ready)},
-    problems={503: "it is draining, or cut off from Redis, or Redis takes no writes"},
+    problems={503: "it is draining, cut off from Redis, or its files are not those of the other hosts"},
 )
 def readyz() -> Response:
     """Whether the process is able to serve."""
@@ -62,6 +62,8 @@ def readyz() -> Response:
         why = "Redis cannot be reached, or what is there takes no writes; it is tried again all the time"
     if why:
         raise Problem(503, why)
+    if problem := here.files_check.problem():
+        raise Problem(503, problem)
     return Response(dumps({"status": "ready"}), mimetype="application/json")
 
 

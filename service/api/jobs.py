@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from headway.contract.data_dir import ARTIFACTS
 from headway.contract.encoding import RecordError, dumps, pointer
 from headway.contract.foreign import Foreign
 from headway.contract.keys import here_queue
@@ -50,7 +51,6 @@ from service.api.problems import MAX_ERRORS, Problem, job_not_found
 from service.api.room import lacks_room
 from service.api.webhooks import WebhookTarget, submitted_target, target_of
 from service.scheduling.job_types import JobType
-from service.scheduling.sweeper import remove_tree
 
 bp = Resource("jobs", "Jobs")
 
@@ -447,7 +447,7 @@ def _refusals() -> Iterator[None]:
 
 def refuse_when_full(here: Context) -> None:
     """Raises Problem (503) if there is no room for more than what the live jobs need."""
-    if lacks_room(here.settings.data_dir, here.settings.min_free_bytes):
+    if lacks_room(here.files, here.settings.min_free_bytes):
         detail = "the service's disk is nearly full; nothing was done"
         raise Problem(503, detail, headers={"Retry-After": "30"})
     if here.memory.is_full():
@@ -528,7 +528,7 @@ def delete_job(job_id: str) -> Response:
 def remove(here: Context, job_id: str) -> bool:
     """Remove an ended job with its files. Returns False if there is no such job. Raises JobLive."""
     here.store.groups.cancel_orphans(job_id)
-    remove_tree(here.settings.data_dir / "artifacts" / job_id)
+    here.files.remove(f"{ARTIFACTS}/{job_id}")
     return here.store.remove(job_id)
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from headway.contract.encoding import clip, dumps, pointer
+from headway.contract.files import FilesUnavailable
 from service.streaming.opening import BadRequest
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,8 @@ MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
 """More faults than these are left out of `errors`."""
 MAX_DETAIL_CHARS = 300
+_TITLES = {460: "Checksum Mismatch"}
+"""Of a status that is in no registry: tus has it."""
 
 
 class Fault(BaseModel):
@@ -67,7 +70,7 @@ class Problem(Exception):
     def response(self) -> Response:
         document: dict[str, Any] = {
             "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
+            "title": _TITLES.get(self.status) or HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": clip(self.detail, 2 * MAX_DETAIL_CHARS),
             **self.more,
@@ -132,6 +135,12 @@ def answer_problems(app: Flask) -> None:
         return Problem(
             503, f"{detail}; nothing was done; try again later", headers={"Retry-After": "2"}
         ).response()
+
+    @app.errorhandler(FilesUnavailable)
+    def _files(error: FilesUnavailable) -> Response:
+        log.warning("a request failed because of the object storage: %s", error)
+        detail = "the object storage cannot be reached; nothing was done; try again later"
+        return Problem(503, detail, headers={"Retry-After": "2"}).response()
 
     @app.errorhandler(Exception)
     def _unexpected(error: Exception) -> Response:

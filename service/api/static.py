@@ -11,6 +11,8 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 from werkzeug.security import safe_join
 
+from service.api.context import context
+
 WEB = Path(__file__).parents[2] / "web"
 MEDIA_TYPES = {
     "": "text/plain",
@@ -26,11 +28,17 @@ MEDIA_TYPES = {
 
 GZIP = b"\x1f\x8b"
 
-DASHBOARD_CSP = (
-    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
-)
+
+def dashboard_csp(files_origin: str = "") -> str:
+    """The policy of the dashboard. `files_origin` is where artifacts may be redirected to: a policy holds
+    for the address that a redirect leads to, too."""
+    elsewhere = f" {files_origin}" if files_origin else ""
+    return (
+        f"default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:{elsewhere}; "
+        f"media-src 'self' blob:{elsewhere}; object-src 'none'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+
 
 bp = Blueprint("pages", __name__)
 
@@ -38,7 +46,7 @@ bp = Blueprint("pages", __name__)
 @bp.get("/")
 def dashboard() -> Response:
     response = _file("index.html")
-    response.headers["Content-Security-Policy"] = DASHBOARD_CSP
+    response.headers["Content-Security-Policy"] = _csp()
     return response
 
 
@@ -48,9 +56,14 @@ def web(name: str) -> Response:
     if response.mimetype == "text/html":
         # The dashboard again, or a page of the operator's own, which may have scripts in it.
         response.headers["Content-Security-Policy"] = (
-            DASHBOARD_CSP if name == "index.html" else "frame-ancestors 'none'; base-uri 'none'"
+            _csp() if name == "index.html" else "frame-ancestors 'none'; base-uri 'none'"
         )
     return response
+
+
+def _csp() -> str:
+    settings = context().settings
+    return dashboard_csp(settings.files.public_origin if settings.files_redirect else "")
 
 
 def _file(name: str) -> Response:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+
+import redis
 
 from headway.contract.data_dir import UPLOADS
+from headway.contract.files import Files
+from headway.contract.store import JobStore
 from headway.contract.uploads import find_upload
 from service.api.problems import Problem
-from service.scheduling.sweeper import off_the_loop
 
 
 class UploadQuota:
-    """Adds up what the directory of uploads holds; each upload is looked at once, as it never changes."""
+    """Adds up what the uploads hold; each upload is looked at once, as it never changes."""
 
-    def __init__(self, data_dir: Path, quota: int) -> None:
-        self._data_dir = data_dir
+    def __init__(self, files: Files, store: JobStore, quota: int) -> None:
+        self._store = store
+        self._files = files
         self._quota = quota
         self._known: dict[str, tuple[str, int]] = {}
         """Owner and size of each upload."""
@@ -35,9 +38,16 @@ class UploadQuota:
         if not self._quota:
             yield None
             return
-        self._known = off_the_loop(self._look)
+        self._known = self._look()
+        announced = 0
+        with suppress(redis.RedisError):  # an upload in one piece needs no store
+            announced = self._store.resumable.announced(owner)
         with self._lock:
-            left = self._quota - sum(held for whose, held in self._known.values() if whose == owner)
+            left = (
+                self._quota
+                - announced
+                - sum(held for whose, held in self._known.values() if whose == owner)
+            )
             left -= self._coming[owner]
             if left <= 0 or (size or 0) > left:
                 raise quota_used(self._quota)
@@ -51,13 +61,11 @@ class UploadQuota:
 
     def _look(self) -> dict[str, tuple[str, int]]:
         found = {}
-        directory = self._data_dir / UPLOADS
-        for path in directory.iterdir() if directory.is_dir() else ():
-            name = path.name
+        for name, _ in self._files.trees(UPLOADS):
             if name in self._known:
                 found[name] = self._known[name]
-            elif upload := find_upload(self._data_dir, name):
-                found[name] = (upload.owner, (path / "data").stat().st_size)
+            elif upload := find_upload(self._files, name):
+                found[name] = (upload.owner, upload.size)
         return found
 
 

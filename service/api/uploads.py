@@ -1,48 +1,38 @@
-"""POST /uploads and PUT /uploads/{name}: the inputs of jobs.
-
-DATA_DIR/uploads/<id>/data, meta.json     what a client sent, complete, or not there at all
-"""
+"""/uploads: the inputs of jobs, in one piece or, by tus, in parts."""
 
 from __future__ import annotations
 
 import secrets
-import shutil
-from pathlib import PurePosixPath
+from contextlib import suppress
 from typing import Annotated
 
 from flask import Response, request
 from flask.blueprints import BlueprintSetupState
-from pydantic import BaseModel, Field
+from pydantic import Field
 from werkzeug.routing import BaseConverter
 
-from headway.contract.data_dir import UPLOADS
-from headway.contract.encoding import displayable, dumps
-from headway.contract.uploads import find_upload
+from headway.contract.files import upload_key
+from headway.contract.uploads import DATA, ID, complete_upload, find_upload
+from service.api import tus
 from service.api.context import Context, caller, context
-from service.api.file_body import check_room, media_type, receive
-from service.api.operation import Answer, Query, Resource, json_answer
+from service.api.file_body import answering_full, check_room, media_type, receive
+from service.api.operation import Answer, Headers, Query, Resource, json_answer
+from service.api.pieces import Pieces
 from service.api.problems import Problem
+from service.api.upload import MAX_UPLOAD_BYTES, Upload, file_name
 from service.api.upload_quota import quota_used
-from service.scheduling.sweeper import remove_tree
 
 bp = Resource("uploads", "Files")
-
-MAX_UPLOAD_BYTES = "MAX_UPLOAD_BYTES"
-"""The setting."""
-MAX_NAME_CHARS = 255
-
-
-class Upload(BaseModel):
-    """An uploaded file; `upload:<id>` is the input of a job."""
-
-    id: str
-    name: str
-    size: int
-    media_type: str
 
 
 class Naming(Query):
     name: Annotated[str, Field(description="the file's name", min_length=1)] = "upload"
+
+
+class SendingByTus(Headers):
+    tus: Annotated[
+        str | None, Field(alias="Tus-Resumable", description="1.0.0: this speaks tus (docs/uploads.md)")
+    ] = None
 
 
 _ANSWERS = {201: Answer.json("the file is kept", Upload)}
@@ -51,14 +41,38 @@ _PROBLEMS = {
     408: "the body came too slowly; nothing was kept",
     413: "the file is larger than MAX_UPLOAD_BYTES; nothing was kept",
     422: "the name is not valid; nothing was kept",
+    503: "the object storage cannot be reached; nothing was kept",
     507: "the disk is full, or nearly, or the owner's quota is used; nothing was kept",
 }
 
 
-@bp.operation("POST", "/uploads", _ANSWERS, _PROBLEMS, query=Naming, upload=True, store=False)
-def upload(query: Naming) -> Response:
-    """Upload a file as the raw body."""
+@bp.operation(
+    "POST",
+    "/uploads",
+    {
+        201: Answer.json(
+            "the file is kept; by tus, with no body, that its upload has begun",
+            Upload,
+            Location="by tus: the address of the upload",
+        )
+    },
+    {**_PROBLEMS, 412: "it speaks another version of tus", 460: "the checksum does not fit"},
+    query=Naming,
+    headers=SendingByTus,
+    upload=True,
+    store=False,
+)
+def upload(query: Naming, headers: SendingByTus) -> Response:  # noqa: ARG001
+    """Upload a file as the raw body.
+
+    With the header `Tus-Resumable: 1.0.0` it begins an upload by tus 1.0, which goes on where it broke off.
+    """
+    if tus.is_spoken():
+        return tus.create(query.name)
     return _receive(context(), query.name)
+
+
+bp.after_request(tus.add_headers)
 
 
 class FileName(BaseConverter):
@@ -82,39 +96,108 @@ def upload_named(name: str) -> Response:
 
 
 def _receive(here: Context, name: str) -> Response:
-    name = displayable(PurePosixPath(name.replace("\\", "/")).name)
-    if not name or name in (".", "..") or len(name) > MAX_NAME_CHARS:
-        raise Problem(422, f"a file's name has 1 to {MAX_NAME_CHARS} characters")
+    name = file_name(name)
     upload_id = secrets.token_urlsafe(16)
-    uploads = here.settings.data_dir / UPLOADS
-    partial = uploads / f".{upload_id}.partial"
     try:
-        check_room(here.settings, MAX_UPLOAD_BYTES)
-        with here.upload_quota.reserve(caller().owner, request.content_length) as room:
+        check_room(here.files, here.settings, MAX_UPLOAD_BYTES, request.content_length)
+        with (
+            answering_full(),
+            here.upload_quota.reserve(caller().owner, request.content_length) as room,
+        ):
             quota = None if room is None else (room, quota_used(here.settings.upload_quota_bytes))
-            size = receive(partial / "data", here.settings, MAX_UPLOAD_BYTES, quota)
+            out = Pieces(here.files, upload_key(upload_id, DATA))
+            size = receive(out, here.settings, MAX_UPLOAD_BYTES, quota)
+            out.flush()
             made = Upload(id=upload_id, name=name, size=size, media_type=media_type(name))
-            meta = dumps({**made.model_dump(), "owner": caller().owner})
-            (partial / "meta.json").write_text(meta)
             # Until here its room is held; from here on it is found among the uploads.
-            partial.rename(uploads / upload_id)
+            complete_upload(here.files, made.model_dump(), caller().owner, out.names)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        # What cannot be removed now, the sweeper removes when it is old.
+        with suppress(OSError):
+            here.files.remove(upload_key(upload_id))
         raise
     return json_answer(made.model_dump_json(), 201)
+
+
+@bp.operation(
+    "GET",
+    "/uploads/<upload_id>",
+    answers={
+        200: Answer.json(
+            "the upload; by HEAD, how far it is",
+            Upload,
+            **{"Upload-Offset": "how many bytes have come", "Upload-Length": "how many it will have"},
+        ),
+    },
+    problems={404: "there is no such upload", 503: "Redis or the object storage cannot be reached"},
+)
+def get_upload(upload_id: str) -> Response:
+    """An upload, complete or still coming in."""
+    here, who = context(), caller()
+    if "Tus-Resumable" in request.headers:
+        tus.is_spoken()
+    coming = here.store.resumable.get(who.owner, upload_id) if ID.fullmatch(upload_id) else None
+    if coming is not None and coming.offset < coming.length:
+        made = Upload(id=coming.id, name=coming.name, size=coming.length, media_type=coming.media_type)
+        return json_answer(made.model_dump_json(), headers=tus.describe(coming))
+    if coming is not None:
+        # All has come, and whoever took the last of it ended before it could say so.
+        made = tus.finish(here, who.owner, coming)
+    else:
+        found = find_upload(here.files, upload_id)
+        if found is None or not who.owns(found.owner):
+            raise tus.unknown(upload_id)
+        made = Upload(id=found.id, name=found.name, size=found.size, media_type=found.media_type)
+    size = str(made.size)
+    return json_answer(made.model_dump_json(), headers={"Upload-Offset": size, "Upload-Length": size})
+
+
+@bp.operation(
+    "PATCH",
+    "/uploads/<upload_id>",
+    answers={
+        204: Answer(
+            "it is kept", {}, {"Upload-Offset": "how many bytes have come", "Upload-Expires": "when"}
+        )
+    },
+    problems={
+        **{status: problem for status, problem in _PROBLEMS.items() if status != 422},
+        400: "the body ended early, and what came of it is kept; or a header is not valid",
+        408: "the body came too slowly; what came of it is kept",
+        404: "there is no such upload that is coming in",
+        409: "the upload is at another offset, or another request sends it now",
+        410: "a part of it was lost; begin it anew",
+        412: "it speaks another version of tus",
+        415: "the body is not application/offset+octet-stream",
+        460: "the checksum does not fit; nothing of this request was kept",
+        503: "Redis or the object storage cannot be reached",
+    },
+    upload=True,
+)
+def patch_upload(upload_id: str) -> Response:
+    """Send the next part of an upload, by tus 1.0."""
+    return tus.patch(upload_id)
 
 
 @bp.operation(
     "DELETE",
     "/uploads/<upload_id>",
     answers={204: Answer("the upload is removed")},
-    problems={404: "there is no such upload"},
-    store=False,
+    problems={404: "there is no such upload", 503: "Redis or the object storage cannot be reached"},
 )
 def delete_upload(upload_id: str) -> Response:
     """Remove an upload. A job that still needs it fails."""
-    found = find_upload(context().settings.data_dir, upload_id)
+    files = context().files
+    found = find_upload(files, upload_id)
+    if found is None:
+        # One that is still coming in is known to the store alone.
+        store = context().store
+        coming = store.resumable.get(caller().owner, upload_id) if ID.fullmatch(upload_id) else None
+        if coming is not None:
+            store.resumable.forget(caller().owner, coming)
+            files.remove(upload_key(upload_id))
+            return Response(status=204)
     if found is None or not caller().owns(found.owner):
         raise Problem(404, f"there is no upload {upload_id[:64]!r}")
-    remove_tree(found.directory)
+    files.remove(upload_key(upload_id))
     return Response(status=204)

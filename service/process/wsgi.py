@@ -52,7 +52,7 @@ def start(app: Flask) -> None:
         AlarmLoop(here.store, here.dispatch, settings.lease_s, here.memory).start()
         ManyLoop(here).start()
         WebhookLoop(here.store, settings.webhook_allow).start()
-        Sweeper(here.store, settings.data_dir, upload_ttl_s=settings.upload_ttl_s).start()
+        Sweeper(here.store, here.files, upload_ttl_s=settings.upload_ttl_s).start()
 
 
 def _start_gauge(here: Context) -> None:

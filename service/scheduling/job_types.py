@@ -17,7 +17,7 @@ from referencing import Registry
 from headway.contract.encoding import dumps, pointer, rfc3339
 from headway.contract.keys import is_own_queue
 from headway.contract.store import JobStore
-from service.scheduling.sweeper import off_the_loop
+from service.scheduling.blocking import off_the_loop
 
 FRESH_S = 1.0
 """How old this process's copy of the descriptions may be."""

@@ -182,6 +182,8 @@ def test_an_upload_that_is_cut_says_so_and_nothing_is_kept(chromium: Browser, st
     between = FaultyProxy(stack.port)
     page = Page(chromium, f"http://127.0.0.1:{between.port}")
     page.network(upload_bytes_s=1_000_000)
+    uploads = stack.directory / "uploads"
+    before = set(uploads.glob("*"))
     page.run(
         """
         window.cut = null;
@@ -190,13 +192,12 @@ def test_an_upload_that_is_cut_says_so_and_nothing_is_kept(chromium: Browser, st
           .catch((e) => (window.cut = [e.name, e.status, e.message]));
         """
     )
-    partial = stack.directory / "uploads"
-    until(lambda: list(partial.glob(".*.partial")), what="the first of it to arrive")
+    until(lambda: set(uploads.glob("*")) - before, what="the first of it to arrive")
     page.until("window.sent > 0", "the first of it to be sent")
     between.close()
     said = page.until("window.cut", "the page to be told")
     assert said == ["Problem", 0, "The connection was lost during the upload."]
-    until(lambda: not list(partial.glob(".*.partial")), what="what came of it to be gone")
+    until(lambda: not set(uploads.glob("*")) - before, what="what came of it to be gone")
     page.leave()
 
 

@@ -430,11 +430,13 @@ def test_an_upload_that_fills_the_disk_is_a_507_and_leaves_nothing(tmp_path: Pat
         stack.close()
 
 
-@pytest.mark.parametrize("head", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("head", ["Content-Length: 3000000", "Transfer-Encoding: chunked"])
 def test_an_upload_whose_sender_vanishes_leaves_nothing(web: Stack, head: str) -> None:
     before = uploads(web)
     with socket.create_connection(("127.0.0.1", web.port)) as sender:
-        piece = b"x" * 65536 if "Length" in head else b"10000\r\n" + b"x" * 65536 + b"\r\n"
+        # More than a piece of an upload: what is less is not written before it is whole.
+        data = b"x" * 0x180000
+        piece = data if "Length" in head else b"180000\r\n" + data + b"\r\n"
         lines = ["POST /uploads HTTP/1.1", "Host: localhost", credentials.LINE, head, "", ""]
         sender.sendall("\r\n".join(lines).encode() + piece)
         until(lambda: len(uploads(web)) > len(before), what="the upload to begin")

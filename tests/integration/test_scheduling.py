@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import redis
 
+from headway.contract.local_files import LocalFiles
 from headway.contract.settings import load
 from headway.contract.states import State
 from headway.contract.store import JobStore
@@ -144,7 +145,7 @@ def test_the_sweep_removes_a_jobs_files_with_the_job(store: JobStore, tmp_path: 
         store.end(claim(store, job_id), State.SUCCEEDED)
         (tmp_path / "artifacts" / job_id / "1").mkdir(parents=True)
     store.redis.zadd(store.keys.expiring(0), {swept: 1})
-    Sweeper(store, tmp_path, upload_ttl_s=60).sweep_jobs()
+    Sweeper(store, LocalFiles(tmp_path), upload_ttl_s=60).sweep_jobs()
     assert [path.name for path in (tmp_path / "artifacts").iterdir()] == [kept]
     assert store.get(swept) is None
     assert store.get(kept) is not None
@@ -156,8 +157,10 @@ def test_an_upload_goes_a_while_after_its_last_use_and_not_while_a_job_needs_it(
     def upload(name: str, *, data_age_s: float = 100) -> Path:
         directory = tmp_path / "uploads" / name
         directory.mkdir(parents=True)
-        (directory / "data").write_bytes(b"x")
-        for path, age_s in ((directory / "data", data_age_s), (directory, 100.0)):
+        for file in ("data", "meta.json"):
+            (directory / file).write_bytes(b"x")
+        ages = ((directory / "data", data_age_s), (directory / "meta.json", 100.0), (directory, 100.0))
+        for path, age_s in ages:
             os.utime(path, (time.time() - age_s,) * 2)
         return directory
 
@@ -166,18 +169,20 @@ def test_an_upload_goes_a_while_after_its_last_use_and_not_while_a_job_needs_it(
     coming, abandoned = upload(".a.partial", data_age_s=1), upload(".b.partial")
     create(store, params={"input": "upload:queued"})
     store.end(claim(store, create(store, params={"input": "upload:ended"})), State.SUCCEEDED)
-    sweeper = Sweeper(store, tmp_path, upload_ttl_s=60)
+    sweeper = Sweeper(store, LocalFiles(tmp_path), upload_ttl_s=60)
     sweeper.sweep_uploads()
     assert set((tmp_path / "uploads").iterdir()) == {queued, fresh, coming}
     assert not any(path.exists() for path in (unused, ended, abandoned))
-    assert time.time() - queued.stat().st_mtime < 30, "its time begins when no job needs it any more"
+    assert time.time() - (queued / "meta.json").stat().st_mtime < 30, (
+        "its time begins when no job needs it any more"
+    )
 
 
 SLOW_DISK = """
 import gevent.monkey
 gevent.monkey.patch_all()
 import gevent
-from service.scheduling.sweeper import off_the_loop
+from service.scheduling.blocking import off_the_loop
 
 slow = gevent.monkey.get_original("time", "sleep")
 ticks = 0

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from headway.contract.files import artifact_key
 from headway.contract.keys import JobRef
+from headway.contract.local_files import LocalFiles
 from headway.contract.records import Artifact
 from headway.contract.records import Job as JobRecord
 from headway.contract.store import Claim, JobStore
@@ -67,6 +69,7 @@ def run_encode(data_dir: Path, **params: Any) -> Encoded:
         claim=Claim(JobRef(dirs.job_id, "local", "video"), "1", cast(JobRecord, None), ""),
         dirs=dirs,
         store=cast(JobStore, None),
+        files=LocalFiles(data_dir),
         reports=reports,
         meter=Meter(),
         stop=stop,
@@ -82,5 +85,6 @@ def run_encode(data_dir: Path, **params: Any) -> Encoded:
     finally:
         subprocesses.close()
         shutil.rmtree(dirs.work.parent, ignore_errors=True)
-    files = {artifact.name: dirs.artifacts / artifact.name for artifact in reports.artifacts}
+    kept = data_dir / artifact_key(dirs.job_id, 1)
+    files = {artifact.name: kept / artifact.name for artifact in reports.artifacts}
     return Encoded(result, error, reports.logs, files, time.monotonic() - began)

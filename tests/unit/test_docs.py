@@ -47,6 +47,8 @@ def test_every_setting_is_in_the_readmes_table_with_its_default() -> None:
         ),
         **dict.fromkeys(("JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE"), ""),
         "REDIS_TLS_VERIFY": "`1`",
+        "FILES_URL": "",
+        "FILES_REDIRECT": "`1`",
         "CELERY_BROKER_URL": "`REDIS_URL`",
         "TRUSTED_PROXIES": "loopback",
         "WORKER_CONCURRENCY": "cores",

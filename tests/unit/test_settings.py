@@ -59,6 +59,11 @@ BAD = {
     "MAX_STREAMS_PER_CALLER": ["-1", "x"],
     "MAX_STREAMS_PER_OWNER": ["-1", "x"],
     "DATA_GROUP": ["no-such-group"],
+    "FILES_URL": [
+        *("var", "file:var", "file://host/var", "s3:", "s3://", "http://bucket", "s3://b/../x"),
+        *("s3://b?endpoint=minio:9000", "s3://b?secret=x", "s3://b?region=a&region=b", "s3://b:1/x"),
+    ],
+    "FILES_REDIRECT": ["maybe", "2"],
     "REDIS_CA_FILE": ["/nowhere/ca.pem", "/tmp"],
     "REDIS_TLS_VERIFY": ["maybe", "2"],
     "HEADWAY_TASKS": ["my-jobs", "a..b"],
@@ -76,7 +81,7 @@ BAD = {
     "PARTITIONS": ["0", "4097", "x"],
 }
 ANYTHING_GOES = {"data_dir", "secret_file", "jwt_issuer", "jwt_audience"}
-HOLDS_A_PASSWORD = {"REDIS_URL", "CELERY_BROKER_URL"}
+HOLDS_A_PASSWORD = {"REDIS_URL", "CELERY_BROKER_URL", "FILES_URL"}
 
 
 @pytest.mark.parametrize("host", BAD["HOST"][:3])

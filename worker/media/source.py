@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from pydantic import Field
 
 from headway.contract.data_dir import OURS
 from headway.contract.encoding import displayable
-from headway.contract.uploads import find_upload
+from headway.contract.files import artifact_key, upload_key
+from headway.contract.uploads import META, find_upload
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
 from worker.media import ffmpeg
@@ -54,8 +54,20 @@ class Source:
         return [*options, "-f", "lavfi", "-i", picture, *options, "-f", "lavfi", "-i", sound]
 
 
+FETCH = "download"
+"""The stage in which an input is brought here."""
+
+
+def fetching(job: Job[Any], reference: str) -> dict[str, float]:
+    """Return the stage, with its weight, that a plan needs before the others: none for an input that is on
+    this machine's disk."""
+    elsewhere = job.files.kept.free_bytes() is None and reference.startswith(("upload:", "artifact:"))
+    return {FETCH: 10} if elsewhere else {}
+
+
 def resolve(job: Job[Any], reference: str) -> Source:
-    """Find what a reference names. Raises InvalidInput; redis.RedisError for `artifact:`."""
+    """Find what a reference names, and bring it here. Raises InvalidInput; redis.RedisError for
+    `artifact:`."""
     kind, _, rest = reference.partition(":")
     resolver = _RESOLVERS.get(kind)
     if resolver is None:
@@ -66,13 +78,17 @@ def resolve(job: Job[Any], reference: str) -> Source:
 
 
 def _upload(job: Job[Any], upload_id: str) -> Source:
-    upload = find_upload(job.data_dir, upload_id)
+    upload = job.files.reach(lambda: find_upload(job.files.kept, upload_id))
     # Of another owner's upload one learns nothing, not even that it is there.
     if upload is None or upload.owner != job.owner:
         raise InvalidInput(f"there is no upload {upload_id[:40]!r}")
-    with suppress(OSError):
-        os.utime(upload.directory)  # it is kept for UPLOAD_TTL_S after its last use
-    return Source(displayable(upload.name[:200]) or f"upload:{upload_id}", upload.directory / "data")
+    # It is kept for UPLOAD_TTL_S after its last use.
+    job.files.reach(lambda: job.files.kept.touch(upload_key(upload_id, META)))
+    name = displayable(upload.name[:200]) or f"upload:{upload_id}"
+    try:
+        return Source(name, _fetch(job, upload.keys))
+    except FileNotFoundError:
+        raise InvalidInput(f"there is no upload {upload_id[:40]!r}") from None
 
 
 def _artifact(job: Job[Any], rest: str) -> Source:
@@ -81,10 +97,20 @@ def _artifact(job: Job[Any], rest: str) -> Source:
     # Of another owner's job one learns nothing, not even that it is there.
     if other is not None and other.owner == job.owner:
         for artifact in other.artifacts:
-            path = job.data_dir / "artifacts" / job_id / str(artifact.attempt) / name
-            if artifact.name == name and path.is_file():
-                return Source(name, path)
+            if artifact.name == name:
+                with suppress(FileNotFoundError):
+                    return Source(name, _fetch(job, [artifact_key(job_id, artifact.attempt, name)]))
     raise InvalidInput(f"there is no artifact {rest[:200]!r}")
+
+
+def _fetch(job: Job[Any], keys: Sequence[str]) -> Path:
+    """Raises FileNotFoundError."""
+    local = job.files.kept.local(keys[0]) if len(keys) == 1 else None
+    if local is not None:
+        return local
+    total = sum(entry.size for entry in job.files.find(keys))
+    with job.stage(FETCH, total=total, unit="bytes") as stage:
+        return job.files.fetch(keys, "input", stage.update)
 
 
 def _sample(job: Job[Any], rest: str) -> Source:  # noqa: ARG001

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from headway import Job, Params, job
 from worker.media import ffmpeg
-from worker.media.source import InputRef, Source, resolve
+from worker.media.source import InputRef, Source, fetching, resolve
 
 CHUNK = 1024 * 1024
 
@@ -25,6 +25,9 @@ class ChecksumParams(Params):
 @job("file.checksum", params=ChecksumParams, title="Checksum of a file")
 def checksum(job: Job[ChecksumParams]) -> dict[str, str | int]:
     algorithm = job.params.algorithm
+    if download := fetching(job, job.params.input):
+        with job.plan(**download, checksum=1):
+            return digest(job, resolve(job, job.params.input), algorithm)
     source = resolve(job, job.params.input)
     if source.path is not None:
         return digest(job, source, algorithm)

@@ -33,7 +33,7 @@ from worker.media.inspection import Input, look
 from worker.media.probe import Video
 from worker.media.said import Said, last_words
 from worker.media.sandbox import OutOfMemory
-from worker.media.source import InputRef, resolve
+from worker.media.source import InputRef, fetching, resolve
 from worker.media.yardstick import Yardstick
 
 
@@ -108,11 +108,13 @@ def encode(job: Job[EncodeParams]) -> dict[str, Any]:
     recipe = RECIPES[params.preset]
     if params.crf is not None and params.crf > recipe.max_crf:
         raise InvalidInput(f"crf is at most {recipe.max_crf} for {params.preset}, not {params.crf}")
-    with job.plan(probe=1, encode=95, publish=4):
+    download = fetching(job, params.input)
+    with job.plan(**download, probe=1, encode=95, publish=4):
+        source = resolve(job, params.input) if download else None
         with job.stage("probe", total=1, unit="steps"):
             found = look(
                 job,
-                resolve(job, params.input),
+                source or resolve(job, params.input),
                 picture=params.preset != "audio",
                 start_s=params.start_s,
                 duration_s=params.duration_s,
@@ -381,7 +383,9 @@ def _publish(
     job: Job[EncodeParams], name: str, path: Path, poster: Path | None, *, index: str | None = None
 ) -> None:
     """All or nothing: a job that is canceled from here on has succeeded."""
+    kept = [job.keep(name, path, index=index)]
+    if poster is not None:
+        kept.append(job.keep("poster.jpg", poster))
     with job.shield():
-        job.artifact(name, path, index=index)
-        if poster is not None:
-            job.artifact("poster.jpg", poster)
+        for artifact in kept:
+            job.publish(artifact)

@@ -49,6 +49,8 @@ ROUTES = {
     "POST /jobs/<job_id>/retry": "submit",
     "POST /uploads": "submit",
     "PUT /uploads/<filename:name>": "submit",
+    "GET /uploads/<upload_id>": "submit",
+    "PATCH /uploads/<upload_id>": "submit",
     "DELETE /uploads/<upload_id>": "submit",
     "POST /jobs/<job_id>/cancel": "cancel",
     "POST /jobs/<job_id>/messages": "cancel",

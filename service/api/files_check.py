@@ -1,0 +1,35 @@
+"""FilesCheck: whether this process sees the same files as the other hosts."""
+
+from __future__ import annotations
+
+import time
+
+from headway.contract.files import Files, FilesUnavailable
+from headway.contract.files_identity import identity_problem
+from headway.contract.store import JobStore
+
+PERIOD_S = 10.0
+
+
+class FilesCheck:
+    """Looks when it is asked, and remembers the answer for PERIOD_S."""
+
+    def __init__(self, files: Files, store: JobStore) -> None:
+        self._files = files
+        self._store = store
+        self._known: str | None = None
+        self._until = 0.0
+
+    def problem(self) -> str:
+        """Return what is wrong, or "". An object storage that is away for a while is nothing wrong once it
+        was seen: what needs no files goes on. Raises redis.RedisError."""
+        if self._known is None or time.monotonic() > self._until:
+            try:
+                self._known = identity_problem(self._files, self._store)
+            except FilesUnavailable as error:
+                if self._known is None:
+                    return f"the object storage of FILES_URL was not reached yet: {error}"
+            except OSError as error:
+                return f"the files cannot be read or written: {error.strerror or error}"
+            self._until = time.monotonic() + PERIOD_S
+        return self._known or ""

@@ -1,0 +1,314 @@
+"""Uploads by tus 1.0: they go on where they broke off."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headway import Client
+from headway.contract.keys import Keys
+from headway.contract.local_files import LocalFiles
+from headway.contract.resumable import Coming, WriterReplaced
+from headway.contract.store import JobStore
+from service.api.problems import Problem
+from service.api.upload_quota import UploadQuota
+from tests.support import credentials
+from tests.support.checkout import ROOT
+from tests.support.npm import package
+from tests.support.processes import descendants
+from tests.support.programs import program
+from tests.support.stack import Stack
+from tests.support.wait import until
+
+TUS = {"Tus-Resumable": "1.0.0"}
+STREAM = "application/offset+octet-stream"
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def begin(stack: Stack, length: int, **more: str) -> str:
+    """The path of a new upload."""
+    headers = {**TUS, "Upload-Length": str(length), **more}
+    status, given, body = stack.call("POST", "/uploads", headers=headers)
+    assert status == 201, body
+    assert given["tus-resumable"] == "1.0.0"
+    assert "upload-expires" in given
+    return given["location"]
+
+
+def patch(
+    stack: Stack, path: str, offset: int, data: bytes, **more: str
+) -> tuple[int, dict[str, str], bytes]:
+    headers = {**TUS, "Upload-Offset": str(offset), "Content-Type": STREAM, **more}
+    return stack.call("PATCH", path, data, headers)
+
+
+def offset_of(stack: Stack, path: str) -> int | None:
+    status, headers, _ = stack.call("HEAD", path, headers=TUS)
+    if status != 200:
+        return None
+    assert headers["cache-control"] == "no-store"
+    return int(headers["upload-offset"])
+
+
+def digest_of(stack: Stack, path: str) -> str:
+    job = stack.submit("file.checksum", {"input": f"upload:{path.rpartition('/')[2]}"})
+    ended = stack.wait_ended(job["id"])
+    assert ended["state"] == "succeeded", ended
+    return str(ended["result"]["hexdigest"])
+
+
+def half_sent(stack: Stack, path: str, offset: int, length: int, data: bytes, *lines: str) -> socket.socket:
+    """A connection on which a part of `length` bytes was announced, and only `data` of it sent."""
+    sender = socket.create_connection(("127.0.0.1", stack.port))
+    head = [
+        f"PATCH {path} HTTP/1.1",
+        "Host: localhost",
+        credentials.LINE,
+        "Tus-Resumable: 1.0.0",
+        f"Content-Type: {STREAM}",
+        f"Upload-Offset: {offset}",
+        f"Content-Length: {length}",
+        *lines,
+    ]
+    sender.sendall("\r\n".join([*head, "", ""]).encode() + data)
+    return sender
+
+
+def test_an_upload_in_parts_is_the_input_that_it_would_have_been_in_one(stack: Stack) -> None:
+    data = os.urandom(3_000_000)
+    named = f"filename {b64('ein Fïlm.mp4'.encode())},filetype {b64(b'video/mp4')},empty"
+    path = begin(stack, len(data), **{"Upload-Metadata": named})
+    offset = 0
+    for end in (1, 1_500_000, 3_000_000):
+        assert stack.get(path)[1]["size"] == len(data)
+        job = stack.submit("file.checksum", {"input": f"upload:{path.rpartition('/')[2]}"})
+        assert stack.wait_ended(job["id"])["error"]["code"] == "invalid_input", "it is not complete"
+        status, headers, body = patch(stack, path, offset, data[offset:end])
+        assert (status, headers["upload-offset"]) == (204, str(end)), body
+        offset = end
+        assert offset_of(stack, path) == end
+    found = stack.get(path)[1]
+    assert found == {
+        "id": path.rpartition("/")[2],
+        "name": "ein Fïlm.mp4",
+        "size": len(data),
+        "media_type": "video/mp4",
+    }
+    assert digest_of(stack, path) == hashlib.sha256(data).hexdigest()
+    assert patch(stack, path, len(data), b"more")[0] == 404, "it is complete"
+    assert stack.call("DELETE", path, headers=TUS)[0] == 204
+    assert stack.call("GET", path)[0] == 404
+
+
+def test_what_is_spoken_is_told(stack: Stack) -> None:
+    status, headers, _ = stack.call("OPTIONS", "/uploads")
+    assert status in (200, 204)
+    assert (headers["tus-version"], headers["tus-resumable"]) == ("1.0.0", "1.0.0")
+    assert headers["tus-extension"] == "creation,creation-with-upload,termination,checksum,expiration"
+    assert headers["tus-checksum-algorithm"] == "sha1,sha256,md5"
+    assert int(headers["tus-max-size"]) == 10 * 1024**3
+    wrong = {"Tus-Resumable": "0.2.2", "Upload-Length": "3"}
+    status, headers, _ = stack.call("POST", "/uploads", headers=wrong)
+    assert (status, headers["tus-version"]) == (412, "1.0.0")
+
+
+def test_an_upload_may_bring_its_first_part_or_all_of_it(stack: Stack) -> None:
+    for length in (5, 10):
+        more = {"Upload-Length": str(length), "Content-Type": STREAM}
+        status, headers, body = stack.call("POST", "/uploads", b"12345", {**TUS, **more})
+        assert (status, headers["upload-offset"]) == (201, "5"), body
+        assert offset_of(stack, headers["location"]) == 5
+    path = begin(stack, 0)
+    assert digest_of(stack, path) == hashlib.sha256(b"").hexdigest()
+
+
+def test_what_came_before_the_connection_broke_counts(stack: Stack) -> None:
+    data = os.urandom(2_500_000)
+    path = begin(stack, len(data))
+    half_sent(stack, path, 0, len(data), data[:1_200_000]).close()
+    until(lambda: offset_of(stack, path) == 1_200_000, what="what came to count")
+    assert patch(stack, path, 1_200_000, data[1_200_000:])[0] == 204
+    assert digest_of(stack, path) == hashlib.sha256(data).hexdigest()
+
+
+def test_a_client_that_comes_back_takes_over_from_its_old_connection(stack: Stack) -> None:
+    data = os.urandom(3 << 20)
+    path = begin(stack, len(data))
+    old = half_sent(stack, path, 0, len(data), data[: 3 << 19])
+    with old:
+        until(lambda: offset_of(stack, path) == 1 << 20, what="the first piece to count")
+        assert patch(stack, path, 1 << 20, data[1 << 20 : 2 << 20])[0] == 204
+        old.sendall(b"\0" * (3 << 19))
+        assert b" 409 " in old.recv(4096).splitlines()[0]
+    assert offset_of(stack, path) == 2 << 20
+    assert patch(stack, path, 2 << 20, data[2 << 20 :])[0] == 204
+    assert digest_of(stack, path) == hashlib.sha256(data).hexdigest()
+
+
+def test_only_the_last_writer_moves_the_offset(store: JobStore) -> None:
+    uploads, key = store.resumable, "u" * 22
+    uploads.create("ann", Coming(key, 10, 0, "x", "a/b", "", 0), 60)
+    uploads.begin("ann", key, 0, "first", 60)
+    uploads.begin("ann", key, 0, "second", 60)
+    with pytest.raises(WriterReplaced):
+        uploads.advance("ann", key, 0, "first", 5, ["p"], 60)
+    uploads.advance("ann", key, 0, "second", 5, ["q"], 60)
+    uploads.advance("ann", key, 0, "second", 5, ["q"], 60)
+    found = uploads.get("ann", key)
+    assert found is not None
+    assert found.offset == 5, "a repetition counts once"
+    assert uploads.pieces("ann", key) == ["q"]
+    assert uploads.get("bob", key) is None
+    assert (uploads.announced("ann"), uploads.announced("bob")) == (10, 0)
+
+
+def test_bytes_that_do_not_have_their_checksum_are_not_kept(stack: Stack) -> None:
+    data = os.urandom(1_500_000)
+    path = begin(stack, len(data))
+    good = f"sha1 {b64(hashlib.sha1(data).digest())}"
+    bad = f"sha1 {b64(hashlib.sha1(b'x').digest())}"
+    assert patch(stack, path, 0, data, **{"Upload-Checksum": bad})[0] == 460
+    assert offset_of(stack, path) == 0
+    for wrong in ("crc32 AAAA", "sha1 AAAA", "sha1", "sha1 ä"):
+        assert patch(stack, path, 0, data, **{"Upload-Checksum": wrong})[0] == 400
+    with half_sent(stack, path, 0, len(data), data[:1_200_000], f"Upload-Checksum: {good}"):
+        time.sleep(0.2)
+    assert offset_of(stack, path) == 0, "a part with a checksum counts as a whole"
+    assert patch(stack, path, 0, data, **{"Upload-Checksum": good})[0] == 204
+    assert digest_of(stack, path) == hashlib.sha256(data).hexdigest()
+
+
+def test_a_part_that_does_not_fit_is_refused_and_says_why(stack: Stack) -> None:
+    path = begin(stack, 10)
+    status, headers, _ = patch(stack, path, 3, b"abc")
+    assert (status, headers["upload-offset"]) == (409, "0")
+    assert patch(stack, path, 0, b"x" * 11)[0] == 413
+    assert patch(stack, path, 0, b"x", **{"Content-Type": "text/plain"})[0] == 415
+    assert stack.call("PATCH", path, b"x", {**TUS, "Content-Type": STREAM})[0] == 400
+    assert patch(stack, path, 0, b"x", **{"Tus-Resumable": "2.0"})[0] == 412
+    assert patch(stack, "/uploads/" + "A" * 22, 0, b"x")[0] == 404
+    assert offset_of(stack, path) == 0
+    for refused, more in {
+        400: {"Upload-Length": "many"},
+        413: {"Upload-Length": str(11 * 1024**3)},
+        422: {"Upload-Length": "1", "Upload-Metadata": f"filename {b64(b'x' * 300)}"},
+    }.items():
+        assert stack.call("POST", "/uploads", headers={**TUS, **more})[0] == refused
+    broken = {"Upload-Length": "1", "Upload-Metadata": "filename ***"}
+    assert stack.call("POST", "/uploads", headers={**TUS, **broken})[0] == 400
+    assert stack.call("POST", "/uploads", headers={**TUS, "Upload-Defer-Length": "1"})[0] == 400
+
+
+def test_an_upload_that_is_given_up_is_gone(stack: Stack) -> None:
+    path = begin(stack, 10)
+    assert patch(stack, path, 0, b"abc")[0] == 204
+    files = stack.directory / path.lstrip("/")
+    assert files.exists()
+    assert stack.call("DELETE", path, headers=TUS)[0] == 204
+    assert not files.exists()
+    assert offset_of(stack, path) is None
+    path = begin(stack, 10)
+    key = stack.store.keys.upload("local", path.rpartition("/")[2])
+    assert 0 < stack.store.redis.ttl(key) <= 86_400  # type: ignore[operator]
+    stack.store.redis.pexpire(key, 1)
+    until(lambda: offset_of(stack, path) is None, what="it to expire")
+
+
+def test_what_is_coming_in_counts_against_the_quota(store: JobStore, tmp_path: Path) -> None:
+    quota = UploadQuota(LocalFiles(tmp_path), store, 100)
+    store.resumable.create("ann", Coming("u" * 22, 60, 0, "x", "a/b", "", 0), 60)
+    with pytest.raises(Problem) as refused, quota.reserve("ann", 50):
+        pass
+    assert refused.value.status == 507
+    with quota.reserve("ann", 40), quota.reserve("bob", 100):
+        pass
+
+
+def test_another_owners_upload_is_as_if_it_were_not_there(store: JobStore) -> None:
+    keys = Keys("x:")
+    assert keys.upload("ann", "u") != keys.upload("bob", "u")
+    assert keys.upload("a:b", "u") != keys.upload("a", "b:u")
+
+
+def test_the_client_goes_on_after_the_service_was_killed(own_stack: Stack, tmp_path: Path) -> None:
+    own_stack.start_web()
+    file = tmp_path / "large"
+    data = os.urandom(1 << 20) * 96
+    file.write_bytes(data)
+    seen: list[int] = []
+    kills = [20 << 20, 60 << 20]
+
+    def progress(done: int, total: int) -> None:
+        assert total == len(data)
+        seen.append(done)
+        if kills and done > kills[0]:
+            kills.pop(0)
+            own_stack.restart_web()
+
+    made = Client(own_stack.url).upload(file, progress=progress)
+    assert not kills
+    assert made["size"] == len(data)
+    kept = own_stack.directory / "uploads" / made["id"] / "data"
+    assert hashlib.sha256(kept.read_bytes()).digest() == hashlib.sha256(data).digest()
+    back = [before - after for before, after in pairwise(seen) if after < before]
+    assert len(back) == 2, back
+    assert max(back) < 16 << 20, "what was kept is not sent again"
+
+
+def test_a_large_upload_takes_no_memory(own_stack: Stack, tmp_path: Path) -> None:
+    own_stack.start_web()
+    small, file = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(b"x" * (2 << 20))
+    with file.open("wb") as out:
+        out.truncate(300 << 20)
+    Client(own_stack.url).upload(small)
+    web = max((each.pid for each in descendants(own_stack.pid("web"))), key=_rss)
+    before = _rss(web)
+    most = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal most
+        if done % (16 << 20) < 1 << 16:
+            most = max(most, _rss(web))
+
+    Client(own_stack.url).upload(file, progress=progress)
+    print(f"before {before >> 10} KiB, most {most >> 10} KiB")
+    assert most - before < 40 << 20
+
+
+def _rss(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_tus_js_client_works_as_it_is(stack: Stack, tmp_path: Path) -> None:
+    package("tus-js-client")
+    data = os.urandom(5_000_000)
+    film, script = tmp_path / "film.mp4", ROOT / "tests/web/tus.mjs"
+    film.write_bytes(data)
+    ran: Any = subprocess.run(
+        [program("node"), str(script), stack.url, credentials.KEY, str(film)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    said = json.loads(ran.stdout)
+    path = "/uploads/" + said["url"].rpartition("/")[2]
+    assert said["resumed_at"] > 0, "it went on, and did not begin again"
+    assert stack.get(path)[1]["name"] == "film.mp4"
+    assert digest_of(stack, path) == hashlib.sha256(data).hexdigest()
