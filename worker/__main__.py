@@ -29,8 +29,8 @@ from celery.platforms import EX_FAILURE, SecurityWarning
 from celery.signals import worker_ready
 from celery.worker import state
 
-from headway.contract.database import connect
 from headway.contract.encoding import rfc3339
+from headway.contract.servers import connect
 from headway.contract.settings import Settings, load_or_exit, protect_data_dir_or_exit, server_of
 from headway.sdk import sandbox
 from headway.sdk.job_type import discover

@@ -1,4 +1,4 @@
-"""The connection to Redis or Valkey, and the Lua scripts that read and change what it holds.
+"""A client of Redis or Valkey, and the Lua scripts that read and change what it holds.
 
 Each change is one script (lua/*.lua): it checks the fence and the state, changes the job, appends the
 event and publishes it. A script that is repeated because its reply was lost changes nothing more, so a
@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import redis
-from redis.backoff import EqualJitterBackoff
 from redis.commands.core import Script
-from redis.exceptions import ClusterDownError, NoScriptError, ReadOnlyError
-from redis.retry import Retry
+from redis.exceptions import NoScriptError
 
 from headway.contract.keys import JobRef, Keys
 from headway.contract.records import DOCUMENT
@@ -26,8 +24,8 @@ from headway.contract.states import State
 FEED_FACTOR = 10
 """A feed keeps this many times the events of a job."""
 
-_ANOTHER_CONNECTION = (redis.ConnectionError, ReadOnlyError, ClusterDownError)
-"""LOADING is a ConnectionError, MASTERDOWN a ClusterDownError. After these nothing was changed."""
+READY_MS = 1000
+"""For which a server keeps what is written to see whether it takes writes."""
 
 _LUA = Path(__file__).parent / "lua"
 _CHANGES_NO_JOB = {
@@ -35,35 +33,6 @@ _CHANGES_NO_JOB = {
     *("webhook_take", "webhook_settle", "webhook_rotate"),
 }
 _INCLUDED = {"prelude", "clock", "tally", "webhooks"}
-
-
-def connect(
-    url: str, *, tls: Mapping[str, Any] | None = None, connections: int = 32, timeout_s: float = 5
-) -> redis.Redis:
-    """Return a client with a bounded pool, whose callers wait for a free connection.
-
-    `tls` says how the certificate of a rediss:// server is verified (`Settings.tls`); without it, by the
-    system's authorities and by name.
-
-    What fails because the connection is broken, or ends at a server that cannot serve now, is tried twice
-    more at once, on a new connection: after a failover the same address leads to another server. A call
-    that hangs is not: after `timeout_s` it raises redis.TimeoutError, so that a caller who must act in time
-    can.
-    """
-    # A Unix socket has neither, and its connection class refuses them.
-    tcp = {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_connect_timeout": timeout_s}
-    pool = redis.BlockingConnectionPool.from_url(
-        url,
-        max_connections=connections,
-        timeout=timeout_s,
-        # RESP3 makes each connect log an error on Valkey.
-        protocol=2,
-        socket_timeout=timeout_s,
-        **tcp,
-        **(tls or {} if url.startswith("rediss:") else {}),
-        retry=Retry(EqualJitterBackoff(cap=0.5, base=0.05), 2, supported_errors=_ANOTHER_CONNECTION),
-    )
-    return redis.Redis(connection_pool=pool)
 
 
 class Database:
@@ -143,6 +112,10 @@ class Database:
         once = [self.keys.once(ref.owner, ref.once)] if ref.once else []
         reply = self.change("sweep", ref, "1" if only_if_due else "", len(once), keys=once)
         return cast(bytes, reply[0])
+
+    def check_writes(self) -> None:
+        """Return if the server takes writes now. Raises redis.RedisError, with what it says otherwise."""
+        self.redis.set(self.keys.ready(0), "", px=READY_MS)
 
     def now_ms(self) -> int:
         """The server's time in ms since 1970; leases and alarms run on it."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from headway.contract.encoding import clip, dumps
 from headway.contract.keys import JobRef
@@ -15,8 +15,8 @@ from headway.contract.records import CANCELED, MAX_ERROR_CHARS, MAX_RESULT_BYTES
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import Hold, JobStore
 
-AGAIN_LATER = (OutOfMemoryError, ReadOnlyError)
-"""Errors of a script that pass by; any other stays, and is returned for the one call."""
+_AGAIN_LATER = ("MISCONF", "NOREPLICAS")
+"""Errors of a script that pass by, as OOM does; any other stays, and is returned for the one call."""
 TAKEN_MS = 30_000
 """An agent that took a job has so long to send the task before the job is put back in the line."""
 
@@ -154,7 +154,9 @@ class Executions:
         replies = self._store.database.run_many(calls) if calls else []
         for reply in replies:
             if isinstance(reply, Exception) and (
-                isinstance(reply, AGAIN_LATER) or not isinstance(reply, ResponseError)
+                isinstance(reply, OutOfMemoryError)
+                or not isinstance(reply, ResponseError)
+                or str(reply).startswith(_AGAIN_LATER)
             ):
                 raise reply
         return replies

@@ -12,6 +12,7 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
     P{p}:unread:<id>             stream  messages to the job that its task has not read; ids are the events'
     P{p}:watch                   hash    when an alarm loop last reached the store, and until when leases
                                          have a grace because none did (lua/watch.lua)
+    P{p}:ready                   string  nothing: written to see whether the server takes writes
     P{p}:waiting:<queue>         zset    job id -> its place in the line for a worker (lua/prelude.lua)
     P{p}:turns:<queue>           hash    owner -> the place of its next job in that line; '' -> the place of
                                          the last job taken
@@ -136,6 +137,9 @@ class Keys:
 
     def watch(self, partition: int) -> str:
         return self._in(partition) + "watch"
+
+    def ready(self, partition: int) -> str:
+        return self._in(partition) + "ready"
 
     def expiring(self, partition: int) -> str:
         return self._in(partition) + "expiring"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from headway.contract.access import Access
 from headway.contract.alarms import REQUEUE_MS, Alarms
-from headway.contract.database import Database, connect
+from headway.contract.database import Database
 from headway.contract.encoding import clip, dumps
 from headway.contract.events import HIGHEST, Event, EventId, EventType
 from headway.contract.feeds import Feeds
@@ -33,6 +33,7 @@ from headway.contract.records import (
     error_json,
 )
 from headway.contract.registry import Registry
+from headway.contract.servers import connect
 from headway.contract.settings import Settings
 from headway.contract.states import ErrorCode, State
 from headway.contract.webhooks import Webhooks

@@ -16,8 +16,8 @@ from service.api.operation import Answer, Resource
 from service.api.problems import Problem
 from service.streaming.primitives import time_limit
 
-PING_S = 1.0
-"""A store that takes longer to answer is not one to send readers to."""
+WRITE_S = 1.0
+"""A store that takes longer for a write is not one to send readers to."""
 
 bp = Resource("health", "Operations")
 
@@ -40,7 +40,7 @@ def healthz() -> Response:
     "GET",
     "/readyz",
     answers={200: Answer.json("it is", Ready)},
-    problems={503: "it is draining, or cut off from Redis"},
+    problems={503: "it is draining, or cut off from Redis, or Redis takes no writes"},
 )
 def readyz() -> Response:
     """Whether the process is able to serve."""
@@ -49,14 +49,18 @@ def readyz() -> Response:
         raise Problem(503, "the process is stopping; its streams are being handed to others")
     if not here.hub.connected:
         raise Problem(503, "the streams have no connection to Redis; it is tried again all the time")
-    answered = False
+    why = f"Redis did not answer within {WRITE_S:g} s"
     try:
-        with time_limit(PING_S):
-            answered = here.store.redis.ping()
+        with time_limit(WRITE_S):
+            here.store.database.check_writes()
+            why = ""
+    except redis.ResponseError as error:
+        why = f"Redis takes no writes: {error}"
     except redis.RedisError:
-        pass
-    if not answered:
-        raise Problem(503, f"Redis did not answer within {PING_S:g} s")
+        # What it says may hold addresses.
+        why = "Redis cannot be reached, or what is there takes no writes; it is tried again all the time"
+    if why:
+        raise Problem(503, why)
     return Response(dumps({"status": "ready"}), mimetype="application/json")
 
 
@@ -69,6 +73,6 @@ def readyz() -> Response:
 def get_metrics() -> Response:
     """Metrics for Prometheus, of all processes of this web service."""
     dropped: dict[str, int] = {}
-    with suppress(redis.RedisError), time_limit(PING_S):
+    with suppress(redis.RedisError), time_limit(WRITE_S):
         dropped = {worker.name: worker.dropped_messages for worker in context().store.registry.workers()}
     return Response(metrics.exposition(dropped), content_type=metrics.CONTENT_TYPE)

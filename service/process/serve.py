@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import redis
 
-from headway.contract.database import connect
+from headway.contract.servers import connect
 from headway.contract.settings import Settings, server_of
 from service.api.auth.signing import Signer
 

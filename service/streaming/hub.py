@@ -12,7 +12,6 @@ patched, and threads anywhere else. Nothing blocks while it holds `Hub.lock`.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from headway.contract.events import EventId, Published
+from headway.contract.servers import NotPrimary, ToPrimary
 from headway.contract.store import JobStore
 from headway.loops import forever
 from service import metrics
@@ -37,6 +37,8 @@ READ_BYTES = 64 * 1024
 """Maximum bytes read from the connection before they are handed on."""
 SILENCE_S = 2.0
 """A connection silent for this long is pinged; silent for as long again, it is dead."""
+CHECK_S = 2.0
+"""Between two looks whether this is still the primary."""
 AUDIT_S = 10.0
 """Between two audits, each of which compares the topics' last ids with the store's."""
 AUDIT_GRACE_S = 1.0
@@ -47,7 +49,6 @@ AUDIT_PAUSE_S = 0.02
 RECONNECT_S = (0.05, 1.0)
 """The first and the longest pause before the hub connects again."""
 CHANNELS_PER_COMMAND = 500
-_RUN_ID = re.compile(r"run_id:(\w+)")
 
 
 class LiveWriter(Protocol):
@@ -94,6 +95,7 @@ class Hub:
         forever("hub", self._stay_connected, pause_s=RECONNECT_S[1])
         forever("hub outbox", self._send_outbox, pause_s=RECONNECT_S[0])
         forever("hub audit", self._audit_later, pause_s=AUDIT_S)
+        forever("hub check", self._leave_later, pause_s=CHECK_S)
 
     def drain(self) -> None:
         """Note that the process stops, and wake every watcher."""
@@ -178,22 +180,28 @@ class Hub:
 
     def _audit_later(self) -> None:
         if self.connected:
-            self.leave_former_primary()
             self.audit()
 
+    def _leave_later(self) -> None:
+        if self.connected:
+            self.leave_former_primary()
+
     def leave_former_primary(self) -> None:
-        """Connect again if the address leads to another server by now, as after a failover: connections to
-        the former one stay open, and nothing may ever be heard there. Raises RedisError."""
+        """Connect again if the address leads to another server by now, or this one has become a replica, as
+        after a failover: the connection may stay open, and nothing may ever be heard there. Raises
+        RedisError."""
         fresh, _ = self._new_connection()
         try:
             fresh.connect()
-            server = _run_id(fresh)
+            left = fresh.run_id != self._server
+        except NotPrimary as error:
+            # Another replica says nothing of the server where this one listens.
+            left = error.run_id == self._server
         finally:
-            fresh.disconnect()
+            fresh.disconnect()  # type: ignore[no-untyped-call]
         connection = self._connection
-        if connection is not None and server != self._server:
-            log.warning("the address of Redis leads to another server: the hub connects again")
-            self._store.redis.connection_pool.disconnect(inuse_connections=False)
+        if connection is not None and left:
+            log.warning("another server of Redis is the primary now: the hub connects again")
             connection.disconnect()  # the listening thread notices
 
     def audit(self) -> None:
@@ -246,7 +254,7 @@ class Hub:
         connection, parser = self._new_connection()
         try:
             connection.connect()
-            self._server = _run_id(connection)
+            self._server = connection.run_id
             self.connect(connection)
             self._reconnect_pause_s = RECONNECT_S[0]
             log.info("the hub is connected")
@@ -254,13 +262,13 @@ class Hub:
         except (redis.RedisError, OSError) as error:
             log.warning("the hub has no connection to Redis: %s", error)
         finally:
-            connection.disconnect()
+            connection.disconnect()  # type: ignore[no-untyped-call]
             self.lose()
         pause = self._reconnect_pause_s
         self._reconnect_pause_s = min(pause * 2, RECONNECT_S[1])
         return pause
 
-    def _new_connection(self) -> tuple[AbstractConnection, PubSubParser]:
+    def _new_connection(self) -> tuple[ToPrimary, PubSubParser]:
         """A connection like those of the store, but one that only listens."""
         pool = self._store.redis.connection_pool
         parsers: list[PubSubParser] = []
@@ -389,10 +397,3 @@ class Hub:
             topic.ready = True
             return topic
         return None
-
-
-def _run_id(connection: AbstractConnection) -> str:
-    """Returns what tells the server at the other end from every other, and from itself after a restart."""
-    connection.send_command("INFO", "server")
-    found = _RUN_ID.search(str(connection.read_response()))
-    return "" if found is None else found[1]

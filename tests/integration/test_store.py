@@ -14,11 +14,12 @@ import pytest
 import redis
 
 from headway.contract import listings
-from headway.contract.database import Database, connect
+from headway.contract.database import Database
 from headway.contract.encoding import RecordError, RecordTooLarge, dumps
 from headway.contract.events import ZERO, Event, EventId
 from headway.contract.new_job import NewJob
 from headway.contract.records import Job
+from headway.contract.servers import connect
 from headway.contract.states import TRANSITIONS, ErrorCode, State
 from headway.contract.store import Claim, IdempotencyConflict, JobLive, JobStore, Report, StaleFence
 from tests.support.clocked_store import ClockedStore
