@@ -30,8 +30,10 @@ from celery.signals import worker_ready
 from celery.worker import state
 
 from headway.contract.encoding import rfc3339
+from headway.contract.layout import LayoutError
 from headway.contract.servers import connect
 from headway.contract.settings import Settings, load_or_exit, protect_data_dir_or_exit, server_of
+from headway.contract.store import JobStore
 from headway.sdk import sandbox
 from headway.sdk.job_type import discover
 from worker import broker
@@ -115,8 +117,7 @@ def main() -> int:
     # It warns of root because of pickle, which this worker does not accept.
     warnings.simplefilter("ignore", SecurityWarning)
     configure(settings.log_level, settings.log_format)
-    for url in dict.fromkeys((settings.redis_url, settings.broker_url)):
-        _check(url, settings)
+    _check(settings)
     about_sandbox = prepare_sandbox(settings)
     types = discover("worker.tasks", *settings.headway_tasks)
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -215,16 +216,24 @@ def prepare_sandbox(settings: Settings) -> dict[str, Any]:
     return {"mode": settings.sandbox, "missing": missing}
 
 
-def _check(url: str, settings: Settings) -> None:
-    """Exit with status 2 and one line, unless Redis answers."""
-    client = connect(url, tls=settings.tls, connections=1, timeout_s=5)
+def _check(settings: Settings) -> None:
+    """Exit with status 2 and one line, unless store and broker can be used."""
+    url = settings.redis_url
+    store = JobStore.of(settings, connections=1)
+    broker_client = connect(settings.broker_url, tls=settings.tls, connections=1)
     try:
-        client.ping()
+        store.database.check_writes()
+        url = settings.broker_url
+        broker_client.ping()
+    except LayoutError as error:
+        print(f"headway: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     except redis.RedisError as error:
         print(f"headway: Redis does not answer at {server_of(url)}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     finally:
-        client.close()
+        store.redis.close()
+        broker_client.close()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +18,12 @@ from redis.commands.core import Script
 from redis.exceptions import NoScriptError
 
 from headway.contract.keys import JobRef, Keys
+from headway.contract.layout import slot_of
 from headway.contract.records import DOCUMENT
 from headway.contract.states import State
+
+Call = tuple[str, Sequence[str], Sequence[Any]]
+"""A script's name, keys and arguments."""
 
 FEED_FACTOR = 10
 """A feed keeps this many times the events of a job."""
@@ -29,7 +33,7 @@ READY_MS = 1000
 
 _LUA = Path(__file__).parent / "lua"
 _CHANGES_NO_JOB = {
-    *("read", "read_feed", "snapshot_feed", "list", "next", "watch", "group"),
+    *("read", "read_feed", "snapshot_feed", "list", "next", "look", "keep", "group"),
     *("webhook_take", "webhook_settle", "webhook_rotate"),
 }
 _INCLUDED = {"prelude", "clock", "tally", "webhooks"}
@@ -43,10 +47,13 @@ class Database:
         client: redis.Redis,
         keys: Keys,
         *,
+        at: Callable[[str], redis.Redis] | None = None,
         events_per_job: int = 2000,
         retention_s: float = 7 * 86_400,
     ) -> None:
+        """`at` returns the client of the server where a key is; without it, that is `client` for all."""
         self.redis = client
+        self.at = at or (lambda key: client)  # noqa: ARG005
         self.keys = keys
         self.limits = (events_per_job, events_per_job * FEED_FACTOR, max(1, round(retention_s)))
         """Arguments 2 to 4 of every script that changes a job (lua/prelude.lua)."""
@@ -69,27 +76,57 @@ class Database:
         """The arguments of a script that changes this job."""
         return [ref.id, *self.limits, *more]
 
-    def change_in(self, pipe: Any, script: str, ref: JobRef, *args: Any) -> None:
-        """The same in a pipeline."""
-        self.scripts[script](keys=self.keys.write_set(ref), args=[ref.id, *self.limits, *args], client=pipe)
-
     def run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Run a script and return its reply."""
-        return cast(list[Any], self.scripts[script](keys=keys, args=args))
+        return cast(list[Any], self.scripts[script](keys=keys, args=args, client=self.at(keys[0])))
 
-    def run_many(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """Run scripts (name, keys, arguments) in one round trip, not as one transaction. Returns their
-        replies; for one that failed its ResponseError."""
+    def each(self, commands: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any]:
+        """Send commands, each with a key of it, in one round trip to each server. Returns their replies."""
+        replies: list[Any] = [None] * len(commands)
+        for client, numbers in self.by_server([key for key, _ in commands]):
+            with client.pipeline(transaction=False) as pipe:
+                for n in numbers:
+                    pipe.execute_command(*commands[n][1])
+                for n, reply in zip(numbers, pipe.execute(), strict=True):
+                    replies[n] = reply
+        return replies
+
+    def by_server(self, keys: Sequence[str]) -> list[tuple[redis.Redis, list[int]]]:
+        """Divide keys by the server where they are. Returns each one's client, and the keys' places."""
+        found: dict[int, tuple[redis.Redis, list[int]]] = {}
+        for n, key in enumerate(keys):
+            client = self.at(key)
+            found.setdefault(id(client.connection_pool), (client, []))[1].append(n)
+        return list(found.values())
+
+    def run_many(self, calls: Sequence[Call], *, together: bool = False) -> list[Any]:
+        """Run scripts in one round trip to each server. Returns their replies; for one that failed its
+        ResponseError. If `together`, those of one partition are one transaction."""
+        replies: list[Any] = [None] * len(calls)
+        for client, numbers in self.by_server([keys[0] for _, keys, _ in calls]):
+            parts = [numbers]
+            if together:
+                slots: dict[int, list[int]] = {}
+                for n in numbers:
+                    slots.setdefault(slot_of(calls[n][1][0]), []).append(n)
+                parts = list(slots.values())
+            for part in parts:
+                found = self._run_there(client, [calls[n] for n in part], together and len(part) > 1)
+                for n, reply in zip(part, found, strict=True):
+                    replies[n] = reply
+        return replies
+
+    def _run_there(self, client: redis.Redis, calls: Sequence[Call], transaction: bool) -> list[Any]:
         replies: list[Any] = []
         for last_try in (False, True):
-            with self.redis.pipeline(transaction=False) as pipe:
+            with client.pipeline(transaction=transaction) as pipe:
                 for name, keys, args in calls:
                     pipe.evalsha(self.scripts[name].sha, len(keys), *keys, *args)
                 replies = pipe.execute(raise_on_error=False)
             if last_try or not any(isinstance(reply, NoScriptError) for reply in replies):
                 break
             for name in {name for name, _, _ in calls}:
-                self.redis.script_load(cast(str, self.scripts[name].script))
+                client.script_load(cast(str, self.scripts[name].script))
         return replies
 
     def ref(self, job_id: str) -> JobRef | None:
@@ -98,7 +135,7 @@ class Database:
             return None
         owner, group, queue, once = cast(
             list[bytes | None],
-            self.redis.hmget(self.keys.job(job_id), ["owner", "group", "_queue", "_once"]),
+            self.at(key := self.keys.job(job_id)).hmget(key, ["owner", "group", "_queue", "_once"]),
         )
         if owner is None or group is None or queue is None:
             return None
@@ -109,17 +146,19 @@ class Database:
 
         Returns `swept`; or `live`, `gone` or `early` if nothing was removed.
         """
-        once = [self.keys.once(ref.owner, ref.once)] if ref.once else []
+        once = [self.keys.beside(ref.id).once(ref.owner, ref.once)] if ref.once else []
         reply = self.change("sweep", ref, "1" if only_if_due else "", len(once), keys=once)
         return cast(bytes, reply[0])
 
     def check_writes(self) -> None:
-        """Return if the server takes writes now. Raises redis.RedisError, with what it says otherwise."""
-        self.redis.set(self.keys.ready(0), "", px=READY_MS)
+        """Return if every server takes writes now. Raises redis.RedisError, with what it says otherwise."""
+        keys = [self.keys.ready(partition) for partition in range(self.keys.partitions)]
+        for client, numbers in self.by_server(keys):
+            client.set(keys[numbers[0]], "", px=READY_MS)
 
-    def now_ms(self) -> int:
-        """The server's time in ms since 1970; leases and alarms run on it."""
-        seconds, micros = self.redis.time()
+    def now_ms(self, key: str) -> int:
+        """The time in ms since 1970 where a key is; leases and alarms run on it."""
+        seconds, micros = self.at(key).time()
         return int(seconds) * 1000 + int(micros) // 1000
 
 

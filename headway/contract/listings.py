@@ -78,11 +78,12 @@ class Listings:
     def running(self, owner: str) -> list[Running]:
         """Return the owner's jobs that are being worked on, the oldest job first."""
         keys = self._db.keys
-        ids = cast(list[bytes], self._db.redis.zrange(keys.jobs(owner, State.RUNNING), 0, -1))
-        with self._db.redis.pipeline(transaction=False) as pipe:
-            for job_id in ids:
-                pipe.hmget(keys.job(job_id.decode()), "state", "type", "attempt", "_since", "_worker")
-            rows = pipe.execute() if ids else []
+        index = keys.jobs(owner, State.RUNNING)
+        ids = cast(list[bytes], self._db.at(index).zrange(index, 0, -1))
+        jobs = [keys.job(job_id.decode()) for job_id in ids]
+        rows = self._db.each(
+            [(job, ("HMGET", job, "state", "type", "attempt", "_since", "_worker")) for job in jobs]
+        )
         return [
             Running(job_id.decode(), *(json.loads(value) for value in row[1:]))
             for job_id, row in zip(ids, rows, strict=True)
@@ -94,24 +95,23 @@ class Listings:
         """Yield the params of every live job of all owners, as JSON texts."""
         keys = self._db.keys
         for partition in range(keys.partitions):
-            ids = cast(list[bytes], self._db.redis.zrange(keys.alarms(partition), 0, -1))
+            alarms = keys.alarms(partition)
+            ids = cast(list[bytes], self._db.at(alarms).zrange(alarms, 0, -1))
             for start in range(0, len(ids), CHUNK):
-                with self._db.redis.pipeline(transaction=False) as pipe:
-                    for job_id in ids[start : start + CHUNK]:
-                        pipe.hget(keys.job(job_id.decode()), "params")
-                    yield from (params for params in pipe.execute() if params)
+                jobs = [keys.job(job_id.decode()) for job_id in ids[start : start + CHUNK]]
+                found = self._db.each([(job, ("HGET", job, "params")) for job in jobs])
+                yield from (params for params in found if params)
 
     def queue_depths(self, queues: Sequence[str], owner: str | None = None) -> dict[str, int]:
         """Return how many jobs wait for a worker of each queue: the owner's, or without one all."""
         keys = self._db.keys
         partitions = range(keys.partitions) if owner is None else [keys.partition(owner)]
-        with self._db.redis.pipeline(transaction=False) as pipe:
-            for queue in queues:
-                for partition in partitions:
-                    if owner is None:
-                        pipe.zcard(keys.waiting(partition, queue))
-                    else:
-                        pipe.zintercard(2, [keys.waiting(partition, queue), keys.jobs(owner)])
-            counts = pipe.execute() if queues else []
+        waiting = [keys.waiting(partition, queue) for queue in queues for partition in partitions]
+        counts = self._db.each(
+            [
+                (key, ("ZCARD", key) if owner is None else ("ZINTERCARD", 2, key, keys.jobs(owner)))
+                for key in waiting
+            ]
+        )
         of_each = len(partitions)
         return {queue: sum(counts[n * of_each : (n + 1) * of_each]) for n, queue in enumerate(queues)}

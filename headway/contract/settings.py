@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from headway.contract.data_dir import gid_of, protect
+from headway.contract.layout import MAX_PARTITIONS
 
 Positive = Annotated[int, Field(gt=0)]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -101,7 +102,7 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_-]{0,64}$")] = "headway:"
-    partitions: Annotated[int, Field(gt=0, le=4096)] = 1
+    partitions: Annotated[int, Field(gt=0, le=MAX_PARTITIONS)] | None = None
 
     @field_validator("redis_url", "celery_broker_url")
     @classmethod

@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 from headway.contract.access import Access
 from headway.contract.alarms import REQUEUE_MS, Alarms
-from headway.contract.database import Database
+from headway.contract.database import Call, Database
 from headway.contract.encoding import clip, dumps
 from headway.contract.events import HIGHEST, Event, EventId, EventType
 from headway.contract.feeds import Feeds
 from headway.contract.groups import Groups
-from headway.contract.keys import JobRef, Keys
+from headway.contract.keys import JobRef, Keys, partition_of
+from headway.contract.layout import StoredLayout
 from headway.contract.limits import NO_LIMITS, ROOM_S, Limits, TooManyJobs
 from headway.contract.listings import Listings
 from headway.contract.messages import Messages
@@ -107,10 +108,12 @@ class JobStore:
     def of(cls, settings: Settings, *, connections: int = 32, timeout_s: float = 5) -> JobStore:
         """Return the store that the settings name, with connections of its own (`connect`). It must not be
         shared across a fork."""
+        client = connect(settings.redis_url, tls=settings.tls, connections=connections, timeout_s=timeout_s)
+        layout = StoredLayout(lambda _: client, settings.key_prefix, settings.partitions)
         return cls(
             Database(
-                connect(settings.redis_url, tls=settings.tls, connections=connections, timeout_s=timeout_s),
-                Keys(settings.key_prefix, settings.partitions),
+                client,
+                Keys(settings.key_prefix, layout),
                 events_per_job=settings.events_per_job,
                 retention_s=settings.retention_s,
             )
@@ -168,7 +171,8 @@ class JobStore:
             *(new.parent or "", new.parent_fence),
             *(part for pair in new.fields(ref).items() for part in pair),
         ]
-        keys = [self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])]
+        beside = self.keys.beside(ref.id)
+        keys = [beside.rate(new.owner), *([beside.once(new.owner, key)] if once else [])]
         return ref, self.database.keys_of(ref, keys), self.database.args_of(ref, args)
 
     def remove(self, job_id: str) -> bool:
@@ -237,7 +241,8 @@ class JobStore:
         """
         body = dumps(artifact.model_dump(exclude={"attempt"}))
         while True:
-            text = self.redis.hget(self.keys.job(claim.ref.id), "artifacts")
+            key = self.keys.job(claim.ref.id)
+            text = self.database.at(key).hget(key, "artifacts")
             if text is None:
                 raise StaleFence
             shown = {one["name"]: one for one in json.loads(text)}
@@ -327,7 +332,7 @@ class JobStore:
             ref,
             CANCELED,
             dumps("cancellation was asked for"),
-            keys=[self.keys.revoked(self.keys.partition(ref.owner))],
+            keys=[self.keys.revoked(partition_of(job_id))],
         )
         if reply[0] == b"gone":
             return None
@@ -360,29 +365,29 @@ class JobStore:
         together: bool = True,
         brief: bool = False,
     ) -> list[JobPage | None]:
-        """Read many jobs like `read`, as they are at one moment; each at its own if not `together`.
+        """Read many jobs like `read`, as they are at one moment; each at its own if not `together`, which
+        jobs of several partitions never are.
 
         A `brief` page of a job with a cursor knows only whose the job is and where it stands.
         """
-        here = [(job_id, cursor) for job_id, cursor in wanted if self.keys.holds(job_id)]
-        if not here:
-            return [None] * len(wanted)
-        with self.redis.pipeline(transaction=together and len(here) > 1) as pipe:
-            for job_id, cursor in here:
+        calls: list[Call] = []
+        for job_id, cursor in wanted:
+            if self.keys.holds(job_id):
                 after = "" if cursor is None or max(cursor) > HIGHEST.ms else str(cursor)
                 keys = [self.keys.clock_of(job_id), self.keys.job(job_id), self.keys.events(job_id)]
-                self.database.scripts["read"](
-                    keys=keys,
-                    args=[after, limit, "brief" if brief and cursor is not None else ""],
-                    client=pipe,
+                calls.append(
+                    ("read", keys, [after, limit, "brief" if brief and cursor is not None else ""])
                 )
-            replies = iter(pipe.execute())
+        replies = iter(self.database.run_many(calls, together=together))
         pages: list[JobPage | None] = []
         for job_id, _ in wanted:
             if not self.keys.holds(job_id):
                 pages.append(None)
                 continue
-            clock, job, entries = next(replies)
+            reply = next(replies)
+            if isinstance(reply, Exception):
+                raise reply
+            clock, job, entries = reply
             fields = fields_of(job)
             pages.append(
                 JobPage(EventId.of(clock), fields, [Event.of(entry) for entry in entries])
@@ -393,8 +398,8 @@ class JobStore:
 
     def last_events(self, job_ids: Sequence[str]) -> list[Event | None]:
         """Return the newest event of each job, None where there is none."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                pipe.xrevrange(self.keys.events(job_id), count=1)
-            found = pipe.execute() if job_ids else []
+        streams = [self.keys.events(job_id) for job_id in job_ids]
+        found = self.database.each(
+            [(stream, ("XREVRANGE", stream, "+", "-", "COUNT", 1)) for stream in streams]
+        )
         return [Event.decoded(*entries[0]) if entries else None for entries in found]

@@ -34,6 +34,7 @@ from service.api.upload_quota import UploadQuota
 from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
+from service.scheduling.keeper import Keeper
 from service.streaming.hub import Hub
 from service.streaming.poller import new_poller
 from service.streaming.sockets import Sockets
@@ -67,6 +68,7 @@ def create_app(settings: Settings) -> Flask:
         Authentication(settings, store),
         hub,
         Dispatch(settings),
+        Keeper(store),
         types,
         Fleet(store, types),
         StoreReader(store),

@@ -18,6 +18,7 @@ from service.api.upload_quota import UploadQuota
 from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
+from service.scheduling.keeper import Keeper
 from service.streaming.hub import Hub
 from service.streaming.sockets import Sockets
 from service.streaming.store_reader import StoreReader
@@ -31,6 +32,7 @@ class Context:
     authentication: Authentication
     hub: Hub
     dispatch: Dispatch
+    keeper: Keeper
     types: JobTypes
     fleet: Fleet
     reader: StoreReader

@@ -259,7 +259,9 @@ def refuse_when_full(here: Context) -> None:
     if lacks_room(here.settings.data_dir, here.settings.min_free_bytes):
         detail = "the service's disk is nearly full; nothing was done"
         raise Problem(503, detail, headers={"Retry-After": "30"})
-    memory: dict[str, Any] = here.store.redis.info("memory")
+    partition = here.store.keys.partition(caller().owner)
+    server = here.store.database.at(here.store.keys.clock(partition))
+    memory: dict[str, Any] = server.info("memory")
     if memory.get("maxmemory") and memory["used_memory"] > FULL * memory["maxmemory"]:
         raise _full()
 

@@ -17,6 +17,7 @@ import gevent.monkey
 from headway.contract.data_dir import ARTIFACTS, UPLOADS
 from headway.contract.store import JobStore
 from headway.loops import forever
+from service.scheduling.keeper import Keeper
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +29,12 @@ T = TypeVar("T")
 
 
 class Sweeper:
-    """Every web process runs one; the store says which of them removes a job."""
+    """Every web process runs one, for its share of the partitions; the store says which of them removes a
+    job."""
 
-    def __init__(self, store: JobStore, data_dir: Path, *, upload_ttl_s: float) -> None:
+    def __init__(self, store: JobStore, keeper: Keeper, data_dir: Path, *, upload_ttl_s: float) -> None:
         self._store = store
+        self._keeper = keeper
         self._artifacts = data_dir / ARTIFACTS
         self._uploads = data_dir / UPLOADS
         self._upload_ttl_s = upload_ttl_s
@@ -44,11 +47,10 @@ class Sweeper:
 
     def sweep_jobs(self) -> None:
         """Remove the jobs whose retention is over, with their files."""
-        for partition in range(self._store.keys.partitions):
-            while expired := self._store.alarms.expired(partition):
-                for job_id in expired:
-                    remove_tree(self._artifacts / job_id)
-                    self._store.alarms.sweep(job_id)
+        while expired := self._store.alarms.expired(self._keeper.share):
+            for job_id in expired:
+                remove_tree(self._artifacts / job_id)
+                self._store.alarms.sweep(job_id)
 
     def sweep_uploads(self) -> None:
         """Remove the uploads that no job has used for `upload_ttl_s`, and what broken uploads left.

@@ -67,6 +67,8 @@ class Stack:
             "DATA_DIR": str(directory),
             "WORKER_CONCURRENCY": "2",
             "AUTH": "keys",
+            # So that a test knows where to look; tests/integration/test_layout.py has more of them.
+            "PARTITIONS": "1",
             **environ,
         }
         self.url = f"http://127.0.0.1:{self.port}"

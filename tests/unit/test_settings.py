@@ -176,7 +176,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         log_level="INFO",
         log_format="text",
         key_prefix="headway:",
-        partitions=1,
+        partitions=None,
     )
     assert settings.broker_url == settings.redis_url
     assert settings.base_url == "http://127.0.0.1:8000"
