@@ -43,7 +43,7 @@ def test_every_setting_is_in_the_readmes_table_with_its_default() -> None:
     said_otherwise = {
         **dict.fromkeys(("REDIS_URL", "REDIS_CA_FILE", "DATA_GROUP", "SECRET_FILE", "JWT_KEY_FILE"), ""),
         **dict.fromkeys(("ALLOWED_HOSTS", "CORS_ORIGINS", "WEBHOOK_ALLOW", "HEADWAY_TASKS"), ""),
-        **dict.fromkeys(("JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE"), ""),
+        **dict.fromkeys(("JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE", "PARTITIONS"), ""),
         "REDIS_TLS_VERIFY": "`1`",
         "CELERY_BROKER_URL": "`REDIS_URL`",
         "WORKER_CONCURRENCY": "cores",
