@@ -126,7 +126,17 @@ class Transport(kombu_redis.Transport):
             drops.drop(queue, fault)
 
 
-class PatientConsumer(Consumer):  # type: ignore[misc]
+class SentinelChannel(Channel, kombu_redis.SentinelChannel):
+    """The same behind sentinels."""
+
+
+class SentinelTransport(Transport, kombu_redis.SentinelTransport):
+    """The same behind sentinels."""
+
+    Channel = SentinelChannel
+
+
+class PatientConsumer(Consumer):
     """Celery's consumer; one that waits a moment before it connects anew, whatever went wrong."""
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
@@ -150,6 +160,7 @@ def options(types: Mapping[str, object]) -> dict[str, Any]:
     Transport.types = frozenset(types)
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
+    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelTransport"
     return {
         "worker_consumer": f"{__name__}:PatientConsumer",
         # A server that answers READONLY, LOADING or MISCONF is away, as one that does not answer.

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import redis
+
 from headway.contract.database import Database
 from headway.contract.encoding import dumps
 from headway.contract.keys import partition_of
@@ -63,12 +65,15 @@ class Alarms:
             return []
         now = self._db.now_ms(keys[0])
         commands = [(key, ("ZRANGE", key, "-inf", now, "BYSCORE", "LIMIT", 0, limit)) for key in keys]
-        return [job_id.decode() for found in self._db.each(commands) for job_id in found]
+        return [
+            job_id.decode() for found in self._db.each(commands, tolerant=True) for job_id in found or ()
+        ]
 
     def look(
         self, partitions: Sequence[int], *, silence_s: float, grace_s: float, limit: int = 100
-    ) -> list[Look]:
-        """Return what is to be done in each of these partitions, and note that somebody looks.
+    ) -> list[Look | redis.RedisError]:
+        """Return what is to be done in each of these partitions, and note that somebody looks. Of one that
+        cannot be looked at, the error.
 
         After `silence_s` without a look, leases that are over are left alone for `grace_s`: a healthy
         worker could not renew them.
@@ -79,12 +84,12 @@ class Alarms:
             ("look", [keys.watch(p), keys.alarms(p), keys.groups(p), keys.orphans(p)], args)
             for p in partitions
         ]
-        looks = []
-        for reply in self._db.run_many(calls):
-            if isinstance(reply, Exception):
-                raise reply
-            looks.append(Look(*([name.decode() for name in names] for names in reply)))
-        return looks
+        return [
+            reply
+            if isinstance(reply, redis.RedisError)
+            else Look(*([name.decode() for name in names] for names in reply))
+            for reply in self._db.run_many(calls)
+        ]
 
     def keep(self, process: str, alive_s: float) -> set[str]:
         """Note that a web process keeps its share of the partitions for `alive_s`; 0: not any more.

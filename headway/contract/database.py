@@ -15,11 +15,12 @@ from typing import Any, cast
 
 import redis
 from redis.commands.core import Script
-from redis.exceptions import NoScriptError
+from redis.exceptions import AskError, MovedError, NoScriptError, TryAgainError
 
 from headway.contract.keys import JobRef, Keys
 from headway.contract.layout import slot_of
 from headway.contract.records import DOCUMENT
+from headway.contract.servers import OneServer, Servers
 from headway.contract.states import State
 
 Call = tuple[str, Sequence[str], Sequence[Any]]
@@ -30,6 +31,9 @@ FEED_FACTOR = 10
 
 READY_MS = 1000
 """For which a server keeps what is written to see whether it takes writes."""
+
+_UNREACHABLE = (redis.ConnectionError, redis.TimeoutError)
+_MOVED = (MovedError, AskError, TryAgainError)
 
 _LUA = Path(__file__).parent / "lua"
 _CHANGES_NO_JOB = {
@@ -44,22 +48,25 @@ class Database:
 
     def __init__(
         self,
-        client: redis.Redis,
+        servers: Servers | redis.Redis,
         keys: Keys,
         *,
-        at: Callable[[str], redis.Redis] | None = None,
         events_per_job: int = 2000,
         retention_s: float = 7 * 86_400,
     ) -> None:
-        """`at` returns the client of the server where a key is; without it, that is `client` for all."""
-        self.redis = client
-        self.at = at or (lambda key: client)  # noqa: ARG005
+        """With a client in place of servers, it is that of the only one."""
+        self.servers = OneServer(servers) if isinstance(servers, redis.Redis) else servers
+        self.at = self.servers.at
+        self.redis = self.at(keys.layout_key)
+        """A client of the server that has what belongs to nobody."""
         self.keys = keys
         self.limits = (events_per_job, events_per_job * FEED_FACTOR, max(1, round(retention_s)))
         """Arguments 2 to 4 of every script that changes a job (lua/prelude.lua)."""
         self.retention_ms = round(retention_s * 1000)
+        unconnected = redis.Redis()
         self.scripts: dict[str, Script] = {
-            path.stem: client.register_script(_source(path))
+            # Each call says which client is to run it.
+            path.stem: Script(unconnected, _source(path))
             for path in _LUA.glob("*.lua")
             if path.stem not in _INCLUDED
         }
@@ -80,15 +87,48 @@ class Database:
         """Run a script and return its reply."""
         return cast(list[Any], self.scripts[script](keys=keys, args=args, client=self.at(keys[0])))
 
-    def each(self, commands: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any]:
-        """Send commands, each with a key of it, in one round trip to each server. Returns their replies."""
-        replies: list[Any] = [None] * len(commands)
-        for client, numbers in self.by_server([key for key, _ in commands]):
+    def each(self, commands: Sequence[tuple[str, tuple[Any, ...]]], *, tolerant: bool = False) -> list[Any]:
+        """Send commands, each with a key of it, in one round trip to each server. Returns their replies; if
+        `tolerant`, None of a server that cannot be reached."""
+
+        def send(client: redis.Redis, numbers: list[int]) -> list[Any]:
             with client.pipeline(transaction=False) as pipe:
                 for n in numbers:
                     pipe.execute_command(*commands[n][1])
-                for n, reply in zip(numbers, pipe.execute(), strict=True):
+                return pipe.execute(raise_on_error=False)
+
+        replies = self._scatter([key for key, _ in commands], send)
+        for n, reply in enumerate(replies):
+            if tolerant and isinstance(reply, _UNREACHABLE):
+                replies[n] = None
+            elif isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def _scatter(
+        self, keys: Sequence[str], send: Callable[[redis.Redis, list[int]], list[Any]]
+    ) -> list[Any]:
+        """Have `send` called for each server, with the places of its keys; again if keys have moved.
+
+        Returns the replies, in the order of the keys; of a server that cannot be reached the error."""
+        replies: list[Any] = [None] * len(keys)
+        left = list(range(len(keys)))
+        for last_try in (False, False, True):
+            moved = []
+            for client, places in self.by_server([keys[n] for n in left]):
+                numbers = [left[place] for place in places]
+                try:
+                    found = send(client, numbers)
+                except (*_UNREACHABLE, *_MOVED) as error:
+                    found = [error] * len(numbers)
+                for n, reply in zip(numbers, found, strict=True):
                     replies[n] = reply
+                    if isinstance(reply, _MOVED):
+                        moved.append(n)
+            if not moved or last_try:
+                break
+            self.servers.refresh()
+            left = moved
         return replies
 
     def by_server(self, keys: Sequence[str]) -> list[tuple[redis.Redis, list[int]]]:
@@ -101,20 +141,19 @@ class Database:
 
     def run_many(self, calls: Sequence[Call], *, together: bool = False) -> list[Any]:
         """Run scripts in one round trip to each server. Returns their replies; for one that failed its
-        ResponseError. If `together`, those of one partition are one transaction."""
-        replies: list[Any] = [None] * len(calls)
-        for client, numbers in self.by_server([keys[0] for _, keys, _ in calls]):
-            parts = [numbers]
-            if together:
-                slots: dict[int, list[int]] = {}
-                for n in numbers:
-                    slots.setdefault(slot_of(calls[n][1][0]), []).append(n)
-                parts = list(slots.values())
-            for part in parts:
-                found = self._run_there(client, [calls[n] for n in part], together and len(part) > 1)
-                for n, reply in zip(part, found, strict=True):
-                    replies[n] = reply
-        return replies
+        RedisError. If `together`, those of one partition are one transaction."""
+
+        def send(client: redis.Redis, numbers: list[int]) -> list[Any]:
+            parts: dict[int, list[int]] = {}
+            for n in numbers:
+                parts.setdefault(slot_of(calls[n][1][0]) if together else 0, []).append(n)
+            found: dict[int, Any] = {}
+            for part in parts.values():
+                replies = self._run_there(client, [calls[n] for n in part], together and len(part) > 1)
+                found.update(zip(part, replies, strict=True))
+            return [found[n] for n in numbers]
+
+        return self._scatter([keys[0] for _, keys, _ in calls], send)
 
     def _run_there(self, client: redis.Redis, calls: Sequence[Call], transaction: bool) -> list[Any]:
         replies: list[Any] = []
@@ -151,10 +190,20 @@ class Database:
         return cast(bytes, reply[0])
 
     def check_writes(self) -> None:
-        """Return if every server takes writes now. Raises redis.RedisError, with what it says otherwise."""
+        """Return if a server takes writes now: one that does not is the trouble of its own jobs.
+
+        Raises redis.RedisError, with what a server says, if none does."""
         keys = [self.keys.ready(partition) for partition in range(self.keys.partitions)]
+        error: redis.RedisError | None = None
         for client, numbers in self.by_server(keys):
-            client.set(keys[numbers[0]], "", px=READY_MS)
+            try:
+                client.set(keys[numbers[0]], "", px=READY_MS)
+            except redis.RedisError as failed:
+                error = failed
+            else:
+                return
+        if error is not None:
+            raise error
 
     def now_ms(self, key: str) -> int:
         """The time in ms since 1970 where a key is; leases and alarms run on it."""

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable
 from functools import cache
 from itertools import count
-from typing import Any, cast
+from typing import cast
 
 import redis
 
@@ -176,12 +176,21 @@ class StoredLayout(Layout):
             pipe.execute()
 
     def _older(self) -> list[int]:
-        """Return the partitions that older versions have used. Their stores were one server."""
-        with self._at(self.key).pipeline(transaction=False) as pipe:
-            for partition in range(MAX_PARTITIONS):
-                pipe.execute_command("EXISTS", f"{self._prefix}{{{partition}}}:clock")
-            found: list[Any] = pipe.execute(raise_on_error=False)
-        return [partition for partition, exists in enumerate(found) if exists == 1]
+        """Return the partitions that older versions have used."""
+        servers: dict[int, tuple[redis.Redis, list[int]]] = {}
+        for partition in range(MAX_PARTITIONS):
+            client = self._at(self._older_clock(partition))
+            servers.setdefault(id(client.connection_pool), (client, []))[1].append(partition)
+        found: list[int] = []
+        for client, partitions in servers.values():
+            with client.pipeline(transaction=False) as pipe:
+                for partition in partitions:
+                    pipe.exists(self._older_clock(partition))
+                found += [p for p, exists in zip(partitions, pipe.execute(), strict=True) if exists]
+        return found
+
+    def _older_clock(self, partition: int) -> str:
+        return f"{self._prefix}{{{partition}}}:clock"
 
     def _place(self, owner: str) -> int:
         partitions = self.partitions

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -28,6 +28,7 @@ from pydantic import (
 
 from headway.contract.data_dir import gid_of, protect
 from headway.contract.layout import MAX_PARTITIONS
+from headway.contract.server_url import ServerUrl
 
 Positive = Annotated[int, Field(gt=0)]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -106,22 +107,9 @@ class Settings(BaseModel):
 
     @field_validator("redis_url", "celery_broker_url")
     @classmethod
-    def _is_a_redis_url(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            parts.port  # noqa: B018
-        except ValueError:
-            # Its message would quote a part of the password.
-            raise ValueError(
-                "has no host and port that can be read; percent-encode special characters of a password"
-            ) from None
-        spelled = value.startswith(("redis://", "rediss://", "unix://"))
-        if value and not (spelled and (parts.netloc or parts.path)):
-            raise ValueError("is not a redis://, rediss:// or unix:// URL")
-        if any(name.startswith("ssl_") for name, _ in parse_qsl(parts.query)):
-            raise ValueError(
-                "has an ssl_… parameter; REDIS_CA_FILE and REDIS_TLS_VERIFY say how TLS is verified"
-            )
+    def _is_a_redis_url(cls, value: str, info: ValidationInfo) -> str:
+        if value and ServerUrl.of(value).kind == "cluster" and info.field_name == "celery_broker_url":
+            raise ValueError("leads to a cluster, where Celery cannot have its queues")
         return value
 
     @field_validator("redis_ca_file", "jwt_key_file")
@@ -258,14 +246,21 @@ class Settings(BaseModel):
 
     @property
     def kombu_url(self) -> str:
-        """The same as kombu spells it: a Unix socket has another scheme there than in redis-py."""
+        """The same as kombu spells it: a Unix socket and sentinels have other schemes there."""
         scheme, _, rest = self.broker_url.partition("://")
+        url = ServerUrl.of(self.broker_url)
+        if url.kind == "sentinel":
+            user, at, _ = rest.partition("/")[0].rpartition("@")
+            db = urlsplit(url.plain).path
+            return ";".join(f"sentinel://{user}{at}{host}:{port}{db}" for host, port in url.hosts)
         return f"redis+socket://{rest}" if scheme == "unix" else self.broker_url
 
     def broker_options(self, *, timeout_s: float) -> dict[str, Any]:
         """Transport options of the broker, for those who send messages and those who take them: both must
         agree on the prefix. `timeout_s` bounds one call."""
+        url = ServerUrl.of(self.broker_url)
         return {
+            **({"master_name": url.service} if url.kind == "sentinel" else {}),
             "global_keyprefix": self.key_prefix,
             "socket_timeout": timeout_s,
             "socket_connect_timeout": min(5.0, timeout_s),
@@ -287,7 +282,7 @@ class Settings(BaseModel):
     @property
     def kombu_tls(self) -> dict[str, Any] | None:
         """The same for Celery's broker_use_ssl; None for a broker without TLS."""
-        return self.tls if self.broker_url.startswith("rediss:") else None
+        return self.tls if ServerUrl.of(self.broker_url).tls else None
 
     @property
     def base_url(self) -> str:
@@ -301,8 +296,10 @@ def server_of(url: str) -> str:
     return parts.netloc.rpartition("@")[2] or parts.path
 
 
-def load(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings; raises ConfigError. An empty variable counts as one that is not set."""
+def load(environ: Mapping[str, str] = os.environ, *, broker: bool = True) -> Settings:
+    """Read the settings, without `broker` for a program that sends no messages; raises ConfigError.
+
+    An empty variable counts as one that is not set."""
     names = {name: name.upper() for name in Settings.model_fields}
     given = {name: environ[var] for name, var in names.items() if environ.get(var, "").strip()}
     if "redis_url" not in given:
@@ -311,7 +308,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
             "such as redis://127.0.0.1:6379/0 (`make run` starts one by itself)"
         )
     try:
-        return Settings.model_validate(given)
+        settings = Settings.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         reason = first["msg"].removeprefix("Value error, ")
@@ -322,6 +319,12 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         # An address may hold a password, and one that cannot be read holds it anywhere.
         value = "" if name in _SECRET else f"={given.get(name, '')!r}"
         raise ConfigError(f"{names[name]}{value}: {reason}") from None
+    if broker and ServerUrl.of(settings.broker_url).kind == "cluster":
+        raise ConfigError(
+            "CELERY_BROKER_URL is not set, and Celery cannot have its queues in the cluster of REDIS_URL: "
+            "give it a Redis or Valkey of its own, such as redis://HOST:6379/0"
+        )
+    return settings
 
 
 _CLIENT = (
@@ -346,7 +349,7 @@ def load_client(environ: Mapping[str, str], redis_url: str | None = None) -> Set
     given = {name: environ.get(f"HEADWAY_{name}") or environ.get(name, "") for name in names}
     if redis_url is not None:
         given["REDIS_URL"] = redis_url
-    return load(given)
+    return load(given, broker=False)
 
 
 def protect_data_dir_or_exit(settings: Settings) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import redis
+
 from headway.contract.access import Access
 from headway.contract.alarms import REQUEUE_MS, Alarms
 from headway.contract.database import Call, Database
@@ -34,7 +36,7 @@ from headway.contract.records import (
     error_json,
 )
 from headway.contract.registry import Registry
-from headway.contract.servers import connect
+from headway.contract.servers import servers_of
 from headway.contract.settings import Settings
 from headway.contract.states import ErrorCode, State
 from headway.contract.webhooks import Webhooks
@@ -93,6 +95,7 @@ class JobStore:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.redis = database.redis
+        self.servers = database.servers
         self.keys = database.keys
         self.retention_ms = database.retention_ms
         self.feeds = Feeds(database)
@@ -108,11 +111,13 @@ class JobStore:
     def of(cls, settings: Settings, *, connections: int = 32, timeout_s: float = 5) -> JobStore:
         """Return the store that the settings name, with connections of its own (`connect`). It must not be
         shared across a fork."""
-        client = connect(settings.redis_url, tls=settings.tls, connections=connections, timeout_s=timeout_s)
-        layout = StoredLayout(lambda _: client, settings.key_prefix, settings.partitions)
+        servers = servers_of(
+            settings.redis_url, tls=settings.tls, connections=connections, timeout_s=timeout_s
+        )
+        layout = StoredLayout(servers.at, settings.key_prefix, settings.partitions)
         return cls(
             Database(
-                client,
+                servers,
                 Keys(settings.key_prefix, layout),
                 events_per_job=settings.events_per_job,
                 retention_s=settings.retention_s,
@@ -357,44 +362,37 @@ class JobStore:
         such job."""
         return self.read_jobs([(job_id, cursor)], limit)[0]
 
-    def read_jobs(
-        self,
-        wanted: Sequence[tuple[str, EventId | None]],
-        limit: int,
-        *,
-        together: bool = True,
-        brief: bool = False,
-    ) -> list[JobPage | None]:
-        """Read many jobs like `read`, as they are at one moment; each at its own if not `together`, which
-        jobs of several partitions never are.
+    def read_jobs(self, wanted: Sequence[tuple[str, EventId | None]], limit: int) -> list[JobPage | None]:
+        """Read many jobs like `read`, those of one partition as they are at one moment."""
+        pages: list[JobPage | None] = []
+        for page in self._read_jobs(wanted, limit, together=True):
+            if isinstance(page, redis.RedisError):
+                raise page
+            pages.append(page)
+        return pages
 
-        A `brief` page of a job with a cursor knows only whose the job is and where it stands.
+    def read_each(
+        self, wanted: Sequence[tuple[str, EventId | None]], limit: int
+    ) -> list[JobPage | redis.RedisError | None]:
+        """Read many jobs like `read`, each as it is at a moment of its own; of one whose server cannot be
+        reached, return the error.
+
+        The page of a job with a cursor is brief: it knows only whose the job is and where it stands.
         """
+        return self._read_jobs(wanted, limit, together=False)
+
+    def _read_jobs(
+        self, wanted: Sequence[tuple[str, EventId | None]], limit: int, *, together: bool
+    ) -> list[JobPage | redis.RedisError | None]:
         calls: list[Call] = []
         for job_id, cursor in wanted:
             if self.keys.holds(job_id):
                 after = "" if cursor is None or max(cursor) > HIGHEST.ms else str(cursor)
                 keys = [self.keys.clock_of(job_id), self.keys.job(job_id), self.keys.events(job_id)]
-                calls.append(
-                    ("read", keys, [after, limit, "brief" if brief and cursor is not None else ""])
-                )
+                how = "" if together or cursor is None else "brief"
+                calls.append(("read", keys, [after, limit, how]))
         replies = iter(self.database.run_many(calls, together=together))
-        pages: list[JobPage | None] = []
-        for job_id, _ in wanted:
-            if not self.keys.holds(job_id):
-                pages.append(None)
-                continue
-            reply = next(replies)
-            if isinstance(reply, Exception):
-                raise reply
-            clock, job, entries = reply
-            fields = fields_of(job)
-            pages.append(
-                JobPage(EventId.of(clock), fields, [Event.of(entry) for entry in entries])
-                if fields
-                else None
-            )
-        return pages
+        return [_page_of(next(replies)) if self.keys.holds(job_id) else None for job_id, _ in wanted]
 
     def last_events(self, job_ids: Sequence[str]) -> list[Event | None]:
         """Return the newest event of each job, None where there is none."""
@@ -403,3 +401,12 @@ class JobStore:
             [(stream, ("XREVRANGE", stream, "+", "-", "COUNT", 1)) for stream in streams]
         )
         return [Event.decoded(*entries[0]) if entries else None for entries in found]
+
+
+def _page_of(reply: Any) -> JobPage | redis.RedisError | None:
+    """What read.lua returned."""
+    if isinstance(reply, redis.RedisError):
+        return reply
+    clock, job, entries = reply
+    fields = fields_of(job)
+    return JobPage(EventId.of(clock), fields, [Event.of(entry) for entry in entries]) if fields else None

@@ -267,7 +267,7 @@ class Webhooks:
         if not keys:
             return []
         now = self._db.now_ms(keys[0])
-        counts = self._db.each([(key, ("ZCOUNT", key, "-inf", now)) for key in keys])
+        counts = self._db.each([(key, ("ZCOUNT", key, "-inf", now)) for key in keys], tolerant=True)
         return [partition for partition, count in zip(partitions, counts, strict=True) if count]
 
     def take(self, partition: int, *, lease_s: float, limit: int, pass_failing: bool) -> Taken | None:

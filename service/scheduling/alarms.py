@@ -44,11 +44,17 @@ class AlarmLoop:
         return 0 if self.look() else None
 
     def look(self) -> bool:
-        """Answer what is due now. Returns whether there was more than fits into one look."""
+        """Answer what is due now. Returns whether there was more than fits into one look.
+
+        Raises RedisError, when the other partitions are done, if one cannot be looked at."""
         more = False
+        error: redis.RedisError | None = None
         for look in self._store.alarms.look(
             self._keeper.share, silence_s=SILENCE_S, grace_s=self._grace_s, limit=PAGE
         ):
+            if isinstance(look, redis.RedisError):
+                error = look
+                continue
             more = more or PAGE in (len(look.due), len(look.groups))
             for job_id in look.due:
                 self._answer(job_id)
@@ -56,6 +62,8 @@ class AlarmLoop:
                 self._store.groups.cancel_orphans(job_id)
             for tally in look.groups:
                 self._tell(tally)
+        if error is not None:
+            raise error
         return more
 
     def _tell(self, tally: str) -> None:

@@ -114,7 +114,7 @@ class Pair:
 
     def listeners(self, server: redis.Redis) -> int:
         """Those who have subscribed to something there."""
-        return sum(int(client["sub"]) > 0 for client in server.client_list())
+        return sum(int(client["ssub"]) > 0 for client in server.client_list())
 
     def close(self) -> None:
         for client in (self.old, self.new):
