@@ -136,7 +136,7 @@ class SentinelTransport(Transport, kombu_redis.SentinelTransport):
     Channel = SentinelChannel
 
 
-class PatientConsumer(Consumer):
+class PatientConsumer(Consumer):  # type: ignore[misc]
     """Celery's consumer; one that waits a moment before it connects anew, whatever went wrong."""
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:

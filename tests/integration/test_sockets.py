@@ -106,7 +106,7 @@ def test_a_reader_that_goes_is_noticed_at_once_and_leaves_nothing(web: Stack, ho
     until(lambda: descriptors(web) <= before + 2, 30, "the descriptors to be closed")
     until(lambda: web.metric("headway_streams_open") == 0, 30, "the streams to be counted off")
     channel = web.store.keys.events(job_id)
-    until(lambda: web.store.redis.pubsub_numsub(channel) == [(channel.encode(), 0)], 30)
+    until(lambda: web.store.redis.pubsub_shardnumsub(channel) == [(channel.encode(), 0)], 30)
 
 
 def test_connects_and_aborts_leave_memory_and_descriptors_where_they_were(web: Stack) -> None:
@@ -485,7 +485,7 @@ def test_a_gap_in_what_is_published_sends_the_readers_to_the_store(web: Stack) -
         # A forged message that claims a predecessor nobody here has heard of.
         lost, forged = f"{ms}-{int(n) + 1}", f"{ms}-{int(n) + 2}"
         frame = f"id: {forged}\nevent: log\ndata: {json.dumps({'forged': True})}\n\n"
-        web.store.redis.publish(channel, f"{lost} log\n{frame}")
+        web.store.redis.spublish(channel, f"{lost} log\n{frame}")
         web.store.append(held, 1, [log(1)])
         web.store.end(held, State.SUCCEEDED)
         assert seen(reader.until_end()) == stored(web.store, job_id)[2:]
@@ -495,6 +495,6 @@ def test_a_message_that_is_none_of_ours_ends_no_stream(web: Stack) -> None:
     job_id = create(web.store)
     with Reader(web.url, f"/jobs/{job_id}/events", "0") as reader:
         reader.take(1)
-        web.store.redis.publish(web.store.keys.events(job_id), b"rubbish")
+        web.store.redis.spublish(web.store.keys.events(job_id), b"rubbish")
         run_jobs(web.store, [job_id], 3, 0.01).join()
         assert seen(reader.until_end()) == stored(web.store, job_id)[1:]

@@ -397,7 +397,7 @@ def test_ids_that_cannot_be_ids_are_no_jobs(store: JobStore, foreign: str) -> No
 def test_a_write_publishes_the_finished_frame_with_its_predecessor(store: JobStore) -> None:
     job_id = create(store)
     heard = store.redis.pubsub(ignore_subscribe_messages=True)
-    heard.subscribe(store.keys.events(job_id))
+    heard.ssubscribe(store.keys.events(job_id))
     got: list[bytes] = []
     listener = threading.Thread(target=lambda: got.append(next(iter(heard.listen()))["data"]))
     listener.start()
