@@ -1,6 +1,6 @@
 """Headway for programs: `Client` for those that submit and watch jobs, `job` for those that do them.
 
-Names are imported when they are first used, so that the client needs nothing but the standard library.
+Names are imported when they are first used, so that `Client` needs nothing but the standard library.
 `__init__.pyi` has their types.
 """
 
@@ -8,6 +8,7 @@ import importlib
 
 _HOMES = {
     "headway.client": ("Client", "ClientError"),
+    "headway.client.async_client": ("AsyncClient",),
     "headway.sdk.job": ("Job",),
     "headway.sdk.job_type": ("Params", "job"),
     "headway.sdk.retry": ("Retry",),

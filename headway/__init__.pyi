@@ -1,5 +1,6 @@
 from headway.client import Client as Client
 from headway.client import ClientError as ClientError
+from headway.client.async_client import AsyncClient as AsyncClient
 from headway.sdk.job import Job as Job
 from headway.sdk.job_type import Params as Params
 from headway.sdk.job_type import job as job

@@ -29,9 +29,9 @@ from celery.platforms import EX_FAILURE, SecurityWarning
 from celery.signals import worker_ready
 from celery.worker import state
 
+import headway.broker
 from headway.contract.encoding import rfc3339
 from headway.contract.layout import LayoutError
-from headway.contract.servers import connect
 from headway.contract.settings import Settings, load_or_exit, protect_data_dir_or_exit, server_of
 from headway.contract.store import JobStore
 from headway.sdk import sandbox
@@ -43,6 +43,8 @@ from worker.log import configure
 from worker.media import ffmpeg, release
 from worker.registration import Registration
 
+CHECK_TIMEOUT_S = 5.0
+"""Of one question to Redis or the broker, at the start and by the watchdog."""
 STOP_S = 4.0
 """From the signal to the end, whatever the jobs do. Honcho kills after 5."""
 REAP_S = 1.0
@@ -117,7 +119,8 @@ def main() -> int:
     # It warns of root because of pickle, which this worker does not accept.
     warnings.simplefilter("ignore", SecurityWarning)
     configure(settings.log_level, settings.log_format)
-    _check(settings)
+    _check_redis(settings)
+    _check_broker(settings)
     about_sandbox = prepare_sandbox(settings)
     types = discover("worker.tasks", *settings.headway_tasks)
     name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -180,8 +183,8 @@ def _serve(app: Celery, settings: Settings, queues: list[str], registration: Reg
         server.restart()
 
     watchdog = BrokerWatchdog(
-        connect(settings.broker_url, tls=settings.tls, connections=1),
-        [settings.key_prefix + queue for queue in queues],
+        headway.broker.connect(settings, timeout_s=CHECK_TIMEOUT_S),
+        queues,
         settings.worker_concurrency,
         restart,
     )
@@ -216,24 +219,34 @@ def prepare_sandbox(settings: Settings) -> dict[str, Any]:
     return {"mode": settings.sandbox, "missing": missing}
 
 
-def _check(settings: Settings) -> None:
-    """Exit with status 2 and one line, unless store and broker can be used."""
-    url = settings.redis_url
-    store = JobStore.of(settings, connections=1)
-    broker_client = connect(settings.broker_url, tls=settings.tls, connections=1)
+def _check_redis(settings: Settings) -> None:
+    """Exit with status 2 and one line, unless Redis takes writes, and the settings fit its layout."""
+    store = JobStore.of(settings, connections=1, timeout_s=CHECK_TIMEOUT_S)
     try:
         store.database.check_writes()
-        url = settings.broker_url
-        broker_client.ping()
     except LayoutError as error:
         print(f"headway: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except redis.RedisError as error:
-        print(f"headway: Redis does not answer at {server_of(url)}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _exit_without("Redis", settings.redis_url, error)
     finally:
-        store.redis.close()
-        broker_client.close()
+        store.servers.close()
+
+
+def _check_broker(settings: Settings) -> None:
+    """Exit with status 2 and one line, unless the broker answers."""
+    connection = headway.broker.connect(settings, timeout_s=CHECK_TIMEOUT_S)
+    try:
+        connection.connect()
+    except headway.broker.errors_of(connection) as error:
+        _exit_without("the broker", settings.broker_url, error)
+    finally:
+        connection.release()
+
+
+def _exit_without(what: str, url: str, error: BaseException) -> NoReturn:
+    print(f"headway: {what} does not answer at {server_of(url)}: {error}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

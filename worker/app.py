@@ -9,6 +9,8 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_process_init
 
+from headway.broker import QUEUE_TYPE, address
+from headway.broker import options as transport_options
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
 from headway.sdk.job_type import JobType
@@ -28,13 +30,14 @@ def make_store(settings: Settings) -> JobStore:
 def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str) -> Celery:
     """The application with a task for each job type. Each pool process makes its own runtime, and claims
     jobs as `<worker>:<pid>`."""
-    app = Celery("headway", broker=settings.kombu_url, set_as_current=False)
+    app = Celery("headway", set_as_current=False)
     app.conf.update(
         **broker.options(types),
-        broker_use_ssl=settings.kombu_tls,
+        **QUEUE_TYPE,
+        **address(settings),
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
-        broker_transport_options=settings.broker_options(timeout_s=BROKER_TIMEOUT_S),
+        broker_transport_options=transport_options(settings, timeout_s=BROKER_TIMEOUT_S),
         accept_content=["json"],
         result_accept_content=["json"],
         task_serializer="json",
@@ -44,7 +47,11 @@ def make_app(settings: Settings, types: Mapping[str, JobType[Any]], worker: str)
         # The lease, not the broker, knows who runs what.
         task_acks_late=False,
         worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,
+        # Celery has it for Redis alone, and says so in the log of the others. They get as many messages
+        # ahead as there are processes.
+        worker_disable_prefetch=not settings.broker_url.startswith("amqp"),
+        # Of RabbitMQ: a connection that died silently is noticed in twice this.
+        broker_heartbeat=10,
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,

@@ -15,11 +15,11 @@ import random
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from celery.worker import state
 from celery.worker.consumer import Consumer
-from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import TRANSPORT_ALIASES, pyamqp
 from kombu.transport import redis as kombu_redis
 
 from headway.contract.keys import JOB_ID
@@ -99,12 +99,15 @@ class Drops:
 drops = Drops()
 
 
-class Channel(kombu_redis.Channel):
-    """Reads messages; one that cannot even be decoded is dropped."""
+types_served: frozenset[str] = frozenset()
+
+
+class _RedisChannel:
+    """Of Redis: a message that cannot even be decoded is dropped."""
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+            return super()._brpop_read(**options)  # type: ignore[misc]
         # KeyError is among kombu's connection errors, and json.loads raises none.
         except (ValueError, TypeError, AttributeError, RecursionError, MemoryError):
             # It was taken from the list and is not among the unacknowledged: nobody gets it again.
@@ -112,32 +115,84 @@ class Channel(kombu_redis.Channel):
             return True
 
 
-class Transport(kombu_redis.Transport):
-    """Delivers what is the id of a job."""
-
-    Channel = Channel
-    types: ClassVar[Collection[str]] = ()
+class _RedisTransport:
+    """Of Redis: delivers what is the id of a job."""
 
     def _deliver(self, message: Any, queue: str) -> None:
-        fault = fault_of(message, self.types)
+        fault = fault_of(message, types_served)
         if fault is None:
-            super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+            super()._deliver(message, queue)  # type: ignore[misc]
         else:
             drops.drop(queue, fault)
 
 
-class SentinelChannel(Channel, kombu_redis.SentinelChannel):
-    """The same behind sentinels."""
+class Channel(_RedisChannel, kombu_redis.Channel):
+    pass
 
 
-class SentinelTransport(Transport, kombu_redis.SentinelTransport):
-    """The same behind sentinels."""
+class Transport(_RedisTransport, kombu_redis.Transport):
+    Channel = Channel
 
+
+class SentinelChannel(_RedisChannel, kombu_redis.SentinelChannel):
+    pass
+
+
+class SentinelTransport(_RedisTransport, kombu_redis.SentinelTransport):
     Channel = SentinelChannel
+
+
+class AmqpChannel(pyamqp.Channel):
+    """Of RabbitMQ: delivers what is the id of a job, and has the rest forgotten."""
+
+    def basic_consume(self, queue: str = "", *args: Any, callback: Any = None, **options: Any) -> Any:
+        def checked(message: Any) -> None:
+            fault = fault_of(_as_in_redis(message), types_served)
+            if fault is None:
+                callback(message)
+            else:
+                drops.drop(queue, fault)
+                self.basic_reject(message.delivery_tag, requeue=False)
+
+        return super().basic_consume(queue, *args, callback=checked, **options)
+
+
+class AmqpConnection(pyamqp.Connection):
+    Channel = AmqpChannel
+
+
+class AmqpTransport(pyamqp.Transport):
+    Connection = AmqpConnection
+
+
+class AmqpTlsTransport(pyamqp.SSLTransport):
+    Connection = AmqpConnection
+
+
+def _as_in_redis(message: Any) -> dict[str, Any]:
+    """Return a message of RabbitMQ in the form that kombu gives those in Redis."""
+    properties = message.properties
+    body = message.body
+    # Celery declares its bodies as UTF-8, so that py-amqp decodes them; other bytes are no job.
+    return {
+        "body": body if isinstance(body, str) else None,
+        "content-type": properties.get("content_type"),
+        "headers": properties.get("application_headers"),
+        "properties": {
+            "delivery_tag": str(message.delivery_tag),
+            "delivery_info": message.delivery_info,
+        },
+    }
 
 
 class PatientConsumer(Consumer):  # type: ignore[misc]
     """Celery's consumer; one that waits a moment before it connects anew, whatever went wrong."""
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
+        # It declares 28 exchanges and queues for delays, which no job's message has.
+        default_steps = tuple(
+            step for step in Consumer.Blueprint.default_steps if not step.endswith(":DelayedDelivery")
+        )
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         logger.warning("the broker cannot be used, trying again: %s", exc or type(exc).__name__)
@@ -155,12 +210,22 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             time.sleep(0.05)
 
 
+# When this is imported: kombu keeps the first transport that it has found for a scheme.
+TRANSPORT_ALIASES.update(
+    {
+        "redis": f"{__name__}:Transport",
+        "rediss": f"{__name__}:Transport",
+        "sentinel": f"{__name__}:SentinelTransport",
+        "amqp": f"{__name__}:AmqpTransport",
+        "amqps": f"{__name__}:AmqpTlsTransport",
+    }
+)
+
+
 def options(types: Mapping[str, object]) -> dict[str, Any]:
     """Return the settings that have Celery use all this, for a worker that serves these types."""
-    Transport.types = frozenset(types)
-    for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
-    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelTransport"
+    global types_served
+    types_served = frozenset(types)
     return {
         "worker_consumer": f"{__name__}:PatientConsumer",
         # A server that answers READONLY, LOADING or MISCONF is away, as one that does not answer.

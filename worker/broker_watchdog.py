@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-import redis
 from celery.signals import task_received
 from celery.worker import state
+from kombu.connection import Connection
 
+from headway.broker import errors_of, waiting
 from headway.loops import forever
 
 logger = logging.getLogger(__name__)
@@ -28,11 +29,11 @@ class BrokerWatchdog:
     """Checks every CHECK_S whether this worker still receives, and calls `restart` once if it does not."""
 
     def __init__(
-        self, broker: redis.Redis, queues: Sequence[str], concurrency: int, restart: Callable[[], None]
+        self, broker: Connection, queues: Sequence[str], concurrency: int, restart: Callable[[], None]
     ) -> None:
-        """`broker` is a connection of its own: the consumer's may be what is broken. `queues` are the
-        keys of the lists there."""
+        """`broker` is a connection of its own: the consumer's may be what is broken."""
         self._broker = broker
+        self._errors = errors_of(broker)
         self._queues = queues
         self._concurrency = concurrency
         self._restart = restart
@@ -50,15 +51,16 @@ class BrokerWatchdog:
 
     def _check(self) -> None:
         try:
-            waiting = sum(int(self._broker.llen(queue)) for queue in self._queues)
-        except redis.RedisError:
+            messages = sum(waiting(self._broker, queue) for queue in self._queues)
+        except self._errors:
             # The broker is away, which a restart would not mend.
-            waiting = 0
-        if not waiting or len(state.reserved_requests) >= self._concurrency:
+            self._broker.collect()
+            messages = 0
+        if not messages or len(state.reserved_requests) >= self._concurrency:
             self._received()
         elif time.monotonic() - self._received_at >= UNRESPONSIVE_S:
             logger.error(
-                "%d messages wait, none was received for %g s: restarting", waiting, UNRESPONSIVE_S
+                "%d messages wait, none was received for %g s: restarting", messages, UNRESPONSIVE_S
             )
             self._done.set()
             self._restart()

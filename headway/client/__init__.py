@@ -6,6 +6,8 @@ client = Client("http://127.0.0.1:8000")
 job = client.submit("simulate", {"duration_s": 5})
 for event in client.watch(job["id"]):
     print(event.event, event.data)
+
+`headway.AsyncClient` is the same for event loops, and needs httpx.
 """
 
 from headway.client.attempt import Attempt
@@ -22,7 +24,20 @@ from headway.client.errors import (
     Unreachable,
     WaitTimeout,
 )
-from headway.client.job import Artifact, Event, Group, Job, JobType, Upload, is_live, newer, reduce
+from headway.client.job import (
+    Artifact,
+    Delivery,
+    Event,
+    Group,
+    Job,
+    JobType,
+    Upload,
+    Webhook,
+    WebhookSecret,
+    is_live,
+    newer,
+    reduce,
+)
 from headway.client.watch import Watch
 
 __all__ = [
@@ -32,6 +47,7 @@ __all__ = [
     "Client",
     "ClientError",
     "Conflict",
+    "Delivery",
     "DownloadFailed",
     "Event",
     "Group",
@@ -45,6 +61,8 @@ __all__ = [
     "Upload",
     "WaitTimeout",
     "Watch",
+    "Webhook",
+    "WebhookSecret",
     "is_live",
     "newer",
     "reduce",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any
 
+from headway.client.blocking import BlockingTransport
+from headway.client.driving import run
 from headway.client.job import Artifact, Job
-from headway.client.transport import CHUNK, Transport, path
+from headway.client.transport import CHUNK, path
 
 
 class Attempt:
@@ -30,7 +32,7 @@ class Attempt:
         """Whether the last answer said that the job is to stop."""
         self.messages: list[dict[str, Any]] = []
         """What was sent to the job and is not read yet, as of the last answer: `{id, at, name, data}`."""
-        self._transport = Transport(url, token)
+        self._transport = BlockingTransport(url, token)
         self._sending = threading.Lock()
         self._batch = 0
         self._unsent: list[dict[str, Any]] = []
@@ -48,7 +50,7 @@ class Attempt:
                 self._batch += 1
                 self._unsent.append({"batch": self._batch, "events": list(events)})
             for body in self._unsent[:] or [{"batch": max(1, self._batch)}]:
-                answer = self._transport.json("POST", path("jobs", self.job["id"], "reports"), body)
+                answer = run(self._transport.json("POST", path("jobs", self.job["id"], "reports"), body))
                 self.cancel_requested = bool(answer["cancel_requested"])
                 self.messages = answer["messages"]
                 if self._unsent:
@@ -60,14 +62,14 @@ class Attempt:
         file = Path(file)
         size = file.stat().st_size
 
-        def body() -> Iterator[bytes]:
+        async def body() -> AsyncGenerator[bytes, None]:
             with file.open("rb") as source:
                 while chunk := source.read(CHUNK):
                     yield chunk
 
         where = path("jobs", self.job["id"], "artifacts", name or file.name)
         headers = {"Content-Length": str(size)}
-        made: Artifact = self._transport.json("PUT", where, body=body, headers=headers)
+        made: Artifact = run(self._transport.json("PUT", where, body=body, headers=headers))
         return made
 
     def succeed(self, result: Any = None) -> Job:
@@ -84,5 +86,5 @@ class Attempt:
         return self._end(body if delay_s is None else {**body, "delay_s": delay_s})
 
     def _end(self, body: Mapping[str, Any]) -> Job:
-        ended: Job = self._transport.json("POST", path("jobs", self.job["id"], "end"), body)
+        ended: Job = run(self._transport.json("POST", path("jobs", self.job["id"], "end"), body))
         return ended

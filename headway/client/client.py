@@ -2,130 +2,114 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-import secrets
 import socket
-import stat
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
-from urllib.parse import urlencode
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Mapping
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from headway.client.attempt import Attempt
-from headway.client.download import Progress, download, safe_join
+from headway.client.blocking import BlockingTransport
+from headway.client.calls import Calls, address, as_list, credential, idempotency
+from headway.client.driving import each, run
 from headway.client.errors import ClientError
-from headway.client.job import Event, Group, Job, JobType, Ticket, Upload, is_event_id
-from headway.client.listing import find, newest
-from headway.client.playlist import playlist_uris
-from headway.client.transport import ANSWER_S, CHUNK, Transport, path
+from headway.client.transport import ANSWER_S
 from headway.client.watch import Watch
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-EVENTS_PAGE = 1000
-"""Events per request."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def _nobody(_: int, __: int) -> None:
-    """A progress callback that does nothing."""
+def _blocking(
+    call: Callable[Concatenate[Calls, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Client, P], T]:
+    """Return the call as a method that waits for its end."""
+
+    @functools.wraps(call)
+    def method(client: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return run(call(client._calls, *args, **kwargs))
+
+    return method
+
+
+def _iterating(
+    call: Callable[Concatenate[Calls, P], AsyncGenerator[T, None]],
+) -> Callable[Concatenate[Client, P], Generator[T, None, None]]:
+    """Return the call as a method that returns a plain generator."""
+
+    @functools.wraps(call)
+    def method(client: Client, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
+        return each(call(client._calls, *args, **kwargs))
+
+    return method
 
 
 class Client:
     """A Headway at `url`; by default at HEADWAY_URL, else at http://127.0.0.1:8000.
 
-    `token` is an API key or another bearer credential; by default that of HEADWAY_TOKEN, if there is one.
+    `token` is an API key or another bearer credential, or a function that returns one, which is asked again
+    after a 401; by default that of HEADWAY_TOKEN, if there is one.
 
     Every call may raise a ClientError: Unreachable, Problem (NotFound, Invalid, Conflict, Unavailable) or
-    BadAnswer. A request whose answer is lost is repeated for up to 20 s; all are idempotent. Threads may
-    share a client.
+    BadAnswer. A request whose answer is lost is repeated for up to 20 s, if it is idempotent. Threads may
+    share a client. `Calls` says what each call does.
     """
 
-    def __init__(self, url: str | None = None, *, token: str | None = None) -> None:
-        url = url or os.environ.get("HEADWAY_URL", "").strip() or DEFAULT_URL
-        self._transport = Transport(url, token or os.environ.get("HEADWAY_TOKEN", "").strip())
-        self.url = self._transport.url
+    def __init__(self, url: str | None = None, *, token: str | Callable[[], str] | None = None) -> None:
+        self._transport = BlockingTransport(address(url), credential(token))
+        self._calls = Calls(self._transport)
+        self.url = self._calls.url
 
-    def submit(
+    submit = _blocking(Calls.submit)
+    upload = _blocking(Calls.upload)
+    job = _blocking(Calls.job)
+    list = _iterating(Calls.list)
+    find = _iterating(Calls.find)
+    declare = _blocking(Calls.declare)
+    workers = _blocking(Calls.workers)
+    types = _blocking(Calls.types)
+    ticket = _blocking(Calls.ticket)
+    cancel = _blocking(Calls.cancel)
+    retry = _blocking(Calls.retry)
+    send = _blocking(Calls.send)
+    group = _blocking(Calls.group)
+    put_group = _blocking(Calls.put_group)
+    cancel_group = _blocking(Calls.cancel_group)
+    retry_group = _blocking(Calls.retry_group)
+    webhooks = _blocking(Calls.webhooks)
+    webhook = _blocking(Calls.webhook)
+    put_webhook = _blocking(Calls.put_webhook)
+    delete_webhook = _blocking(Calls.delete_webhook)
+    rotate_webhook = _blocking(Calls.rotate_webhook)
+    deliveries = _blocking(Calls.deliveries)
+    redeliver = _blocking(Calls.redeliver)
+    events = _iterating(Calls.events)
+    wait = _blocking(Calls.wait)
+    logs = _iterating(Calls.logs)
+    download = _blocking(Calls.download)
+
+    def watch(
         self,
-        type: str,
-        params: Mapping[str, Any] | None = None,
+        jobs: str | Iterable[str] = (),
         *,
         group: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        max_attempts: int | None = None,
+        cursor: str | None = None,
         timeout_s: float | None = None,
-        webhook: Mapping[str, Any] | None = None,
-        size: float | None = None,
-        key: str | None = None,
-    ) -> Job:
-        """Submit a job. Returns its document.
-
-        `size` is how large it is beside the other jobs of its group; 1 by default.
-        `webhook` is `{"url": …, "events": […]}`: where the service sends the job's end, or those events.
-
-        `key` is the Idempotency-Key, random by default: pass the same key again, even from another process,
-        to get the same job.
-        """
-        more = {
-            **{"group": group, "labels": labels, "max_attempts": max_attempts},
-            **{"timeout_s": timeout_s, "size": size, "webhook": webhook},
-        }
-        body: dict[str, Any] = {"type": type, "params": dict(params or {})}
-        body |= {name: value for name, value in more.items() if value is not None}
-        job: Job = self._transport.json("POST", "/jobs", body, headers=idempotency(key))
-        return job
-
-    def upload(self, file: Path | str, *, name: str | None = None, progress: Progress = _nobody) -> Upload:
-        """Upload a file, under its own name by default. The input of a job is then `upload:<id>`.
-
-        Raises Invalid (413) early if the file is too large, OSError if it cannot be read, ClientError if it
-        is a directory or a pipe, or becomes shorter meanwhile.
-        """
-        file = Path(file)
-        # Before it is opened: to open a pipe would wait for its other end.
-        if not stat.S_ISREG(file.stat().st_mode):
-            kind = "a directory" if file.is_dir() else "not a regular file"
-            raise ClientError(f"cannot upload {file}: it is {kind}")
-        with file.open("rb") as source:
-            total = os.fstat(source.fileno()).st_size
-
-            def body() -> Iterator[bytes]:
-                source.seek(0)
-                done = 0
-                # Not more than Content-Length promised, should the file grow meanwhile.
-                while done < total:
-                    chunk = _read(source, min(CHUNK, total - done))
-                    if not chunk:
-                        raise ClientError(f"{file} became shorter while it was sent")
-                    yield chunk
-                    done += len(chunk)
-                    progress(done, total)
-
-            headers = {"Content-Length": str(total), "Content-Type": "application/octet-stream"}
-            where = f"/uploads?{urlencode({'name': name or file.name}, errors='replace')}"
-            sent: Upload = self._transport.json("POST", where, body=body, headers=headers)
-            return sent
-
-    def job(self, job_id: str) -> Job:
-        """Return the document of a job, as it is now."""
-        found: Job = self._transport.json("GET", path("jobs", job_id))
-        return found
-
-    def list(
-        self,
-        *,
-        state: str | None = None,
-        type: str | None = None,
-        group: str | None = None,
-        limit: int | None = None,
-    ) -> Iterator[Job]:
-        """Yield jobs, newest first, up to `limit`; all there are without one."""
-        return newest(self._transport, limit=limit, state=state, type=type, group=group)
-
-    def find(self, jobs: Iterable[str]) -> Iterator[Job]:
-        """Yield the documents of several jobs, in any order and in few requests. Raises NotFound if one is
-        unknown."""
-        return find(self._transport, jobs)
+        give_up_s: float | None = None,
+        lost: Callable[[ClientError], object] | None = None,
+    ) -> Watch:
+        """Watch one job, several, a group, or (the default) all jobs; see Watch."""
+        ids = [jobs] if isinstance(jobs, str) else as_list(jobs)
+        return Watch(
+            self._transport,
+            ids,
+            group=group,
+            cursor=cursor,
+            timeout_s=timeout_s,
+            give_up_s=give_up_s,
+            lost=lost,
+        )
 
     def begin(
         self,
@@ -144,24 +128,8 @@ class Client:
         more = {"lease_s": lease_s, "group": group, "labels": labels, "timeout_s": timeout_s}
         body: dict[str, Any] = {"type": type, "params": dict(params or {}), "run": "here"}
         body |= {name: value for name, value in more.items() if value is not None}
-        job = self._transport.json("POST", "/jobs", body, headers=idempotency(None))
+        job = run(self._transport.json("POST", "/jobs", body, headers=idempotency(None)))
         return Attempt(self.url, job, job.pop("token"), job.pop("lease_s"))
-
-    def declare(
-        self,
-        type: str,
-        *,
-        title: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        lease_s: float | None = None,
-        max_attempts: int | None = None,
-    ) -> JobType:
-        """Declare a job type that this owner's programs claim. `params` is the JSON Schema of its
-        parameters. It is forgotten a day after it was last declared or claimed."""
-        more = {"title": title, "params": params, "lease_s": lease_s, "max_attempts": max_attempts}
-        body = {name: value for name, value in more.items() if value is not None}
-        declared: JobType = self._transport.json("PUT", path("types", type), body)
-        return declared
 
     def claim(
         self, types: Iterable[str], *, worker: str | None = None, wait_s: float = 20
@@ -170,184 +138,15 @@ class Client:
 
         `worker` is the name of this program, by default the host's and its pid. Returns None if none came.
         """
-        body = {"types": _list(types), "worker": worker or _own_name(), "wait": wait_s}
-        claimed = self._transport.json("POST", "/claims", body, timeout_s=wait_s + ANSWER_S)
+        body = {"types": as_list(types), "worker": worker or _own_name(), "wait": wait_s}
+        claimed = run(self._transport.json("POST", "/claims", body, timeout_s=wait_s + ANSWER_S))
         if claimed is None:
             return None
         return Attempt(
             self.url, claimed["job"], claimed["token"], claimed["lease_s"], claimed["checkpoint"]
         )
 
-    def workers(self) -> dict[str, Any]:
-        """Return `{"items": the living workers, "queues": …}`. Requires the role `ops`."""
-        found: dict[str, Any] = self._transport.json("GET", "/workers")
-        return found
-
-    def types(self) -> Iterable[JobType]:
-        """Return the job types that workers have registered."""
-        found: Iterable[JobType] = self._transport.json("GET", "/types")["items"]
-        return found
-
-    def ticket(
-        self,
-        jobs: Iterable[str] = (),
-        *,
-        group: str | None = None,
-        artifacts: bool = False,
-        ttl_s: int = 900,
-    ) -> Ticket:
-        """Make a ticket for reading these jobs, a group, or (the default) all jobs: what a browser's
-        EventSource, a <video> or a link can carry. With `artifacts` it opens their files too."""
-        body: dict[str, Any] = {"artifacts": artifacts, "ttl_s": ttl_s}
-        ids = _list(jobs)
-        body |= {"jobs": ids} if ids else {"feed": True} if group is None else {"group": group}
-        made: Ticket = self._transport.json("POST", "/tickets", body)
-        return made
-
-    def cancel(self, job_id: str) -> Job:
-        """Request cancellation. Returns the job, which may still end otherwise, or has ended already."""
-        job: Job = self._transport.json("POST", path("jobs", job_id, "cancel"))
-        return job
-
-    def retry(self, job_id: str, *, key: str | None = None) -> Job:
-        """Submit an ended job again and return the new one. Raises Conflict for a live job."""
-        job: Job = self._transport.json("POST", path("jobs", job_id, "retry"), headers=idempotency(key))
-        return job
-
-    def send(self, job_id: str, name: str, data: Any = None, *, key: str | None = None) -> Event:
-        """Send a message to a job: any JSON up to 64 KiB. Returns the event that it became.
-
-        The same `key` (Idempotency-Key) sends it once. Raises Conflict if the job has ended.
-        """
-        body = {"name": name, "data": data}
-        where = path("jobs", job_id, "messages")
-        sent = self._transport.json("POST", where, body, headers=idempotency(key))
-        return Event(sent["id"], sent["event"], sent["data"])
-
-    def group(self, name: str) -> Group:
-        """Return the document of a group, as it is now."""
-        found: Group = self._transport.json("GET", path("groups", name))
-        return found
-
-    def put_group(self, name: str, *, expected: int | None = None, title: str | None = None) -> Group:
-        """Say how many jobs a group will have (it ends when so many have ended), and what it is called."""
-        made: Group = self._transport.json(
-            "PUT", path("groups", name), {"expected": expected, "title": title}
-        )
-        return made
-
-    def cancel_group(self, name: str) -> Group:
-        """Request cancellation of all live jobs of a group."""
-        found: Group = self._transport.json("POST", path("groups", name, "cancel"))
-        return found
-
-    def retry_group(self, name: str) -> Group:
-        """Submit all failed and canceled jobs of a group again; each new job takes the old one's place."""
-        found: Group = self._transport.json("POST", path("groups", name, "retry"))
-        return found
-
-    def events(self, job_id: str, *, cursor: str = "0") -> Iterator[Event]:
-        """Yield the stored events of a job after `cursor`, without waiting for more. A `reset` says that
-        the stream cannot be resumed from the cursor."""
-        if cursor != "0" and not is_event_id(cursor):
-            raise ClientError(f"{cursor!r} is not a cursor: use an event id, or 0")
-        headers = {"Accept": "application/json"}
-        while True:
-            query = urlencode({"after": cursor, "limit": EVENTS_PAGE})
-            where = f"{path('jobs', job_id, 'events')}?{query}"
-            page = self._transport.json("GET", where, headers=headers)
-            if page["reset"]:
-                yield Event(page["cursor"], "reset", page["reset"])
-            for event in page["events"]:
-                yield Event(event["id"], event["event"], event["data"])
-            if len(page["events"]) < EVENTS_PAGE:
-                return
-            cursor = page["cursor"]
-
-    def watch(
-        self,
-        jobs: str | Iterable[str] = (),
-        *,
-        group: str | None = None,
-        cursor: str | None = None,
-        timeout_s: float | None = None,
-        give_up_s: float | None = None,
-        lost: Callable[[ClientError], object] | None = None,
-    ) -> Watch:
-        """Watch one job, several, a group, or (the default) all jobs; see Watch."""
-        ids = [jobs] if isinstance(jobs, str) else _list(jobs)
-        return Watch(
-            self._transport,
-            ids,
-            group=group,
-            cursor=cursor,
-            timeout_s=timeout_s,
-            give_up_s=give_up_s,
-            lost=lost,
-        )
-
-    def wait(self, job_id: str, *, timeout_s: float | None = None) -> Job:
-        """Return the job once it has ended, with whatever outcome. Raises WaitTimeout."""
-        with self.watch(job_id, timeout_s=timeout_s) as watch:
-            for event in watch:
-                if event.event == "end":
-                    ended: Job = event.data
-                    return ended
-        return self.job(job_id)
-
-    def logs(self, job_id: str, *, follow: bool = False, cursor: str = "0") -> Generator[Event, None, None]:
-        """Yield the stored log lines after `cursor`; with `follow` also later ones, until the job ends."""
-        if not follow:
-            yield from (event for event in self.events(job_id, cursor=cursor) if event.event == "log")
-            return
-        with self.watch(job_id, cursor=cursor) as watch:
-            yield from (event for event in watch if event.event == "log")
-
-    def download(
-        self, job: str | Job, name: str, to: Path | str = ".", *, progress: Progress = _nobody
-    ) -> Path:
-        """Download an artifact, or a file beside one, into the directory `to`. Returns its path there.
-
-        A playlist brings the files that it names, so that it can be played. An interrupted download is
-        continued. Raises DownloadFailed, OSError.
-        """
-        job = self.job(job) if isinstance(job, str) else job
-        sizes = {artifact["name"]: artifact["size"] for artifact in job["artifacts"]}
-        todo, fetched = [name], set[str]()
-        while todo:
-            one = todo.pop(0)
-            if one in fetched:
-                continue
-            target = safe_join(Path(to), one)
-            where = path("jobs", job["id"], "artifacts", *one.split("/"))
-            download(self._transport, where, target, sizes.get(one), progress)
-            fetched.add(one)
-            if one.endswith(".m3u8"):
-                beside = PurePosixPath(one).parent
-                todo += [str(beside / uri) for uri in playlist_uris(target.read_text("utf-8", "replace"))]
-        return safe_join(Path(to), name)
-
-
-def _list(jobs: Iterable[str]) -> list[str]:
-    """Outside of the class, where `list` is the built-in."""
-    return list(jobs)
-
 
 def _own_name() -> str:
     host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()).lstrip(".-") or "host"
     return f"{host[:100]}:{os.getpid()}"
-
-
-def idempotency(key: str | None) -> dict[str, str]:
-    """Return the header that makes a repeated request create one job. Raises ClientError for a bad key."""
-    if key is not None and not (key.isascii() and key.isprintable() and 1 <= len(key) <= 255):
-        raise ClientError(f"{key!r} is not an Idempotency-Key: use 1 to 255 printable ASCII characters")
-    return {"Idempotency-Key": key or secrets.token_hex(16)}
-
-
-def _read(source: BinaryIO, size: int) -> bytes:
-    """Read from the file; in the middle of a request its OSError would look like the connection's."""
-    try:
-        return source.read(size)
-    except OSError as error:
-        raise ClientError(f"{source.name}: {error.strerror or error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -22,14 +23,20 @@ def safe_join(directory: Path, name: str) -> Path:
     return directory.joinpath(*path.parts)
 
 
-def download(transport: Transport, path: str, target: Path, size: int | None, progress: Progress) -> None:
+async def download(
+    transport: Transport, path: str, target: Path, size: int | None, progress: Progress
+) -> None:
     """The file at the path, whole, or nothing at `target`. What is there of it stays in a file beside it
     and is used the next time, if the service then still has the same one (by its ETag).
 
     Raises DownloadFailed if it does not have the size, if that is known; Problem; Unreachable; OSError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial: Path = repeated(lambda: _fetch(transport, path, target, progress))
+
+    async def once() -> Path:
+        return await _fetch(transport, path, target, progress)
+
+    partial: Path = await repeated(once, transport.sleep)
     found = partial.stat().st_size
     if size is not None and found != size:
         partial.unlink()
@@ -37,21 +44,21 @@ def download(transport: Transport, path: str, target: Path, size: int | None, pr
     partial.replace(target)
 
 
-def _fetch(transport: Transport, path: str, target: Path, progress: Progress) -> Path:
-    with transport.request("HEAD", path) as answer:
+async def _fetch(transport: Transport, path: str, target: Path, progress: Progress) -> Path:
+    async with transport.request("HEAD", path) as answer:
         found, etag, total = answer.status == 200, answer.header("ETag") or "", answer.length
     if not found:
         # The answer to a HEAD has no body that says why.
-        with transport.request("GET", path) as answer:
-            answer.expect(200)
+        async with transport.request("GET", path) as answer:
+            await answer.expect(200)
     partial = _partial(target, etag)
     have = partial.stat().st_size if partial.exists() and etag.startswith('"') else 0
     if have and have == total:
         return partial
     headers = {"Range": f"bytes={have}-", "If-Range": etag} if have and total and have < total else {}
-    with transport.request("GET", path, headers=headers) as answer:
-        answer.expect(200, 206)
-        _write(answer, partial, have if answer.status == 206 else 0, progress)
+    async with transport.request("GET", path, headers=headers) as answer:
+        await answer.expect(200, 206)
+        await _write(transport, answer, partial, have if answer.status == 206 else 0, progress)
     return partial
 
 
@@ -61,14 +68,16 @@ def _partial(target: Path, etag: str) -> Path:
     return target.with_name(f".{target.name}.{version}.part")
 
 
-def _write(answer: Response, partial: Path, start: int, progress: Progress) -> None:
+async def _write(
+    transport: Transport, answer: Response, partial: Path, start: int, progress: Progress
+) -> None:
     total = start + (answer.length or 0)
     with partial.open("ab" if start else "wb") as out:
         done = start
         progress(done, total)
         answer.limit(ANSWER_S)
-        while chunk := answer.read_or_give_up():
-            out.write(chunk)
+        while chunk := await answer.read_or_give_up():
+            await transport.off_loop(functools.partial(out.write, chunk))
             done += len(chunk)
             progress(done, total)
     if answer.length is not None and done < total:

@@ -101,6 +101,48 @@ class Ticket(TypedDict):
     events_url: str
 
 
+class Webhook(TypedDict):
+    """The document of a webhook. `url` and `events` are null for that of a host, which submissions name."""
+
+    name: str
+    url: str | None
+    events: list[str] | None
+    created_at: str
+    pending: int
+    """Jobs of which something waits to be delivered."""
+    missed: int
+    """Events that were dropped, since too much was waiting."""
+    failing_since: str | None
+    disabled: str | None
+    """`failing` or `gone`: why nothing is sent any more."""
+    secret: NotRequired[str]
+    """Only in the answer that made it."""
+
+
+class WebhookSecret(TypedDict):
+    secret: str
+    previous_until: str | None
+    """Until when deliveries have a signature by the secret before, too."""
+
+
+class Delivery(TypedDict):
+    """One try to deliver one event. docs/webhooks.md has the outcomes."""
+
+    id: str
+    """The `webhook-id`: the same for each try."""
+    job: str
+    event_id: str
+    event: str
+    at: str
+    attempt: int
+    outcome: str
+    status: int | None
+    error: str | None
+    answer: str | None
+    duration_ms: int
+    next_at: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One event of a stream; `id` is the cursor after it."""

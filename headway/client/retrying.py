@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from headway.client.errors import Unavailable, Unreachable
@@ -31,7 +31,7 @@ class Backoff:
         self.failures = 0
 
 
-def repeated(once: Callable[[], Any]) -> Any:
+async def repeated(once: Callable[[], Awaitable[Any]], sleep: Callable[[float], Awaitable[None]]) -> Any:
     """Call until the answer is not lost, for PATIENCE_S at most. What is asked must be idempotent.
 
     Raises Unreachable at once if the server was never reached, as nothing was begun; the last error when
@@ -41,7 +41,7 @@ def repeated(once: Callable[[], Any]) -> Any:
     until = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return once()
+            return await once()
         except Unreachable as error:
             if not error.sent and backoff.failures == 0:
                 raise
@@ -52,4 +52,4 @@ def repeated(once: Callable[[], Any]) -> Any:
             delay = (error.retry_after_s or 0.0) + backoff.next_s()
             if time.monotonic() + delay > until:
                 raise
-        time.sleep(delay)
+        await sleep(delay)

@@ -1,13 +1,14 @@
-"""Watch: a stream of events that reconnects and resumes."""
+"""Watch and AsyncWatch: a stream of events that reconnects and resumes."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Literal, Self
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, Literal, Self
 from urllib.parse import urlencode
 
+from headway.client.driving import each
 from headway.client.errors import BadAnswer, ClientError, Unavailable, Unreachable, WaitTimeout
 from headway.client.job import Event, is_event_id, is_live, order
 from headway.client.listing import find
@@ -32,17 +33,10 @@ def silence_s(interval_s: float) -> float:
     return max(1.5 * interval_s, interval_s + 2)
 
 
-class Watch(Iterator[Event]):
-    """Iterates over the events of one job, of several, of a group or of all jobs: each once, in order.
+class Watching:
+    """What Watch and AsyncWatch do: it connects, reads, resumes, and decides when it is done.
 
-    It ends after the `end` of all jobs that were named, or the `group-end` of the group; that of a group of
-    which nobody has said how many jobs it will have never ends. `snapshot` and `reset`
-    carry whole jobs; a `reset` says that events were missed for good. Heartbeats and `shutdown` are handled
-    here and not yielded. One thread iterates; any thread may read `status`, `cursor`, `heard_at` and
-    `problem`.
-
-    `next` raises Unreachable if the first connection fails, or none succeeds for `give_up_s`; NotFound or
-    another Problem; WaitTimeout. The watch is closed then; a new one can resume from its `cursor`.
+    It does not know them: one that nobody holds any more is closed then, and not when a cycle is found.
     """
 
     def __init__(
@@ -84,37 +78,26 @@ class Watch(Iterator[Event]):
         self._patience_until: float | None = None
         self._retry_s = RETRY_S
         self._backoff = Backoff()
-        self._events = self._run()
 
-    def __next__(self) -> Event:
-        return next(self._events)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection. `cursor` is the id of the last event that was yielded."""
-        self._events.close()
-        self.status = "closed"
-
-    def _run(self) -> Generator[Event, None, None]:
+    async def run(self) -> AsyncGenerator[Event, None]:
         try:
-            self._skip_ended()
+            await self._skip_ended()
             while not self._done:
                 self.problem = None
+                decoder = Decoder()
                 said_retry = False
                 delay_s = 0.0
                 try:
-                    with self._transport.request(
+                    async with self._transport.request(
                         "GET", self._path(), headers=self._headers(), timeout_s=self._patience_s()
                     ) as answer:
                         if answer.status == 204:
                             return
-                        self._check(answer)
-                        said_retry = yield from self._read(answer)
+                        await self._check(answer)
+                        while not self._done and (chunk := await self._next_chunk(answer)):
+                            for event in self._take(chunk, decoder):
+                                yield event
+                        said_retry = decoder.retry_ms is not None
                 except (Unreachable, Unavailable, BadAnswer) as error:
                     if not self._was_live and not self._worth_waiting(error):
                         self._check_time()
@@ -123,7 +106,7 @@ class Watch(Iterator[Event]):
                     delay_s = min(getattr(error, "retry_after_s", None) or 0.0, LONGEST_RETRY_S)
                     self._tell(error)
                 if not self._done:
-                    self._pause(said_retry, delay_s)
+                    await self._pause(said_retry, delay_s)
         finally:
             self.status = "closed"
 
@@ -143,11 +126,11 @@ class Watch(Iterator[Event]):
             self._patience_until = now + PATIENCE_S
         return now < self._patience_until
 
-    def _skip_ended(self) -> None:
+    async def _skip_ended(self) -> None:
         """Do not wait for jobs that ended before the cursor: a stream of several does not repeat that."""
         if len(self._jobs) < 2 or order(self.cursor) == (0, 0):
             return
-        for job in find(self._transport, self._jobs):
+        async for job in find(self._transport, self._jobs):
             if not is_live(job) and order(job["last_event_id"]) <= order(self.cursor):
                 self._open.discard(job["id"])
 
@@ -166,30 +149,27 @@ class Watch(Iterator[Event]):
             headers["Last-Event-ID"] = self.cursor
         return headers
 
-    def _check(self, answer: Response) -> None:
-        answer.expect(200)
+    async def _check(self, answer: Response) -> None:
+        await answer.expect(200)
         if not (answer.header("Content-Type") or "").startswith("text/event-stream"):
             raise BadAnswer(f"{self._transport.url} does not answer with an event stream")
         self._was_live = True
 
-    def _read(self, answer: Response) -> Generator[Event, None, bool]:
-        """Yield events until the connection ends. Returns whether it said how long to stay away."""
-        decoder = Decoder()
-        while chunk := self._next_chunk(answer):
-            self.status = "live"
-            self.heard_at = time.monotonic()
-            self._told = False
-            for frame in decoder.feed(chunk):
-                self._backoff.reset()
-                event = self._event(frame)
-                if event is not None:
-                    yield event
-                    if self._done:
-                        return True
-            if decoder.retry_ms is not None:
-                self._retry_s = min(decoder.retry_ms / 1000, LONGEST_RETRY_S)
-            self.cursor = decoder.last_event_id or self.cursor
-        return decoder.retry_ms is not None
+    def _take(self, chunk: bytes, decoder: Decoder) -> Iterator[Event]:
+        """Yield the events that the chunk completes, up to the last one that is waited for."""
+        self.status = "live"
+        self.heard_at = time.monotonic()
+        self._told = False
+        for frame in decoder.feed(chunk):
+            self._backoff.reset()
+            event = self._event(frame)
+            if event is not None:
+                yield event
+                if self._done:
+                    return
+        if decoder.retry_ms is not None:
+            self._retry_s = min(decoder.retry_ms / 1000, LONGEST_RETRY_S)
+        self.cursor = decoder.last_event_id or self.cursor
 
     def _event(self, frame: Frame) -> Event | None:
         try:
@@ -218,10 +198,10 @@ class Watch(Iterator[Event]):
             self._allowed_s = min(silence_s(interval), LONGEST_S)
             self._learnt = True
 
-    def _next_chunk(self, answer: Response) -> bytes:
+    async def _next_chunk(self, answer: Response) -> bytes:
         answer.limit(self._allowance_s())
         try:
-            return answer.read()
+            return await answer.read()
         except TimeoutError:
             self._check_time()
             silent_s = self._allowed_s
@@ -251,7 +231,7 @@ class Watch(Iterator[Event]):
         if self._until is not None and time.monotonic() >= self._until:
             raise WaitTimeout(f"not within {self._timeout_s:g} s")
 
-    def _pause(self, said_retry: bool, delay_s: float) -> None:
+    async def _pause(self, said_retry: bool, delay_s: float) -> None:
         self.status = "reconnecting" if self._was_live else "connecting"
         # As long as the server asks for; a server that refuses or disconnects at once is asked ever more
         # rarely.
@@ -264,5 +244,87 @@ class Watch(Iterator[Event]):
             raise Unreachable(f"gave up after {away_s:.0f} s: {why}", sent=True)
         if self._until is not None:
             delay_s = min(delay_s, max(0.0, self._until - time.monotonic()))
-        time.sleep(delay_s)
+        await self._transport.sleep(delay_s)
         self._check_time()
+
+
+class _Handle:
+    def __init__(self, transport: Transport, jobs: Sequence[str] = (), **options: Any) -> None:
+        self._watching = Watching(transport, jobs, **options)
+
+    @property
+    def status(self) -> Status:
+        return self._watching.status
+
+    @property
+    def cursor(self) -> str | None:
+        """The id of the last event that was yielded."""
+        return self._watching.cursor
+
+    @property
+    def heard_at(self) -> float:
+        """When the service was last heard from (monotonic seconds)."""
+        return self._watching.heard_at
+
+    @property
+    def problem(self) -> ClientError | None:
+        """Why it is reconnecting, if known."""
+        return self._watching.problem
+
+
+class Watch(_Handle, Iterator[Event]):
+    """Iterates over the events of one job, of several, of a group or of all jobs: each once, in order.
+
+    It ends after the `end` of all jobs that were named, or the `group-end` of the group; that of a group of
+    which nobody has said how many jobs it will have never ends. `snapshot` and `reset`
+    carry whole jobs; a `reset` says that events were missed for good. Heartbeats and `shutdown` are handled
+    here and not yielded. One thread iterates; any thread may read `status`, `cursor`, `heard_at` and
+    `problem`.
+
+    `next` raises Unreachable if the first connection fails, or none succeeds for `give_up_s`; NotFound or
+    another Problem; WaitTimeout. The watch is closed then; a new one can resume from its `cursor`.
+    """
+
+    def __init__(self, transport: Transport, jobs: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(transport, jobs, **options)
+        self._events = each(self._watching.run())
+
+    def __next__(self) -> Event:
+        return next(self._events)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. `cursor` is the id of the last event that was yielded."""
+        self._events.close()
+        self._watching.status = "closed"
+
+
+class AsyncWatch(_Handle, AsyncIterator[Event]):
+    """Like Watch, for `async for`: the same events, resumed in the same way, and the same errors.
+
+    A task that is canceled while it waits for an event leaves no connection. If it may end elsewhere, in
+    the body of the loop, use `async with client.watch(…) as watch`, which closes it at once.
+    """
+
+    def __init__(self, transport: Transport, jobs: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(transport, jobs, **options)
+        self._events = self._watching.run()
+
+    async def __anext__(self) -> Event:
+        return await anext(self._events)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection. `cursor` is the id of the last event that was yielded."""
+        await self._events.aclose()
+        self._watching.status = "closed"

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -46,6 +46,11 @@ _JWT_FAMILIES = (
 _SECRET = ("redis_url", "celery_broker_url")
 
 
+_SENTINELS = re.compile(
+    r"sentinel://(?P<user>[^@/]*@)?(?P<hosts>[^@/,;]+(,[^@/,;]+)*)/(?P<name>[^/?;]+)(/(?P<database>[0-9]+))?"
+)
+
+
 class ConfigError(ValueError):
     """The environment cannot be used; the message is one line and names the variable."""
 
@@ -68,6 +73,7 @@ class Settings(BaseModel):
     port: Annotated[int, Field(gt=0, le=65535)] = 8000
     allowed_hosts: frozenset[str] = frozenset()
     cors_origins: frozenset[str] = frozenset()
+    trusted_proxies: frozenset[Network] = frozenset(map(ipaddress.ip_network, ("127.0.0.0/8", "::1")))
     web_concurrency: Annotated[int, Field(gt=0, le=256)] = 1
     redis_url: str = Field(repr=False)
     celery_broker_url: str = Field(default="", repr=False)
@@ -94,6 +100,7 @@ class Settings(BaseModel):
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 4
     webhook_allow: frozenset[Network] = frozenset()
     max_streams: Annotated[int, Field(ge=0)] = 20_000
+    max_connections_per_caller: Annotated[int, Field(ge=0)] = 1000
     max_streams_per_caller: Annotated[int, Field(ge=0)] = 1000
     max_streams_per_owner: Annotated[int, Field(ge=0)] = 10_000
     headway_tasks: tuple[str, ...] = ()
@@ -105,12 +112,20 @@ class Settings(BaseModel):
     key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_-]{0,64}$")] = "headway:"
     partitions: Annotated[int, Field(gt=0, le=MAX_PARTITIONS)] | None = None
 
-    @field_validator("redis_url", "celery_broker_url")
+    @field_validator("redis_url")
     @classmethod
-    def _is_a_redis_url(cls, value: str, info: ValidationInfo) -> str:
-        if value and ServerUrl.of(value).kind == "cluster" and info.field_name == "celery_broker_url":
-            raise ValueError("leads to a cluster, where Celery cannot have its queues")
+    def _is_a_redis_url(cls, value: str) -> str:
+        ServerUrl.of(value)
         return value
+
+    @field_validator("celery_broker_url")
+    @classmethod
+    def _is_a_broker_url(cls, value: str) -> str:
+        if value.startswith("sentinel:"):
+            if not _SENTINELS.fullmatch(value):
+                raise ValueError("is not sentinel://host:port,host:port/name-of-the-primary/0")
+            return value
+        return _server_url(value, ("redis", "rediss", "unix", "sentinel", "amqp", "amqps"))
 
     @field_validator("redis_ca_file", "jwt_key_file")
     @classmethod
@@ -147,7 +162,7 @@ class Settings(BaseModel):
             return value
         return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
 
-    @field_validator("webhook_allow", mode="before")
+    @field_validator("trusted_proxies", "webhook_allow", mode="before")
     @classmethod
     def _are_networks(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -157,6 +172,13 @@ class Settings(BaseModel):
             return frozenset(map(ipaddress.ip_network, parts))
         except ValueError as error:
             raise ValueError(f"{error}; it takes addresses and networks such as 10.1.0.0/16") from None
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_not_everybody(cls, value: frozenset[Network]) -> frozenset[Network]:
+        if any(network.prefixlen == 0 for network in value):
+            raise ValueError("trusts everybody, so each client could claim any address; name your proxies")
+        return value
 
     @field_validator("allowed_hosts")
     @classmethod
@@ -242,31 +264,32 @@ class Settings(BaseModel):
     @property
     def broker_url(self) -> str:
         """Where Celery's messages go: `CELERY_BROKER_URL`, else `REDIS_URL`."""
-        return self.celery_broker_url or self.redis_url
+        if self.celery_broker_url:
+            return self.celery_broker_url
+        url = ServerUrl.of(self.redis_url)
+        if url.kind != "sentinel":
+            return self.redis_url
+        user, at, _ = self.redis_url.partition("://")[2].partition("/")[0].rpartition("@")
+        hosts = ",".join(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in url.hosts
+        )
+        return f"sentinel://{user}{at}{hosts}/{url.service}{urlsplit(url.plain).path}"
 
     @property
     def kombu_url(self) -> str:
-        """The same as kombu spells it: a Unix socket and sentinels have other schemes there."""
+        """The same as kombu spells it: a Unix socket has another scheme there than in redis-py, and each
+        Sentinel a URL of its own."""
         scheme, _, rest = self.broker_url.partition("://")
-        url = ServerUrl.of(self.broker_url)
-        if url.kind == "sentinel":
-            user, at, _ = rest.partition("/")[0].rpartition("@")
-            db = urlsplit(url.plain).path
-            return ";".join(f"sentinel://{user}{at}{host}:{port}{db}" for host, port in url.hosts)
+        if sentinels := _SENTINELS.fullmatch(self.broker_url):
+            user, database = sentinels["user"] or "", sentinels["database"] or "0"
+            return ";".join(f"sentinel://{user}{host}/{database}" for host in sentinels["hosts"].split(","))
         return f"redis+socket://{rest}" if scheme == "unix" else self.broker_url
 
-    def broker_options(self, *, timeout_s: float) -> dict[str, Any]:
-        """Transport options of the broker, for those who send messages and those who take them: both must
-        agree on the prefix. `timeout_s` bounds one call."""
-        url = ServerUrl.of(self.broker_url)
-        return {
-            **({"master_name": url.service} if url.kind == "sentinel" else {}),
-            "global_keyprefix": self.key_prefix,
-            "socket_timeout": timeout_s,
-            "socket_connect_timeout": min(5.0, timeout_s),
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-        }
+    @property
+    def broker_primary(self) -> str | None:
+        """Under which name the broker's Sentinels know its primary; None for a broker without Sentinels."""
+        sentinels = _SENTINELS.fullmatch(self.broker_url)
+        return sentinels["name"] if sentinels else None
 
     @property
     def tls(self) -> dict[str, Any]:
@@ -282,7 +305,18 @@ class Settings(BaseModel):
     @property
     def kombu_tls(self) -> dict[str, Any] | None:
         """The same for Celery's broker_use_ssl; None for a broker without TLS."""
-        return self.tls if ServerUrl.of(self.broker_url).tls else None
+        if self.broker_url.startswith("rediss:") or (
+            not self.celery_broker_url and ServerUrl.of(self.redis_url).tls
+        ):
+            return self.tls
+        if not self.broker_url.startswith("amqps:"):
+            return None
+        if not self.redis_tls_verify:
+            return {"cert_reqs": ssl.CERT_NONE}
+        context: dict[str, Any] = {"check_hostname": True}
+        if self.redis_ca_file is not None:
+            context["cafile"] = str(self.redis_ca_file)
+        return {"context": context, "server_hostname": urlsplit(self.broker_url).hostname}
 
     @property
     def base_url(self) -> str:
@@ -290,8 +324,29 @@ class Settings(BaseModel):
         return f"http://{host}:{self.port}"
 
 
+def _server_url(value: str, schemes: tuple[str, ...]) -> str:
+    """Return the URL. Raises ValueError if it is none with one of the schemes."""
+    try:
+        parts = urlsplit(value)
+        parts.port  # noqa: B018
+    except ValueError:
+        # Its message would quote a part of the password.
+        raise ValueError(
+            "has no host and port that can be read; percent-encode special characters of a password"
+        ) from None
+    spelled = value.startswith(tuple(f"{scheme}://" for scheme in schemes))
+    if value and not (spelled and (parts.netloc or parts.path)):
+        *others, last = (f"{scheme}://" for scheme in schemes)
+        raise ValueError(f"is not a {', '.join(others)} or {last} URL")
+    if any(name.startswith("ssl_") for name, _ in parse_qsl(parts.query)):
+        raise ValueError(
+            "has an ssl_… parameter; REDIS_CA_FILE and REDIS_TLS_VERIFY say how TLS is verified"
+        )
+    return value
+
+
 def server_of(url: str) -> str:
-    """Return where a Redis URL leads, for messages: without user, password and parameters."""
+    """Return where the URL of a server leads, for messages: without user, password and parameters."""
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2] or parts.path
 
@@ -319,10 +374,10 @@ def load(environ: Mapping[str, str] = os.environ, *, broker: bool = True) -> Set
         # An address may hold a password, and one that cannot be read holds it anywhere.
         value = "" if name in _SECRET else f"={given.get(name, '')!r}"
         raise ConfigError(f"{names[name]}{value}: {reason}") from None
-    if broker and ServerUrl.of(settings.broker_url).kind == "cluster":
+    if broker and ServerUrl.of(settings.redis_url).kind == "cluster" and not settings.celery_broker_url:
         raise ConfigError(
             "CELERY_BROKER_URL is not set, and Celery cannot have its queues in the cluster of REDIS_URL: "
-            "give it a Redis or Valkey of its own, such as redis://HOST:6379/0"
+            "give it a server of its own, such as redis://HOST:6379/0"
         )
     return settings
 

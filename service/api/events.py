@@ -16,7 +16,6 @@ from headway.contract.keys import partition_of
 from headway.contract.pages import JobPage
 from service import metrics
 from service.api.auth.caller import Caller
-from service.api.client_address import address
 from service.api.context import Context, caller, context, find_job
 from service.api.event_models import EventPage, StreamEvent
 from service.api.operation import JSON, Answer, Headers, Query, Resource, json_answer
@@ -240,7 +239,7 @@ def get_events(query: FeedWatching, headers: Resumption) -> Response:
 
 
 def _holder() -> Holder:
-    return Holder(address(request.environ), caller().owner)
+    return Holder(request.remote_addr or "", caller().owner)
 
 
 def _whole_scope(who: Caller) -> tuple[list[str], str | None]:

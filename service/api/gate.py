@@ -19,6 +19,7 @@ from headway.contract.settings import Settings
 from service import metrics
 from service.api.auth import audit
 from service.api.problems import Problem
+from service.api.trusted_proxies import TrustedProxies
 
 HEADERS = "headway.headers"
 """In the environ: headers for answers that do not pass through start_response."""
@@ -59,17 +60,24 @@ class Gate:
         self._hosts = LOOPBACK | {host} | settings.allowed_hosts
         self._origins = settings.cors_origins
         self._audited = settings.auth != "none"
+        self._proxies = TrustedProxies(settings.trusted_proxies)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         origin = environ.get("HTTP_ORIGIN", "")
         headers = self._headers(origin)
         environ[HEADERS] = headers
+        said_host = self._proxies.apply(environ)
 
         def start(status: str, given: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
             return start_response(status, merged(given, headers), exc_info)
 
         try:
-            self._check(environ, origin)
+            self._check_host(environ, environ.get("HTTP_HOST", ""))
+            if said_host is not None:
+                # Beside the Host, never instead: a page can send this header, too.
+                self._check_host(environ, said_host)
+                environ["HTTP_HOST"] = said_host
+            self._check_origin(environ, origin)
         except Problem as problem:
             metrics.REQUESTS_REFUSED.labels("host" if problem.status == 421 else "site").inc()
             if self._audited:
@@ -96,16 +104,18 @@ class Gate:
             ("Access-Control-Expose-Headers", "Location, Retry-After"),
         )
 
-    def _check(self, environ: WSGIEnvironment, origin: str) -> None:
-        """Raises Problem for a request that must not come in."""
-        host = environ.get("HTTP_HOST", "")
+    def _check_host(self, environ: WSGIEnvironment, host: str) -> None:
+        """Raises Problem for a host that is not ours."""
         if not self._is_ours(host.lower()) and environ.get("PATH_INFO") not in PROBES:
             raise Problem(
                 421,
                 f"this service does not answer to the host {host[:200]!r}; "
                 "if that is its name, add it to ALLOWED_HOSTS",
             )
-        if origin in self._origins or not _is_cross_site(environ, origin, host):
+
+    def _check_origin(self, environ: WSGIEnvironment, origin: str) -> None:
+        """Raises Problem for a request of a page that must not come in."""
+        if origin in self._origins or not _is_cross_site(environ, origin, environ.get("HTTP_HOST", "")):
             return
         if _is_navigation(environ):
             return

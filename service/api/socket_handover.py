@@ -21,7 +21,6 @@ from gunicorn.workers.base_async import ALREADY_HANDLED
 from pydantic import ValidationError
 from werkzeug.wrappers import Request
 
-from service.api.client_address import address
 from service.api.context import Context
 from service.api.events import JobWatching, StreamAnswer, answer_stream
 from service.api.gate import HEADERS, Headers, merged
@@ -88,7 +87,7 @@ class HandOver:
             catchup = JobCatchUp(self._here.reader, who, path[1])
             last_event_id = environ.get("HTTP_LAST_EVENT_ID", "")
             return answer_stream(
-                self._here, Holder(address(environ), who.owner), catchup, query, last_event_id
+                self._here, Holder(environ.get("REMOTE_ADDR", ""), who.owner), catchup, query, last_event_id
             )
         except (ValidationError, JobGone, Problem, redis.RedisError):
             return None

@@ -14,6 +14,7 @@ from gunicorn.http import message, wsgi
 
 from headway.contract.settings import load_or_exit, protect_data_dir_or_exit
 from service.process import metrics_dir
+from service.process.paced_worker import ConnectionLimit
 
 _settings = load_or_exit()
 protect_data_dir_or_exit(_settings)
@@ -45,6 +46,8 @@ limit_request_fields = 40
 limit_request_field_size = 12_288
 # Or a client could set SCRIPT_NAME, and get past a rule of the proxy's for a path.
 forwarder_headers = ""
+# What a proxy says is read by the gate, under every server: TRUSTED_PROXIES.
+secure_scheme_headers: dict[str, str] = {}
 control_socket_disable = True
 logconfig_dict = {
     "version": 1,
@@ -112,8 +115,12 @@ def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
 def post_worker_init(worker: Any) -> None:
     """Start the work in the background, and drain when the process is told to stop. gunicorn waits for
     requests, in vain for open streams, and not at all for the sockets that were handed over."""
+    from service.api.trusted_proxies import TrustedProxies
     from service.process import wsgi
 
+    worker.connection_limit = ConnectionLimit(
+        _settings.max_connections_per_caller, TrustedProxies(_settings.trusted_proxies).trusts
+    )
     wsgi.start(wsgi.app)
     here = wsgi.app.extensions["headway"]
 

@@ -1,10 +1,13 @@
-"""gunicorn's gevent worker, for clients that send their requests slowly, perhaps on purpose."""
+"""gunicorn's gevent worker, for clients that, perhaps on purpose, send slowly or connect without end."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import time
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -14,6 +17,32 @@ PATIENCE_S = 10.0
 """How long a connection's first head, and any body, may keep the service waiting for bytes …"""
 BYTES_PER_S = 1_000
 """… and a body a second more for as many of them as have come."""
+
+
+TOO_MANY = (
+    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 10\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+)
+
+
+class ConnectionLimit:
+    """Counts the connections of each peer that gunicorn holds; those of event streams were handed over."""
+
+    def __init__(self, most: int, is_proxy: Callable[[str], bool]) -> None:
+        self._most = most
+        self._is_proxy = is_proxy
+        self._held: Counter[str] = Counter()
+
+    def take(self, peer: str) -> bool:
+        """Count one more, until `give_back`. Returns False, without counting it, if that is too many."""
+        if self._most and self._held[peer] >= self._most and not self._is_proxy(peer):
+            return False
+        self._held[peer] += 1
+        return True
+
+    def give_back(self, peer: str) -> None:
+        self._held[peer] -= 1
+        if not self._held[peer]:
+            del self._held[peer]
 
 
 class PacedSocket:
@@ -42,6 +71,21 @@ class PacedSocket:
 
 
 class PacedWorker(GeventWorker):  # type: ignore[misc]
+    connection_limit: ConnectionLimit
+    """Set before the worker runs."""
+
+    def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
+        peer = str(addr[0]) if addr else ""
+        if not self.connection_limit.take(peer):
+            with contextlib.suppress(OSError):
+                client.send(TOO_MANY)
+            client.close()
+            return
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            self.connection_limit.give_back(peer)
+
     def timeout_ctx(self) -> Any:
         """Limit the time in which a head comes, which includes how long a connection was idle before it."""
         connection: Any = gevent.getcurrent()

@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 
-import redis
 from celery import Celery
-from kombu.exceptions import OperationalError
 
+from headway import broker
 from headway.contract.alarms import Due
 from headway.contract.keys import is_own_queue
 from headway.contract.settings import Settings
@@ -37,26 +36,27 @@ _SAID = {
     "woken": "what it has waited for is there, sending its message",
     "unclaimed": "no worker has taken it yet, sending its message again",
 }
-_BROKER_ERRORS = (OperationalError, OSError, redis.RedisError)
 
 
 class Dispatch:
     """Sends messages to the queues of the workers, one after the other, from a thread of its own."""
 
     def __init__(self, settings: Settings) -> None:
-        self._app = Celery("headway", broker=settings.kombu_url, set_as_current=False)
+        self._app = Celery("headway", set_as_current=False)
         self._app.conf.update(
-            broker_use_ssl=settings.kombu_tls,
+            **broker.QUEUE_TYPE,
+            **broker.address(settings),
             task_ignore_result=True,
             task_serializer="json",
             accept_content=["json"],
             broker_connection_timeout=BROKER_TIMEOUT_S,
             broker_transport_options={
-                **settings.broker_options(timeout_s=BROKER_TIMEOUT_S),
+                **broker.options(settings, timeout_s=BROKER_TIMEOUT_S),
                 # kombu would try again for as long as the connection's time limit.
                 "max_retries": 0,
             },
         )
+        self._errors = broker.errors_of(self._app.connection_for_write())
         self._lock = threading.Lock()
         self._pending: dict[str, Due] = {}
         """By job, the longest waiting first."""
@@ -95,7 +95,7 @@ class Dispatch:
                     return True
             try:
                 self._send(due)
-            except _BROKER_ERRORS as error:
+            except self._errors as error:
                 if self._reachable:
                     log.warning("the broker cannot be reached, messages wait for it: %s", error)
                 self._reachable = False
@@ -115,7 +115,9 @@ class Dispatch:
     def _send(self, due: Due) -> None:
         if due.sends > 1 and due.sends % RARELY and self._backlog(due.queue) >= CROWDED:
             return
-        self._app.send_task(due.type, args=[due.id], queue=due.queue, retry=False)
+        self._app.send_task(
+            due.type, args=[due.id], queue=due.queue, retry=False, confirm_timeout=BROKER_TIMEOUT_S
+        )
         if due.why:
             log.info("job %s: %s", due.id, _SAID[due.why])
             metrics.ALARMS_ANSWERED.inc()
@@ -130,5 +132,5 @@ class Dispatch:
         """How many messages of a queue no worker has taken yet, as of the beginning of this flush."""
         if queue not in self._backlogs:
             with self._app.pool.acquire(block=True) as connection:
-                self._backlogs[queue] = int(connection.default_channel._size(queue))
+                self._backlogs[queue] = broker.waiting(connection, queue)
         return self._backlogs[queue]

@@ -45,6 +45,7 @@ def peers(bench: Bench, rate: float) -> list[Callable[[Path, Path], Server]]:
 
     return [
         lambda directory, _: Headway(directory),
+        lambda directory, _: Headway(directory, tickets=True),
         rawfan,
         lambda directory, _: Nchan(directory),
         lambda directory, _: Starlette(directory, python=bench.python),

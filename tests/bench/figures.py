@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tests.bench.table import Row, Sample, number, rows
 
 LOOP = "write(2) loop"
+TICKETS = "headway, tickets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ def figures(samples: Iterable[Sample], size: int = 10_000) -> list[Figure]:
         times = ratio(case, "nchan", "deliveries/s")
         figure(f"deliveries/s of one job at {rate} events/s, times nchan's", times, 2, True)
     fan = f"{size:,} readers, 20 events/s"
+    times = ratio(fan, TICKETS, "CPU µs each")
+    figure("CPU a delivery with tickets, times without", 1 / times if times else None, 1.05)
     batch = value("fanout", fan, "headway", "events a write")
     how = f" ({number(batch)} events a write)" if batch else ""
     figure("CPU a delivery, times the bare loop's" + how, ratio(fan, LOOP, "CPU µs each"), 1.15)
@@ -70,18 +73,19 @@ def figures(samples: Iterable[Sample], size: int = 10_000) -> list[Figure]:
                value("storm", storm, "headway", "caught up all s"), 6)  # fmt: skip
         for name in ("refused", "not 200", "gaps", "doubles", "incomplete"):
             figure(f"storm, {case}: {name}", value("storm", storm, "headway", name), 0)
+        without = value("storm", storm, "headway", "caught up all s")
+        with_tickets = value("storm", storm, TICKETS, "caught up all s")
+        if without and with_tickets:
+            figure(f"storm, {case}: s with tickets, times without", with_tickets / without, 1.1)
     for row in rows(by_scenario.get("outage", [])):
         for name in ("closed early", "gaps", "doubles", "resets", "incomplete"):
             figure(f"outage: {name}", row.values[name].median, 0)
-    without, beside = (
-        f"{size // 2:,} readers, 0 that never read",
-        f"{size // 2:,} readers, 100 that never read",
-    )
-    p99 = [value("slow", case, "headway", "p99 ms") for case in (without, beside)]
+    slow_cases = [f"{size // 2:,} readers, {silent} that never read" for silent in (0, 100)]
+    p99 = [value("slow", case, "headway", "p99 ms") for case in slow_cases]
     figure(
         "p99 beside 100 that never read, times without", p99[1] / p99[0] if p99[0] and p99[1] else None, 1.1
     )
-    rss = [value("slow", case, "headway", "RSS after load MiB") for case in (without, beside)]
+    rss = [value("slow", case, "headway", "RSS after load MiB") for case in slow_cases]
     figure("MiB that 100 slow readers cost", rss[1] - rss[0] if rss[0] and rss[1] else None, 10)
     for case in ("1 client, pipelined", "2 clients, 50 events a call"):
         per_s = value("store", f"appends, {case}", "headway", "events/s")

@@ -7,6 +7,7 @@ and the table says why.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import shutil
@@ -71,9 +72,18 @@ class Server(ABC):
 class Headway(Server):
     name = "headway"
 
-    def __init__(self, directory: Path, count: int = 1, *, fsync: str = "everysec", **environ: str) -> None:
-        # As the peers are: open to everybody, who are 10,000 readers at one address here.
-        environ = {"AUTH": "none", "MAX_STREAMS_PER_CALLER": "0", "MAX_STREAMS_PER_OWNER": "0", **environ}
+    def __init__(
+        self,
+        directory: Path,
+        count: int = 1,
+        *,
+        tickets: bool = False,
+        fsync: str = "everysec",
+        **environ: str,
+    ) -> None:
+        # As the peers are, unless readers have tickets: open to everybody, who is at one address here.
+        auth = "keys" if tickets else "none"
+        environ = {"AUTH": auth, "MAX_STREAMS_PER_CALLER": "0", "MAX_STREAMS_PER_OWNER": "0", **environ}
         self.stack = Stack(directory, fsync=fsync, DRAIN_S="0.5", **environ)
         try:
             assert self.stack.valkey.port is not None
@@ -85,6 +95,10 @@ class Headway(Server):
             raise
         self.port = self.stack.port
         self.path = self.jobs.path
+        if tickets:
+            self.name = "headway, tickets"
+            _, _, made = self.stack.call("POST", "/tickets", {"feed": True, "ttl_s": 3600})
+            self.path += f"?ticket={json.loads(made)['ticket']}"
         self.store_pid = self.stack.valkey.process.pid
 
     @property

@@ -39,7 +39,8 @@ async def events(request: Request) -> Response:
         finally:
             readers[job].discard(queue)
 
-    return EventSourceResponse(read(), ping=15)
+    response: Response = EventSourceResponse(read(), ping=15)
+    return response
 
 
 app = Starlette(

@@ -57,7 +57,7 @@ static void come(struct conn *x, int id, uint64_t t) {
 }
 
 static void ask(struct conn *x, int id, uint64_t t) {
-  char p[512], req[2048]; snprintf(p, sizeof p, path, id % mod);
+  char p[1024], req[2048]; snprintf(p, sizeof p, path, id % mod);
   int len = snprintf(req, sizeof req, "GET %s HTTP/1.1\r\nHost: %s:%d\r\nAccept: text/event-stream\r\n", p, host, port);
   if (x->cursor[0]) len += snprintf(req + len, sizeof req - len, "Last-Event-ID: %s\r\n", x->cursor);
   len += snprintf(req + len, sizeof req - len, "\r\n");

@@ -24,8 +24,9 @@ GIVE_UP_S = 60.0
 def run(bench: Bench) -> None:
     for _ in range(bench.runs):
         for jobs, case in ((bench.connections, "a job each"), (1, "all of one job")):
-            with closing(Headway(bench.fresh(), jobs)) as server:
-                measure(bench, server, jobs, f"{bench.connections:,} readers, {case}")
+            for tickets in (False, True):
+                with closing(Headway(bench.fresh(), jobs, tickets=tickets)) as server:
+                    measure(bench, server, jobs, f"{bench.connections:,} readers, {case}")
 
 
 def measure(bench: Bench, server: Headway, jobs: int, case: str) -> None:

@@ -1,8 +1,9 @@
-"""The wheel in an empty environment: beside a project's own `service` and `worker`, and with Django."""
+"""The wheel in an empty environment: beside a project's own `service` and `worker`, in web projects."""
 
 from __future__ import annotations
 
-import importlib
+import contextlib
+import importlib.util
 import json
 import os
 import socket
@@ -11,7 +12,7 @@ import sys
 import urllib.error
 import urllib.request
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,39 +87,78 @@ execute_from_command_line(["site", "runserver", "--noreload", sys.argv[1]])
 """
 
 
-@pytest.fixture
-def django_site(installed: Path, tmp_path: Path, stack: Stack) -> Iterator[str]:
-    """The address of a Django project whose views are those of docs/clients.md."""
-    packages = tmp_path / "packages"
-    packages.mkdir()
-    for name in ("django", "asgiref", "sqlparse"):
-        ours = Path(importlib.import_module(name).__file__ or "").parent
-        (packages / name).symlink_to(ours)
+DJANGO = ("django", "asgiref", "sqlparse")
+FASTAPI = (
+    *(
+        "annotated_doc",
+        "annotated_types",
+        "anyio",
+        "certifi",
+        "click",
+        "fastapi",
+        "h11",
+        "httpcore",
+        "httpx",
+    ),
+    *("idna", "opentelemetry", "pydantic", "pydantic_core", "starlette", "typing_extensions"),
+    *("typing_inspection", "uvicorn"),
+)
+"""What `pip install fastapi uvicorn 'headway[async]'` brings."""
+
+
+@contextlib.contextmanager
+def site(
+    installed: Path, directory: Path, stack: Stack, packages: Sequence[str], file: str, *command: str
+) -> Iterator[str]:
+    """Run a web project whose `file` is docs/clients.md's, with these packages. Yields its address."""
+    packed = directory / "packages"
+    packed.mkdir()
+    for name in packages:
+        found = importlib.util.find_spec(name)
+        assert found is not None
+        ours = Path([*(found.submodule_search_locations or ()), found.origin][0] or "")
+        (packed / ours.name).symlink_to(ours)
     docs = (ROOT / "docs" / "clients.md").read_text("utf-8")
-    (tmp_path / "views.py").write_text(docs.partition("```python\n# views.py\n")[2].partition("```")[0])
-    (tmp_path / "manage.py").write_text(SITE)
+    (directory / file).write_text(docs.partition(f"```python\n# {file}\n")[2].partition("```")[0])
     port = free_port()
     environ = {
         "HEADWAY_TOKEN": credentials.KEY,
         "HEADWAY_URL": stack.url,
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(packages),
+        "PYTHONPATH": str(packed),
     }
-    command = [installed / "python", "manage.py", f"127.0.0.1:{port}"]
-    with (tmp_path / "site.log").open("wb") as out:
-        process = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=out, stderr=out)
+    arguments = [argument.format(port=port) for argument in command]
+    with (directory / "site.log").open("wb") as out:
+        process = subprocess.Popen(
+            [installed / "python", *arguments], cwd=directory, env=environ, stdout=out, stderr=out
+        )
 
     def ready() -> bool:
-        assert process.poll() is None, (tmp_path / "site.log").read_text()
+        assert process.poll() is None, (directory / "site.log").read_text()
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     try:
-        until(ready, what="Django to listen")
+        until(ready, what="the project to listen")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.fixture
+def django_site(installed: Path, tmp_path: Path, stack: Stack) -> Iterator[str]:
+    (tmp_path / "manage.py").write_text(SITE)
+    command = ("manage.py", "127.0.0.1:{port}")
+    with site(installed, tmp_path, stack, DJANGO, "views.py", *command) as url:
+        yield url
+
+
+@pytest.fixture
+def fastapi_app(installed: Path, tmp_path: Path, stack: Stack) -> Iterator[str]:
+    command = ("-m", "uvicorn", "main:app", "--port", "{port}")
+    with site(installed, tmp_path, stack, FASTAPI, "main.py", *command) as url:
+        yield url
 
 
 def run(*command: str | Path, cwd: Path, url: str = "") -> str:
@@ -202,3 +242,42 @@ def test_a_django_view_submits_and_gives_the_session_a_ticket_for_its_job_alone(
         ask("/start", b"seconds=-1")
     with refused.value as answer:
         assert (answer.code, "/params/duration_s" in answer.read().decode()) == (502, True)
+
+
+def test_a_fastapi_application_submits_waits_and_streams_with_the_asynchronous_client(
+    fastapi_app: str, stack: Stack
+) -> None:
+    def start(seconds: int) -> str:
+        with urllib.request.urlopen(f"{fastapi_app}/start?seconds={seconds}", b"", timeout=30) as answer:
+            found: str = json.loads(answer.read())["id"]
+            return found
+
+    before = stack.metric("headway_streams_open")
+    job_id = start(1)
+    with urllib.request.urlopen(f"{fastapi_app}/fractions/{job_id}", timeout=30) as answer:
+        fractions = [float(line) for line in answer]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    with urllib.request.urlopen(f"{fastapi_app}/result/{job_id}", timeout=30) as answer:
+        assert json.loads(answer.read())["state"] == "succeeded"
+    # A page that goes away takes its stream with it.
+    long = start(60)
+    with urllib.request.urlopen(f"{fastapi_app}/fractions/{long}", timeout=30) as answer:
+        answer.readline()
+        assert stack.metric("headway_streams_open") >= before + 1
+    until(lambda: stack.metric("headway_streams_open") <= before, what="the stream to be closed")
+    stack.call("POST", f"/jobs/{long}/cancel")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        start(-1)
+    with refused.value as answer:
+        assert (answer.code, "/params/duration_s" in answer.read().decode()) == (502, True)
+
+
+def test_the_asynchronous_client_says_which_extra_it_needs(installed: Path, tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [installed / "python", "-c", "from headway import AsyncClient"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stderr.splitlines()[-1].endswith("AsyncClient needs anyio: pip install 'headway[async]'")

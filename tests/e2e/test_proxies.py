@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import subprocess
@@ -253,11 +254,14 @@ def test_a_part_of_an_artifact_can_be_asked_for(web: Stack, edge: ReverseProxy) 
 def test_a_caller_is_whom_the_proxy_sees_and_not_whom_the_client_claims_to_be(
     name: str, tmp_path: Path
 ) -> None:
-    stack = Stack(tmp_path / "stack", MAX_STREAMS_PER_CALLER="2", DRAIN_S="0")
+    """As on several machines, with an address for each."""
+    source = "127.0.0.1" if name == "caddy" else "127.0.0.9"
+    trusted = {"HOST": "0.0.0.0", "TRUSTED_PROXIES": source}
+    stack = Stack(tmp_path / "stack", MAX_STREAMS_PER_CALLER="2", DRAIN_S="0", **trusted)
     edge = None
     try:
         stack.start_web()
-        edge = ReverseProxy(name, tmp_path / "edge", stack.port)
+        edge = ReverseProxy(name, tmp_path / "edge", stack.port, source=source)
         path = f"/jobs/{create(stack.store)}/events"
         with ExitStack() as opened:
             one = opened.enter_context(client(edge, address="127.0.0.2"))
@@ -271,6 +275,16 @@ def test_a_caller_is_whom_the_proxy_sees_and_not_whom_the_client_claims_to_be(
             assert [event.event for event in opened.enter_context(stream(other, path)).take(1)] == [
                 "snapshot"
             ]
+            lies = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Host": "evil.example"}
+            signed_in = one.post("/session", headers={**lies, "Origin": edge.url})
+            assert (signed_in.status_code, "Secure;" in signed_in.headers["set-cookie"]) == (200, True)
+        # From an address that is not in the list, though it is this machine's.
+        lies["X-Forwarded-Proto"] = "https"
+        with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.4")) as near:
+            direct = near.post(f"{stack.url}/session", headers={**credentials.BEARER, **lies})
+        assert (direct.status_code, "Secure;" in direct.headers["set-cookie"]) == (200, False)
+        lines = [json.loads(line) for line in stack.log("web").splitlines() if '"sign_in"' in line]
+        assert [line["ip"] for line in lines] == ["127.0.0.2", "127.0.0.4"]
     finally:
         if edge is not None:
             edge.close()

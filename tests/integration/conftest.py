@@ -1,4 +1,4 @@
-"""Fixtures of the worker's tests."""
+"""Fixtures of the worker's and the brokers' tests."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from headway.contract.records import Job as JobRecord
 from headway.sdk.job_type import JobType, Params
 from headway.sdk.retry import DEFAULT, Retry
 from headway.sdk.runtime import Runtime
+from tests.support.rabbitmq import RabbitMQ
 from tests.support.worker_stack import Do, Task, WorkerStack
 
 
@@ -24,6 +25,14 @@ def worker_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerSta
     # Nobody here loses a lease, also not on a machine that is busy with other things.
     with WorkerStack(tmp_path_factory.mktemp("stack"), LEASE_S="12") as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """One for all tests, as it takes seconds to start: who kills it starts it again, and nobody's queues
+    have a name of another's."""
+    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
 
 
 @pytest.fixture

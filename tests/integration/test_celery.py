@@ -281,8 +281,8 @@ def test_other_pools(tmp_path: Path, pool: str) -> None:
         assert not any(alive for _, alive in shop.store.registry.types().values())
 
 
-def test_rabbitmq_and_that_it_and_a_worker_are_killed(tmp_path: Path) -> None:
-    with RabbitMQ(tmp_path / "rabbitmq") as rabbitmq, ShopStack(tmp_path, broker=rabbitmq.url) as shop:
+def test_rabbitmq_and_that_it_and_a_worker_are_killed(tmp_path: Path, rabbitmq: RabbitMQ) -> None:
+    with ShopStack(tmp_path, broker=rabbitmq.url) as shop:
         shop.start_web()
         worker = shop.start_shop()
         assert shop.wait_ended(shop.submit(ADD, {"x": 1, "y": 2})["id"])["result"] == 3

@@ -123,9 +123,9 @@ def test_many_jobs_are_found_in_few_requests_wherever_they_are_in_the_list(
     asked: list[str] = []
     ask = client._transport.json
 
-    def counted(method: str, path: str, *args: Any, **kwargs: Any) -> Any:
+    async def counted(method: str, path: str, *args: Any, **kwargs: Any) -> Any:
         asked.append(path)
-        return ask(method, path, *args, **kwargs)
+        return await ask(method, path, *args, **kwargs)
 
     monkeypatch.setattr(client._transport, "json", counted)
     assert {job["id"] for job in client.find(ids[-20:])} == set(ids[-20:])

@@ -406,9 +406,9 @@ def test_a_server_that_is_no_headway_is_one_clear_line_at_once(handler: Any, ask
 def test_the_events_that_are_kept_are_given_without_waiting_page_by_page(
     lasting: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import headway.client.client
+    import headway.client.calls
 
-    monkeypatch.setattr(headway.client.client, "EVENTS_PAGE", 7)
+    monkeypatch.setattr(headway.client.calls, "EVENTS_PAGE", 7)
     job_id = create(lasting.store)
     held = claim(lasting.store, job_id)
     for n in range(1, 20):

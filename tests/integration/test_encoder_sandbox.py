@@ -97,25 +97,88 @@ def avi_with_a_playlist_as_subtitles(of: str) -> bytes:
     )
 
 
-HOSTILE = {
-    "playlist.mp4": playlist(SECRET),
-    "playlist of the network.ts": playlist("http://127.0.0.1:9/x.ts"),
-    "playlist with a key.mkv": b'#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="file:///etc/hostname"\n'
+def atom(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(data)) + name + data
+
+
+def movie_of_another_file(of: str) -> bytes:
+    """A MOV whose track says that its pictures are in another file."""
+    elsewhere = atom(b"url ", b"\0\0\0\0file://" + of.encode() + b"\0")
+    minf = atom(b"dinf", atom(b"dref", struct.pack(">II", 0, 1) + elsewhere))
+    entry = atom(b"jpeg", struct.pack(">6xH16xHHII4xH32xHh", 1, 16, 16, 0x480000, 0x480000, 1, 24, -1))
+    tables = atom(b"stsd", struct.pack(">II", 0, 1) + entry) + atom(
+        b"stts", struct.pack(">4I", 0, 1, 1, 40)
+    )
+    tables += atom(b"stsc", struct.pack(">5I", 0, 1, 1, 1, 1)) + atom(b"stsz", struct.pack(">3I", 0, 9, 1))
+    minf = (
+        atom(b"vmhd", bytes(12)) + minf + atom(b"stbl", tables + atom(b"stco", struct.pack(">3I", 0, 1, 0)))
+    )
+    mdia = atom(b"mdhd", struct.pack(">5I2H", 0, 0, 0, 1000, 40, 0, 0))
+    mdia += atom(b"hdlr", b"\0\0\0\0mhlrvide" + bytes(13)) + atom(b"minf", minf)
+    header = atom(b"tkhd", struct.pack(">I76x2I", 1, 16 << 16, 16 << 16)) + atom(b"mdia", mdia)
+    return atom(b"ftyp", b"qt  \0\0\0\0qt  ") + atom(
+        b"moov", atom(b"mvhd", struct.pack(">5I80x", 0, 0, 0, 1000, 40)) + atom(b"trak", header)
+    )
+
+
+DASH = (
+    b'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period><AdaptationSet>'
+    b'<Representation id="0"><BaseURL>/etc/hostname</BaseURL></Representation>'
+    b"</AdaptationSet></Period></MPD>"
+)
+CONTENTS = {
+    "playlist": playlist(SECRET),
+    "playlist of the network": playlist("http://127.0.0.1:9/x.ts"),
+    "playlist of a list": playlist(f"concat:{SECRET}|{SECRET}"),
+    "playlist with a mark": b"\xef\xbb\xbf" + playlist(SECRET),
+    "playlist with a key": b'#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="file:///etc/hostname"\n'
     + playlist(SECRET)[8:],
-    "concat.mp4": f"ffconcat version 1.0\nfile {SECRET}\n".encode(),
-    "dash.mp4": (
-        b'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period><AdaptationSet>'
-        b'<Representation id="0"><BaseURL>/etc/hostname</BaseURL></Representation>'
-        b"</AdaptationSet></Period></MPD>"
-    ),
-    "session.mp4": (
+    "playlist with a map": playlist(SECRET).replace(b"#EXTINF", b'#EXT-X-MAP:URI="/etc/hostname"\n#EXTINF'),
+    "playlist after a tag": b"ID3\4\0\0\0\0\0\0" + playlist(SECRET),
+    "concat": f"ffconcat version 1.0\nfile {SECRET}\n".encode(),
+    "dash": DASH,
+    "cut dash": DASH[:120],
+    "composition": b'<?xml version="1.0"?><CompositionPlaylist><Id>x</Id></CompositionPlaylist>',
+    "smooth": b'<?xml version="1.0"?><SmoothStreamingMedia><StreamIndex Url="/x"/></SmoothStreamingMedia>',
+    "session": (
         b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n"
         b"a=rtpmap:96 H264/90000\n"
     ),
-    "drawing.mp4": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/hostname"/></svg>',
-    "subtitles.avi": avi_with_a_playlist_as_subtitles(SECRET),
-    "text.mp4": b"[Script Info]\n[Events]\nDialogue: 0,0:00:00.00,0:00:01.00,,,,0,0,,x\n",
+    "redirection": b"[Reference]\nRef1=http://127.0.0.1:9/x.asf?MSWMExt=.asf\n",
+    "real": b"rtsp://127.0.0.1:9/x.rm\n",
+    "drawing": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/hostname"/></svg>',
+    "subtitles": avi_with_a_playlist_as_subtitles(SECRET),
+    "index": b"# VobSub index file, v7\nid: en, index: 0\ntimestamp: 00:00:00:000, filepos: 000000000\n",
+    "text": b"[Script Info]\n[Events]\nDialogue: 0,0:00:00.00,0:00:01.00,,,,0,0,,x\n",
+    "another file": movie_of_another_file(SECRET),
+    "filter": b"movie=/etc/hostname [out0]\n",
+    "script": b'AviSource("/etc/hostname")\n',
+    "tracks": b'FILE "/etc/hostname" WAVE\n  TRACK 01 AUDIO\n    INDEX 01 00:00:00\n',
 }
+"""What makes some program open another file, or a connection."""
+NATURAL = {"playlist": "m3u8", "concat": "ffconcat", "dash": "mpd", "session": "sdp", "subtitles": "avi"}
+NAMES = [
+    *(
+        f"{content}.{ending}"
+        for content in CONTENTS
+        for ending in ("mp4", NATURAL.get(content.split()[0], "ts"))
+    ),
+    # A name that is a command, a pattern, or an address of another kind.
+    *(
+        f"{name} playlist.mp4"
+        for name in ("-i", "http:127.0.0.1", "concat:a|b", "pipe:0", "data:,x", "|id", "$(id)")
+    ),
+    *(
+        f"{name} playlist.jpg"
+        for name in ("%03d", "*", "subfile,,start,0,end,9,,:", "crypto:x", "fd:1", "async:a")
+    ),
+    "tee:a|b playlist.ts",
+]
+
+
+def content_of(name: str) -> bytes:
+    stem = name.rpartition(".")[0]
+    return CONTENTS[stem if stem in CONTENTS else "playlist"]
 
 
 @pytest.fixture
@@ -155,13 +218,13 @@ def what_was_opened(log: Path) -> tuple[set[str], list[str]]:
     return opened, others
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", NAMES)
 def test_hostile_media_make_the_encoder_open_nothing_but_itself(
     do: Do, tmp_path: Path, traced: Path, name: str
 ) -> None:
     path = tmp_path / "in" / name
     path.parent.mkdir()
-    path.write_bytes(HOSTILE[name])
+    path.write_bytes(content_of(name))
     job = do(input=f"file:in/{name}", preset="mp4")
     assert job.state is State.FAILED
     assert job.error is not None

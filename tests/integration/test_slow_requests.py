@@ -5,13 +5,17 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
 from service.process.paced_worker import PATIENCE_S
 from tests.support import credentials
+from tests.support.manual_jobs import running_by_hand
+from tests.support.sse import Reader
 from tests.support.stack import Stack
+from tests.support.wait import until
 
 HEAD = (
     b"POST /uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n%s\r\n"
@@ -91,3 +95,28 @@ def test_a_body_that_comes_slowly_but_steadily_is_taken(web: Stack) -> None:
             sock.sendall(b"a" * 1000)
             time.sleep(0.05 + PATIENCE_S / 40)
         assert sock.recv(1000).startswith(b"HTTP/1.1 201")
+
+
+def test_an_address_that_opens_connections_without_end_is_refused_the_next_and_served_again_later(
+    tmp_path: Path,
+) -> None:
+    limits = {"MAX_CONNECTIONS_PER_CALLER": "5", "TRUSTED_PROXIES": "10.1.2.3"}
+    with Stack(tmp_path, DRAIN_S="0", **limits) as stack, ExitStack() as opened:
+        stack.start_web()
+        claim = running_by_hand(stack)
+        watched = f"/jobs/{claim.ref.id}/events"
+        readers = [opened.enter_context(Reader(stack.url, watched)) for _ in range(8)]
+        assert [reader.status for reader in readers] == [200] * 8, "streams have a limit of their own"
+        idle = [opened.enter_context(connect(stack)) for _ in range(5)]
+        assert all(alive(sock) for sock in idle)
+        with connect(stack) as sixth:
+            assert sixth.recv(1000).startswith(b"HTTP/1.1 429 ")
+            assert closed(sixth)
+        idle.pop().close()
+
+        def served() -> bool:
+            with connect(stack) as sock, suppress(OSError):
+                return alive(sock)
+            return False
+
+        until(served, what="the place of a closed connection to be free")

@@ -264,6 +264,10 @@ usual("ntsc.mp4", *H264, *AAC, source={"rate": "30000/1001", "length_s": 1.6016}
 usual("sixty.mkv", *H264, *AAC, source={"rate": "60000/1001"})
 usual("fast120.mp4", *H264, *AAC, source={"rate": 120}, max_fps=120)
 usual("slides.mp4", *H264, *AAC, source={"rate": "1/2", "length_s": 4}, length_s=4, flash_s=None)
+# Between two pictures there are more seconds than a segment has.
+usual(
+    "talk.mkv", *H264, *AAC, source={"rate": "1/7", "length_s": 21}, length_s=21, flash_s=None, slack_s=0.12
+)
 usual(
     "dropped.mp4", *H264, *AAC, "-vf", "select='not(between(n,5,13)+between(n,24,30))'", "-fps_mode", "vfr"
 )
@@ -519,6 +523,24 @@ add("half.ts", _cut((), "ts", 0.5), length_s=None, slack_s=0.2, warns="cut off o
 add("half.mpg", _cut(("-c:a", "mp2"), "mpg", 0.5), **{**CUT_OFF, "warns": "damaged"})
 add("half.avi", _cut((), "avi", 0.5), **CUT_OFF)
 add("half.wmv", _cut((), "wmv", 0.5), **CUT_OFF)
+
+
+def _cut_sound(*options: str) -> Make:
+    def make(studio: Studio) -> None:
+        name = "whole" + studio.path.suffix
+        studio.run("-f", "lavfi", "-i", "anoisesrc=duration=4:sample_rate=48000", *options, to=name)
+        data = studio.part(name)
+        studio.write(data[: len(data) // 2])
+
+    return make
+
+
+SOUND_CUT_OFF = {**ONLY_SOUND, "length_s": None, "flash_s": None, "slack_s": 0.1}
+add("half.mp3", _cut_sound(), **SOUND_CUT_OFF, warns="cut off or damaged")
+add("half.opus", _cut_sound(), **SOUND_CUT_OFF, warns="cut off or damaged")
+add("half.w64", _cut_sound(), **SOUND_CUT_OFF, warns="cut off or damaged")
+add("half.flac", _cut_sound(), **SOUND_CUT_OFF, warns="says that it lasts 4.00 s")
+add("half.aiff", _cut_sound(), **SOUND_CUT_OFF, warns="says that it lasts 4.00 s")
 add("tail.mp4", _cut(FAST_START, "mp4", 0.1), invalid="cut off or damaged")
 
 
@@ -686,8 +708,17 @@ add("noise.mp4", _bytes(random.Random(7).randbytes(60_000)), invalid="not a vide
 add(
     "list.mp4",
     _bytes(b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\na.ts\n#EXT-X-ENDLIST\n"),
-    invalid="cannot be read",
+    invalid="it is a playlist",
 )
+usual("snow.avi", "-c:v", "snow", "-c:a", "pcm_s16le", invalid="'snow', which is rare")
+
+
+def _encrypted(studio: Studio) -> None:
+    key = ("-encryption_key", "0f" * 16, "-encryption_kid", "1e" * 16)
+    studio.clip(*H264, *AAC, "-encryption_scheme", "cenc-aes-ctr", *key)
+
+
+add("encrypted.mp4", _encrypted, invalid="is encrypted (DRM)")
 
 
 def _no_moov(studio: Studio) -> None:

@@ -1,4 +1,4 @@
-"""A RabbitMQ of a test's own: its port, its data, its Erlang port mapper."""
+"""A RabbitMQ of the tests' own: its ports, its data, its Erlang port mapper."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.support.programs import program
+from tests.support.reverse_proxies import make_certificate
 from tests.support.stack import free_port
 from tests.support.wait import until
 
@@ -22,7 +23,16 @@ class RabbitMQ:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
+        self.tls_port = free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
+        self.tls_url = f"amqps://guest:guest@127.0.0.1:{self.tls_port}//"
+        make_certificate(directory)
+        self.certificate = directory / "fullchain.pem"
+        (directory / "rabbitmq.conf").write_text(
+            f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
+            f"ssl_options.certfile = {self.certificate}\n"
+            f"ssl_options.keyfile = {directory}/privkey.pem\n"
+        )
         mapper = free_port()
         self._environ = {
             **os.environ,
@@ -36,7 +46,7 @@ class RabbitMQ:
             "RABBITMQ_MNESIA_BASE": str(directory / "data"),
             "RABBITMQ_LOG_BASE": str(directory / "log"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),
-            "RABBITMQ_CONFIG_FILE": str(directory / "none"),
+            "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
             "RABBITMQ_USE_LONGNAME": "false",
         }
         # Debian's wrapper changes the user; the script behind it does not.

@@ -20,15 +20,19 @@ PROGRAMS = ("nginx", "caddy", "haproxy")
 class ReverseProxy:
     """A proxy before a service on `upstream`, with a certificate that it made itself.
 
-    `idle` replaces the time after which the configuration ends a silent connection. Call `close`.
+    `idle` replaces the time after which the configuration ends a silent connection; `source` is the address
+    that it connects to the service from (not with Caddy, whose version 2.6 cannot). Call `close`.
     """
 
-    def __init__(self, name: str, directory: Path, upstream: int, idle: str = "75s") -> None:
+    def __init__(
+        self, name: str, directory: Path, upstream: int, idle: str = "75s", source: str = "127.0.0.1"
+    ) -> None:
         self.port, self.plain_port = free_port(), free_port()
         self.url = f"https://127.0.0.1:{self.port}"
         self._directory = directory
         self.certificate = directory / "fullchain.pem"
         self._upstream = upstream
+        self._source = source
         directory.mkdir(parents=True, exist_ok=True)
         make_certificate(directory)
         config, command = getattr(self, f"_{name}")()
@@ -83,6 +87,7 @@ class ReverseProxy:
             "/etc/ssl/headway/fullchain.pem": f"{here}/fullchain.pem",
             "/etc/ssl/headway/privkey.pem": f"{here}/privkey.pem",
             "127.0.0.1:8000": f"127.0.0.1:{self._upstream}",
+            "proxy_http_version 1.1;": f"proxy_http_version 1.1;\n        proxy_bind {self._source};",
         }
         return _changed((DEPLOY / "nginx.conf").read_text(), changes), [
             "-e",
@@ -114,7 +119,7 @@ class ReverseProxy:
             "bind :80": f"bind 127.0.0.1:{self.plain_port}",
             "bind :443": f"bind 127.0.0.1:{self.port}",
             "/etc/ssl/headway/headway.pem": f"{here}/headway.pem",
-            "127.0.0.1:8000": f"127.0.0.1:{self._upstream}",
+            "127.0.0.1:8000": f"127.0.0.1:{self._upstream} source {self._source}",
         }
         return _changed((DEPLOY / "haproxy.cfg").read_text(), changes), ["-db", "-f"]
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import headway.client.blocking
 import headway.client.retrying
 import headway.client.watch
-from headway.client import Client, ClientError, Unavailable, Unreachable
+from headway.client import Client, ClientError, Unavailable, Unreachable, retrying
+from headway.client.blocking import BlockingTransport
+from headway.client.driving import run
 from headway.client.errors import problem
-from headway.client.retrying import BASE_S, LIMIT_S, PATIENCE_S, Backoff, repeated
-from headway.client.transport import Response, Transport
+from headway.client.retrying import BASE_S, LIMIT_S, PATIENCE_S, Backoff
+from headway.client.transport import Response
 
 
 class Clock:
@@ -36,7 +39,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (headway.client.retrying, headway.client.watch):
+    for module in (headway.client.blocking, headway.client.retrying, headway.client.watch):
         monkeypatch.setattr(module, "time", clock)
     return clock
 
@@ -87,7 +90,7 @@ def test_what_was_never_reached_is_not_asked_again_but_after_a_lost_answer_it_is
         repeated(lambda: _raise(Unreachable("x", sent=next(sent))))
     assert clock.slept == []
     sent = iter([True, False, False])  # it went down when it had the request
-    with pytest.raises(StopIteration):
+    with pytest.raises(RuntimeError, match="StopIteration"):  # there is no fourth
         repeated(lambda: _raise(Unreachable("x", sent=next(sent))))
     assert clock.slept == [1, 2, 4]
 
@@ -104,26 +107,40 @@ def _raise(error: Exception) -> None:
     raise error
 
 
-class Script(Transport):
+def repeated(once: Callable[[], None]) -> None:
+    async def call() -> None:
+        once()
+
+    run(retrying.repeated(call, BlockingTransport("http://127.0.0.1:1").sleep))
+
+
+class Script(BlockingTransport):
     """A server that answers each request for a stream with the next of these: an error, or bytes."""
 
     def __init__(self, *answers: ClientError | bytes) -> None:
         super().__init__("http://127.0.0.1:1")
         self.answers = iter(answers)
 
-    @contextlib.contextmanager
-    def request(self, *_: Any, **__: Any) -> Iterator[Response]:
+    @contextlib.asynccontextmanager
+    async def request(self, *_: Any, **__: Any) -> AsyncIterator[Response]:
         answer = next(self.answers)
         if isinstance(answer, ClientError):
             raise answer
         chunks = iter([answer, b""])
+
+        async def read() -> bytes:
+            return next(chunks)
+
+        async def expect(_: int) -> None:
+            pass
+
         headers = {"Content-Type": "text/event-stream"}
         yield SimpleNamespace(  # type: ignore[misc]
             status=200,
-            expect=lambda _: None,
+            expect=expect,
             header=headers.get,
             limit=lambda _: None,
-            read=lambda: next(chunks),
+            read=read,
         )
 
 
@@ -199,7 +216,7 @@ def test_a_watch_gives_up_when_the_next_try_would_be_too_late(clock: Clock, long
 )
 def test_what_is_no_url_of_a_service_is_said_at_once(url: str) -> None:
     with pytest.raises(ClientError, match="is not the URL of a Headway"):
-        Transport(url)
+        BlockingTransport(url)
 
 
 def test_a_host_that_cannot_be_one_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,7 @@ def test_every_setting_is_in_the_readmes_table_with_its_default() -> None:
         **dict.fromkeys(("JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE", "PARTITIONS"), ""),
         "REDIS_TLS_VERIFY": "`1`",
         "CELERY_BROKER_URL": "`REDIS_URL`",
+        "TRUSTED_PROXIES": "loopback",
         "WORKER_CONCURRENCY": "cores",
     }
     for name, default in rows.items():

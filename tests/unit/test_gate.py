@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -19,10 +19,16 @@ def inside(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     return [b"inside"]
 
 
-def ask(method: str = "GET", path: str = "/jobs", settings: str = "", **headers: str) -> Any:
+def ask(
+    method: str = "GET",
+    path: str = "/jobs",
+    settings: str = "",
+    environ: Mapping[str, str] | None = None,
+    **headers: str,
+) -> Any:
     """Status, headers with lower-case names, and body of what the gate answers."""
-    environ = {"REDIS_URL": "redis://127.0.0.1"}
-    environ |= dict(pair.split("=", 1) for pair in settings.split())
+    variables = {"REDIS_URL": "redis://127.0.0.1"}
+    variables |= dict(pair.split("=", 1) for pair in settings.split())
     found: list[Any] = []
 
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
@@ -30,8 +36,9 @@ def ask(method: str = "GET", path: str = "/jobs", settings: str = "", **headers:
         assert len(found[1]) == len(headers), "no header twice"
 
     request = {"REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_HOST": "127.0.0.1:8000"}
+    request |= environ or {}
     request |= {f"HTTP_{name.upper()}": value for name, value in headers.items()}
-    body = b"".join(Gate(inside, load(environ))(request, start_response))
+    body = b"".join(Gate(inside, load(variables))(request, start_response))
     return (*found, body)
 
 
@@ -41,6 +48,26 @@ def ask(method: str = "GET", path: str = "/jobs", settings: str = "", **headers:
 )
 def test_a_host_that_is_known_is_let_in(host: str) -> None:
     assert ask(host=host, settings="ALLOWED_HOSTS=jobs.example,b:81")[0] == 200
+
+
+def test_a_host_that_a_proxy_says_must_be_known_too_and_does_not_stand_for_the_host_itself() -> None:
+    """A page whose own name leads here can send the header."""
+
+    def asked(host: str, said: str, peer: str = "127.0.0.1", **more: str) -> int:
+        headers = {"host": host, "x_forwarded_host": said, **more}
+        settings = "ALLOWED_HOSTS=jobs.example"
+        environ = {"REMOTE_ADDR": peer}
+        status: int = ask(settings=settings, environ=environ, **headers)[0]
+        return status
+
+    assert asked("127.0.0.1:8000", "jobs.example") == 200
+    assert asked("127.0.0.1:8000", "evil.example") == 421
+    assert asked("evil.example", "jobs.example") == 421
+    assert asked("evil.example", "jobs.example", peer="192.0.2.1") == 421
+    assert asked("127.0.0.1:8000", "evil.example", peer="192.0.2.1") == 200, "it is not read"
+    # An old browser, whose Origin is compared with the host.
+    assert asked("127.0.0.1:8000", "jobs.example", origin="https://jobs.example") == 200
+    assert asked("127.0.0.1:8000", "jobs.example", origin="https://evil.example") == 403
 
 
 @pytest.mark.parametrize(

@@ -23,15 +23,6 @@ def test_redis_has_a_hiredis_parser_with_a_socket_and_a_reader() -> None:
     door(hasattr(hiredis, "NOT_ENOUGH_DATA"), breaks)
 
 
-def test_kombu_tells_the_size_of_a_queue() -> None:
-    from kombu.transport.redis import Channel
-
-    parameters = list(inspect.signature(Channel._size).parameters)
-    door(
-        parameters == ["self", "queue"], "Dispatch.backlog: alarms do not know whether a message is waiting"
-    )
-
-
 def test_celery_keeps_its_pools_processes_in_pool_of_its_pool() -> None:
     from billiard.pool import Pool
     from celery.concurrency.prefork import TaskPool

@@ -24,6 +24,7 @@ BAD = {
     "PORT": ["0", "65536", "-1", "http", "80.5"],
     "ALLOWED_HOSTS": ["*", "http://a", ".example", "a/b", "a:x", "u@a"],
     "CORS_ORIGINS": ["*", "null", "app.example", "https://app.example/", "https://*.example", "ftp://a"],
+    "TRUSTED_PROXIES": ["nginx", "10.0.0.1/8", "*", "0.0.0.0/0", "10.0.0.1,::/0", "10.0.0.1;10.0.0.2"],
     "WEB_CONCURRENCY": ["0", "-2", "many", "257"],
     "REDIS_URL": [
         *("127.0.0.1:6379", "http://127.0.0.1", "redis:", "redis://"),
@@ -31,7 +32,18 @@ BAD = {
         *("redis+sentinel://a,b/name/x", "redis+sentinel://a,,b/name", "redis+sentinel://a:x/name"),
         *("redis+cluster://", "redis+cluster://a/1", "unix+cluster://a", "redis+cluster://a,b:99999"),
     ],
-    "CELERY_BROKER_URL": ["amqp://guest@localhost", "localhost", "redis+cluster://a"],
+    "CELERY_BROKER_URL": [
+        "localhost",
+        "http://h",
+        "amqp://",
+        "amqp://u:p/w@h",
+        "sentinel://",
+        "sentinel://h1,h2",
+        "sentinel://h1,h2/",
+        "sentinel://h1,,h2/name",
+        "sentinel://h1;sentinel://h2/name",
+        "sentinel://h/name/x",
+    ],
     "WORKER_CONCURRENCY": ["0", "1025", "all"],
     "MAX_UPLOAD_BYTES": ["0", "-1", "10GB", "1.5"],
     "UPLOAD_QUOTA_BYTES": ["-1", "1.5", "x"],
@@ -48,6 +60,7 @@ BAD = {
     "DRAIN_S": ["-1", "nan", "inf", "x"],
     "WEBHOOK_ALLOW": ["localhost", "10.0.0.1/8", "*", "10.0.0.0/33"],
     "MAX_STREAMS": ["-1", "1.5", "x"],
+    "MAX_CONNECTIONS_PER_CALLER": ["-1", "x"],
     "MAX_STREAMS_PER_CALLER": ["-1", "x"],
     "MAX_STREAMS_PER_OWNER": ["-1", "x"],
     "DATA_GROUP": ["no-such-group"],
@@ -264,8 +277,9 @@ def test_sentinels_and_clusters_are_one_url_also_with_tls() -> None:
 
 def test_celery_reaches_its_broker_through_the_same_sentinels() -> None:
     settings = load({"REDIS_URL": "redis+sentinel://:s3cret@h1,h2:5/main/2"})
+    assert settings.broker_url == "sentinel://:s3cret@h1:26379,h2:5/main/2"
     assert settings.kombu_url == "sentinel://:s3cret@h1:26379/2;sentinel://:s3cret@h2:5/2"
-    assert settings.broker_options(timeout_s=1)["master_name"] == "main"
+    assert settings.broker_primary == "main"
 
 
 def test_with_a_cluster_celery_needs_a_broker_of_its_own() -> None:

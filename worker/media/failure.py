@@ -39,6 +39,8 @@ _NAMES = {
     "pdf_pipe": "a PDF document",
 }
 _FORBIDDEN = re.compile(r"\[(?P<format>[^@\]]+?) @ 0x[0-9a-f]+\].* Format not on whitelist")
+_UNKNOWN_CODEC = re.compile(r"Codec \((?P<codec>[^)]+)\) not on whitelist")
+_PLAYLISTS = (b"#EXTM3U", b"<MPD")
 _FULL = ("No space left on device", "Disk quota exceeded", "Error code: -28", "error code: -28")
 _NO_ROOM_BYTES = 1 << 20
 """So little is none: what a failed write leaves free."""
@@ -58,6 +60,7 @@ _MACHINE = {
 _INPUT = {
     "moov atom not found": "it is not a video, or its end is missing; export it or upload it again",
     "Invalid data found": "it is damaged, cut off, or no media file",
+    "End of file": "it is damaged, cut off, or no media file",
     "Picture size": "its pictures are larger than what can be handled; give a file with smaller ones",
     "maximum allowed frame rate": "it has more pictures per second than this preset can hold",
     "width": "its pictures are too large or too small for this preset; give a width and a height",
@@ -109,9 +112,26 @@ def unreadable(error: FFmpegFailed, name: str, path: Path) -> Exception:
             return InvalidInput(
                 f"{name} cannot be read as media: it is {kind}. What can be read: {READ_HERE}"
             )
+        if found := _UNKNOWN_CODEC.search(line):
+            return InvalidInput(
+                f"{name} cannot be decoded here: the format of its picture or sound is {found['codec']!r}, "
+                f"which is rare. A copy exported as MP4 with H.264 and AAC would work"
+            )
+    if _is_playlist(path):
+        return InvalidInput(
+            f"{name} cannot be read as media: it is a playlist, which only names other files. "
+            f"What can be read: {READ_HERE}"
+        )
     return InvalidInput(
         f"{name} cannot be read as media: {_reason(error.words)} ({_detail(error.words, name, path)})"
     )
+
+
+def _is_playlist(path: Path) -> bool:
+    """Whether a file is a playlist, which ffmpeg does not say of all: it is not allowed to read any."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    return any(mark in head for mark in _PLAYLISTS)
 
 
 def full(name: str) -> str:

@@ -185,7 +185,7 @@ def _master(renditions: Sequence[tuple[Rendition, Playlist]], fps: Fraction, sou
     lines = ["#EXTM3U", "#EXT-X-VERSION:6", "#EXT-X-INDEPENDENT-SEGMENTS"]
     for rendition, playlist in renditions:
         average = round(playlist.bytes * 8 / max(playlist.duration_s, 0.04))
-        codecs = [codec(playlist.segments[0].read_bytes()[:4096]), *(["mp4a.40.2"] if sound else [])]
+        codecs = [codec(playlist.segments[0].read_bytes()), *(["mp4a.40.2"] if sound else [])]
         lines.append(
             f"#EXT-X-STREAM-INF:BANDWIDTH={max(playlist.peak_bits, average)},AVERAGE-BANDWIDTH={average},"
             f"RESOLUTION={rendition.width}x{rendition.height},FRAME-RATE={float(fps):.3f},"
@@ -197,7 +197,8 @@ def _master(renditions: Sequence[tuple[Rendition, Playlist]], fps: Fraction, sou
 
 def codec(segment: bytes) -> str:
     """Return the name of the H.264 profile and level (RFC 6381) in a segment. Raises BadPlaylist."""
+    # Any amount of sound may come before the first picture.
     found = _SPS.search(segment)
     if found is None:
-        raise BadPlaylist("a segment does not begin with a picture")
+        raise BadPlaylist("the first segment has no picture")
     return f"avc1.{found[1].hex()}"

@@ -30,7 +30,9 @@ from worker.media.verify import MOST_LOST
 
 MAX_TRIED = 8
 """Tracks of one kind that are tried until one can be decoded."""
-PROMISE_LENGTHS = frozenset({"mov", "matroska", "webm", "avi", "flv", "asf", "wav", "w64", "mxf", "gif"})
+PROMISE_LENGTHS = frozenset(
+    {"mov", "matroska", "webm", "avi", "flv", "asf", "wav", "w64", "aiff", "flac", "mxf", "gif"}
+)
 """Formats whose headers state a length; of the others ffprobe makes an estimate."""
 
 UNINDEXED = frozenset({"mpegts", "mpeg", "flv", "ogg"})
@@ -96,13 +98,13 @@ def look(
     media = probe(job, source.path, source.name)
     scanned = scan(job, source.path, media)
     likely = selection.videos(media, scanned)
-    video = _first_decodable(job, source, likely) if picture else None
-    audio = _first_decodable(job, source, selection.audios(media, scanned, video))
+    video = _first_decodable(job, source, scanned, likely) if picture else None
+    audio = _first_decodable(job, source, scanned, selection.audios(media, scanned, video))
     warnings = _missing(source, media, scanned)
     if picture and video is None:
-        raise InvalidInput(_none_of(source, "video", likely))
+        raise InvalidInput(_none_of(source, scanned, "video", likely))
     if audio is None:
-        why = _none_of(source, "sound", media.audios)
+        why = _none_of(source, scanned, "sound", media.audios)
         if not picture:
             raise InvalidInput(why)
         if media.audios:
@@ -137,9 +139,13 @@ def _sample(source: Source, start_s: float | None, duration_s: float | None) -> 
     return Input(source, media, scanned, video, audio, Rate(Fraction(30), True), cut)
 
 
-def _first_decodable(job: Job[Any], source: Source, tracks: Sequence[T]) -> T | None:
+def _first_decodable(job: Job[Any], source: Source, scanned: Scan, tracks: Sequence[T]) -> T | None:
     assert source.path is not None  # noqa: S101
     for track in tracks[:MAX_TRIED]:
+        if _is_encrypted(track, scanned):
+            # A decoder makes pictures of it, which are noise.
+            job.log(f"{track} of {source.name} is encrypted", "warning")
+            continue
         seen = decode_first(job, source.path, source.name, track)
         if seen is not None:
             return cast(T, seen)
@@ -155,9 +161,18 @@ def _sampled(job: Job[Any], path: Path, name: str, video: Video, start_s: float,
     return replace(video, interlaced_frames=interlaced_later(job, path, name, video, moments))
 
 
-def _none_of(source: Source, what: str, tracks: Sequence[Track]) -> str:
+def _is_encrypted(track: Track, scanned: Scan) -> bool:
+    return track.encrypted or scanned.of(track).encrypted
+
+
+def _none_of(source: Source, scanned: Scan, what: str, tracks: Sequence[Track]) -> str:
     if not tracks:
         return f"{source.name} has no {what}"
+    if all(_is_encrypted(track, scanned) for track in tracks):
+        return (
+            f"the {what} of {source.name} is encrypted (DRM) and cannot be decoded without its key. "
+            f"A copy without copy protection would work"
+        )
     codecs = ", ".join(sorted({track.codec for track in tracks}))
     return (
         f"the {what} of {source.name} cannot be decoded here: its format ({codecs}) is not known, or it is "

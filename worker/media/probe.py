@@ -23,6 +23,7 @@ FIRST_PACKETS = (40, 600)
 LATER_PACKETS = 25
 INTERLACEABLE = frozenset({"h264", "mpeg2video", "vc1", "wmv3", "dvvideo", "prores", "dnxhd"})
 _MAX_PROBE_BYTES = 8 * 1024 * 1024
+_ENCRYPTED_TAGS = frozenset({"encv", "enca", "drms", "drmi", "drmt"})
 ALPHA = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8", "ayuv", "vuya")
 
 
@@ -52,6 +53,8 @@ class Track:
     title: str = ""
     duration_s: float | None = None
     """As the header says."""
+    encrypted: bool = False
+    """Whether the header says so. In some formats only the packets do."""
 
     def __str__(self) -> str:
         about = [self.codec, self.language, "commentary" if self.flags & {"comment"} else ""]
@@ -181,6 +184,8 @@ def _track(stream: dict[str, Any]) -> Track:
         "language": displayable(tags.get("language", ""))[:20].replace("und", ""),
         "title": displayable(tags.get("title", ""))[:200],
         "duration_s": positive(stream.get("duration")),
+        "encrypted": stream.get("codec_tag_string") in _ENCRYPTED_TAGS
+        or any("Encryption" in side.get("side_data_type", "") for side in stream.get("side_data_list", [])),
     }
     if kind == "video" and int(stream.get("width") or 0) > 0 and int(stream.get("height") or 0) > 0:
         return _video(stream, base, tags)

@@ -23,6 +23,7 @@ from worker.media.program import run_program
 from worker.media.rate import intervals
 from worker.media.said import Said
 from worker.media.sandbox import sandbox_for
+from worker.media.torn import is_torn
 
 SCAN_S = 10.0
 """At most this many seconds are spent on reading a file for its timestamps."""
@@ -32,12 +33,9 @@ JOINED = frozenset({"mpegts", "mpeg"})
 """Formats whose timestamps may start anew in the middle: two recordings one after the other."""
 SAMPLES = frozenset({"wav", "w64", "aiff", "caf"})
 """Formats without packets: their last one is as long as what is left."""
-TS_PACKETS = (188, 192, 204)
-"""Bytes of a packet of a transport stream, in its variants."""
-_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_MAX_HEADER = 65_536
-_UNKNOWN_RIFF = 1 << 31
-"""At least this is what a program writes that does not know the size yet."""
+_ENTRIES = (
+    "packet=stream_index,pts_time,dts_time,duration_time,size,pos,flags:packet_side_data=side_data_type"
+)
 _CUT = ("partial file", "prematurely", "runcated")
 _NEAR_THE_END = 4
 """Packets. What is torn further ahead is damage, of which the decoder tells."""
@@ -57,6 +55,7 @@ class Timeline:
     times: list[float] = field(default_factory=list)
     last_s: float = 0.0
     last_has_length: bool = False
+    encrypted: bool = False
 
     def add(self, at: float, length: float | None, size: int) -> None:
         self.packets += 1
@@ -125,7 +124,7 @@ def scan(
     """Read the file's packets for their timestamps, for `limit_s` seconds at most."""
     command = [
         *(ffmpeg.locate("ffprobe"), "-hide_banner", "-loglevel", "error", "-of", "compact=p=0:nk=1"),
-        *("-show_entries", "packet=stream_index,pts_time,dts_time,duration_time,size,pos,flags"),
+        *("-show_entries", _ENTRIES),
         *allowed,
         *("-i", f"file:{path}"),
     ]
@@ -161,25 +160,10 @@ def scan(
             and result.since_torn < _NEAR_THE_END
             and not found.formats & SAMPLES
         )
-        or _is_torn(path, found)
+        or is_torn(path, found.formats)
     )
     _end_last_pictures(result)
     return result
-
-
-def _is_torn(path: Path, found: Media) -> bool:
-    """Whether a file is shorter than its header says, or ends within a packet, as ffmpeg does not tell."""
-    size = path.stat().st_size
-    if "mpegts" in found.formats:
-        return all(size % packet for packet in TS_PACKETS)
-    with path.open("rb") as file:
-        head = file.read(_MAX_HEADER)
-    if "asf" in found.formats:
-        return size < int.from_bytes(head.partition(_ASF_PROPERTIES)[2][24:32], "little")
-    if head.startswith(b"RIFF"):
-        riff = int.from_bytes(head[4:8], "little") + 8
-        return size < riff < _UNKNOWN_RIFF
-    return False
 
 
 def _packet(result: Scan, clock: Clock, zero: float, fields: list[str]) -> None:
@@ -202,6 +186,7 @@ def _packet(result: Scan, clock: Clock, zero: float, fields: list[str]) -> None:
     if at is None:
         at = timeline.end_s + zero - shift
     timeline.add(at + shift - zero, length, int(size or 0))
+    timeline.encrypted |= "Encryption info" in fields[7:]
 
 
 def _end_last_pictures(result: Scan) -> None:

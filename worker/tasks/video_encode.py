@@ -253,6 +253,9 @@ def _encoders(
     args: list[str] = []
     if picture is not None:
         args += video_arguments(recipe, params.crf, picture.width, picture.height)
+    if picture is not None and found.audio is not None:
+        # However far apart pictures are: sound that is written ahead of them is in the wrong segment.
+        args += ["-max_interleave_delta", "0"]
     if found.audio is not None:
         # MP4 and WebM can say that a track begins later; a segment, or sound alone, had better not.
         filters = sound_filters(found.cut, from_zero=params.preset in ("hls", "audio"))

@@ -22,7 +22,6 @@ from headway.loops import forever
 from service import metrics
 from service.api.auth.authentication import CALLER
 from service.api.auth.caller import Caller
-from service.api.client_address import address
 from service.api.problems import MEDIA_TYPE
 
 log = logging.getLogger("headway.audit")
@@ -97,7 +96,7 @@ def record(
         "request": _request_id(environ),
         "who": caller.name if caller else None,
         "owner": caller.owner if caller else None,
-        "ip": address(environ),
+        "ip": environ.get("REMOTE_ADDR", ""),
         "action": action,
         "object": target,
         "status": status,

@@ -1,0 +1,73 @@
+"""Torn: whether a file ends before its own tables say that it does, of which ffmpeg says nothing."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+TS_PACKETS = (188, 192, 204)
+"""Bytes of a packet of a transport stream, in its variants."""
+_MAX_HEADER = 65_536
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_UNKNOWN_RIFF = 1 << 31
+"""At least this is what a program writes that does not know the size yet."""
+_W64 = b"riff\x2e\x91\xcf\x11"
+_MP3_FRAME = 200
+"""What is read of the first one: its table follows 36 bytes later at most."""
+_OGG_PAGE = 27 + 255 + 255 * 255
+"""Bytes of the longest page."""
+_OGG_LAST = 4
+"""The flag of a stream's last page."""
+
+
+def is_torn(path: Path, formats: frozenset[str]) -> bool:
+    """Return whether a file of these formats (ffprobe's names) is shorter than its header says, or ends
+    within a packet."""
+    size = path.stat().st_size
+    if "mpegts" in formats:
+        return all(size % packet for packet in TS_PACKETS)
+    with path.open("rb") as file:
+        if "mp3" in formats:
+            return size < _mp3_size(file)
+        if "ogg" in formats:
+            return _ends_within_ogg(file, size)
+        head = file.read(_MAX_HEADER)
+    if "asf" in formats:
+        return size < int.from_bytes(head.partition(_ASF_PROPERTIES)[2][24:32], "little")
+    if head.startswith(_W64):
+        return size < int.from_bytes(head[16:24], "little") < _UNKNOWN_RIFF << 32
+    if head.startswith(b"RIFF"):
+        return size < int.from_bytes(head[4:8], "little") + 8 < _UNKNOWN_RIFF
+    return False
+
+
+def _mp3_size(file: BinaryIO) -> int:
+    """Return the size that the first frame says that the file has; 0 if it does not say.
+
+    The frame has the mark "Xing" or "Info", flags (1: frames, 2: bytes) and these numbers, 32 bits each.
+    """
+    head = file.read(10)
+    tag = 0
+    if head.startswith(b"ID3"):
+        # 4 times 7 bits, without the header itself.
+        for byte in head[6:]:
+            tag = tag << 7 | byte & 0x7F
+        tag += len(head)
+    file.seek(tag)
+    frame = file.read(_MP3_FRAME)
+    for mark in (b"Xing", b"Info"):
+        flags, *numbers = struct.unpack(">3I", frame.partition(mark)[2][:12].ljust(12, b"\0"))
+        if flags & 2:
+            return tag + int(numbers[flags & 1])
+    return 0
+
+
+def _ends_within_ogg(file: BinaryIO, size: int) -> bool:
+    """Return whether the last page is incomplete, or is not the last one of its stream."""
+    file.seek(max(0, size - _OGG_PAGE))
+    page = file.read().rpartition(b"OggS")[2]
+    if len(page) < 23 or len(page) < 23 + page[22]:
+        return True
+    lengths = page[23 : 23 + page[22]]
+    return len(page) < 23 + len(lengths) + sum(lengths) or not page[1] & _OGG_LAST
