@@ -120,6 +120,7 @@ class Hub:
                     link.add(name, topic)
             for key in self.links.keys() - pools.keys():
                 self.links.pop(key).end()
+                metrics.STORE_FAILOVERS.inc()
             if self.writer is not None:
                 self.writer.settle_all()
 

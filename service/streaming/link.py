@@ -156,6 +156,8 @@ class Link:
         connection, parser = self._new_connection()
         try:
             connection.connect()
+            if self._server and self._server != connection.run_id:
+                metrics.STORE_FAILOVERS.inc()
             self._server = connection.run_id
             self.connect(connection)
             self._reconnect_pause_s = RECONNECT_S[0]

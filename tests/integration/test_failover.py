@@ -158,6 +158,7 @@ def test_a_planned_failover_behind_an_address_that_moves_late_stops_nothing(pair
         assert time.monotonic() - moved_at < 5
         until(lambda: stack.get("/readyz")[0] == 200, 5, "the service to be ready")
         until(lambda: pair.listeners(pair.new) >= 1, 5, "the hub to listen at the new primary")
+        assert stack.metric("headway_store_failovers_total") >= 1
         after = next(event for event in reader if event.event == "progress")
         assert after.data["attempt"] == 1
         assert not [event for event in reader.until_end() if event.event == "reset"]
