@@ -37,6 +37,9 @@ APPEND_TO_WRITE = Histogram(
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
 HUB_RECONNECTIONS = Counter("headway_hub_reconnections", "Connections to Redis that the hub lost.")
+STORE_FAILOVERS = Counter(
+    "headway_store_failovers", "Times another primary was found in the place of one, or it restarted."
+)
 HUB_DISTRUSTED = Counter("headway_hub_distrusted", "Topics that the audit found behind the store.")
 REQUESTS_REFUSED = Counter(
     "headway_requests_refused", "Requests refused before their operation began.", ["reason"]

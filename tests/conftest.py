@@ -37,6 +37,7 @@ def store(valkey_server: valkey.Valkey) -> Iterator[JobStore]:
         key_prefix=f"test-{secrets.token_hex(4)}:",
         events_per_job=50,
         retention_s=60,
+        partitions=1,
     )
     store = JobStore.of(settings)
     yield store

@@ -34,7 +34,7 @@ import headway.broker
 from headway.contract.encoding import rfc3339
 from headway.contract.files import FilesRefused, FilesUnavailable, new_files
 from headway.contract.files_identity import identity_problem
-from headway.contract.servers import connect
+from headway.contract.layout import LayoutError
 from headway.contract.settings import (
     ConfigError,
     Settings,
@@ -42,6 +42,7 @@ from headway.contract.settings import (
     protect_data_dir_or_exit,
     server_of,
 )
+from headway.contract.store import JobStore
 from headway.sdk import sandbox
 from headway.sdk.job_type import JobType, discover
 from worker import broker
@@ -298,14 +299,17 @@ def _problem_of_files(settings: Settings) -> str:
 
 
 def _check_redis(settings: Settings) -> None:
-    """Exit with status 2 and one line, unless Redis answers."""
-    client = connect(settings.redis_url, tls=settings.tls, connections=1, timeout_s=CHECK_TIMEOUT_S)
+    """Exit with status 2 and one line, unless Redis takes writes, and the settings fit its layout."""
+    store = JobStore.of(settings, connections=1, timeout_s=CHECK_TIMEOUT_S)
     try:
-        client.ping()
+        store.database.check_writes()
+    except LayoutError as error:
+        print(f"headway: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     except redis.RedisError as error:
         _exit_without("Redis", settings.redis_url, error)
     finally:
-        client.close()
+        store.servers.close()
 
 
 def _check_broker(settings: Settings) -> None:

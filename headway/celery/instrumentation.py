@@ -24,12 +24,13 @@ from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
 from headway.celery.task_message import GROUP_HEADER, TaskMessage, following, group_of
 from headway.contract.executions import Outcome
-from headway.contract.foreign import QUEUE, Foreign, job_id_of
-from headway.contract.keys import JobRef, Keys
+from headway.contract.foreign import QUEUE, Foreign, job_id_of, placed
+from headway.contract.keys import JobRef
 from headway.contract.new_job import NewJob
 from headway.contract.records import MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS
 from headway.contract.settings import ConfigError, Settings, load_client
 from headway.contract.states import State
+from headway.contract.store import JobStore
 from headway.sdk.stopping import JobCanceled
 
 FLUSH_S = 1.0
@@ -81,10 +82,16 @@ def instrument(
 def job_id(task_id: str, owner: str = "local") -> str:
     """Return the id of a task's job, for `/jobs/{id}/events`: `job_id(add.delay(2, 2).id)`.
 
-    Raises ConfigError if the environment's settings cannot be used.
+    The first call for an owner asks Headway's Redis, that of an instrumented app, else the environment's.
+    Raises ConfigError if its settings cannot be used, redis.RedisError if it cannot be reached.
     """
-    partitions = load_client(os.environ, "redis://unused").partitions
-    return job_id_of(Keys(partitions=partitions), owner, task_id)
+    stores = [one.recorder.store for one in _instrumented.values()] or [_store_of_environment]
+    return placed(stores[0]().keys, owner, job_id_of(owner, task_id))
+
+
+@functools.cache
+def _store_of_environment() -> JobStore:
+    return JobStore.of(load_client(os.environ), connections=1)
 
 
 def _harmless(handler: Callable[..., None]) -> Callable[..., None]:
@@ -110,7 +117,6 @@ class Instrumentation:
         self._owner = owner
         self._selection = selection
         self._redaction = redaction
-        self._keys = Keys(settings.key_prefix, settings.partitions)
         self.recorder = Recorder(settings, Interruption(app).begin)
         self._queue = QUEUE + (app.main or "tasks")
         self._agent = Agent(app, self.recorder.store, settings, owner, self._queue, selection)
@@ -169,7 +175,7 @@ class Instrumentation:
 
     def _ref(self, message: TaskMessage) -> JobRef:
         group = None if message.group is None else message.group[:MAX_LABEL_CHARS]
-        return JobRef(job_id_of(self._keys, self._owner, message.id), self._owner, self._queue, group)
+        return JobRef(job_id_of(self._owner, message.id), self._owner, self._queue, group)
 
     def _job(self, message: TaskMessage) -> NewJob:
         signature = self._signature(message.name)
@@ -272,7 +278,7 @@ class Instrumentation:
 
     def _abandon(self, task: Any, task_id: str, outcome: Outcome) -> None:
         if self._selection.takes_type(_name(task)):
-            self.recorder.put(Abandoned(job_id_of(self._keys, self._owner, task_id), outcome))
+            self.recorder.put(Abandoned(job_id_of(self._owner, task_id), self._owner, outcome))
 
     # -- the worker's own process ------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import redis
 from headway.celery.run import Run
 from headway.contract.encoding import RecordError
 from headway.contract.executions import Executions, Outcome
+from headway.contract.foreign import placed
 from headway.contract.new_job import NewJob
 from headway.contract.settings import Settings
 from headway.contract.store import Claim, JobStore
@@ -39,7 +40,7 @@ logger = logging.getLogger("headway.celery")
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A task that was sent, or put in the place of a job that had ended."""
+    """A task that was sent, or put in the place of a job that had ended. The id may lack its partition."""
 
     job_id: str
     new: NewJob
@@ -47,9 +48,10 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """A task whose process can no longer say how it ended."""
+    """A task whose process can no longer say how it ended. The id lacks its partition."""
 
     job_id: str
+    owner: str
     outcome: Outcome
 
 
@@ -183,6 +185,7 @@ class Recorder:
 
     def _write(self, batch: list[Any]) -> None:
         executions = Executions(self.store(), self._settings.lease_s)
+        batch = [self._placed(note) for note in batch]
         announced = [note for note in batch if isinstance(note, Announcement)]
         self._announce(executions, announced)
         runs = list({id(note): note for note in batch if isinstance(note, Run)}.values())
@@ -191,6 +194,18 @@ class Recorder:
         for note in batch:
             if isinstance(note, Abandoned):
                 executions.abandon(note.job_id, note.outcome)
+
+    def _placed(self, note: Any) -> Any:
+        """The same note with a job's whole id. Where notes are taken, nobody can wait for what the store
+        knows of the owner."""
+        keys = self.store().keys
+        if isinstance(note, Announcement):
+            return replace(note, job_id=placed(keys, note.new.owner, note.job_id))
+        if isinstance(note, Abandoned):
+            return replace(note, job_id=placed(keys, note.owner, note.job_id))
+        if isinstance(note, Run):
+            note.ref = replace(note.ref, id=placed(keys, note.ref.owner, note.ref.id))
+        return note
 
     def _announce(self, executions: Executions, jobs: Iterable[Announcement]) -> None:
         calls = []

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         return _fail(f"this needs {error.name}: pip install 'headway[worker]'")
     try:
         url = os.environ.get("REDIS_URL", "").strip() or _embedded() or ""
-        store = JobStore.of(load({**os.environ, "REDIS_URL": url}), connections=2)
+        store = JobStore.of(load({**os.environ, "REDIS_URL": url}, broker=False), connections=2)
         status: int = args.does(args, store.access)
     except UnknownKey as error:
         return _fail(f"there is no key {error}; see `headway keys list`")

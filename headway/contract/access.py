@@ -66,8 +66,8 @@ class Access:
     cannot be reached."""
 
     def __init__(self, database: Database) -> None:
-        self._redis = database.redis
         self._keys = database.keys
+        self._redis = database.at(self._keys.api_keys)
 
     def create(
         self,

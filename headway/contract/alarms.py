@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+
+import redis
 
 from headway.contract.database import Database
 from headway.contract.encoding import dumps
@@ -33,6 +35,18 @@ class Due:
     waits its turn."""
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is to be done in one partition, the longest overdue first."""
+
+    due: list[str]
+    """Jobs whose alarm is due."""
+    groups: list[str]
+    """Tallies of groups that have changed and whose feeds are to be told now."""
+    orphans: list[str]
+    """Jobs that have ended, though their children may live."""
+
+
 class Alarms:
     """Every method raises redis.RedisError when the store cannot be reached."""
 
@@ -41,26 +55,56 @@ class Alarms:
 
     def due(self, partition: int, limit: int = 100) -> list[str]:
         """Return the ids of jobs whose alarm is due, the longest overdue first."""
-        return self._due(self._db.keys.alarms(partition), limit)
+        return self._due([self._db.keys.alarms(partition)], limit)
 
-    def expired(self, partition: int, limit: int = 100) -> list[str]:
-        """Return the ids of ended jobs whose retention is over."""
-        return self._due(self._db.keys.expiring(partition), limit)
+    def expired(self, partitions: Sequence[int], limit: int = 100) -> list[str]:
+        """Return the ids of ended jobs whose retention is over, up to `limit` of each partition."""
+        return self._due([self._db.keys.expiring(partition) for partition in partitions], limit)
 
-    def _due(self, key: str, limit: int) -> list[str]:
-        now = self._db.now_ms()
-        found = self._db.redis.zrange(key, "-inf", now, byscore=True, offset=0, num=limit)
-        return [job_id.decode() for job_id in cast(list[bytes], found)]
+    def _due(self, keys: Sequence[str], limit: int) -> list[str]:
+        if not keys:
+            return []
+        now = self._db.now_ms(keys[0])
+        commands = [(key, ("ZRANGE", key, "-inf", now, "BYSCORE", "LIMIT", 0, limit)) for key in keys]
+        return [
+            job_id.decode() for found in self._db.each(commands, tolerant=True) for job_id in found or ()
+        ]
 
-    def watch(self, partition: int, *, silence_s: float, grace_s: float) -> None:
-        """Note that an alarm loop reaches the store.
+    def look(
+        self, partitions: Sequence[int], *, silence_s: float, grace_s: float, limit: int = 100
+    ) -> list[Look | redis.RedisError]:
+        """Return what is to be done in each of these partitions, and note that somebody looks. Of one that
+        cannot be looked at, the error.
 
-        After `silence_s` without such a note, leases that are over are left alone for `grace_s`: a healthy
+        After `silence_s` without a look, leases that are over are left alone for `grace_s`: a healthy
         worker could not renew them.
         """
-        self._db.run(
-            "watch", [self._db.keys.watch(partition)], [round(silence_s * 1000), round(grace_s * 1000)]
+        keys = self._db.keys
+        args = [round(silence_s * 1000), round(grace_s * 1000), limit]
+        calls = [
+            ("look", [keys.watch(p), keys.alarms(p), keys.groups(p), keys.orphans(p)], args)
+            for p in partitions
+        ]
+        return [
+            reply
+            if isinstance(reply, redis.RedisError)
+            else Look(*([name.decode() for name in names] for names in reply))
+            for reply in self._db.run_many(calls)
+        ]
+
+    def keep(self, process: str, alive_s: float) -> set[str]:
+        """Note that a web process keeps its share of the partitions for `alive_s`; 0: not any more.
+
+        Returns all processes that do."""
+        layout = self._db.keys.layout
+        fields = [part for pair in layout.fields.items() for part in pair]
+        partitions, *processes = self._db.run(
+            "keep",
+            [self._db.keys.keepers, self._db.keys.layout_key],
+            [process, round(alive_s * 1000), *fields],
         )
+        layout.grown(int(partitions))
+        return {name.decode() for name in processes}
 
     def answer(self, job_id: str) -> Due | None:
         """Do what a due alarm asks for, and set the next one. Returns a message that the caller must send,
@@ -68,7 +112,8 @@ class Alarms:
         keys = self._db.keys
         ref = self._db.ref(job_id)
         if ref is None:
-            self._db.redis.zrem(keys.alarms(partition_of(job_id)), job_id)
+            key = keys.alarms(partition_of(job_id))
+            self._db.at(key).zrem(key, job_id)
             return None
         reply = self._db.change(
             "alarm",
@@ -83,7 +128,7 @@ class Alarms:
             error_json(ErrorCode.WORKER_LOST, "the worker was lost, and the task is not delivered again"),
             error_json(ErrorCode.TIMEOUT, "no worker has started it in time; its message may be lost"),
             error_json(ErrorCode.TIMEOUT, "no worker has begun it within its expires_s"),
-            keys=[keys.watch(keys.partition(ref.owner))],
+            keys=[keys.watch(partition_of(job_id))],
         )
         if reply[0] != b"send":
             return None
@@ -91,14 +136,16 @@ class Alarms:
 
     def postpone(self, job_id: str) -> None:
         """Set an alarm that cannot be answered to a later time, so that it does not hold up others."""
-        later = self._db.now_ms() + REQUEUE_MAX_MS
-        self._db.redis.zadd(self._db.keys.alarms(partition_of(job_id)), {job_id: later}, xx=True)
+        key = self._db.keys.alarms(partition_of(job_id))
+        later = self._db.now_ms(key) + REQUEUE_MAX_MS
+        self._db.at(key).zadd(key, {job_id: later}, xx=True)
 
     def sweep(self, job_id: str) -> bool:
         """Remove an ended job whose retention is over, and its idempotency key; the caller removes its
         files first. Returns False if it is not due, or if another process was first."""
         ref = self._db.ref(job_id)
         if ref is None:
-            self._db.redis.zrem(self._db.keys.expiring(partition_of(job_id)), job_id)
+            key = self._db.keys.expiring(partition_of(job_id))
+            self._db.at(key).zrem(key, job_id)
             return False
         return self._db.remove(ref, only_if_due=True) == b"swept"

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import redis
 from redis.commands.core import Script
-from redis.exceptions import NoScriptError
+from redis.exceptions import AskError, MovedError, NoScriptError, TryAgainError
 
 from headway.contract.keys import JobRef, Keys
+from headway.contract.layout import slot_of
 from headway.contract.records import DOCUMENT
+from headway.contract.servers import OneServer, Servers
 from headway.contract.states import State
+
+Call = tuple[str, Sequence[str], Sequence[Any]]
+"""A script's name, keys and arguments."""
 
 FEED_FACTOR = 10
 """A feed keeps this many times the events of a job."""
@@ -27,9 +32,12 @@ FEED_FACTOR = 10
 READY_MS = 1000
 """For which a server keeps what is written to see whether it takes writes."""
 
+_UNREACHABLE = (redis.ConnectionError, redis.TimeoutError)
+_MOVED = (MovedError, AskError, TryAgainError)
+
 _LUA = Path(__file__).parent / "lua"
 _CHANGES_NO_JOB = {
-    *("read", "read_feed", "snapshot_feed", "list", "next", "watch", "wake", "group"),
+    *("read", "read_feed", "snapshot_feed", "list", "next", "look", "keep", "wake", "group"),
     *("webhook_take", "webhook_settle", "webhook_rotate", "upload"),
 }
 _INCLUDED = {"prelude", "clock", "creation", "line", "outcomes", "tally", "webhooks"}
@@ -40,19 +48,25 @@ class Database:
 
     def __init__(
         self,
-        client: redis.Redis,
+        servers: Servers | redis.Redis,
         keys: Keys,
         *,
         events_per_job: int = 2000,
         retention_s: float = 7 * 86_400,
     ) -> None:
-        self.redis = client
+        """With a client in place of servers, it is that of the only one."""
+        self.servers = OneServer(servers) if isinstance(servers, redis.Redis) else servers
+        self.at = self.servers.at
+        self.redis = self.at(keys.layout_key)
+        """A client of the server that has what belongs to nobody."""
         self.keys = keys
         self.limits = (events_per_job, events_per_job * FEED_FACTOR, max(1, round(retention_s)))
         """Arguments 2 to 4 of every script that changes a job (lua/prelude.lua)."""
         self.retention_ms = round(retention_s * 1000)
+        unconnected = redis.Redis()
         self.scripts: dict[str, Script] = {
-            path.stem: client.register_script(_source(path))
+            # Each call says which client is to run it.
+            path.stem: Script(unconnected, _source(path))
             for path in _LUA.glob("*.lua")
             if path.stem not in _INCLUDED
         }
@@ -69,27 +83,94 @@ class Database:
         """The arguments of a script that changes this job."""
         return [ref.id, *self.limits, *more]
 
-    def change_in(self, pipe: Any, script: str, ref: JobRef, *args: Any) -> None:
-        """The same in a pipeline."""
-        self.scripts[script](keys=self.keys.write_set(ref), args=[ref.id, *self.limits, *args], client=pipe)
-
     def run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Run a script and return its reply."""
-        return cast(list[Any], self.scripts[script](keys=keys, args=args))
+        return cast(list[Any], self.scripts[script](keys=keys, args=args, client=self.at(keys[0])))
 
-    def run_many(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """Run scripts (name, keys, arguments) in one round trip, not as one transaction. Returns their
-        replies; for one that failed its ResponseError."""
+    def each(self, commands: Sequence[tuple[str, tuple[Any, ...]]], *, tolerant: bool = False) -> list[Any]:
+        """Send commands, each with a key of it, in one round trip to each server. Returns their replies; if
+        `tolerant`, None of a server that cannot be reached."""
+
+        def send(client: redis.Redis, numbers: list[int]) -> list[Any]:
+            with client.pipeline(transaction=False) as pipe:
+                for n in numbers:
+                    pipe.execute_command(*commands[n][1])
+                return pipe.execute(raise_on_error=False)
+
+        replies = self._scatter([key for key, _ in commands], send)
+        for n, reply in enumerate(replies):
+            if tolerant and isinstance(reply, _UNREACHABLE):
+                replies[n] = None
+            elif isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def _scatter(
+        self, keys: Sequence[str], send: Callable[[redis.Redis, list[int]], list[Any]]
+    ) -> list[Any]:
+        """Have `send` called for each server, with the places of its keys; again if keys have moved.
+
+        Returns the replies, in the order of the keys; of a server that cannot be reached the error."""
+        replies: list[Any] = [None] * len(keys)
+        left = list(range(len(keys)))
+        for last_try in (False, False, True):
+            moved = []
+            for client, places in self.by_server([keys[n] for n in left]):
+                numbers = [left[place] for place in places]
+                try:
+                    found = send(client, numbers)
+                except (*_UNREACHABLE, *_MOVED) as error:
+                    found = [error] * len(numbers)
+                for n, reply in zip(numbers, found, strict=True):
+                    replies[n] = reply
+                    if isinstance(reply, _MOVED):
+                        moved.append(n)
+            if not moved or last_try:
+                break
+            self.servers.refresh()
+            left = moved
+        return replies
+
+    def by_server(self, keys: Sequence[str]) -> list[tuple[redis.Redis, list[int]]]:
+        """Divide keys by the server where they are. Returns each one's client, and the keys' places."""
+        found: dict[int, tuple[redis.Redis, list[int]]] = {}
+        for n, key in enumerate(keys):
+            client = self.at(key)
+            found.setdefault(id(client.connection_pool), (client, []))[1].append(n)
+        return list(found.values())
+
+    def clients(self) -> list[redis.Redis]:
+        """Return a client of each server that has partitions."""
+        clocks = [self.keys.clock(partition) for partition in range(self.keys.partitions)]
+        return [client for client, _ in self.by_server(clocks)]
+
+    def run_many(self, calls: Sequence[Call], *, together: bool = False) -> list[Any]:
+        """Run scripts in one round trip to each server. Returns their replies; for one that failed its
+        RedisError. If `together`, those of one partition are one transaction."""
+
+        def send(client: redis.Redis, numbers: list[int]) -> list[Any]:
+            parts: dict[int, list[int]] = {}
+            for n in numbers:
+                parts.setdefault(slot_of(calls[n][1][0]) if together else 0, []).append(n)
+            found: dict[int, Any] = {}
+            for part in parts.values():
+                replies = self._run_there(client, [calls[n] for n in part], together and len(part) > 1)
+                found.update(zip(part, replies, strict=True))
+            return [found[n] for n in numbers]
+
+        return self._scatter([keys[0] for _, keys, _ in calls], send)
+
+    def _run_there(self, client: redis.Redis, calls: Sequence[Call], transaction: bool) -> list[Any]:
         replies: list[Any] = []
         for last_try in (False, True):
-            with self.redis.pipeline(transaction=False) as pipe:
+            with client.pipeline(transaction=transaction) as pipe:
                 for name, keys, args in calls:
                     pipe.evalsha(self.scripts[name].sha, len(keys), *keys, *args)
                 replies = pipe.execute(raise_on_error=False)
             if last_try or not any(isinstance(reply, NoScriptError) for reply in replies):
                 break
             for name in {name for name, _, _ in calls}:
-                self.redis.script_load(cast(str, self.scripts[name].script))
+                client.script_load(cast(str, self.scripts[name].script))
         return replies
 
     def ref(self, job_id: str) -> JobRef | None:
@@ -98,7 +179,7 @@ class Database:
             return None
         owner, group, queue, once = cast(
             list[bytes | None],
-            self.redis.hmget(self.keys.job(job_id), ["owner", "group", "_queue", "_once"]),
+            self.at(key := self.keys.job(job_id)).hmget(key, ["owner", "group", "_queue", "_once"]),
         )
         if owner is None or group is None or queue is None:
             return None
@@ -109,17 +190,29 @@ class Database:
 
         Returns `swept`; or `live`, `gone` or `early` if nothing was removed.
         """
-        once = [self.keys.once(ref.owner, ref.once)] if ref.once else []
+        once = [self.keys.beside(ref.id).once(ref.owner, ref.once)] if ref.once else []
         reply = self.change("sweep", ref, "1" if only_if_due else "", len(once), keys=once)
         return cast(bytes, reply[0])
 
     def check_writes(self) -> None:
-        """Return if the server takes writes now. Raises redis.RedisError, with what it says otherwise."""
-        self.redis.set(self.keys.ready(0), "", px=READY_MS)
+        """Return if a server takes writes now: one that does not is the trouble of its own jobs.
 
-    def now_ms(self) -> int:
-        """The server's time in ms since 1970; leases and alarms run on it."""
-        seconds, micros = self.redis.time()
+        Raises redis.RedisError, with what a server says, if none does."""
+        keys = [self.keys.ready(partition) for partition in range(self.keys.partitions)]
+        error: redis.RedisError | None = None
+        for client, numbers in self.by_server(keys):
+            try:
+                client.set(keys[numbers[0]], "", px=READY_MS)
+            except redis.RedisError as failed:
+                error = failed
+            else:
+                return
+        if error is not None:
+            raise error
+
+    def now_ms(self, key: str) -> int:
+        """The time in ms since 1970 where a key is; leases and alarms run on it."""
+        seconds, micros = self.at(key).time()
         return int(seconds) * 1000 + int(micros) // 1000
 
 

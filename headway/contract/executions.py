@@ -8,6 +8,7 @@ from typing import Any
 
 from redis.exceptions import OutOfMemoryError, ResponseError
 
+from headway.contract.database import Call
 from headway.contract.encoding import clip, dumps
 from headway.contract.keys import JobRef
 from headway.contract.new_job import NewJob
@@ -19,8 +20,6 @@ _AGAIN_LATER = ("MISCONF", "NOREPLICAS")
 """Errors of a script that pass by, as OOM does; any other stays, and is returned for the one call."""
 TAKEN_MS = 30_000
 """An agent that took a job has so long to send the task before the job is put back in the line."""
-
-Call = tuple[str, Sequence[str], Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,8 @@ class Executions:
         ref = store.ref(job_id)
         if ref is None:
             return
-        found: Any = store.redis.hmget(store.keys.job(job_id), ["_fence", "state", "_token"])
+        key = store.keys.job(job_id)
+        found: Any = store.database.at(key).hmget(key, ["_fence", "state", "_token"])
         fence, state, token = found
         if state == b'"running"' and fence is not None:
             self._run([self._end(Hold(ref, fence.decode()), outcome)])
@@ -145,7 +145,8 @@ class Executions:
     def revoked(self, owner: str, since_ms: int) -> list[tuple[str, int]]:
         """Return tasks whose jobs were canceled before they began, since then, and when that was."""
         key = self._store.keys.revoked(self._store.keys.partition(owner))
-        found: Any = self._store.redis.zrange(key, since_ms, "+inf", byscore=True, withscores=True)
+        client = self._store.database.at(key)
+        found: Any = client.zrange(key, since_ms, "+inf", byscore=True, withscores=True)
         return [(task_id.decode(), int(at)) for task_id, at in found]
 
     # ----------------------------------------------------------------------------------------------

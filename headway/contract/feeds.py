@@ -68,24 +68,22 @@ class Feeds:
     def latest_progress(self, job_ids: Sequence[str]) -> list[Event]:
         """Return the newest progress event of each of these jobs, if it has one."""
         keys = self._db.keys
-        with self._db.redis.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                pipe.hget(keys.job(job_id), "_progress_id")
-            known = pipe.execute() if job_ids else []
-            asked = False
-            for job_id, progress_id in zip(job_ids, known, strict=True):
-                if progress_id:
-                    pipe.xrange(keys.events(job_id), progress_id, progress_id)
-                    asked = True
-            found = pipe.execute() if asked else []
+        jobs = [keys.job(job_id) for job_id in job_ids]
+        known = self._db.each([(job, ("HGET", job, "_progress_id")) for job in jobs])
+        found = self._db.each(
+            [
+                (stream, ("XRANGE", stream, progress_id, progress_id))
+                for job_id, progress_id in zip(job_ids, known, strict=True)
+                if progress_id
+                for stream in [keys.events(job_id)]
+            ]
+        )
         return [Event.decoded(*entry) for entries in found for entry in entries]
 
     def last_ids(self, topics: Sequence[str]) -> list[EventId]:
         """Return the last id of each stream of events or feed, ZERO where there is none."""
-        with self._db.redis.pipeline(transaction=False) as pipe:
-            for topic in topics:
-                pipe.hget(*self._db.keys.last_of(topic))
-            found = pipe.execute() if topics else []
+        lasts = [self._db.keys.last_of(topic) for topic in topics]
+        found = self._db.each([(key, ("HGET", key, field)) for key, field in lasts])
         return [EventId.of(raw.strip(b'"')) if raw else ZERO for raw in found]
 
 

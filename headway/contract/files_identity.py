@@ -23,14 +23,15 @@ def identity_problem(files: Files, store: JobStore) -> str:
     """
     key = store.keys.files_id
     # In this order: the file is there before the store knows its id.
-    known = cast(bytes | None, store.redis.get(key))
+    redis = store.database.at(key)
+    known = cast(bytes | None, redis.get(key))
     here = files.read(MARKER)
     if known is None:
         if here is None:
             files.create(MARKER, secrets.token_hex(16).encode())
             here = files.read(MARKER)
-        store.redis.set(key, here or b"", nx=True)
-        known = cast(bytes | None, store.redis.get(key))
+        redis.set(key, here or b"", nx=True)
+        known = cast(bytes | None, redis.get(key))
     if here is not None and here == known:
         return ""
     return (

@@ -13,7 +13,7 @@ import re
 import uuid
 from dataclasses import dataclass
 
-from headway.contract.keys import Keys
+from headway.contract.keys import JOB_ID, Keys
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
@@ -38,13 +38,19 @@ class Foreign:
     """When it is to be started at the earliest (ms since 1970)."""
 
 
-def job_id_of(keys: Keys, owner: str, task_id: str) -> str:
-    """Return the id of the job of a task: the task's own 128 bits, or of any other id a hash."""
+def job_id_of(owner: str, task_id: str) -> str:
+    """Return the id of the job of a task, without its partition: the task's own 128 bits, or of any other
+    id a hash."""
     if _UUID.fullmatch(task_id):
         bits = bytes.fromhex(task_id.replace("-", ""))
     else:
         bits = hashlib.blake2b(f"{owner}\0{task_id}".encode("utf-8", "replace"), digest_size=16).digest()
-    return f"{keys.partition(owner)}-{base64.urlsafe_b64encode(bits).decode().rstrip('=')}"
+    return base64.urlsafe_b64encode(bits).decode().rstrip("=")
+
+
+def placed(keys: Keys, owner: str, job_id: str) -> str:
+    """Return a job's whole id, given it with or without the partition. May raise redis.RedisError."""
+    return job_id if JOB_ID.fullmatch(job_id) else f"{keys.partition(owner)}-{job_id}"
 
 
 def task_id_of(job_id: str) -> str:

@@ -36,13 +36,6 @@ class Groups:
         assert found is not None  # noqa: S101
         return found
 
-    def due(self, partition: int, limit: int = 100) -> list[str]:
-        """Return the tallies of groups that have changed and whose feeds are to be told now."""
-        found = self._db.redis.zrange(
-            self._db.keys.groups(partition), "-inf", self._db.now_ms(), byscore=True, offset=0, num=limit
-        )
-        return [tally.decode() for tally in cast(list[bytes], found)]
-
     def tell(self, tally: str) -> bool:
         """Tell a group's feed of its changes, if that is due: many of them are one `group` event; and the
         job whose children they are, if it waits for them. Returns whether it was due."""
@@ -56,9 +49,8 @@ class Groups:
         """Show in the bar of a job that waits for its children how far they are."""
         if not self._db.keys.holds(job_id):
             return
-        held, bar = cast(
-            list[bytes | None], self._db.redis.hmget(self._db.keys.job(job_id), ["progress", "_bar"])
-        )
+        key = self._db.keys.job(job_id)
+        held, bar = cast(list[bytes | None], self._db.at(key).hmget(key, ["progress", "_bar"]))
         ref = self._db.ref(job_id)
         if not bar or ref is None:
             return
@@ -66,33 +58,37 @@ class Groups:
         progress = shared_progress(json.loads(bar), json.loads(children), before)
         self._db.change("share", ref, dumps(progress.model_dump()))
 
-    def orphans(self, partition: int) -> list[str]:
-        """Return the ids of jobs that have ended, though their children may live."""
-        found = cast(list[bytes], self._db.redis.zrange(self._db.keys.orphans(partition), 0, AT_ONCE - 1))
-        return [job_id.decode() for job_id in found]
-
     def cancel_orphans(self, job_id: str) -> None:
         """Cancel the children of a job that has ended."""
         ref = self._db.ref(job_id)
         if ref is not None:
             self.cancel(ref.owner, job_id)
-        self._db.redis.zrem(self._db.keys.orphans(partition_of(job_id)), job_id)
+        key = self._db.keys.orphans(partition_of(job_id))
+        self._db.at(key).zrem(key, job_id)
 
     def postpone(self, tally: str) -> None:
         """Have a group told later that cannot be told now, so that it does not hold up others."""
         owner, _ = self._db.keys.group_of(tally)
         due = self._db.keys.groups(self._db.keys.partition(owner))
-        self._db.redis.zadd(due, {tally: self._db.now_ms() + POSTPONE_MS}, xx=True)
+        self._db.at(due).zadd(due, {tally: self._db.now_ms(due) + POSTPONE_MS}, xx=True)
 
     def cancel(self, owner: str, group: str) -> int:
         """Cancel all live jobs of a group, as they are now. Returns how many there were."""
         count = 0
         for ids in _pages(self._jobs(owner, group, *LIVE)):
             refs = [ref for job_id in ids if (ref := self._db.ref(job_id)) is not None]
-            with self._db.redis.pipeline(transaction=False) as pipe:
-                for ref in refs:
-                    self._db.change_in(pipe, "cancel", ref, CANCELED, dumps("cancellation was asked for"))
-                pipe.execute()
+            args = [CANCELED, dumps("cancellation was asked for")]
+            calls = [
+                (
+                    "cancel",
+                    self._db.keys_of(ref, [self._db.keys.revoked(partition_of(ref.id))]),
+                    self._db.args_of(ref, args),
+                )
+                for ref in refs
+            ]
+            for reply in self._db.run_many(calls):
+                if isinstance(reply, Exception):
+                    raise reply
             count += len(refs)
         return count
 
@@ -100,10 +96,8 @@ class Groups:
         """Yield the ids of jobs that failed or were canceled, and that no retry has replaced."""
         keys = self._db.keys
         for ids in _pages(self._jobs(owner, group, State.FAILED, State.CANCELED)):
-            with self._db.redis.pipeline(transaction=False) as pipe:
-                for job_id in ids:
-                    pipe.hget(keys.job(job_id), "_replaced")
-                replaced = pipe.execute()
+            jobs = [keys.job(job_id) for job_id in ids]
+            replaced = self._db.each([(job, ("HGET", job, "_replaced")) for job in jobs])
             yield from (job_id for job_id, by in zip(ids, replaced, strict=True) if by is None)
 
     def _jobs(self, owner: str, group: str, *states: State) -> list[str]:
@@ -111,7 +105,7 @@ class Groups:
         found: list[bytes] = []
         for state in states:
             both = [keys.group(owner, group), keys.jobs(owner, state)]
-            found += cast(list[bytes], self._db.redis.zinter(both))
+            found += cast(list[bytes], self._db.at(both[0]).zinter(both))
         return [job_id.decode() for job_id in found]
 
     def _run(self, action: str, owner: str, group: str, *args: Any) -> bytes | None:

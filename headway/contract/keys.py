@@ -1,7 +1,7 @@
 """Every Redis key, in one catalogue.
 
 A partition's keys carry its hash tag, so all that one script touches lies in one slot of a
-Redis Cluster. With `P` for the prefix and `{p}` for the partition:
+Redis Cluster. With `P` for the prefix and `{p}` for the partition's tag (headway/contract/layout.py):
 
     P{p}:clock                   hash    ms, n: the last id handed out
     P{p}:alarms                  zset    job id -> ms when to look at it next (every live job, once)
@@ -51,6 +51,9 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
                                          expires some time after its last byte
     P{p}:upload:<owner>:<id>:pieces list  names of the pieces that count
     P{p}:uploading:<owner>       zset    "<id> <length>" of these -> ms when it expires
+    P{meta}:layout               hash    partitions, tags, version (headway/contract/layout.py)
+    P{meta}:owners               hash    owner -> the partition of all that is the owner's
+    P{meta}:keepers              zset    web process -> ms until which it keeps its share of the partitions
     P{types}:types               hash    name of a job type -> its description in JSON
     P{types}:alive               zset    "<type> <worker>" -> seconds until which it counts as alive
     P{types}:workers             hash    name of a worker -> what it says of itself, in JSON
@@ -69,13 +72,13 @@ make it the name of another key.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
+from headway.contract.layout import MAX_PARTITIONS, Layout
 from headway.contract.states import State
 
 JOB_ID = re.compile(r"(0|[1-9]\d{0,3})-[A-Za-z0-9_-]{22}")
@@ -121,14 +124,22 @@ def partition_of(job_id: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
+    """With a StoredLayout, every method may raise redis.RedisError."""
+
     prefix: str = "headway:"
-    partitions: int = 1
+    layout: Layout = field(default_factory=Layout)
+
+    @property
+    def partitions(self) -> int:
+        return self.layout.partitions
 
     def partition(self, owner: str) -> int:
         """The partition that holds everything an owner can see."""
-        if self.partitions == 1:
-            return 0
-        return int.from_bytes(hashlib.blake2b(owner.encode(), digest_size=8).digest()) % self.partitions
+        return self.layout.partition(owner)
+
+    def beside(self, job_id: str) -> Keys:
+        """The keys of a job's owner: of one who is where the job is, whatever the layout says."""
+        return _beside(self, partition_of(job_id))
 
     def new_job_id(self, owner: str) -> str:
         """128 random bits, URL-safe, led by the partition."""
@@ -136,10 +147,10 @@ class Keys:
 
     def holds(self, job_id: str) -> bool:
         """Whether this could be the id of a job here. Ask before any other use of a foreign id."""
-        return JOB_ID.fullmatch(job_id) is not None and partition_of(job_id) < self.partitions
+        return JOB_ID.fullmatch(job_id) is not None and partition_of(job_id) < MAX_PARTITIONS
 
-    def _in(self, partition: int | str) -> str:
-        return f"{self.prefix}{{{partition}}}:"
+    def _in(self, partition: int) -> str:
+        return f"{self.prefix}{{{self.layout.tag(partition)}}}:"
 
     def _of(self, job_id: str) -> str:
         return self._in(partition_of(job_id))
@@ -259,6 +270,14 @@ class Keys:
         return f"{head}}}:last:{name}", "any"
 
     @property
+    def layout_key(self) -> str:
+        return f"{self.prefix}{{meta}}:layout"
+
+    @property
+    def keepers(self) -> str:
+        return f"{self.prefix}{{meta}}:keepers"
+
+    @property
     def types(self) -> str:
         return f"{self.prefix}{{types}}:types"
 
@@ -311,16 +330,16 @@ class Keys:
 
     def write_set(self, ref: JobRef) -> list[str]:
         """The keys of every script that changes a job, in the order of lua/prelude.lua."""
-        before, after = _around(self, ref.owner, ref.queue, ref.group)
+        before, after = _around(self, partition_of(ref.id), ref.owner, ref.queue, ref.group)
         return [*before, self.job(ref.id), self.events(ref.id), self.unread(ref.id), *after]
 
 
 @lru_cache(4096)
 def _around(
-    keys: Keys, owner: str, queue: str, group: str | None
+    keys: Keys, partition: int, owner: str, queue: str, group: str | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What comes before and after a job's own keys in `Keys.write_set`."""
-    partition = keys.partition(owner)
+    keys = _beside(keys, partition)
     after = [
         keys.feed(owner),
         keys.feed_last(owner),
@@ -339,6 +358,26 @@ def _around(
             keys.groups(partition),
         ]
     return (keys.clock(partition), keys.alarms(partition), keys.expiring(partition)), tuple(after)
+
+
+class _Beside(Layout):
+    """Another layout where everybody is in one partition."""
+
+    def __init__(self, layout: Layout, partition: int) -> None:
+        super().__init__(layout.partitions)
+        self._layout = layout
+        self._partition = partition
+
+    def tag(self, partition: int) -> str:
+        return self._layout.tag(partition)
+
+    def partition(self, owner: str) -> int:  # noqa: ARG002
+        return self._partition
+
+
+@lru_cache(4096)
+def _beside(keys: Keys, partition: int) -> Keys:
+    return replace(keys, layout=_Beside(keys.layout, partition))
 
 
 def webhook_member(owner: str, name: str) -> str:

@@ -74,7 +74,7 @@ class Listings:
         if group is not None and state is None:
             index = keys.group(owner, group)
         if older_s is not None:
-            newest = max(0, self._db.now_ms() - round(older_s * 1000) + 1) * SCORES_PER_MS
+            newest = max(0, self._db.now_ms(index) - round(older_s * 1000) + 1) * SCORES_PER_MS
             cursor = newest if cursor is None else min(cursor, newest)
         following, *jobs = self._db.run(
             "list",
@@ -95,7 +95,8 @@ class Listings:
     def counts(self, owner: str) -> dict[str, dict[State, int]]:
         """Return for each type how many of the owner's jobs are in which state. Jobs that were made before
         there were such counts are in none."""
-        held = cast(dict[bytes, bytes], self._db.redis.hgetall(self._db.keys.counts(owner)))
+        key = self._db.keys.counts(owner)
+        held = cast(dict[bytes, bytes], self._db.at(key).hgetall(key))
         found: dict[str, dict[State, int]] = {}
         for field, count in held.items():
             state, _, name = field.decode().partition(" ")
@@ -105,11 +106,12 @@ class Listings:
     def running(self, owner: str) -> list[Running]:
         """Return the owner's jobs that are being worked on, the oldest job first."""
         keys = self._db.keys
-        ids = cast(list[bytes], self._db.redis.zrange(keys.jobs(owner, State.RUNNING), 0, -1))
-        with self._db.redis.pipeline(transaction=False) as pipe:
-            for job_id in ids:
-                pipe.hmget(keys.job(job_id.decode()), "state", "type", "attempt", "_since", "_worker")
-            rows = pipe.execute() if ids else []
+        index = keys.jobs(owner, State.RUNNING)
+        ids = cast(list[bytes], self._db.at(index).zrange(index, 0, -1))
+        jobs = [keys.job(job_id.decode()) for job_id in ids]
+        rows = self._db.each(
+            [(job, ("HMGET", job, "state", "type", "attempt", "_since", "_worker")) for job in jobs]
+        )
         return [
             Running(job_id.decode(), *(json.loads(value) for value in row[1:]))
             for job_id, row in zip(ids, rows, strict=True)
@@ -121,48 +123,57 @@ class Listings:
         """Yield the params of every live job of all owners, as JSON texts."""
         keys = self._db.keys
         for partition in range(keys.partitions):
-            ids = cast(list[bytes], self._db.redis.zrange(keys.alarms(partition), 0, -1))
+            alarms = keys.alarms(partition)
+            ids = cast(list[bytes], self._db.at(alarms).zrange(alarms, 0, -1))
             for start in range(0, len(ids), CHUNK):
-                with self._db.redis.pipeline(transaction=False) as pipe:
-                    for job_id in ids[start : start + CHUNK]:
-                        pipe.hget(keys.job(job_id.decode()), "params")
-                    yield from (params for params in pipe.execute() if params)
+                jobs = [keys.job(job_id.decode()) for job_id in ids[start : start + CHUNK]]
+                found = self._db.each([(job, ("HGET", job, "params")) for job in jobs])
+                yield from (params for params in found if params)
 
     def queue_depths(self, queues: Sequence[str], owner: str | None = None) -> dict[str, int]:
         """Return how many jobs wait for a worker of each queue: the owner's, or without one all."""
         keys = self._db.keys
         partitions = range(keys.partitions) if owner is None else [keys.partition(owner)]
-        with self._db.redis.pipeline(transaction=False) as pipe:
-            for queue in queues:
-                for partition in partitions:
-                    if owner is None:
-                        pipe.zcard(keys.waiting(partition, queue))
-                    else:
-                        pipe.zintercard(2, [keys.waiting(partition, queue), keys.jobs(owner)])
-            counts = pipe.execute() if queues else []
+        waiting = [keys.waiting(partition, queue) for queue in queues for partition in partitions]
+        counts = self._db.each(
+            [
+                (key, ("ZCARD", key) if owner is None else ("ZINTERCARD", 2, key, keys.jobs(owner)))
+                for key in waiting
+            ]
+        )
         of_each = len(partitions)
         return {queue: sum(counts[n * of_each : (n + 1) * of_each]) for n, queue in enumerate(queues)}
 
     def waiting(self, queues: Sequence[str]) -> dict[str, Waiting]:
         """Return what waits for a worker of each queue, of all owners."""
         keys = self._db.keys
-        lines = [(queue, partition) for queue in queues for partition in range(keys.partitions)]
-        found = dict.fromkeys(queues, Waiting())
-        with self._db.redis.pipeline(transaction=False) as pipe:
-            for queue, partition in lines:
-                line = keys.waiting(partition, queue)
-                pipe.zcount(line, "-inf", "(1e15")
-                pipe.zrange(line, "-inf", "(1e15", byscore=True, offset=0, num=1)
-            replies = pipe.execute() if lines else []
-            occupied = [
-                (queue, count, first[0].decode())
-                for (queue, _), count, first in zip(lines, replies[::2], replies[1::2], strict=True)
-                if first
+        lines = [
+            (queue, keys.waiting(partition, queue))
+            for queue in queues
+            for partition in range(keys.partitions)
+        ]
+        counts = self._db.each([(line, ("ZCOUNT", line, "-inf", "(1e15")) for _, line in lines])
+        firsts = self._db.each(
+            [
+                (line, ("ZRANGE", line, "-inf", "(1e15", "BYSCORE", "LIMIT", 0, 1))
+                for (_, line), count in zip(lines, counts, strict=True)
+                if count
             ]
-            for _, _, job_id in occupied:
-                pipe.hmget(keys.job(job_id), ["_score", "_not_before"])
-            since = pipe.execute() if occupied else []
-        now_ms = self._db.now_ms()
+        )
+        occupied = [
+            (queue, count, first[0].decode())
+            for (queue, count), first in zip(
+                [(queue, count) for (queue, _), count in zip(lines, counts, strict=True) if count],
+                firsts,
+                strict=True,
+            )
+            # It may have been taken meanwhile.
+            if first
+        ]
+        jobs = [keys.job(job_id) for _, _, job_id in occupied]
+        since = self._db.each([(job, ("HMGET", job, "_score", "_not_before")) for job in jobs])
+        found = dict.fromkeys(queues, Waiting())
+        now_ms = self._db.now_ms(keys.clock(0))
         for (queue, count, _), (score, not_before) in zip(occupied, since, strict=True):
             # It may have gone meanwhile.
             began = max(int(score or 0) // 4096, int(not_before or 0)) if score else now_ms

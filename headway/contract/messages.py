@@ -101,7 +101,7 @@ class Messages:
             "message",
             ref,
             *(request_hash, round(ONCE_S * 1000), body, RATE, BURST, MAX_UNREAD),
-            keys=[self._db.keys.once(ref.owner, key)] if once else [],
+            keys=[self._db.keys.beside(job_id).once(ref.owner, key)] if once else [],
         )
         if outcome == b"gone":
             return None
@@ -119,7 +119,7 @@ class Messages:
         """Return the first PAGE messages to a job after this event id that its task has not read."""
         entries = cast(
             list[tuple[bytes, dict[bytes, bytes]]],
-            self._db.redis.xrange(self._db.keys.unread(job_id), f"({after}", "+", count=PAGE),
+            self._db.at(key := self._db.keys.unread(job_id)).xrange(key, f"({after}", "+", count=PAGE),
         )
         found = []
         for event_id, fields in entries:

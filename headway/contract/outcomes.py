@@ -45,10 +45,8 @@ class Outcomes:
     def by_type(self) -> Mapping[str, Outcome]:
         """Return what is counted, of all owners. Raises RedisError."""
         keys = self._db.keys
-        with self._db.redis.pipeline(transaction=False) as pipe:
-            for partition in range(keys.partitions):
-                pipe.hgetall(keys.outcomes(partition))
-            counted = pipe.execute()
+        hashes = [keys.outcomes(partition) for partition in range(keys.partitions)]
+        counted = self._db.each([(key, ("HGETALL", key)) for key in hashes])
         found: defaultdict[str, Outcome] = defaultdict(Outcome)
         for of_partition in counted:
             for name, count in of_partition.items():

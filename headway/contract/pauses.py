@@ -46,32 +46,43 @@ class Pauses:
     def add(self, kind: Kind, name: str, by: str = "") -> None:
         """Let nothing more be claimed from this queue, of this type, or by this worker. What is running
         goes on. A pause that there is already stays as it is."""
-        text = dumps({"name": name, "since": rfc3339(self._db.now_ms()), "by": by})
+        listed, *others = self._keys()
+        text = dumps({"name": name, "since": rfc3339(self._db.now_ms(listed)), "by": by})
         # The first partition is the one that is listed; it is written last.
-        for partition in reversed(range(self._db.keys.partitions)):
-            self._db.redis.hsetnx(self._db.keys.paused(partition), _field(kind, name), text)
+        for keys in (others, [listed]):
+            self._db.each([(key, ("HSETNX", key, _field(kind, name), text)) for key in keys])
 
     def end(self, kind: Kind, name: str, queues: Iterable[str] = ()) -> bool:
         """End a pause, and have messages sent for the jobs that wait in these queues. Returns whether it
         was paused."""
-        was = False
-        for partition in range(self._db.keys.partitions):
-            was = bool(self._db.redis.hdel(self._db.keys.paused(partition), _field(kind, name))) or was
-            for queue in queues:
-                keys = [self._db.keys.waiting(partition, queue), self._db.keys.alarms(partition)]
-                self._db.run("wake", keys, [WAKE])
-        return was
+        keys = self._db.keys
+        removed = self._db.each([(key, ("HDEL", key, _field(kind, name))) for key in self._keys()])
+        for reply in self._db.run_many(
+            [
+                ("wake", [keys.waiting(partition, queue), keys.alarms(partition)], [WAKE])
+                for partition in range(keys.partitions)
+                for queue in queues
+            ]
+        ):
+            if isinstance(reply, Exception):
+                raise reply
+        return any(removed)
 
     def all(self) -> list[Pause]:
         """Return all pauses, by kind and name."""
-        held = cast(dict[bytes, bytes], self._db.redis.hgetall(self._db.keys.paused(0)))
+        key = self._db.keys.paused(0)
+        held = cast(dict[bytes, bytes], self._db.at(key).hgetall(key))
         return [_pause(field, text) for field, text in sorted(held.items())]
 
     def of(self, kind: Kind, name: str) -> Pause | None:
         """Return the pause of this queue, type or worker, or None."""
-        field = _field(kind, name)
-        text = cast(bytes | None, self._db.redis.hget(self._db.keys.paused(0), field))
+        key, field = self._db.keys.paused(0), _field(kind, name)
+        text = cast(bytes | None, self._db.at(key).hget(key, field))
         return None if text is None else _pause(field.encode(), text)
+
+    def _keys(self) -> list[str]:
+        """Those of all partitions: a claim looks in that of its job."""
+        return [self._db.keys.paused(partition) for partition in range(self._db.keys.partitions)]
 
 
 def _field(kind: Kind, name: str) -> str:

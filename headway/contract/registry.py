@@ -42,6 +42,7 @@ class Registry:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._redis = database.at(database.keys.types)
         self._pauses = Pauses(database)
 
     def register(
@@ -53,9 +54,9 @@ class Registry:
         dropped_messages.
         """
         keys = self._db.keys
-        now_ms = self._db.now_ms()
+        now_ms = self._db.now_ms(self._db.keys.types)
         until = now_ms / 1000 + alive_s
-        with self._db.redis.pipeline(transaction=True) as pipe:
+        with self._redis.pipeline(transaction=True) as pipe:
             for name, text in types.items():
                 pipe.hset(keys.types, name, text)
             if about is not None:
@@ -67,7 +68,7 @@ class Registry:
 
     def forget(self, worker: str, types: Iterable[str]) -> None:
         """Remove a worker: it no longer counts as alive for these types."""
-        with self._db.redis.pipeline(transaction=True) as pipe:
+        with self._redis.pipeline(transaction=True) as pipe:
             pipe.zrem(self._db.keys.alive, *(f"{name} {worker}" for name in types))
             pipe.hdel(self._db.keys.workers, worker)
             pipe.execute()
@@ -85,7 +86,7 @@ class Registry:
                 serves.setdefault(worker, []).append(type_name.decode())
         killed = described.keys() - known
         if killed:
-            self._db.redis.hdel(self._db.keys.workers, *killed)
+            self._redis.hdel(self._db.keys.workers, *killed)
             for name in killed:
                 self._pauses.end("worker", name.decode())
         return [
@@ -101,7 +102,7 @@ class Registry:
         """
         described, now, alive = self._read(self._db.keys.types)
         living = {member.split(b" ")[0] for member, until in alive if until > now}
-        found: Any = self._db.redis.zrange(self._db.keys.seen, 0, -1, withscores=True)
+        found: Any = self._redis.zrange(self._db.keys.seen, 0, -1, withscores=True)
         seen = dict(found)
         return {
             name.decode(): ({**json.loads(text), "seen_at": seen.get(name)}, name in living)
@@ -111,16 +112,18 @@ class Registry:
     def declare(self, owner: str, name: str, text: str) -> None:
         """Keep the description (JSON) of a type that the owner's workers claim over HTTP."""
         keys = self._db.keys
-        with self._db.redis.pipeline(transaction=True) as pipe:
+        with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.own_types(owner), name, text)
-            pipe.zadd(keys.claiming(owner), {f"{name} ": self._db.now_ms() / 1000 + OWN_TYPE_S})
+            pipe.zadd(
+                keys.claiming(owner), {f"{name} ": self._db.now_ms(self._db.keys.types) / 1000 + OWN_TYPE_S}
+            )
             pipe.execute()
 
     def note_claimer(self, owner: str, worker: str, types: Iterable[str], alive_s: float) -> None:
         """Count a worker as alive for these types of the owner's, for the next `alive_s` seconds."""
-        now = self._db.now_ms() / 1000
+        now = self._db.now_ms(self._db.keys.types) / 1000
         key = self._db.keys.claiming(owner)
-        with self._db.redis.pipeline(transaction=True) as pipe:
+        with self._redis.pipeline(transaction=True) as pipe:
             pipe.zadd(key, {f"{name} {worker}": now + alive_s for name in types}, gt=True)
             pipe.zadd(key, {f"{name} ": now + OWN_TYPE_S for name in types})
             pipe.zremrangebyscore(key, "-inf", now)
@@ -129,7 +132,7 @@ class Registry:
     def claimers(self, owner: str) -> set[str]:
         """Return the names of the owner's workers that claim over HTTP and are alive."""
         key = self._db.keys.claiming(owner)
-        found = cast(list[bytes], self._db.redis.zrange(key, "-inf", "+inf", byscore=True))
+        found = cast(list[bytes], self._redis.zrange(key, "-inf", "+inf", byscore=True))
         return {name.partition(b" ")[2].decode() for name in found} - {""}
 
     def own_types(self, owner: str) -> dict[str, tuple[dict[str, Any], bool]]:
@@ -143,7 +146,7 @@ class Registry:
                 known[name] = known.get(name, False) or bool(worker)
         forgotten = described.keys() - known.keys()
         if forgotten:
-            self._db.redis.hdel(key, *forgotten)
+            self._redis.hdel(key, *forgotten)
         return {
             name.decode(): (json.loads(text), known[name])
             for name, text in sorted(described.items())
@@ -153,7 +156,7 @@ class Registry:
     def _read(
         self, key: str, alive_key: str | None = None
     ) -> tuple[dict[bytes, bytes], float, list[tuple[bytes, float]]]:
-        with self._db.redis.pipeline(transaction=True) as pipe:
+        with self._redis.pipeline(transaction=True) as pipe:
             pipe.hgetall(key)
             pipe.time()
             pipe.zrange(alive_key or self._db.keys.alive, 0, -1, withscores=True)

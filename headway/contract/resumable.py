@@ -67,14 +67,14 @@ class ResumableUploads:
 
     def get(self, owner: str, upload_id: str) -> Coming | None:
         key = self._db.keys.upload(owner, upload_id)
-        with self._db.redis.pipeline(transaction=False) as pipe:
+        with self._db.at(key).pipeline(transaction=False) as pipe:
             pipe.hmget(key, ["length", "offset", "name", "media_type", "metadata"])
             pipe.pttl(key)
             values, left_ms = cast(tuple[list[bytes | None], int], tuple(pipe.execute()))
         if None in values:
             return None
         length, offset, name, kind, metadata = (cast(bytes, value).decode() for value in values)
-        expires_ms = self._db.now_ms() + left_ms
+        expires_ms = self._db.now_ms(key) + left_ms
         return Coming(upload_id, int(length), int(offset), name, kind, metadata, expires_ms)
 
     def begin(self, owner: str, upload_id: str, offset: int, token: str, ttl_s: float) -> None:
@@ -98,7 +98,8 @@ class ResumableUploads:
 
     def pieces(self, owner: str, upload_id: str) -> list[str]:
         """Return the names of the pieces that count, in order."""
-        found = cast(list[bytes], self._db.redis.lrange(self._keys(owner, upload_id)[1], 0, -1))
+        key = self._keys(owner, upload_id)[1]
+        found = cast(list[bytes], self._db.at(key).lrange(key, 0, -1))
         return [name.decode() for name in found]
 
     def forget(self, owner: str, upload: Coming) -> None:
@@ -107,7 +108,7 @@ class ResumableUploads:
     def announced(self, owner: str) -> int:
         """Return how many bytes the owner's uploads will have that are coming in."""
         key = self._db.keys.uploading(owner)
-        members = self._db.redis.zrange(key, self._db.now_ms(), math.inf, byscore=True)
+        members = self._db.at(key).zrange(key, self._db.now_ms(key), math.inf, byscore=True)
         return sum(int(member.rpartition(b" ")[2]) for member in cast(list[bytes], members))
 
     def _keys(self, owner: str, upload_id: str) -> list[str]:

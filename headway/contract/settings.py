@@ -28,6 +28,8 @@ from pydantic import (
 
 from headway.contract.data_dir import gid_of, protect
 from headway.contract.files import FilesUrl, parse_files_url
+from headway.contract.layout import MAX_PARTITIONS
+from headway.contract.server_url import ServerUrl
 
 Positive = Annotated[int, Field(gt=0)]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -117,12 +119,13 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_-]{0,64}$")] = "headway:"
-    partitions: Annotated[int, Field(gt=0, le=4096)] = 1
+    partitions: Annotated[int, Field(gt=0, le=MAX_PARTITIONS)] | None = None
 
     @field_validator("redis_url")
     @classmethod
     def _is_a_redis_url(cls, value: str) -> str:
-        return _server_url(value, ("redis", "rediss", "unix"))
+        ServerUrl.of(value)
+        return value
 
     @field_validator("celery_broker_url")
     @classmethod
@@ -293,7 +296,16 @@ class Settings(BaseModel):
     @property
     def broker_url(self) -> str:
         """Where Celery's messages go: `CELERY_BROKER_URL`, else `REDIS_URL`."""
-        return self.celery_broker_url or self.redis_url
+        if self.celery_broker_url:
+            return self.celery_broker_url
+        url = ServerUrl.of(self.redis_url)
+        if url.kind != "sentinel":
+            return self.redis_url
+        user, at, _ = self.redis_url.partition("://")[2].partition("/")[0].rpartition("@")
+        hosts = ",".join(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in url.hosts
+        )
+        return f"sentinel://{user}{at}{hosts}/{url.service}{urlsplit(url.plain).path}"
 
     @property
     def kombu_url(self) -> str:
@@ -325,7 +337,9 @@ class Settings(BaseModel):
     @property
     def kombu_tls(self) -> dict[str, Any] | None:
         """The same for Celery's broker_use_ssl; None for a broker without TLS."""
-        if self.broker_url.startswith("rediss:"):
+        if self.broker_url.startswith("rediss:") or (
+            not self.celery_broker_url and ServerUrl.of(self.redis_url).tls
+        ):
             return self.tls
         if not self.broker_url.startswith("amqps:"):
             return None
@@ -369,8 +383,10 @@ def server_of(url: str) -> str:
     return parts.netloc.rpartition("@")[2] or parts.path
 
 
-def load(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings; raises ConfigError. An empty variable counts as one that is not set."""
+def load(environ: Mapping[str, str] = os.environ, *, broker: bool = True) -> Settings:
+    """Read the settings, without `broker` for a program that sends no messages; raises ConfigError.
+
+    An empty variable counts as one that is not set."""
     names = {name: name.upper() for name in Settings.model_fields}
     given = {name: environ[var] for name, var in names.items() if environ.get(var, "").strip()}
     if "redis_url" not in given:
@@ -379,7 +395,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
             "such as redis://127.0.0.1:6379/0 (`make run` starts one by itself)"
         )
     try:
-        return Settings.model_validate(given)
+        settings = Settings.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         reason = first["msg"].removeprefix("Value error, ")
@@ -390,6 +406,12 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         # An address may hold a password, and one that cannot be read holds it anywhere.
         value = "" if name in _SECRET else f"={given.get(name, '')!r}"
         raise ConfigError(f"{names[name]}{value}: {reason}") from None
+    if broker and ServerUrl.of(settings.redis_url).kind == "cluster" and not settings.celery_broker_url:
+        raise ConfigError(
+            "CELERY_BROKER_URL is not set, and Celery cannot have its queues in the cluster of REDIS_URL: "
+            "give it a server of its own, such as redis://HOST:6379/0"
+        )
+    return settings
 
 
 _CLIENT = (
@@ -414,7 +436,7 @@ def load_client(environ: Mapping[str, str], redis_url: str | None = None) -> Set
     given = {name: environ.get(f"HEADWAY_{name}") or environ.get(name, "") for name in names}
     if redis_url is not None:
         given["REDIS_URL"] = redis_url
-    return load(given)
+    return load(given, broker=False)
 
 
 def protect_data_dir_or_exit(settings: Settings) -> None:

@@ -11,14 +11,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import redis
+
 from headway.contract.access import Access
 from headway.contract.alarms import REQUEUE_MS, Alarms
-from headway.contract.database import Database
+from headway.contract.database import Call, Database
 from headway.contract.encoding import clip, dumps
 from headway.contract.events import HIGHEST, Event, EventId, EventType
 from headway.contract.feeds import Feeds
 from headway.contract.groups import Groups
-from headway.contract.keys import JobRef, Keys
+from headway.contract.keys import JobRef, Keys, partition_of
+from headway.contract.layout import StoredLayout
 from headway.contract.limits import NO_LIMITS, ROOM_S, Limits, TooManyJobs
 from headway.contract.listings import Listings
 from headway.contract.messages import Messages
@@ -36,7 +39,7 @@ from headway.contract.records import (
 )
 from headway.contract.registry import Registry
 from headway.contract.resumable import ResumableUploads
-from headway.contract.servers import connect
+from headway.contract.servers import servers_of
 from headway.contract.settings import Settings
 from headway.contract.states import ErrorCode, State
 from headway.contract.webhooks import Webhooks
@@ -95,6 +98,7 @@ class JobStore:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.redis = database.redis
+        self.servers = database.servers
         self.keys = database.keys
         self.retention_ms = database.retention_ms
         self.feeds = Feeds(database)
@@ -113,10 +117,14 @@ class JobStore:
     def of(cls, settings: Settings, *, connections: int = 32, timeout_s: float = 5) -> JobStore:
         """Return the store that the settings name, with connections of its own (`connect`). It must not be
         shared across a fork."""
+        servers = servers_of(
+            settings.redis_url, tls=settings.tls, connections=connections, timeout_s=timeout_s
+        )
+        layout = StoredLayout(servers.at, settings.key_prefix, settings.partitions)
         return cls(
             Database(
-                connect(settings.redis_url, tls=settings.tls, connections=connections, timeout_s=timeout_s),
-                Keys(settings.key_prefix, settings.partitions),
+                servers,
+                Keys(settings.key_prefix, layout),
                 events_per_job=settings.events_per_job,
                 retention_s=settings.retention_s,
             )
@@ -208,7 +216,8 @@ class JobStore:
             round((new.expires_s or 0) * 1000),
             *(part for pair in new.fields(ref).items() for part in pair),
         ]
-        keys = [self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])]
+        beside = self.keys.beside(ref.id)
+        keys = [beside.rate(new.owner), *([beside.once(new.owner, key)] if once else [])]
         return ref, self.database.keys_of(ref, keys), self.database.args_of(ref, args)
 
     def remove(self, job_id: str) -> bool:
@@ -280,7 +289,8 @@ class JobStore:
         """
         body = dumps(artifact.model_dump(exclude={"attempt"}))
         while True:
-            text = self.redis.hget(self.keys.job(claim.ref.id), "artifacts")
+            key = self.keys.job(claim.ref.id)
+            text = self.database.at(key).hget(key, "artifacts")
             if text is None:
                 raise StaleFence
             shown = {one["name"]: one for one in json.loads(text)}
@@ -370,7 +380,7 @@ class JobStore:
             ref,
             CANCELED,
             dumps("cancellation was asked for"),
-            keys=[self.keys.revoked(self.keys.partition(ref.owner))],
+            keys=[self.keys.revoked(partition_of(job_id))],
         )
         if reply[0] == b"gone":
             return None
@@ -408,51 +418,44 @@ class JobStore:
         such job."""
         return self.read_jobs([(job_id, cursor)], limit)[0]
 
-    def read_jobs(
-        self,
-        wanted: Sequence[tuple[str, EventId | None]],
-        limit: int,
-        *,
-        together: bool = True,
-        brief: bool = False,
-    ) -> list[JobPage | None]:
-        """Read many jobs like `read`, as they are at one moment; each at its own if not `together`.
+    def read_jobs(self, wanted: Sequence[tuple[str, EventId | None]], limit: int) -> list[JobPage | None]:
+        """Read many jobs like `read`, those of one partition as they are at one moment."""
+        pages: list[JobPage | None] = []
+        for page in self._read_jobs(wanted, limit, together=True):
+            if isinstance(page, redis.RedisError):
+                raise page
+            pages.append(page)
+        return pages
 
-        A `brief` page of a job with a cursor knows only whose the job is and where it stands.
+    def read_each(
+        self, wanted: Sequence[tuple[str, EventId | None]], limit: int
+    ) -> list[JobPage | redis.RedisError | None]:
+        """Read many jobs like `read`, each as it is at a moment of its own; of one whose server cannot be
+        reached, return the error.
+
+        The page of a job with a cursor is brief: it knows only whose the job is and where it stands.
         """
-        here = [(job_id, cursor) for job_id, cursor in wanted if self.keys.holds(job_id)]
-        if not here:
-            return [None] * len(wanted)
-        with self.redis.pipeline(transaction=together and len(here) > 1) as pipe:
-            for job_id, cursor in here:
+        return self._read_jobs(wanted, limit, together=False)
+
+    def _read_jobs(
+        self, wanted: Sequence[tuple[str, EventId | None]], limit: int, *, together: bool
+    ) -> list[JobPage | redis.RedisError | None]:
+        calls: list[Call] = []
+        for job_id, cursor in wanted:
+            if self.keys.holds(job_id):
                 after = "" if cursor is None or max(cursor) > HIGHEST.ms else str(cursor)
                 keys = [self.keys.clock_of(job_id), self.keys.job(job_id), self.keys.events(job_id)]
-                self.database.scripts["read"](
-                    keys=keys,
-                    args=[after, limit, "brief" if brief and cursor is not None else ""],
-                    client=pipe,
-                )
-            replies = iter(pipe.execute())
-        pages: list[JobPage | None] = []
-        for job_id, _ in wanted:
-            if not self.keys.holds(job_id):
-                pages.append(None)
-                continue
-            clock, job, entries = next(replies)
-            fields = fields_of(job)
-            pages.append(
-                JobPage(EventId.of(clock), fields, [Event.of(entry) for entry in entries])
-                if fields
-                else None
-            )
-        return pages
+                how = "" if together or cursor is None else "brief"
+                calls.append(("read", keys, [after, limit, how]))
+        replies = iter(self.database.run_many(calls, together=together))
+        return [_page_of(next(replies)) if self.keys.holds(job_id) else None for job_id, _ in wanted]
 
     def last_events(self, job_ids: Sequence[str]) -> list[Event | None]:
         """Return the newest event of each job, None where there is none."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                pipe.xrevrange(self.keys.events(job_id), count=1)
-            found = pipe.execute() if job_ids else []
+        streams = [self.keys.events(job_id) for job_id in job_ids]
+        found = self.database.each(
+            [(stream, ("XREVRANGE", stream, "+", "-", "COUNT", 1)) for stream in streams]
+        )
         return [Event.decoded(*entries[0]) if entries else None for entries in found]
 
 
@@ -469,3 +472,12 @@ def _check_creation(reply: list[Any], limits: Limits, count: int) -> None:
             else (f"with these, more than {limits.live} jobs would not have ended")
         )
         raise TooManyJobs(f"{there}, which is the limit", ROOM_S)
+
+
+def _page_of(reply: Any) -> JobPage | redis.RedisError | None:
+    """What read.lua returned."""
+    if isinstance(reply, redis.RedisError):
+        return reply
+    clock, job, entries = reply
+    fields = fields_of(job)
+    return JobPage(EventId.of(clock), fields, [Event.of(entry) for entry in entries]) if fields else None

@@ -144,7 +144,7 @@ class Webhooks:
         disabled begins anew. Returns the secret of a new one. Raises TooManyWebhooks."""
         secret = self._make(owner, name, "1")
         key = self._db.keys.webhook(owner, name)
-        with self._db.redis.pipeline() as pipe:
+        with self._db.at(key).pipeline() as pipe:
             pipe.hset(key, mapping={"url": url, "events": " ".join(events)})
             pipe.hdel(key, "disabled", "fails", "failing_since", "hold")
             pipe.execute()
@@ -157,8 +157,9 @@ class Webhooks:
     def _make(self, owner: str, name: str, of_all_jobs: str) -> str | None:
         keys = self._db.keys
         key, index = keys.webhook(owner, name), keys.webhooks(owner)
+        client = self._db.at(key)
         member = webhook_member("", name)[1:]
-        with self._db.redis.pipeline() as pipe:
+        with client.pipeline() as pipe:
             pipe.hexists(index, member)
             pipe.hlen(index)
             exists, count = pipe.execute()
@@ -167,10 +168,10 @@ class Webhooks:
         if count >= MAX_WEBHOOKS:
             raise TooManyWebhooks
         secret = _new_secret()
-        with self._db.redis.pipeline() as pipe:
+        with client.pipeline() as pipe:
             # Of two who make it at once, one has made it.
             pipe.hsetnx(key, "secrets", dumps([[secret, None]]))
-            pipe.hsetnx(key, "created_at", rfc3339(self._db.now_ms()))
+            pipe.hsetnx(key, "created_at", rfc3339(self._db.now_ms(key)))
             pipe.hsetnx(key, "url", "")
             pipe.hsetnx(key, "events", "")
             pipe.hset(index, member, of_all_jobs)
@@ -186,7 +187,7 @@ class Webhooks:
         now = time.time()
         secret = _new_secret()
         while True:
-            text = self._db.redis.hget(key, "secrets")
+            text = self._db.at(key).hget(key, "secrets")
             if text is None:
                 return None
             known = [
@@ -199,8 +200,9 @@ class Webhooks:
     def get(self, owner: str, name: str) -> Webhook | None:
         """Return a webhook, or None if the owner has none of that name."""
         keys = self._db.keys
-        with self._db.redis.pipeline() as pipe:
-            pipe.hgetall(keys.webhook(owner, name))
+        key = keys.webhook(owner, name)
+        with self._db.at(key).pipeline() as pipe:
+            pipe.hgetall(key)
             pipe.zcard(keys.webhook_lanes(owner, name))
             fields, pending = pipe.execute()
         if b"secrets" not in fields:
@@ -220,15 +222,17 @@ class Webhooks:
 
     def all(self, owner: str) -> list[Webhook]:
         """Return the owner's webhooks, by name."""
-        members = cast(list[bytes], self._db.redis.hkeys(self._db.keys.webhooks(owner)))
+        index = self._db.keys.webhooks(owner)
+        members = cast(list[bytes], self._db.at(index).hkeys(index))
         names = sorted(owner_and_name(f":{member.decode()}")[1] for member in members)
         return [found for name in names if (found := self.get(owner, name)) is not None]
 
     def remove(self, owner: str, name: str) -> bool:
         """Remove a webhook; what is owed to it is dropped. Returns False if there is none of that name."""
         keys = self._db.keys
-        with self._db.redis.pipeline() as pipe:
-            pipe.delete(keys.webhook(owner, name))
+        key = keys.webhook(owner, name)
+        with self._db.at(key).pipeline() as pipe:
+            pipe.delete(key)
             pipe.delete(keys.webhook_sent(owner, name))
             pipe.hdel(keys.webhooks(owner), webhook_member("", name)[1:])
             # Whoever takes it next clears its lanes.
@@ -238,7 +242,8 @@ class Webhooks:
 
     def log(self, owner: str, name: str) -> list[dict[str, Any]]:
         """Return the last deliveries to a webhook, newest first."""
-        records = self._db.redis.lrange(self._db.keys.webhook_sent(owner, name), 0, -1)
+        key = self._db.keys.webhook_sent(owner, name)
+        records = self._db.at(key).lrange(key, 0, -1)
         found = []
         for record in map(json.loads, records):
             record["next_at"] = record["next_at"] and rfc3339(record["next_at"])
@@ -255,6 +260,15 @@ class Webhooks:
         return bytes(reply[0]).decode()
 
     # -- what is owed ------------------------------------------------------------------------------
+
+    def due(self, partitions: Sequence[int]) -> list[int]:
+        """Return those of the partitions in which something is due."""
+        keys = [self._db.keys.webhooks_due(partition) for partition in partitions]
+        if not keys:
+            return []
+        now = self._db.now_ms(keys[0])
+        counts = self._db.each([(key, ("ZCOUNT", key, "-inf", now)) for key in keys], tolerant=True)
+        return [partition for partition, count in zip(partitions, counts, strict=True) if count]
 
     def take(self, partition: int, *, lease_s: float, limit: int, pass_failing: bool) -> Taken | None:
         """Take a webhook to which something is due, with the first delivery of up to `limit` jobs.

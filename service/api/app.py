@@ -38,6 +38,7 @@ from service.scheduling.blocking import file_threads
 from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
+from service.scheduling.keeper import Keeper
 from service.scheduling.store_memory import StoreMemory
 from service.streaming.hub import Hub
 from service.streaming.poller import new_poller
@@ -75,13 +76,14 @@ def create_app(settings: Settings) -> Flask:
         Authentication(settings, store),
         hub,
         Dispatch(settings),
+        Keeper(store),
         types,
         Fleet(store, types),
         StoreReader(store),
         UploadQuota(files, store, settings.upload_quota_bytes),
         limits,
         Sockets(hub, limits, settings.heartbeat_s, new_poller()),
-        StoreMemory(store.redis),
+        StoreMemory(store),
     )
     answer_problems(app)
     _authorize_all(app)

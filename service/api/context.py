@@ -20,6 +20,7 @@ from service.api.upload_quota import UploadQuota
 from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
 from service.scheduling.job_types import JobTypes
+from service.scheduling.keeper import Keeper
 from service.scheduling.store_memory import StoreMemory
 from service.streaming.hub import Hub
 from service.streaming.sockets import Sockets
@@ -36,6 +37,7 @@ class Context:
     authentication: Authentication
     hub: Hub
     dispatch: Dispatch
+    keeper: Keeper
     types: JobTypes
     fleet: Fleet
     reader: StoreReader

@@ -12,6 +12,7 @@ from flask import Response, request
 from pydantic import Field, StringConstraints, model_validator
 
 from headway.contract.events import ZERO, EventId
+from headway.contract.keys import partition_of
 from headway.contract.pages import JobPage
 from service import metrics
 from service.api.auth.caller import Caller
@@ -208,7 +209,7 @@ def get_job_events(job_id: str, query: JobWatching, headers: Resumption) -> Resp
     query=FeedWatching,
     headers=Resumption,
     answers={200: Answer("the events", {sse.CONTENT_TYPE: StreamEvent})},
-    problems={404: "there is no job of one of these ids"},
+    problems={404: "there is no job of one of these ids", 422: "they are of several owners"},
 )
 def get_events(query: FeedWatching, headers: Resumption) -> Response:
     """The events of many jobs.
@@ -226,6 +227,11 @@ def get_events(query: FeedWatching, headers: Resumption) -> Response:
     for job_id in jobs:
         if not here.store.keys.holds(job_id):
             raise job_not_found(job_id)
+        # Ids of different partitions cannot be compared, so no cursor could hold for both.
+        if partition_of(job_id) != partition_of(jobs[0]):
+            if not who.sees_all:
+                raise job_not_found(job_id)
+            raise Problem(422, "the jobs of one stream have one owner; open a stream for each")
     try:
         return _stream(here, JobListCatchUp(here.reader, who, jobs), query, headers)
     except JobGone as gone:

@@ -450,7 +450,7 @@ def refuse_when_full(here: Context) -> None:
     if lacks_room(here.files, here.settings.min_free_bytes):
         detail = "the service's disk is nearly full; nothing was done"
         raise Problem(503, detail, headers={"Retry-After": "30"})
-    if here.memory.is_full():
+    if here.memory.is_full(caller().owner):
         raise _full()
 
 

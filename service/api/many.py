@@ -172,7 +172,7 @@ class ManyLoop:
 
     def _step(self) -> float | None:
         store = self._here.store
-        for partition in range(store.keys.partitions):
+        for partition in self._here.keeper.share:
             found = store.next(partition, SERVICE_QUEUE)
             if found is not None:
                 self._claim(found[0])
@@ -241,7 +241,8 @@ class _Work:
         """Yield the jobs that were made before this one and match the filter, and where to go on."""
         store, selection = self._here.store, self._selection
         if cursor is None:
-            own: Any = store.redis.hget(store.keys.job(self._claim.ref.id), "_score")
+            key = store.keys.job(self._claim.ref.id)
+            own: Any = store.database.at(key).hget(key, "_score")
             cursor = int(own)
             if selection.older_s is not None:
                 at_ms = cursor // SCORES_PER_MS - round(selection.older_s * 1000) + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Self
 
+import redis
 from flask import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -93,9 +94,11 @@ def create_ticket(body: TicketRequest) -> Response:
 
 def _owner_of(jobs: list[str]) -> str:
     """Return the owner of jobs that the caller sees. Raises Problem."""
-    pages = context().store.read_jobs([(job_id, _NO_EVENTS) for job_id in jobs], 1, brief=True)
+    pages = context().store.read_each([(job_id, _NO_EVENTS) for job_id in jobs], 1)
     owners = set()
     for job_id, page in zip(jobs, pages, strict=True):
+        if isinstance(page, redis.RedisError):
+            raise page
         if page is None or not caller().sees(page):
             raise job_not_found(job_id)
         owners.add(page.owner)

@@ -130,6 +130,7 @@ def post_worker_init(worker: Any) -> None:
         here.hub.drain()
         here.sockets.drain(_settings.drain_s * DRAIN_SHARE)
         _drained.set()
+        here.keeper.stop()
 
     threading.Thread(target=watch, name="drain", daemon=True).start()
 

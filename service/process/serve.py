@@ -11,13 +11,14 @@ from typing import NoReturn
 
 import redis
 
-from headway.contract.servers import connect
+from headway.contract.layout import LayoutError
 from headway.contract.settings import Settings, server_of
+from headway.contract.store import JobStore
 from service.api.auth.signing import Signer
 
 
 def check(settings: Settings) -> None:
-    """Exit with status 2 and one line on stderr if Redis does not answer, the port is taken, or a key or
+    """Exit with status 2 and one line on stderr if Redis cannot be used, the port is taken, or a key or
     secret cannot be used."""
     trouble = _access_trouble(settings) or _redis_trouble(settings) or port_trouble(settings)
     if trouble:
@@ -57,15 +58,17 @@ def _access_trouble(settings: Settings) -> str | None:
 
 
 def _redis_trouble(settings: Settings) -> str | None:
-    client = connect(settings.redis_url, tls=settings.tls, connections=1)
+    store = JobStore.of(settings, connections=1)
     try:
-        client.ping()
+        store.database.check_writes()
+    except LayoutError as error:
+        return str(error)
     except redis.RedisError as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         server = server_of(settings.redis_url)
-        return f"Redis at {server} does not answer: {reason}; start it, or correct REDIS_URL"
+        return f"Redis at {server} cannot be used: {reason}; start it, or correct REDIS_URL"
     finally:
-        client.close()
+        store.redis.close()
     return None
 
 

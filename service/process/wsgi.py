@@ -49,10 +49,11 @@ def start(app: Flask) -> None:
         gc_tuning.start()
         _start_gauge(here)
         here.dispatch.start()
-        AlarmLoop(here.store, here.dispatch, settings.lease_s, here.memory).start()
+        here.keeper.start()
+        AlarmLoop(here.store, here.keeper, here.dispatch, settings.lease_s, here.memory).start()
         ManyLoop(here).start()
-        WebhookLoop(here.store, settings.webhook_allow).start()
-        Sweeper(here.store, here.files, upload_ttl_s=settings.upload_ttl_s).start()
+        WebhookLoop(here.store, here.keeper, settings.webhook_allow).start()
+        Sweeper(here.store, here.keeper, here.files, upload_ttl_s=settings.upload_ttl_s).start()
 
 
 def _start_gauge(here: Context) -> None:

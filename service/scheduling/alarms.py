@@ -1,4 +1,5 @@
-"""The loop that answers alarms, and tells feeds of groups that have changed. Every web process runs it.
+"""The loop that answers alarms, and tells feeds of groups that have changed. Every web process runs it, for
+its share of the partitions.
 
 Answering an alarm is atomic in the store, so any number of loops may run; nobody can watch a job without a
 web process, so nobody is told a lie while none runs. It waits for the store alone: messages are handed to
@@ -14,6 +15,7 @@ import redis
 from headway.contract.store import JobStore
 from headway.loops import forever
 from service.scheduling.dispatch import Dispatch
+from service.scheduling.keeper import Keeper
 from service.scheduling.store_memory import StoreMemory
 
 log = logging.getLogger(__name__)
@@ -27,13 +29,19 @@ PAGE = 100
 
 
 class AlarmLoop:
-    """Answers the alarms of every partition until the process ends."""
+    """Answers the alarms of the partitions that it keeps, until the process ends."""
 
     def __init__(
-        self, store: JobStore, dispatch: Dispatch, lease_s: float, memory: StoreMemory | None = None
+        self,
+        store: JobStore,
+        keeper: Keeper,
+        dispatch: Dispatch,
+        lease_s: float,
+        memory: StoreMemory | None = None,
     ) -> None:
         """`memory` is kept up to date."""
         self._store = store
+        self._keeper = keeper
         self._dispatch = dispatch
         self._memory = memory
         # A worker renews every second and gives a call that hangs a third of the lease.
@@ -46,22 +54,28 @@ class AlarmLoop:
         return 0 if self.look() else None
 
     def look(self) -> bool:
-        """Answer what is due now. Returns whether there was more than fits into one look."""
+        """Answer what is due now. Returns whether there was more than fits into one look.
+
+        Raises RedisError, when the other partitions are done, if one cannot be looked at."""
         more = False
         if self._memory is not None:
             self._memory.look()
-        for partition in range(self._store.keys.partitions):
-            self._store.alarms.watch(partition, silence_s=SILENCE_S, grace_s=self._grace_s)
-            due = self._store.alarms.due(partition, PAGE)
-            more = more or len(due) == PAGE
-            for job_id in due:
+        error: redis.RedisError | None = None
+        for look in self._store.alarms.look(
+            self._keeper.share, silence_s=SILENCE_S, grace_s=self._grace_s, limit=PAGE
+        ):
+            if isinstance(look, redis.RedisError):
+                error = look
+                continue
+            more = more or PAGE in (len(look.due), len(look.groups))
+            for job_id in look.due:
                 self._answer(job_id)
-            groups = self._store.groups.due(partition, PAGE)
-            more = more or len(groups) == PAGE
-            for job_id in self._store.groups.orphans(partition):
+            for job_id in look.orphans:
                 self._store.groups.cancel_orphans(job_id)
-            for tally in groups:
+            for tally in look.groups:
                 self._tell(tally)
+        if error is not None:
+            raise error
         return more
 
     def _tell(self, tally: str) -> None:

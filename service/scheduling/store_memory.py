@@ -8,6 +8,8 @@ from typing import Any
 
 import redis
 
+from headway.contract.store import JobStore
+
 FULL = 0.8
 """Share of Redis' maxmemory above which no new job is accepted; the rest is for the live ones."""
 FRESH_S = 2.0
@@ -15,22 +17,35 @@ FRESH_S = 2.0
 
 
 class StoreMemory:
-    """Every method raises redis.RedisError when the store cannot be reached."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._redis = client
-        self._full = False
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self._full: set[int] = set()
+        """The servers that are, by their connection pools."""
         self._looked_at = float("-inf")
 
     def look(self) -> None:
-        """Ask Redis how much of its memory is used."""
-        memory: dict[str, Any] = self._redis.info("memory")
-        limit = memory.get("maxmemory") or math.inf
-        self._full = memory["used_memory"] > FULL * limit
-        self._looked_at = time.monotonic()
+        """Ask each server how much of its memory is used. Raises RedisError if none answers."""
+        full = set()
+        error: redis.RedisError | None = None
+        answered = False
+        for client in self._store.database.clients():
+            try:
+                memory: dict[str, Any] = client.info("memory")
+            except redis.RedisError as failed:
+                error = failed
+                continue
+            answered = True
+            if memory["used_memory"] > FULL * (memory.get("maxmemory") or math.inf):
+                full.add(id(client.connection_pool))
+        if error is not None and not answered:
+            raise error
+        self._full, self._looked_at = full, time.monotonic()
 
-    def is_full(self) -> bool:
-        """Return what was known at the last look; looks if that was too long ago."""
+    def is_full(self, owner: str) -> bool:
+        """Return what was known at the last look of the server that has the owner's jobs; looks if that was
+        too long ago. Raises RedisError."""
         if time.monotonic() - self._looked_at > FRESH_S:
             self.look()
-        return self._full
+        keys = self._store.keys
+        client = self._store.database.at(keys.clock(keys.partition(owner)))
+        return id(client.connection_pool) in self._full

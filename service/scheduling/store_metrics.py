@@ -38,13 +38,13 @@ class StoreMetrics(Collector):
         workers = store.registry.workers()
         queues = {description["queue"] for description, _ in store.registry.types().values()}
         queues.update(queue for worker in workers for queue in worker.queues)
-        memory = store.redis.info("memory")
+        memory = [client.info("memory") for client in store.database.clients()]
         return cls(
             outcomes=store.outcomes.by_type(),
             workers=workers,
             waiting=store.listings.waiting(sorted(queues)),
-            memory_bytes=memory["used_memory"],
-            memory_limit_bytes=memory["maxmemory"],
+            memory_bytes=sum(of_one["used_memory"] for of_one in memory),
+            memory_limit_bytes=sum(of_one["maxmemory"] for of_one in memory),
         )
 
     def collect(self) -> Iterator[Metric]:

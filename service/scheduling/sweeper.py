@@ -11,6 +11,7 @@ from headway.contract.files import Files, upload_key
 from headway.contract.store import JobStore
 from headway.contract.uploads import META
 from headway.loops import forever
+from service.scheduling.keeper import Keeper
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +21,12 @@ _UPLOAD = re.compile(rb"upload:([A-Za-z0-9_-]+)")
 
 
 class Sweeper:
-    """Every web process runs one; the store says which of them removes a job."""
+    """Every web process runs one, for its share of the partitions; the store says which of them removes a
+    job."""
 
-    def __init__(self, store: JobStore, files: Files, *, upload_ttl_s: float) -> None:
+    def __init__(self, store: JobStore, keeper: Keeper, files: Files, *, upload_ttl_s: float) -> None:
         self._store = store
+        self._keeper = keeper
         self._files = files
         self._upload_ttl_s = upload_ttl_s
 
@@ -35,11 +38,10 @@ class Sweeper:
 
     def sweep_jobs(self) -> None:
         """Remove the jobs whose retention is over, with their files."""
-        for partition in range(self._store.keys.partitions):
-            while expired := self._store.alarms.expired(partition):
-                for job_id in expired:
-                    self._files.remove(f"{ARTIFACTS}/{job_id}")
-                    self._store.alarms.sweep(job_id)
+        while expired := self._store.alarms.expired(self._keeper.share):
+            for job_id in expired:
+                self._files.remove(f"{ARTIFACTS}/{job_id}")
+                self._store.alarms.sweep(job_id)
 
     def sweep_uploads(self) -> None:
         """Remove the uploads that no job has used for `upload_ttl_s`, and what broken uploads left.

@@ -1,4 +1,5 @@
-"""The loop that tells webhooks what is owed to them. Every web process runs it.
+"""The loop that tells webhooks what is owed to them. Every web process runs it, for its share of the
+partitions.
 
 The store leases a webhook to one process at a time. It sends the next event of up to BATCH jobs, side by
 side, and notes what came of them; if the process dies before that, another sends the same again when the
@@ -22,6 +23,7 @@ from headway.contract.webhooks import Delivery, Outcome, Settled, Taken, clipped
 from headway.loops import forever
 from headway.version import __version__
 from service import metrics
+from service.scheduling.keeper import Keeper
 from service.scheduling.webhook_post import LIMIT_S, Answer, Poster
 
 log = logging.getLogger(__name__)
@@ -43,12 +45,17 @@ MAX_RECORDED_CHARS = 512
 
 
 class WebhookLoop:
-    """Delivers to the webhooks of every partition until the process ends."""
+    """Delivers to the webhooks of the partitions that it keeps, until the process ends."""
 
     def __init__(
-        self, store: JobStore, allowed: Collection[Network] = (), poster: Poster | None = None
+        self,
+        store: JobStore,
+        keeper: Keeper,
+        allowed: Collection[Network] = (),
+        poster: Poster | None = None,
     ) -> None:
         self._store = store
+        self._keeper = keeper
         self._poster = poster or Poster(allowed)
         self._lock = threading.Lock()
         self._busy = 0
@@ -66,7 +73,7 @@ class WebhookLoop:
     def look(self) -> list[threading.Thread]:
         """Begin to send what is due now, as long as there are slots. Returns the threads that do."""
         begun = []
-        for partition in range(self._store.keys.partitions):
+        for partition in self._store.webhooks.due(self._keeper.share):
             while self._busy < SLOTS:
                 taken = self._store.webhooks.take(
                     partition,

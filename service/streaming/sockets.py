@@ -330,15 +330,21 @@ class Sockets:
         return 0
 
     def unpark(self) -> None:
-        """Queue the parked readers, if the hub has a connection; without one none of them could go on."""
+        """Queue the parked readers that could go on: not those to whose server there is no connection."""
         with self.hub.lock:
             if not self.hub.connected:
                 return
             parked, self._parked = self._parked, []
             self._parked_filled.clear()
             for reader, moves in parked:
-                if reader.moves == moves:
+                if reader.moves != moves:
+                    continue
+                if self.hub.reachable(reader):
                     self.queue(reader)
+                else:
+                    self._parked.append((reader, moves))
+            if self._parked:
+                self._parked_filled.set()
 
     def _catch_up(self) -> float:
         self._behind_filled.wait()

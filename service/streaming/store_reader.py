@@ -74,7 +74,7 @@ class StoreReader:
     def job(self, job_id: str, cursor: EventId | None) -> JobPage | None:
         """Returns a job and up to PAGE events after the cursor (None: no events), as they are at some
         moment after this call; None if there is no such job. With a cursor the page is brief
-        (JobStore.read_jobs). Raises RedisError."""
+        (JobStore.read_each). Raises RedisError."""
         with self._lock:
             self._start()
             # A read that was sent already may be older than this call, so it is not among these.
@@ -108,13 +108,16 @@ class StoreReader:
             if not self._jobs:
                 self._jobs_wanted.clear()
         try:
-            pages = self._store.read_jobs(keys, PAGE, together=False, brief=True)
+            pages = self._store.read_each(keys, PAGE)
         except Exception as error:  # noqa: BLE001
             for read in batch:
                 read.error = error
         else:
             for read, page in zip(batch, pages, strict=True):
-                read.result = page
+                if isinstance(page, Exception):
+                    read.error = page
+                else:
+                    read.result = page
         finally:
             for read in batch:
                 read.done.set()

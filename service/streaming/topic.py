@@ -20,12 +20,23 @@ class Watcher(Protocol):
     def topics(self) -> tuple[str, ...]: ...
 
     generation: int
-    """The hub's generation in which it last caught up."""
+    """The generation of its link in which it last caught up."""
 
     def notify(self) -> None:
         """One of its topics has something new, was subscribed or was lost. Called with the hub's lock
         held, so it must return at once. Harmless however often it is called."""
         ...
+
+
+class Link(Protocol):
+    """What hears of a topic (link.py)."""
+
+    generation: int
+
+    @property
+    def connected(self) -> bool: ...
+
+    def remove(self, name: str) -> None: ...
 
 
 class Topic:
@@ -42,6 +53,7 @@ class Topic:
         "_ring",
         "asked",
         "last",
+        "link",
         "live",
         "oldest",
         "ready",
@@ -53,12 +65,14 @@ class Topic:
     def __init__(self) -> None:
         self.watchers: set[Watcher] = set()
         self.live: dict[int, Watcher] = {}
+        self.link: Link | None = None
+        """Where it is heard; None while nobody knows which server has it."""
         self.lose()
 
     def lose(self) -> None:
         """Forget everything: without a subscription, anything may be missing before the next message."""
         self.asked = False
-        """Whether SUBSCRIBE was sent for it …"""
+        """Whether SSUBSCRIBE was sent for it …"""
         self.ready = False
         """… and confirmed."""
         self._ring: deque[Published] | None = None

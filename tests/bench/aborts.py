@@ -33,7 +33,7 @@ class Left:
             process.memory(server.pid).rss / 1024,
             process.descriptors(server.pid),
             int(redis.info("clients")["connected_clients"]),
-            len(redis.pubsub_channels()),
+            len(redis.pubsub_shardchannels()),
         )
 
 

@@ -185,8 +185,8 @@ BREAKS = (
         (ENGINE,),
     ),
     Break(
-        "only the last SUBSCRIBE's confirmation counts",
-        "service/streaming/hub.py",
+        "only the last SSUBSCRIBE's confirmation counts",
+        "service/streaming/link.py",
         "self._unconfirmed.pop(name, 1) - 1",
         "0",
         ("tests/unit/test_hub.py::test_an_older_confirmation_does_not_make_a_new_topic_ready",),

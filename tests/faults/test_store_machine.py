@@ -34,6 +34,7 @@ from headway.contract.states import ErrorCode, State
 from headway.contract.store import Claim, IdempotencyConflict, Report, StaleFence
 from service.process import valkey
 from tests.support.clocked_store import ASKS, ClockedStore
+from tests.support.due import due_groups
 
 PHASES = [phase for phase in Phase if phase is not Phase.shrink or "BROKEN_ON_PURPOSE" not in os.environ]
 """Shrinking a failure takes minutes, and is for people: mutations.py only asks whether there is one."""
@@ -516,7 +517,7 @@ class StoreMachine(RuleBasedStateMachine):
         due = {
             job_id for job_id, m in self.models.items() if m.expires is not None and m.expires <= self.now
         }
-        assert set(self.store.alarms.expired(0)) == due
+        assert set(self.store.alarms.expired([0])) == due
         for job_id in due:
             assert self.store.alarms.sweep(job_id)
             m = self.models.pop(job_id)
@@ -546,7 +547,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(later_ms=st.sampled_from([0, 1, 500]))
     def groups_are_told(self, later_ms: int) -> None:
         self.store.set_time(self.now + later_ms)
-        for tally in self.store.groups.due(0):
+        for tally in due_groups(self.store):
             assert self.store.groups.tell(tally)
             self.tick()
             owner, group = self.keys.group_of(tally)

@@ -17,6 +17,7 @@ from headway.contract.store import Claim, JobStore, StaleFence
 from service.process import valkey
 from service.scheduling.alarms import AlarmLoop
 from service.scheduling.dispatch import Dispatch
+from service.scheduling.keeper import Keeper
 from tests.support.clocked_store import ClockedStore
 from tests.support.fake_worker import claim, create, log, progress
 from tests.support.wait import until
@@ -118,7 +119,7 @@ def test_the_log_says_why_a_message_is_sent_again(
     store: JobStore, valkey_server: valkey.Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = Dispatch(load({"REDIS_URL": valkey_server.url, "KEY_PREFIX": store.keys.prefix}))
-    loop = AlarmLoop(store, broker, lease_s=9)
+    loop = AlarmLoop(store, Keeper(store), broker, lease_s=9)
 
     def said(job_id: str) -> list[str]:
         make_due(store, job_id)
@@ -176,11 +177,11 @@ def silent_for(store: JobStore, seconds: float) -> None:
 
 def test_after_an_outage_a_healthy_worker_has_the_time_to_renew(clocked: ClockedStore) -> None:
     job_id = create(clocked, max_attempts=2)
-    clocked.alarms.watch(0, silence_s=3, grace_s=0.2)
+    clocked.alarms.look([0], silence_s=3, grace_s=0.2)
     held = over(clocked, job_id)
     silent_for(clocked, 30)
     # A web process that has just been started, or one that was cut off too: it does not matter which.
-    clocked.alarms.watch(0, silence_s=3, grace_s=0.2)
+    clocked.alarms.look([0], silence_s=3, grace_s=0.2)
     assert clocked.alarms.due(0) == [job_id]
     assert clocked.alarms.answer(job_id) is None
     assert clocked.alarms.due(0) == []
@@ -191,7 +192,7 @@ def test_after_an_outage_a_healthy_worker_has_the_time_to_renew(clocked: Clocked
 
 def test_an_answer_that_was_on_its_way_when_the_store_went_gives_the_grace_too(store: JobStore) -> None:
     job_id = create(store, max_attempts=2)
-    store.alarms.watch(0, silence_s=3, grace_s=60)
+    store.alarms.look([0], silence_s=3, grace_s=60)
     held = over(store, job_id)
     silent_for(store, 30)
     assert store.alarms.answer(job_id) is None
@@ -200,10 +201,10 @@ def test_an_answer_that_was_on_its_way_when_the_store_went_gives_the_grace_too(s
 
 def test_a_grace_ends_and_a_dead_workers_job_goes_on(clocked: ClockedStore) -> None:
     job_id = create(clocked, max_attempts=2)
-    clocked.alarms.watch(0, silence_s=3, grace_s=0.05)
+    clocked.alarms.look([0], silence_s=3, grace_s=0.05)
     over(clocked, job_id)
     silent_for(clocked, 30)
-    clocked.alarms.watch(0, silence_s=3, grace_s=0.05)
+    clocked.alarms.look([0], silence_s=3, grace_s=0.05)
     assert clocked.alarms.answer(job_id) is None
     clocked.advance(0.06)  # the grace itself
     assert clocked.alarms.due(0) == [job_id]
@@ -216,7 +217,7 @@ def test_a_grace_ends_and_a_dead_workers_job_goes_on(clocked: ClockedStore) -> N
 def test_without_an_outage_there_is_no_grace(store: JobStore) -> None:
     job_id = create(store, max_attempts=2)
     for _ in range(3):
-        store.alarms.watch(0, silence_s=3, grace_s=60)
+        store.alarms.look([0], silence_s=3, grace_s=60)
     over(store, job_id)
     assert store.alarms.answer(job_id) is not None
 
@@ -224,7 +225,7 @@ def test_without_an_outage_there_is_no_grace(store: JobStore) -> None:
 def test_no_accepted_job_is_lost_when_the_store_is_killed(tmp_path: Path) -> None:
     """With `appendfsync always`, as the README says."""
     server = valkey.start(tmp_path, fsync="always")
-    store = JobStore.of(Settings(redis_url=server.url), timeout_s=2)
+    store = JobStore.of(Settings(redis_url=server.url, partitions=1), timeout_s=2)
     accepted: list[str] = []
 
     def submit() -> None:

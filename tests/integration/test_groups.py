@@ -12,6 +12,7 @@ from headway.contract.new_job import NewJob
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import Claim, JobStore
 from tests.support.clocked_store import ClockedStore
+from tests.support.due import due_groups
 from tests.support.manual_jobs import progress, running_by_hand
 from tests.support.sse import Reader
 from tests.support.stack import Stack
@@ -50,7 +51,7 @@ def told(store: JobStore) -> list[Event]:
 
 def tell(store: ClockedStore) -> None:
     store.advance(TELL_S)
-    for tally in store.groups.due(0):
+    for tally in due_groups(store):
         store.groups.tell(tally)
 
 
@@ -144,7 +145,7 @@ def test_a_retry_takes_the_place_of_its_job_in_the_group(store: JobStore) -> Non
 
 def test_many_changes_are_one_event_and_it_is_the_last_word(clocked: ClockedStore) -> None:
     ids = [create(clocked) for _ in range(5)]
-    assert clocked.groups.due(0) == []
+    assert due_groups(clocked) == []
     held = claim(clocked, ids[0])
     clocked.append(held, 1, [progress(0.5)])
     tell(clocked)
@@ -193,7 +194,7 @@ def test_a_group_goes_with_its_last_job(clocked: ClockedStore) -> None:
     assert counts(clocked) == {"canceled": 2}, "it was there"
     assert clocked.remove(ids[1])
     assert clocked.groups.get("ann", "g") is None
-    assert clocked.groups.due(0) == []
+    assert due_groups(clocked) == []
     clocked.groups.put("ann", "empty", expected=3, title=None)
     assert 0 < clocked.redis.ttl(clocked.keys.tally("ann", "empty")) <= 60
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -117,6 +117,10 @@ def test_it_publishes_and_returns_what_the_real_store_does(
         closing(ClockedStore(valkey_server.url, keys, events_per_job=50, retention_s=60)) as real,
         real.redis.pubsub() as channel,
     ):
+        for name, script in real.database.scripts.items():
+            # Of sharded channels, one cannot ask for all.
+            text = cast(str, script.script).replace("SPUBLISH", "PUBLISH")
+            real.database.scripts[name] = real.redis.register_script(text)
         channel.psubscribe(f"{keys.prefix}*")
         assert channel.get_message(timeout=10) is not None
         pair = Pair(real)
@@ -131,7 +135,7 @@ def test_it_publishes_and_returns_what_the_real_store_does(
         for message in iter(lambda: channel.get_message(timeout=10), None):
             if message["channel"].endswith(SILENT.encode()):
                 break
-            published.append([b"message", message["channel"], message["data"]])
+            published.append([b"smessage", message["channel"], message["data"]])
         assert published == list(memory.wire.replies)
 
         jobs = [*pair.claims, "0-nobody"]
@@ -143,9 +147,9 @@ def test_it_publishes_and_returns_what_the_real_store_does(
         ahead = EventId(memory.clock.ms + 1, 0)
         for cursor in (None, ZERO, ahead, *(event.id for _, event in memory.history)):
             wanted = [(job_id, cursor) for job_id in jobs]
-            for brief in (False, True):
-                assert [*map(seen_of, memory.read_jobs(wanted, limit, brief=brief))] == [
-                    *map(seen_of, real.read_jobs(wanted, limit, brief=brief))
+            for read in (real.read_jobs, real.read_each):
+                assert [*map(seen_of, memory.read_jobs(wanted, limit))] == [
+                    *map(seen_of, read(wanted, limit))  # type: ignore[operator]
                 ]
             for group in GROUPS if cursor is not None else ():
                 assert kept_of(memory, memory.read(OWNER, group, cursor, limit)) == kept_of(

@@ -24,6 +24,7 @@ from headway.contract.store import JobStore
 from service.process import valkey
 from service.scheduling.alarms import AlarmLoop
 from service.scheduling.dispatch import MAX_PENDING, Dispatch
+from service.scheduling.keeper import Keeper
 from service.scheduling.sweeper import Sweeper
 from tests.support.checkout import ROOT
 from tests.support.fake_worker import claim, create
@@ -131,7 +132,7 @@ def test_a_job_whose_alarm_cannot_be_answered_does_not_hold_up_the_others(
     make_due(store, broken)
     lose_worker(store, sound)
     dispatch = Dispatch(load({"REDIS_URL": valkey_server.url, "KEY_PREFIX": store.keys.prefix}))
-    AlarmLoop(store, dispatch, lease_s=9).look()
+    AlarmLoop(store, Keeper(store), dispatch, lease_s=9).look()
     job = store.get(sound)
     assert job is not None
     assert job.state is State.FAILED
@@ -145,7 +146,7 @@ def test_the_sweep_removes_a_jobs_files_with_the_job(store: JobStore, tmp_path: 
         store.end(claim(store, job_id), State.SUCCEEDED)
         (tmp_path / "artifacts" / job_id / "1").mkdir(parents=True)
     store.redis.zadd(store.keys.expiring(0), {swept: 1})
-    Sweeper(store, LocalFiles(tmp_path), upload_ttl_s=60).sweep_jobs()
+    Sweeper(store, Keeper(store), LocalFiles(tmp_path), upload_ttl_s=60).sweep_jobs()
     assert [path.name for path in (tmp_path / "artifacts").iterdir()] == [kept]
     assert store.get(swept) is None
     assert store.get(kept) is not None
@@ -169,7 +170,7 @@ def test_an_upload_goes_a_while_after_its_last_use_and_not_while_a_job_needs_it(
     coming, abandoned = upload(".a.partial", data_age_s=1), upload(".b.partial")
     create(store, params={"input": "upload:queued"})
     store.end(claim(store, create(store, params={"input": "upload:ended"})), State.SUCCEEDED)
-    sweeper = Sweeper(store, LocalFiles(tmp_path), upload_ttl_s=60)
+    sweeper = Sweeper(store, Keeper(store), LocalFiles(tmp_path), upload_ttl_s=60)
     sweeper.sweep_uploads()
     assert set((tmp_path / "uploads").iterdir()) == {queued, fresh, coming}
     assert not any(path.exists() for path in (unused, ended, abandoned))

@@ -106,7 +106,7 @@ def test_a_reader_that_goes_is_noticed_at_once_and_leaves_nothing(web: Stack, ho
     until(lambda: descriptors(web) <= before + 2, 30, "the descriptors to be closed")
     until(lambda: web.metric("headway_streams_open") == 0, 30, "the streams to be counted off")
     channel = web.store.keys.events(job_id)
-    until(lambda: web.store.redis.pubsub_numsub(channel) == [(channel.encode(), 0)], 30)
+    until(lambda: web.store.redis.pubsub_shardnumsub(channel) == [(channel.encode(), 0)], 30)
 
 
 def test_connects_and_aborts_leave_memory_and_descriptors_where_they_were(web: Stack) -> None:
@@ -418,28 +418,29 @@ class Standing:
 def test_the_audit_finds_an_event_that_was_never_heard_of(store: JobStore) -> None:
     job_id = create(store)
     hub = Hub(store)
+    (link,) = hub.links.values()
     # It goes on for as long as this process does, also when the session's Valkey has gone.
-    logging.getLogger("service.streaming.hub").addHandler(logging.NullHandler())
+    logging.getLogger("service.streaming.link").addHandler(logging.NullHandler())
     watcher = Standing(store.keys.events(job_id))
     hub.join(watcher)
     hub.start()
     until(lambda: hub.ready(watcher) is not None)
     held = claim(store, job_id)
     until(lambda: hub.topic(watcher.topics[0]).last is not None)
-    watcher.generation = hub.generation
+    watcher.generation = link.generation
     seen = (hub.topic(watcher.topics[0]).last or ZERO,)
     assert hub.collect(watcher, seen) == []
-    hub.audit()
+    hub.audit(link)
     assert hub.collect(watcher, seen) == [], "nothing is missing yet"
     # An event whose message is lost: the store has it, the channel has not.
     source = store.database.scripts["append"].script
     store.redis.eval(
-        source.replace("redis.call('PUBLISH',", "tostring("),
+        source.replace("redis.call('SPUBLISH',", "tostring("),
         len(store.keys.write_set(held.ref)),
         *store.keys.write_set(held.ref),
         *(held.ref.id, 50, 500, 60, held.fence, 1, "log", '{"message":"x"}', "", ""),
     )
-    hub.audit()
+    hub.audit(link)
     assert hub.collect(watcher, seen) is None, "it reads the store now"
     hub.leave(watcher)
 
@@ -453,21 +454,22 @@ def test_the_hub_follows_its_address_to_another_server(tmp_path: Path) -> None:
         store = JobStore.of(Settings(redis_url=f"redis://127.0.0.1:{address.port}/0"))
         last.callback(store.redis.close)
         hub = Hub(store)
-        logging.getLogger("service.streaming.hub").addHandler(logging.NullHandler())
+        (link,) = hub.links.values()
+        logging.getLogger("service.streaming.link").addHandler(logging.NullHandler())
         watcher = Standing("topic")
         hub.join(watcher)
         hub.start()
         until(lambda: hub.ready(watcher) is not None)
-        first = hub.generation
-        hub.leave_former_primary()
-        assert (hub.connected, hub.generation) == (True, first), "it is the same server"
+        first = link.generation
+        link.leave_former_primary()
+        assert (link.connected, link.generation) == (True, first), "it is the same server"
         # The present connections stay open, at a server that nobody publishes on any more.
         address.move(servers[1].port or 0)
-        hub.leave_former_primary()
-        until(lambda: hub.generation > first and hub.ready(watcher) is not None)
+        link.leave_former_primary()
+        until(lambda: link.generation > first and hub.ready(watcher) is not None)
         new = redis.Redis.from_url(servers[1].url)
         last.callback(new.close)
-        assert new.pubsub_numsub("topic") == [(b"topic", 1)]
+        assert new.pubsub_shardnumsub("topic") == [(b"topic", 1)]
         assert store.redis.info("server")["run_id"] == new.info("server")["run_id"]
 
 
@@ -483,7 +485,7 @@ def test_a_gap_in_what_is_published_sends_the_readers_to_the_store(web: Stack) -
         # A forged message that claims a predecessor nobody here has heard of.
         lost, forged = f"{ms}-{int(n) + 1}", f"{ms}-{int(n) + 2}"
         frame = f"id: {forged}\nevent: log\ndata: {json.dumps({'forged': True})}\n\n"
-        web.store.redis.publish(channel, f"{lost} log\n{frame}")
+        web.store.redis.spublish(channel, f"{lost} log\n{frame}")
         web.store.append(held, 1, [log(1)])
         web.store.end(held, State.SUCCEEDED)
         assert seen(reader.until_end()) == stored(web.store, job_id)[2:]
@@ -493,6 +495,6 @@ def test_a_message_that_is_none_of_ours_ends_no_stream(web: Stack) -> None:
     job_id = create(web.store)
     with Reader(web.url, f"/jobs/{job_id}/events", "0") as reader:
         reader.take(1)
-        web.store.redis.publish(web.store.keys.events(job_id), b"rubbish")
+        web.store.redis.spublish(web.store.keys.events(job_id), b"rubbish")
         run_jobs(web.store, [job_id], 3, 0.01).join()
         assert seen(reader.until_end()) == stored(web.store, job_id)[1:]

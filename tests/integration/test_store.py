@@ -17,6 +17,8 @@ from headway.contract import listings
 from headway.contract.database import Database
 from headway.contract.encoding import RecordError, RecordTooLarge, dumps
 from headway.contract.events import ZERO, Event, EventId
+from headway.contract.keys import Keys
+from headway.contract.layout import Layout
 from headway.contract.new_job import NewJob
 from headway.contract.records import Job
 from headway.contract.servers import connect
@@ -353,10 +355,10 @@ def test_jobs_are_listed_newest_first_filtered_and_in_pages(store: JobStore) -> 
 def test_an_ended_job_is_swept_away_after_its_retention_and_not_before(store: JobStore) -> None:
     job_id = create(store, group="g")
     store.end(claim(store, job_id), State.SUCCEEDED)
-    assert store.alarms.expired(0) == []
+    assert store.alarms.expired([0]) == []
     assert store.alarms.sweep(job_id) is False
     store.redis.zadd(store.keys.expiring(0), {job_id: 1})
-    assert store.alarms.expired(0) == [job_id]
+    assert store.alarms.expired([0]) == [job_id]
     assert store.alarms.sweep(job_id) is True
     assert store.get(job_id) is None
     assert store.listings.page("ann") == ([], None)
@@ -395,7 +397,7 @@ def test_ids_that_cannot_be_ids_are_no_jobs(store: JobStore, foreign: str) -> No
 def test_a_write_publishes_the_finished_frame_with_its_predecessor(store: JobStore) -> None:
     job_id = create(store)
     heard = store.redis.pubsub(ignore_subscribe_messages=True)
-    heard.subscribe(store.keys.events(job_id))
+    heard.ssubscribe(store.keys.events(job_id))
     got: list[bytes] = []
     listener = threading.Thread(target=lambda: got.append(next(iter(heard.listen()))["data"]))
     listener.start()
@@ -410,7 +412,7 @@ def test_a_write_publishes_the_finished_frame_with_its_predecessor(store: JobSto
 
 
 def test_partitions_divide_owners_and_keep_each_ones_jobs_together(store: JobStore) -> None:
-    keys = type(store.keys)(store.keys.prefix, 16)
+    keys = Keys(store.keys.prefix, Layout(16))
     divided = JobStore(Database(store.redis, keys))
     owners = [f"owner{n}" for n in range(40)]
     assert len({keys.partition(owner) for owner in owners}) > 8
@@ -424,7 +426,7 @@ def test_partitions_divide_owners_and_keep_each_ones_jobs_together(store: JobSto
             for key in divided.keys.write_set(divided.ref(job_id))
             for key in [key.encode()]
         }  # type: ignore[arg-type]
-        assert tags == {str(keys.partition(owner)).encode()}
+        assert tags == {keys.layout.tag(keys.partition(owner)).encode()}
 
 
 def listed(store: JobStore, **filters: Any) -> tuple[list[str], int]:

@@ -480,7 +480,7 @@ def test_readers_that_go_away_leave_no_subscription(web: Stack) -> None:
     channels = [web.store.keys.events(job_id) for job_id in job_ids]
 
     def watched() -> int:
-        return sum(n for _, n in web.store.redis.pubsub_numsub(*channels))
+        return sum(n for _, n in web.store.redis.pubsub_shardnumsub(*channels))
 
     readers = [Reader(web.url, f"/jobs/{job_id}/events") for job_id in job_ids]
     for reader in readers:

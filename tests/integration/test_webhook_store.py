@@ -20,6 +20,7 @@ from headway.contract.webhooks import (
     TooManyWebhooks,
 )
 from service.scheduling import webhooks
+from service.scheduling.keeper import Keeper
 from service.scheduling.webhook_post import Answer, Poster
 from service.scheduling.webhooks import BATCH, DELAYS_S, LEASE_S, WebhookLoop
 from tests.support.clocked_store import ClockedStore
@@ -54,7 +55,7 @@ def posts() -> Posts:
 
 def look(store: JobStore, posts: Posts) -> int:
     """One look of the loop, to its end. Returns how many webhooks were sent to."""
-    threads = WebhookLoop(store, poster=cast(Poster, posts)).look()
+    threads = WebhookLoop(store, Keeper(store), poster=cast(Poster, posts)).look()
     for thread in threads:
         thread.join(30)
     return len(threads)

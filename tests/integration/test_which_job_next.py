@@ -153,7 +153,7 @@ def test_a_unique_key_belongs_to_one_job_until_that_ends(store: JobStore) -> Non
     assert second != first
     store.cancel(second)
     assert store.redis.keys(f"{store.keys.prefix}*unique*") == [
-        f"{store.keys.prefix}{{0}}:unique:another:{_hash('nightly')}".encode()
+        store.keys.clock(0).replace("clock", f"unique:another:{_hash('nightly')}").encode()
     ], "the key goes with the end of its job"
 
 
@@ -246,8 +246,9 @@ def test_a_pause_is_in_every_partition_and_listed_once(valkey_server: Any) -> No
     from contextlib import closing
 
     from headway.contract.keys import Keys
+    from headway.contract.layout import Layout
 
-    with closing(ClockedStore(valkey_server.url, Keys("test-paused:", 3))) as store:
+    with closing(ClockedStore(valkey_server.url, Keys("test-paused:", Layout(3)))) as store:
         store.pauses.add("queue", QUEUE, "me")
         for owner in "abcdefgh":
             assert refused(store, create(store, owner=owner))
@@ -366,7 +367,7 @@ def test_a_type_whose_workers_are_long_gone_takes_no_jobs(web: Stack) -> None:
     ended = web.submit("gone", {})["id"]
     post(web, f"/jobs/{ended}/cancel")
     web.store.redis.zrem(keys.alive, "gone h:1:ab")
-    web.store.redis.zadd(keys.seen, {"gone": web.store.database.now_ms() / 1000 - 3500})
+    web.store.redis.zadd(keys.seen, {"gone": web.store.database.now_ms(keys.seen) / 1000 - 3500})
     until(lambda: not _alive(web, "gone"))
     assert post(web, "/jobs", {"type": "gone"})[0] == 202, "not alive, but not for so long"
     web.store.redis.zadd(keys.seen, {"gone": 1_700_000_000})

@@ -97,6 +97,7 @@ class Engine:
         self.sides = Sides()
         self.viewer = Viewer()
         self.hub = Hub(cast(Any, self.store))
+        (self.link,) = self.hub.links.values()
         self.limits = StreamLimits(0, 0)
         self.sockets = Sockets(self.hub, self.limits, HEARTBEAT_S, self.sides, self.sides.write)
         self.hub.writer = self.sockets
@@ -107,24 +108,24 @@ class Engine:
     # -- the connection to Redis -------------------------------------------------------------------
 
     def connect(self) -> None:
-        self.hub.connect(cast(Any, self.store.wire))
+        self.link.connect(cast(Any, self.store.wire))
 
     def lose_connection(self) -> None:
         self.store.wire.disconnect()
         self.store.wire.replies.clear()
-        self.hub.lose()
+        self.link.lose()
 
     def deliver(self, count: int = 1_000_000) -> None:
         """Hand on the oldest replies of Redis, in one batch."""
         replies = self.store.wire.replies
         batch = [replies.popleft() for _ in range(min(count, len(replies)))]
         if batch:
-            self.hub.receive(batch)
+            self.link.receive(batch)
 
     def lose_message(self, n: int = 0) -> EventId | None:
         """Lose one published message that is on its way, if there is one; returns its id."""
         replies = self.store.wire.replies
-        messages = [reply for reply in replies if reply[0] == b"message"]
+        messages = [reply for reply in replies if reply[0] == b"smessage"]
         if not messages:
             return None
         lost = messages[n % len(messages)]
@@ -189,7 +190,7 @@ class Engine:
     def settle(self, rounds: int = 12) -> None:
         """Do all that the loops would, until nothing is left to do. Fails if there is no end to it."""
         for _ in range(rounds):
-            self.hub.send_outbox()
+            self.link.send_outbox()
             self.deliver()
             self.sockets.watch()
             for _ in range(1000):
@@ -197,7 +198,7 @@ class Engine:
                 if not self.sockets._behind:
                     break
             self.sockets.unpark()
-            if not (self.sockets.catching_up or self.store.wire.replies or self.hub._to_subscribe):
+            if not (self.sockets.catching_up or self.store.wire.replies or self.link._to_subscribe):
                 return
         raise AssertionError(f"{self.sockets.catching_up} readers never settle")
 

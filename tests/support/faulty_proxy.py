@@ -17,7 +17,7 @@ from typing import Self
 _RESET = struct.pack("ii", 1, 0)
 _SLOW_PIECE = 512
 _REDIS_COMMAND = re.compile(rb"\*(\d+)\r\n")
-_REDIS_ANSWERS_ALWAYS = {b"CLIENT", b"SELECT", b"AUTH", b"HELLO", b"SUBSCRIBE", b"UNSUBSCRIBE"}
+_REDIS_ANSWERS_ALWAYS = {b"CLIENT", b"SELECT", b"AUTH", b"HELLO", b"SSUBSCRIBE", b"SUNSUBSCRIBE"}
 _SLOW_PAUSE_S = 0.02
 
 

@@ -30,7 +30,7 @@ class Wire:
     def send_command(self, command: str, *names: str) -> None:
         self.commands.append((command, *names))
         for name in names:
-            if command == "SUBSCRIBE":
+            if command == "SSUBSCRIBE":
                 self.channels.add(name)
             else:
                 self.channels.discard(name)
@@ -42,7 +42,7 @@ class Wire:
     def publish(self, name: str, prev: EventId, event: str, frame: bytes) -> None:
         if name in self.channels:
             message = b"%s %s\n%s" % (str(prev).encode(), event.encode(), frame)
-            self.replies.append([b"message", name.encode(), message])
+            self.replies.append([b"smessage", name.encode(), message])
 
 
 @dataclass
@@ -63,6 +63,19 @@ class _Job:
     ended: bool = False
 
 
+class _OneServer:
+    """The wire is the only one."""
+
+    def __init__(self) -> None:
+        self._pool = object()
+
+    def pool_of(self, name: str) -> object:
+        return self._pool
+
+    def pools(self) -> list[object]:
+        return [self._pool]
+
+
 class MemoryStore:
     """`reads` counts round trips. `during_read` is called once, at the end of the next one: what it does
     happens while the answer is on its way."""
@@ -72,6 +85,7 @@ class MemoryStore:
     def __init__(self, now_ms: int = 1_000_000) -> None:
         self.keys = Keys("memory:")
         self.feeds = self
+        self.servers = _OneServer()
         self.wire = Wire()
         self.now_ms = now_ms
         self.clock = ZERO
@@ -152,17 +166,12 @@ class MemoryStore:
         if during is not None:
             during()
 
-    def read_jobs(
-        self,
-        wanted: Sequence[tuple[str, EventId | None]],
-        limit: int,
-        *,
-        together: bool = True,
-        brief: bool = False,
-    ) -> list[JobPage | None]:
+    def read_jobs(self, wanted: Sequence[tuple[str, EventId | None]], limit: int) -> list[JobPage | None]:
         found = [self._page(job_id, cursor, limit) for job_id, cursor in wanted]
         self._read()
         return found
+
+    read_each = read_jobs
 
     def _page(self, job_id: str, cursor: EventId | None, limit: int) -> JobPage | None:
         job = self._jobs.get(job_id)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from headway.contract.events import ZERO
-from headway.contract.foreign import job_id_of
+from headway.contract.foreign import job_id_of, placed
 from headway.contract.records import Job
 from headway.contract.states import State
 from tests.support.checkout import ROOT
@@ -87,7 +87,7 @@ class ShopStack(Stack):
     # -- the jobs of tasks -------------------------------------------------------------------------
 
     def job_id(self, task_id: str) -> str:
-        return job_id_of(self.store.keys, "local", task_id)
+        return placed(self.store.keys, "local", job_id_of("local", task_id))
 
     def find(self, task_id: str) -> Job | None:
         return self.store.get(self.job_id(task_id))

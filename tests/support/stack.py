@@ -70,14 +70,20 @@ class Stack:
             "DATA_DIR": str(directory),
             "WORKER_CONCURRENCY": "2",
             "AUTH": "keys",
+            # So that a test knows where to look; tests/integration/test_layout.py has more of them.
+            "PARTITIONS": "1",
             **environ,
         }
         self.url = f"http://127.0.0.1:{self.port}"
-        self.store = self.new_store()
-        credentials.admit(self.store)
+        self.use_store()
         self.headers = credentials.BEARER
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         """Those that run, by the name they were started under."""
+
+    def use_store(self) -> None:
+        """Look into the store that `environ` names from now on, where the tests' key is known."""
+        self.store = self.new_store()
+        credentials.admit(self.store)
 
     def __enter__(self) -> Self:
         return self
@@ -170,7 +176,7 @@ class Stack:
     def close(self) -> None:
         for name in list(self.processes):
             self.stop(name)
-        self.store.redis.close()
+        self.store.servers.close()
         self.valkey.stop()
 
     # -- HTTP ----------------------------------------------------------------------------------

@@ -22,8 +22,9 @@ from headway.celery.run import Canceled, Run, failure, outcome_of
 from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
 from headway.celery.task_message import TaskMessage
-from headway.contract.foreign import job_id_of, task_id_of
+from headway.contract.foreign import job_id_of, placed, task_id_of
 from headway.contract.keys import JOB_ID, JobRef, Keys
+from headway.contract.layout import Layout
 from headway.contract.new_job import NewJob
 from headway.contract.settings import ConfigError, load_client
 from headway.contract.states import ErrorCode, State
@@ -142,15 +143,20 @@ def test_a_selection_that_is_none_is_refused(given: Any, error: type[Exception])
 
 
 def test_a_tasks_id_and_its_jobs_id_follow_from_one_another() -> None:
-    keys = Keys(partitions=3)
+    keys = Keys(layout=Layout(3))
+
+    def job_id_here(owner: str, task_id: str) -> str:
+        return placed(keys, owner, job_id_of(owner, task_id))
+
     task_id = str(uuid.uuid4())
-    job_id = job_id_of(keys, "acme", task_id)
+    job_id = job_id_here("acme", task_id)
     assert JOB_ID.fullmatch(job_id)
+    assert placed(keys, "acme", job_id) == job_id
     assert task_id_of(job_id) == task_id
-    assert job_id_of(keys, "acme", task_id_of(job_id)) == job_id
+    assert job_id_here("acme", task_id_of(job_id)) == job_id
     for other in ("nightly", task_id.upper(), "", "ä\ud800"):
-        assert JOB_ID.fullmatch(job_id_of(keys, "acme", other))
-    assert job_id_of(keys, "acme", "nightly") != job_id_of(keys, "b", "nightly")
+        assert JOB_ID.fullmatch(job_id_here("acme", other))
+    assert job_id_of("acme", "nightly") != job_id_of("b", "nightly")
 
 
 def test_only_settings_about_the_store_are_read_and_ours_are_preferred() -> None:

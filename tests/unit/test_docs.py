@@ -45,7 +45,7 @@ def test_every_setting_is_in_the_readmes_table_with_its_default() -> None:
         **dict.fromkeys(
             ("ALLOWED_HOSTS", "CORS_ORIGINS", "WEBHOOK_ALLOW", "HEADWAY_TASKS", "QUEUES", "TYPES"), ""
         ),
-        **dict.fromkeys(("JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE"), ""),
+        **dict.fromkeys(("JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE", "PARTITIONS"), ""),
         "REDIS_TLS_VERIFY": "`1`",
         "FILES_URL": "",
         "FILES_REDIRECT": "`1`",

@@ -139,7 +139,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule()
     def send_outbox(self) -> None:
-        self.engine.hub.send_outbox()
+        self.engine.link.send_outbox()
 
     @rule(emit=st.booleans(), n=numbers, pump=often)
     def reconnect(self, emit: bool, n: int, pump: bool) -> None:
@@ -258,9 +258,9 @@ class EngineMachine(RuleBasedStateMachine):
         job_id = live[n % len(live)]
         brief = engine.stream(engine.job(job_id))
         if sent:
-            engine.hub.send_outbox()
+            engine.link.send_outbox()
         brief.close()
-        engine.hub.send_outbox()
+        engine.link.send_outbox()
         promise = Promise("job", None, jobs=(job_id,), may_reset=bool(self.trimmed))
         promise.trimmed = self.trimmed
         self.opened.append((engine.stream(engine.job(job_id)), promise))
@@ -302,7 +302,7 @@ class EngineMachine(RuleBasedStateMachine):
                 self.reconnect(True, n, False)
                 self.engine.connect()
                 self.connected = True
-                self.engine.hub.send_outbox()
+                self.engine.link.send_outbox()
                 self.engine.deliver()
             elif meanwhile == "audit":
                 self.engine.audit()
@@ -311,7 +311,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.reconnect(False, n, False)
             self.engine.connect()
             self.connected = True
-            self.engine.hub.send_outbox()
+            self.engine.link.send_outbox()
             self.engine.deliver()
         self.engine.store.during_read = happens
         self.engine.sockets.catch_up()

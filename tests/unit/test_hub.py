@@ -11,15 +11,15 @@ def test_an_older_confirmation_does_not_make_a_new_topic_ready() -> None:
     engine = Engine()
     job_id = engine.store.create()
     first = engine.stream(engine.job(job_id))
-    engine.hub.send_outbox()
+    engine.link.send_outbox()
     first.close()
-    engine.hub.send_outbox()
+    engine.link.send_outbox()
     second = engine.stream(engine.job(job_id))
-    engine.hub.send_outbox()
+    engine.link.send_outbox()
     engine.deliver(2)
     assert engine.hub.ready(second) is None, "what is confirmed was unsubscribed since"
     engine.deliver()
-    assert engine.hub.ready(second) == engine.hub.generation
+    assert engine.hub.ready(second) == engine.link.generation
     second.close()
 
 
@@ -27,26 +27,26 @@ def test_who_comes_back_before_the_unsubscribe_was_sent_needs_no_command() -> No
     engine = Engine()
     job_id = engine.store.create()
     first = engine.stream(engine.job(job_id))
-    engine.hub.send_outbox()
+    engine.link.send_outbox()
     engine.deliver()
     first.close()
     second = engine.stream(engine.job(job_id))
     assert engine.hub.ready(second) is not None
-    engine.hub.send_outbox()
-    assert [command for command, *_ in engine.store.wire.commands] == ["SUBSCRIBE"]
+    engine.link.send_outbox()
+    assert [command for command, *_ in engine.store.wire.commands] == ["SSUBSCRIBE"]
     second.close()
 
 
 def test_readers_that_come_and_go_together_share_their_commands() -> None:
     engine = Engine()
     streams = [engine.stream(engine.job(engine.store.create())) for _ in range(20)]
-    engine.hub.send_outbox()
+    engine.link.send_outbox()
     for stream in streams:
         stream.close()
-    engine.hub.send_outbox()
+    engine.link.send_outbox()
     assert [(command, len(names)) for command, *names in engine.store.wire.commands] == [
-        ("SUBSCRIBE", 20),
-        ("UNSUBSCRIBE", 20),
+        ("SSUBSCRIBE", 20),
+        ("SUNSUBSCRIBE", 20),
     ]
     assert not engine.store.wire.channels
 
@@ -62,7 +62,7 @@ def test_a_send_that_blocks_holds_no_lock() -> None:
         assert go_on.wait(10)
 
     engine.store.wire.send_command = stuck  # type: ignore[method-assign]
-    outbox = threading.Thread(target=engine.hub.send_outbox)
+    outbox = threading.Thread(target=engine.link.send_outbox)
     outbox.start()
     try:
         assert sending.wait(10)

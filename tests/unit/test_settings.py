@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from headway.contract.server_url import ServerUrl
 from headway.contract.settings import ConfigError, Settings, load, load_or_exit, server_of
 
 REDIS = {"REDIS_URL": "redis://127.0.0.1:6379/0"}
@@ -25,7 +26,12 @@ BAD = {
     "CORS_ORIGINS": ["*", "null", "app.example", "https://app.example/", "https://*.example", "ftp://a"],
     "TRUSTED_PROXIES": ["nginx", "10.0.0.1/8", "*", "0.0.0.0/0", "10.0.0.1,::/0", "10.0.0.1;10.0.0.2"],
     "WEB_CONCURRENCY": ["0", "-2", "many", "257"],
-    "REDIS_URL": ["127.0.0.1:6379", "http://127.0.0.1", "redis:", "redis://"],
+    "REDIS_URL": [
+        *("127.0.0.1:6379", "http://127.0.0.1", "redis:", "redis://"),
+        *("redis://a:1,b:2", "redis://a/0?cluster=true", "sentinel://a", "redis+sentinel://a,b"),
+        *("redis+sentinel://a,b/name/x", "redis+sentinel://a,,b/name", "redis+sentinel://a:x/name"),
+        *("redis+cluster://", "redis+cluster://a/1", "unix+cluster://a", "redis+cluster://a,b:99999"),
+    ],
     "CELERY_BROKER_URL": [
         "localhost",
         "http://h",
@@ -203,7 +209,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         log_level="INFO",
         log_format="text",
         key_prefix="headway:",
-        partitions=1,
+        partitions=None,
     )
     assert settings.broker_url == settings.redis_url
     assert settings.base_url == "http://127.0.0.1:8000"
@@ -273,3 +279,25 @@ def test_a_process_of_the_procfile_says_that_it_needs_redis_url(command: list[st
     )
     assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
     assert ran.stderr.startswith("headway: REDIS_URL is not set")
+
+
+def test_sentinels_and_clusters_are_one_url_also_with_tls() -> None:
+    url = ServerUrl.of("rediss+sentinel://u:s3cret@h1,h2:5,[::1]:6/main/2")
+    assert (url.kind, url.tls, url.service) == ("sentinel", True, "main")
+    assert url.hosts == (("h1", 26379), ("h2", 5), ("::1", 6))
+    assert url.plain == "rediss://u:s3cret@unknown/2"
+    assert ServerUrl.of("redis+cluster://h1,h2").hosts == (("h1", 6379), ("h2", 6379))
+
+
+def test_celery_reaches_its_broker_through_the_same_sentinels() -> None:
+    settings = load({"REDIS_URL": "redis+sentinel://:s3cret@h1,h2:5/main/2"})
+    assert settings.broker_url == "sentinel://:s3cret@h1:26379,h2:5/main/2"
+    assert settings.kombu_url == "sentinel://:s3cret@h1:26379/2;sentinel://:s3cret@h2:5/2"
+    assert settings.broker_primary == "main"
+
+
+def test_with_a_cluster_celery_needs_a_broker_of_its_own() -> None:
+    cluster = {"REDIS_URL": "redis+cluster://h1,h2"}
+    with pytest.raises(ConfigError, match=r"^CELERY_BROKER_URL is not set"):
+        load(cluster)
+    assert load({**cluster, "CELERY_BROKER_URL": "redis://b"}).kombu_url == "redis://b"

@@ -81,7 +81,7 @@ def test_a_heartbeat_that_blocks_a_reader_while_its_page_is_read_mixes_no_bytes(
     engine.lose_connection()
     engine.store.emit(job_id, "log")
     engine.connect()
-    engine.hub.send_outbox()
+    engine.link.send_outbox()
     engine.deliver()
 
     def meanwhile() -> None:

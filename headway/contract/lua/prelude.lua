@@ -142,11 +142,11 @@ end
 local function emit(job, id, event, data, kept)
   local frame = 'id: ' .. id .. '\nevent: ' .. event .. '\ndata: ' .. data .. '\n\n'
   redis.call('XADD', EVENTS, 'MAXLEN', '=', EVENTS_CAP, id, 'e', event, 'p', job.last, 'd', data)
-  redis.call('PUBLISH', EVENTS, job.last .. ' ' .. event .. '\n' .. frame)
+  redis.call('SPUBLISH', EVENTS, job.last .. ' ' .. event .. '\n' .. frame)
   for _, feed in ipairs(FEEDS) do
     local stream, last = feed[1], feed[2]
     local ids = last_ids[last] or redis.call('HMGET', last, 'any', 'stored')
-    redis.call('PUBLISH', stream, (ids[1] or '0-0') .. ' ' .. event .. '\n' .. frame)
+    redis.call('SPUBLISH', stream, (ids[1] or '0-0') .. ' ' .. event .. '\n' .. frame)
     if event == 'progress' then
       redis.call('HSET', last, 'any', id)
       last_ids[last] = {id, ids[2]}

@@ -91,7 +91,7 @@ local function tell_group(event)
   local stream, last = GROUP_FEED[1], GROUP_FEED[2]
   local ids = last_ids[last] or redis.call('HMGET', last, 'any', 'stored')
   last_ids[last] = {id, event == 'group-end' and id or ids[2]}
-  redis.call('PUBLISH', stream, (ids[1] or '0-0') .. ' ' .. event .. '\n'
+  redis.call('SPUBLISH', stream, (ids[1] or '0-0') .. ' ' .. event .. '\n'
     .. 'id: ' .. id .. '\nevent: ' .. event .. '\ndata: ' .. data .. '\n\n')
   redis.call('HSET', last, 'any', id)
   if event == 'group-end' then
