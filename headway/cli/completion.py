@@ -97,8 +97,9 @@ def types(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 
 
 def parameters(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    found = {t["name"]: t["params"] for t in _client(parsed_args).types()}
-    return [f"{name}=" for name in found[parsed_args.type]["properties"]]
+    # Without a type yet, what is typed may be either.
+    found = {t["name"]: t["params"] for t in _client(parsed_args).types() if t["name"] == parsed_args.type}
+    return [f"{name}=" for params in found.values() for name in params["properties"]]
 
 
 def jobs(parsed_args: argparse.Namespace, **_: Any) -> list[str]:

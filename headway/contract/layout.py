@@ -12,11 +12,7 @@ import hashlib
 from collections.abc import Callable
 from functools import cache
 from itertools import count
-from typing import TYPE_CHECKING, cast
-
-if TYPE_CHECKING:
-    # The web process reads its settings, and so imports this, before gevent has patched what redis uses.
-    import redis
+from typing import Any, cast
 
 DEFAULT_PARTITIONS = 64
 """Of a new store. A primary takes some of them, so they are the most primaries that carry load."""
@@ -96,9 +92,10 @@ def by_hash(owner: str, partitions: int) -> int:
 
 class StoredLayout(Layout):
     """The layout of a store, read when it is first asked for; then each method may raise redis.RedisError
-    or LayoutError. `wanted` is the setting: None takes what there is, a new store DEFAULT_PARTITIONS."""
+    or LayoutError. `at` returns the client of the server that has a key. `wanted` is the setting: None takes
+    what there is, a new store DEFAULT_PARTITIONS."""
 
-    def __init__(self, at: Callable[[str], redis.Redis], prefix: str, wanted: int | None = None) -> None:
+    def __init__(self, at: Callable[[str], Any], prefix: str, wanted: int | None = None) -> None:
         super().__init__(0)
         self._at = at
         self._prefix = prefix
@@ -179,7 +176,7 @@ class StoredLayout(Layout):
 
     def _older(self) -> list[int]:
         """Return the partitions that older versions have used."""
-        servers: dict[int, tuple[redis.Redis, list[int]]] = {}
+        servers: dict[int, tuple[Any, list[int]]] = {}
         for partition in range(MAX_PARTITIONS):
             client = self._at(self._older_clock(partition))
             servers.setdefault(id(client.connection_pool), (client, []))[1].append(partition)

@@ -248,7 +248,8 @@ class Run:
             h.groups[group] = [_stored(e) for e in store.feeds.read(OWNER, group, ZERO, 1_000_000).events]
         root = self._directory / "artifacts"
         for path in root.rglob("*") if root.is_dir() else ():
-            if path.is_file():
+            # Beside the jobs lies the mark of whose files these are.
+            if path.is_file() and path.parent != root:
                 job_id, attempt, *name = path.relative_to(root).parts
                 h.files.append(File(job_id, int(attempt), "/".join(name), path.stat().st_size))
 

@@ -85,7 +85,10 @@ class OutageStack(Stack):
     def succeeded(self, job_id: str) -> int:
         """The attempts of a job that has ended once and well."""
         self.wait_ended(job_id)
-        page = self.store.read(job_id, ZERO, 10_000)
+        # Anew: a connection that only reads stays where it was, at a server that may have become a replica.
+        store = self.new_store()
+        page = store.read(job_id, ZERO, 10_000)
+        store.redis.connection_pool.disconnect()
         assert page is not None
         job = json.loads(page.document)
         assert job["state"] == "succeeded", job
