@@ -7,14 +7,13 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
 
 from headway.celery.run import Run
-from headway.contract.encoding import RecordError
 from headway.contract.executions import Executions, Outcome
 from headway.contract.new_job import NewJob
 from headway.contract.settings import Settings
@@ -25,6 +24,8 @@ from headway.sdk.stopping import JobCanceled, LeaseLost
 
 LINGER_S = 0.02
 """How long the first of a batch waits for others. A task that is shorter takes one write in all."""
+ANNOUNCEMENT_LINGER_S = 0.05
+"""The same if it is a task that was sent. The fewer the batches, the less of them the sender notices."""
 MAX_BATCH = 200
 MAX_PENDING = 10_000
 """What is kept at most while it cannot be written; more is dropped and counted."""
@@ -43,6 +44,15 @@ class Announcement:
 
     job_id: str
     new: NewJob
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """How many jobs a group will have."""
+
+    owner: str
+    group: str
+    jobs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,7 @@ class Recorder:
 
     # -- for the threads of tasks ------------------------------------------------------------------
 
-    def put(self, note: Announcement | Run | Abandoned) -> None:
+    def put(self, note: Announcement | Total | Run | Abandoned) -> None:
         """Have a note written. Of one that cannot be kept, only its number is."""
         pending = self._inbox.qsize()
         if pending >= MAX_PENDING and getattr(note, "hold", None) is None:
@@ -145,7 +155,7 @@ class Recorder:
         while True:
             first = self._inbox.get()
             if not isinstance(first, Flush):
-                time.sleep(LINGER_S)
+                time.sleep(ANNOUNCEMENT_LINGER_S if isinstance(first, Announcement) else LINGER_S)
             batch = [first]
             while len(batch) < MAX_BATCH:
                 try:
@@ -183,23 +193,17 @@ class Recorder:
 
     def _write(self, batch: list[Any]) -> None:
         executions = Executions(self.store(), self._settings.lease_s)
-        announced = [note for note in batch if isinstance(note, Announcement)]
-        self._announce(executions, announced)
         runs = list({id(note): note for note in batch if isinstance(note, Run)}.values())
+        # Those that run before those that they have sent.
         self._report(executions, [run for run in runs if run.hold is None and not run.over])
+        executions.announce(
+            [(note.job_id, note.new) for note in batch if isinstance(note, Announcement)],
+            [(note.owner, note.group, note.jobs) for note in batch if isinstance(note, Total)],
+        )
         self._end(executions, [run for run in runs if run.hold is not None and not run.over])
         for note in batch:
             if isinstance(note, Abandoned):
                 executions.abandon(note.job_id, note.outcome)
-
-    def _announce(self, executions: Executions, jobs: Iterable[Announcement]) -> None:
-        calls = []
-        for job in jobs:
-            try:
-                calls.append(executions.creation(job.job_id, job.new))
-            except RecordError:
-                calls.append(executions.creation(job.job_id, _bare(job.new)))
-        executions.announce(calls)
 
     def _report(self, executions: Executions, runs: list[Run]) -> None:
         """Report runs that hold nothing yet. A job that is not there is made: its announcement was lost."""
@@ -231,7 +235,7 @@ class Recorder:
                     if recorded.what == "refused":
                         logger.error("headway: task %s is not shown: %s", run.task_id, recorded.state)
                     run.over = True
-            self._announce(executions, [Announcement(run.ref.id, run.new) for run in missing])
+            executions.announce([(run.ref.id, run.new) for run in missing])
             runs = missing
 
     def _hold(self, run: Run) -> None:
@@ -296,17 +300,11 @@ class Recorder:
             self._held.pop(run.token, None)
 
 
-def _bare(new: NewJob) -> NewJob:
-    """The job without its arguments."""
-    foreign = None if new.foreign is None else replace(new.foreign, partial=bool(new.params))
-    return replace(new, params={}, foreign=foreign)
-
-
 def _without_details(note: Any) -> Any:
     if isinstance(note, Announcement):
-        return replace(note, new=_bare(note.new))
+        return replace(note, new=note.new.without_params())
     if isinstance(note, Run):
-        note.new = _bare(note.new)
+        note.new = note.new.without_params()
         if note.outcome is not None:
             note.outcome = replace(note.outcome, result=None)
     return note

@@ -65,6 +65,8 @@ class Run:
         """The identifier of the thread that runs it."""
         self.resent = False
         """Whether the task sent itself again: it retries, or put another in its place."""
+        self.parent_id: str | None = None
+        """The id of the task whose child it is."""
         self.following: frozenset[str] = frozenset()
         """The ids of the tasks that go on where it ends."""
         self.said: str | None = None

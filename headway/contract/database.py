@@ -27,12 +27,15 @@ FEED_FACTOR = 10
 READY_MS = 1000
 """For which a server keeps what is written to see whether it takes writes."""
 
+Call = tuple[str, Sequence[str], Sequence[Any]]
+"""A script's name, its keys and its arguments."""
+
 _LUA = Path(__file__).parent / "lua"
 _CHANGES_NO_JOB = {
     *("read", "read_feed", "snapshot_feed", "list", "next", "watch", "group"),
     *("webhook_take", "webhook_settle", "webhook_rotate"),
 }
-_INCLUDED = {"prelude", "clock", "tally", "webhooks"}
+_INCLUDED = {"prelude", "clock", "tally", "webhooks", "make"}
 
 
 class Database:
@@ -69,16 +72,12 @@ class Database:
         """The arguments of a script that changes this job."""
         return [ref.id, *self.limits, *more]
 
-    def change_in(self, pipe: Any, script: str, ref: JobRef, *args: Any) -> None:
-        """The same in a pipeline."""
-        self.scripts[script](keys=self.keys.write_set(ref), args=[ref.id, *self.limits, *args], client=pipe)
-
     def run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Run a script and return its reply."""
         return cast(list[Any], self.scripts[script](keys=keys, args=args))
 
-    def run_many(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """Run scripts (name, keys, arguments) in one round trip, not as one transaction. Returns their
+    def run_many(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts in one round trip, not as one transaction. Returns their
         replies; for one that failed its ResponseError."""
         replies: list[Any] = []
         for last_try in (False, True):
@@ -96,13 +95,22 @@ class Database:
         """Return the unchanging facts of a job, or None if there is no such job."""
         if not self.keys.holds(job_id):
             return None
-        owner, group, queue, once = cast(
+        owner, group, queue, once, parent = cast(
             list[bytes | None],
-            self.redis.hmget(self.keys.job(job_id), ["owner", "group", "_queue", "_once"]),
+            self.redis.hmget(self.keys.job(job_id), ["owner", "group", "_queue", "_once", "parent"]),
         )
         if owner is None or group is None or queue is None:
             return None
-        return JobRef(job_id, json.loads(owner), queue.decode(), json.loads(group), (once or b"").decode())
+        own = json.loads(group)
+        family = json.loads(parent or b"null")
+        return JobRef(
+            job_id,
+            json.loads(owner),
+            queue.decode(),
+            own,
+            (once or b"").decode(),
+            None if family == own else family,
+        )
 
     def remove(self, ref: JobRef, *, only_if_due: bool) -> bytes:
         """Remove an ended job with its events, index entries and idempotency key (lua/sweep.lua).

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from headway.contract.encoding import clip, dumps
+from headway.contract.database import Call
+from headway.contract.encoding import RecordError, clip, dumps
 from headway.contract.keys import JobRef
 from headway.contract.new_job import NewJob
 from headway.contract.records import CANCELED, MAX_ERROR_CHARS, MAX_RESULT_BYTES, error_json
@@ -20,7 +21,8 @@ _AGAIN_LATER = ("MISCONF", "NOREPLICAS")
 TAKEN_MS = 30_000
 """An agent that took a job has so long to send the task before the job is put back in the line."""
 
-Call = tuple[str, Sequence[str], Sequence[Any]]
+AT_ONCE = 50
+"""Jobs that one script makes. Meanwhile Redis answers nobody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +92,23 @@ class Executions:
 
     # -- in the processes that send and run tasks --------------------------------------------------
 
-    def creation(self, job_id: str, new: NewJob) -> Call:
-        """The call that makes a job, unless it is there already. Raises RecordTooLarge."""
-        _, keys, args = self._store.creation(new, job_id=job_id)
-        return "create", keys, args
+    def announce(
+        self, jobs: Iterable[tuple[str, NewJob]], totals: Iterable[tuple[str, str, int]] = ()
+    ) -> None:
+        """Make jobs, by their ids, in one round trip; those that are there already stay as they are.
 
-    def announce(self, calls: Sequence[Call]) -> None:
-        """Make jobs: `calls` are of `creation`."""
-        self._run(calls)
+        Parameters of more than MAX_PARAMS_BYTES are not kept. `totals` (owner, group, number) say how many
+        jobs groups will have, unless somebody has said so before.
+        """
+        kinds: dict[tuple[Any, ...], list[tuple[str, NewJob]]] = {}
+        for job_id, new in jobs:
+            kinds.setdefault(new.kind, []).append((job_id, new))
+        calls = [
+            self._announcement(alike[start : start + AT_ONCE])
+            for alike in kinds.values()
+            for start in range(0, len(alike), AT_ONCE)
+        ]
+        self._run([*calls, *(self._store.groups.expectation(*total) for total in totals)])
 
     def report(self, executions: Sequence[Execution]) -> list[Recorded]:
         """Write executions in one round trip. Raises RecordError for a result that is no record."""
@@ -123,7 +134,7 @@ class Executions:
         if state == b'"running"' and fence is not None:
             self._run([self._end(Hold(ref, fence.decode()), outcome)])
         elif outcome.state is State.CANCELED:
-            store.cancel(job_id)
+            store.cancel(job_id, asked_here=False)
         else:
             # It was killed before it could say that it had begun.
             self.report([Execution(ref, f"{(token or b'').decode()}+", "", outcome=outcome)])
@@ -149,6 +160,24 @@ class Executions:
         return [(task_id.decode(), int(at)) for task_id, at in found]
 
     # ----------------------------------------------------------------------------------------------
+
+    def _announcement(self, alike: Sequence[tuple[str, NewJob]]) -> Call:
+        shared = [part for pair in alike[0][1].shared_fields().items() for part in pair]
+        args: list[Any] = [len(shared), *shared]
+        refs = []
+        for job_id, new in alike:
+            ref = new.ref(job_id)
+            refs.append(ref)
+            try:
+                fields = new.own_fields(ref)
+            except RecordError:
+                fields = new.without_params().own_fields(ref)
+            wait_ms = self._store.retention_ms + (new.foreign.wait_ms if new.foreign else 0)
+            args += (job_id, wait_ms, 2 * len(fields))
+            for pair in fields.items():
+                args += pair
+        database = self._store.database
+        return "announce", database.keys_of(refs[0]), database.args_of(refs[0], args)
 
     def _run(self, calls: Sequence[Call]) -> list[Any]:
         replies = self._store.database.run_many(calls) if calls else []

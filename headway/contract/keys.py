@@ -18,7 +18,8 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition:
                                          the last job taken
     P{p}:jobs:<owner>            zset    all jobs of an owner, by time of creation
     P{p}:jobs:<owner>:<state>    zset    those in one state
-    P{p}:group:<owner>:<group>   zset    those of one group
+    P{p}:group:<owner>:<group>   zset    those of one group: a job is in its own, and in the one that
+                                         has its parent's id for a name
     P{p}:tally:<owner>:<group>   hash    a group's jobs by state, and how much is done (lua/tally.lua)
     P{p}:orphans                 zset    job id -> ms when it ended, though its children may live
     P{p}:groups                  zset    key of a tally -> ms when its feed is to be told of it
@@ -72,7 +73,7 @@ _OWN_QUEUE = "http:"
 
 def own_queue(owner: str, type: str) -> str:
     """Return the queue of an owner's type that is served over HTTP; no message is ever sent to it."""
-    return f"{_OWN_QUEUE}{_name(owner)}:{type}"
+    return f"{_OWN_QUEUE}{encoded(owner)}:{type}"
 
 
 def here_queue(owner: str) -> str:
@@ -94,6 +95,8 @@ class JobRef:
     group: str | None = None
     once: str = ""
     """The idempotency key it was made with, if any (hashed)."""
+    family: str | None = None
+    """The group of its parent's children, if that is another than its own."""
 
 
 def partition_of(job_id: str) -> int:
@@ -159,13 +162,13 @@ class Keys:
 
     def jobs(self, owner: str, state: State | None = None) -> str:
         suffix = f":{state}" if state else ""
-        return f"{self._in(self.partition(owner))}jobs:{_name(owner)}{suffix}"
+        return f"{self._in(self.partition(owner))}jobs:{encoded(owner)}{suffix}"
 
     def group(self, owner: str, group: str) -> str:
-        return f"{self._in(self.partition(owner))}group:{_name(owner)}:{_name(group)}"
+        return f"{self._in(self.partition(owner))}group:{encoded(owner)}:{encoded(group)}"
 
     def tally(self, owner: str, group: str) -> str:
-        return f"{self._in(self.partition(owner))}tally:{_name(owner)}:{_name(group)}"
+        return f"{self._in(self.partition(owner))}tally:{encoded(owner)}:{encoded(group)}"
 
     def group_of(self, tally: str) -> tuple[str, str]:
         """The owner and the group of a tally."""
@@ -183,16 +186,16 @@ class Keys:
         return self.jobs(owner) if group is None else self.group(owner, group)
 
     def waiting(self, partition: int, queue: str) -> str:
-        return f"{self._in(partition)}waiting:{_name(queue)}"
+        return f"{self._in(partition)}waiting:{encoded(queue)}"
 
     def turns(self, partition: int, queue: str) -> str:
-        return f"{self._in(partition)}turns:{_name(queue)}"
+        return f"{self._in(partition)}turns:{encoded(queue)}"
 
     def rate(self, owner: str) -> str:
-        return f"{self._in(self.partition(owner))}rate:{_name(owner)}"
+        return f"{self._in(self.partition(owner))}rate:{encoded(owner)}"
 
     def webhooks(self, owner: str) -> str:
-        return f"{self._in(self.partition(owner))}webhooks:{_name(owner)}"
+        return f"{self._in(self.partition(owner))}webhooks:{encoded(owner)}"
 
     def webhooks_due(self, partition: int) -> str:
         return self._in(partition) + "webhooks_due"
@@ -213,7 +216,7 @@ class Keys:
         return f"{self._in(self.partition(owner))}last:{_feed(owner, group)}"
 
     def once(self, owner: str, key: str) -> str:
-        return f"{self._in(self.partition(owner))}once:{_name(owner)}:{key}"
+        return f"{self._in(self.partition(owner))}once:{encoded(owner)}:{key}"
 
     def last_of(self, topic: str) -> tuple[str, str]:
         """The hash, and its field, that holds the last id of a stream of events or of a feed."""
@@ -235,10 +238,10 @@ class Keys:
         return f"{self.prefix}{{types}}:workers"
 
     def own_types(self, owner: str) -> str:
-        return f"{self.prefix}{{types}}:own:{_name(owner)}"
+        return f"{self.prefix}{{types}}:own:{encoded(owner)}"
 
     def claiming(self, owner: str) -> str:
-        return f"{self.prefix}{{types}}:claiming:{_name(owner)}"
+        return f"{self.prefix}{{types}}:claiming:{encoded(owner)}"
 
     @property
     def api_keys(self) -> str:
@@ -264,13 +267,13 @@ class Keys:
 
     def write_set(self, ref: JobRef) -> list[str]:
         """The keys of every script that changes a job, in the order of lua/prelude.lua."""
-        before, after = _around(self, ref.owner, ref.queue, ref.group)
+        before, after = _around(self, ref.owner, ref.queue, ref.group, ref.family)
         return [*before, self.job(ref.id), self.events(ref.id), self.unread(ref.id), *after]
 
 
 @lru_cache(4096)
 def _around(
-    keys: Keys, owner: str, queue: str, group: str | None
+    keys: Keys, owner: str, queue: str, own: str | None, family: str | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What comes before and after a job's own keys in `Keys.write_set`."""
     partition = keys.partition(owner)
@@ -283,7 +286,9 @@ def _around(
         keys.turns(partition, queue),
         keys.orphans(partition),
     ]
-    if group is not None:
+    for group in (own, family):
+        if group is None:
+            continue
         after += [
             keys.feed(owner, group),
             keys.feed_last(owner, group),
@@ -296,7 +301,7 @@ def _around(
 
 def webhook_member(owner: str, name: str) -> str:
     """Return what names a webhook in other keys, and in a job's `_hooks`."""
-    return f"{_name(owner)}:{_name(name)}"
+    return f"{encoded(owner)}:{encoded(name)}"
 
 
 def owner_and_name(member: str) -> tuple[str, str]:
@@ -306,9 +311,12 @@ def owner_and_name(member: str) -> tuple[str, str]:
 
 
 @lru_cache(4096)
-def _name(chosen: str) -> str:
+def encoded(chosen: str) -> str:
+    """Return a name that people chose as it is spelled in keys."""
     return quote(chosen, safe="")
 
 
 def _feed(owner: str, group: str | None) -> str:
-    return f"feed:owner:{_name(owner)}" if group is None else f"feed:group:{_name(owner)}:{_name(group)}"
+    if group is None:
+        return f"feed:owner:{encoded(owner)}"
+    return f"feed:group:{encoded(owner)}:{encoded(group)}"

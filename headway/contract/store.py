@@ -129,8 +129,19 @@ class JobStore:
         the owner's limits, StaleFence for the child of a job that another holds, RecordTooLarge for
         parameters of more than MAX_PARAMS_BYTES.
         """
-        ref, keys, args = self.creation(new, once=once, limits=limits)
-        reply = self.database.run("create", keys, args)
+        key, request_hash = once or ("", "")
+        ref = new.ref(self.keys.new_job_id(new.owner), key)
+        reply = self.database.change(
+            "create",
+            ref,
+            request_hash,
+            # Nobody sends a message for a child: its alarm does.
+            0 if new.parent else REQUEUE_MS,
+            *(limits.rate, limits.burst, limits.live),
+            *(new.parent or "", new.parent_fence),
+            *(part for pair in new.fields(ref).items() for part in pair),
+            keys=[self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])],
+        )
         if reply[0] == b"conflict":
             raise IdempotencyConflict(ref.once)
         if reply[0] == b"stale":
@@ -142,34 +153,6 @@ class JobStore:
         if reply[0] == b"same":
             return reply[2].decode(), bytes(reply[1]), False
         return ref.id, bytes(reply[1]), True
-
-    def creation(
-        self,
-        new: NewJob,
-        *,
-        job_id: str = "",
-        once: tuple[str, str] | None = None,
-        limits: Limits = NO_LIMITS,
-    ) -> tuple[JobRef, list[str], list[Any]]:
-        """Return the new job's ref, and the keys and arguments of create.lua.
-
-        With a `job_id` that is taken, the script leaves the job as it is. Raises RecordTooLarge.
-        """
-        key, request_hash = once or ("", "")
-        ref = JobRef(job_id or self.keys.new_job_id(new.owner), new.owner, new.queue, new.group, key)
-        # Nobody sends a message for a child: its alarm does.
-        first_alarm_ms = 0 if new.parent else REQUEUE_MS
-        if new.foreign is not None and new.foreign.sent:
-            first_alarm_ms = self.retention_ms + new.foreign.wait_ms
-        args = [
-            request_hash,
-            first_alarm_ms,
-            *(limits.rate, limits.burst, limits.live),
-            *(new.parent or "", new.parent_fence),
-            *(part for pair in new.fields(ref).items() for part in pair),
-        ]
-        keys = [self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])]
-        return ref, self.database.keys_of(ref, keys), self.database.args_of(ref, args)
 
     def remove(self, job_id: str) -> bool:
         """Remove an ended job, its events and its idempotency key; the caller removes its files first.
@@ -316,19 +299,14 @@ class JobStore:
             raise StaleFence
         return len(reply) > 1 and bool(reply[1])
 
-    def cancel(self, job_id: str) -> tuple[bytes, bool] | None:
-        """End a job that waits, flag one that runs. Returns its document and whether it had ended before,
+    def cancel(self, job_id: str, *, asked_here: bool = True) -> tuple[bytes, bool] | None:
+        """End a job that waits, flag one that runs; once it has ended, so are its children, if this was
+        `asked_here` and not learnt of another system. Returns its document and whether it had ended before,
         or None if there is no such job."""
         ref = self.ref(job_id)
         if ref is None:
             return None
-        reply = self.database.change(
-            "cancel",
-            ref,
-            CANCELED,
-            dumps("cancellation was asked for"),
-            keys=[self.keys.revoked(self.keys.partition(ref.owner))],
-        )
+        reply = self.database.run(*self.groups.cancellation(ref, asked_here=asked_here))
         if reply[0] == b"gone":
             return None
         return bytes(reply[1]), reply[0] == b"ended"

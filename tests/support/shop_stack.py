@@ -125,6 +125,11 @@ class ShopStack(Stack):
             Seen(str(e.id), e.type, json.loads(e.data)) for e in page.events if not types or e.type in types
         ]
 
+    def feed(self, group: str) -> list[Seen]:
+        """What the feed of a group keeps."""
+        page = self.store.feeds.read("local", group, ZERO, 10_000)
+        return [Seen(str(e.id), e.type, json.loads(e.data)) for e in page.events]
+
     def states(self, task_id: str) -> list[str]:
         """What the job went through."""
         return [

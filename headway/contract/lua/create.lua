@@ -5,19 +5,12 @@
 --       that the owner may make, 8 how many at once, 9 how many live jobs it may have (0: no such limit);
 --       10 the job whose child it is, or '', 11 that job's fence;
 --       12… the fields of the job that the caller knows, name and value in turn
--- returns: {'created', document, or '' of a foreign job that was sent} | {'same', document, job id}: the
+-- returns: {'created', document} | {'same', document, job id}: the
 --          key's job | {'conflict'}: the key belongs to another body | {'stale'}: another holds the parent,
 --          or it ended | {'too_fast', ms until there is a token} | {'too_many'}: live jobs
 -- events: state (queued)
 
--- A retry takes the place of the job that it retries in their group.
-local function replace(key)
-  local held = redis.call('HMGET', key, 'group', 'state', 'size', '_share', '_replaced')
-  if not held[2] or held[5] or held[1] ~= redis.call('HGET', JOB, 'group') then return end
-  redis.call('HSET', key, '_replaced', '1')
-  local size = tonumber(held[3]) or 1
-  change_tally(string.sub(held[2], 2, -2), nil, -size, -size * tonumber(held[4] or 1))
-end
+--@include make.lua
 
 local once_hash = ARGV[5]
 if once_hash ~= '' then
@@ -32,8 +25,7 @@ if once_hash ~= '' then
   end
 end
 
--- The same creation again: the reply to the first was lost. Or a foreign job that was made by the worker that
--- started it, before it was announced.
+-- The same creation again: the reply to the first was lost.
 if redis.call('EXISTS', JOB) == 1 then return {'created', document()} end
 
 if ARGV[10] ~= '' then
@@ -55,43 +47,9 @@ if rate > 0 then
   redis.call('PEXPIRE', bucket, math.ceil(burst * 1000 / rate))
 end
 
-local id, ms, n = tick()
-local at = '"' .. rfc3339(ms) .. '"'
--- The listing's order. 4096 ids a millisecond keep it unique and below 2^53.
-local score = int(ms * 4096 + n % 4096)
 if once_hash ~= '' then
   -- It goes with its job (sweep.lua).
   redis.call('SET', KEYS[#KEYS], once_hash .. ' ' .. JOB_ID)
 end
-redis.call('HSET', JOB, 'state', '"queued"', 'attempt', '0', 'artifacts', '[]',
-  'cancel_requested', 'false', 'created_at', at, 'updated_at', at, 'last_event_id', '"' .. id .. '"',
-  '_score', score, '_fence', '0', '_sends', '0', unpack(ARGV, 12))
-open_tally()
-redis.call('ZADD', ALL_JOBS, score, JOB_ID)
-redis.call('ZADD', INDEX['queued'], score, JOB_ID)
-local owner = string.sub(ALL_JOBS, #HEAD + #'jobs:' + 1)
-local hooks = redis.call('HGET', JOB, '_hooks')
-local known = redis.call('HGETALL', HEAD .. 'webhooks:' .. owner)
-for i = 1, #known, 2 do
-  if known[i + 1] == '1' then hooks = (hooks and hooks .. ' ' or '') .. owner .. ':' .. known[i] end
-end
-if hooks then redis.call('HSET', JOB, '_hooks', hooks) end
-if GROUP_JOBS then
-  redis.call('ZADD', GROUP_JOBS, score, JOB_ID)
-  redis.call('PERSIST', TALLY)
-  change_tally(nil, 'queued', tonumber(redis.call('HGET', JOB, 'size')) or 1, 0)
-  local old = string.match(redis.call('HGET', JOB, 'retry_of') or '', '^"(.+)"$')
-  if old then replace(key_of(old)) end
-  settle_group()
-end
--- A foreign job whose message was sent needs none of ours.
-local sent = redis.call('HEXISTS', JOB, '_sent') == 1
-if sent then
-  redis.call('HSET', JOB, '_give_up', int(ms + tonumber(ARGV[6])))
-else
-  join_line()
-end
-set_alarm(ms + tonumber(ARGV[6]))
-emit({last = '0-0', attempt = '0', hooks = hooks}, id, 'state',
-  with_head({attempt = '0'}, rfc3339(ms), state_body('queued')))
-return {'created', sent and '' or document()}
+make(tonumber(ARGV[6]), {unpack(ARGV, 12)})
+return {'created', document()}

@@ -25,6 +25,8 @@ if not mine then
     job.sent = '1'
   end
   if job.lost then redis.call('HDEL', JOB, '_lost') end
+  -- An earlier execution, in another process, may be heard of only after this one.
+  job.attempt = int(math.max(tonumber(job.attempt), tonumber(ARGV[8])))
   -- Most tasks are over when they are heard of.
   local passes = ARGV[11] ~= '' and ARGV[11] ~= 'retrying'
   begin(job, now(), ARGV[5], tonumber(ARGV[6]), ARGV[7], passes, '_sent', '1', '_retries', ARGV[8],

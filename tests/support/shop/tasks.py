@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, group
+from celery import Celery, Task, group
 from celery.exceptions import Ignore, Reject
 
 from headway.celery import instrument
@@ -81,6 +81,19 @@ def flaky(self: Any, fails: int, countdown: float = 0.1) -> str:
     return "at last"
 
 
+class SlowToRetry(Task):  # type: ignore[misc]
+    def on_retry(self, *_: Any) -> None:
+        time.sleep(0.5)
+
+
+@app.task(bind=True, base=SlowToRetry, max_retries=2)
+def overtaken(self: Any) -> str:
+    """Its next attempt is over before this one is."""
+    if self.request.retries < 2:
+        raise self.retry(countdown=0)
+    return "at last"
+
+
 @app.task(autoretry_for=(OSError,), retry_backoff=False, default_retry_delay=0.1, max_retries=1)
 def gives_up() -> None:
     raise OSError("no luck")
@@ -146,8 +159,11 @@ def total(numbers: list[int]) -> int:
 
 
 @app.task(bind=True)
-def parent(self: Any, children: int) -> list[str]:
-    return [add.delay(n, 1).id for n in range(children)]
+def parent(self: Any, children: int, seconds: float = 0) -> list[str]:
+    """Sends tasks that outlive it, or waits for its end beside them."""
+    ids = [sleeps.delay(60 if seconds else 0.3).id for _ in range(children)]
+    sleeps(seconds)
+    return ids
 
 
 @app.task(bind=True)
