@@ -207,10 +207,11 @@ class Recorder:
 
     def _report(self, executions: Executions, runs: list[Run]) -> None:
         """Report runs that hold nothing yet. A job that is not there is made: its announcement was lost."""
-        for _ in range(3):
+        for _ in range(4):
             if not runs:
                 return
             missing = []
+            again = []
             for run, recorded in zip(
                 runs, executions.report([run.execution() for run in runs]), strict=True
             ):
@@ -225,10 +226,13 @@ class Recorder:
                     run.over = True
                     run.stop.request(JobCanceled)
                     self._interrupt(run)
+                elif recorded.what == "ended" and recorded.again:
+                    run.ref = replace(run.ref, id=recorded.again)
+                    again.append(run)
                 elif recorded.what == "ended":
                     # The task came again after its job's end, and an end is final.
                     keys = self.store().keys
-                    run.new = replace(run.new, retry_of=run.ref.id)
+                    run.new = replace(run.new, retry_of=run.first_job)
                     run.ref = replace(run.ref, id=keys.new_job_id(run.ref.owner))
                     missing.append(run)
                 else:
@@ -236,7 +240,7 @@ class Recorder:
                         logger.error("headway: task %s is not shown: %s", run.task_id, recorded.state)
                     run.over = True
             executions.announce([(run.ref.id, run.new) for run in missing])
-            runs = missing
+            runs = missing + again
 
     def _hold(self, run: Run) -> None:
         assert run.hold is not None  # noqa: S101

@@ -53,6 +53,8 @@ class Run:
         self.task = task
         self.task_id = task_id
         self.ref = ref
+        self.first_job = ref.id
+        """The job that is named after the task. Another takes its place if the task comes again."""
         self.retries = retries
         self.token = f"{_PROCESS}.{os.getpid()}.{next(_numbers)}"
         self._make_job: Callable[[], NewJob] | None = make_job

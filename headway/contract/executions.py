@@ -81,6 +81,8 @@ class Recorded:
     cancel_requested: bool = False
     state: str = ""
     """In which the job had ended; or why it was refused."""
+    again: str = ""
+    """The id of the job that took the place of one that had ended."""
 
 
 class Executions:
@@ -129,9 +131,11 @@ class Executions:
         ref = store.ref(job_id)
         if ref is None:
             return
-        found: Any = store.redis.hmget(store.keys.job(job_id), ["_fence", "state", "_token"])
-        fence, state, token = found
-        if state == b'"running"' and fence is not None:
+        found: Any = store.redis.hmget(store.keys.job(job_id), ["_fence", "state", "_token", "_again"])
+        fence, state, token, again = found
+        if again is not None:
+            self.abandon(again.decode(), outcome)
+        elif state == b'"running"' and fence is not None:
             self._run([self._end(Hold(ref, fence.decode()), outcome)])
         elif outcome.state is State.CANCELED:
             store.cancel(job_id, asked_here=False)
@@ -231,4 +235,6 @@ def _recorded(execution: Execution, reply: Any) -> Recorded:
     what = reply[0].decode()
     if what == "claimed":
         return Recorded(what, Hold(execution.ref, reply[1].decode()), bool(reply[2]))
-    return Recorded(what, state=reply[1].decode() if what == "ended" else "")
+    if what == "ended":
+        return Recorded(what, state=reply[1].decode(), again=reply[2].decode())
+    return Recorded(what)

@@ -283,6 +283,11 @@ def test_an_id_that_is_used_again_is_another_job(shop: ShopStack) -> None:
 
     until(lambda: [job for job in second() if job["result"] == 4], what="the second job")
     assert shop.store.get(first).result == 2  # type: ignore[union-attr]
+    # And its retries are attempts of that.
+    shop.send("flaky.apply_async((2,), task_id='nightly')")
+    third = until(lambda: [job for job in second() if job["result"] == "at last"], what="the third job")
+    assert (third[0]["state"], third[0]["attempt"]) == ("succeeded", 3)
+    assert len(second()) == 2
 
 
 def test_a_result_or_argument_of_any_kind_is_shown_as_well_as_it_can_be(shop: ShopStack) -> None:

@@ -27,10 +27,11 @@ TASKS = "tests.support.shop.tasks"
 class ShopStack(Stack):
     """The web process, and a project that writes to its Redis under other database numbers."""
 
-    def __init__(self, directory: Path, *, broker: str = "", **environ: str) -> None:
-        super().__init__(
-            directory, LEASE_S=str(LEASE_S), HEARTBEAT_S="1", DRAIN_S="1", LOG_LEVEL="INFO", **environ
-        )
+    def __init__(
+        self, directory: Path, *, broker: str = "", fsync: str = "everysec", **environ: str
+    ) -> None:
+        environ = {"LEASE_S": str(LEASE_S), **environ}
+        super().__init__(directory, fsync=fsync, HEARTBEAT_S="1", DRAIN_S="1", LOG_LEVEL="INFO", **environ)
         self.shop_environ = {
             "SHOP_BROKER": broker or f"redis://127.0.0.1:{self.valkey_port}/3",
             "SHOP_BACKEND": f"redis://127.0.0.1:{self.valkey_port}/4",

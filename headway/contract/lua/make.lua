@@ -74,7 +74,12 @@ local function make(first_alarm_ms, fields)
   end
   local parent = string.match(known.parent or '', '^"(.+)"$')
   if parent and known._foreign then adopt(parent, ms) end
-  if not sent then join_line() end
+  if not sent then
+    join_line()
+  elseif old and redis.call('EXISTS', key_of(old)) == 1 then
+    -- The task came again. What it does next is done for this job.
+    redis.call('HSET', key_of(old), '_again', JOB_ID)
+  end
   set_alarm(ms + first_alarm_ms)
   emit({last = '0-0', attempt = '0', hooks = hooks}, id, 'state',
     with_head({attempt = '0'}, rfc3339(ms), state_body('queued')))
