@@ -60,7 +60,7 @@ def test_what_tasks_use_already_moves_their_bars(shop: ShopStack, task: str) -> 
 
 
 def test_retries_are_attempts_of_one_job(shop: ShopStack) -> None:
-    task_id = shop.send("flaky.delay(2)")
+    task_id = shop.send("flaky.delay(2, 1)")
     job = shop.ended(task_id)
     assert (job.state, job.attempt, job.max_attempts, job.result) == (State.SUCCEEDED, 3, 3, "at last")
     assert shop.states(task_id) == ["queued", *["running", "retrying"] * 2, "running", "succeeded"]
