@@ -72,7 +72,7 @@ export interface Job {
   priority: number | null;
   run_at: string | null;
   expires_at: string | null;
-  unique: { key: string; while: "live" | "queued" } | null;
+  unique: Unique | null;
   created_at: string;
   started_at: string | null;
   finished_at: string | null;
@@ -83,6 +83,12 @@ export interface Job {
   children?: { counts: Record<State, number> } | null;
   /** Why a job that is queued, retrying or waiting does not run; only in answers to requests, not in events. */
   waiting_reason?: string | null;
+}
+
+/** The key of which an owner has one job: while it is live, or only while it is queued. */
+export interface Unique {
+  key: string;
+  while: "queued" | "live";
 }
 
 interface Origin {

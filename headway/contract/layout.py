@@ -12,9 +12,11 @@ import hashlib
 from collections.abc import Callable
 from functools import cache
 from itertools import count
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import redis
+if TYPE_CHECKING:
+    # The web process reads its settings, and so imports this, before gevent has patched what redis uses.
+    import redis
 
 DEFAULT_PARTITIONS = 64
 """Of a new store. A primary takes some of them, so they are the most primaries that carry load."""

@@ -12,6 +12,7 @@ import pytest
 
 from headway.contract.server_url import ServerUrl
 from headway.contract.settings import ConfigError, Settings, load, load_or_exit, server_of
+from tests.support.checkout import ROOT
 
 REDIS = {"REDIS_URL": "redis://127.0.0.1:6379/0"}
 
@@ -301,3 +302,9 @@ def test_with_a_cluster_celery_needs_a_broker_of_its_own() -> None:
     with pytest.raises(ConfigError, match=r"^CELERY_BROKER_URL is not set"):
         load(cluster)
     assert load({**cluster, "CELERY_BROKER_URL": "redis://b"}).kombu_url == "redis://b"
+
+
+def test_settings_are_read_without_what_gevent_has_yet_to_patch() -> None:
+    code = "import sys, headway.contract.settings; print({'redis', 'obstore', 'kombu'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout == "set()\n"

@@ -13,7 +13,17 @@ from typing import Any, Literal, Union, get_args, get_origin
 import pytest
 
 from headway.contract.events import EventType
-from headway.contract.records import Artifact, Group, Job, JobError, Links, Progress, Record, StageProgress
+from headway.contract.records import (
+    Artifact,
+    Group,
+    Job,
+    JobError,
+    Links,
+    Progress,
+    Record,
+    StageProgress,
+    Unique,
+)
 from headway.contract.states import ErrorCode, State
 from tests.support.npm import package
 from tests.web.test_javascript import node  # noqa: F401
@@ -55,7 +65,7 @@ def declared() -> dict[str, set[str]]:
 
 PLAIN = {str: "string", int: "number", float: "number", bool: "boolean", type(None): "null", Any: "unknown"}
 RECORDS = {Job: "Job", Progress: "Progress", StageProgress: "Stage", Artifact: "Artifact"}
-RECORDS |= {JobError: "JobError", Links: "Links", Group: "Group"}
+RECORDS |= {JobError: "JobError", Links: "Links", Group: "Group", Unique: "Unique"}
 
 
 def typescript(annotation: Any) -> str:
@@ -76,7 +86,9 @@ def typescript(annotation: Any) -> str:
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
 def test_the_types_declare_the_records_of_the_service(record: type[Record]) -> None:
     expected = {
-        f"{name}{'' if field.is_required() else '?'}: {typescript(field.annotation)};"
+        # What may be left out of a submission is there in every answer.
+        f"{field.alias or name}{'' if field.is_required() or record is Unique else '?'}: "
+        f"{typescript(field.annotation)};"
         for name, field in record.model_fields.items()
     }
     (body,) = (body for name, body in bodies() if name == RECORDS[record])

@@ -18,6 +18,7 @@ import {
   type Progress,
   type Stage,
   type State,
+  type Unique,
   type Status,
   type SubmitOptions,
   type Upload,
@@ -127,6 +128,8 @@ const status: Status = again.status;
 const wrong: Status = "fine";
 if (again.status === "gave-up") again.again();
 console.log(again.state?.retry_of, ended.id, ended.parent, ended.children?.counts.waiting, status, wrong);
+const held: Unique | null = ended.unique;
+console.log(held?.key, held?.while === "live", ended.priority ?? 4, ended.run_at, ended.expires_at);
 again.close();
 
 // -- many

@@ -100,7 +100,11 @@ export function took({ started_at: from, finished_at: to }) {
  * @param {string} text
  */
 export function withLocalTimes(text) {
-  return text.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, (time) => new Date(time).toLocaleTimeString("en-GB"));
+  return text.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, (time) => {
+    const at = new Date(time);
+    if (at.toDateString() === new Date().toDateString()) return at.toLocaleTimeString("en-GB");
+    return at.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
+  });
 }
 
 /** @param {Job} job */
