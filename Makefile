@@ -49,6 +49,7 @@ bench: .venv/ready-for-tests
 # For a shorter or another run: .venv/bin/python -m tests.faults --help
 faults: .venv/ready-for-tests
 	@$(BIN)/python -m tests.faults
+	@$(BIN)/python -m tests.faults.shop
 
 bars: .venv/ready-for-tests
 	@$(BIN)/python -m tests.faults.bars

@@ -84,7 +84,8 @@ def _note(run: Run, first: bool) -> None:
         _hooks[1](run)
 
 
-def _replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+def replace_method(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    """Put what `make` makes of a method in its place, once."""
     original = getattr(owner, name)
     if not hasattr(original, _HOOKED):
         hooked = functools.wraps(original)(make(original))
@@ -107,7 +108,7 @@ def _hook_update_state() -> None:
 
         return update_state
 
-    _replace(Task, "update_state", make)
+    replace_method(Task, "update_state", make)
 
 
 def _harmless(note: Callable[..., bool], *args: Any, **kwargs: Any) -> bool:
@@ -174,9 +175,9 @@ def _hook_tqdm(module: Any) -> None:
 
         return close
 
-    _replace(module.tqdm, "__iter__", make_iter)
-    _replace(module.tqdm, "update", make_update)
-    _replace(module.tqdm, "close", make_close)
+    replace_method(module.tqdm, "__iter__", make_iter)
+    replace_method(module.tqdm, "update", make_update)
+    replace_method(module.tqdm, "close", make_close)
 
 
 def _length(items: Any) -> int | None:
@@ -222,9 +223,9 @@ def _hook_rich(module: Any) -> None:
 
         return change
 
-    _replace(module.Progress, "add_task", make_add)
+    replace_method(module.Progress, "add_task", make_add)
     for name in ("update", "advance", "reset"):
-        _replace(module.Progress, name, make_change)
+        replace_method(module.Progress, name, make_change)
 
 
 class _LateHooks(MetaPathFinder):

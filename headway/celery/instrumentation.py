@@ -11,20 +11,28 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from celery import Celery, current_app, signals, states
+from celery import Celery, current_app, group, signals, states
 from celery._state import _apps, get_current_task
+from celery.result import AsyncResult
 
 from headway.celery import bars
 from headway.celery.agent import Agent
 from headway.celery.interruption import Interruption
-from headway.celery.recorder import Abandoned, Announcement, Recorder
+from headway.celery.recorder import Abandoned, Announcement, Recorder, Total
 from headway.celery.redaction import Redact, Redaction
 from headway.celery.run import Run, failure, max_attempts, outcome_of
 from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
-from headway.celery.task_message import GROUP_HEADER, TaskMessage, following, group_of
+from headway.celery.task_message import (
+    GROUP_HEADER,
+    PARENT_HEADER,
+    TaskMessage,
+    following,
+    group_of,
+    parent_of,
+)
 from headway.contract.executions import Outcome
-from headway.contract.foreign import QUEUE, Foreign, job_id_of, placed
+from headway.contract.foreign import QUEUE, Foreign, followers, job_id_of, placed
 from headway.contract.keys import JobRef
 from headway.contract.new_job import NewJob
 from headway.contract.records import MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS
@@ -37,6 +45,9 @@ FLUSH_S = 1.0
 """How long a process that ends waits for its last notes to be written."""
 VISIBILITY_S = 3600.0
 """After which Redis as a broker delivers again what a lost worker had, by default."""
+MAX_GROUPS = 1000
+RUN = "headway_run"
+"""The attribute of a task's request that holds its run: an id may run twice in one process."""
 DEFAULT_MAX_ATTEMPTS = 4
 """Of a task that is not known where it is sent: Celery's own default."""
 
@@ -77,6 +88,7 @@ def instrument(
     if before is not None:
         before.disconnect()
     _instrumented[id(app)] = Instrumentation(app, settings, owner, selection, redaction)
+    bars.replace_method(group, "apply_async", _counted)
 
 
 def job_id(task_id: str, owner: str = "local") -> str:
@@ -107,6 +119,19 @@ def _harmless(handler: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+def _counted(apply_async: Any) -> Any:
+    """No signal says how many tasks a group has."""
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = apply_async(self, *args, **kwargs)
+        instrumentation = _instrumented.get(id(self.app))
+        if instrumentation is not None:
+            instrumentation.group_was_sent(result)
+        return result
+
+    return call
+
+
 class Instrumentation:
     """One app's. Its handlers run in the project's threads: they take notes and wait for nothing."""
 
@@ -121,7 +146,10 @@ class Instrumentation:
         self._queue = QUEUE + (app.main or "tasks")
         self._agent = Agent(app, self.recorder.store, settings, owner, self._queue, selection)
         self._runs: dict[str, Run] = {}
+        """By their tasks' ids. Of a task that retries at once, in another thread, the newest."""
         self._signatures: dict[str, TaskSignature] = {}
+        self._after: dict[str, int] = {}
+        """How many tasks follow those of a group that is being sent: the body of a chord."""
         self._handlers = (
             (signals.before_task_publish, _harmless(self._before_publish)),
             (signals.after_task_publish, _harmless(self._published)),
@@ -149,9 +177,13 @@ class Instrumentation:
 
     def _before_publish(self, sender: Any = None, headers: Any = None, body: Any = None, **_: Any) -> None:
         if isinstance(headers, dict) and sender is not None:
-            group = group_of(headers, body, self._running())
+            run = self._running()
+            group = group_of(headers, body, run)
             if group is not None:
                 headers[GROUP_HEADER] = group
+            parent = parent_of(headers, run)
+            if parent is not None:
+                headers[PARENT_HEADER] = parent
 
     def _published(self, headers: Any = None, body: Any = None, **_: Any) -> None:
         message = TaskMessage.sent(headers, body)
@@ -159,11 +191,32 @@ class Instrumentation:
             return
         if not self._sends(message.name):
             return
-        run = self._runs.get(message.id)
-        if run is not None:
+        run = self._running()
+        if run is not None and run.task_id == message.id:
             run.resent = True
             return
-        self.recorder.put(Announcement(self._ref(message).id, self._job(message)))
+        self.recorder.put(Announcement(self._job_id(message.id), self._job(message)))
+        if message.group is None:
+            return
+        each, once = message.followers()
+        if message.chord:
+            if len(self._after) >= MAX_GROUPS:
+                self._after.clear()
+            self._after[message.group] = once.get(message.group, 0)
+        if message.chain and message.group == message.id:
+            self._tell_total(message.group, 1 + each.get(message.group, 0))
+
+    @_harmless
+    def group_was_sent(self, result: Any) -> None:
+        """Note how many tasks a group has, now that they are sent."""
+        if self._app.conf.task_always_eager:
+            return
+        if all(type(part) is self._app.AsyncResult or type(part) is AsyncResult for part in result.results):
+            self._tell_total(result.id, len(result.results) + self._after.pop(result.id, 0))
+
+    def _tell_total(self, group: str, jobs: int) -> None:
+        if self._selection.takes_all(self._app.tasks):
+            self.recorder.put(Total(self._owner, group[:MAX_LABEL_CHARS], jobs))
 
     def _sends(self, name: str) -> bool:
         """Whether it is this app that sends a task of this name: the signal does not say which it is."""
@@ -173,9 +226,18 @@ class Instrumentation:
             name in other._tasks for other in list(_apps) if other is not self._app
         )
 
+    def _job_id(self, task_id: str) -> str:
+        """Without its partition."""
+        return job_id_of(self._owner, task_id)
+
     def _ref(self, message: TaskMessage) -> JobRef:
+        group, parent = self._place(message)
+        return JobRef(self._job_id(message.id), self._owner, self._queue, group, parent=parent)
+
+    def _place(self, message: TaskMessage) -> tuple[str | None, str | None]:
+        """The group that a task's job has of its own, and its parent."""
         group = None if message.group is None else message.group[:MAX_LABEL_CHARS]
-        return JobRef(job_id_of(self._owner, message.id), self._owner, self._queue, group)
+        return group, None if message.parent_id is None else self._job_id(message.parent_id)
 
     def _job(self, message: TaskMessage) -> NewJob:
         signature = self._signature(message.name)
@@ -185,13 +247,15 @@ class Instrumentation:
         task = self._app.tasks.get(message.name)
         now_ms = time.time() * 1000
         eta_ms = message.eta_ms(now_ms)
+        group, parent = self._place(message)
         return NewJob(
             owner=self._owner,
             type=message.name,
             params=params,
             queue=self._queue,
             max_attempts=DEFAULT_MAX_ATTEMPTS if task is None else max_attempts(task),
-            group=None if message.group is None else message.group[:MAX_LABEL_CHARS],
+            group=group,
+            parent=parent,
             labels={"task_id": message.id[:MAX_LABEL_VALUE_CHARS]},
             foreign=Foreign(
                 sent=True,
@@ -199,6 +263,7 @@ class Instrumentation:
                 partial=partial,
                 wait_ms=max(0, round(eta_ms - now_ms)) if eta_ms else 0,
                 not_before_ms=eta_ms,
+                followers=followers(*message.followers()) if message.chain or message.chord else "",
             ),
         )
 
@@ -215,7 +280,12 @@ class Instrumentation:
 
     def _running(self) -> Run | None:
         task = get_current_task()
-        return None if task is None else self._runs.get(task.request.id)
+        run = None if task is None or task.app is not self._app else getattr(task.request, RUN, None)
+        return run if isinstance(run, Run) else None
+
+    def _runs_here(self, task_id: str) -> bool:
+        run = self._running()
+        return task_id in self._runs or (run is not None and run.task_id == task_id)
 
     def _started(
         self, task_id: str = "", task: Any = None, args: Any = None, kwargs: Any = None, **_: Any
@@ -230,10 +300,12 @@ class Instrumentation:
         run = Run(task, task_id, ref, request.retries or 0, functools.partial(self._job, message))
         run.thread = threading.get_ident()
         run.worker = f"{request.hostname or 'eager'}:{os.getpid()}"
+        run.parent_id = message.parent_id
         if request.chain or request.chord:
             run.following = following(request)
         if task.acks_late and not request.is_eager:
             run.redelivery_s = self._redelivery_s()
+        setattr(request, RUN, run)
         self._runs[task_id] = run
         self.recorder.put(run)
 
@@ -244,14 +316,15 @@ class Instrumentation:
     def _ended(
         self, task_id: str = "", task: Any = None, retval: Any = None, state: str | None = None, **_: Any
     ) -> None:
-        run = self._runs.get(task_id)
-        if run is None or run.task is not task:
+        run = getattr(task.request, RUN, None)
+        if not isinstance(run, Run) or run.task_id != task_id:
             return
+        if self._runs.get(task_id) is run:
+            del self._runs[task_id]
         if state is None and run.stop.reason is not JobCanceled:
             # Its process or greenlet is being ended. Whoever does that says why (task_revoked,
             # task_failure), or the lease runs out.
             run.cut_off = True
-            del self._runs[task_id]
             self.recorder.put(run)
             return
         try:
@@ -259,8 +332,6 @@ class Instrumentation:
         except Exception:
             logger.exception("headway: the outcome of task %s is not shown as it is", task_id)
             run.outcome = Outcome(State.SUCCEEDED if state == states.SUCCESS else State.FAILED)
-        finally:
-            del self._runs[task_id]
         self.recorder.put(run)
         self.recorder.relieve(run)
         if state == states.IGNORED and run.stop.reason is JobCanceled:
@@ -269,16 +340,16 @@ class Instrumentation:
 
     def _failed(self, sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
         """In a worker's main process: the process of the task could not say it itself."""
-        if task_id not in self._runs and exception is not None:
+        if not self._runs_here(task_id) and exception is not None:
             self._abandon(sender, task_id, failure(_name(sender), exception, self._redaction))
 
     def _revoked(self, sender: Any = None, request: Any = None, terminated: Any = False, **_: Any) -> None:
-        if not terminated or request.id not in self._runs:
+        if not terminated or not self._runs_here(request.id):
             self._abandon(sender, request.id, Outcome(State.CANCELED))
 
     def _abandon(self, task: Any, task_id: str, outcome: Outcome) -> None:
         if self._selection.takes_type(_name(task)):
-            self.recorder.put(Abandoned(job_id_of(self._owner, task_id), self._owner, outcome))
+            self.recorder.put(Abandoned(self._job_id(task_id), self._owner, outcome))
 
     # -- the worker's own process ------------------------------------------------------------------
 

@@ -7,14 +7,13 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
 
 from headway.celery.run import Run
-from headway.contract.encoding import RecordError
 from headway.contract.executions import Executions, Outcome
 from headway.contract.foreign import placed
 from headway.contract.new_job import NewJob
@@ -26,6 +25,8 @@ from headway.sdk.stopping import JobCanceled, LeaseLost
 
 LINGER_S = 0.02
 """How long the first of a batch waits for others. A task that is shorter takes one write in all."""
+ANNOUNCEMENT_LINGER_S = 0.05
+"""The same if it is a task that was sent. The fewer the batches, the less of them the sender notices."""
 MAX_BATCH = 200
 MAX_PENDING = 10_000
 """What is kept at most while it cannot be written; more is dropped and counted."""
@@ -44,6 +45,15 @@ class Announcement:
 
     job_id: str
     new: NewJob
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """How many jobs a group will have."""
+
+    owner: str
+    group: str
+    jobs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +99,7 @@ class Recorder:
 
     # -- for the threads of tasks ------------------------------------------------------------------
 
-    def put(self, note: Announcement | Run | Abandoned) -> None:
+    def put(self, note: Announcement | Total | Run | Abandoned) -> None:
         """Have a note written. Of one that cannot be kept, only its number is."""
         pending = self._inbox.qsize()
         if pending >= MAX_PENDING and getattr(note, "hold", None) is None:
@@ -147,7 +157,7 @@ class Recorder:
         while True:
             first = self._inbox.get()
             if not isinstance(first, Flush):
-                time.sleep(LINGER_S)
+                time.sleep(ANNOUNCEMENT_LINGER_S if isinstance(first, Announcement) else LINGER_S)
             batch = [first]
             while len(batch) < MAX_BATCH:
                 try:
@@ -186,42 +196,51 @@ class Recorder:
     def _write(self, batch: list[Any]) -> None:
         executions = Executions(self.store(), self._settings.lease_s)
         batch = [self._placed(note) for note in batch]
-        announced = [note for note in batch if isinstance(note, Announcement)]
-        self._announce(executions, announced)
         runs = list({id(note): note for note in batch if isinstance(note, Run)}.values())
+        # Those that run before those that they have sent.
         self._report(executions, [run for run in runs if run.hold is None and not run.over])
+        executions.announce(
+            [(note.job_id, note.new) for note in batch if isinstance(note, Announcement)],
+            [(note.owner, note.group, note.jobs) for note in batch if isinstance(note, Total)],
+        )
         self._end(executions, [run for run in runs if run.hold is not None and not run.over])
         for note in batch:
             if isinstance(note, Abandoned):
                 executions.abandon(note.job_id, note.outcome)
 
     def _placed(self, note: Any) -> Any:
-        """The same note with a job's whole id. Where notes are taken, nobody can wait for what the store
+        """The same note with whole ids of jobs. Where notes are taken, nobody can wait for what the store
         knows of the owner."""
         keys = self.store().keys
         if isinstance(note, Announcement):
-            return replace(note, job_id=placed(keys, note.new.owner, note.job_id))
+            new = self._placed_job(note.new)
+            return replace(note, job_id=placed(keys, new.owner, note.job_id), new=new)
         if isinstance(note, Abandoned):
             return replace(note, job_id=placed(keys, note.owner, note.job_id))
         if isinstance(note, Run):
-            note.ref = replace(note.ref, id=placed(keys, note.ref.owner, note.ref.id))
+            ref = note.ref
+            note.first_job = placed(keys, ref.owner, note.first_job)
+            group, parent = self._family(ref.owner, ref.group, ref.parent)
+            note.ref = replace(ref, id=placed(keys, ref.owner, ref.id), group=group, parent=parent)
         return note
 
-    def _announce(self, executions: Executions, jobs: Iterable[Announcement]) -> None:
-        calls = []
-        for job in jobs:
-            try:
-                calls.append(executions.creation(job.job_id, job.new))
-            except RecordError:
-                calls.append(executions.creation(job.job_id, _bare(job.new)))
-        executions.announce(calls)
+    def _placed_job(self, new: NewJob) -> NewJob:
+        group, parent = self._family(new.owner, new.group, new.parent)
+        return replace(new, group=group, parent=parent)
+
+    def _family(self, owner: str, group: str | None, parent: str | None) -> tuple[str | None, str | None]:
+        """A job's group and parent. Children without a group are one."""
+        if parent is not None:
+            parent = placed(self.store().keys, owner, parent)
+        return parent if group is None else group, parent
 
     def _report(self, executions: Executions, runs: list[Run]) -> None:
         """Report runs that hold nothing yet. A job that is not there is made: its announcement was lost."""
-        for _ in range(3):
+        for _ in range(4):
             if not runs:
                 return
             missing = []
+            again = []
             for run, recorded in zip(
                 runs, executions.report([run.execution() for run in runs]), strict=True
             ):
@@ -236,18 +255,21 @@ class Recorder:
                     run.over = True
                     run.stop.request(JobCanceled)
                     self._interrupt(run)
+                elif recorded.what == "ended" and recorded.again:
+                    run.ref = replace(run.ref, id=recorded.again)
+                    again.append(run)
                 elif recorded.what == "ended":
                     # The task came again after its job's end, and an end is final.
                     keys = self.store().keys
-                    run.new = replace(run.new, retry_of=run.ref.id)
+                    run.new = replace(run.new, retry_of=run.first_job)
                     run.ref = replace(run.ref, id=keys.new_job_id(run.ref.owner))
                     missing.append(run)
                 else:
                     if recorded.what == "refused":
                         logger.error("headway: task %s is not shown: %s", run.task_id, recorded.state)
                     run.over = True
-            self._announce(executions, [Announcement(run.ref.id, run.new) for run in missing])
-            runs = missing
+            executions.announce([(run.ref.id, self._placed_job(run.new)) for run in missing])
+            runs = missing + again
 
     def _hold(self, run: Run) -> None:
         assert run.hold is not None  # noqa: S101
@@ -311,17 +333,11 @@ class Recorder:
             self._held.pop(run.token, None)
 
 
-def _bare(new: NewJob) -> NewJob:
-    """The job without its arguments."""
-    foreign = None if new.foreign is None else replace(new.foreign, partial=bool(new.params))
-    return replace(new, params={}, foreign=foreign)
-
-
 def _without_details(note: Any) -> Any:
     if isinstance(note, Announcement):
-        return replace(note, new=_bare(note.new))
+        return replace(note, new=note.new.without_params())
     if isinstance(note, Run):
-        note.new = _bare(note.new)
+        note.new = note.new.without_params()
         if note.outcome is not None:
             note.outcome = replace(note.outcome, result=None)
     return note

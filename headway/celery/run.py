@@ -53,6 +53,8 @@ class Run:
         self.task = task
         self.task_id = task_id
         self.ref = ref
+        self.first_job = ref.id
+        """The job that is named after the task. Another takes its place if the task comes again."""
         self.retries = retries
         self.token = f"{_PROCESS}.{os.getpid()}.{next(_numbers)}"
         self._make_job: Callable[[], NewJob] | None = make_job
@@ -65,6 +67,8 @@ class Run:
         """The identifier of the thread that runs it."""
         self.resent = False
         """Whether the task sent itself again: it retries, or put another in its place."""
+        self.parent_id: str | None = None
+        """The id of the task whose child it is."""
         self.following: frozenset[str] = frozenset()
         """The ids of the tasks that go on where it ends."""
         self.said: str | None = None

@@ -31,6 +31,12 @@ class Selection:
             return found
         return zlib.crc32(root_id.encode("utf-8", "replace")) < self._sample * 2**32
 
+    def takes_all(self, names: Iterable[str]) -> bool:
+        """Whether every task of these names is a job, Celery's own aside."""
+        return self._sample == 1 and all(
+            self.takes_type(name) for name in names if not fnmatchcase(name, _INTERNAL)
+        )
+
     def takes_type(self, name: str) -> bool:
         """Whether tasks of this name are jobs."""
         if any(fnmatchcase(name, pattern) for pattern in self._exclude):

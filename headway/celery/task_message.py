@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from headway.celery.run import Run
 
 GROUP_HEADER = "headway_group"
 """A header of ours, on tasks of chains and bodies of chords: Celery's own say no group of these."""
+PARENT_HEADER = "headway_parent"
+"""Another: the id of the task whose child this one is. Celery's `parent_id` may name a task that is no job,
+and by it the tasks of a chain are each other's children."""
 _UNLOCK = "celery.chord_unlock"
 
 
@@ -24,31 +27,43 @@ class TaskMessage:
     kwargs: Mapping[str, Any]
     root_id: str
     parent_id: str | None = None
+    """Of the task whose child it is."""
     group: str | None = None
+    chain: Sequence[Any] = ()
+    """The tasks that follow it, serialized, the next one last."""
+    chord: Mapping[str, Any] | None = None
+    """The body of the chord that it is in, serialized."""
     eta: str | None = None
     """ISO 8601."""
 
     @classmethod
     def sent(cls, headers: Mapping[str, Any] | None, body: Any) -> TaskMessage | None:
         """Return the task that a message sends, or None if it is not understood."""
+        facts: Mapping[str, Any]
+        embedded: Mapping[str, Any]
         if isinstance(body, Mapping):  # protocol 1
             args, kwargs, facts = body.get("args"), body.get("kwargs"), {**body, **(headers or {})}
+            embedded = {}
         elif isinstance(body, tuple | list) and len(body) == 3 and headers:
-            args, kwargs, facts = body[0], body[1], dict(headers)
+            args, kwargs, facts, embedded = body[0], body[1], headers, body[2] or {}
         else:
             return None
         task_id, name = facts.get("id"), facts.get("task")
         if not isinstance(task_id, str) or not isinstance(name, str):
             return None
-        return cls._of(task_id, name, args, kwargs, facts)
+        return cls._of(task_id, name, args, kwargs, facts, embedded)
 
     @classmethod
     def started(cls, task_id: str, name: str, args: Any, kwargs: Any, request: Any) -> TaskMessage:
         """Return the task that a worker begins."""
-        return cls._of(task_id, name, args, kwargs, request)
+        return cls._of(
+            task_id, name, args, kwargs, request, {"chain": request.chain, "chord": request.chord}
+        )
 
     @classmethod
-    def _of(cls, task_id: str, name: str, args: Any, kwargs: Any, facts: Any) -> TaskMessage:
+    def _of(
+        cls, task_id: str, name: str, args: Any, kwargs: Any, facts: Any, embedded: Mapping[str, Any]
+    ) -> TaskMessage:
         group = facts.get("group") or facts.get("taskset") or facts.get(GROUP_HEADER)
         eta = facts.get("eta")
         return cls(
@@ -57,10 +72,24 @@ class TaskMessage:
             args or (),
             kwargs or {},
             facts.get("root_id") or task_id,
-            facts.get("parent_id"),
+            facts.get(PARENT_HEADER),
             str(group) if group else None,
+            embedded.get("chain") or (),
+            embedded.get("chord"),
             eta if isinstance(eta, str) else None,
         )
+
+    def followers(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return how many tasks of which group are not sent unless this one succeeds: first the rest of its
+        chain, then the body of its chord, which is the same for all tasks of the chord."""
+        each: dict[str, int] = {}
+        once: dict[str, int] = {}
+        group, chord = _follow(self.group, reversed(self.chain), each)
+        if not self.chain:
+            chord = self.chord
+        if chord:
+            _follow(group, _steps(chord), once)
+        return each, once
 
     def eta_ms(self, now_ms: float) -> int:
         """When it is to be started, in ms since 1970; 0 if at once."""
@@ -74,12 +103,51 @@ class TaskMessage:
         return round(at) if at > now_ms else 0
 
 
+_ONE_TASK = (None, "", "xmap", "xstarmap")
+"""Types of signatures that become one message."""
+
+
+def _steps(signature: Any) -> list[Any]:
+    """Return the signatures that are sent one after another, from the first."""
+    if signature.get("subtask_type") == "chain":
+        return list(signature["kwargs"]["tasks"])
+    return [signature, *reversed(_option(signature, "chain") or ())]
+
+
+def _option(signature: Any, name: str) -> Any:
+    return (signature.get("options") or {}).get(name)
+
+
+def _follow(group: str | None, steps: Iterable[Any], counts: dict[str, int]) -> tuple[str | None, Any]:
+    """Count the steps by their groups; `group` is that of those that name none. Returns the group of the
+    last, and the body of the chord that it is in."""
+    own, chord = group, None
+    for signature in steps:
+        if signature.get("subtask_type") not in _ONE_TASK:
+            return own, None  # what follows is in a group of its own, of which nobody knows here
+        own = _option(signature, "group_id") or group
+        if own:
+            counts[own] = counts.get(own, 0) + 1
+        chord = _option(signature, "chord")
+    return own, chord
+
+
 def following(request: Any) -> frozenset[str]:
     """Return the ids of the tasks that Celery sends when this one has succeeded: the next of its chain, the
     body of its chord. Asked at its start, as older versions take the chain apart later."""
-    found = [*(request.chain or ())[-1:], *([request.chord] if request.chord else ())]
-    ids = [(signature.get("options") or {}).get("task_id") for signature in found]
+    found = [*(request.chain or ())[-1:], *(_steps(request.chord)[:1] if request.chord else ())]
+    ids = [_option(signature, "task_id") for signature in found]
     return frozenset(task_id for task_id in ids if task_id)
+
+
+def parent_of(headers: Mapping[str, Any], run: Run | None) -> str | None:
+    """Return the id of the task whose child is about to be sent, if the `run` sends it: that of the run, or
+    of the run's own parent if it goes on where the run ends."""
+    if run is None or headers.get("id") == run.task_id:
+        return None
+    if headers.get("id") in run.following:
+        return run.parent_id
+    return run.task_id if headers.get("parent_id") == run.task_id else None
 
 
 def group_of(headers: Mapping[str, Any], body: Any, run: Run | None) -> str | None:

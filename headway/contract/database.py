@@ -177,13 +177,22 @@ class Database:
         """Return the unchanging facts of a job, or None if there is no such job."""
         if not self.keys.holds(job_id):
             return None
-        owner, group, queue, once = cast(
+        owner, group, queue, once, parent = cast(
             list[bytes | None],
-            self.at(key := self.keys.job(job_id)).hmget(key, ["owner", "group", "_queue", "_once"]),
+            self.at(key := self.keys.job(job_id)).hmget(
+                key, ["owner", "group", "_queue", "_once", "parent"]
+            ),
         )
         if owner is None or group is None or queue is None:
             return None
-        return JobRef(job_id, json.loads(owner), queue.decode(), json.loads(group), (once or b"").decode())
+        return JobRef(
+            job_id,
+            json.loads(owner),
+            queue.decode(),
+            json.loads(group),
+            (once or b"").decode(),
+            json.loads(parent or b"null"),
+        )
 
     def remove(self, ref: JobRef, *, only_if_due: bool) -> bytes:
         """Remove an ended job with its events, index entries and idempotency key (lua/sweep.lua).

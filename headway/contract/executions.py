@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from headway.contract.database import Call
-from headway.contract.encoding import clip, dumps
-from headway.contract.keys import JobRef
+from headway.contract.encoding import RecordError, clip, dumps
+from headway.contract.keys import JobRef, partition_of
 from headway.contract.new_job import NewJob
 from headway.contract.records import CANCELED, MAX_ERROR_CHARS, MAX_RESULT_BYTES, error_json
 from headway.contract.states import ErrorCode, State
@@ -20,6 +20,9 @@ _AGAIN_LATER = ("MISCONF", "NOREPLICAS")
 """Errors of a script that pass by, as OOM does; any other stays, and is returned for the one call."""
 TAKEN_MS = 30_000
 """An agent that took a job has so long to send the task before the job is put back in the line."""
+
+AT_ONCE = 50
+"""Jobs that one script makes. Meanwhile Redis answers nobody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class Recorded:
     cancel_requested: bool = False
     state: str = ""
     """In which the job had ended; or why it was refused."""
+    again: str = ""
+    """The id of the job that took the place of one that had ended."""
 
 
 class Executions:
@@ -89,14 +94,23 @@ class Executions:
 
     # -- in the processes that send and run tasks --------------------------------------------------
 
-    def creation(self, job_id: str, new: NewJob) -> Call:
-        """The call that makes a job, unless it is there already. Raises RecordTooLarge."""
-        _, keys, args = self._store.creation(new, job_id=job_id)
-        return "create", keys, args
+    def announce(
+        self, jobs: Iterable[tuple[str, NewJob]], totals: Iterable[tuple[str, str, int]] = ()
+    ) -> None:
+        """Make jobs, by their ids, in one round trip; those that are there already stay as they are.
 
-    def announce(self, calls: Sequence[Call]) -> None:
-        """Make jobs: `calls` are of `creation`."""
-        self._run(calls)
+        Parameters of more than MAX_PARAMS_BYTES are not kept. `totals` (owner, group, number) say how many
+        jobs groups will have, unless somebody has said so before.
+        """
+        kinds: dict[tuple[Any, ...], list[tuple[str, NewJob]]] = {}
+        for job_id, new in jobs:
+            kinds.setdefault((partition_of(job_id), new.kind), []).append((job_id, new))
+        calls = [
+            self._announcement(alike[start : start + AT_ONCE])
+            for alike in kinds.values()
+            for start in range(0, len(alike), AT_ONCE)
+        ]
+        self._run([*calls, *(self._store.groups.expectation(*total) for total in totals)])
 
     def report(self, executions: Sequence[Execution]) -> list[Recorded]:
         """Write executions in one round trip. Raises RecordError for a result that is no record."""
@@ -118,12 +132,14 @@ class Executions:
         if ref is None:
             return
         key = store.keys.job(job_id)
-        found: Any = store.database.at(key).hmget(key, ["_fence", "state", "_token"])
-        fence, state, token = found
-        if state == b'"running"' and fence is not None:
+        found: Any = store.database.at(key).hmget(key, ["_fence", "state", "_token", "_again"])
+        fence, state, token, again = found
+        if again is not None:
+            self.abandon(again.decode(), outcome)
+        elif state == b'"running"' and fence is not None:
             self._run([self._end(Hold(ref, fence.decode()), outcome)])
         elif outcome.state is State.CANCELED:
-            store.cancel(job_id)
+            store.cancel(job_id, asked_here=False)
         else:
             # It was killed before it could say that it had begun.
             self.report([Execution(ref, f"{(token or b'').decode()}+", "", outcome=outcome)])
@@ -150,6 +166,24 @@ class Executions:
         return [(task_id.decode(), int(at)) for task_id, at in found]
 
     # ----------------------------------------------------------------------------------------------
+
+    def _announcement(self, alike: Sequence[tuple[str, NewJob]]) -> Call:
+        shared = [part for pair in alike[0][1].shared_fields().items() for part in pair]
+        args: list[Any] = [len(shared), *shared]
+        refs = []
+        for job_id, new in alike:
+            ref = new.ref(job_id)
+            refs.append(ref)
+            try:
+                fields = new.own_fields(ref)
+            except RecordError:
+                fields = new.without_params().own_fields(ref)
+            wait_ms = self._store.retention_ms + (new.foreign.wait_ms if new.foreign else 0)
+            args += (job_id, wait_ms, 2 * len(fields))
+            for pair in fields.items():
+                args += pair
+        database = self._store.database
+        return "announce", database.keys_of(refs[0]), database.args_of(refs[0], args)
 
     def _run(self, calls: Sequence[Call]) -> list[Any]:
         replies = self._store.database.run_many(calls) if calls else []
@@ -203,4 +237,6 @@ def _recorded(execution: Execution, reply: Any) -> Recorded:
     what = reply[0].decode()
     if what == "claimed":
         return Recorded(what, Hold(execution.ref, reply[1].decode()), bool(reply[2]))
-    return Recorded(what, state=reply[1].decode() if what == "ended" else "")
+    if what == "ended":
+        return Recorded(what, state=reply[1].decode(), again=reply[2].decode())
+    return Recorded(what)

@@ -11,9 +11,10 @@ import base64
 import hashlib
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from headway.contract.keys import JOB_ID, Keys
+from headway.contract.keys import JOB_ID, Keys, encoded
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
@@ -36,6 +37,17 @@ class Foreign:
     """For how long, beside the retention, it may wait for a start."""
     not_before_ms: int = 0
     """When it is to be started at the earliest (ms since 1970)."""
+    followers: str = ""
+    """Which groups expect how many jobs that will not come unless it succeeds (`followers`)."""
+
+
+def followers(each: Mapping[str, int], once: Mapping[str, int]) -> str:
+    """Return `Foreign.followers`: how many jobs each job that says so takes away from a group, and how
+    many are taken away `once`, however many jobs say so."""
+    return " ".join(
+        [f"{encoded(group)} {count}" for group, count in each.items()]
+        + [f"{encoded(group)}/once {count}" for group, count in once.items()]
+    )
 
 
 def job_id_of(owner: str, task_id: str) -> str:

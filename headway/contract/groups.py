@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from headway.contract.database import Database
+from headway.contract.database import Call, Database
 from headway.contract.encoding import dumps
-from headway.contract.keys import partition_of
+from headway.contract.keys import JobRef, partition_of
 from headway.contract.records import CANCELED, HIGHEST_FRACTION, Progress, StageProgress
 from headway.contract.states import LIVE, State
 
@@ -77,20 +77,21 @@ class Groups:
         count = 0
         for ids in _pages(self._jobs(owner, group, *LIVE)):
             refs = [ref for job_id in ids if (ref := self._db.ref(job_id)) is not None]
-            args = [CANCELED, dumps("cancellation was asked for")]
-            calls = [
-                (
-                    "cancel",
-                    self._db.keys_of(ref, [self._db.keys.revoked(partition_of(ref.id))]),
-                    self._db.args_of(ref, args),
-                )
-                for ref in refs
-            ]
-            for reply in self._db.run_many(calls):
+            for reply in self._db.run_many([self.cancellation(ref) for ref in refs]):
                 if isinstance(reply, Exception):
                     raise reply
             count += len(refs)
         return count
+
+    def cancellation(self, ref: JobRef, *, asked_here: bool = True) -> Call:
+        """The call that cancels a job (JobStore.cancel)."""
+        revoked = self._db.keys.revoked(partition_of(ref.id))
+        args = [CANCELED, dumps("cancellation was asked for"), "1" if asked_here else ""]
+        return "cancel", self._db.keys_of(ref, [revoked]), self._db.args_of(ref, args)
+
+    def expectation(self, owner: str, group: str, expected: int) -> Call:
+        """The call that says how many jobs a group will have, unless somebody has said so before."""
+        return self._call("expect", owner, group, expected)
 
     def to_retry(self, owner: str, group: str) -> Iterator[str]:
         """Yield the ids of jobs that failed or were canceled, and that no retry has replaced."""
@@ -109,10 +110,14 @@ class Groups:
         return [job_id.decode() for job_id in found]
 
     def _run(self, action: str, owner: str, group: str, *args: Any) -> bytes | None:
+        reply = self._db.run(*self._call(action, owner, group, *args))
+        return bytes(reply[0]) if reply else None
+
+    def _call(self, action: str, owner: str, group: str, *args: Any) -> Call:
         keys = self._db.keys
         partition = keys.partition(owner)
         _, cap, retention_s = self._db.limits
-        reply = self._db.run(
+        return (
             "group",
             [
                 keys.clock(partition),
@@ -125,7 +130,6 @@ class Groups:
             ],
             [action, cap, retention_s, dumps(group), *args],
         )
-        return bytes(reply[0]) if reply else None
 
 
 def shared_progress(bar: Mapping[str, Any], children: Mapping[str, Any], before: float) -> Progress:

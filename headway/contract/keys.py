@@ -25,7 +25,8 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition's tag (headwa
     P{p}:jobs:<owner>            zset    all jobs of an owner, by time of creation
     P{p}:jobs:<owner>:<state>    zset    those in one state
     P{p}:counts:<owner>          hash    "<state> <type in JSON>" -> how many of the owner's jobs
-    P{p}:group:<owner>:<group>   zset    those of one group
+    P{p}:group:<owner>:<group>   zset    those of one group: a job is in its own, and in the one that
+                                         has its parent's id for a name
     P{p}:tally:<owner>:<group>   hash    a group's jobs by state, and how much is done (lua/tally.lua)
     P{p}:orphans                 zset    job id -> ms when it ended, though its children may live
     P{p}:groups                  zset    key of a tally -> ms when its feed is to be told of it
@@ -89,7 +90,7 @@ _OWN_QUEUE = "http:"
 
 def own_queue(owner: str, type: str) -> str:
     """Return the queue of an owner's type that is served over HTTP; no message is ever sent to it."""
-    return f"{_OWN_QUEUE}{_name(owner)}:{type}"
+    return f"{_OWN_QUEUE}{encoded(owner)}:{type}"
 
 
 def here_queue(owner: str) -> str:
@@ -115,6 +116,8 @@ class JobRef:
     group: str | None = None
     once: str = ""
     """The idempotency key it was made with, if any (hashed)."""
+    parent: str | None = None
+    """The job whose child it is. The children are a group of that name."""
 
 
 def partition_of(job_id: str) -> int:
@@ -191,16 +194,16 @@ class Keys:
 
     def jobs(self, owner: str, state: State | None = None) -> str:
         suffix = f":{state}" if state else ""
-        return f"{self._in(self.partition(owner))}jobs:{_name(owner)}{suffix}"
+        return f"{self._in(self.partition(owner))}jobs:{encoded(owner)}{suffix}"
 
     def counts(self, owner: str) -> str:
-        return f"{self._in(self.partition(owner))}counts:{_name(owner)}"
+        return f"{self._in(self.partition(owner))}counts:{encoded(owner)}"
 
     def group(self, owner: str, group: str) -> str:
-        return f"{self._in(self.partition(owner))}group:{_name(owner)}:{_name(group)}"
+        return f"{self._in(self.partition(owner))}group:{encoded(owner)}:{encoded(group)}"
 
     def tally(self, owner: str, group: str) -> str:
-        return f"{self._in(self.partition(owner))}tally:{_name(owner)}:{_name(group)}"
+        return f"{self._in(self.partition(owner))}tally:{encoded(owner)}:{encoded(group)}"
 
     def group_of(self, tally: str) -> tuple[str, str]:
         """The owner and the group of a tally."""
@@ -218,28 +221,28 @@ class Keys:
         return self.jobs(owner) if group is None else self.group(owner, group)
 
     def waiting(self, partition: int, queue: str) -> str:
-        return f"{self._in(partition)}waiting:{_name(queue)}"
+        return f"{self._in(partition)}waiting:{encoded(queue)}"
 
     def line(self, partition: int, queue: str) -> str:
-        return f"{self._in(partition)}line:{_name(queue)}"
+        return f"{self._in(partition)}line:{encoded(queue)}"
 
     def turns(self, partition: int, queue: str) -> str:
-        return f"{self._in(partition)}turns:{_name(queue)}"
+        return f"{self._in(partition)}turns:{encoded(queue)}"
 
     def paused(self, partition: int) -> str:
         return self._in(partition) + "paused"
 
     def rate(self, owner: str) -> str:
-        return f"{self._in(self.partition(owner))}rate:{_name(owner)}"
+        return f"{self._in(self.partition(owner))}rate:{encoded(owner)}"
 
     def upload(self, owner: str, upload_id: str) -> str:
-        return f"{self._in(self.partition(owner))}upload:{_name(owner)}:{upload_id}"
+        return f"{self._in(self.partition(owner))}upload:{encoded(owner)}:{upload_id}"
 
     def uploading(self, owner: str) -> str:
-        return f"{self._in(self.partition(owner))}uploading:{_name(owner)}"
+        return f"{self._in(self.partition(owner))}uploading:{encoded(owner)}"
 
     def webhooks(self, owner: str) -> str:
-        return f"{self._in(self.partition(owner))}webhooks:{_name(owner)}"
+        return f"{self._in(self.partition(owner))}webhooks:{encoded(owner)}"
 
     def webhooks_due(self, partition: int) -> str:
         return self._in(partition) + "webhooks_due"
@@ -260,7 +263,7 @@ class Keys:
         return f"{self._in(self.partition(owner))}last:{_feed(owner, group)}"
 
     def once(self, owner: str, key: str) -> str:
-        return f"{self._in(self.partition(owner))}once:{_name(owner)}:{key}"
+        return f"{self._in(self.partition(owner))}once:{encoded(owner)}:{key}"
 
     def last_of(self, topic: str) -> tuple[str, str]:
         """The hash, and its field, that holds the last id of a stream of events or of a feed."""
@@ -294,10 +297,10 @@ class Keys:
         return f"{self.prefix}{{types}}:workers"
 
     def own_types(self, owner: str) -> str:
-        return f"{self.prefix}{{types}}:own:{_name(owner)}"
+        return f"{self.prefix}{{types}}:own:{encoded(owner)}"
 
     def claiming(self, owner: str) -> str:
-        return f"{self.prefix}{{types}}:claiming:{_name(owner)}"
+        return f"{self.prefix}{{types}}:claiming:{encoded(owner)}"
 
     @property
     def files_id(self) -> str:
@@ -326,17 +329,17 @@ class Keys:
         return f"{self.prefix}{{access}}:jobs:{name}"
 
     def batch(self, owner: str, key: str) -> str:
-        return f"{self._in(self.partition(owner))}batch:{_name(owner)}:{key}"
+        return f"{self._in(self.partition(owner))}batch:{encoded(owner)}:{key}"
 
     def write_set(self, ref: JobRef) -> list[str]:
         """The keys of every script that changes a job, in the order of lua/prelude.lua."""
-        before, after = _around(self, partition_of(ref.id), ref.owner, ref.queue, ref.group)
+        before, after = _around(self, partition_of(ref.id), ref.owner, ref.queue, ref.group, ref.parent)
         return [*before, self.job(ref.id), self.events(ref.id), self.unread(ref.id), *after]
 
 
 @lru_cache(4096)
 def _around(
-    keys: Keys, partition: int, owner: str, queue: str, group: str | None
+    keys: Keys, partition: int, owner: str, queue: str, group: str | None, parent: str | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What comes before and after a job's own keys in `Keys.write_set`."""
     keys = _beside(keys, partition)
@@ -349,12 +352,14 @@ def _around(
         keys.turns(partition, queue),
         keys.orphans(partition),
     ]
-    if group is not None:
+    for name in dict.fromkeys((group, parent)):
+        if name is None:
+            continue
         after += [
-            keys.feed(owner, group),
-            keys.feed_last(owner, group),
-            keys.group(owner, group),
-            keys.tally(owner, group),
+            keys.feed(owner, name),
+            keys.feed_last(owner, name),
+            keys.group(owner, name),
+            keys.tally(owner, name),
             keys.groups(partition),
         ]
     return (keys.clock(partition), keys.alarms(partition), keys.expiring(partition)), tuple(after)
@@ -382,7 +387,7 @@ def _beside(keys: Keys, partition: int) -> Keys:
 
 def webhook_member(owner: str, name: str) -> str:
     """Return what names a webhook in other keys, and in a job's `_hooks`."""
-    return f"{_name(owner)}:{_name(name)}"
+    return f"{encoded(owner)}:{encoded(name)}"
 
 
 def owner_and_name(member: str) -> tuple[str, str]:
@@ -392,9 +397,12 @@ def owner_and_name(member: str) -> tuple[str, str]:
 
 
 @lru_cache(4096)
-def _name(chosen: str) -> str:
+def encoded(chosen: str) -> str:
+    """Return a name that people chose as it is spelled in keys."""
     return quote(chosen, safe="")
 
 
 def _feed(owner: str, group: str | None) -> str:
-    return f"feed:owner:{_name(owner)}" if group is None else f"feed:group:{_name(owner)}:{_name(group)}"
+    if group is None:
+        return f"feed:owner:{encoded(owner)}"
+    return f"feed:group:{encoded(owner)}:{encoded(group)}"

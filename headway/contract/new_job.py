@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headway.contract.encoding import dumps, rfc3339
@@ -45,25 +45,51 @@ class NewJob:
     foreign: Foreign | None = None
     """If another system sends its messages."""
 
+    def ref(self, job_id: str, once: str = "") -> JobRef:
+        """Return the ref of the job, if it has this id."""
+        return JobRef(job_id, self.owner, self.queue, self.group, once, self.parent)
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """Jobs of a kind have the same `shared_fields`, and differ in the keys of their ids alone."""
+        return (
+            *(self.type, self.owner, self.queue, self.group, self.parent, self.max_attempts),
+            *(self.timeout_s, self.size, self.priority, self.run_at_ms, self.checkpoint),
+        )
+
+    def without_params(self) -> NewJob:
+        """Return the job without its parameters."""
+        foreign = None if self.foreign is None else replace(self.foreign, partial=bool(self.params))
+        return replace(self, params={}, foreign=foreign)
+
     def fields(self, ref: JobRef) -> dict[str, Any]:
         """Return the fields of the job's hash that are known before it is made. Raises RecordError."""
-        fields = {
-            "id": dumps(ref.id),
+        return {**self.shared_fields(), **self.own_fields(ref)}
+
+    def shared_fields(self) -> dict[str, Any]:
+        """Return the fields that follow from the job's kind."""
+        return {
             "type": dumps(self.type),
             "owner": dumps(self.owner),
             "group": dumps(self.group),
-            "labels": dumps(self.labels),
-            "params": dumps(self.params, MAX_PARAMS_BYTES, "params"),
+            "parent": dumps(self.parent),
             "max_attempts": dumps(self.max_attempts),
             "timeout_s": dumps(self.timeout_s),
-            "retry_of": dumps(self.retry_of),
             "size": dumps(self.size),
-            "parent": dumps(self.parent),
             "priority": dumps(self.priority),
             "run_at": "null" if self.run_at_ms is None else f'"{rfc3339(self.run_at_ms)}"',
-            "links": dumps(links_of(ref.id).model_dump()),
             "_queue": self.queue,
             "_checkpoint": self.checkpoint,
+        }
+
+    def own_fields(self, ref: JobRef) -> dict[str, Any]:
+        """Return the other fields. Raises RecordError."""
+        fields = {
+            "id": f'"{ref.id}"',
+            "labels": dumps(self.labels),
+            "params": dumps(self.params, MAX_PARAMS_BYTES, "params"),
+            "retry_of": dumps(self.retry_of),
+            "links": dumps(links_of(ref.id).model_dump()),
             "_once": ref.once,
             **(self.webhook.fields(self.owner) if self.webhook else {}),
         }
@@ -77,6 +103,8 @@ class NewJob:
             fields["_foreign"] = self.foreign.task_id or task_id_of(ref.id)
             if self.run_at_ms is None:
                 fields["_not_before"] = str(self.foreign.not_before_ms)
+            if self.foreign.followers:
+                fields["_followers"] = self.foreign.followers
             if self.foreign.partial:
                 fields["_partial"] = "1"
             if self.foreign.sent:

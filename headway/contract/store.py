@@ -20,7 +20,7 @@ from headway.contract.encoding import clip, dumps
 from headway.contract.events import HIGHEST, Event, EventId, EventType
 from headway.contract.feeds import Feeds
 from headway.contract.groups import Groups
-from headway.contract.keys import JobRef, Keys, partition_of
+from headway.contract.keys import JobRef, Keys
 from headway.contract.layout import StoredLayout
 from headway.contract.limits import NO_LIMITS, ROOM_S, Limits, TooManyJobs
 from headway.contract.listings import Listings
@@ -143,8 +143,20 @@ class JobStore:
         the owner's limits, StaleFence for the child of a job that another holds, RecordTooLarge for
         parameters of more than MAX_PARAMS_BYTES.
         """
-        ref, keys, args = self.creation(new, once=once, limits=limits)
-        reply = self.database.run("create", keys, args)
+        key, request_hash = once or ("", "")
+        ref = new.ref(self.keys.new_job_id(new.owner), key)
+        reply = self.database.change(
+            "create",
+            ref,
+            request_hash,
+            # Nobody sends a message for a child: its alarm does.
+            0 if new.parent else REQUEUE_MS,
+            *(limits.rate, limits.burst, limits.live),
+            *(new.parent or "", new.parent_fence),
+            round((new.expires_s or 0) * 1000),
+            *(part for pair in new.fields(ref).items() for part in pair),
+            keys=[self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])],
+        )
         if reply[0] == b"stale":
             raise StaleFence
         _check_creation(reply, limits, 1)
@@ -162,12 +174,12 @@ class JobStore:
         """
         owner = jobs[0].owner
         key, request_hash = once or ("", "")
-        places: dict[tuple[str, str | None], int] = {}
+        places: dict[tuple[str, str | None, str | None], int] = {}
         shared: list[str] = []
         sizes, own, described, fields = list[int](), list[str](), list[Any](), list[Any]()
         for new in jobs:
-            ref = JobRef(self.keys.new_job_id(owner), owner, new.queue, new.group)
-            place = places.setdefault((new.queue, new.group), len(places) + 1)
+            ref = new.ref(self.keys.new_job_id(owner))
+            place = places.setdefault((ref.queue, ref.group, ref.parent), len(places) + 1)
             if place > len(sizes):
                 at_place = self.keys.write_set(ref)
                 shared += at_place
@@ -189,36 +201,6 @@ class JobStore:
         parts = reply[1].decode().split(" ")
         made = [(job_id, flag == "1") for flag, job_id in zip(parts[::2], parts[1::2], strict=True)]
         return made, reply[0] == b"created"
-
-    def creation(
-        self,
-        new: NewJob,
-        *,
-        job_id: str = "",
-        once: tuple[str, str] | None = None,
-        limits: Limits = NO_LIMITS,
-    ) -> tuple[JobRef, list[str], list[Any]]:
-        """Return the new job's ref, and the keys and arguments of create.lua.
-
-        With a `job_id` that is taken, the script leaves the job as it is. Raises RecordTooLarge.
-        """
-        key, request_hash = once or ("", "")
-        ref = JobRef(job_id or self.keys.new_job_id(new.owner), new.owner, new.queue, new.group, key)
-        # Nobody sends a message for a child: its alarm does.
-        first_alarm_ms = 0 if new.parent else REQUEUE_MS
-        if new.foreign is not None and new.foreign.sent:
-            first_alarm_ms = self.retention_ms + new.foreign.wait_ms
-        args = [
-            request_hash,
-            first_alarm_ms,
-            *(limits.rate, limits.burst, limits.live),
-            *(new.parent or "", new.parent_fence),
-            round((new.expires_s or 0) * 1000),
-            *(part for pair in new.fields(ref).items() for part in pair),
-        ]
-        beside = self.keys.beside(ref.id)
-        keys = [beside.rate(new.owner), *([beside.once(new.owner, key)] if once else [])]
-        return ref, self.database.keys_of(ref, keys), self.database.args_of(ref, args)
 
     def remove(self, job_id: str) -> bool:
         """Remove an ended job, its events and its idempotency key; the caller removes its files first.
@@ -252,8 +234,15 @@ class JobStore:
         )
         if not reply or reply[1] is None:
             return None
-        job_id, owner, group, once, job_type = reply
-        ref = JobRef(job_id.decode(), json.loads(owner), queue, json.loads(group), (once or b"").decode())
+        job_id, owner, group, once, job_type, parent = reply
+        ref = JobRef(
+            job_id.decode(),
+            json.loads(owner),
+            queue,
+            json.loads(group),
+            (once or b"").decode(),
+            json.loads(parent or b"null"),
+        )
         return ref, json.loads(job_type)
 
     def claim(self, ref: JobRef, *, token: str, lease_s: float, worker: str) -> Claim | None:
@@ -369,30 +358,21 @@ class JobStore:
             raise StaleFence
         return len(reply) > 1 and bool(reply[1])
 
-    def cancel(self, job_id: str) -> tuple[bytes, bool] | None:
-        """End a job that waits, flag one that runs. Returns its document and whether it had ended before,
+    def cancel(self, job_id: str, *, asked_here: bool = True) -> tuple[bytes, bool] | None:
+        """End a job that waits, flag one that runs; once it has ended, so are its children, if this was
+        `asked_here` and not learnt of another system. Returns its document and whether it had ended before,
         or None if there is no such job."""
         ref = self.ref(job_id)
         if ref is None:
             return None
-        reply = self.database.change(
-            "cancel",
-            ref,
-            CANCELED,
-            dumps("cancellation was asked for"),
-            keys=[self.keys.revoked(partition_of(job_id))],
-        )
+        reply = self.database.run(*self.groups.cancellation(ref, asked_here=asked_here))
         if reply[0] == b"gone":
             return None
         return bytes(reply[1]), reply[0] == b"ended"
 
     def cancel_many(self, refs: Sequence[JobRef]) -> list[bool]:
         """Cancel jobs in one round trip. Returns for each whether it was live."""
-        calls = []
-        for ref in refs:
-            keys = [self.keys.revoked(self.keys.partition(ref.owner))]
-            args = [CANCELED, dumps("cancellation was asked for")]
-            calls.append(("cancel", self.database.keys_of(ref, keys), self.database.args_of(ref, args)))
+        calls = [self.groups.cancellation(ref) for ref in refs]
         replies = self.database.run_many(calls) if calls else []
         for reply in replies:
             if isinstance(reply, Exception):

@@ -106,8 +106,8 @@ BREAKS = (
     Break(
         "a group ends",
         "headway/contract/lua/prelude.lua",
-        "  emit(job, id, 'end', document())\n  settle_group()\n",
-        "  emit(job, id, 'end', document())\n",
+        "  for _, group in ipairs(GROUPS) do settle_group(group) end\n",
+        "",
         (f"{GROUPS}::test_a_group_ends_once_when_all_that_are_expected_have_ended", MACHINE),
     ),
     Break(
@@ -126,8 +126,8 @@ BREAKS = (
     ),
     Break(
         "a retry takes its job's place",
-        "headway/contract/lua/create.lua",
-        "  if old then replace(key_of(old)) end\n",
+        "headway/contract/lua/creation.lua",
+        "    if old and i == 1 then replace(key_of(old)) end\n",
         "",
         (f"{GROUPS}::test_a_retry_takes_the_place_of_its_job_in_the_group", MACHINE),
     ),
@@ -148,7 +148,7 @@ BREAKS = (
     Break(
         "children do not outlive their parent",
         "headway/contract/lua/prelude.lua",
-        "  if family[2] then redis.call('ZADD', ORPHANS, int(ms), JOB_ID) end\n",
+        "    redis.call('ZADD', ORPHANS, int(ms), JOB_ID)\n",
         "",
         (f"{CHILDREN}::test_a_cancellation_reaches_the_children_and_theirs",),
     ),

@@ -60,12 +60,17 @@ def test_what_tasks_use_already_moves_their_bars(shop: ShopStack, task: str) -> 
 
 
 def test_retries_are_attempts_of_one_job(shop: ShopStack) -> None:
-    task_id = shop.send("flaky.delay(2)")
+    task_id = shop.send("flaky.delay(2, 1)")
     job = shop.ended(task_id)
     assert (job.state, job.attempt, job.max_attempts, job.result) == (State.SUCCEEDED, 3, 3, "at last")
     assert shop.states(task_id) == ["queued", *["running", "retrying"] * 2, "running", "succeeded"]
     reasons = [e.data["reason"] for e in shop.events(task_id, "state") if e.data["state"] == "retrying"]
     assert reasons == ["ValueError: not yet"] * 2
+
+
+def test_an_attempt_that_is_over_before_the_one_before_it(shop: ShopStack) -> None:
+    job = shop.do("overtaken.delay()")
+    assert (job.state, job.attempt, job.result) == (State.SUCCEEDED, 3, "at last")
 
 
 @pytest.mark.parametrize(
@@ -121,8 +126,11 @@ def test_a_task_whose_job_was_canceled_before_does_not_run(shop: ShopStack, tmp_
     blockers = [shop.send("sleeps.delay(2)") for _ in range(2)]
     mark = tmp_path / "ran"
     task_id = shop.send(f"marks.delay({str(mark)!r})")
+    group = shop.send(f"group(marks.si({str(mark)!r}) for _ in range(2)).apply_async()")
     shop.until(task_id, lambda job: job.state is State.QUEUED)
+    until(lambda: group_of_job(shop, group).get("counts", {}).get("queued") == 2, what="the group")
     assert shop.call("POST", f"/jobs/{shop.job_id(task_id)}/cancel")[0] == 202
+    assert shop.call("POST", f"/groups/{group}/cancel")[0] == 202
     for blocker in blockers:
         shop.ended(blocker)
     assert shop.do("add.delay(1)").result == 1
@@ -159,29 +167,110 @@ def test_a_job_can_be_tried_again_unless_arguments_were_not_kept(shop: ShopStack
     assert b"not all arguments" in body
 
 
-def test_groups_chords_and_chains_are_groups(shop: ShopStack) -> None:
-    group_id = shop.send("group(add.s(n, n) for n in range(3)).apply_async()")
+def group_of_job(shop: ShopStack, group: str) -> dict[str, Any]:
+    found: dict[str, Any] = shop.get(f"/groups/{group}")[1]
+    return found
 
-    def members(group: str) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = shop.get(f"/jobs?group={group}")[1]["items"]
-        return items
 
-    def all_ended(group: str, count: int) -> bool:
-        found = members(group)
-        return len(found) == count and all(job["finished_at"] for job in found)
+def ended_group(shop: ShopStack, group: str) -> dict[str, int]:
+    """How many of its jobs are in which state, when it has ended."""
+    until(
+        lambda: group_of_job(shop, group).get("state") == "ended",
+        30,
+        lambda: f"the group: {group_of_job(shop, group)}, {shop.get(f'/jobs?group={group}')[1]['items']}",
+    )
+    found = group_of_job(shop, group)
+    assert found["fraction"] == 1
+    assert found["expected"] == sum(found["counts"].values())
+    return {state: count for state, count in found["counts"].items() if count}
 
-    until(lambda: all_ended(group_id, 3), what=lambda: f"the group: {members(group_id)}")
-    body_id = shop.send("chord([add.s(1, 1), add.s(2, 2)])(total.s())")
-    body = shop.ended(body_id)
-    assert body.result == 6
-    assert body.group is not None
-    until(lambda: all_ended(str(body.group), 3), what="the chord")
 
-    last_id = shop.send("chain(add.s(1, 1), add.s(2), add.s(3)).apply_async()")
-    last = shop.ended(last_id)
-    assert last.result == 7
-    assert last.group is not None
-    until(lambda: all_ended(str(last.group), 3), what="the chain")
+@pytest.mark.parametrize(
+    ("canvas", "last", "jobs"),
+    [
+        ("group(add.s(n, n) for n in range(3))", None, 3),
+        ("chord([add.s(1, 1), add.s(2, 2)], total.s())", 6, 3),
+        ("chain(add.s(1, 1), add.s(2), add.s(3))", 7, 3),
+        ("chord([add.s(1, 1), chain(add.s(1, 1), add.s(2))], total.s())", 6, 3),
+        ("chain(group(add.s(1, 1), add.s(2, 2)), total.s(), add.s(1))", 7, 4),
+    ],
+)
+def test_a_group_a_chord_and_a_chain_are_groups_that_end(
+    shop: ShopStack, canvas: str, last: int | None, jobs: int
+) -> None:
+    sent = shop.send(f"({canvas}).apply_async()")
+    if last is None:
+        group = sent
+    else:
+        job = shop.ended(sent)
+        assert (job.state, job.result) == (State.SUCCEEDED, last)
+        assert job.group is not None
+        group = job.group
+    assert ended_group(shop, group) == {"succeeded": jobs}
+    ends = [e for e in shop.feed(group) if e.event == "group-end"]
+    assert len(ends) == 1
+
+
+def test_a_group_knows_how_many_it_will_have_before_they_are_there(shop: ShopStack) -> None:
+    first = shop.send("chain(sleeps.s(60), add.si(1, 1), add.si(1, 1)).apply_async().parent.parent")
+    shop.running(first)
+    until(lambda: group_of_job(shop, first)["expected"] == 3, what="the total")
+    assert group_of_job(shop, first)["state"] == "running"
+    shop.call("POST", f"/jobs/{shop.job_id(first)}/cancel")
+    # The rest of a chain is never sent then.
+    assert ended_group(shop, first) == {"canceled": 1}
+
+
+def test_what_is_not_sent_because_another_failed_is_not_waited_for(shop: ShopStack) -> None:
+    group = shop.send("chord([fails.s(), fails.s(), add.s(1, 1)])(total.s()).parent")
+    assert ended_group(shop, group) == {"failed": 2, "succeeded": 1}
+    group = shop.send(
+        "group(chain(fails.s(), add.si(1, 1)), chain(add.s(1, 1), add.si(2, 2))).apply_async()"
+    )
+    assert ended_group(shop, group) == {"succeeded": 1}
+
+
+def test_a_task_that_sends_others_is_their_parent_and_may_end_before_them(shop: ShopStack) -> None:
+    parent = shop.do("parent.delay(2)")
+    assert parent.state is State.SUCCEEDED
+    for task_id in parent.result:
+        child = shop.ended(task_id)
+        assert (child.parent, child.group, child.state) == (parent.id, parent.id, State.SUCCEEDED)
+    shown = shop.get(f"/jobs/{parent.id}")[1]
+    assert shown["children"]["counts"]["succeeded"] == 2
+    assert {job["id"] for job in shop.get(f"/jobs?group={parent.id}")[1]["items"]} == {
+        shop.job_id(task_id) for task_id in parent.result
+    }
+    assert shop.states(parent.labels["task_id"]) == ["queued", "running", "succeeded"]
+
+
+def test_the_tasks_of_a_group_that_a_task_sends_are_its_children_too(shop: ShopStack) -> None:
+    parent = shop.do("spread.delay(3)")
+    assert ended_group(shop, parent.result) == {"succeeded": 3}
+    for job in shop.get(f"/jobs?group={parent.result}")[1]["items"]:
+        assert (job["parent"], job["group"]) == (parent.id, parent.result)
+    assert shop.get(f"/jobs/{parent.id}")[1]["children"]["counts"]["succeeded"] == 3
+    assert len(shop.get(f"/jobs?group={parent.id}")[1]["items"]) == 3
+    assert len([e for e in shop.feed(parent.id) if e.event == "end"]) == 3
+
+
+def test_canceling_a_parent_cancels_its_children_but_revoking_its_task_does_not(shop: ShopStack) -> None:
+    for revoke in (False, True):
+        task_id = shop.send("parent.delay(3, 60)")
+        parent = shop.running(task_id)
+        # One runs beside it, the others wait for a place.
+        until(lambda: group_of_job(shop, parent.id).get("counts", {}).get("running") == 1, what="a child")  # noqa: B023
+        if revoke:
+            shop.send(f"app.control.revoke('{task_id}', terminate=True)")
+        else:
+            assert shop.call("POST", f"/jobs/{parent.id}/cancel")[0] == 202
+        assert shop.ended(task_id).state is State.CANCELED
+        if revoke:
+            until(lambda: group_of_job(shop, parent.id)["counts"]["running"] == 2, what="both places")  # noqa: B023
+            assert group_of_job(shop, parent.id)["counts"]["canceled"] == 0
+            shop.call("POST", f"/groups/{parent.id}/cancel")
+        until(lambda: group_of_job(shop, parent.id)["counts"]["canceled"] == 3, what="the children's end")  # noqa: B023
+    assert shop.do("add.delay(1)").result == 1
 
 
 def test_an_id_that_is_used_again_is_another_job(shop: ShopStack) -> None:
@@ -194,6 +283,11 @@ def test_an_id_that_is_used_again_is_another_job(shop: ShopStack) -> None:
 
     until(lambda: [job for job in second() if job["result"] == 4], what="the second job")
     assert shop.store.get(first).result == 2  # type: ignore[union-attr]
+    # And its retries are attempts of that.
+    shop.send("flaky.apply_async((2,), task_id='nightly')")
+    third = until(lambda: [job for job in second() if job["result"] == "at last"], what="the third job")
+    assert (third[0]["state"], third[0]["attempt"]) == ("succeeded", 3)
+    assert len(second()) == 2
 
 
 def test_a_result_or_argument_of_any_kind_is_shown_as_well_as_it_can_be(shop: ShopStack) -> None:
@@ -263,6 +357,7 @@ def test_other_pools(tmp_path: Path, pool: str) -> None:
         shop.start_shop("-P", pool, "-c", "20")
         # Many end while others of the same process are being written.
         many = [shop.send(f"flaky.delay(2, {n % 4 / 50})") for n in range(40)]
+        many += [shop.send("overtaken.delay()") for _ in range(5)]
         bars = [shop.send("count.delay(20)") for _ in range(5)]
         for task_id in many:
             job = shop.ended(task_id)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from headway.contract.events import ZERO, Event, EventId
+from headway.contract.executions import Execution, Executions, Outcome
+from headway.contract.foreign import Foreign, followers
 from headway.contract.new_job import NewJob
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import Claim, JobStore
@@ -205,6 +207,58 @@ def test_owners_groups_of_the_same_name_are_apart(store: JobStore) -> None:
     store.groups.cancel("bob", "g")
     assert counts(store) == {"queued": 1}
     assert group(store, owner="bob")["counts"]["canceled"] == 1
+
+
+def announce(store: JobStore, group: str, parent: str | None = None, **more: Any) -> str:
+    """Make the job of a task that another system has sent."""
+    job_id = store.keys.new_job_id("ann")
+    foreign = Foreign(sent=True, **more)
+    new = NewJob("ann", "t", {}, "celery:", 2, group=group, parent=parent, foreign=foreign)
+    Executions(store, 12).announce([(job_id, new)])
+    return job_id
+
+
+def fail(store: JobStore, job_id: str) -> None:
+    ref = store.ref(job_id)
+    assert ref is not None
+    outcome = Outcome(State.FAILED, message="no")
+    Executions(store, 12).report([Execution(ref, job_id, "w", outcome=outcome)])
+
+
+@pytest.mark.parametrize("total_first", [True, False])
+def test_what_will_not_come_is_taken_off_a_total_that_is_heard_of_before_or_after(
+    store: JobStore, total_first: bool
+) -> None:
+    step, other = announce(store, "chain", followers=followers({"g/ä": 2}, {})), Executions(store, 12)
+    if total_first:
+        other.announce([], [("ann", "g/ä", 3)])
+    fail(store, step)
+    if not total_first:
+        assert group(store, "g/ä")["group"] == "g/ä"
+        other.announce([], [("ann", "g/ä", 3)])
+    assert group(store, "g/ä")["expected"] == 1
+    fail(store, announce(store, "g/ä"))
+    assert group(store, "g/ä")["state"] == "ended"
+
+
+def test_a_foreign_child_is_in_its_own_group_and_in_its_parents(store: JobStore) -> None:
+    parent = announce(store, "g")
+    child = announce(store, "h", parent)
+    assert [group(store, name)["counts"]["queued"] for name in ("h", parent)] == [1, 1]
+    fail(store, child)
+    assert [group(store, name)["counts"]["failed"] for name in ("h", parent)] == [1, 1]
+    assert store.remove(child)
+    assert store.groups.get("ann", "h") is store.groups.get("ann", parent) is None
+
+
+def test_canceling_foreign_jobs_tells_the_workers_not_to_start_them(store: JobStore) -> None:
+    announce(store, "g", task_id="one")
+    assert store.groups.cancel("ann", "g") == 1
+    ref = store.ref(announce(store, "g", task_id="two"))
+    assert ref is not None
+    assert store.cancel_many([ref]) == [True]
+    revoked = Executions(store, 12).revoked("ann", 0)
+    assert {task_id for task_id, _ in revoked} == {"one", "two"}
 
 
 # -- over HTTP -----------------------------------------------------------------------------------------

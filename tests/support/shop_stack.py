@@ -27,10 +27,11 @@ TASKS = "tests.support.shop.tasks"
 class ShopStack(Stack):
     """The web process, and a project that writes to its Redis under other database numbers."""
 
-    def __init__(self, directory: Path, *, broker: str = "", **environ: str) -> None:
-        super().__init__(
-            directory, LEASE_S=str(LEASE_S), HEARTBEAT_S="1", DRAIN_S="1", LOG_LEVEL="INFO", **environ
-        )
+    def __init__(
+        self, directory: Path, *, broker: str = "", fsync: str = "everysec", **environ: str
+    ) -> None:
+        environ = {"LEASE_S": str(LEASE_S), **environ}
+        super().__init__(directory, fsync=fsync, HEARTBEAT_S="1", DRAIN_S="1", LOG_LEVEL="INFO", **environ)
         self.shop_environ = {
             "SHOP_BROKER": broker or f"redis://127.0.0.1:{self.valkey_port}/3",
             "SHOP_BACKEND": f"redis://127.0.0.1:{self.valkey_port}/4",
@@ -124,6 +125,11 @@ class ShopStack(Stack):
         return [
             Seen(str(e.id), e.type, json.loads(e.data)) for e in page.events if not types or e.type in types
         ]
+
+    def feed(self, group: str) -> list[Seen]:
+        """What the feed of a group keeps."""
+        page = self.store.feeds.read("local", group, ZERO, 10_000)
+        return [Seen(str(e.id), e.type, json.loads(e.data)) for e in page.events]
 
     def states(self, task_id: str) -> list[str]:
         """What the job went through."""

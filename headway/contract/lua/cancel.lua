@@ -2,7 +2,7 @@
 --
 -- keys: prelude; last: revoked
 -- args: 5 error (JSON) of a job that ends here, 6 reason (JSON string) of the event when cancellation is
---       only requested
+--       only requested, 7 '1' if it was asked for here, so that it holds for the children, too
 -- returns: {'canceled' | 'requested' | 'ended', document} | {'gone'}
 -- events: end, or state (running), or none if it was requested before or had ended
 
@@ -11,6 +11,7 @@ if not job then return {'gone'} end
 if ended(job) then return {'ended', document()} end
 if waits(job) or job.state == 'waiting' then
   redis.call('HSET', JOB, 'cancel_requested', 'true')
+  job.cancel_requested = ARGV[7] == '1'
   finish(job, 'canceled', 'null', ARGV[5], '')
   if job.foreign then
     -- Its message is under way all the same; workers look here for what they must not start.

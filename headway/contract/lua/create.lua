@@ -5,7 +5,7 @@
 --       that the owner may make, 8 how many at once, 9 how many live jobs it may have (0: no such limit);
 --       10 the job whose child it is, or '', 11 that job's fence; 12 ms that it may wait from its time on, or 0;
 --       13… the fields of the job that the caller knows, name and value in turn
--- returns: {'created', document, or '' of a foreign job that was sent} | {'same', document, job id}: the
+-- returns: {'created', document} | {'same', document, job id}: the
 --          key's job, or the one that holds its unique key | {'conflict'}: the key belongs to another body | {'stale'}: another holds the parent,
 --          or it ended | {'too_fast', ms until there is a token} | {'too_many'}: live jobs
 -- events: state (queued)
@@ -25,8 +25,7 @@ if once_hash ~= '' then
   end
 end
 
--- The same creation again: the reply to the first was lost. Or a foreign job that was made by the worker that
--- started it, before it was announced.
+-- The same creation again: the reply to the first was lost.
 if redis.call('EXISTS', JOB) == 1 then return {'created', document()} end
 
 local fields = {}
@@ -50,6 +49,5 @@ local refusal = refuse(tonumber(ARGV[9]), tonumber(ARGV[7]), tonumber(ARGV[8]),
 if refusal then return refusal end
 -- It goes with its job (sweep.lua).
 if once_hash ~= '' then redis.call('SET', KEYS[#KEYS], once_hash .. ' ' .. JOB_ID) end
-local given = {unpack(ARGV, 13)}
-local sent = make(given, fields, tonumber(ARGV[6]), tonumber(ARGV[12]))
-return {'created', sent and '' or document()}
+make({unpack(ARGV, 13)}, fields, tonumber(ARGV[6]), tonumber(ARGV[12]))
+return {'created', document()}

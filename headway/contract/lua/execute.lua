@@ -8,14 +8,18 @@
 --       for taking over, 11 the state it ended in, 'retrying', or '' if it goes on, 12 result (JSON),
 --       13 error (JSON), 14 reason (JSON string) of a retry, 15 ms until the retry, 16 progress (JSON), or ''
 -- returns: {'claimed', fence, 1 if cancellation was asked for, else 0} | {'over'}: with its outcome
---          | {'superseded'}: a later execution is known | {'ended', state}: the job had ended before
+--          | {'superseded'}: a later execution is known | {'ended', state, the job that took its place, or ''}:
+--          it had ended before
 --          | {'gone'}
 -- events: state (retrying) when it takes over, state (running), then the outcome's
 
 local job = load()
 if not job then return {'gone'} end
 local mine = job.token == ARGV[5]
-if ended(job) then return mine and {'over'} or {'ended', job.state} end
+if ended(job) then
+  if mine then return {'over'} end
+  return {'ended', job.state, redis.call('HGET', JOB, '_again') or ''}
+end
 if job.retries > tonumber(ARGV[8]) then return {'superseded'} end
 if mine and job.state == 'retrying' then return {'over'} end
 if not mine then
@@ -25,6 +29,8 @@ if not mine then
     job.sent = '1'
   end
   if job.lost then redis.call('HDEL', JOB, '_lost') end
+  -- An earlier execution, in another process, may be heard of only after this one.
+  job.attempt = int(math.max(tonumber(job.attempt), tonumber(ARGV[8])))
   -- Most tasks are over when they are heard of.
   local passes = ARGV[11] ~= '' and ARGV[11] ~= 'retrying'
   begin(job, now(), ARGV[5], tonumber(ARGV[6]), ARGV[7], passes, '_sent', '1', '_retries', ARGV[8],

@@ -2,42 +2,43 @@
 --
 -- keys: 1 clock, 2 the groups of which something is to be told, 3 the group's tally, 4 its jobs, 5 its feed,
 --       6 the feed's last ids, 7… the owner's jobs in each state, in the order of states.py
--- args: 1 'get', 'put' or 'tell'; 2 cap of a feed, 3 retention in seconds, 4 the group's name (JSON), 5 how
+-- args: 1 'get', 'put', 'expect' (if nobody has said it before) or 'tell'; 2 cap of a feed, 3 retention in seconds, 4 the group's name (JSON), 5 how
 --       many jobs are expected, or '', 6 title (JSON)
 -- returns: {document}, of `tell` {document} or {} if it is not due | {} if there is no such group
 -- events: group, group-end
 
-local CLOCK, GROUPS_DUE, TALLY, GROUP_JOBS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local GROUP_FEED = {KEYS[5], KEYS[6]}
+local CLOCK = KEYS[1]
+local GROUP = {due = KEYS[2], tally = KEYS[3], jobs = KEYS[4], feed = KEYS[5], last = KEYS[6]}
 local FEED_CAP, RETENTION_S = ARGV[2], tonumber(ARGV[3])
 local STATES = {@STATES@}
 local INDEX = {}
 for i, state in ipairs(STATES) do INDEX[state] = KEYS[6 + i] end
-local JOB
 
 --@include clock.lua
 --@include tally.lua
 
 local action = ARGV[1]
-if action ~= 'put' and redis.call('EXISTS', TALLY, GROUP_JOBS) == 0 then
-  redis.call('ZREM', GROUPS_DUE, TALLY)
+local there = redis.call('EXISTS', GROUP.tally, GROUP.jobs) > 0
+if (action == 'get' or action == 'tell') and not there then
+  redis.call('ZREM', GROUP.due, GROUP.tally)
   return {}
 end
-open_tally(ARGV[4])
+open_tally(GROUP, ARGV[4])
 if action == 'tell' then
-  local due = tonumber(redis.call('ZSCORE', GROUPS_DUE, TALLY) or '')
+  local due = tonumber(redis.call('ZSCORE', GROUP.due, GROUP.tally) or '')
   if not due or due > now() then return {} end
-  tell_group('group')
-elseif action == 'put' then
-  if ARGV[5] == '' then
-    redis.call('HDEL', TALLY, 'expected')
+  tell_group(GROUP, 'group')
+elseif action ~= 'get' then
+  if action == 'expect' then
+    redis.call('HSETNX', GROUP.tally, 'expected', ARGV[5])
   else
-    redis.call('HSET', TALLY, 'expected', ARGV[5])
+    redis.call('HDEL', GROUP.tally, 'expected', 'lost')
+    if ARGV[5] ~= '' then redis.call('HSET', GROUP.tally, 'expected', ARGV[5]) end
+    redis.call('HSET', GROUP.tally, 'title', ARGV[6])
   end
-  redis.call('HSET', TALLY, 'title', ARGV[6])
   -- Without a job there is nothing that removes it.
-  if redis.call('EXISTS', GROUP_JOBS) == 0 then redis.call('EXPIRE', TALLY, RETENTION_S) end
-  tell_soon()
-  settle_group()
+  if redis.call('EXISTS', GROUP.jobs) == 0 then redis.call('EXPIRE', GROUP.tally, RETENTION_S) end
+  tell_soon(GROUP)
+  settle_group(GROUP)
 end
-return {(tally_document())}
+return {(tally_document(GROUP))}

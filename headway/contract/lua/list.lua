@@ -4,7 +4,8 @@
 --       declared; they carry the same hash tag and lie in the same slot.
 -- args: 1 what comes before a job's id in its key, 2 where to begin, as a score of ZRANGE, 3 most jobs,
 --       4 most entries of the index to look at, 5 most bytes (but at least one job); what must match:
---       6 state, 7 type, 8 group, as JSON texts, or '' for any; 9… labels, name and value in turn
+--       6 state, 7 type, 8 group (a job is also in that of its parent's children), as JSON texts, or ''
+--       for any; 9… labels, name and value in turn
 -- returns: {score of the last entry looked at, or '' if it was the last of all; hash, hash, …}, the hashes
 --          being names and values in turn of the document's fields and some of the store's own
 -- events: none
@@ -30,11 +31,11 @@ while true do
     if #result > most or looks == 0 then return result end
     looks = looks - 1
     local key = ARGV[1] .. id
-    local known = redis.call('HMGET', key, 'state', 'type', 'group', 'labels')
+    local known = redis.call('HMGET', key, 'state', 'type', 'group', 'labels', 'parent')
     if not known[1] then
       redis.call('ZREM', KEYS[1], id)
     elseif (ARGV[6] == '' or known[1] == ARGV[6]) and (ARGV[7] == '' or known[2] == ARGV[7])
-        and (ARGV[8] == '' or known[3] == ARGV[8]) and has_labels(known[4]) then
+        and (ARGV[8] == '' or known[3] == ARGV[8] or known[5] == ARGV[8]) and has_labels(known[4]) then
       local job = {}
       for n, value in ipairs(redis.call('HMGET', key, unpack(FIELDS))) do
         if value then

@@ -3,7 +3,7 @@
 -- keys: 1 the owners in the line, 2 what is paused
 -- args: 1 what comes before the id in the keys of the partition's jobs, 2 the queue; 3… the types, as JSON
 --       texts; without any, all
--- returns: {} | {id, owner (JSON), group (JSON), idempotency key, type (JSON)}
+-- returns: {} | {id, owner (JSON), group (JSON), idempotency key, type (JSON), parent (JSON)}
 -- events: none
 
 local OWNERS, JOBS = 100, 50 -- Looked at: so many owners, and so many jobs of each.
@@ -26,10 +26,10 @@ for at = 0, OWNERS - 1 do
   -- in the same slot. Most often the first job will do.
   for _, part in ipairs({{0, 0}, {1, JOBS - 1}}) do
     for _, id in ipairs(redis.call('ZRANGE', KEYS[1] .. ':' .. owner, part[1], part[2])) do
-      local job = redis.call('HMGET', ARGV[1] .. id, 'owner', 'group', '_once', 'type')
+      local job = redis.call('HMGET', ARGV[1] .. id, 'owner', 'group', '_once', 'type', 'parent')
       local type = job[4]
       if type and (any or wanted[type]) and not is_paused(type) then
-        return {id, job[1], job[2], job[3], type}
+        return {id, job[1], job[2], job[3], type, job[5]}
       end
     end
   end

@@ -2,8 +2,9 @@
 --
 -- keys: 1 clock, 2 alarms, 3 expiring, 4 job, 5 events, 6 the job's unread messages, 7 the owner's feed,
 --       8 its last ids, 9 the owner's jobs, then one index a state in the order of states.py, then the jobs that wait
---       for its queue and the owners' turns there, the jobs that ended before their children, then, if the job has a group: the group's feed, its
---       last ids, its jobs, its tally, the groups of which something is to be told
+--       for its queue and the owners' turns there, the jobs that ended before their children, then, for each
+--       group that the job is in: the group's feed, its last ids, its jobs, its tally, the groups of which
+--       something is to be told
 --       (JobStore builds them: Keys.write_set)
 -- args: 1 job id, 2 cap of the job's events, 3 cap of a feed, 4 retention in seconds; a script's own
 --       follow and are counted from 5
@@ -18,7 +19,7 @@ local HEAD = string.sub(ALARMS, 1, -#'alarms' - 1)
 
 local JOB_ID, JOB, EVENTS, UNREAD, ALL_JOBS, WAITING, TURNS, ORPHANS
 local INDEX, FEEDS
-local GROUP_FEED, GROUP_JOBS, TALLY, GROUPS_DUE -- Without a group nil.
+local GROUPS -- Those that the job is in: its own, and its parent's children, if these are another.
 local OWNER, LINE, OWN_LINE -- The owner as keys.py spells it; for line.lua.
 
 -- Has the script work on a job.
@@ -28,14 +29,14 @@ local function bind(keys, job_id)
   INDEX = {}
   for i, state in ipairs(STATES) do INDEX[state] = keys[9 + i] end
   WAITING, TURNS, ORPHANS = keys[n - 2], keys[n - 1], keys[n]
-  FEEDS = {{keys[7], keys[8]}}
-  GROUP_JOBS, TALLY, GROUPS_DUE = nil, nil, nil
-  -- A script adds at most two keys of its own, so this is none of them.
-  if keys[n + 3] then
-    FEEDS[2] = {keys[n + 1], keys[n + 2]}
-    GROUP_JOBS, TALLY, GROUPS_DUE = keys[n + 3], keys[n + 4], keys[n + 5]
+  GROUPS, FEEDS = {}, {{keys[7], keys[8]}}
+  -- A script adds at most two keys of its own, so the third is none of them.
+  for at = n, #keys - 3, 5 do
+    local group = {feed = keys[at + 1], last = keys[at + 2], jobs = keys[at + 3], tally = keys[at + 4],
+      due = keys[at + 5]}
+    GROUPS[#GROUPS + 1] = group
+    FEEDS[#FEEDS + 1] = {group.feed, group.last}
   end
-  GROUP_FEED = FEEDS[2]
   OWNER = string.sub(ALL_JOBS, #HEAD + #'jobs:' + 1)
   LINE = HEAD .. 'line:' .. string.sub(WAITING, #HEAD + #'waiting:' + 1)
   OWN_LINE = LINE .. ':' .. OWNER
@@ -208,19 +209,29 @@ local function reindex(job, state)
   if job.counted then count(job.counted, job.state, state) end
 end
 
--- What the job adds to its group's tally; `share` is how much of it is done, 0 to 1, or nil if that stays.
+local function open_tallies()
+  for i, group in ipairs(GROUPS) do
+    if redis.call('EXISTS', group.tally) == 0 then
+      open_tally(group, redis.call('HGET', JOB, i == 1 and 'group' or 'parent'))
+    end
+  end
+end
+
+-- What the job adds to its groups' tallies; `share` is how much of it is done, 0 to 1, or nil if that stays.
 local function recount(from, to, share)
-  if not GROUP_JOBS then return end
+  if not GROUPS[1] then return end
   local known = redis.call('HMGET', JOB, 'size', '_share')
   local before = tonumber(known[2] or 0)
   local after = share or before
   if after ~= before then redis.call('HSET', JOB, '_share', tostring(after)) end
-  change_tally(from, to, 0, (after - before) * (tonumber(known[1]) or 1))
+  for _, group in ipairs(GROUPS) do
+    change_tally(group, from, to, 0, (after - before) * (tonumber(known[1]) or 1))
+  end
 end
 
 -- The same for what a report says of its progress, which begins with the fraction.
 local function recount_progress(text)
-  if GROUP_JOBS then
+  if GROUPS[1] then
     recount(nil, nil, tonumber(string.match(text, '^{"fraction":([^,}]+)')) or 0)
   end
 end
@@ -234,7 +245,7 @@ end
 
 -- Moves the job to another state that does not end it; reason is a JSON string or ''.
 local function move(job, state, reason, ...)
-  open_tally()
+  open_tallies()
   reindex(job, state)
   recount(job.state, state)
   job.state = state
@@ -243,9 +254,33 @@ end
 
 local function unique_key(hash) return HEAD .. 'unique:' .. OWNER .. ':' .. hash end
 
+-- The job's group and others will not get the jobs that were to follow it: "name count" of each group, or
+-- "name/once count" if these follow several jobs, and any of them takes them away.
+local function lose_followers(followers)
+  for name, once, count in string.gmatch(followers, '([^%s/]+)(/?%S*) (%d+)') do
+    local of = OWNER .. ':' .. name
+    local group = {feed = HEAD .. 'feed:group:' .. of, last = HEAD .. 'last:feed:group:' .. of,
+      jobs = HEAD .. 'group:' .. of, tally = HEAD .. 'tally:' .. of, due = HEAD .. 'groups'}
+    local known = redis.call('EXISTS', group.tally) == 1
+    -- The job may have ended before others of the group, and its total, are heard of.
+    if not known then
+      open_tally(group, cjson.encode((string.gsub(name, '%%(%x%x)',
+        function(byte) return string.char(tonumber(byte, 16)) end))))
+      if redis.call('EXISTS', group.jobs) == 0 then redis.call('EXPIRE', group.tally, RETENTION_S) end
+    end
+    if once == '' or redis.call('HSETNX', group.tally, 'lost_once', '1') == 1 then
+      redis.call('HINCRBY', group.tally, 'lost', count)
+      if known then
+        tell_soon(group)
+        settle_group(group)
+      end
+    end
+  end
+end
+
 -- Ends the job: its last event, and no alarm after it.
 local function finish(job, state, result, error, progress)
-  open_tally()
+  open_tallies()
   local id, ms = tick()
   local at = '"' .. rfc3339(ms) .. '"'
   reindex(job, state)
@@ -265,8 +300,9 @@ local function finish(job, state, result, error, progress)
   -- No TTL: the sweep removes job, events, files and what names the job elsewhere together, or nothing.
   local values = redis.call('HMGET', JOB, unpack(DOCUMENT))
   emit(job, id, 'end', document(JOB, nil, values), document(JOB, {params = '{}', result = 'null'}, values))
-  settle_group()
-  local family = redis.call('HMGET', JOB, 'parent', '_children')
+  local family = redis.call('HMGET', JOB, 'parent', '_children', '_followers')
+  if family[3] and state ~= 'succeeded' then lose_followers(family[3]) end
+  for _, group in ipairs(GROUPS) do settle_group(group) end
   local parent = string.match(family[1] or '', '^"(.+)"$')
   if parent then
     local waits_for = redis.call('HMGET', key_of(parent), 'state', '_waits_for')
@@ -274,7 +310,10 @@ local function finish(job, state, result, error, progress)
       redis.call('ZADD', ALARMS, int(now()), parent)
     end
   end
-  if family[2] then redis.call('ZADD', ORPHANS, int(ms), JOB_ID) end
+  -- Another system's tasks may outlive the one that sent them, unless they are canceled here.
+  if family[2] and (not job.foreign or job.cancel_requested) then
+    redis.call('ZADD', ORPHANS, int(ms), JOB_ID)
+  end
 end
 
 local function set_alarm(ms) redis.call('ZADD', ALARMS, int(ms), JOB_ID) end
@@ -302,7 +341,7 @@ end
 -- that ends it within the same script `passes`: only the event is written, the indexes and the alarm are
 -- left to the end.
 local function begin(job, time, token, lease_ms, worker, passes, ...)
-  open_tally()
+  open_tallies()
   job.expires = nil
   job.fence = int(tonumber(job.fence) + 1)
   job.lease = time + lease_ms
@@ -323,7 +362,7 @@ local function begin(job, time, token, lease_ms, worker, passes, ...)
     job.woken = nil
     recount(nil, nil, 0)
   end
-  if GROUP_JOBS then redis.call('HSETNX', TALLY, 'started_at', int(time)) end
+  for _, group in ipairs(GROUPS) do redis.call('HSETNX', group.tally, 'started_at', int(time)) end
   if passes then
     append(job, 'state', state_body('running'), unpack(fields))
   else

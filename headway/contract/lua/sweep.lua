@@ -15,13 +15,13 @@ redis.call('ZREM', EXPIRING, JOB_ID)
 redis.call('ZREM', ALL_JOBS, JOB_ID)
 for _, index in pairs(INDEX) do redis.call('ZREM', index, JOB_ID) end
 if job.counted then count(job.counted, job.state, nil) end
-if GROUP_JOBS then
-  -- What the tally has counted stays counted, as long as there is any job of the group.
-  open_tally()
-  redis.call('ZREM', GROUP_JOBS, JOB_ID)
-  if redis.call('EXISTS', GROUP_JOBS) == 0 then
-    redis.call('DEL', TALLY)
-    redis.call('ZREM', GROUPS_DUE, TALLY)
+-- What a tally has counted stays counted, as long as there is any job of the group.
+open_tallies()
+for _, group in ipairs(GROUPS) do
+  redis.call('ZREM', group.jobs, JOB_ID)
+  if redis.call('EXISTS', group.jobs) == 0 then
+    redis.call('DEL', group.tally)
+    redis.call('ZREM', group.due, group.tally)
   end
 end
 redis.call('DEL', JOB, EVENTS)

@@ -1,36 +1,39 @@
 -- A group's tally: how many of its jobs are in each state, and how much of them is done. It changes in the
--- same write as the job. For scripts that define STATES, INDEX, GROUP_JOBS, TALLY, GROUPS_DUE, GROUP_FEED
--- ({stream, last ids}), FEED_CAP and RETENTION_S before they include this; without a group GROUP_JOBS is nil.
+-- same write as the job. For scripts that define STATES, INDEX, FEED_CAP and RETENTION_S before they include
+-- this. A group is a table of its keys: feed, last (ids of the feed), jobs, tally, due.
 --
--- fields: group (JSON), title (JSON), expected; a count for each state; size: of all jobs together; done:
---         of that, so much; started_at, ended_at (ms); event, id, data: the last event that was told;
---         mark_at, mark_done, before_at, before_done: two moments at which `done` was noted, for the rate
+-- fields: group (JSON), title (JSON), expected; lost: of these, so many will not come after all; a count for
+--         each state; size: of all jobs together; done: of that, so much; started_at, ended_at (ms); event,
+--         id, data: the last event that was told; mark_at, mark_done, before_at, before_done: two moments at
+--         which `done` was noted, for the rate
 
 local TELL_MS = 500 -- Changes within this time are one event.
 local RATE_MS = 15000 -- The rate is that of the last one to two of these.
 
 -- Jobs that were made before there were tallies are counted once.
-local function open_tally(group)
-  if not GROUP_JOBS or redis.call('EXISTS', TALLY) == 1 then return end
+local function open_tally(group, name)
+  if redis.call('EXISTS', group.tally) == 1 then return end
   local all, over = 0, 0
   for _, state in ipairs(STATES) do
-    local count = redis.call('ZINTERCARD', 2, GROUP_JOBS, INDEX[state])
-    redis.call('HSET', TALLY, state, count)
+    local count = redis.call('ZINTERCARD', 2, group.jobs, INDEX[state])
+    redis.call('HSET', group.tally, state, count)
     all = all + count
     if state == 'succeeded' or state == 'failed' or state == 'canceled' then over = over + count end
   end
-  redis.call('HSET', TALLY, 'group', group or redis.call('HGET', JOB, 'group'), 'size', all, 'done', over)
+  redis.call('HSET', group.tally, 'group', name, 'size', all, 'done', over)
 end
 
 -- Has an event told soon, together with other changes.
-local function tell_soon() redis.call('ZADD', GROUPS_DUE, 'NX', int(now() + TELL_MS), TALLY) end
+local function tell_soon(group)
+  redis.call('ZADD', group.due, 'NX', int(now() + TELL_MS), group.tally)
+end
 
-local function change_tally(from, to, size, done)
-  if from then redis.call('HINCRBY', TALLY, from, -1) end
-  if to then redis.call('HINCRBY', TALLY, to, 1) end
-  if size ~= 0 then redis.call('HINCRBYFLOAT', TALLY, 'size', tostring(size)) end
-  if done ~= 0 then redis.call('HINCRBYFLOAT', TALLY, 'done', tostring(done)) end
-  tell_soon()
+local function change_tally(group, from, to, size, done)
+  if from then redis.call('HINCRBY', group.tally, from, -1) end
+  if to then redis.call('HINCRBY', group.tally, to, 1) end
+  if size ~= 0 then redis.call('HINCRBYFLOAT', group.tally, 'size', tostring(size)) end
+  if done ~= 0 then redis.call('HINCRBYFLOAT', group.tally, 'done', tostring(done)) end
+  tell_soon(group)
 end
 
 local function figure(number) return string.format('%.5g', number) end
@@ -38,9 +41,9 @@ local function figure(number) return string.format('%.5g', number) end
 local function time_or_null(ms) return ms and '"' .. rfc3339(tonumber(ms)) .. '"' or 'null' end
 
 -- The document of a group (docs/groups.md), and whether all that is expected has ended.
-local function tally_document()
+local function tally_document(group)
   local held = {}
-  local pairs_ = redis.call('HGETALL', TALLY)
+  local pairs_ = redis.call('HGETALL', group.tally)
   for i = 1, #pairs_, 2 do held[pairs_[i]] = pairs_[i + 1] end
   local counts, all, over = {}, 0, 0
   for i, state in ipairs(STATES) do
@@ -50,6 +53,7 @@ local function tally_document()
     if state == 'succeeded' or state == 'failed' or state == 'canceled' then over = over + count end
   end
   local expected, size, done = tonumber(held.expected), tonumber(held.size), tonumber(held.done)
+  if expected then expected = math.max(0, expected - tonumber(held.lost or 0)) end
   local whole = expected ~= nil and over >= expected and over == all
   -- Jobs that are still to come count as the mean of those that are there.
   local total = size
@@ -80,15 +84,15 @@ local last_ids = {} -- By the key of a feed's: any and stored, once this script 
 
 -- Publishes a group's document on its feed. Of these events a feed keeps only `group-end`: the last of the
 -- others is in the tally.
-local function tell_group(event)
+local function tell_group(group, event)
   local id, ms = tick()
-  local held = redis.call('HMGET', TALLY, 'mark_at', 'mark_done', 'done')
+  local tally, stream, last = group.tally, group.feed, group.last
+  local held = redis.call('HMGET', tally, 'mark_at', 'mark_done', 'done')
   if not held[1] or ms - tonumber(held[1]) > RATE_MS then
-    if held[1] then redis.call('HSET', TALLY, 'before_at', held[1], 'before_done', held[2]) end
-    redis.call('HSET', TALLY, 'mark_at', int(ms), 'mark_done', held[3])
+    if held[1] then redis.call('HSET', tally, 'before_at', held[1], 'before_done', held[2]) end
+    redis.call('HSET', tally, 'mark_at', int(ms), 'mark_done', held[3])
   end
-  local data = tally_document()
-  local stream, last = GROUP_FEED[1], GROUP_FEED[2]
+  local data = tally_document(group)
   local ids = last_ids[last] or redis.call('HMGET', last, 'any', 'stored')
   last_ids[last] = {id, event == 'group-end' and id or ids[2]}
   redis.call('SPUBLISH', stream, (ids[1] or '0-0') .. ' ' .. event .. '\n'
@@ -100,19 +104,18 @@ local function tell_group(event)
   end
   redis.call('EXPIRE', stream, RETENTION_S)
   redis.call('EXPIRE', last, RETENTION_S)
-  redis.call('HSET', TALLY, 'event', event, 'id', id, 'data', data)
-  redis.call('ZREM', GROUPS_DUE, TALLY)
+  redis.call('HSET', tally, 'event', event, 'id', id, 'data', data)
+  redis.call('ZREM', group.due, tally)
 end
 
 -- Ends the group if all that is expected has ended; opens it again if that is no longer so.
-local function settle_group()
-  if not GROUP_JOBS then return end
-  local _, whole = tally_document()
-  local ended_at = redis.call('HGET', TALLY, 'ended_at')
+local function settle_group(group)
+  local _, whole = tally_document(group)
+  local ended_at = redis.call('HGET', group.tally, 'ended_at')
   if whole and not ended_at then
-    redis.call('HSET', TALLY, 'ended_at', int(now()))
-    tell_group('group-end')
+    redis.call('HSET', group.tally, 'ended_at', int(now()))
+    tell_group(group, 'group-end')
   elseif ended_at and not whole then
-    redis.call('HDEL', TALLY, 'ended_at')
+    redis.call('HDEL', group.tally, 'ended_at')
   end
 end

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, group
-from celery.exceptions import Ignore, Reject
+from celery import Celery, Task, group
+from celery.exceptions import Ignore, Reject, Retry
+from kombu.exceptions import OperationalError
 
 from headway.celery import instrument
 
@@ -81,6 +83,19 @@ def flaky(self: Any, fails: int, countdown: float = 0.1) -> str:
     return "at last"
 
 
+class SlowToRetry(Task):  # type: ignore[misc]
+    def on_retry(self, *_: Any) -> None:
+        time.sleep(0.5)
+
+
+@app.task(bind=True, base=SlowToRetry, max_retries=2)
+def overtaken(self: Any) -> str:
+    """Its next attempt is over before this one is."""
+    if self.request.retries < 2:
+        raise self.retry(countdown=0)
+    return "at last"
+
+
 @app.task(autoretry_for=(OSError,), retry_backoff=False, default_retry_delay=0.1, max_retries=1)
 def gives_up() -> None:
     raise OSError("no luck")
@@ -146,8 +161,11 @@ def total(numbers: list[int]) -> int:
 
 
 @app.task(bind=True)
-def parent(self: Any, children: int) -> list[str]:
-    return [add.delay(n, 1).id for n in range(children)]
+def parent(self: Any, children: int, seconds: float = 0) -> list[str]:
+    """Sends tasks that outlive it, or waits for its end beside them."""
+    ids = [sleeps.delay(60 if seconds else 0.3).id for _ in range(children)]
+    sleeps(seconds)
+    return ids
 
 
 @app.task(bind=True)
@@ -164,6 +182,43 @@ def spread(n: int) -> str:
 @app.task
 def marks(path: str) -> None:
     Path(path).touch()
+
+
+def audit(self: Any, ledger: str, seconds: float, ends: str = "returns") -> float:
+    """What it does stands in a file that knows nothing of Redis."""
+
+    def note(*what: str) -> None:
+        head = (f"{time.time():.3f}", str(os.getpid()), self.request.id, str(self.request.retries))
+        line = " ".join([*head, *what]) + "\n"
+        descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND)
+        os.write(descriptor, line.encode())
+        os.close(descriptor)
+
+    from tqdm import tqdm
+
+    note("began")
+    for _ in tqdm(range(10), disable=True):
+        time.sleep(seconds / 10)
+    if ends == "sends":
+        with suppress(OperationalError):
+            note("sent", audited.delay(ledger, seconds).id)
+    if ends == "retries" and self.request.retries < 2:
+        try:
+            raise self.retry(countdown=0.2)
+        except Retry:
+            note("retried")
+            raise
+        except OperationalError:
+            pass
+    if ends == "raises":
+        note("raised")
+        raise RuntimeError("as planned")
+    note("returned")
+    return seconds
+
+
+audited = app.task(bind=True, max_retries=2, name=f"{__name__}.audited")(audit)
+audited_late = app.task(bind=True, acks_late=True, name=f"{__name__}.audited_late")(audit)
 
 
 @app.task
