@@ -92,8 +92,8 @@ def by_hash(owner: str, partitions: int) -> int:
 
 class StoredLayout(Layout):
     """The layout of a store, read when it is first asked for; then each method may raise redis.RedisError
-    or LayoutError. `at` returns the client of the server that has a key. `wanted` is the setting: None takes
-    what there is, a new store DEFAULT_PARTITIONS."""
+    or LayoutError. `at` returns the client of the server that has a key. `wanted` is the setting: None
+    takes what there is, a new store DEFAULT_PARTITIONS."""
 
     def __init__(self, at: Callable[[str], Any], prefix: str, wanted: int | None = None) -> None:
         super().__init__(0)

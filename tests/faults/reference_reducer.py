@@ -14,6 +14,10 @@ DEFAULTS: dict[str, Any] = {
     "params": {},
     "timeout_s": 86_400,
     "size": 1,
+    "priority": 4,
+    "run_at": None,
+    "expires_at": None,
+    "unique": None,
 }
 
 
