@@ -156,6 +156,8 @@ class ShopFaults(ShopStack):
         processes.signal_all(processes.ours(self._mark), signal.SIGKILL)
         self._broker.process.kill()
         self._broker.process.wait()
+        for process in self.processes.values():
+            process.wait()
         self.processes.clear()
         if self._sender is not None:
             with suppress(BrokenPipeError):

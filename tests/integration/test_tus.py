@@ -183,7 +183,8 @@ def test_bytes_that_do_not_have_their_checksum_are_not_kept(stack: Stack) -> Non
     assert patch(stack, path, 0, data, **{"Upload-Checksum": bad})[0] == 460
     assert offset_of(stack, path) == 0
     for wrong in ("crc32 AAAA", "sha1 AAAA", "sha1", "sha1 ä"):
-        assert patch(stack, path, 0, data, **{"Upload-Checksum": wrong})[0] == 400
+        # Short: the answer comes before the bytes are read.
+        assert patch(stack, path, 0, data[:9], **{"Upload-Checksum": wrong})[0] == 400
     with half_sent(stack, path, 0, len(data), data[:1_200_000], f"Upload-Checksum: {good}"):
         time.sleep(0.2)
     assert offset_of(stack, path) == 0, "a part with a checksum counts as a whole"
