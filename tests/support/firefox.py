@@ -100,7 +100,17 @@ class Firefox:
         parts = urlsplit(url)
         if self.signs_in and parts.hostname == "127.0.0.1":
             self._sign_in(f"{parts.scheme}://{parts.netloc}")
-        self._ask("browsingContext.navigate", {"context": self.tab, "url": url, "wait": "complete"})
+        where = {"context": self.tab, "url": url, "wait": "complete"}
+        for _ in range(3):
+            try:
+                self._ask("browsingContext.navigate", where)
+            except AssertionError as error:
+                # A page that is just about to go elsewhere takes this navigation's place.
+                if "NS_BINDING_ABORTED" not in str(error):
+                    raise
+            else:
+                return
+        self._ask("browsingContext.navigate", where)
 
     def _sign_in(self, origin: str) -> None:
         name = credentials.cookie_name(origin)
