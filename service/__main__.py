@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from headway.cli.main import main as client_main
-from headway.cli.parser import Parser, make_parser
+from headway.cli.one_line import Parser
 
 OURS = ("web", "run", "demo")
 """Commands of the same name as one of the client's are meant here."""
@@ -63,9 +62,14 @@ def _parser() -> Parser:
 
 def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
-    if words and words[0] not in OURS and words[0] in make_parser()[1]:
-        print(f"python -m service {words[0]} is now: headway {words[0]}", file=sys.stderr, flush=True)
-        return client_main(words)
+    if words and words[0] not in OURS:
+        # Not before it is needed: the processes that serve do without the client's commands.
+        from headway.cli.main import main as client_main
+        from headway.cli.parser import make_parser
+
+        if words[0] in make_parser()[1]:
+            print(f"python -m service {words[0]} is now: headway {words[0]}", file=sys.stderr, flush=True)
+            return client_main(words)
     args = _parser().parse_args(words)
     try:
         status: int = args.command(args)

@@ -12,14 +12,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from headway.cli.text import group_line, job_line, log_line, parameter_lines, sanitized
+from headway.cli.one_line import USAGE, sanitized
+from headway.cli.text import group_line, job_line, log_line, parameter_lines
 from headway.cli.tracker import EXIT, JobTracker
 from headway.cli.transfer_bar import transfer
 from headway.cli.view import redraws, viewing
 from headway.client import Client, ClientError, Group, Job, NotFound, Problem
 
-USAGE = 2
-"""Bad usage, or the service refused or cannot be reached: it says nothing about a job's outcome."""
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 

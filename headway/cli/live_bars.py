@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from headway.cli.one_line import sanitized
 from headway.cli.terminal import TerminalGuard
 from headway.cli.text import (
     duration,
@@ -23,7 +24,6 @@ from headway.cli.text import (
     message_line,
     missed_line,
     percent,
-    sanitized,
 )
 from headway.cli.tracker import JobTracker
 from headway.client import Event, Group, Job, Watch, is_live

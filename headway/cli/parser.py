@@ -7,22 +7,15 @@ import itertools
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from headway.cli import commands, completion, keys, run, webhooks
-from headway.cli.text import sanitized
+from headway.cli.one_line import Parser
 from headway.version import __version__
 
 STATES = ["queued", "running", "retrying", "waiting", "succeeded", "failed", "canceled"]
 EXIT = """exit status: 0 succeeded; 1 failed; 2 bad usage, or the service refused or cannot be reached;
 3 canceled; 130 detached by Ctrl-C"""
-
-
-class Parser(argparse.ArgumentParser):
-    """Prints an error in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(commands.USAGE, f"headway: {sanitized(message)}; see {self.prog} --help\n")
 
 
 class CommandParser(Parser):

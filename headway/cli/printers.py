@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from headway.cli.one_line import sanitized
 from headway.cli.text import (
     artifact_line,
     group_line,
@@ -12,7 +13,6 @@ from headway.cli.text import (
     message_line,
     missed_line,
     percent,
-    sanitized,
 )
 from headway.cli.tracker import JobTracker
 from headway.client import Event, Job

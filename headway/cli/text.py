@@ -6,16 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from headway.cli.one_line import sanitized
 from headway.client import Event, Group, Job
-
-
-def sanitized(text: object) -> str:
-    """Return the text on one line, with all that does not print (control characters, escape sequences,
-    direction overrides, lone surrogates) replaced by its escape."""
-    return "".join(
-        c if c.isprintable() else " " if c in "\t\xa0" else c.encode("unicode-escape").decode()
-        for c in str(text)
-    )
 
 
 def percent(job: Job) -> str:

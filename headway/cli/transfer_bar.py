@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
-from headway.cli.text import sanitized
+from headway.cli.one_line import sanitized
 
 
 def can_draw() -> bool:

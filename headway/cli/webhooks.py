@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from headway.cli import commands
-from headway.cli.text import sanitized
+from headway.cli.one_line import sanitized
 from headway.client import Client, Delivery, Webhook
 
 EVENTS = ("state", "artifact", "end")

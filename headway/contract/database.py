@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -225,6 +226,7 @@ class Database:
         return int(seconds) * 1000 + int(micros) // 1000
 
 
+@cache
 def _source(path: Path) -> str:
     """Return the text of a script, led by the prelude if it changes a job."""
     text = path.read_text()

@@ -18,7 +18,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
-from headway.cli.text import sanitized
+from headway.cli.one_line import sanitized
 from headway.cli.tracker import JobTracker
 from headway.cli.view import viewing
 from headway.client import Client, ClientError, Event, Job

@@ -97,6 +97,7 @@ def _watch(supervisor: Supervisor, console: Console, settings: Settings) -> str 
 
     Returns None after a signal, else which process ended and how.
     """
+    store = JobStore.of(settings, connections=1, timeout_s=1)
     ready = complained = False
     since = time.monotonic()
     while not supervisor.asked_to_stop:
@@ -106,9 +107,10 @@ def _watch(supervisor: Supervisor, console: Console, settings: Settings) -> str 
             how = f"status {status}" if status >= 0 else f"signal {-status}"
             return f"{name} ended by itself with {how}"
         if not ready:
-            missing = _missing(settings)
+            missing = _missing(settings, store)
             if missing is None:
                 ready = True
+                store.redis.close()
                 console.line(f"Headway is ready at {settings.base_url}".encode())
             elif not complained and time.monotonic() - since > SLOW_S:
                 complained = True
@@ -116,21 +118,18 @@ def _watch(supervisor: Supervisor, console: Console, settings: Settings) -> str 
     return None
 
 
-def _missing(settings: Settings) -> str | None:
+def _missing(settings: Settings, store: JobStore) -> str | None:
     """Returns what is missing until everything is ready, or None."""
     try:
         if (status := _status(settings, "/readyz")) != 200:
             return f"GET /readyz responds with {status}"
     except (OSError, http.client.HTTPException) as error:
         return f"no answer from {settings.base_url}: {error}"
-    store = JobStore.of(settings, connections=1, timeout_s=1)
     try:
         if not store.registry.workers():
             return "no worker has registered"
     except RedisError as error:
         return f"Redis does not answer: {error}"
-    finally:
-        store.redis.close()
     return None
 
 

@@ -10,7 +10,8 @@ import pytest
 from headway.cli.commands import describe_error
 from headway.cli.live_bars import PERCENT, Layout, fitting
 from headway.cli.main import main
-from headway.cli.text import figures, job_line, parameter_lines, sanitized
+from headway.cli.one_line import sanitized
+from headway.cli.text import figures, job_line, parameter_lines
 from headway.client.errors import problem
 from tests.unit.test_client_job import REDUCE
 
