@@ -116,6 +116,8 @@ class FaultyProxy:
                 lose = self._refusal is None and self._to_lose > 0
                 self._to_lose -= lose
                 self.fates.append(self._fate())
+                # Before it is seen in `opened`: a cut that waited for it there must reach it.
+                self._open.add(near)
                 self.opened.append(time.monotonic())
                 arguments = (near, number, self.fates[-1], lose, self._era)
                 threading.Thread(target=self._serve, args=arguments, daemon=True).start()
@@ -127,6 +129,7 @@ class FaultyProxy:
             elif (far := self._connect(number)) is not None:
                 with far:
                     self._forward(near, far, fate, lose, era)
+            self._open.discard(near)
 
     def _connect(self, number: int) -> socket.socket | None:
         first = number % len(self._targets)
@@ -139,7 +142,7 @@ class FaultyProxy:
 
     def _forward(self, near: socket.socket, far: socket.socket, fate: Fate, lose: bool, era: int) -> None:
         """Both ways until both have ended."""
-        self._open |= {near, far}
+        self._open.add(far)
         was_cut = threading.Event()
         limit = fate.cut_down if fate.silent is None else fate.silent
 
@@ -174,7 +177,7 @@ class FaultyProxy:
         with contextlib.suppress(OSError):
             down()
         thread.join()
-        self._open -= {near, far}
+        self._open.discard(far)
 
     def _answered_here(self, near: socket.socket) -> Callable[[bytes], bytes]:
         """A filter of the commands that `near` sends: those answered with the error do not pass."""
