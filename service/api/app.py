@@ -22,6 +22,7 @@ from service.api import (
     openapi,
     session,
     static,
+    submissions,
     tickets,
     uploads,
     webhooks,
@@ -90,6 +91,7 @@ def create_app(settings: Settings) -> Flask:
     if settings.auth != "none":
         audit.watch(app)
     for resource in (
+        submissions,
         jobs,
         events,
         groups,

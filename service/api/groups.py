@@ -12,10 +12,11 @@ from werkzeug.routing import PathConverter
 
 from headway.contract.records import MAX_LABEL_CHARS, Group
 from service.api.context import caller, context
-from service.api.jobs import CannotRepeat, again, create, refuse_when_full, retry_once
+from service.api.jobs import CannotRepeat, again, retry_once
 from service.api.names import Name
 from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import Problem
+from service.api.submissions import create, refuse_when_full
 
 bp = Resource("groups", "Groups")
 

@@ -1,192 +1,36 @@
-"""The /jobs endpoints."""
+"""Jobs that exist: list, count, read, cancel, retry, remove."""
 
 from __future__ import annotations
 
-import json
-import math
-import re
-import secrets
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated
 
-import redis
 from flask import Response
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from headway.contract.data_dir import ARTIFACTS
-from headway.contract.encoding import RecordError, dumps, pointer
+from headway.contract.encoding import dumps
 from headway.contract.foreign import Foreign
 from headway.contract.keys import here_queue
-from headway.contract.limits import Limits, TooManyJobs
-from headway.contract.new_job import NewJob, links_of
+from headway.contract.new_job import NewJob
 from headway.contract.pages import JobPage
-from headway.contract.records import (
-    MAX_LABEL_VALUE_CHARS,
-    MAX_LABELS,
-    MAX_PARAMS_BYTES,
-    USUAL_PRIORITY,
-    Job,
-    Links,
-    Unique,
-)
+from headway.contract.records import MAX_LABELS, USUAL_PRIORITY, Job
 from headway.contract.states import State
-from headway.contract.store import IdempotencyConflict
-from service import metrics
-from service.api.attempt_token import LeaseS, attempt_token
 from service.api.context import Context, caller, context, find_job
-from service.api.idempotency import Idempotency, hashed
-from service.api.names import Name
+from service.api.idempotency import Idempotency
 from service.api.operation import Answer, Query, Resource, json_answer
-from service.api.problems import MAX_ERRORS, Problem, job_not_found
-from service.api.room import lacks_room
-from service.api.webhooks import WebhookTarget, submitted_target, target_of
-from service.scheduling.job_types import JobType
+from service.api.problems import Problem, job_not_found
+from service.api.submissions import answer_new, create, gone_type, refuse_when_full
+from service.api.webhooks import target_of
 
 bp = Resource("jobs", "Jobs")
 
 _NO_JOB = {404: "there is no such job"}
-BURST_S = 10.0
-"""How many seconds' worth of SUBMIT_RATE an owner may submit at once."""
-
-MAX_AHEAD_S = 31_536_000
-"""Of run_at."""
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
-MAX_BATCH = 1000
-"""Jobs of one batch: the store makes them in one step, in which nobody else has a turn."""
-MAX_BATCH_BYTES = 8 * 1024 * 1024
-
 Label = Annotated[str, StringConstraints(pattern=r"^[^:]{1,128}:", max_length=400)]
 
 
 def labels_of(wanted: list[str]) -> dict[str, str]:
     """Return labels that are given as `name:value`."""
     return {name: value for name, _, value in (label.partition(":") for label in wanted)}
-
-
-LabelValue = Annotated[str, StringConstraints(max_length=MAX_LABEL_VALUE_CHARS)]
-
-
-def _small(params: dict[str, Any]) -> dict[str, Any]:
-    """Before the type's schema has a word to say about each of thousands of parameters."""
-    dumps(params, MAX_PARAMS_BYTES, "params")
-    return params
-
-
-def _time(text: str) -> str:
-    at = _ms(text)
-    if at > (time.time() + MAX_AHEAD_S) * 1000:
-        raise ValueError("is more than a year ahead")
-    return text
-
-
-def _ms(text: str) -> int:
-    """The milliseconds since 1970 of a time. Raises ValueError."""
-    try:
-        at = datetime.fromisoformat(text) if _RFC3339.fullmatch(text) else None
-    except ValueError:
-        at = None
-    if at is None:
-        raise ValueError("is not a time in RFC 3339, such as 2027-01-31T08:00:00Z")
-    return round(at.timestamp() * 1000)
-
-
-class Submission(BaseModel):
-    """The body of POST /jobs. `params` must fit the type's JSON Schema (GET /types)."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    type: Annotated[str, Field(min_length=1, max_length=128, examples=["simulate"])]
-    params: Annotated[dict[str, Any], AfterValidator(_small)] = Field(
-        default_factory=dict, examples=[{"duration_s": 5}]
-    )
-    group: Name | None = None
-    labels: Annotated[dict[Name, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
-    max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
-    timeout_s: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = None
-    webhook: WebhookTarget | None = None
-    """Who is told of this job, beside the owner's webhooks."""
-    size: (
-        Annotated[
-            float,
-            Field(gt=0, le=1e15, allow_inf_nan=False, description="beside the other jobs of its group"),
-        ]
-        | None
-    ) = None
-    priority: (
-        Annotated[
-            int,
-            Field(
-                ge=0,
-                le=9,
-                description="which of the owner's jobs is next: 9 before 0; default: 4",
-            ),
-        ]
-        | None
-    ) = None
-    run_at: Annotated[str, AfterValidator(_time)] | None = None
-    """Not before this time (RFC 3339, at most a year ahead) does it begin."""
-    expires_s: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = None
-    """It fails (`timeout`) unless it begins within so many seconds of `run_at`, or of now."""
-    unique: Unique | None = None
-    """As long as another of the owner's jobs holds this key, that is the answer, and none is made."""
-    run: Literal["here"] | None = None
-    """`here`: the caller does the job itself. It is running at once, `token` in the answer is for reporting
-    on it, and its type need not be known."""
-    lease_s: LeaseS | None = None
-    """With `run`: how long the caller may be silent before the job fails as lost; default: LEASE_S."""
-
-    @model_validator(mode="after")
-    def _one_attempt_here(self) -> Self:
-        if self.run is None and self.lease_s is not None:
-            raise ValueError('lease_s goes with "run": "here"; the lease of other jobs is their type\'s')
-        if (
-            self.run is not None
-            and (self.priority, self.run_at, self.expires_s, self.unique) != (None,) * 4
-        ):
-            raise ValueError(
-                "a job that is run here begins at once: it has no priority, run_at, expires_s or unique"
-            )
-        if self.run is not None and (self.max_attempts or 1) > 1:
-            raise ValueError("a job that is run here has one attempt: nobody else would make another")
-        return self
-
-
-class BegunJob(Job):
-    """A submitted job. With `"run": "here"` the token and lease of its attempt."""
-
-    token: str | None = None
-    lease_s: float | None = None
-
-
-class Submissions(BaseModel):
-    """Many submissions, as POST /jobs takes them; none may be run here."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    jobs: Annotated[list[Submission], Field(min_length=1, max_length=MAX_BATCH)]
-
-
-class BatchItem(BaseModel):
-    """A job of a batch. `created`: whether it is new, or another that has its unique key."""
-
-    id: str
-    created: bool
-    links: Links
-
-
-class BatchAnswer(BaseModel):
-    items: list[BatchItem]
 
 
 class Listing(Query):
@@ -235,229 +79,6 @@ class JobsPage(BaseModel):
 
     items: list[JobAnswer]
     next: str | None
-
-
-@bp.operation(
-    "POST",
-    "/jobs",
-    headers=Idempotency,
-    body=Submission,
-    answers={
-        202: Answer.json("the new job", BegunJob, Location="the job's path"),
-        200: Answer.json(
-            "the job that this Idempotency-Key made before, or that holds the unique key",
-            BegunJob,
-            Location="the job's path",
-        ),
-    },
-    problems={
-        409: "no worker has served the type for a long time (TYPE_TTL_S); nothing was submitted",
-        422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
-        429: "the owner submits too fast or has too many live jobs; nothing was submitted",
-        503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
-    },
-)
-def submit_job(headers: Idempotency, body: Submission) -> Response:
-    """Submit a job."""
-    here = context()
-    refuse_when_full(here)
-    new = accept(here, body)
-    created = create(here, new, headers.once(_meaning(body)))
-    if body.run is None:
-        return answer_new(*created)
-    return _begin(here, headers.key, created, body.lease_s)
-
-
-@bp.operation(
-    "POST",
-    "/jobs:batch",
-    headers=Idempotency,
-    body=Submissions,
-    max_body=MAX_BATCH_BYTES,
-    answers={
-        202: Answer.json("the new jobs, in the order of the submissions", BatchAnswer),
-        200: Answer.json("what this Idempotency-Key made before", BatchAnswer),
-    },
-    problems={
-        409: "no worker has served one of the types for a long time (TYPE_TTL_S); nothing was submitted",
-        422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
-        429: "the owner submits too fast or would have too many live jobs; nothing was submitted",
-        503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
-    },
-)
-def submit_jobs(headers: Idempotency, body: Submissions) -> Response:
-    """Submit up to 1,000 jobs: all of them, or none."""
-    here = context()
-    refuse_when_full(here)
-    new: list[NewJob] = []
-    errors: list[tuple[str, str]] = []
-    refused: Problem | None = None
-    for place, submission in enumerate(body.jobs):
-        try:
-            if submission.run is not None:
-                detail = "a job that is run here is submitted alone"
-                raise Problem(422, detail, errors=[("/run", detail)])
-            new.append(accept(here, submission))
-        except Problem as problem:
-            refused = refused or problem
-            own = problem.errors or [("", problem.detail)]
-            errors += [(pointer("jobs", place) + where, what) for where, what in own]
-            if len(errors) >= MAX_ERRORS:
-                break
-    if refused is not None:
-        where, what = errors[0]
-        raise Problem(refused.status, f"{where}: {what}", errors=errors, **refused.more)
-    made, are_new = create_many(here, new, headers.once(_meaning(body)))
-    items = [BatchItem(id=job_id, created=created, links=links_of(job_id)) for job_id, created in made]
-    return json_answer(BatchAnswer(items=items).model_dump_json(), 202 if are_new else 200)
-
-
-def _meaning(body: BaseModel) -> str:
-    return json.dumps(body.model_dump(mode="json"), sort_keys=True)
-
-
-def accept(here: Context, body: Submission) -> NewJob:
-    """Return the job that a submission asks for. Raises Problem."""
-    caller().check_group(body.group)
-    job_type = here.types.get(body.type, caller().owner)
-    if job_type is None and body.run is None:
-        known = sorted(here.types.all(caller().owner))
-        detail = f"unknown job type {body.type!r}"
-        raise Problem(422, detail, errors=[("/type", detail)], known_types=known)
-    if job_type is not None and body.run is None and (gone := gone_type(here, job_type)):
-        raise Problem(409, gone)
-    faults = job_type.faults(body.params) if job_type else []
-    if faults:
-        raise Problem(
-            422,
-            f"{faults[0][0]}: {faults[0][1]}",
-            errors=faults,
-            known_types=sorted(here.types.all(caller().owner)),
-        )
-    foreign = Foreign(sent=False) if job_type and job_type.foreign and not body.run else None
-    return NewJob(
-        owner=caller().owner,
-        type=body.type,
-        params=body.params,
-        queue=job_type.queue if job_type and not body.run else here_queue(caller().owner),
-        max_attempts=1 if body.run else _max_attempts(here, body, job_type),
-        group=body.group,
-        labels=body.labels,
-        timeout_s=body.timeout_s or (None if foreign else here.settings.job_timeout_s),
-        webhook=submitted_target(here, body.webhook) if body.webhook else None,
-        size=body.size or 1,
-        foreign=foreign,
-        priority=USUAL_PRIORITY if body.priority is None else body.priority,
-        run_at_ms=None if body.run_at is None else _ms(body.run_at),
-        expires_s=body.expires_s,
-        unique=body.unique,
-    )
-
-
-def gone_type(here: Context, job_type: JobType) -> str | None:
-    """Return that the workers of a type are long gone, or None."""
-    since = job_type.gone_since(here.settings.type_ttl_s)
-    if since is None:
-        return None
-    return f"no worker has served {job_type.name!r} since {since}; start one and submit the job then"
-
-
-def _max_attempts(here: Context, body: Submission, job_type: JobType | None) -> int:
-    of_type = job_type.max_attempts if job_type else None
-    return body.max_attempts or of_type or here.settings.max_attempts
-
-
-def _begin(
-    here: Context, key: str | None, created: tuple[str, bytes, bool], lease_s: float | None
-) -> Response:
-    """Claim a job for the caller, who does it itself, and add the token to the answer."""
-    job_id, _, is_new = created
-    lease_s = lease_s or here.settings.lease_s
-    ref = here.store.ref(job_id)
-    # The same request again, as its answer was lost, gets the same claim.
-    token = hashed(f"here {job_id} {key}") if key else secrets.token_urlsafe(16)
-    claim = ref and here.store.claim(ref, token=token, lease_s=lease_s, worker=f"{caller().name}:here")
-    if not claim:
-        return answer_new(*created)
-    answer = BegunJob(
-        **claim.job.model_dump(),
-        token=attempt_token(here, caller(), claim, lease_s, caller().name),
-        lease_s=lease_s,
-    )
-    return answer_new(job_id, answer.model_dump_json().encode(), is_new)
-
-
-def answer_new(job_id: str, document: bytes, is_new: bool) -> Response:
-    return json_answer(document, 202 if is_new else 200, {"Location": f"/jobs/{job_id}"})
-
-
-def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[str, bytes, bool]:
-    """Make a job, as JobStore.create, within the owner's limits. Raises Problem."""
-    with _refusals():
-        job_id, document, is_new = here.store.create(new, once=once, limits=_limits(here))
-    if is_new:
-        _tell_workers(here, job_id, new)
-    return job_id, document, is_new
-
-
-def create_many(
-    here: Context, new: list[NewJob], once: tuple[str, str] | None
-) -> tuple[list[tuple[str, bool]], bool]:
-    """Make many jobs, as JobStore.create_many, within the owner's limits. Raises Problem."""
-    with _refusals():
-        made, are_new = here.store.create_many(new, once=once, limits=_limits(here))
-    if are_new:
-        for (job_id, is_new), job in zip(made, new, strict=True):
-            if is_new:
-                _tell_workers(here, job_id, job)
-    return made, are_new
-
-
-def _limits(here: Context) -> Limits:
-    rate = here.settings.submit_rate
-    return Limits(rate, max(1, round(rate * BURST_S)), here.settings.max_live_jobs)
-
-
-def _tell_workers(here: Context, job_id: str, new: NewJob) -> None:
-    metrics.JOBS_SUBMITTED.labels(new.type).inc()
-    # Before its time its alarm is early enough.
-    if new.foreign is None and (new.run_at_ms or 0) <= time.time() * 1000:
-        here.dispatch.send(job_id, new.type, new.queue)
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Raises Problem for what keeps the store from making a job."""
-    try:
-        yield
-    except IdempotencyConflict:
-        raise Problem(
-            422, "this Idempotency-Key was used with another request; use a new key for a new job"
-        ) from None
-    except TooManyJobs as error:
-        wait = str(math.ceil(error.retry_after_s))
-        raise Problem(
-            429, f"{error}; nothing was submitted, try again later", headers={"Retry-After": wait}
-        ) from None
-    except RecordError as error:
-        raise Problem(422, str(error)) from None
-    except redis.OutOfMemoryError:
-        raise _full() from None
-
-
-def refuse_when_full(here: Context) -> None:
-    """Raises Problem (503) if there is no room for more than what the live jobs need."""
-    if lacks_room(here.files, here.settings.min_free_bytes):
-        detail = "the service's disk is nearly full; nothing was done"
-        raise Problem(503, detail, headers={"Retry-After": "30"})
-    if here.memory.is_full(caller().owner):
-        raise _full()
-
-
-def _full() -> Problem:
-    return Problem(
-        503, "Redis is nearly full; nothing was done; try again later", headers={"Retry-After": "30"}
-    )
 
 
 @bp.operation("GET", "/jobs", query=Listing, answers={200: Answer.json("a page of jobs", JobsPage)})

@@ -30,19 +30,11 @@ from headway.contract.store import Claim, Report, StaleFence
 from headway.loops import forever
 from service.api.context import Context, caller, context
 from service.api.idempotency import Idempotency
-from service.api.jobs import (
-    CannotRepeat,
-    LabelValue,
-    again,
-    answer_new,
-    create,
-    refuse_when_full,
-    remove,
-    retry_once,
-)
+from service.api.jobs import CannotRepeat, again, remove, retry_once
 from service.api.names import Name
 from service.api.operation import Answer, Resource
 from service.api.problems import Problem
+from service.api.submissions import LabelValue, answer_new, create, refuse_when_full
 
 bp = Resource("many", "Jobs")
 

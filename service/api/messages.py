@@ -17,10 +17,10 @@ from headway.contract.records import MAX_MESSAGE_BYTES
 from service.api.context import context, find_job
 from service.api.event_models import MessageEvent
 from service.api.idempotency import Idempotency
-from service.api.jobs import refuse_when_full
 from service.api.names import Name
 from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import Problem, job_not_found
+from service.api.submissions import refuse_when_full
 
 bp = Resource("messages", "Jobs")
 
