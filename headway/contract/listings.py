@@ -9,7 +9,7 @@ from typing import cast
 
 from headway.contract.database import Database
 from headway.contract.encoding import dumps
-from headway.contract.events import ZERO
+from headway.contract.events import IDS_PER_MS, ZERO
 from headway.contract.pages import JobPage, fields_of
 from headway.contract.states import State
 
@@ -18,8 +18,6 @@ PAGE_BYTES = 2 << 20
 PAGE_READS = 2_000
 """Entries of the index looked at for one page, whether they match its filters or not."""
 
-SCORES_PER_MS = 4096
-"""Of the indexes (lua/creation.lua)."""
 CHUNK = 500
 """Jobs read in one round trip."""
 
@@ -74,7 +72,7 @@ class Listings:
         if group is not None and state is None:
             index = keys.group(owner, group)
         if older_s is not None:
-            newest = max(0, self._db.now_ms(index) - round(older_s * 1000) + 1) * SCORES_PER_MS
+            newest = max(0, self._db.now_ms(index) - round(older_s * 1000) + 1) * IDS_PER_MS
             cursor = newest if cursor is None else min(cursor, newest)
         following, *jobs = self._db.run(
             "list",
@@ -176,7 +174,7 @@ class Listings:
         now_ms = self._db.now_ms(keys.clock(0))
         for (queue, count, _), (score, not_before) in zip(occupied, since, strict=True):
             # It may have gone meanwhile.
-            began = max(int(score or 0) // 4096, int(not_before or 0)) if score else now_ms
+            began = max(int(score or 0) // IDS_PER_MS, int(not_before or 0)) if score else now_ms
             before = found[queue]
             oldest_s = max(before.oldest_s, (now_ms - began) / 1000)
             found[queue] = Waiting(before.jobs + count, oldest_s)
