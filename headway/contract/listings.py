@@ -17,6 +17,10 @@ PAGE_BYTES = 2 << 20
 """Documents of one page together; a page has at least one job."""
 PAGE_READS = 2_000
 """Entries of the index looked at for one page, whether they match its filters or not."""
+READS_AT_ONCE = 500
+"""Of these, in one script, so that nobody waits for long …"""
+JOBS_AT_ONCE = 100
+"""… and the jobs that it returns."""
 
 CHUNK = 500
 """Jobs read in one round trip."""
@@ -74,21 +78,31 @@ class Listings:
         if older_s is not None:
             newest = max(0, self._db.now_ms(index) - round(older_s * 1000) + 1) * IDS_PER_MS
             cursor = newest if cursor is None else min(cursor, newest)
-        following, *jobs = self._db.run(
-            "list",
-            [index],
-            [
-                keys.job_head(keys.partition(owner)),
-                "+inf" if cursor is None else f"({cursor}",
-                limit,
-                PAGE_READS,
-                PAGE_BYTES,
-                *("" if value is None else dumps(value) for value in (state, type, group)),
-                *(part for pair in (labels or {}).items() for part in pair),
-            ],
-        )
-        pages = [JobPage(ZERO, fields_of(job), []) for job in jobs]
-        return pages, int(following) if following else None
+        filters = [
+            *("" if value is None else dumps(value) for value in (state, type, group)),
+            *(part for pair in (labels or {}).items() for part in pair),
+        ]
+        pages: list[JobPage] = []
+        reads, bytes_left = PAGE_READS, PAGE_BYTES
+        while True:
+            looks = min(reads, READS_AT_ONCE)
+            following, left, bytes_left, *jobs = self._db.run(
+                "list",
+                [index],
+                [
+                    keys.job_head(keys.partition(owner)),
+                    "+inf" if cursor is None else f"({cursor}",
+                    *(min(limit - len(pages), JOBS_AT_ONCE), looks, bytes_left, "" if pages else "1"),
+                    *filters,
+                ],
+            )
+            pages += [JobPage(ZERO, fields_of(job), []) for job in jobs]
+            reads -= looks - left
+            if not following:
+                return pages, None
+            cursor = int(following)
+            if len(pages) >= limit or reads <= 0 or bytes_left < 0:
+                return pages, cursor
 
     def counts(self, owner: str) -> dict[str, dict[State, int]]:
         """Return for each type how many of the owner's jobs are in which state. Jobs that were made before

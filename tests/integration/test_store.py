@@ -485,7 +485,9 @@ def test_a_page_of_jobs_has_a_budget_of_bytes_and_the_rest_follows(
 ) -> None:
     ids = [create(store, params={"x": "y" * 5000}) for _ in range(10)][::-1]
     monkeypatch.setattr(listings, "PAGE_BYTES", 12_000)
-    assert listed(store) == (ids, 5)
+    for at_once in (100, 1):
+        monkeypatch.setattr(listings, "JOBS_AT_ONCE", at_once)
+        assert listed(store) == (ids, 5)
     monkeypatch.setattr(listings, "PAGE_BYTES", 10)
     assert listed(store) == (ids, 10), "a page has one job, however large it is"
 
@@ -496,10 +498,12 @@ def test_a_page_of_a_rare_type_reads_so_much_of_the_index_and_no_more(
     for n in range(60):
         create(store, type="rare" if n % 20 == 0 else "t")
     monkeypatch.setattr(listings, "PAGE_READS", 10)
-    found, pages = listed(store, type="rare")
-    assert len(found) == 3
-    assert {job(store, job_id).type for job_id in found} == {"rare"}
-    assert pages == 6
+    for at_once in (500, 3):
+        monkeypatch.setattr(listings, "READS_AT_ONCE", at_once)
+        found, pages = listed(store, type="rare")
+        assert len(found) == 3
+        assert {job(store, job_id).type for job_id in found} == {"rare"}
+        assert pages == 6
 
 
 def test_a_listing_forgets_a_job_whose_hash_has_gone(store: JobStore) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from headway.contract.events import ZERO, EventId
+from headway.contract.pages import FeedSnapshot
 from service.streaming.catchup import JobGone, cursor_fault
 from service.streaming.store_reader import PAGE
 from tests.support.engine import Engine
@@ -309,3 +312,37 @@ def test_a_list_that_another_job_led_on_has_missed_nothing_when_progress_was_not
     store.emit(job_id, "end")
     page = engine.jobs(job_id, other).after(cursor)
     assert all(before <= cursor for before in page.befores)
+
+
+@pytest.mark.parametrize("how", ["start", "reset"])
+def test_a_feeds_state_that_is_read_over_a_while_misses_nothing_and_repeats_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    store = engine.store
+    one, two, three = store.create("g"), store.create("g"), store.create("g")
+    read = store.snapshot
+    moment = store.clock
+
+    def slowly(owner: str, group: str | None) -> FeedSnapshot:
+        first = read(owner, group)
+        store.emit(one, "log")
+        store.emit(one, "progress")
+        jobs = {page.id: page for page in read(owner, group).jobs}
+        store.emit(one, "progress")
+        store.emit(two, "log")
+        store.emit(three, "end")
+        jobs[two] = next(page for page in first.jobs if page.id == two)
+        return replace(first, jobs=sorted([jobs[one], jobs[two]], key=lambda page: page.last))
+
+    monkeypatch.setattr(store, "snapshot", slowly)
+    feed = engine.feed("g")
+    page = feed.start() if how == "start" else feed.reset("cursor_unknown")
+    events = [event for job_id, event in store.history if event.id > moment]
+    states = [str(event.id) for event in events]
+    told = {
+        "start": [(str(store.history[1][1].id), "snapshot"), (states[1], "snapshot")],
+        "reset": [(str(moment), "reset")],
+    }
+    news = [(states[2], "progress"), (states[3], "log"), (states[4], "end")]
+    assert given(page.frames) == told[how] + news
+    assert (page.cursor, page.complete) == (store.clock, True)
