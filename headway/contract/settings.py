@@ -96,6 +96,7 @@ class Settings(BaseModel):
     job_timeout_s: Seconds = 86_400
     submit_rate: Annotated[float, Field(ge=0, le=1_000_000)] = 100
     max_live_jobs: Annotated[int, Field(ge=0)] = 10_000
+    create_replicas: Annotated[int, Field(ge=0, le=100)] = 0
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 12
     heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 15
     events_per_job: Annotated[int, Field(ge=10, le=1_000_000)] = 2000

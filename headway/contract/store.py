@@ -20,7 +20,7 @@ from headway.contract.encoding import clip, dumps
 from headway.contract.events import HIGHEST, Event, EventId, EventType
 from headway.contract.feeds import Feeds
 from headway.contract.groups import Groups
-from headway.contract.keys import JobRef, Keys
+from headway.contract.keys import JobRef, Keys, partition_of
 from headway.contract.layout import StoredLayout
 from headway.contract.limits import NO_LIMITS, ROOM_S, Limits, TooManyJobs
 from headway.contract.listings import Listings
@@ -133,7 +133,12 @@ class JobStore:
     # -- submitting and removing -------------------------------------------------------------------
 
     def create(
-        self, new: NewJob, *, once: tuple[str, str] | None = None, limits: Limits = NO_LIMITS
+        self,
+        new: NewJob,
+        *,
+        once: tuple[str, str] | None = None,
+        limits: Limits = NO_LIMITS,
+        replicas: int = 0,
     ) -> tuple[str, bytes, bool]:
         """Make a job, its first event and its alarm.
 
@@ -141,13 +146,13 @@ class JobStore:
         returned instead, as long as it is kept. Returns the job's id, its document, and whether it is new.
         Raises IdempotencyConflict if the key belongs to another request, TooManyJobs for a new job beyond
         the owner's limits, StaleFence for the child of a job that another holds, RecordTooLarge for
-        parameters of more than MAX_PARAMS_BYTES.
+        parameters of more than MAX_PARAMS_BYTES; TooFewReplicas if the job is there, but not yet on so many
+        `replicas`.
         """
         key, request_hash = once or ("", "")
         ref = new.ref(self.keys.new_job_id(new.owner), key)
-        reply = self.database.change(
-            "create",
-            ref,
+        keys = [self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])]
+        args = [
             request_hash,
             # Nobody sends a message for a child: its alarm does.
             0 if new.parent else REQUEUE_MS,
@@ -155,7 +160,13 @@ class JobStore:
             *(new.parent or "", new.parent_fence),
             round((new.expires_s or 0) * 1000),
             *(part for pair in new.fields(ref).items() for part in pair),
-            keys=[self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])],
+        ]
+        reply = self.database.run_kept(
+            "create",
+            self.database.keys_of(ref, keys),
+            self.database.args_of(ref, args),
+            replicas,
+            self.keys.ready(partition_of(ref.id)),
         )
         if reply[0] == b"stale":
             raise StaleFence
@@ -165,7 +176,12 @@ class JobStore:
         return ref.id, bytes(reply[1]), True
 
     def create_many(
-        self, jobs: Sequence[NewJob], *, once: tuple[str, str] | None = None, limits: Limits = NO_LIMITS
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        once: tuple[str, str] | None = None,
+        limits: Limits = NO_LIMITS,
+        replicas: int = 0,
     ) -> tuple[list[tuple[str, bool]], bool]:
         """Make many jobs of one owner in one step, or none.
 
@@ -188,7 +204,7 @@ class JobStore:
             given = [part for pair in new.fields(ref).items() for part in pair]
             fields += given
             described.append((ref.id, place, round((new.expires_s or 0) * 1000), len(given)))
-        reply = self.database.run(
+        reply = self.database.run_kept(
             "create_many",
             [*shared, *own, self.keys.rate(owner), *([self.keys.batch(owner, key)] if once else [])],
             [
@@ -196,6 +212,8 @@ class JobStore:
                 *(limits.rate, limits.burst, limits.live, dumps(sizes), dumps(described)),
                 *fields,
             ],
+            replicas,
+            self.keys.ready(self.keys.partition(owner)),
         )
         _check_creation(reply, limits, len(jobs))
         parts = reply[1].decode().split(" ")

@@ -45,12 +45,14 @@ class Said:
 
 @dataclass
 class Stored:
-    """An event as the store holds it."""
+    """An event as the store holds it. `kept` is the one before it, if what was between them, up to `prev`,
+    is progress that the job has not kept after its end."""
 
     id: str
     prev: str
     event: str
     data: dict[str, Any]
+    kept: str | None = None
 
 
 @dataclass
@@ -144,7 +146,7 @@ class History:
     submissions: list[Submission] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)
     events: dict[str, list[Stored]] = field(default_factory=dict)
-    """Job → its whole stream. Nothing was trimmed: the cap is larger than any job of a run."""
+    """Job → its stream. Nothing was trimmed: the cap is larger than any job of a run."""
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Job → what GET /jobs/{id} says."""
     feed: list[Stored] = field(default_factory=list)

@@ -266,7 +266,8 @@ class Run:
 
 
 def _stored(e: Event) -> Stored:
-    return Stored(str(e.id), str(e.prev), e.type, json.loads(e.data))
+    kept = None if e.kept is None else str(e.kept)
+    return Stored(str(e.id), str(e.prev), e.type, json.loads(e.data), kept)
 
 
 def _live(store: JobStore) -> int:

@@ -312,7 +312,8 @@ LIVE = (State.QUEUED, State.RUNNING, State.RETRYING)
 
 
 def _stored(e: Any) -> Stored:
-    return Stored(str(e.id), str(e.prev), e.type, json.loads(e.data))
+    kept = None if e.kept is None else str(e.kept)
+    return Stored(str(e.id), str(e.prev), e.type, json.loads(e.data), kept)
 
 
 def summary(run: ShopRun) -> str:

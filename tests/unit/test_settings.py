@@ -54,6 +54,7 @@ BAD = {
     "JOB_TIMEOUT_S": ["0", "-1", "inf", "a day"],
     "SUBMIT_RATE": ["-1", "inf", "x"],
     "MAX_LIVE_JOBS": ["-1", "1.5", "x"],
+    "CREATE_REPLICAS": ["-1", "101", "x"],
     "LEASE_S": ["0.5", "3601", "nan", "inf", "12s"],
     "HEARTBEAT_S": ["0", "-15", "nan", "soon"],
     "EVENTS_PER_JOB": ["9", "1000001", "x"],
