@@ -42,7 +42,8 @@ local function bind(keys, job_id)
   OWN_LINE = LINE .. ':' .. OWNER
 end
 
-bind(KEYS, ARGV[1])
+-- take.lua finds its job first.
+if KEYS[9] then bind(KEYS, ARGV[1]) end
 
 --@include clock.lua
 --@include tally.lua
