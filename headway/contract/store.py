@@ -255,7 +255,7 @@ class JobStore:
             return None
         job = Job.model_validate_json(reply[2])
         checkpoint, woken = reply[3].decode(), reply[5].decode()
-        return Claim(ref, str(int(reply[1])), job, checkpoint, int(reply[4]), woken)
+        return Claim(ref, reply[1].decode(), job, checkpoint, int(reply[4]), woken)
 
     def renew(self, claim: Hold, *, lease_s: float) -> bool:
         """Renew the lease. Returns whether cancellation was requested. Raises StaleFence."""

@@ -9,7 +9,7 @@
 
 local job = load()
 if not job then return {'gone'} end
-if job.state == 'running' and redis.call('HGET', JOB, '_token') == ARGV[5] then
+if job.state == 'running' and job.fence == ARGV[5] then
   return {'claimed', job.fence, document(), redis.call('HGET', JOB, '_checkpoint') or '',
     attempts_left(job), job.woken or ''}
 end
