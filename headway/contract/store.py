@@ -284,7 +284,7 @@ class JobStore:
     def claimed(ref: JobRef, job: Job, reply: Sequence[Any]) -> Claim:
         """Return the claim that a script's reply tells of (lua/claiming.lua)."""
         checkpoint, woken = reply[3].decode(), reply[5].decode()
-        return Claim(ref, str(int(reply[1])), job, checkpoint, int(reply[4]), woken)
+        return Claim(ref, reply[1].decode(), job, checkpoint, int(reply[4]), woken)
 
     def renew(self, claim: Hold, *, lease_s: float) -> bool:
         """Renew the lease. Returns whether cancellation was requested. Raises StaleFence."""

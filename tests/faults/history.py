@@ -68,10 +68,13 @@ class Delivered:
 
 @dataclass
 class Connection:
-    """One request for a stream: the cursor it sent (None: none) and the status (0: no answer)."""
+    """One request for a stream: the cursor it sent (None: none), the status (0: no answer), when it was
+    told to come back, and how it broke."""
 
     cursor: str | None
     status: int
+    retry_ms: int | None = None
+    error: str = ""
 
 
 @dataclass
@@ -158,6 +161,10 @@ class History:
     left: list[str] = field(default_factory=list)
     """What was still in the work directory, and which encoders still ran, when all jobs had ended."""
     faults: list[str] = field(default_factory=list)
+    owner: str = "local"
+    """Whose jobs these are."""
+    lossy: bool = False
+    """Whether the store may have lost what it had accepted, as in a failover."""
 
     def save(self, path: Path) -> None:
         path.write_bytes(_HISTORY.dump_json(self, indent=1))
