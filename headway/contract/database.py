@@ -66,6 +66,7 @@ class Database:
         keys: Keys,
         *,
         events_per_job: int = 2000,
+        keep_progress: bool = False,
         retention_s: float = 7 * 86_400,
     ) -> None:
         """With a client in place of servers, it is that of the only one."""
@@ -74,7 +75,11 @@ class Database:
         self.redis = self.at(keys.layout_key)
         """A client of the server that has what belongs to nobody."""
         self.keys = keys
-        self.limits = (events_per_job, events_per_job * FEED_FACTOR, max(1, round(retention_s)))
+        self.limits = (
+            -events_per_job if keep_progress else events_per_job,
+            events_per_job * FEED_FACTOR,
+            max(1, round(retention_s)),
+        )
         """Arguments 2 to 4 of every script that changes a job (lua/prelude.lua)."""
         self.retention_ms = round(retention_s * 1000)
         unconnected = redis.Redis()

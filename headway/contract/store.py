@@ -126,6 +126,7 @@ class JobStore:
                 servers,
                 Keys(settings.key_prefix, layout),
                 events_per_job=settings.events_per_job,
+                keep_progress=settings.keep_progress,
                 retention_s=settings.retention_s,
             )
         )

@@ -313,6 +313,14 @@ def test_of_the_progress_of_an_ended_job_only_the_newest_is_kept_and_its_memory_
         assert page.events == [e for e in kept if e.id > cursor]
 
 
+def test_a_job_keeps_its_progress_if_it_is_to(store: JobStore) -> None:
+    keeping = JobStore(Database(store.redis, store.keys, events_per_job=50, keep_progress=True))
+    held = claim(keeping, create(keeping))
+    keeping.append(held, 1, [progress(n / 100) for n in range(60)])
+    keeping.end(held, State.SUCCEEDED)
+    assert [e.type for e in events(store, held.ref.id)] == [*["progress"] * 49, "end"]
+
+
 def test_what_was_trimmed_is_not_taken_for_progress_that_was_not_kept(
     store: JobStore,
 ) -> None:

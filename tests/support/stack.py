@@ -13,7 +13,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from headway.contract.settings import load
 from headway.contract.store import JobStore
@@ -72,6 +72,8 @@ class Stack:
             "AUTH": "keys",
             # So that a test knows where to look; tests/integration/test_layout.py has more of them.
             "PARTITIONS": "1",
+            # So that what readers were given can be compared with all that was written.
+            "KEEP_PROGRESS": "1",
             **environ,
         }
         self.url = f"http://127.0.0.1:{self.port}"
@@ -82,7 +84,7 @@ class Stack:
 
     def use_store(self) -> None:
         """Look into the store that `environ` names from now on, where the tests' key is known."""
-        self.store = keeps_progress(self.new_store())
+        self.store = self.new_store()
         credentials.admit(self.store)
 
     def __enter__(self) -> Self:
@@ -236,11 +238,3 @@ class Stack:
 
         job: dict[str, Any] = until(ended, seconds, f"job {job_id} to end")
         return job
-
-
-def keeps_progress(store: JobStore) -> JobStore:
-    """Have jobs that are ended through this store keep all their progress, so that what readers were given
-    can be compared with all that was written."""
-    whole = cast(str, store.database.scripts["end"].script).replace("  forget_progress()\n", "")
-    store.database.scripts["end"] = store.redis.register_script(whole)
-    return store

@@ -71,6 +71,7 @@ BAD = {
         *("var", "file:var", "file://host/var", "s3:", "s3://", "http://bucket", "s3://b/../x"),
         *("s3://b?endpoint=minio:9000", "s3://b?secret=x", "s3://b?region=a&region=b", "s3://b:1/x"),
     ],
+    "KEEP_PROGRESS": ["maybe", "2"],
     "FILES_REDIRECT": ["maybe", "2"],
     "REDIS_CA_FILE": ["/nowhere/ca.pem", "/tmp"],
     "REDIS_TLS_VERIFY": ["maybe", "2"],

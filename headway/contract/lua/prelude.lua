@@ -6,12 +6,13 @@
 --       group that the job is in: the group's feed, its last ids, its jobs, its tally, the groups of which
 --       something is to be told
 --       (JobStore builds them: Keys.write_set)
--- args: 1 job id, 2 cap of the job's events, 3 cap of a feed, 4 retention in seconds; a script's own
---       follow and are counted from 5
+-- args: 1 job id, 2 cap of the job's events, below 0 if it keeps its progress when it has ended, 3 cap of a feed,
+--       4 retention in seconds; a script's own follow and are counted from 5
 -- The values of the job's hash are JSON texts; fields that begin with _ are ours alone and plain.
 
 local CLOCK, ALARMS, EXPIRING = KEYS[1], KEYS[2], KEYS[3]
-local EVENTS_CAP, FEED_CAP, RETENTION_S = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local EVENTS_CAP, FEED_CAP, RETENTION_S = math.abs(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local KEEPS_PROGRESS = tonumber(ARGV[2]) < 0
 local STATES = {@STATES@}
 local DOCUMENT = {@DOCUMENT@}
 -- What comes before the name of each key of the partition.
@@ -285,7 +286,7 @@ end
 local MOST_REWRITTEN = 5000 -- Events, some 20 ms. A job with more keeps all.
 local function forget_progress()
   local newest = redis.call('HGET', JOB, '_progress_id')
-  if not newest or redis.call('XLEN', EVENTS) > MOST_REWRITTEN then return end
+  if KEEPS_PROGRESS or not newest or redis.call('XLEN', EVENTS) > MOST_REWRITTEN then return end
   local kept, before, gap, any = {}, nil, false, false
   for _, entry in ipairs(redis.call('XRANGE', EVENTS, '-', '+')) do
     local id, fields = entry[1], entry[2]
