@@ -263,12 +263,12 @@ class Run:
             job_id = raw.decode()
             page = store.read(job_id, ZERO, 1_000_000)
             assert page is not None
-            h.events[job_id] = [_stored(e) for e in page.events]
+            h.events[job_id] = [stored(e) for e in page.events]
             self._await(stack, 20, f"GET /jobs/{job_id}", partial(self._document, owner, job_id))
-        h.feed = [_stored(e) for e in store.feeds.read(owner.name, None, ZERO, 1_000_000).events]
+        h.feed = [stored(e) for e in store.feeds.read(owner.name, None, ZERO, 1_000_000).events]
         for group in GROUPS:
             h.groups[group] = [
-                _stored(e) for e in store.feeds.read(owner.name, group, ZERO, 1_000_000).events
+                stored(e) for e in store.feeds.read(owner.name, group, ZERO, 1_000_000).events
             ]
         h.files = stack.files()
 
@@ -290,7 +290,8 @@ def _close_group(stack: Services, store: JobStore, owner: Owner, name: str) -> b
     return ask(stack.addresses[0], "PUT", f"/groups/{name}", body, owner.headers)[0] == 200
 
 
-def _stored(e: Event) -> Stored:
+def stored(e: Event) -> Stored:
+    """An event of the store as a history has it."""
     return Stored(str(e.id), str(e.prev), e.type, json.loads(e.data))
 
 
