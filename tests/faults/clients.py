@@ -74,7 +74,8 @@ class Client(threading.Thread):
             while not self._over.is_set():
                 address, path = self._rng.choice(self._addresses), f"/jobs/{self.job}/cancel"
                 status, _ = ask(address, "POST", path, headers=self.owner.headers)
-                if status in (200, 202):
+                # 404: a failover has lost it.
+                if status in (200, 202, 404):
                     break
                 self._over.wait(0.3)
 
@@ -88,7 +89,7 @@ class Client(threading.Thread):
             headers = {"Idempotency-Key": said.text, **self.owner.headers}
             status, _ = ask(address, "POST", path, body, headers)
             said.answers.append(status)
-            if status == 409 or (status in (200, 201) and self._rng.random() < 0.7):
+            if status in (404, 409) or (status in (200, 201) and self._rng.random() < 0.7):
                 break
             self._over.wait(self._rng.uniform(0.02, 0.2))
 

@@ -7,11 +7,14 @@ machine's wall clock, as in events.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import TypeAdapter
+
+from headway.contract.events import Event
 
 
 @dataclass
@@ -53,6 +56,11 @@ class Stored:
     event: str
     data: dict[str, Any]
     kept: str | None = None
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        kept = None if event.kept is None else str(event.kept)
+        return cls(str(event.id), str(event.prev), event.type, json.loads(event.data), kept)
 
 
 @dataclass
