@@ -44,7 +44,10 @@ _CHANGES_NO_JOB = {
     *("read", "read_feed", "snapshot_feed", "list", "next", "look", "keep", "wake", "group"),
     *("webhook_take", "webhook_settle", "webhook_rotate", "upload"),
 }
-_INCLUDED = {"prelude", "clock", "creation", "line", "members", "moment", "outcomes", "tally", "webhooks"}
+_INCLUDED = {
+    *("prelude", "claiming", "clock", "creation", "line", "members", "moment", "outcomes", "reports"),
+    *("search", "tally", "webhooks"),
+}
 
 
 class TooFewReplicas(Exception):

@@ -20,6 +20,8 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition's tag (headwa
     P{p}:line:<queue>:<owner>    zset    job id -> its place in its owner's line, by priority
     P{p}:turns:<queue>           hash    owner -> the place of its next turn, in the line or not; '' -> that
                                          of the last turn; ' n' -> how many jobs have come
+    P{p}:taken:<worker>          string  token of the last job that a worker's process took, and the job;
+                                         lives as long as a lease
     P{p}:unique:<owner>:<key>    string  unique key (hashed) -> the job that holds it, or held it last
     P{p}:outcomes                hash    what became of jobs, counted by type (lua/outcomes.lua)
     P{p}:paused                  hash    "queue:<name>", "type:<name>" or "worker:<name>" -> since when
@@ -230,6 +232,9 @@ class Keys:
 
     def turns(self, partition: int, queue: str) -> str:
         return f"{self._in(partition)}turns:{encoded(queue)}"
+
+    def taken(self, partition: int, worker: str) -> str:
+        return f"{self._in(partition)}taken:{encoded(worker)}"
 
     def paused(self, partition: int) -> str:
         return self._in(partition) + "paused"

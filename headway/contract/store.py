@@ -240,6 +240,13 @@ class JobStore:
         """Return the unchanging facts of a job, or None if there is no such job."""
         return self.database.ref(job_id)
 
+    def waits(self, job_id: str) -> bool:
+        """Return whether there is such a job and it waits for a worker, or for the time of its next try."""
+        if not self.keys.holds(job_id):
+            return False
+        key = self.keys.job(job_id)
+        return self.database.at(key).hget(key, "state") in (b'"queued"', b'"retrying"')
+
     def next(self, partition: int, queue: str, types: Iterable[str] = ()) -> tuple[JobRef, str] | None:
         """Return the job that is next in the line of a queue, and its type; None if there is none to take.
 
@@ -272,13 +279,17 @@ class JobStore:
         reply = self.database.change("claim", ref, token, round(lease_s * 1000), dumps(worker))
         if reply[0] != b"claimed":
             return None
-        job = Job.model_validate_json(reply[2])
+        return self.claimed(ref, Job.model_validate_json(reply[2]), reply)
+
+    @staticmethod
+    def claimed(ref: JobRef, job: Job, reply: Sequence[Any]) -> Claim:
+        """Return the claim that a script's reply tells of (lua/claiming.lua)."""
         checkpoint, woken = reply[3].decode(), reply[5].decode()
-        return Claim(ref, str(int(reply[1])), job, checkpoint, int(reply[4]), woken)
+        return Claim(ref, reply[1].decode(), job, checkpoint, int(reply[4]), woken)
 
     def renew(self, claim: Hold, *, lease_s: float) -> bool:
         """Renew the lease. Returns whether cancellation was requested. Raises StaleFence."""
-        return self._held(self.database.change("renew", claim.ref, claim.fence, round(lease_s * 1000)))
+        return self.held(self.database.change("renew", claim.ref, claim.fence, round(lease_s * 1000)))
 
     def append(self, claim: Hold, batch: int, reports: Iterable[Report]) -> bool:
         """Write a batch of events. Returns whether cancellation was requested. Raises StaleFence.
@@ -286,8 +297,7 @@ class JobStore:
         `batch` counts up from 1 within a claim. To retry a batch whose outcome is unknown, reuse
         its number.
         """
-        parts = [part for r in reports for part in (r.type, r.body, r.field, r.value)]
-        return self._held(self.database.change("append", claim.ref, claim.fence, batch, *parts))
+        return self.held(self.database.change("append", claim.ref, claim.fence, batch, *_parts_of(reports)))
 
     def publish(self, claim: Claim, artifact: Artifact) -> bool:
         """Show an artifact whose file is in its place. Returns whether cancellation was requested.
@@ -307,7 +317,7 @@ class JobStore:
                 "publish", claim.ref, claim.fence, text, dumps([*shown.values()]), body
             )
             if reply[0] != b"changed":
-                return self._held(reply)
+                return self.held(reply)
 
     def end(
         self,
@@ -319,17 +329,32 @@ class JobStore:
         progress: str = "",
     ) -> None:
         """End the job. Raises StaleFence, or RecordError for a result that is not JSON or is too large."""
-        self._held(
-            self.database.change(
-                "end",
-                claim.ref,
-                claim.fence,
-                state,
-                dumps(result, MAX_RESULT_BYTES, "the result"),
-                "null" if error is None else error_json(*error),
-                progress,
-            )
+        self.held(
+            self.database.run(*self.ending(claim, state, result=result, error=error, progress=progress))
         )
+
+    def ending(
+        self,
+        claim: Hold,
+        state: State,
+        *,
+        result: Any = None,
+        error: tuple[ErrorCode, str] | None = None,
+        progress: str = "",
+        last: tuple[int, Sequence[Report]] | None = None,
+    ) -> Call:
+        """Return the call that ends the job, to be read with `held`. `last` is the number of a batch, as in
+        `append`, and its events, which come before the end. Raises RecordError, as `end` does."""
+        args: list[Any] = [
+            claim.fence,
+            state,
+            dumps(result, MAX_RESULT_BYTES, "the result"),
+            "null" if error is None else error_json(*error),
+            progress,
+        ]
+        if last is not None:
+            args += [last[0], *_parts_of(last[1])]
+        return "end", self.database.keys_of(claim.ref), self.database.args_of(claim.ref, args)
 
     def retry(self, claim: Hold, *, delay_s: float, reason: str, counts: bool = True) -> None:
         """Give up this attempt; the next may start after the delay.
@@ -337,7 +362,7 @@ class JobStore:
         If cancellation was requested, the job ends instead. An attempt that does not count leaves as many
         others as there were before it. Raises StaleFence.
         """
-        self._held(
+        self.held(
             self.database.change(
                 "retry",
                 claim.ref,
@@ -365,14 +390,16 @@ class JobStore:
         ends instead. Raises StaleFence.
         """
         limit_ms = "" if limit_s is None else round(limit_s * 1000)
-        self._held(
+        self.held(
             self.database.change(
                 "wait", claim.ref, claim.fence, what, limit_ms, dumps(reason), bar, CANCELED
             )
         )
 
     @staticmethod
-    def _held(reply: list[Any]) -> bool:
+    def held(reply: list[Any]) -> bool:
+        """Returns whether cancellation was requested, as the reply of a holder's script says. Raises
+        StaleFence."""
         if reply[0] != b"ok":
             raise StaleFence
         return len(reply) > 1 and bool(reply[1])
@@ -456,6 +483,10 @@ class JobStore:
             [(stream, ("XREVRANGE", stream, "+", "-", "COUNT", 1)) for stream in streams]
         )
         return [Event.decoded(*entries[0]) if entries else None for entries in found]
+
+
+def _parts_of(reports: Iterable[Report]) -> Iterable[Any]:
+    return [part for r in reports for part in (r.type, r.body, r.field, r.value)]
 
 
 def _check_creation(reply: list[Any], limits: Limits, count: int) -> None:

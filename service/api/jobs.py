@@ -200,7 +200,7 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
         new = again(here, page)
     except CannotRepeat as error:
         raise Problem(409, str(error)) from None
-    return answer_new(*create(here, new, headers.once(f"retry {page.id}")))
+    return answer_new(*create(here, new, headers.once(lambda: f"retry {page.id}")))
 
 
 def retry_once(job_id: str) -> tuple[str, str]:

@@ -130,7 +130,7 @@ def _submit(action: Action, headers: Idempotency, body: Selection) -> Response:
     refuse_when_full(here)
     params = body.model_dump(mode="json", exclude_none=True)
     new = NewJob(who.owner, PREFIX + action, params, SERVICE_QUEUE, ATTEMPTS, group=None)
-    return answer_new(*create(here, new, headers.once(dumps(params), f"{action} ")))
+    return answer_new(*create(here, new, headers.once(lambda: dumps(params), f"{action} ")))
 
 
 # -- in the background ---------------------------------------------------------------------------------

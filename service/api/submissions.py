@@ -208,7 +208,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
     here = context()
     refuse_when_full(here)
     new = accept(here, body)
-    created = create(here, new, headers.once(_meaning(body)))
+    created = create(here, new, headers.once(lambda: _meaning(body)))
     if body.run is None:
         return answer_new(*created)
     return _begin(here, headers.key, created, body.lease_s)
@@ -253,7 +253,7 @@ def submit_jobs(headers: Idempotency, body: Submissions) -> Response:
     if refused is not None:
         where, what = errors[0]
         raise Problem(refused.status, f"{where}: {what}", errors=errors, **refused.more)
-    made, are_new = create_many(here, new, headers.once(_meaning(body)))
+    made, are_new = create_many(here, new, headers.once(lambda: _meaning(body)))
     items = [BatchItem(id=job_id, created=created, links=links_of(job_id)) for job_id, created in made]
     return json_answer(BatchAnswer(items=items).model_dump_json(), 202 if are_new else 200)
 

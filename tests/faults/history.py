@@ -7,11 +7,14 @@ machine's wall clock, as in events.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import TypeAdapter
+
+from headway.contract.events import Event
 
 
 @dataclass
@@ -54,6 +57,11 @@ class Stored:
     data: dict[str, Any]
     kept: str | None = None
 
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        kept = None if event.kept is None else str(event.kept)
+        return cls(str(event.id), str(event.prev), event.type, json.loads(event.data), kept)
+
 
 @dataclass
 class Delivered:
@@ -68,10 +76,13 @@ class Delivered:
 
 @dataclass
 class Connection:
-    """One request for a stream: the cursor it sent (None: none) and the status (0: no answer)."""
+    """One request for a stream: the cursor it sent (None: none), the status (0: no answer), when it was
+    told to come back, and how it broke."""
 
     cursor: str | None
     status: int
+    retry_ms: int | None = None
+    error: str = ""
 
 
 @dataclass
@@ -158,6 +169,10 @@ class History:
     left: list[str] = field(default_factory=list)
     """What was still in the work directory, and which encoders still ran, when all jobs had ended."""
     faults: list[str] = field(default_factory=list)
+    owner: str = "local"
+    """Whose jobs these are."""
+    lossy: bool = False
+    """Whether the store may have lost what it had accepted, as in a failover."""
 
     def save(self, path: Path) -> None:
         path.write_bytes(_HISTORY.dump_json(self, indent=1))

@@ -58,7 +58,7 @@ class Model:
     alarm: int | None
     state: State = State.QUEUED
     attempt: int = 0
-    fence: int = 0
+    fence: str = "0"
     lease: int = 0
     deadline: int | None = None
     not_before: int = 0
@@ -242,7 +242,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert claim is None
             return multiple()
         assert claim is not None
-        m.state, m.fence, m.seq = State.RUNNING, m.fence + 1, 0
+        m.state, m.fence, m.seq = State.RUNNING, token, 0
         m.attempt += not m.continues
         assert claim.woken == "" or m.continues or m.waits_for
         m.continues = False
@@ -252,14 +252,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.tick()
         m.events.append("state")
         self.wake(m, m.lease)
-        assert (claim.job.attempt, claim.fence) == (m.attempt, str(m.fence))
+        assert (claim.job.attempt, claim.fence) == (m.attempt, m.fence)
         assert claim.attempts_left == m.max_attempts - m.attempt + m.handed_back
         return Held(job, claim, token)
 
     def holds(self, held: Held) -> Model | None:
         """The job's model, if the claim is still good."""
         m = self.models.get(held.job)
-        good = m is not None and m.state is State.RUNNING and str(m.fence) == held.claim.fence
+        good = m is not None and m.state is State.RUNNING and m.fence == held.claim.fence
         return m if good else None
 
     def woken(self, m: Model) -> bool:
@@ -287,7 +287,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.wait(held.claim, what, reason="r", limit_s=limit_s)
 
         over = m is not None and (m.state is State.WAITING or m.continues)
-        if m is not None and over and str(m.fence) == held.claim.fence:
+        if m is not None and over and m.fence == held.claim.fence:
             give_back()  # once more, and nothing changes
             return multiple()
         m = self.holds(held)
@@ -408,7 +408,7 @@ class StoreMachine(RuleBasedStateMachine):
     def finish(self, held: Held, state: State, repeat: bool) -> None:
         m = self.models.get(held.job)
         error = None if state is State.SUCCEEDED else (ErrorCode.ERROR, "x")
-        if m is not None and m.state is state and str(m.fence) == held.claim.fence:
+        if m is not None and m.state is state and m.fence == held.claim.fence:
             # It looks like the same end again, whose reply was lost.
             self.store.end(held.claim, state, error=error)
             return
@@ -433,7 +433,7 @@ class StoreMachine(RuleBasedStateMachine):
         def give_up() -> None:
             self.store.retry(held.claim, delay_s=delay_ms / 1000, reason="r", counts=counts)
 
-        if m is not None and m.state is State.RETRYING and str(m.fence) == held.claim.fence:
+        if m is not None and m.state is State.RETRYING and m.fence == held.claim.fence:
             give_up()  # once more, and nothing changes
             return
         m = self.holds(held)

@@ -625,3 +625,21 @@ def test_the_scripts_move_a_job_only_as_the_table_of_states_says(store: JobStore
     found = store.cancel(held.ref.id)
     assert found is not None
     assert (not found[1]) == (State.CANCELED in may)
+
+
+def test_a_claim_that_the_store_has_lost_is_not_good_for_the_next_one(store: JobStore) -> None:
+    """A failover takes away the last writes. Both claims are the first that the store knows of."""
+    job_id = create(store)
+    key = store.keys.job(job_id)
+    before = store.redis.dump(key)
+    lost = claim(store, job_id, "lost")
+    store.redis.restore(key, 0, before, replace=True)
+    held = claim(store, job_id, "found")
+    for write in (
+        lambda: store.renew(lost, lease_s=12),
+        lambda: store.append(lost, 1, [log("of the lost one")]),
+    ):
+        with pytest.raises(StaleFence):
+            write()
+    store.append(held, 1, [log("of the other")])
+    assert [json.loads(e.data).get("message") for e in events(store, job_id)][-1] == "of the other"

@@ -43,7 +43,8 @@ local function bind(keys, job_id)
   OWN_LINE = LINE .. ':' .. OWNER
 end
 
-bind(KEYS, ARGV[1])
+-- take.lua finds its job first.
+if KEYS[9] then bind(KEYS, ARGV[1]) end
 
 --@include clock.lua
 --@include tally.lua
@@ -52,8 +53,8 @@ bind(KEYS, ARGV[1])
 local function load()
   local h = redis.call('HMGET', JOB, 'state', 'attempt', 'last_event_id', 'cancel_requested',
     'max_attempts', 'timeout_s', '_score', '_fence', '_lease', '_deadline', '_seq',
-    '_handed_back', 'started_at', '_foreign', '_sent', '_give_up', '_token', '_retries', '_lost',
-    '_continues', '_woken', '_hooks', '_expires', '_unique', '_counted')
+    '_handed_back', 'started_at', '_foreign', '_sent', '_give_up', '_retries', '_lost', '_continues',
+    '_woken', '_hooks', '_expires', '_unique', '_counted')
   if not h[1] then return nil end
   return {
     state = string.sub(h[1], 2, -2), attempt = h[2], last = string.sub(h[3], 2, -2),
@@ -63,15 +64,15 @@ local function load()
     started_at = h[13],
     -- The task's id, if another system sends its messages (headway/contract/foreign.py); whether that has
     -- it; until when it may wait for a start.
-    foreign = h[14], sent = h[15], give_up = tonumber(h[16]), token = h[17],
-    retries = tonumber(h[18] or 0), lost = h[19],
+    foreign = h[14], sent = h[15], give_up = tonumber(h[16]),
+    retries = tonumber(h[17] or 0), lost = h[18],
     -- Whether it goes on after it has waited, and what ended that.
-    continues = h[20], woken = h[21],
-    hooks = h[22],
+    continues = h[19], woken = h[20],
+    hooks = h[21],
     -- When it ends unless it has begun; the key that it holds (hashed).
-    expires = h[2] == '0' and tonumber(h[23]) or nil, unique = h[24],
+    expires = h[2] == '0' and tonumber(h[22]) or nil, unique = h[23],
     -- Its type, if it is in its owner's counts: it may be older than these.
-    counted = h[25],
+    counted = h[24],
   }
 end
 
@@ -372,14 +373,15 @@ end
 local function begin(job, time, token, lease_ms, worker, passes, ...)
   open_tallies()
   job.expires = nil
-  job.fence = int(tonumber(job.fence) + 1)
+  -- Not a number that is counted up: a store that has lost a claim in a failover would give it out twice.
+  job.fence = token
   job.lease = time + lease_ms
   if job.timeout_s and not job.deadline then
     job.deadline = time + job.timeout_s * 1000
     redis.call('HSET', JOB, '_deadline', int(job.deadline))
   end
   local at = '"' .. rfc3339(time) .. '"'
-  local fields = {'_fence', job.fence, 'started_at', job.started_at or at, '_token', token,
+  local fields = {'_fence', job.fence, 'started_at', job.started_at or at,
     '_lease', int(job.lease), '_seq', '0', '_worker', worker, '_since', at, ...}
   if job.continues then
     redis.call('HDEL', JOB, '_continues')
