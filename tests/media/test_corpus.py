@@ -40,7 +40,7 @@ def _once(measure: Measure, job: Any, path: Path, *args: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def _cheap(source: Input, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An input is read and encoded in the sandbox once. In the other presets, whose encoders other tests try
+    """An input is read and encoded in the sandbox once. In other presets, whose encoders other tests try
     there, ffmpeg starts without the launcher, which takes longer than most of these encodes."""
     for name in MEASURES:
         monkeypatch.setattr(inspection, name, partial(_once, getattr(inspection, name)))
