@@ -19,9 +19,6 @@ from tests.support.encode_bench import Encoded, run_encode
 from worker.media import inspection
 
 CODECS = {"mp4": "h264", "webm": "vp9", "av1": "av1", "hls": "h264"}
-SANDBOXED = ("mp4", "audio")
-"""Presets in which an input is read and encoded in the sandbox. In the others, whose encoders are tried in
-it elsewhere, ffmpeg is started without the launcher, which takes longer than most of these encodes."""
 
 Measure = Callable[..., Any]
 MEASURES: Sequence[str] = ("probe", "scan", "decode_first", "interlaced_later")
@@ -42,10 +39,12 @@ def _once(measure: Measure, job: Any, path: Path, *args: Any) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def _cheap(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def _cheap(source: Input, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input is read and encoded in the sandbox once. In other presets, whose encoders other tests try
+    there, ffmpeg starts without the launcher, which takes longer than most of these encodes."""
     for name in MEASURES:
         monkeypatch.setattr(inspection, name, partial(_once, getattr(inspection, name)))
-    if preset not in SANDBOXED:
+    if preset != ("mp4" if source.expected.picture else "audio"):
         monkeypatch.setattr(subprocesses, "launch", lambda args, spec: args)
 
 
