@@ -54,6 +54,37 @@ def of_attempt(event: Stored) -> int:
     return int(event.data["attempt"])
 
 
+# -- progress that was not kept ------------------------------------------------------------------------
+
+
+def with_lost_progress(h: History) -> History:
+    """The history with the progress that jobs have not kept after their end, as far as a reader got it.
+    What two readers got must be the same, and nobody got what lies in no such place."""
+    got: dict[str, dict[str, Delivered]] = defaultdict(dict)
+    for reading in h.readings:
+        for e in reading.events:
+            if e.event == "progress":
+                got[e.data["job"]].setdefault(e.id, e)
+    events = {}
+    for job_id, stored in h.events.items():
+        known = {e.id for e in stored}
+        lost = [
+            Stored(e.id, "", e.event, e.data)
+            for e in got[job_id].values()
+            if e.id not in known and gap_of(stored, e.id) is not None
+        ]
+        events[job_id] = sorted([*stored, *lost], key=lambda e: order(e.id))
+    return replace(h, events=events)
+
+
+def gap_of(events: list[Stored], event_id: str) -> Stored | None:
+    """The first event after progress that was not kept, if this could be the id of some of that."""
+    for e in events:
+        if e.kept is not None and order(e.kept) < order(event_id) <= order(e.prev):
+            return e
+    return None
+
+
 # -- submissions and jobs ------------------------------------------------------------------------------
 
 
@@ -152,6 +183,11 @@ def rest_is_the_replay(h: History) -> Found:
         for e in reading.events:
             for shown in _states_in(e):
                 expected = moments.get(shown["id"], {}).get(shown["last_event_id"])
+                gap = gap_of(h.events.get(shown["id"], []), shown["last_event_id"])
+                if expected is None and gap is not None and gap.kept in moments[shown["id"]]:
+                    # Of the progress that it shows nobody else has heard.
+                    of_it = {n: shown[n] for n in ("progress", "updated_at", "last_event_id")}
+                    expected = {**moments[shown["id"]][gap.kept], **of_it}
                 if expected is None and _is_over(h, reading):
                     continue
                 if expected is None:
@@ -296,7 +332,11 @@ def chains_are_unbroken(h: History) -> Found:
     for name, events in chains.items():
         before = "0-0"
         for event in events:
-            if event.prev != before:
+            if event.kept is not None:
+                follows = order(event.kept) <= order(before) <= order(event.prev)
+            else:
+                follows = event.prev in ("", before)
+            if not follows:
                 yield name, f"{event.id} names {event.prev} before it, and it was {before}"
             if order(event.id) <= order(before):
                 yield name, f"{event.id} after {before}"
@@ -553,6 +593,7 @@ RULES: tuple[Callable[[History], Found], ...] = (
 
 
 def check(history: History) -> list[Violation]:
+    history = with_lost_progress(history)
     return [
         Violation(rule.__name__.replace("_", " "), subject, detail)
         for rule in RULES

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import redis
 
-from headway.contract.events import ZERO, Event
+from headway.contract.events import ZERO
 from headway.contract.states import LIVE
 from headway.contract.store import JobStore
 from tests.faults.clients import Client, Watch, Watcher, ask
@@ -263,12 +263,12 @@ class Run:
             job_id = raw.decode()
             page = store.read(job_id, ZERO, 1_000_000)
             assert page is not None
-            h.events[job_id] = [stored(e) for e in page.events]
+            h.events[job_id] = [Stored.of(e) for e in page.events]
             self._await(stack, 20, f"GET /jobs/{job_id}", partial(self._document, owner, job_id))
-        h.feed = [stored(e) for e in store.feeds.read(owner.name, None, ZERO, 1_000_000).events]
+        h.feed = [Stored.of(e) for e in store.feeds.read(owner.name, None, ZERO, 1_000_000).events]
         for group in GROUPS:
             h.groups[group] = [
-                stored(e) for e in store.feeds.read(owner.name, group, ZERO, 1_000_000).events
+                Stored.of(e) for e in store.feeds.read(owner.name, group, ZERO, 1_000_000).events
             ]
         h.files = stack.files()
 
@@ -288,11 +288,6 @@ def _close_group(stack: Services, store: JobStore, owner: Owner, name: str) -> b
     key = store.keys.group(owner.name, name)
     body = {"expected": max(1, int(store.servers.at(key).zcard(key)))}
     return ask(stack.addresses[0], "PUT", f"/groups/{name}", body, owner.headers)[0] == 200
-
-
-def stored(e: Event) -> Stored:
-    """An event of the store as a history has it."""
-    return Stored(str(e.id), str(e.prev), e.type, json.loads(e.data))
 
 
 def _live(store: JobStore, owners: list[Owner]) -> int:

@@ -304,16 +304,12 @@ class ShopRun:
             job_id = raw.decode()
             page = store.read(job_id, ZERO, 1_000_000)
             assert page is not None
-            h.events[job_id] = [_stored(e) for e in page.events]
+            h.events[job_id] = [Stored.of(e) for e in page.events]
             h.documents[job_id] = ask(f"127.0.0.1:{stack.port}", "GET", f"/jobs/{job_id}")[1]
-        h.feed = [_stored(e) for e in store.feeds.read(OWNER, None, ZERO, 1_000_000).events]
+        h.feed = [Stored.of(e) for e in store.feeds.read(OWNER, None, ZERO, 1_000_000).events]
 
 
 LIVE = (State.QUEUED, State.RUNNING, State.RETRYING)
-
-
-def _stored(e: Any) -> Stored:
-    return Stored(str(e.id), str(e.prev), e.type, json.loads(e.data))
 
 
 def summary(run: ShopRun) -> str:

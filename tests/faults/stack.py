@@ -36,6 +36,7 @@ class FaultStack(Services, Stack):
             fsync="always",
             AUTH="none",
             TMPDIR=str(directory / "tmp"),
+            KEEP_PROGRESS="0",
             LEASE_S="3",
             HEARTBEAT_S="1",
             DRAIN_S="1",

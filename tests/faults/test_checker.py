@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -476,6 +477,52 @@ def test_waiting_and_straying_count_only_while_nothing_disturbs() -> None:
         look.calm, look.free = True, False
         look.encoders[0].held = True
     assert check(h) == []
+
+
+# -- progress that was not kept ------------------------------------------------------------------------
+
+
+def forget_progress(h: History) -> None:
+    """As the store does at the end of a job: all but the newest."""
+    stored = h.events[JOB]
+    kept: list[Stored] = []
+    gap = None
+    for e in stored:
+        if e.event == "progress" and e.id != "10-0":
+            gap = gap or kept[-1].id
+        else:
+            e.kept, gap = gap, None
+            kept.append(e)
+    h.events[JOB] = kept
+
+
+def test_progress_that_was_not_kept_may_have_been_seen_and_may_have_been_missed() -> None:
+    h = good()
+    forget_progress(h)
+    assert check(h) == []
+    everything, late = h.readings[:2]
+    everything.events = [e for e in everything.events if e.id != "4-0"]
+    late.events = [e for e in late.events if e.id != "8-0"]
+    assert check(h) == [], "a snapshot may show what nobody else has seen"
+
+
+def test_what_was_not_kept_is_still_held_against_the_readers() -> None:
+    h = good()
+    forget_progress(h)
+    at = next(i for i, e in enumerate(h.readings[0].events) if e.id == "8-0")
+    h.readings[0].events[at] = replace(
+        h.readings[0].events[at], data={**h.readings[0].events[at].data, "x": 1}
+    )
+    assert "readers miss nothing" in {v.rule for v in check(h)}, "two readers were told two things"
+    h = good()
+    forget_progress(h)
+    strange = replace(h.readings[0].events[at], id="9-1")
+    h.readings[0].events.insert(at + 2, strange)
+    assert "readers miss nothing" in {v.rule for v in check(h)}, "it is where nothing was left out"
+    h = good()
+    forget_progress(h)
+    h.events[JOB] = [e for e in h.events[JOB] if e.id != "9-0"]
+    assert "chains are unbroken" in {v.rule for v in check(h)}
 
 
 # -- a store that may have lost something ------------------------------------------------------------

@@ -143,6 +143,8 @@ class StoreMachine(RuleBasedStateMachine):
     def end(self, m: Model, state: State) -> None:
         m.state, m.alarm, m.expires = state, None, self.tick() + RETENTION_MS
         m.unread = []
+        *older, _ = [n for n, kind in enumerate(m.events) if kind == "progress"] or [-1]
+        m.events = [kind for n, kind in enumerate(m.events) if n not in older]
         m.events.append("end")
         self.settle(m.owner, m.group)
 
@@ -616,13 +618,14 @@ class StoreMachine(RuleBasedStateMachine):
             job = json.loads(page.document)
             found = (job["state"], job["attempt"], job["cancel_requested"], job["finished_at"] is None)
             assert found == (m.state, m.attempt, m.cancel, m.live)
-            # Nothing after the end, and nothing of what was written is ever changed.
+            # Nothing after the end, and nothing of what was written is ever changed; but an ended job has
+            # only its newest progress.
             assert [e.type for e in page.events] == m.events
-            assert [e.prev for e in page.events] == [ZERO, *(e.id for e in page.events[:-1])]
+            assert [e.since for e in page.events] == [ZERO, *(e.id for e in page.events[:-1])]
             assert page.last == page.events[-1].id <= page.clock == self.clock
             assert [message.id for message in self.store.messages.unread(job_id)] == m.unread
             mine = [e.id for e in page.events]
-            known = self.seen.get(job_id, [])
+            known = [i for i in self.seen.get(job_id, []) if m.live or i in mine]
             assert mine[: len(known)] == known
             self.seen[job_id] = mine
             ids += mine

@@ -22,8 +22,7 @@ from headway.contract.settings import load
 from headway.contract.store import JobStore
 from tests.faults.checker import check
 from tests.faults.clients import Watcher, ask
-from tests.faults.history import History, Reading
-from tests.faults.run import stored
+from tests.faults.history import History, Reading, Stored
 from tests.faults.services import Owner
 from tests.hosts import front
 from tests.hosts.__main__ import as_first_process, inside
@@ -186,7 +185,7 @@ class Growth:
         for job_id in self.jobs:
             page = store.read(job_id, ZERO, 100_000)
             assert page is not None
-            history.events[job_id] = [stored(e) for e in page.events]
+            history.events[job_id] = [Stored.of(e) for e in page.events]
             document = self.document(job_id)
             if document.get("state") != "succeeded":
                 found.append(f"{job_id} is {document.get('state')}: {document.get('error')}")
