@@ -31,19 +31,27 @@ def forever(
     """Start a daemon thread called `name` that calls `step` again and again.
 
     Between two calls it pauses for `pause_s`, or for the seconds that `step` returned, give or take
-    JITTER. An error of `step` is logged (a RedisError or OSError in one line, anything else with its
-    traceback) and followed by a pause of at least ERROR_PAUSE_S: nobody would notice a loop that died.
+    JITTER. An error of `step` is logged (a RedisError or OSError in one line, and only once while it stays
+    the same; anything else with its traceback) and followed by a pause of at least ERROR_PAUSE_S: nobody
+    would notice a loop that died.
     Returns the thread; it ends only when `stop` is set, and at once then.
     """
     ended = stop or threading.Event()
 
     def run() -> None:
+        said = None
         while not ended.is_set():
             try:
                 pause = step()
                 seconds = pause_s if pause is None else pause
+                if said is not None:
+                    log.info("%s goes on", name)
+                    said = None
             except (redis.RedisError, OSError) as error:
-                log.warning("%s: %s", name, error)
+                # Twice a second for as long as Redis is away would fill the log, which may be a project's.
+                if str(error) != said:
+                    log.warning("%s: %s", name, error)
+                    said = str(error)
                 seconds = max(pause_s, ERROR_PAUSE_S)
             except Exception:
                 log.exception("%s: unexpected error", name)

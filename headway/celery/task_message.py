@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,11 +133,25 @@ def _follow(group: str | None, steps: Iterable[Any], counts: dict[str, int]) -> 
 
 
 def following(request: Any) -> frozenset[str]:
-    """Return the ids of the tasks that Celery sends when this one has succeeded: the next of its chain, the
-    body of its chord. Asked at its start, as older versions take the chain apart later."""
-    found = [*(request.chain or ())[-1:], *(_steps(request.chord)[:1] if request.chord else ())]
-    ids = [_option(signature, "task_id") for signature in found]
-    return frozenset(task_id for task_id in ids if task_id)
+    """Return the ids of the tasks that Celery sends when this one has succeeded: the next of its chain (all
+    tasks of a group or chord that comes next), the body of its chord. Asked at its start, as older versions
+    take the chain apart later."""
+    found = [*(request.chain or ())[-1:], *([request.chord] if request.chord else ())]
+    return frozenset(task_id for signature in found for task_id in _first_ids(signature))
+
+
+def _first_ids(signature: Any) -> Iterator[str]:
+    """The ids of the tasks that are sent when the signature is applied."""
+    kind, kwargs = signature.get("subtask_type"), signature.get("kwargs") or {}
+    if kind in ("group", "chord"):
+        tasks = kwargs["tasks" if kind == "group" else "header"]
+        # A header is a list, or a group.
+        for task in [tasks] if isinstance(tasks, Mapping) else tasks:
+            yield from _first_ids(task)
+    elif kind == "chain":
+        yield from _first_ids(_steps(signature)[0])
+    elif task_id := _option(signature, "task_id"):
+        yield task_id
 
 
 def parent_of(headers: Mapping[str, Any], run: Run | None) -> str | None:

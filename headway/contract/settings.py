@@ -439,6 +439,10 @@ def load_client(environ: Mapping[str, str], redis_url: str | None = None) -> Set
     given = {name: environ.get(f"HEADWAY_{name}") or environ.get(name, "") for name in names}
     if redis_url is not None:
         given["REDIS_URL"] = redis_url
+    if not given["REDIS_URL"].strip():
+        raise ConfigError(
+            "HEADWAY_REDIS_URL is not set: give the URL of Headway's Redis, such as redis://127.0.0.1:6379/0"
+        )
     return load(given, broker=False)
 
 

@@ -254,6 +254,15 @@ def test_the_tasks_of_a_group_that_a_task_sends_are_its_children_too(shop: ShopS
     assert len([e for e in shop.feed(parent.id) if e.event == "end"]) == 3
 
 
+def test_the_steps_of_a_chain_are_no_children_of_those_before_also_if_they_are_groups(
+    shop: ShopStack,
+) -> None:
+    body = shop.ended(shop.send("chain(add.s(1, 1), group(add.s(1), add.s(2)), total.s()).apply_async()"))
+    assert (body.state, body.result, body.parent) == (State.SUCCEEDED, 7, None)
+    members = shop.get(f"/jobs?group={body.group}")[1]["items"]
+    assert [job["parent"] for job in members] == [None, None, None]
+
+
 def test_canceling_a_parent_cancels_its_children_but_revoking_its_task_does_not(shop: ShopStack) -> None:
     for revoke in (False, True):
         task_id = shop.send("parent.delay(3, 60)")

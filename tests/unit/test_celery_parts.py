@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from celery import states
+from celery import Celery, chain, chord, group, states
 from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
@@ -21,7 +21,7 @@ from headway.celery.redaction import HIDDEN, Redaction
 from headway.celery.run import Canceled, Run, failure, outcome_of
 from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
-from headway.celery.task_message import TaskMessage
+from headway.celery.task_message import TaskMessage, following
 from headway.contract.foreign import job_id_of, placed, task_id_of
 from headway.contract.keys import JOB_ID, JobRef, Keys
 from headway.contract.layout import Layout
@@ -165,7 +165,7 @@ def test_only_settings_about_the_store_are_read_and_ours_are_preferred() -> None
     assert load_client({**environ, "HEADWAY_LEASE_S": "5"}).lease_s == 5
     assert load_client({**environ, "HEADWAY_REDIS_URL": "redis://ours"}).redis_url == "redis://ours"
     assert load_client(environ, "redis://given").redis_url == "redis://given"
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="HEADWAY_REDIS_URL is not set"):
         load_client({})
 
 
@@ -181,6 +181,20 @@ def test_a_message_of_either_protocol_is_understood_and_no_other() -> None:
     assert (old.args, old.group) == ([1], "g")
     for bad in (({}, "text"), ({"id": 1, "task": "t"}, ((), {}, {})), (None, ((), {}, {}))):
         assert TaskMessage.sent(*bad) is None  # type: ignore[arg-type]
+
+
+def test_all_tasks_of_what_comes_next_in_a_chain_go_on_where_its_task_ends() -> None:
+    app = Celery("plain", broker="memory://", backend="cache+memory://")
+
+    def one(name: str) -> Any:
+        return app.signature("t", task_id=name)
+
+    first, last = [one("b"), chain(one("c"), one("d"))], one("e")
+    for header in (first, json.loads(json.dumps(group(first, app=app)))):
+        request = SimpleNamespace(chain=[one("z"), chord(header, last, app=app)], chord=None)
+        assert following(request) == {"b", "c"}
+    assert following(SimpleNamespace(chain=[group(first, app=app)], chord=last)) == {"b", "c", "e"}
+    assert following(SimpleNamespace(chain=None, chord=None)) == set()
 
 
 # -- arguments by name ----------------------------------------------------------------------------------

@@ -39,6 +39,23 @@ def test_a_loop_goes_on_after_an_error_and_logs_it(
     assert bool(record.exc_info) == isinstance(error, KeyError)
 
 
+def test_an_error_that_stays_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "headway.loops")
+    stop = threading.Event()
+    errors = iter([OSError("gone"), OSError("gone"), OSError("loading"), OSError("gone")])
+
+    def step() -> float:
+        for error in errors:
+            raise error
+        if len(caplog.records) > 3:
+            stop.set()
+        return 0.001
+
+    forever("the step", step, pause_s=0.001, stop=stop).join(10)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["the step: gone", "the step: loading", "the step: gone", "the step goes on"]
+
+
 def test_a_stop_ends_the_pause() -> None:
     stop = threading.Event()
     thread = forever("sleeper", lambda: None, pause_s=3600, stop=stop)
