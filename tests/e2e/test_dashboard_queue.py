@@ -52,21 +52,24 @@ def test_queues_types_and_workers_are_paused_and_resumed(browser: Browser, stack
     def paused() -> set[str]:
         return {pause["kind"] for pause in stack.get("/workers")[1]["paused"]}
 
+    def press(selector: str) -> None:
+        # A card is drawn anew every two seconds.
+        browser.until(lambda: browser.find(selector).click() is None, f"a click on {selector}")
+
     buttons = ["[value='/queues/video/{}']", "[value='/types/file.checksum/{}']", ".worker [value$='/{}']"]
     browser.go("#/workers")
     verbs = ["pause", "pause", "drain"]
     try:
         for button, verb in zip(buttons, verbs, strict=True):
             selector = f"workers-page {button.format(verb)}"
-            browser.until(lambda selector=selector: browser.all(selector), "the button")
-            browser.find(selector).click()
+            press(selector)
             undo = f"workers-page {button.format('resume')}"
             browser.until(lambda undo=undo: browser.all(undo), "it to be paused")
         assert paused() == {"queue", "type", "worker"}
         assert browser.text("workers-page .worker .free") == "takes no more jobs"
         assert len(browser.all("workers-page .paused")) == 3
         for button in buttons:
-            browser.find(f"workers-page {button.format('resume')}").click()
+            press(f"workers-page {button.format('resume')}")
         browser.until(lambda: not browser.all("workers-page .paused"), "all to be resumed")
         assert paused() == set()
     finally:
