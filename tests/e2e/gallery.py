@@ -10,6 +10,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from headway.contract.encoding import dumps
 from headway.contract.events import EventType
@@ -28,6 +29,7 @@ NASTY = f"{HOSTILE}{CONTROL}{BIDI}'\"&amp;%00\u0300\u0301\u0302</title></textare
 TYPE = f"<img/src=x/onerror=window.hacked=1>{CONTROL.replace(chr(32), '')}{BIDI}"
 """As harmful as the name of a job type can be: it has no space."""
 LONG = "W" * 1_000_000
+LABEL = "W" * 128
 ALIVE_S = 3600.0
 
 
@@ -59,7 +61,11 @@ def furnish(stack: Stack) -> list[Page]:
         Page("succeeded", f"#/jobs/{succeeded}", f"{page(succeeded)} audio"),
         Page("no job", "#/jobs/0-AAAAAAAAAAAAAAAAAAAAAA", "#notice:not([hidden])"),
         Page("form", f"#/new?from={waiting}", "[data-part=options][open] [data-field=labels]"),
-        Page("hostile list", f"#/?group={HOSTILE}", card(hostile)),
+        Page(
+            "hostile list",
+            f"#/?{urlencode({'group': HOSTILE, 'label': f'{LABEL}:{LABEL * 2}'})}",
+            card(hostile),
+        ),
         Page("hostile running", f"#/jobs/{hostile_running}", f"{page(hostile_running)} rate-chart .curve"),
         Page("hostile job", f"#/jobs/{hostile}", f"{page(hostile)} .log li:nth-child(3)"),
         Page("hostile form", f"#/new?from={hostile}", "[data-field=long]"),
@@ -77,6 +83,8 @@ def _register(stack: Stack) -> None:
     text = json.dumps({"name": TYPE, "title": NASTY, "queue": NASTY, "params": schema, "max_attempts": 3})
     worker = {**about, "host": f"{NASTY}{'W' * 2000}", "queues": [NASTY, "W" * 2000]}
     stack.store.registry.register("nasty", {TYPE: text}, ALIVE_S, worker)
+    for kind, name in (("queue", NASTY), ("type", TYPE), ("worker", "nasty"), ("worker", NASTY)):
+        stack.store.pauses.add(kind, name, by=NASTY)
     # In the worker's name, as its pool's processes do it.
     running_by_hand(stack, lease_s=ALIVE_S, worker="box:1:a:77", type="W" * 128)
 
@@ -154,7 +162,7 @@ def _film(video: Path, still: Path, sound: Path) -> None:
 
 def _hostile(stack: Stack) -> Claim:
     """All that a job says means harm."""
-    labels = {NASTY: NASTY, "W" * 128: "W" * 256}
+    labels = {NASTY: NASTY, LABEL: LABEL * 2}
     params = {NASTY: NASTY, "long": LONG[:60_000]}
     claim = running_by_hand(stack, lease_s=ALIVE_S, group=HOSTILE, type=TYPE, labels=labels, params=params)
     artifacts = [

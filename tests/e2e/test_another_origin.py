@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +17,8 @@ from tests.support import credentials
 from tests.support.browser import Browser
 from tests.support.firefox import Firefox
 from tests.support.manual_jobs import log, progress, running_by_hand
+from tests.support.npm import WEB, package
+from tests.support.programs import program
 from tests.support.sse import Reader
 from tests.support.stack import Stack, free_port
 
@@ -46,6 +50,35 @@ INSIDE = (
 )
 
 
+SENDS = """
+const [url, token] = arguments;
+window.made = {};
+const bytes = (size) => new Uint8Array(size).fill(6);
+(async () => {
+  const {Headway} = await import(`${url}/web/jobs.js`);
+  const headway = new Headway({base: url, token});
+  made.client = await headway.upload(new File([bytes(3e6)], "film.mp4", {type: "video/mp4"}));
+  const {Uppy, Tus} = await import("/uppy.js");
+  const headers = {Authorization: `Bearer ${token}`};
+  const uppy = new Uppy().use(Tus, {endpoint: `${url}/uploads`, headers, chunkSize: 1e6});
+  uppy.addFile({name: "film.mp4", type: "video/mp4", data: new Blob([bytes(3e6)])});
+  const {successful: [sent]} = await uppy.upload();
+  made.uppy = await headway.ask("GET", `/uploads/${sent.uploadURL.split("/").pop()}`);
+})().catch((error) => (made.error = `${error.name}: ${error.message}`));
+"""
+
+
+@functools.cache
+def uppy() -> bytes:
+    """Uppy as it comes, with its plugin for tus, as a module."""
+    package("@uppy/tus")
+    source = 'export { default as Uppy } from "@uppy/core"; export { default as Tus } from "@uppy/tus";'
+    command = [program("node"), "node_modules/esbuild/bin/esbuild", "--bundle", "--format=esm"]
+    ran = subprocess.run(command, cwd=WEB, input=source.encode(), capture_output=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
 class App(ThreadingHTTPServer):
     """The server of the page: it holds the key, and gives tickets to whoever asks."""
 
@@ -65,6 +98,8 @@ class App(ThreadingHTTPServer):
                     outer.asked.append(self.path)
                     status = 403 if outer.refuses else 200
                     body = b"{}" if outer.refuses else json.dumps(outer.ticket(TTL_S)).encode()
+                elif self.path == "/uppy.js":
+                    kind, body = "text/javascript", uppy()
                 elif self.path == "/":
                     kind, body = "text/html", outer.page().encode()
                 else:
@@ -155,6 +190,20 @@ def test_bars_live_as_long_as_their_tickets_are_renewed(app: App, browser: Brows
         shows(element, "succeeded", "[part=state]")
     assert credentials.KEY not in stack.log("web")
     assert "hwt1." not in stack.log("web")
+
+
+def test_a_page_of_another_origin_uploads_by_the_client_and_by_uppy(
+    app: App, browser: Browser | Firefox
+) -> None:
+    browser.load(f"http://localhost:{app.server_port}/uppy.js")
+    browser.run(SENDS, app.stack.url, credentials.KEY)
+    browser.until(lambda: browser.run("return made.uppy ?? made.error"), "both uploads")
+    made = browser.run("return made")
+    assert "error" not in made, made
+    for one in (made["client"], made["uppy"]):
+        assert (one["name"], one["size"], one["media_type"]) == ("film.mp4", 3_000_000, "video/mp4")
+        kept = app.stack.directory / "uploads" / one["id"] / "data"
+        assert kept.read_bytes() == b"\x06" * 3_000_000
 
 
 def test_a_stream_ends_after_its_ticket(app: App) -> None:

@@ -128,6 +128,9 @@ def test_axe_finds_nothing_in_the_dialog_and_none_in_a_page_that_is_out_of_date(
             chromium.until(lambda: chromium.find("#help").is_displayed(), "the dialog")
             assert accessibility(chromium) == []
             chromium.press(Keys.ESCAPE)
+            chromium.find("#many-open").click()
+            assert accessibility(chromium) == []
+            chromium.press(Keys.ESCAPE)
         chromium.go("#/workers")
         chromium.until(lambda: chromium.all(one["workers"].there), "the workers")
         own_stack.stop("web", signal.SIGKILL)
@@ -169,6 +172,8 @@ const kinds = "a[href], button, input, select, textarea, summary, [tabindex='0']
 const groups = new Set();
 return [...document.querySelectorAll(kinds)].filter((one) => {
   if (!seen(one) || one.disabled || one.closest("dialog:not([open])")) return false;
+  // The labels of a card are reached on the job's page: eight stops at each would be in the way.
+  if (one.matches("job-card .tag")) return false;
   // Of radio buttons the Tab key meets one; the arrows do the rest.
   if (one.type !== "radio") return true;
   const first = !groups.has(one.name);

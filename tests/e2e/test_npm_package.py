@@ -36,7 +36,8 @@ DOCS = (ROOT / "docs" / "frontends.md").read_text("utf-8")
 
 
 class App(ThreadingHTTPServer):
-    """The origin of the page: what Vite has built, and `/ticket` as a backend of one's own has it."""
+    """The origin of the page: what Vite has built, `/ticket` as a backend of one's own has it, and the page
+    that a server has rendered."""
 
     daemon_threads = True
 
@@ -45,6 +46,7 @@ class App(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{port}"
         self.stack: Stack
         self.tickets = 0
+        self.rendered = b""
 
     def ticket(self) -> bytes:
         self.tickets += 1
@@ -55,11 +57,15 @@ class Pages(SimpleHTTPRequestHandler):
     server: App
 
     def do_GET(self) -> None:
-        if self.path != "/ticket":
+        if self.path == "/ticket":
+            body = self.server.ticket()
+        elif self.path.startswith("/rendered?"):
+            body = self.server.rendered
+        else:
             super().do_GET()
             return
-        body = self.server.ticket()
         self.send_response(200)
+        self.send_header("Content-Type", "text/html" if self.path != "/ticket" else "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -309,3 +315,42 @@ def test_all_hooks_of_a_page_and_the_element_share_one_connection(
     assert all("404" in message for message in browser.console_errors())
     browser.run("window.show({})")
     until(lambda: streams(service) == 0, what="the connection to be closed")
+
+
+@pytest.mark.parametrize("framework", ["react", "vue", "svelte"])
+def test_what_a_server_has_rendered_is_taken_over_and_moves(
+    browser: Browser, app: App, project: Path, service: Stack, jobs: Jobs, framework: str
+) -> None:
+    claim = jobs.start()
+    jobs.report(claim, 0.25)
+    document = json.dumps(service.document(claim.ref.id))
+    made = subprocess.run(
+        [program("node"), "dist-server/render.js"],
+        cwd=project,
+        input=document,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert made.returncode == 0, made.stderr
+    html = json.loads(made.stdout)[framework]
+    assert re.search(r'<progress value="0.25">', html), html
+    page = (project / "dist/rendered.html").read_text("utf-8")
+    app.rendered = page.replace("<!--rendered-->", html).replace("<!--job-->", document).encode()
+    browser.load(f"{app.url}/rendered?by={framework}")
+    browser.until(lambda: browser.run("return window.taken"), "the page")
+
+    def moved(fraction: float) -> bool:
+        jobs.report(claim, fraction)
+        return bool(browser.run(SHOWN) == fraction)
+
+    browser.until(lambda: moved(0.5), "the bar to move")
+    assert browser.run("return document.querySelectorAll('progress').length") == 1
+    assert browser.run("return document.querySelector('progress').rendered"), "it is not made anew"
+    assert browser.run("return problems") == []
+    if framework == "react":
+        shadow = "document.querySelector('job-progress').shadowRoot"
+        inside = f"return {shadow}?.querySelector('.percent')?.textContent"
+        browser.until(lambda: browser.run(inside) == "50 %", "the element")
+    jobs.store.end(claim, State.SUCCEEDED)
+    browser.until(lambda: browser.run(SAID) == "succeeded", "the end")

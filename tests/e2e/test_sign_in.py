@@ -136,6 +136,7 @@ def test_what_one_may_not_do_is_not_offered(browser: Browser, closed: Stack) -> 
     assert not shown(browser, ".cancel")
     assert not shown(browser, "[data-view=new]")
     assert not shown(browser, "[data-view=workers]")
+    assert not shown(browser, "#many-open")
     for job_id in (live.ref.id, ended.ref.id):
         browser.details(job_id)
         assert not any(shown(browser, f".actions {one}") for one in (".cancel", ".again", ".change"))
@@ -146,6 +147,17 @@ def test_what_one_may_not_do_is_not_offered(browser: Browser, closed: Stack) -> 
         browser.until(lambda role=role: f'role "{role}"' in browser.text("#notice"), "why not")
         assert shown(browser, "#jobs-view")
         assert not shown(browser, "#workers-view, #new-view")
+    # Of what is done to many, only what one may do to one.
+    browser.load("about:blank")
+    browser.load(f"{closed.url}/#token={key(closed, 'acme', 'read', 'submit')}")
+    browser.until(lambda: shown(browser, "#many-open"), "the button")
+    browser.find("#many-open").click()
+    assert [shown(browser, f"#many [value={one}]") for one in ("cancel", "retry", "delete")] == [
+        False,
+        True,
+        False,
+    ]
+    assert browser.find("#many [value=retry]").is_selected()
 
 
 def test_files_play_and_load_by_the_cookie(browser: Browser, closed: Stack) -> None:

@@ -12,7 +12,8 @@ function job(id, /** @type {any} */ more = {}) {
 }
 
 test("a filter goes into the address and comes out of it the same", () => {
-  const filter = new JobFilter({ state: "failed", group: "a&b=c #1", text: "two  words" });
+  const labels = { "customer&": "a:b=c", other: "" };
+  const filter = new JobFilter({ state: "failed", group: "a&b=c #1", labels, text: "two  words" });
   const read = JobFilter.from(routeOf(`#/?${filter.query}`).query);
   assert.deepEqual({ ...read }, { ...filter });
   assert.equal(new JobFilter().query, "");
@@ -30,6 +31,9 @@ test("words are looked for in everything that a job says, in any order and case"
   }
   assert.ok(!new JobFilter({ text: "ünal nobody" }).matches(found));
   assert.ok(!new JobFilter({ group: "g" }).matches(found));
+  assert.ok(new JobFilter({ labels: { Customer: "Ünal" } }).matches(found));
+  assert.ok(!new JobFilter({ labels: { Customer: "Ünal", other: "" } }).matches(found));
+  assert.ok(!new JobFilter({ labels: { other: "" } }).empty);
 });
 
 test("a catalog keeps jobs newest first and counts them, whatever comes when", () => {

@@ -13,6 +13,7 @@ import { listenForFiles } from "./file-drop.js";
 import { FilterBar } from "./jobs/filter-bar.js";
 import { JobIndex } from "./jobs/job-index.js";
 import { JobFilter } from "./jobs/job-filter.js";
+import { ManyDialog } from "./jobs/many-dialog.js";
 import { JobPage, titleOf } from "./job/job-page.js";
 import { EndedJobs } from "./jobs/ended-jobs.js";
 import { JobFeed } from "../client/job-feed.js";
@@ -21,6 +22,7 @@ import { routeOf } from "./route.js";
 import { Session } from "./session.js";
 import { listenForKeys } from "./shortcuts.js";
 import { SubmitForm } from "./new/submit-form.js";
+import { watchCounts } from "./jobs/state-counts.js";
 import { WaitingReasons } from "./jobs/waiting-reasons.js";
 import { WorkersPage } from "./workers/workers-page.js";
 
@@ -40,6 +42,12 @@ const summary = /** @type {import("./jobs/group-summary.js").GroupSummary} */ (p
 const filters = new FilterBar(part("filters"));
 const form = new SubmitForm(/** @type {HTMLFormElement} */ (part("submit-form")), client);
 const notices = new Notifications(/** @type {HTMLButtonElement} */ (part("notices")));
+const many = new ManyDialog(dialog("many"), client);
+const lookAtCounts = watchCounts(
+  client,
+  () => (route.view === "jobs" && feed.status === "live" ? index.filter : null),
+  (counts) => (filters.counts = counts),
+);
 const more = /** @type {HTMLButtonElement} */ (part("more"));
 const help = /** @type {HTMLDialogElement} */ (part("help"));
 const views = { jobs: part("jobs-view"), job: part("job-view"), new: part("new-view"), workers: part("workers-view") };
@@ -105,6 +113,8 @@ function drawRest() {
   show(more, ended.state === "paused" ? "Load older jobs" : ended.state === "failed" ? "Try again" : "");
   const { filter } = index;
   show(part("count"), none || filter.empty ? "" : `${index.shown.length} of ${index.size} loaded`);
+  // The service, which does it, knows nothing of words.
+  part("many-open").hidden = filter.words.length > 0;
 }
 
 /** @param {boolean} mentioned whether the feed has reported the job, even if only that it does not exist */
@@ -169,6 +179,7 @@ const SHOW = {
     drawList();
     list.draw();
     summary.look();
+    lookAtCounts();
   },
   job() {
     list.draw();
@@ -290,6 +301,7 @@ filters.element.addEventListener("filter", (event) => {
   globalThis.scrollTo({ top: 0, behavior: "instant" });
 });
 form.element.addEventListener("submitted", (event) => open(/** @type {CustomEvent} */ (event).detail.job));
+part("many-open").addEventListener("click", () => many.open(index.filter));
 part("keys").addEventListener("click", () => help.showModal());
 globalThis.addEventListener("hashchange", go);
 // A requested frame comes only when the page is visible again.

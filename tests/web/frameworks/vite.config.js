@@ -1,4 +1,7 @@
-/** One build for all pages. React is its development form, in which StrictMode mounts everything twice. */
+/**
+ * One build for all pages, and for the server that renders them. React is its development form, in which StrictMode
+ * mounts everything twice.
+ */
 
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import vue from "@vitejs/plugin-vue";
@@ -10,6 +13,10 @@ export default defineConfig({
     minify: false,
     reportCompressedSize: false,
     target: "esnext",
-    rollupOptions: { input: ["react.html", "vue.html", "svelte.html"] },
   },
+  environments: {
+    client: { build: { rollupOptions: { input: ["react.html", "vue.html", "svelte.html", "rendered.html"] } } },
+    ssr: { build: { ssr: true, outDir: "dist-server", rollupOptions: { input: "src/render.js" } } },
+  },
+  builder: {},
 });

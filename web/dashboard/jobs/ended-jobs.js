@@ -1,7 +1,7 @@
 /**
  * Ended jobs, loaded page by page, only as far back as the user scrolls: a page that stays open does not grow.
  *
- * The service filters by state, type and group, but not by words. For those, more is read than is shown; after
+ * The service filters by state, type, group and labels, but not by words. For those, more is read than is shown; after
  * `PAGES` pages the user has to ask for more.
  */
 
@@ -32,7 +32,7 @@ export class EndedJobs extends Emitter {
   completeSince = null;
   #client;
   #feed;
-  /** @type {Record<string, string>} */ #query = {};
+  /** @type {Record<string, any>} */ #query = {};
   /** @type {{edge: string, next: string | null}[]} The pages that were read: the last creation time, the next cursor. */ #pages = [];
   /** Pages that were read in a row. */
   #row = 0;
@@ -55,9 +55,7 @@ export class EndedJobs extends Emitter {
    * Begin with the newest jobs that match the filter, unless the query is the same.
    * @param {JobFilter} filter
    */
-  begin({ state, type, group }) {
-    const said = Object.entries({ state, type, group }).filter(([, value]) => value !== "");
-    const query = Object.fromEntries(said);
+  begin({ asked: query }) {
     if (JSON.stringify(query) === JSON.stringify(this.#query) && !this.#thinned) {
       this.#row = 0;
       if (this.state === "paused") this.#setState("more");

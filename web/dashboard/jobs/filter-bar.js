@@ -1,23 +1,24 @@
 /**
- * The controls of the list's filter: search, states, types and groups.
+ * The controls of the list's filter: search, states, types, groups and labels.
  *
  * Dispatches `filter` on its element (detail: JobFilter) when the choice changes.
  */
 
 import { element, show } from "../../element/dom.js";
+import { number } from "../../element/format.js";
 import { JobFilter } from "./job-filter.js";
 
 const STATES = ["queued", "running", "retrying", "waiting", "succeeded", "failed", "canceled"];
 /** Longer lists are not usable. */
 const MAX_OPTIONS = 200;
-/** All live jobs are known, so these are counted; of ended jobs only some are loaded. */
-const COUNTED = new Set(["queued", "running", "retrying", "waiting"]);
 
 export class FilterBar {
   #search;
   #type;
   #group;
   #state = "";
+  /** @type {Record<string, string>} */ #labels = {};
+  #labelsPart;
   /** @type {Map<string, {input: HTMLInputElement, count: HTMLElement}>} */ #states = new Map();
 
   /** @param {HTMLElement} bar */
@@ -27,6 +28,7 @@ export class FilterBar {
     this.#search = /** @type {HTMLInputElement} */ (part("search"));
     this.#type = /** @type {HTMLSelectElement} */ (part("type"));
     this.#group = /** @type {HTMLSelectElement} */ (part("group"));
+    this.#labelsPart = /** @type {HTMLElement} */ (part("labels"));
     for (const state of ["", ...STATES]) part("states").append(this.#choice(state));
     const changed = () => this.#changed();
     this.#search.addEventListener("input", changed);
@@ -47,8 +49,12 @@ export class FilterBar {
   }
 
   /** @param {JobFilter} filter */
-  set filter({ state, type, group, text }) {
+  set filter({ state, type, group, labels, text }) {
     this.#state = state;
+    this.#labels = labels;
+    const chips = Object.entries(labels).map(([name, value]) => this.#labelChip(name, `${name}: ${value}`));
+    this.#labelsPart.replaceChildren(...chips);
+    this.#labelsPart.hidden = chips.length === 0;
     for (const [name, { input }] of this.#states) input.checked = name === state;
     // Writing the same value would move the text cursor.
     if (this.#search.value !== text) this.#search.value = text;
@@ -59,12 +65,30 @@ export class FilterBar {
   }
 
   /** @param {import("./job-index.js").JobIndex} index the choices */
-  set index({ states, types, groups }) {
-    for (const [name, { count }] of this.#states) {
-      if (COUNTED.has(name)) show(count, states.of(name) ? String(states.of(name)) : "");
-    }
+  set index({ types, groups }) {
     offer(this.#type, types.names);
     offer(this.#group, groups.names);
+  }
+
+  /** @param {Record<string, number> | null} counts how many jobs there are in each state; null: not known */
+  set counts(counts) {
+    for (const [name, { count }] of this.#states) show(count, counts?.[name] ? number(counts[name]) : "");
+  }
+
+  /**
+   * @param {string} name
+   * @param {string} text
+   */
+  #labelChip(name, text) {
+    const chip = element("button", { type: "button", className: "chip", ariaLabel: `Remove the label ${text}` });
+    chip.append(element("span", { className: "foreign" }, text), element("span", { ariaHidden: "true" }, "×"));
+    chip.addEventListener("click", () => {
+      const { [name]: _, ...rest } = this.#labels;
+      this.#labels = rest;
+      this.#changed();
+      this.#search.focus();
+    });
+    return chip;
   }
 
   /** @param {string} state "" for all */
@@ -86,6 +110,7 @@ export class FilterBar {
       state: this.#state,
       type: this.#type.value,
       group: this.#group.value,
+      labels: this.#labels,
       text: this.#search.value,
     });
     this.element.dispatchEvent(new CustomEvent("filter", { detail: filter }));

@@ -22,7 +22,7 @@ export class JobCard extends HTMLElement {
   #link = element("a", { className: "title" }, this.#type, " ", this.#id);
   #state = element("span", { className: "state" });
   #attempt = element("span", { className: "attempt" });
-  #tags = new JobTags();
+  #tags = new JobTags(-1);
   #created = element("time", { className: "created" });
   #cancel = element("button", { type: "button", className: "cancel" });
   #bar = new Bar();

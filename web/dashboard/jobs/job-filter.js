@@ -1,6 +1,6 @@
 /**
- * Which jobs to show: by state, type and group, and by words that all occur in the job's text.
- * A value, which the page's address contains (`#/?state=failed&q=holiday`).
+ * Which jobs to show: by state, type, group and labels, and by words that all occur in the job's text.
+ * A value, which the page's address contains (`#/?state=failed&label=customer:acme&q=holiday`).
  */
 
 /** @typedef {import("../../jobs.js").Job} Job */
@@ -9,11 +9,12 @@
 const texts = new WeakMap();
 
 export class JobFilter {
-  /** @param {{state?: string, type?: string, group?: string, text?: string}} [of] "" is any */
-  constructor({ state = "", type = "", group = "", text = "" } = {}) {
+  /** @param {{state?: string, type?: string, group?: string, labels?: Record<string, string>, text?: string}} [of] "" is any */
+  constructor({ state = "", type = "", group = "", labels = {}, text = "" } = {}) {
     this.state = state;
     this.type = type;
     this.group = group;
+    this.labels = labels;
     this.text = text;
     this.words = text.toLowerCase().split(/\s+/).filter(Boolean);
   }
@@ -21,19 +22,28 @@ export class JobFilter {
   /** @param {URLSearchParams} query */
   static from(query) {
     const [state, type, group, text] = ["state", "type", "group", "q"].map((name) => query.get(name) ?? "");
-    return new JobFilter({ state, type, group, text });
+    const labels = query.getAll("label").map((label) => /^([^:]+):(.*)$/s.exec(label)?.slice(1) ?? []);
+    return new JobFilter({ state, type, group, labels: Object.fromEntries(labels.filter((label) => label.length > 0)), text });
+  }
+
+  /** @returns {Record<string, any>} what the service can filter by: as a query of GET /jobs, or the body of POST /jobs:cancel */
+  get asked() {
+    const { state, type, group, labels } = this;
+    const said = Object.entries({ state, type, group }).filter(([, value]) => value !== "");
+    return { ...Object.fromEntries(said), ...(Object.keys(labels).length > 0 && { labels }) };
   }
 
   /** @returns {string} what `from` reads; empty if it matches all jobs */
   get query() {
     const { state, type, group, text: q } = this;
+    const labels = Object.entries(this.labels).map(([name, value]) => ["label", `${name}:${value}`]);
     const said = Object.entries({ state, type, group, q }).filter(([, value]) => value !== "");
-    return new URLSearchParams(said).toString();
+    return new URLSearchParams([...said, ...labels]).toString();
   }
 
   /** Whether it matches all jobs. */
   get empty() {
-    return !this.state && !this.type && !this.group && this.words.length === 0;
+    return Object.keys(this.asked).length === 0 && this.words.length === 0;
   }
 
   /** @param {Job} job */
@@ -41,6 +51,7 @@ export class JobFilter {
     if (this.state && job.state !== this.state) return false;
     if (this.type && job.type !== this.type) return false;
     if (this.group && job.group !== this.group) return false;
+    for (const [name, value] of Object.entries(this.labels)) if (job.labels?.[name] !== value) return false;
     if (this.words.length === 0) return true;
     const text = textOf(job);
     return this.words.every((word) => text.includes(word));

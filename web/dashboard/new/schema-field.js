@@ -95,6 +95,19 @@ export function titleOf(name, title) {
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
+/** @param {Kind} kind */
+function isTime({ type, schema }) {
+  return type === "string" && schema.format === "date-time";
+}
+
+/**
+ * As an input of a local time takes it.
+ * @param {Date} at
+ */
+function localTime(at) {
+  return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+}
+
 let count = 0;
 
 /** @returns {string} an id that no other element of the page has */
@@ -166,6 +179,7 @@ export class SchemaField {
         required: this.#required,
       });
     }
+    if (isTime(this.#kind)) return element("input", { type: "datetime-local", required: this.#required });
     if (type === "string") {
       return element("input", {
         type: "text",
@@ -189,6 +203,7 @@ export class SchemaField {
     const control = this.#control;
     if (control instanceof HTMLInputElement && control.type === "checkbox") control.checked = value === true;
     else if (value === null) control.value = "";
+    else if (isTime(this.#kind)) control.value = localTime(new Date(String(value)));
     else if (["string", "integer", "number"].includes(type)) control.value = String(value);
     else control.value = JSON.stringify(value, null, control instanceof HTMLTextAreaElement ? 2 : undefined);
   }
@@ -203,6 +218,8 @@ export class SchemaField {
       // An emptied field means null if the default is something else.
       return nullable && (schema.default ?? null) !== null ? null : undefined;
     }
+    // What is entered is a time of this place.
+    if (isTime(this.#kind)) return new Date(control.value).toISOString();
     if (type === "string") return control.value;
     if (type === "integer" || type === "number") return Number(control.value);
     return JSON.parse(control.value);

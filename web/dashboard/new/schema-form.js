@@ -6,11 +6,14 @@ import { element } from "../../element/dom.js";
 import { InputField } from "./input-field.js";
 import { SchemaField } from "./schema-field.js";
 
-/** @typedef {{pointer: string, detail: string}} PointerError */
+/**
+ * @typedef {{pointer: string, detail: string}} PointerError
+ * @typedef {SchemaField | InputField | import("./unique-field.js").UniqueField} Field
+ */
 
 export class SchemaForm {
   #pointer;
-  /** @type {Map<string, SchemaField | InputField>} */ #fields = new Map();
+  /** @type {Map<string, Field>} */ #fields = new Map();
 
   /**
    * @param {Record<string, any>} schema of an object
@@ -18,15 +21,15 @@ export class SchemaForm {
    * @param {string} options.pointer where the object is in the request, such as `/params`
    * @param {import("./input-field.js").Uploader} [options.upload] with it, a property `input` gets a
    *   choice of where the input comes from
+   * @param {Record<string, new (name: string, property: any) => Field>} [options.own] the fields of some properties
    */
-  constructor(schema, { pointer, upload }) {
+  constructor(schema, { pointer, upload, own = {} }) {
     this.#pointer = pointer;
     for (const [name, property] of Object.entries(schema.properties ?? {})) {
-      const field =
-        name === "input" && upload
-          ? new InputField(name, property, upload)
-          : new SchemaField(name, property, schema);
-      this.#fields.set(name, field);
+      const Own = Object.hasOwn(own, name) && own[name];
+      if (Own) this.#fields.set(name, new Own(name, property));
+      else if (name === "input" && upload) this.#fields.set(name, new InputField(name, property, upload));
+      else this.#fields.set(name, new SchemaField(name, property, schema));
     }
     this.element = element(
       "div",
@@ -81,7 +84,7 @@ export class SchemaForm {
    */
   showErrors(errors) {
     for (const field of this.#fields.values()) field.showError("");
-    /** @type {Map<SchemaField | InputField, string[]>} */
+    /** @type {Map<Field, string[]>} */
     const found = new Map();
     const rest = errors.filter(({ pointer, detail }) => {
       const field = this.#fieldOf(pointer);

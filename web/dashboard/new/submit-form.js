@@ -8,6 +8,7 @@ import { element, show } from "../../element/dom.js";
 import { shortId } from "../../element/format.js";
 import { newKey } from "../../jobs.js";
 import { SchemaForm } from "./schema-form.js";
+import { UniqueField } from "./unique-field.js";
 
 /** @typedef {import("../../jobs.js").JobType} JobType */
 
@@ -25,7 +26,31 @@ const OPTIONS = {
     labels: {
       type: "object",
       title: "Labels",
-      description: 'As JSON, for example {"customer": "42"}. The search finds them.',
+      description: 'As JSON, for example {"customer": "42"}. The list can be filtered by them.',
+    },
+    priority: {
+      type: "integer",
+      title: "Priority",
+      minimum: 0,
+      maximum: 9,
+      description: "Which of your jobs is next: 9 before 0. Without one it has 4.",
+    },
+    run_at: {
+      type: "string",
+      format: "date-time",
+      title: "Not before",
+      description: "It waits until then, by the clock of this place.",
+    },
+    expires_s: {
+      type: "number",
+      title: "Expires (s)",
+      minimum: 0,
+      description: "It fails if it has not begun so long after that time, or after now.",
+    },
+    unique: {
+      type: "object",
+      title: "Unique key",
+      description: "While a job of yours holds this key, no second one is made: you get that one.",
     },
     max_attempts: { type: "integer", title: "Maximum attempts", minimum: 1, maximum: 100 },
     timeout_s: { type: "number", title: "Time limit (s)", minimum: 0 },
@@ -42,7 +67,7 @@ export class SubmitForm {
   /** The last submission without an answer, and its key. */
   #unanswered = { text: "", key: "" };
   /** @type {SchemaForm} */ #params = new SchemaForm({}, { pointer: "/params" });
-  #options = new SchemaForm(OPTIONS, { pointer: "" });
+  #options = new SchemaForm(OPTIONS, { pointer: "", own: { unique: UniqueField } });
   #optionsPart;
   #select;
   #fields;
@@ -122,7 +147,7 @@ export class SubmitForm {
   }
 
   /** @param {import("../../jobs.js").Job} job */
-  #fillLike({ type, params, group, labels, max_attempts, timeout_s }) {
+  #fillLike({ type, params, group, labels, max_attempts, timeout_s, priority, unique }) {
     if (!this.#types.has(type)) {
       show(this.#problem, `No worker has registered the job type ${type}.`);
       return;
@@ -133,7 +158,9 @@ export class SubmitForm {
     this.#drawType();
     this.#params.fill(params);
     const labelled = Object.keys(labels ?? {}).length > 0;
-    this.#options.fill({ group: group ?? "", labels: labelled ? labels : null, max_attempts, timeout_s });
+    const more = { max_attempts, timeout_s, priority: priority ?? null, unique };
+    // Its time has most often passed: it would not be for the new one.
+    this.#options.fill({ group: group ?? "", labels: labelled ? labels : null, run_at: null, expires_s: null, ...more });
     this.#optionsPart.open = true;
   }
 

@@ -1,28 +1,38 @@
 /**
- * `<workers-page>`: the workers, their jobs, and the queues. Polled while it is shown.
+ * `<workers-page>`: the workers, their jobs, the queues and the types, and what takes no jobs. Polled while it is shown.
  */
 
+import { isOff, switchOff } from "../buttons.js";
 import { element, show } from "../../element/dom.js";
-import { duration, shortId } from "../../element/format.js";
+import { duration } from "../../element/format.js";
+import { pauseNote, switchButton } from "./pauses.js";
+import { queueElement, typeElement } from "./tables.js";
+import { workerElement } from "./worker-card.js";
 
 /**
- * @typedef {{id: string, type: string, attempt: number, since: string}} Held
- * @typedef {{name: string, host: string, pid: number, concurrency: number, types: string[],
- *   queues: string[], started_at: string, seen_at: string, jobs: Held[]}} Worker
- * @typedef {{name: string, waiting: number, workers: number}} Queue
+ * @typedef {import("./pauses.js").Pause} Pause
+ * @typedef {import("./tables.js").Queue} Queue
+ * @typedef {import("./worker-card.js").Worker} Worker
+ * @typedef {import("../../jobs.js").Counts} Counts
+ * @typedef {import("../../jobs.js").JobType} JobType
  */
 
 const EVERY_MS = 2000;
-/** A worker sends a heartbeat every 3 s. One that does not may be dead, and soon is no longer listed. */
-const SILENT_MS = 5000;
 
 export class WorkersPage extends HTMLElement {
   #client;
   #heading = element("h2", { tabIndex: -1 }, "Workers");
   #note = element("p", { className: "note", role: "status" }, "Loading…");
+  #problem = element("p", { className: "problem foreign", role: "alert", hidden: true });
   #workers = element("div", { className: "workers", role: "list", ariaLabel: "Workers" });
+  #elsewhere = element("tbody");
   #queues = element("tbody");
-  #table = element("section", { hidden: true });
+  #types = element("tbody");
+  #tables = [
+    table("elsewhere", "Draining workers over HTTP", ["Worker", ""], this.#elsewhere),
+    table("queues", "Queues", ["Queue", "Waiting", "Workers", ""], this.#queues),
+    table("types", "Types", ["Type", "Jobs", ""], this.#types),
+  ];
   #readAt = 0;
   /** @type {Map<string, {seen: string, at: number}>} The last `seen_at` of each worker, and when it arrived here. */
   #heard = new Map();
@@ -33,15 +43,14 @@ export class WorkersPage extends HTMLElement {
   constructor(client) {
     super();
     this.#client = client;
-    const heads = ["Queue", "Waiting", "Workers"].map((head) => element("th", { scope: "col" }, head));
-    this.#table.append(
-      element("h3", {}, "Queues"),
-      element("table", {}, element("thead", {}, element("tr", {}, ...heads)), this.#queues),
-    );
+    this.addEventListener("click", (event) => {
+      const pressed = /** @type {HTMLElement} */ (event.target).closest("button.switch");
+      if (pressed) this.#switch(/** @type {HTMLButtonElement} */ (pressed));
+    });
   }
 
   connectedCallback() {
-    this.append(this.#heading, this.#note, this.#workers, this.#table);
+    this.append(this.#heading, this.#note, this.#problem, this.#workers, ...this.#tables);
     this.#look();
     this.#timer = setInterval(() => this.#look(), EVERY_MS);
   }
@@ -58,34 +67,44 @@ export class WorkersPage extends HTMLElement {
     if (this.#asking || document.hidden) return;
     this.#asking = true;
     try {
-      const { items, queues } = await this.#client.ask("GET", "/workers");
+      const [{ items, queues, paused }, counts, types] = await Promise.all([
+        this.#client.ask("GET", "/workers"),
+        this.#client.counts(),
+        this.#client.types(),
+      ]);
       this.#readAt = Date.now();
       this.classList.remove("out-of-date");
-      this.#draw(items, queues);
-    } catch (error) {
-      this.#missed(/** @type {{status?: number}} */ (error).status ?? 0);
+      this.#draw(items, queues, typesOf(counts, types, paused), paused);
+    } catch {
+      this.classList.add("out-of-date");
+      const ago = duration(Math.floor((Date.now() - this.#readAt) / 1000));
+      show(this.#note, this.#readAt ? `Out of date for ${ago}.` : "The service cannot be reached.");
     } finally {
       this.#asking = false;
     }
   }
 
-  /** @param {number} status */
-  #missed(status) {
-    if (status === 404) {
-      clearInterval(this.#timer);
-      show(this.#note, "This service has no list of workers.");
-      return;
+  /** @param {HTMLButtonElement} pressed */
+  async #switch(pressed) {
+    if (isOff(pressed)) return;
+    switchOff(pressed, true);
+    show(this.#problem);
+    try {
+      await this.#client.ask("POST", pressed.value);
+    } catch (error) {
+      show(this.#problem, `${pressed.ariaLabel}: ${/** @type {Error} */ (error).message}`);
+      switchOff(pressed, false);
     }
-    this.classList.add("out-of-date");
-    const ago = duration(Math.floor((Date.now() - this.#readAt) / 1000));
-    show(this.#note, this.#readAt ? `Out of date for ${ago}.` : "The service cannot be reached.");
+    await this.#look();
   }
 
   /**
    * @param {Worker[]} workers
    * @param {Queue[]} queues
+   * @param {import("./tables.js").Type[]} types
+   * @param {Pause[]} paused
    */
-  #draw(workers, queues) {
+  #draw(workers, queues, types, paused) {
     const slots = workers.reduce((sum, { concurrency }) => sum + concurrency, 0);
     const busy = workers.reduce((sum, { jobs }) => sum + jobs.length, 0);
     const count = workers.length === 1 ? "1 worker" : `${workers.length} workers`;
@@ -93,12 +112,18 @@ export class WorkersPage extends HTMLElement {
       this.#note,
       workers.length === 0 ? "No worker is running: jobs wait until one starts." : `${count}, ${busy} of ${slots} slots busy`,
     );
-    redraw(this.#workers, workers, (worker) => workerElement(worker, this.#silence(worker)));
+    const pauseOf = (/** @type {string} */ kind, /** @type {string} */ name) =>
+      paused.find((pause) => pause.kind === kind && pause.name === name);
+    redraw(this.#workers, workers, (worker) => workerElement(worker, this.#silence(worker), pauseOf("worker", worker.name)));
     for (const name of this.#heard.keys()) {
       if (!workers.some((worker) => worker.name === name)) this.#heard.delete(name);
     }
-    redraw(this.#queues, queues, queueElement);
-    this.#table.hidden = queues.length === 0;
+    // Workers over HTTP are not listed; one that drains could not be resumed otherwise.
+    const elsewhere = paused.filter(({ kind, name }) => kind === "worker" && !workers.some((worker) => worker.name === name));
+    redraw(this.#elsewhere, elsewhere, drainElement);
+    redraw(this.#queues, queues, (queue) => queueElement(queue, pauseOf("queue", queue.name)));
+    redraw(this.#types, types, (type) => typeElement(type, pauseOf("type", type.name)));
+    for (const one of this.#tables) one.hidden = one.querySelectorAll("tbody tr").length === 0;
   }
 
   /**
@@ -115,85 +140,73 @@ export class WorkersPage extends HTMLElement {
 }
 
 /**
- * Redraw only items that changed; a link keeps the focus.
+ * @param {string} name
+ * @param {string} title
+ * @param {string[]} heads
+ * @param {HTMLElement} body
+ */
+function table(name, title, heads, body) {
+  // The buttons' column needs no name: each of them has one.
+  const cells = heads.map((head) => (head ? element("th", { scope: "col" }, head) : element("td")));
+  return element("section", { className: name, hidden: true }, element("h3", {}, title), element("table", {}, element("thead", {}, element("tr", {}, ...cells)), body));
+}
+
+/** @param {Pause} drain */
+function drainElement(drain) {
+  return element(
+    "tr",
+    {},
+    element("th", { scope: "row" }, element("span", { className: "foreign clamped" }, drain.name), pauseNote(drain)),
+    element("td", { className: "switches" }, switchButton("worker", drain.name, drain)),
+  );
+}
+
+/**
+ * All types that there are jobs of, or may be.
+ * @param {Counts} counts
+ * @param {JobType[]} types
+ * @param {Pause[]} paused
+ */
+function typesOf(counts, types, paused) {
+  const known = new Map(types.map((type) => [type.name, type]));
+  const held = paused.flatMap(({ kind, name }) => (kind === "type" ? [name] : []));
+  const names = new Set([...known.keys(), ...Object.keys(counts.types), ...held]);
+  return [...names].sort().map((name) => {
+    const type = known.get(name);
+    return { name, counts: counts.types[name] ?? {}, known: type !== undefined, alive: type?.alive ?? false };
+  });
+}
+
+/**
+ * Redraw only items that changed; a link or a button keeps the focus.
  * @template {{name: string}} Item
  * @param {HTMLElement} list
  * @param {Item[]} items
  * @param {(item: Item) => HTMLElement} draw
  */
 function redraw(list, items, draw) {
+  const targets = (/** @type {HTMLElement} */ node) => /** @type {HTMLElement[]} */ ([...node.querySelectorAll("a, button")]);
+  const nameOf = (/** @type {Element | null} */ target) =>
+    target?.getAttribute("href") ?? target?.getAttribute("value")?.replace(/[^/]*$/, "");
   items.forEach((item, at) => {
     const made = draw(item);
     const key = made.textContent ?? "";
     const held = /** @type {HTMLElement | undefined} */ (list.children[at]);
-    if (held?.dataset.key === key) return;
+    if (held?.dataset.key === key) {
+      // Whatever was pressed has been answered.
+      for (const button of held.querySelectorAll("button")) switchOff(button, false);
+      return;
+    }
     made.dataset.key = key;
     if (!held) {
       list.append(made);
       return;
     }
-    const focused = held.contains(document.activeElement) && document.activeElement?.getAttribute("href");
+    const focused = held.contains(document.activeElement) && nameOf(document.activeElement);
     held.replaceWith(made);
-    if (!focused) return;
-    const link = [...made.querySelectorAll("a")].find((one) => one.getAttribute("href") === focused);
-    link?.focus({ preventScroll: true });
+    if (focused) targets(made).find((one) => nameOf(one) === focused)?.focus({ preventScroll: true });
   });
   while (list.childElementCount > items.length) list.lastElementChild?.remove();
-}
-
-/**
- * @param {Worker} worker
- * @param {number} silent ms
- */
-function workerElement({ name, host, pid, concurrency, types, queues, started_at: started, jobs }, silent) {
-  const up = duration(Math.floor((Date.now() - Date.parse(started)) / 1000));
-  const free = Math.max(0, concurrency - jobs.length);
-  const tags = (/** @type {string[]} */ names) => names.map((one) => element("span", { className: "tag foreign" }, one));
-  const quiet = silent > SILENT_MS;
-  return element(
-    "div",
-    { className: quiet ? "worker silent" : "worker", role: "listitem" },
-    element("h3", {}, element("bdi", { className: "foreign clamped", title: name.slice(0, 200) }, host), element("span", { className: "note" }, ` process ${pid}, up ${up}`)),
-    quiet ? element("p", { className: "silence" }, `No heartbeat for ${duration(Math.floor(silent / 1000))}.`) : "",
-    element(
-      "ul",
-      { className: "held" },
-      ...jobs.map(heldElement),
-      ...(free > 0 ? [element("li", { className: "free" }, free === 1 ? "1 slot free" : `${free} slots free`)] : []),
-    ),
-    element("p", { className: "serves" }, element("span", { className: "note" }, "serves "), ...tags(types)),
-    element("p", { className: "serves" }, element("span", { className: "note" }, "takes from "), ...tags(queues)),
-  );
-}
-
-/** @param {Held} job */
-function heldElement({ id, type, attempt, since }) {
-  const lasting = duration(Math.floor((Date.now() - Date.parse(since)) / 1000));
-  return element(
-    "li",
-    {},
-    element(
-      "a",
-      { href: `#/jobs/${encodeURIComponent(id)}` },
-      element("bdi", { className: "foreign clamped" }, type),
-      " ",
-      element("code", {}, shortId(id)),
-    ),
-    element("span", { className: "note" }, `${attempt > 1 ? `attempt ${attempt}, ` : ""}for ${lasting}`),
-  );
-}
-
-/** @param {Queue} queue */
-function queueElement({ name, waiting, workers }) {
-  const made = element(
-    "tr",
-    {},
-    element("th", { scope: "row" }, element("span", { className: "foreign clamped" }, name)),
-    element("td", {}, String(waiting)),
-    element("td", {}, workers === 0 ? "none" : String(workers)),
-  );
-  made.classList.toggle("stuck", waiting > 0 && workers === 0);
-  return made;
 }
 
 customElements.define("workers-page", WorkersPage);
