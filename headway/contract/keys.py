@@ -3,12 +3,14 @@
 A partition's keys carry its hash tag, so all that one script touches lies in one slot of a
 Redis Cluster. With `P` for the prefix and `{p}` for the partition's tag (headway/contract/layout.py):
 
-    P{p}:clock                   hash    ms, n: the last id handed out
+    P{p}:clock                   hash    ms, n: the last id handed out; lineage: whose it is; forks: how far
+                                         those before came (lua/clock.lua)
     P{p}:alarms                  zset    job id -> ms when to look at it next (every live job, once)
     P{p}:expiring                zset    job id -> ms when an ended job may be swept away
     P{p}:job:<id>                hash    the job; a field is the JSON text of the document's field,
                                          fields that begin with _ are not part of the document
-    P{p}:events:<id>             stream  the job's events (also the name of its channel)
+    P{p}:events:<id>             stream  the job's events (also the name of its channel): e type, p the one
+                                         before, d data, k the kept one before (events.py)
     P{p}:unread:<id>             stream  messages to the job that its task has not read; ids are the events'
     P{p}:watch                   hash    when an alarm loop last reached the store, and until when leases
                                          have a grace because none did (lua/watch.lua)

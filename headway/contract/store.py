@@ -20,7 +20,7 @@ from headway.contract.encoding import clip, dumps
 from headway.contract.events import HIGHEST, Event, EventId, EventType
 from headway.contract.feeds import Feeds
 from headway.contract.groups import Groups
-from headway.contract.keys import JobRef, Keys
+from headway.contract.keys import JobRef, Keys, partition_of
 from headway.contract.layout import StoredLayout
 from headway.contract.limits import NO_LIMITS, ROOM_S, Limits, TooManyJobs
 from headway.contract.listings import Listings
@@ -126,6 +126,7 @@ class JobStore:
                 servers,
                 Keys(settings.key_prefix, layout),
                 events_per_job=settings.events_per_job,
+                keep_progress=settings.keep_progress,
                 retention_s=settings.retention_s,
             )
         )
@@ -133,7 +134,12 @@ class JobStore:
     # -- submitting and removing -------------------------------------------------------------------
 
     def create(
-        self, new: NewJob, *, once: tuple[str, str] | None = None, limits: Limits = NO_LIMITS
+        self,
+        new: NewJob,
+        *,
+        once: tuple[str, str] | None = None,
+        limits: Limits = NO_LIMITS,
+        replicas: int = 0,
     ) -> tuple[str, bytes, bool]:
         """Make a job, its first event and its alarm.
 
@@ -141,13 +147,13 @@ class JobStore:
         returned instead, as long as it is kept. Returns the job's id, its document, and whether it is new.
         Raises IdempotencyConflict if the key belongs to another request, TooManyJobs for a new job beyond
         the owner's limits, StaleFence for the child of a job that another holds, RecordTooLarge for
-        parameters of more than MAX_PARAMS_BYTES.
+        parameters of more than MAX_PARAMS_BYTES; TooFewReplicas if the job is there, but not yet on so many
+        `replicas`.
         """
         key, request_hash = once or ("", "")
         ref = new.ref(self.keys.new_job_id(new.owner), key)
-        reply = self.database.change(
-            "create",
-            ref,
+        keys = [self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])]
+        args = [
             request_hash,
             # Nobody sends a message for a child: its alarm does.
             0 if new.parent else REQUEUE_MS,
@@ -155,7 +161,13 @@ class JobStore:
             *(new.parent or "", new.parent_fence),
             round((new.expires_s or 0) * 1000),
             *(part for pair in new.fields(ref).items() for part in pair),
-            keys=[self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])],
+        ]
+        reply = self.database.run_kept(
+            "create",
+            self.database.keys_of(ref, keys),
+            self.database.args_of(ref, args),
+            replicas,
+            self.keys.ready(partition_of(ref.id)),
         )
         if reply[0] == b"stale":
             raise StaleFence
@@ -165,7 +177,12 @@ class JobStore:
         return ref.id, bytes(reply[1]), True
 
     def create_many(
-        self, jobs: Sequence[NewJob], *, once: tuple[str, str] | None = None, limits: Limits = NO_LIMITS
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        once: tuple[str, str] | None = None,
+        limits: Limits = NO_LIMITS,
+        replicas: int = 0,
     ) -> tuple[list[tuple[str, bool]], bool]:
         """Make many jobs of one owner in one step, or none.
 
@@ -188,7 +205,7 @@ class JobStore:
             given = [part for pair in new.fields(ref).items() for part in pair]
             fields += given
             described.append((ref.id, place, round((new.expires_s or 0) * 1000), len(given)))
-        reply = self.database.run(
+        reply = self.database.run_kept(
             "create_many",
             [*shared, *own, self.keys.rate(owner), *([self.keys.batch(owner, key)] if once else [])],
             [
@@ -196,6 +213,8 @@ class JobStore:
                 *(limits.rate, limits.burst, limits.live, dumps(sizes), dumps(described)),
                 *fields,
             ],
+            replicas,
+            self.keys.ready(self.keys.partition(owner)),
         )
         _check_creation(reply, limits, len(jobs))
         parts = reply[1].decode().split(" ")
@@ -266,7 +285,7 @@ class JobStore:
     def claimed(ref: JobRef, job: Job, reply: Sequence[Any]) -> Claim:
         """Return the claim that a script's reply tells of (lua/claiming.lua)."""
         checkpoint, woken = reply[3].decode(), reply[5].decode()
-        return Claim(ref, str(int(reply[1])), job, checkpoint, int(reply[4]), woken)
+        return Claim(ref, reply[1].decode(), job, checkpoint, int(reply[4]), woken)
 
     def renew(self, claim: Hold, *, lease_s: float) -> bool:
         """Renew the lease. Returns whether cancellation was requested. Raises StaleFence."""

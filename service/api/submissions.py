@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from headway.contract.database import TooFewReplicas
 from headway.contract.encoding import RecordError, dumps, pointer
 from headway.contract.foreign import Foreign
 from headway.contract.keys import here_queue
@@ -51,6 +52,11 @@ from service.scheduling.job_types import JobType
 
 bp = Resource("submissions", "Jobs")
 
+NOT_ACCEPTED = (
+    "Redis cannot be reached, or it or the disk is nearly full, and nothing was submitted; or it was, and "
+    "fewer than CREATE_REPLICAS replicas have it yet"
+)
+"""What 503 means as the answer to a submission."""
 BURST_S = 10.0
 """How many seconds' worth of SUBMIT_RATE an owner may submit at once."""
 
@@ -194,7 +200,7 @@ class BatchAnswer(BaseModel):
         409: "no worker has served the type for a long time (TYPE_TTL_S); nothing was submitted",
         422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
         429: "the owner submits too fast or has too many live jobs; nothing was submitted",
-        503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
+        503: NOT_ACCEPTED,
     },
 )
 def submit_job(headers: Idempotency, body: Submission) -> Response:
@@ -222,7 +228,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         409: "no worker has served one of the types for a long time (TYPE_TTL_S); nothing was submitted",
         422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
         429: "the owner submits too fast or would have too many live jobs; nothing was submitted",
-        503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
+        503: NOT_ACCEPTED,
     },
 )
 def submit_jobs(headers: Idempotency, body: Submissions) -> Response:
@@ -334,7 +340,9 @@ def answer_new(job_id: str, document: bytes, is_new: bool) -> Response:
 def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[str, bytes, bool]:
     """Make a job, as JobStore.create, within the owner's limits. Raises Problem."""
     with _refusals():
-        job_id, document, is_new = here.store.create(new, once=once, limits=_limits(here))
+        job_id, document, is_new = here.store.create(
+            new, once=once, limits=_limits(here), replicas=here.settings.create_replicas
+        )
     if is_new:
         _tell_workers(here, job_id, new)
     return job_id, document, is_new
@@ -345,7 +353,9 @@ def create_many(
 ) -> tuple[list[tuple[str, bool]], bool]:
     """Make many jobs, as JobStore.create_many, within the owner's limits. Raises Problem."""
     with _refusals():
-        made, are_new = here.store.create_many(new, once=once, limits=_limits(here))
+        made, are_new = here.store.create_many(
+            new, once=once, limits=_limits(here), replicas=here.settings.create_replicas
+        )
     if are_new:
         for (job_id, is_new), job in zip(made, new, strict=True):
             if is_new:
@@ -379,6 +389,12 @@ def _refusals() -> Iterator[None]:
         raise Problem(
             429, f"{error}; nothing was submitted, try again later", headers={"Retry-After": wait}
         ) from None
+    except TooFewReplicas as error:
+        detail = (
+            f"it was accepted, but only {error}, so it may be lost with the primary (CREATE_REPLICAS); "
+            "try again later, with the same Idempotency-Key"
+        )
+        raise Problem(503, detail, headers={"Retry-After": "2"}) from None
     except RecordError as error:
         raise Problem(422, str(error)) from None
     except redis.OutOfMemoryError:

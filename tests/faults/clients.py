@@ -7,7 +7,7 @@ import json
 import random
 import threading
 import time
-from contextlib import suppress
+from itertools import product
 from typing import Any
 
 import redis
@@ -16,21 +16,20 @@ from headway.contract.states import State
 from headway.contract.store import JobStore
 from tests.faults.history import Answer, Connection, Delivered, Look, Reading, Said, Submission, Waiting
 from tests.faults.plan import JobPlan
-from tests.faults.stack import FaultStack
+from tests.faults.services import Owner, Services
 from tests.support import processes
 from tests.support.sse import Reader
 
 ANSWER_S = 4.0
 SILENCE_S = 3.5
 """A stream without a heartbeat for so long is dead: three were due."""
-OWNER = "local"
 
 
 def ask(
-    port: int, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    address: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
 ) -> tuple[int, Any]:
     """Status and JSON; 0 and None if no answer came, or only a part of one."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
+    connection = http.client.HTTPConnection(address, timeout=ANSWER_S)
     try:
         text = None if body is None else json.dumps(body)
         connection.request(method, path, text, {"Content-Type": "application/json", **(headers or {})})
@@ -45,14 +44,15 @@ def ask(
 class Client(threading.Thread):
     """Submits one job, perhaps several times; cancels it, if it is to."""
 
-    def __init__(self, plan: JobPlan, ports: list[int], over: threading.Event) -> None:
+    def __init__(self, plan: JobPlan, addresses: list[str], owner: Owner, over: threading.Event) -> None:
         super().__init__(name=plan.key, daemon=True)
         self.plan = plan
         self.submission = Submission(plan.key, plan.body)
         self.said: list[Said] = []
         self.job: str | None = None
         self.accepted_at: float | None = None
-        self._ports = ports
+        self._addresses = addresses
+        self.owner = owner
         self._over = over
         self._rng = random.Random(plan.key)
 
@@ -72,8 +72,10 @@ class Client(threading.Thread):
             self._over.wait(self.plan.cancel_after)
             self.submission.canceled = True
             while not self._over.is_set():
-                status, _ = ask(self._rng.choice(self._ports), "POST", f"/jobs/{self.job}/cancel")
-                if status in (200, 202):
+                address, path = self._rng.choice(self._addresses), f"/jobs/{self.job}/cancel"
+                status, _ = ask(address, "POST", path, headers=self.owner.headers)
+                # 404: a failover has lost it.
+                if status in (200, 202, 404):
                     break
                 self._over.wait(0.3)
 
@@ -82,17 +84,19 @@ class Client(threading.Thread):
         self.said.append(said)
         body = {"name": "said", "data": said.text}
         while not self._over.is_set():
-            port = self._rng.choice(self._ports)
-            path, headers = f"/jobs/{said.job}/messages", {"Idempotency-Key": said.text}
-            status, _ = ask(port, "POST", path, body, headers)
+            address = self._rng.choice(self._addresses)
+            path = f"/jobs/{said.job}/messages"
+            headers = {"Idempotency-Key": said.text, **self.owner.headers}
+            status, _ = ask(address, "POST", path, body, headers)
             said.answers.append(status)
-            if status == 409 or (status in (200, 201) and self._rng.random() < 0.7):
+            if status in (404, 409) or (status in (200, 201) and self._rng.random() < 0.7):
                 break
             self._over.wait(self._rng.uniform(0.02, 0.2))
 
     def _submit(self) -> None:
-        port = self._rng.choice(self._ports)
-        status, job = ask(port, "POST", "/jobs", self.plan.body, {"Idempotency-Key": self.plan.key})
+        address = self._rng.choice(self._addresses)
+        headers = {"Idempotency-Key": self.plan.key, **self.owner.headers}
+        status, job = ask(address, "POST", "/jobs", self.plan.body, headers)
         accepted = job["id"] if status in (200, 202) else None
         self.submission.answers.append(Answer(status, accepted))
         if accepted and self.job is None:
@@ -103,11 +107,14 @@ class Client(threading.Thread):
 class Watcher(threading.Thread):
     """Reads a stream through all that happens to it, and comes back with its cursor each time."""
 
-    def __init__(self, reading: Reading, port: int, cursor: str | None, over: threading.Event) -> None:
+    def __init__(
+        self, reading: Reading, address: str, cursor: str | None, owner: Owner, over: threading.Event
+    ) -> None:
         super().__init__(name=reading.name, daemon=True)
         self.reading = reading
         self.cursor = cursor
-        self._url = f"http://127.0.0.1:{port}"
+        self.owner = owner
+        self._url = f"http://{address}"
         self._over = over
         self._ended: set[str] = set()
         self.until: str | None = None
@@ -123,8 +130,10 @@ class Watcher(threading.Thread):
 
     def run(self) -> None:
         while not self._over.is_set() and not self.reading.done:
-            with suppress(OSError, ValueError):
+            try:
                 self._connect()
+            except (OSError, ValueError) as error:
+                self.reading.connections[-1].error = repr(error)
             if not self.reading.done:
                 self._over.wait(0.1)
 
@@ -132,7 +141,7 @@ class Watcher(threading.Thread):
         record = Connection(self.cursor, 0)
         self.reading.connections.append(record)
         number = len(self.reading.connections)
-        with Reader(self._url, self._path, self.cursor, timeout=SILENCE_S) as reader:
+        with Reader(self._url, self._path, self.cursor, timeout=SILENCE_S, **self.owner.headers) as reader:
             record.status = reader.status
             if reader.status == 204:
                 self.reading.done = True
@@ -148,6 +157,7 @@ class Watcher(threading.Thread):
                             self._ended.add(e.data["id"])
                         last = e.id
                     self.cursor = e.id or self.cursor
+                record.retry_ms = reader.parser.retry_ms
                 now = reader.parser.last_event_id
                 if now and now != last:
                     self.reading.events.append(Delivered(number, now, "cursor", None))
@@ -169,7 +179,7 @@ def _order(event_id: str) -> tuple[int, ...]:
 class Watch(threading.Thread):
     """Looks twice a second at who waits, who runs, and what works on it."""
 
-    def __init__(self, stack: FaultStack, store: JobStore, over: threading.Event) -> None:
+    def __init__(self, stack: Services, store: JobStore, over: threading.Event) -> None:
         super().__init__(name="watch", daemon=True)
         self.looks: list[Look] = []
         self.busy: list[int] = []
@@ -197,16 +207,18 @@ class Watch(threading.Thread):
             self.looks.append(Look(time.time(), self._stack.calm, free, waiting, attempts, encoders))
 
     def _jobs(self) -> tuple[list[Waiting], dict[str, tuple[int, int]]]:
-        keys, client = self._store.keys, self._store.redis
+        keys, at = self._store.keys, self._store.servers.at
         now_ms = time.time() * 1000
         waiting, running = [], {}
         live = 0
-        for state in (State.QUEUED, State.RETRYING, State.RUNNING):
-            ids: Any = client.zrange(keys.jobs(OWNER, state), 0, -1)
+        for owner, state in product(self._stack.owners, (State.QUEUED, State.RETRYING, State.RUNNING)):
+            index = keys.jobs(owner.name, state)
+            ids: Any = at(index).zrange(index, 0, -1)
             live += len(ids)
             for raw in ids:
                 job_id = raw.decode()
-                found: Any = client.hmget(keys.job(job_id), "attempt", "_not_before", "_worker", "state")
+                key = keys.job(job_id)
+                found: Any = at(key).hmget(key, "attempt", "_not_before", "_worker", "state")
                 attempt, not_before, worker, now = found
                 if now is None or json.loads(now) != state:
                     continue

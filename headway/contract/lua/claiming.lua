@@ -11,7 +11,7 @@ end
 local function claim(token, lease_ms, worker)
   local job = load()
   if not job then return {'gone'} end
-  if job.state == 'running' and redis.call('HGET', JOB, '_token') == token then
+  if job.state == 'running' and job.fence == token then
     return claimed(job)
   end
   if not waits(job) then return {'refused', job.state} end
