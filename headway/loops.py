@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# A task may have seeded the other one, and is not to get other numbers because of a thread of ours.
+_random = random.SystemRandom()
+
 JITTER = 0.2
 """How far a pause strays from its length, so that processes do not move in step."""
 ERROR_PAUSE_S = 0.5
@@ -57,7 +60,7 @@ def forever(
                 log.exception("%s: unexpected error", name)
                 seconds = max(pause_s, ERROR_PAUSE_S)
             if seconds:
-                ended.wait(seconds * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
+                ended.wait(seconds * _random.uniform(1 - JITTER, 1 + JITTER))
 
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()

@@ -14,6 +14,9 @@ PATIENCE_S = 20.0
 BASE_S = 1.0
 LIMIT_S = 30.0
 
+# Programs that seed the other one alike would come back together.
+_random = random.SystemRandom()
+
 
 class Backoff:
     """The pause after the first failure in a row, the second, …: random below a limit that doubles ("full
@@ -25,7 +28,7 @@ class Backoff:
     def next_s(self) -> float:
         limit = min(LIMIT_S, BASE_S * 2.0 ** min(self.failures, 16))
         self.failures += 1
-        return random.uniform(0, limit)  # noqa: S311
+        return _random.uniform(0, limit)
 
     def reset(self) -> None:
         self.failures = 0

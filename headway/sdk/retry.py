@@ -6,6 +6,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+# A task may have seeded the other one, and all that failed together with it.
+_random = random.SystemRandom()
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -33,7 +36,7 @@ class Retry:
         """Whether a task that raised this error is retried."""
         return isinstance(error, self.on) and not isinstance(error, self.never)
 
-    def delay_s(self, attempt: int, draw: Callable[[], float] = random.random) -> float:
+    def delay_s(self, attempt: int, draw: Callable[[], float] = _random.random) -> float:
         """Return the delay in seconds after this attempt, which counts from 1."""
         longest = min(self.first_s * 2.0 ** min(attempt - 1, 64), self.max_s)
         return longest * (1 - self.jitter * (1 - draw()))

@@ -47,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def longest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chance always says the most that it may."""
-    monkeypatch.setattr(headway.client.retrying, "random", SimpleNamespace(uniform=lambda _, most: most))
+    monkeypatch.setattr(headway.client.retrying, "_random", SimpleNamespace(uniform=lambda _, most: most))
 
 
 def test_the_limit_of_a_wait_doubles_up_to_half_a_minute(longest: None) -> None:
@@ -60,7 +60,7 @@ def test_the_limit_of_a_wait_doubles_up_to_half_a_minute(longest: None) -> None:
 
 
 def test_the_wait_is_anywhere_below_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(headway.client.retrying, "random", random.Random(11))
+    monkeypatch.setattr(headway.client.retrying, "_random", random.Random(11))
     for failures, limit in ((0, 1), (3, 8), (9, 30)):
         waits = []
         for _ in range(2000):
