@@ -75,6 +75,8 @@ class Claim(Hold):
     """How many attempts may follow this one."""
     woken: str = ""
     """What ended the last wait of this attempt: `children`, `message` or `timeout`; empty for none."""
+    trace: str = ""
+    """The context of the span that submitted it; empty for none."""
 
     @property
     def decoded_checkpoint(self) -> Any:
@@ -255,7 +257,8 @@ class JobStore:
             return None
         job = Job.model_validate_json(reply[2])
         checkpoint, woken = reply[3].decode(), reply[5].decode()
-        return Claim(ref, str(int(reply[1])), job, checkpoint, int(reply[4]), woken)
+        trace = reply[6].decode()
+        return Claim(ref, str(int(reply[1])), job, checkpoint, int(reply[4]), woken, trace)
 
     def renew(self, claim: Hold, *, lease_s: float) -> bool:
         """Renew the lease. Returns whether cancellation was requested. Raises StaleFence."""

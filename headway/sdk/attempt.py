@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from headway import tracing
 from headway.contract.encoding import RecordError, dumps
 from headway.contract.files import Files
 from headway.contract.states import ErrorCode, State
@@ -151,8 +152,8 @@ class Attempt:
         self._escalation = Escalation(self.stop, self._subprocesses, self._give_up)
         self._patience_s = float("inf")
 
-    def run(self) -> None:
-        """Do the job and end it. Returns when the store knows the outcome, or when the lease is lost."""
+    def run(self) -> Outcome:
+        """Do the job and end it. Returns its outcome when the store knows it, or when the lease is lost."""
         logger.info("job %s (%s), attempt %d", self.claim.ref.id, self._type.name, self.claim.job.attempt)
         self._reporter.start()
         ended = threading.Event()
@@ -166,11 +167,13 @@ class Attempt:
             self._dirs.remove_work()
             if not self._reporter.close():
                 outcome = Superseded()
-            self._write(outcome)
+            with tracing.span("end"):
+                self._write(outcome)
         finally:
             ended.set()
             lease_thread.join()
         logger.info("job %s: %s", self.claim.ref.id, outcome)
+        return outcome
 
     def _look_after(self) -> None:
         """What is done beside the task, some times a second."""

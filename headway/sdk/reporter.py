@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import queue
 import threading
@@ -142,7 +143,9 @@ class Reporter:
         """When the store last answered; each answer says whether cancellation was requested."""
         self._closing = False
         self._lost = False
-        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+        self._thread = threading.Thread(
+            target=contextvars.copy_context().run, args=(self._run,), name="reporter", daemon=True
+        )
 
     def start(self) -> None:
         self._thread.start()

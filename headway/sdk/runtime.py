@@ -7,17 +7,20 @@ import secrets
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
 import redis
 
+from headway import tracing
 from headway.contract.files import Files, new_files
 from headway.contract.keys import JobRef, partition_of
-from headway.contract.store import JobStore
+from headway.contract.logs import about
+from headway.contract.store import Claim, JobStore
 from headway.loops import retry_until_reachable
-from headway.sdk.attempt import Attempt
+from headway.sdk.attempt import Attempt, Failed, RetryLater
 from headway.sdk.escalation import INTERRUPT
 from headway.sdk.job_type import JobType
 from headway.sdk.sandbox import Policy
@@ -79,23 +82,47 @@ class Runtime:
     def run(self, job_type: JobType[Any], job_id: str) -> None:
         """Do a job if it can be claimed. A message for any other job is dropped: its alarm sends another
         one if there is need."""
-        ref = self._reach(lambda: self.store.ref(job_id), f"job {job_id}")
-        if ref is None or not self._attempt(job_type, ref):
-            logger.info("job %s cannot be claimed, the message is dropped", job_id)
+        with about(job=job_id):
+            ref = self._reach(lambda: self.store.ref(job_id), f"job {job_id}")
+            if ref is None or not self._attempt(job_type, ref):
+                logger.info("job %s cannot be claimed, the message is dropped", job_id)
 
     def _attempt(self, job_type: JobType[Any], ref: JobRef) -> bool:
         """Claim the job and make an attempt at it. Returns False if it cannot be had."""
+        with about(job=ref.id, owner=ref.owner):
+            return self._claim(job_type, ref)
+
+    def _claim(self, job_type: JobType[Any], ref: JobRef) -> bool:
         self._handle_signals()
         if self._stopping:
             return True
         # One token however often we ask: a reply may be lost.
         token = secrets.token_urlsafe(16)
+        asked_ns = tracing.now_ns()
         claim = self._reach(
             lambda: self.store.claim(ref, token=token, lease_s=self.lease_s, worker=self.worker),
             f"job {ref.id}",
         )
         if claim is None:
             return False
+        with (
+            about(attempt=claim.job.attempt),
+            tracing.span(
+                f"attempt {job_type.name}",
+                claim.trace,
+                kind="consumer",
+                attributes=tracing.about_job(ref.id, ref.owner, job_type.name, claim.job.attempt),
+                since_ns=asked_ns,
+            ) as span,
+        ):
+            with tracing.span("claim", since_ns=asked_ns):
+                pass
+            self._make(job_type, replace(claim, trace=span.context), span)
+        if self._stopping:
+            tracing.flush()
+        return True
+
+    def _make(self, job_type: JobType[Any], claim: Claim, span: tracing.Span) -> None:
         attempt = Attempt(
             job_type,
             claim,
@@ -109,10 +136,14 @@ class Runtime:
         if self._stopping:
             attempt.stop.request(WorkerStopping)
         try:
-            attempt.run()
+            outcome = attempt.run()
         finally:
             self._current = None
-        return True
+        span.set({"headway.outcome": str(outcome)})
+        if isinstance(outcome, Failed):
+            span.fail(outcome.code, outcome.message)
+        elif isinstance(outcome, RetryLater):
+            span.fail("error", outcome.reason)
 
     def _reach(self, ask: Callable[[], T | None], what: str) -> T | None:
         """Returns the store's answer; None too if it cannot be reached for as long as a lease."""

@@ -22,6 +22,7 @@ from headway.contract.encoding import dumps
 from headway.contract.events import EventType
 from headway.contract.keys import SERVICE_QUEUE, JobRef
 from headway.contract.listings import SCORES_PER_MS
+from headway.contract.logs import about
 from headway.contract.new_job import NewJob
 from headway.contract.pages import JobPage
 from headway.contract.records import MAX_LABELS, Job, Progress
@@ -181,7 +182,7 @@ class ManyLoop:
         claim = store.claim(ref, token=secrets.token_urlsafe(16), lease_s=lease_s, worker=worker)
         if claim is None:
             return
-        with suppress(StaleFence):
+        with suppress(StaleFence), about(job=ref.id, attempt=claim.job.attempt, owner=ref.owner):
             try:
                 _Work(self._here, claim).do()
             except _Canceled:

@@ -120,7 +120,8 @@ class Dispatch:
             due.type, args=[due.id], queue=due.queue, retry=False, confirm_timeout=BROKER_TIMEOUT_S
         )
         if due.why:
-            log.info("job %s: %s", due.id, _SAID[due.why])
+            about = {"job": due.id, "attempt": due.attempt or None, "owner": due.owner or None}
+            log.info("job %s: %s", due.id, _SAID[due.why], extra=about)
             metrics.ALARMS_ANSWERED.inc()
 
     def _connect_anew(self) -> None:

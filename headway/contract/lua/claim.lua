@@ -3,16 +3,17 @@
 -- keys: prelude
 -- args: 5 token of this claim (a repeat with the same token is the same claim: its reply was lost),
 --       6 lease in ms, 7 the worker as a JSON string
--- returns: {'claimed', fence, document, checkpoint or '', attempts that may follow, what ended its wait or ''}
---          | {'refused', state} | {'gone'}
+-- returns: {'claimed', fence, document, checkpoint or '', attempts that may follow, what ended its wait or '',
+--          its trace or ''} | {'refused', state} | {'gone'}
 -- events: state (running)
 
 local job = load()
 if not job then return {'gone'} end
-if job.state == 'running' and redis.call('HGET', JOB, '_token') == ARGV[5] then
-  return {'claimed', job.fence, document(), redis.call('HGET', JOB, '_checkpoint') or '',
-    attempts_left(job), job.woken or ''}
+local function claimed()
+  local kept = redis.call('HMGET', JOB, '_checkpoint', '_trace')
+  return {'claimed', job.fence, document(), kept[1] or '', attempts_left(job), job.woken or '', kept[2] or ''}
 end
+if job.state == 'running' and redis.call('HGET', JOB, '_token') == ARGV[5] then return claimed() end
 if not waits(job) then return {'refused', job.state} end
 local time = now()
 -- A message that comes early must not cut a retry's delay short; its alarm sends another.
@@ -34,5 +35,4 @@ if ends <= time then return {'refused', job.state} end
 
 take_turn()
 begin(job, time, ARGV[5], tonumber(ARGV[6]), ARGV[7])
-return {'claimed', job.fence, document(), redis.call('HGET', JOB, '_checkpoint') or '',
-    attempts_left(job), job.woken or ''}
+return claimed()
