@@ -67,13 +67,19 @@ class Runtime:
         There is a message for each job that waits, so each job has its turn, but whose turn it is the store
         decides. The message's own job is tried if the store finds none of the `types` near the front.
         """
-        queue = types[type].queue
+        queue, partition = types[type].queue, partition_of(job_id)
+        in_vain = 0
         for _ in range(RACES):
-            found = self._reach(
-                lambda: self.store.next(partition_of(job_id), queue, types), f"queue {queue}"
-            )
+            found = self._reach(lambda: self.store.next(partition, queue, types), f"queue {queue}")
             if found is None:
-                break
+                # Its own job would be claimed out of turn if a pause ended between the two questions.
+                if self._reach(lambda: self.store.pauses.hold(partition, queue, type), f"queue {queue}"):
+                    logger.info("job %s is paused, the message is dropped", job_id, extra={"job": job_id})
+                    return
+                in_vain += 1
+                if in_vain == 2:
+                    break
+                continue
             ref, next_type = found
             if self._attempt(types[next_type], ref):
                 return

@@ -18,9 +18,9 @@ import redis
 from headway.contract.events import ZERO, Event
 from headway.contract.states import LIVE
 from headway.contract.store import JobStore
-from tests.faults.clients import OWNER, Client, Watch, Watcher, ask
+from tests.faults.clients import OWNER, Client, Hold, Watch, Watcher, ask
 from tests.faults.history import Attempt, File, History, Reading, Stored
-from tests.faults.plan import GROUPS, JobPlan, Plan, draw_fate
+from tests.faults.plan import GROUPS, Fault, JobPlan, Plan, draw_fate
 from tests.faults.stack import FaultStack
 from tests.support.faulty_proxy import FaultyProxy
 
@@ -58,6 +58,7 @@ class Run:
         self._say = say
         self._over = threading.Event()
         self._clients: list[Client] = []
+        self._holds: list[Hold] = []
         self._watchers: list[Watcher] = []
         self._unwatched: list[Client] = []
 
@@ -75,7 +76,7 @@ class Run:
             stack.close()
             self._proxy.close()
             for client in self._clients:
-                self.history.submissions.append(client.submission)
+                self.history.submissions += client.submissions
                 self.history.said += client.said
             for watcher in self._watchers:
                 watcher.join(JOIN_S)
@@ -90,11 +91,17 @@ class Run:
             self._read(Reading(name, None, group), cursor)
         self._break(stack, watch)
         self._say("all faults are done; waiting for the jobs to end")
+        self._await(
+            stack, END_S, "what is paused to be resumed", lambda: not any(h.is_alive() for h in self._holds)
+        )
+        watch.holding = False
         stack.supervise(all_well=True)
         try:
             self._finish(stack, store, watch, wait_for_sweep)
         finally:
             self.history.looks = watch.looks
+            self.history.holds = [hold.held for hold in self._holds if hold.held is not None]
+            self.history.stops = stack.stops
             stack.supervise(all_well=True)
             self._collect(stack, store)
             self.history.left += stack.end()
@@ -170,10 +177,10 @@ class Run:
             if time.monotonic() >= next_at and not crowded:
                 if not jobs and not watch.live:
                     # Nobody works any more: what is left are those who serve.
-                    faults = [replace(fault, what="web") for fault in faults]
+                    faults = [replace(fault, act="kill", what="web") for fault in faults]
                 # There may be no encoder just now, say: then the next, and that one as soon as there is.
                 for fault in faults[:CHOICE]:
-                    did = stack.break_(fault, watch.busy)
+                    did = self._hold(fault) if fault.act == "hold" else stack.break_(fault, watch.busy)
                     if did is not None:
                         faults.remove(fault)
                         next_at = time.monotonic() + fault.after
@@ -184,9 +191,19 @@ class Run:
                 self._say(
                     f"{len(self.history.faults)} faults, {len(self._clients)} jobs, {watch.live} live"
                 )
+            watch.holding = any(hold.is_alive() for hold in self._holds)
             self._step(stack)
         for job in jobs:
             self._submit(job)
+
+    def _hold(self, fault: Fault) -> str | None:
+        """Pause a queue or a type, unless something is paused: with both nothing would be left to do."""
+        if any(hold.is_alive() for hold in self._holds):
+            return None
+        hold = Hold(fault.what, fault.seconds, self._ports, self._over)
+        self._holds.append(hold)
+        hold.start()
+        return f"held {fault.what} for {fault.seconds:.1f} s"
 
     def _submit(self, plan: JobPlan) -> None:
         # Two thirds of the requests meet what networks do.
@@ -218,7 +235,7 @@ class Run:
                 f"reader of {client.job}", [client.job], None, foreign=plan.watch == "foreign"
             )
             self._read(reading, cursors[plan.watch])
-        accepted = [c.job for c in self._clients if c.job is not None]
+        accepted = list(dict.fromkeys(c.job for c in self._clients if c.job is not None))
         if len(accepted) >= 5 and len(accepted) % 5 == 0:
             self._read(Reading(f"list up to {client.job}", accepted[-5:], None), None)
 

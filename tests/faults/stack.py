@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from tests.faults.history import Encoder
+from tests.faults.history import Encoder, Stop
 from tests.faults.plan import Fault
 from tests.support import processes
 from tests.support.processes import Process
@@ -21,6 +21,10 @@ from tests.support.stack import Stack, free_port
 
 SETTLED = {"valkey": 5.0, "web": 5.0, "worker": 8.0}
 """Seconds after its start, or the end of a pause, from which a process is expected to do its work."""
+DRAIN_S = 6.0
+"""DRAIN_JOBS_S: longer than most jobs of a run."""
+STOPPED_S = 5.0
+"""Within which a worker has ended then."""
 AGAIN_S = 0.5
 """Until a process that ended by itself is started again."""
 
@@ -39,6 +43,7 @@ class Service:
         self.again_at: float | None = None
         self.paused = False
         self.starts = 1
+        self.stopping: Stop | None = None
 
     @property
     def up(self) -> bool:
@@ -46,10 +51,19 @@ class Service:
 
     @property
     def settled(self) -> bool:
-        return self.up and time.monotonic() - self.well_since > SETTLED[self.kind]
+        well_s = time.monotonic() - self.well_since
+        return self.up and self.stopping is None and well_s > SETTLED[self.kind]
+
+    def note_end(self) -> None:
+        """If it was told to end, and has: how."""
+        if self.stopping and self.process.poll() is not None:
+            self.stopping.status = self.process.returncode
+            self.stopping.seconds = time.time() - self.stopping.at
+            self.stopping = None
 
     def supervise(self) -> None:
         """Start it again when it is time to. To be called often."""
+        self.note_end()
         if self.again_at is None and self.process.poll() is not None:
             self.paused = False
             self.again_at = time.monotonic() + AGAIN_S
@@ -79,12 +93,14 @@ class FaultStack(Stack):
             LEASE_S="3",
             HEARTBEAT_S="1",
             DRAIN_S="1",
+            DRAIN_JOBS_S=f"{DRAIN_S:g}",
             LOG_FORMAT="json",
             LOG_LEVEL="INFO",
         )
         self.ports = [self.port, free_port()]
         self.services: list[Service] = []
         self._later: list[tuple[float, Callable[[], None]]] = []
+        self.stops: list[Stop] = []
         try:
             self.services.append(Service("valkey", self._start_valkey, self.valkey.process))
             for n, port in enumerate(self.ports, 1):
@@ -133,6 +149,8 @@ class FaultStack(Stack):
         """Do it, if there is something to do it to; what was done. `busy`: pool processes with a job."""
         table = processes.table()
         kind, _, part = fault.what.partition(" ")
+        if fault.act == "stop":
+            return self._stop(fault, table)
         if kind in ("pool", "encoder"):
             return self._break_one(fault, kind, busy, table)
         candidates = [service for service in self.of(kind) if service.up]
@@ -140,6 +158,8 @@ class FaultStack(Stack):
             return None
         service = candidates[int(fault.luck * len(candidates))]
         pid = service.process.pid
+        if kind != "web":
+            self._disturb({pid} if kind == "worker" else set())
         if part == "child":
             children = [p.pid for p in table.values() if p.parent == pid]
             if not children:
@@ -177,12 +197,33 @@ class FaultStack(Stack):
         if not pids:
             return None
         pid = pids[int(fault.luck * 997) % len(pids)]
+        self._disturb({pid, *(p.parent for p in table.values() if p.pid == pid)})
         if fault.act == "kill":
             processes.signal_all([pid], signal.SIGKILL)
             return f"killed {kind} {pid}"
         processes.signal_all([pid], signal.SIGSTOP)
         self._at(fault.seconds, lambda: processes.signal_all([pid], signal.SIGCONT))
         return f"paused {kind} {pid} for {fault.seconds:.1f} s"
+
+    def _stop(self, fault: Fault, table: dict[int, Process]) -> str | None:
+        """Tell a worker to end, as a deployment does: what it is doing goes on for a while."""
+        candidates = [worker for worker in self.of("worker") if worker.settled]
+        if not candidates:
+            return None
+        worker = candidates[int(fault.luck * len(candidates))]
+        pid = worker.process.pid
+        stop = Stop([pid, *(p.pid for p in self.pool(worker, table))], time.time())
+        stop.disturbed = any(p.stopped for p in table.values() if p.pid in stop.pids) or not self.calm
+        self.stops.append(stop)
+        worker.stopping = stop
+        worker.process.send_signal(signal.SIGTERM)
+        return f"told {worker.name} to end"
+
+    def _disturb(self, pids: set[int]) -> None:
+        """Stops under way are undisturbed no more, if these processes or (none) the store are."""
+        for service in self.of("worker"):
+            if service.stopping and (not pids or pids & set(service.stopping.pids)):
+                service.stopping.disturbed = True
 
     def _at(self, seconds: float, call: Callable[[], None]) -> None:
         self._later.append((time.monotonic() + seconds, call))
@@ -210,6 +251,8 @@ class FaultStack(Stack):
         for service in asked:
             with suppress(subprocess.TimeoutExpired):
                 service.process.wait(max(0.1, deadline - time.monotonic()))
+        for service in asked:
+            service.note_end()
         left = self._strays()
         while left and time.monotonic() < deadline:
             time.sleep(0.1)
