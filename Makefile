@@ -7,7 +7,7 @@ TEST_PROCESSES ?= 3
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check
 .DEFAULT_GOAL := run
 .DELETE_ON_ERROR:
-.PHONY: run demo test setup check package wheel tarball bundle bench faults bars screenshots clean
+.PHONY: run demo test setup check package wheel tarball bundle bench faults hosts bars screenshots clean
 
 # A recipe is one command that make runs without a shell between: make passes a SIGTERM on to its own
 # child and no further.
@@ -50,6 +50,12 @@ bench: .venv/ready-for-tests
 faults: .venv/ready-for-tests
 	@$(BIN)/python -m tests.faults
 	@$(BIN)/python -m tests.faults.shop
+
+# The same over several hosts. Linux; root, or a kernel that lets anybody have namespaces.
+hosts: .venv/ready-for-tests
+	@$(BIN)/python -m tests.hosts --store cluster
+	@$(BIN)/python -m tests.hosts --store sentinel
+	@$(BIN)/python -m tests.hosts --store address
 
 bars: .venv/ready-for-tests
 	@$(BIN)/python -m tests.faults.bars

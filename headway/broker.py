@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kombu.connection import Connection
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -59,7 +59,8 @@ def errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
     """Return what the broker's transport raises when the broker cannot be used."""
     # Not KeyError, which is among those of Redis and would hide our own.
     named = (*connection.connection_errors, *connection.channel_errors)
-    return (OperationalError, OSError, *(kind for kind in named if not issubclass(kind, LookupError)))
+    own = (OperationalError, BatchPublishError, OSError)
+    return (*own, *(kind for kind in named if not issubclass(kind, LookupError)))
 
 
 def waiting(connection: Connection, queue: str) -> int:

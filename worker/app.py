@@ -20,6 +20,7 @@ from headway.sdk.job_type import JobType
 from headway.sdk.runtime import Runtime
 from headway.sdk.sandbox import Policy
 from worker import broker
+from worker.hints import Hints
 
 BROKER_TIMEOUT_S = 30
 
@@ -81,6 +82,8 @@ def make_app(
         task_default_queue="default",
         task_create_missing_queues=True,
     )
+    recycles = bool(settings.recycle_jobs or settings.recycle_mib)
+    broker.served.waits = Hints(settings).waits  # type: ignore[method-assign]
     runtimes: list[Runtime] = []
 
     def start_process(**_: object) -> None:
@@ -94,6 +97,8 @@ def make_app(
                 files=new_files(settings.files_url, settings.data_dir.resolve()),
                 sandbox=Policy(settings.sandbox, settings.max_memory_bytes, settings.max_output_bytes),
                 stop_signal=stop_signal(settings),
+                # Celery counts messages.
+                takes_more=lambda: broker.intake.open and not recycles,
             )
         ]
 

@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 import logging
+import mmap
 import random
 import time
 from collections import Counter
@@ -112,18 +113,46 @@ class Served:
     left_to_others: frozenset[str] = frozenset()
     """Types whose messages are passed on to other workers."""
 
+    @staticmethod
+    def waits(job_id: str) -> bool:  # noqa: ARG004
+        """Whether the message of this job means something still; a worker has its own (worker/hints.py)."""
+        return True
+
 
 served = Served()
 
 
 class Intake:
-    """Whether this worker takes messages. What stands in its queues is left to others while it does not."""
+    """Whether this worker takes jobs. What stands in its queues is left to others while it does not. The
+    pool's processes see it too."""
 
     def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, 1)
         self.open = True
+        self.dropped_at = float("-inf")
+        """When a message was received that meant nothing any more."""
+
+    @property
+    def open(self) -> bool:
+        return self._shared[0] == 1
+
+    @open.setter
+    def open(self, is_open: bool) -> None:
+        self._shared[0] = is_open
 
 
 intake = Intake()
+
+
+def is_stale(message: dict[str, Any]) -> bool:
+    """Return whether a message, one without a fault, is of a job that does not wait any more."""
+    body = message["body"]
+    is_base64 = message["properties"].get("body_encoding") == "base64"
+    job_id = json.loads(base64.b64decode(body) if is_base64 else body)[0][0]
+    if served.waits(job_id):
+        return False
+    intake.dropped_at = time.monotonic()
+    return True
 
 
 def queue_of(queue: str, type: str) -> str:
@@ -159,7 +188,8 @@ class _RedisTransport:
     def _deliver(self, message: Any, queue: str) -> None:
         fault = fault_of(message, served.types)
         if fault is None:
-            super()._deliver(message, queue)  # type: ignore[misc]
+            if not is_stale(message):
+                super()._deliver(message, queue)  # type: ignore[misc]
         elif fault_of(message, served.left_to_others) is None:
             self._pass_on(message, queue_of(queue, message["headers"]["task"]))
         else:
@@ -195,10 +225,12 @@ class AmqpChannel(pyamqp.Channel):
         def checked(message: Any) -> None:
             decoded = _as_in_redis(message)
             fault = fault_of(decoded, served.types)
-            if fault is None:
+            if fault is None and not is_stale(decoded):
                 callback(message)
                 return
-            if fault_of(decoded, served.left_to_others) is None:
+            if fault is None:
+                pass
+            elif fault_of(decoded, served.left_to_others) is None:
                 self._pass_on(message, queue_of(queue, decoded["headers"]["task"]))
             else:
                 drops.drop(queue, fault)

@@ -59,7 +59,7 @@ class BrokerWatchdog:
             messages = 0
         if not messages or not intake.open or len(state.reserved_requests) >= self._concurrency:
             self._received()
-        elif time.monotonic() - self._received_at >= UNRESPONSIVE_S:
+        elif time.monotonic() - max(self._received_at, intake.dropped_at) >= UNRESPONSIVE_S:
             logger.error(
                 "%d messages wait, none was received for %g s: restarting", messages, UNRESPONSIVE_S
             )

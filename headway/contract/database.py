@@ -18,6 +18,7 @@ import redis
 from redis.commands.core import Script
 from redis.exceptions import AskError, MovedError, NoScriptError, TryAgainError
 
+from headway.contract.events import IDS_PER_MS
 from headway.contract.keys import JobRef, Keys
 from headway.contract.layout import slot_of
 from headway.contract.records import DOCUMENT
@@ -30,6 +31,8 @@ Call = tuple[str, Sequence[str], Sequence[Any]]
 FEED_FACTOR = 10
 """A feed keeps this many times the events of a job."""
 
+REPLICAS_MS = 1000
+"""How long replicas have to take a write that must not be lost with the primary."""
 READY_MS = 1000
 """For which a server keeps what is written to see whether it takes writes."""
 
@@ -41,7 +44,17 @@ _CHANGES_NO_JOB = {
     *("read", "read_feed", "snapshot_feed", "list", "next", "look", "keep", "wake", "group"),
     *("webhook_take", "webhook_settle", "webhook_rotate", "upload"),
 }
-_INCLUDED = {"prelude", "clock", "creation", "line", "outcomes", "tally", "webhooks"}
+_INCLUDED = {
+    *("prelude", "claiming", "clock", "creation", "line", "members", "moment", "outcomes", "reports"),
+    *("search", "tally", "webhooks"),
+}
+
+
+class TooFewReplicas(Exception):
+    """What was written is there, but only on the primary and `found` replicas."""
+
+    def __init__(self, found: int, wanted: int) -> None:
+        super().__init__(f"{found} of {wanted} replicas have it after {REPLICAS_MS / 1000:g} s")
 
 
 class Database:
@@ -53,6 +66,7 @@ class Database:
         keys: Keys,
         *,
         events_per_job: int = 2000,
+        keep_progress: bool = False,
         retention_s: float = 7 * 86_400,
     ) -> None:
         """With a client in place of servers, it is that of the only one."""
@@ -61,7 +75,11 @@ class Database:
         self.redis = self.at(keys.layout_key)
         """A client of the server that has what belongs to nobody."""
         self.keys = keys
-        self.limits = (events_per_job, events_per_job * FEED_FACTOR, max(1, round(retention_s)))
+        self.limits = (
+            -events_per_job if keep_progress else events_per_job,
+            events_per_job * FEED_FACTOR,
+            max(1, round(retention_s)),
+        )
         """Arguments 2 to 4 of every script that changes a job (lua/prelude.lua)."""
         self.retention_ms = round(retention_s * 1000)
         unconnected = redis.Redis()
@@ -87,6 +105,23 @@ class Database:
     def run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Run a script and return its reply."""
         return cast(list[Any], self.scripts[script](keys=keys, args=args, client=self.at(keys[0])))
+
+    def run_kept(
+        self, script: str, keys: Sequence[str], args: Sequence[Any], replicas: int, ready: str
+    ) -> list[Any]:
+        """Run a script like `run`, and wait until so many replicas have what it wrote. `ready` is that key
+        of its partition. Raises TooFewReplicas."""
+        if not replicas:
+            return self.run(script, keys, args)
+        # A repeated script writes nothing, and WAIT waits for what its own connection has written.
+        then = [("SET", ready, "", "PX", READY_MS), ("WAIT", replicas, REPLICAS_MS)]
+        replies = self._run_there(self.at(ready), [(script, keys, args)], False, then)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        if replies[-1] < replicas:
+            raise TooFewReplicas(replies[-1], replicas)
+        return cast(list[Any], replies[0])
 
     def each(self, commands: Sequence[tuple[str, tuple[Any, ...]]], *, tolerant: bool = False) -> list[Any]:
         """Send commands, each with a key of it, in one round trip to each server. Returns their replies; if
@@ -161,12 +196,20 @@ class Database:
 
         return self._scatter([keys[0] for _, keys, _ in calls], send)
 
-    def _run_there(self, client: redis.Redis, calls: Sequence[Call], transaction: bool) -> list[Any]:
+    def _run_there(
+        self,
+        client: redis.Redis,
+        calls: Sequence[Call],
+        transaction: bool,
+        then: Sequence[tuple[Any, ...]] = (),
+    ) -> list[Any]:
         replies: list[Any] = []
         for last_try in (False, True):
             with client.pipeline(transaction=transaction) as pipe:
                 for name, keys, args in calls:
                     pipe.evalsha(self.scripts[name].sha, len(keys), *keys, *args)
+                for command in then:
+                    pipe.execute_command(*command)
                 replies = pipe.execute(raise_on_error=False)
             if last_try or not any(isinstance(reply, NoScriptError) for reply in replies):
                 break
@@ -233,6 +276,7 @@ def _source(path: Path) -> str:
     if path.stem not in _CHANGES_NO_JOB:
         text = (_LUA / "prelude.lua").read_text() + text
     text = re.sub(r"(?m)^--@include (\w+\.lua)$", lambda match: (_LUA / match[1]).read_text(), text)
+    text = text.replace("@IDS_PER_MS@", str(IDS_PER_MS))
     return text.replace("@STATES@", _quoted(State)).replace("@DOCUMENT@", _quoted(DOCUMENT))
 
 

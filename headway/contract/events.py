@@ -42,6 +42,8 @@ class EventId(NamedTuple):
 
 
 ZERO = EventId(0, 0)
+IDS_PER_MS = 4096
+"""Of one lineage (lua/clock.lua). An n is its count within the ms, led by the lineage's number."""
 HIGHEST = EventId(2**64 - 1, 2**64 - 1)
 """The highest id that Redis takes."""
 
@@ -71,6 +73,19 @@ class Event:
     prev: EventId
     type: str
     data: bytes
+    kept: EventId | None = None
+    """The newest event before it that is kept, if those in between, up to `prev`, are not: they were
+    progress of a job that has ended since."""
+
+    @property
+    def job(self) -> bytes:
+        """The id of the job that it is about, with which the data of all but a group's begin."""
+        return self.data.split(b'"', 4)[3]
+
+    @property
+    def since(self) -> EventId:
+        """The earliest cursor after which this is the next event."""
+        return self.prev if self.kept is None else self.kept
 
     @classmethod
     def of(cls, entry: list[Any]) -> Event:
@@ -81,7 +96,14 @@ class Event:
     @classmethod
     def decoded(cls, raw_id: bytes, fields: dict[bytes, bytes]) -> Event:
         """Decode a stream entry as redis-py returns it."""
-        return cls(EventId.of(raw_id), EventId.of(fields[b"p"]), fields[b"e"].decode(), fields[b"d"])
+        kept = fields.get(b"k")
+        return cls(
+            EventId.of(raw_id),
+            EventId.of(fields[b"p"]),
+            fields[b"e"].decode(),
+            fields[b"d"],
+            None if kept is None else EventId.of(kept),
+        )
 
 
 class Published(NamedTuple):

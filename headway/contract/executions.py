@@ -132,8 +132,8 @@ class Executions:
         if ref is None:
             return
         key = store.keys.job(job_id)
-        found: Any = store.database.at(key).hmget(key, ["_fence", "state", "_token", "_again"])
-        fence, state, token, again = found
+        found: Any = store.database.at(key).hmget(key, ["_fence", "state", "_again"])
+        fence, state, again = found
         if again is not None:
             self.abandon(again.decode(), outcome)
         elif state == b'"running"' and fence is not None:
@@ -142,7 +142,7 @@ class Executions:
             store.cancel(job_id, asked_here=False)
         else:
             # It was killed before it could say that it had begun.
-            self.report([Execution(ref, f"{(token or b'').decode()}+", "", outcome=outcome)])
+            self.report([Execution(ref, f"{(fence or b'').decode()}+", "", outcome=outcome)])
 
     # -- in an agent beside the workers ------------------------------------------------------------
 

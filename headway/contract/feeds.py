@@ -6,8 +6,13 @@ from collections.abc import Sequence
 
 from headway.contract.database import Database
 from headway.contract.events import HIGHEST, ZERO, Event, EventId
-from headway.contract.pages import FeedPage, FeedSnapshot, JobPage, fields_of
+from headway.contract.pages import FeedPage, FeedSnapshot, JobPage
+from headway.contract.records import DOCUMENT
 from headway.contract.states import LIVE, State
+
+CHUNK = 200
+"""Jobs read in one round trip."""
+_FIELDS = [name.encode() for name in DOCUMENT]
 
 
 class Feeds:
@@ -47,9 +52,10 @@ class Feeds:
         )
 
     def snapshot(self, owner: str, group: str | None) -> FeedSnapshot:
-        """Return the feed's live jobs, as they are at one moment."""
+        """Return the feed's jobs that lived at one moment and live still, each as it is at a later moment.
+        What happened since the first is to be read from `clock` on."""
         keys = self._db.keys
-        clock, last, told, *jobs = self._db.run(
+        clock, last, told, *ids = self._db.run(
             "snapshot_feed",
             [
                 keys.clock(keys.partition(owner)),
@@ -58,15 +64,24 @@ class Feeds:
                 keys.feed_jobs(owner, group) if group is None else keys.tally(owner, group),
                 *(keys.jobs(owner, state) for state in LIVE),
             ],
-            [keys.job_head(keys.partition(owner)), "" if group is None else "group"],
+            ["" if group is None else "group"],
         )
         at = EventId.of(clock)
-        pages = [JobPage(at, fields_of(job), []) for job in jobs]
-        jobs = sorted(pages, key=lambda page: page.last)
-        return FeedSnapshot(at, EventId.of(last), jobs, _told(told))
+        jobs = [keys.job(job_id.decode()) for job_id in ids]
+        pages = []
+        for start in range(0, len(jobs), CHUNK):
+            rows = self._db.each([(job, ("HMGET", job, *DOCUMENT)) for job in jobs[start : start + CHUNK]])
+            for row in rows:
+                fields = {
+                    name: value for name, value in zip(_FIELDS, row, strict=True) if value is not None
+                }
+                page = JobPage(at, fields, [])
+                if fields and not page.ended:
+                    pages.append(page)
+        return FeedSnapshot(at, EventId.of(last), sorted(pages, key=lambda page: page.last), _told(told))
 
-    def latest_progress(self, job_ids: Sequence[str]) -> list[Event]:
-        """Return the newest progress event of each of these jobs, if it has one."""
+    def latest_progress(self, job_ids: Sequence[str], after: EventId = ZERO) -> list[Event]:
+        """Return the newest progress event of each of these jobs, if that is later than `after`."""
         keys = self._db.keys
         jobs = [keys.job(job_id) for job_id in job_ids]
         known = self._db.each([(job, ("HGET", job, "_progress_id")) for job in jobs])
@@ -74,7 +89,7 @@ class Feeds:
             [
                 (stream, ("XRANGE", stream, progress_id, progress_id))
                 for job_id, progress_id in zip(job_ids, known, strict=True)
-                if progress_id
+                if progress_id and EventId.of(progress_id) > after
                 for stream in [keys.events(job_id)]
             ]
         )

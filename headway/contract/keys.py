@@ -3,12 +3,14 @@
 A partition's keys carry its hash tag, so all that one script touches lies in one slot of a
 Redis Cluster. With `P` for the prefix and `{p}` for the partition's tag (headway/contract/layout.py):
 
-    P{p}:clock                   hash    ms, n: the last id handed out
+    P{p}:clock                   hash    ms, n: the last id handed out; lineage: whose it is; forks: how far
+                                         those before came (lua/clock.lua)
     P{p}:alarms                  zset    job id -> ms when to look at it next (every live job, once)
     P{p}:expiring                zset    job id -> ms when an ended job may be swept away
     P{p}:job:<id>                hash    the job; a field is the JSON text of the document's field,
                                          fields that begin with _ are not part of the document
-    P{p}:events:<id>             stream  the job's events (also the name of its channel)
+    P{p}:events:<id>             stream  the job's events (also the name of its channel): e type, p the one
+                                         before, d data, k the kept one before (events.py)
     P{p}:unread:<id>             stream  messages to the job that its task has not read; ids are the events'
     P{p}:watch                   hash    when an alarm loop last reached the store, and until when leases
                                          have a grace because none did (lua/watch.lua)
@@ -18,6 +20,8 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition's tag (headwa
     P{p}:line:<queue>:<owner>    zset    job id -> its place in its owner's line, by priority
     P{p}:turns:<queue>           hash    owner -> the place of its next turn, in the line or not; '' -> that
                                          of the last turn; ' n' -> how many jobs have come
+    P{p}:taken:<worker>          string  token of the last job that a worker's process took, and the job;
+                                         lives as long as a lease
     P{p}:unique:<owner>:<key>    string  unique key (hashed) -> the job that holds it, or held it last
     P{p}:outcomes                hash    what became of jobs, counted by type (lua/outcomes.lua)
     P{p}:paused                  hash    "queue:<name>", "type:<name>" or "worker:<name>" -> since when
@@ -228,6 +232,9 @@ class Keys:
 
     def turns(self, partition: int, queue: str) -> str:
         return f"{self._in(partition)}turns:{encoded(queue)}"
+
+    def taken(self, partition: int, worker: str) -> str:
+        return f"{self._in(partition)}taken:{encoded(worker)}"
 
     def paused(self, partition: int) -> str:
         return self._in(partition) + "paused"

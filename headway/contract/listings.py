@@ -9,7 +9,7 @@ from typing import cast
 
 from headway.contract.database import Database
 from headway.contract.encoding import dumps
-from headway.contract.events import ZERO
+from headway.contract.events import IDS_PER_MS, ZERO
 from headway.contract.pages import JobPage, fields_of
 from headway.contract.states import State
 
@@ -17,9 +17,11 @@ PAGE_BYTES = 2 << 20
 """Documents of one page together; a page has at least one job."""
 PAGE_READS = 2_000
 """Entries of the index looked at for one page, whether they match its filters or not."""
+READS_AT_ONCE = 500
+"""Of these, in one script, so that nobody waits for long …"""
+JOBS_AT_ONCE = 100
+"""… and the jobs that it returns."""
 
-SCORES_PER_MS = 4096
-"""Of the indexes (lua/creation.lua)."""
 CHUNK = 500
 """Jobs read in one round trip."""
 
@@ -74,23 +76,33 @@ class Listings:
         if group is not None and state is None:
             index = keys.group(owner, group)
         if older_s is not None:
-            newest = max(0, self._db.now_ms(index) - round(older_s * 1000) + 1) * SCORES_PER_MS
+            newest = max(0, self._db.now_ms(index) - round(older_s * 1000) + 1) * IDS_PER_MS
             cursor = newest if cursor is None else min(cursor, newest)
-        following, *jobs = self._db.run(
-            "list",
-            [index],
-            [
-                keys.job_head(keys.partition(owner)),
-                "+inf" if cursor is None else f"({cursor}",
-                limit,
-                PAGE_READS,
-                PAGE_BYTES,
-                *("" if value is None else dumps(value) for value in (state, type, group)),
-                *(part for pair in (labels or {}).items() for part in pair),
-            ],
-        )
-        pages = [JobPage(ZERO, fields_of(job), []) for job in jobs]
-        return pages, int(following) if following else None
+        filters = [
+            *("" if value is None else dumps(value) for value in (state, type, group)),
+            *(part for pair in (labels or {}).items() for part in pair),
+        ]
+        pages: list[JobPage] = []
+        reads, bytes_left = PAGE_READS, PAGE_BYTES
+        while True:
+            looks = min(reads, READS_AT_ONCE)
+            following, left, bytes_left, *jobs = self._db.run(
+                "list",
+                [index],
+                [
+                    keys.job_head(keys.partition(owner)),
+                    "+inf" if cursor is None else f"({cursor}",
+                    *(min(limit - len(pages), JOBS_AT_ONCE), looks, bytes_left, "" if pages else "1"),
+                    *filters,
+                ],
+            )
+            pages += [JobPage(ZERO, fields_of(job), []) for job in jobs]
+            reads -= looks - left
+            if not following:
+                return pages, None
+            cursor = int(following)
+            if len(pages) >= limit or reads <= 0 or bytes_left < 0:
+                return pages, cursor
 
     def counts(self, owner: str) -> dict[str, dict[State, int]]:
         """Return for each type how many of the owner's jobs are in which state. Jobs that were made before
@@ -176,7 +188,7 @@ class Listings:
         now_ms = self._db.now_ms(keys.clock(0))
         for (queue, count, _), (score, not_before) in zip(occupied, since, strict=True):
             # It may have gone meanwhile.
-            began = max(int(score or 0) // 4096, int(not_before or 0)) if score else now_ms
+            began = max(int(score or 0) // IDS_PER_MS, int(not_before or 0)) if score else now_ms
             before = found[queue]
             oldest_s = max(before.oldest_s, (now_ms - began) / 1000)
             found[queue] = Waiting(before.jobs + count, oldest_s)

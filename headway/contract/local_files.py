@@ -174,10 +174,11 @@ class LocalFiles:
         return None
 
     def free_bytes(self) -> int | None:
-        directory = self._directory
-        while not directory.exists() and directory != directory.parent:
-            directory = directory.parent
-        return shutil.disk_usage(directory).free
+        for directory in (self._directory, *self._directory.parents):
+            # It may not have been made yet.
+            with suppress(FileNotFoundError):
+                return shutil.disk_usage(directory).free
+        return None
 
     def _path(self, key: str) -> Path:
         return self._directory / key

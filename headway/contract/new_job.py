@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from headway.contract.encoding import dumps, rfc3339
@@ -68,21 +70,10 @@ class NewJob:
         """Return the fields of the job's hash that are known before it is made. Raises RecordError."""
         return {**self.shared_fields(), **self.own_fields(ref)}
 
-    def shared_fields(self) -> dict[str, Any]:
+    def shared_fields(self) -> Mapping[str, str]:
         """Return the fields that follow from the job's kind."""
-        return {
-            "type": dumps(self.type),
-            "owner": dumps(self.owner),
-            "group": dumps(self.group),
-            "parent": dumps(self.parent),
-            "max_attempts": dumps(self.max_attempts),
-            "timeout_s": dumps(self.timeout_s),
-            "size": dumps(self.size),
-            "priority": dumps(self.priority),
-            "run_at": "null" if self.run_at_ms is None else f'"{rfc3339(self.run_at_ms)}"',
-            "_queue": self.queue,
-            "_checkpoint": self.checkpoint,
-        }
+        *kind, checkpoint = self.kind
+        return {**_shared_fields(*kind), "_checkpoint": checkpoint}
 
     def own_fields(self, ref: JobRef) -> dict[str, Any]:
         """Return the other fields. Raises RecordError."""
@@ -114,3 +105,30 @@ class NewJob:
             if self.foreign.sent:
                 fields["_sent"] = "1"
         return fields
+
+
+@lru_cache(256, typed=True)
+def _shared_fields(
+    type: str,
+    owner: str,
+    queue: str,
+    group: str | None,
+    parent: str | None,
+    max_attempts: int,
+    timeout_s: float | None,
+    size: float,
+    priority: int,
+    run_at_ms: int | None,
+) -> Mapping[str, str]:
+    return {
+        "type": dumps(type),
+        "owner": dumps(owner),
+        "group": dumps(group),
+        "parent": dumps(parent),
+        "max_attempts": dumps(max_attempts),
+        "timeout_s": dumps(timeout_s),
+        "size": dumps(size),
+        "priority": dumps(priority),
+        "run_at": "null" if run_at_ms is None else f'"{rfc3339(run_at_ms)}"',
+        "_queue": queue,
+    }

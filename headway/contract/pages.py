@@ -63,8 +63,8 @@ class FeedPage:
 
 @dataclass(frozen=True, slots=True)
 class FeedSnapshot:
-    """The live jobs of a feed in the order of their last ids, consistent. `last` is the feed's last id,
-    `clock` the last id of all."""
+    """The live jobs of a feed in the order of their last ids, each as it was at a moment of its own. Before
+    any of them was read, `last` was the feed's last id and `clock` the last id of all."""
 
     clock: EventId
     last: EventId

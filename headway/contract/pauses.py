@@ -68,10 +68,18 @@ class Pauses:
                 raise reply
         return any(removed)
 
+    def spread(self) -> None:
+        """Have what is paused be so in partitions, too, that were added since."""
+        listed, *others = self._keys()
+        before = self._held(listed)
+        self._db.each([(key, ("HSETNX", key, *pause)) for pause in before.items() for key in others])
+        # What was resumed meanwhile.
+        ended = before.keys() - self._held(listed).keys()
+        self._db.each([(key, ("HDEL", key, field)) for field in ended for key in others])
+
     def all(self) -> list[Pause]:
         """Return all pauses, by kind and name."""
-        key = self._db.keys.paused(0)
-        held = cast(dict[bytes, bytes], self._db.at(key).hgetall(key))
+        held = self._held(self._db.keys.paused(0))
         return [_pause(field, text) for field, text in sorted(held.items())]
 
     def of(self, kind: Kind, name: str) -> Pause | None:
@@ -85,6 +93,9 @@ class Pauses:
         key = self._db.keys.paused(partition)
         held = self._db.at(key).hmget(key, [_field("queue", queue), _field("type", type)])
         return any(cast("list[bytes | None]", held))
+
+    def _held(self, key: str) -> dict[bytes, bytes]:
+        return cast(dict[bytes, bytes], self._db.at(key).hgetall(key))
 
     def _keys(self) -> list[str]:
         """Those of all partitions: a claim looks in that of its job."""

@@ -96,9 +96,11 @@ class Settings(BaseModel):
     job_timeout_s: Seconds = 86_400
     submit_rate: Annotated[float, Field(ge=0, le=1_000_000)] = 100
     max_live_jobs: Annotated[int, Field(ge=0)] = 10_000
+    create_replicas: Annotated[int, Field(ge=0, le=100)] = 0
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 12
     heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 15
     events_per_job: Annotated[int, Field(ge=10, le=1_000_000)] = 2000
+    keep_progress: bool = False
     retention_s: Seconds = 7 * 86_400
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 4
     drain_jobs_s: Annotated[float, Field(ge=0, le=604_800, allow_inf_nan=False)] = 0
@@ -422,6 +424,7 @@ _CLIENT = (
     "partitions",
     "lease_s",
     "events_per_job",
+    "keep_progress",
     "retention_s",
 )
 

@@ -20,7 +20,7 @@ from headway.contract.encoding import clip, dumps
 from headway.contract.events import HIGHEST, Event, EventId, EventType
 from headway.contract.feeds import Feeds
 from headway.contract.groups import Groups
-from headway.contract.keys import JobRef, Keys
+from headway.contract.keys import JobRef, Keys, partition_of
 from headway.contract.layout import StoredLayout
 from headway.contract.limits import NO_LIMITS, ROOM_S, Limits, TooManyJobs
 from headway.contract.listings import Listings
@@ -128,6 +128,7 @@ class JobStore:
                 servers,
                 Keys(settings.key_prefix, layout),
                 events_per_job=settings.events_per_job,
+                keep_progress=settings.keep_progress,
                 retention_s=settings.retention_s,
             )
         )
@@ -135,7 +136,12 @@ class JobStore:
     # -- submitting and removing -------------------------------------------------------------------
 
     def create(
-        self, new: NewJob, *, once: tuple[str, str] | None = None, limits: Limits = NO_LIMITS
+        self,
+        new: NewJob,
+        *,
+        once: tuple[str, str] | None = None,
+        limits: Limits = NO_LIMITS,
+        replicas: int = 0,
     ) -> tuple[str, bytes, bool]:
         """Make a job, its first event and its alarm.
 
@@ -143,13 +149,13 @@ class JobStore:
         returned instead, as long as it is kept. Returns the job's id, its document, and whether it is new.
         Raises IdempotencyConflict if the key belongs to another request, TooManyJobs for a new job beyond
         the owner's limits, StaleFence for the child of a job that another holds, RecordTooLarge for
-        parameters of more than MAX_PARAMS_BYTES.
+        parameters of more than MAX_PARAMS_BYTES; TooFewReplicas if the job is there, but not yet on so many
+        `replicas`.
         """
         key, request_hash = once or ("", "")
         ref = new.ref(self.keys.new_job_id(new.owner), key)
-        reply = self.database.change(
-            "create",
-            ref,
+        keys = [self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])]
+        args = [
             request_hash,
             # Nobody sends a message for a child: its alarm does.
             0 if new.parent else REQUEUE_MS,
@@ -157,7 +163,13 @@ class JobStore:
             *(new.parent or "", new.parent_fence),
             round((new.expires_s or 0) * 1000),
             *(part for pair in new.fields(ref).items() for part in pair),
-            keys=[self.keys.rate(new.owner), *([self.keys.once(new.owner, key)] if once else [])],
+        ]
+        reply = self.database.run_kept(
+            "create",
+            self.database.keys_of(ref, keys),
+            self.database.args_of(ref, args),
+            replicas,
+            self.keys.ready(partition_of(ref.id)),
         )
         if reply[0] == b"stale":
             raise StaleFence
@@ -167,7 +179,12 @@ class JobStore:
         return ref.id, bytes(reply[1]), True
 
     def create_many(
-        self, jobs: Sequence[NewJob], *, once: tuple[str, str] | None = None, limits: Limits = NO_LIMITS
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        once: tuple[str, str] | None = None,
+        limits: Limits = NO_LIMITS,
+        replicas: int = 0,
     ) -> tuple[list[tuple[str, bool]], bool]:
         """Make many jobs of one owner in one step, or none.
 
@@ -190,7 +207,7 @@ class JobStore:
             given = [part for pair in new.fields(ref).items() for part in pair]
             fields += given
             described.append((ref.id, place, round((new.expires_s or 0) * 1000), len(given)))
-        reply = self.database.run(
+        reply = self.database.run_kept(
             "create_many",
             [*shared, *own, self.keys.rate(owner), *([self.keys.batch(owner, key)] if once else [])],
             [
@@ -198,6 +215,8 @@ class JobStore:
                 *(limits.rate, limits.burst, limits.live, dumps(sizes), dumps(described)),
                 *fields,
             ],
+            replicas,
+            self.keys.ready(self.keys.partition(owner)),
         )
         _check_creation(reply, limits, len(jobs))
         parts = reply[1].decode().split(" ")
@@ -222,6 +241,13 @@ class JobStore:
     def ref(self, job_id: str) -> JobRef | None:
         """Return the unchanging facts of a job, or None if there is no such job."""
         return self.database.ref(job_id)
+
+    def waits(self, job_id: str) -> bool:
+        """Return whether there is such a job and it waits for a worker, or for the time of its next try."""
+        if not self.keys.holds(job_id):
+            return False
+        key = self.keys.job(job_id)
+        return self.database.at(key).hget(key, "state") in (b'"queued"', b'"retrying"')
 
     def next(self, partition: int, queue: str, types: Iterable[str] = ()) -> tuple[JobRef, str] | None:
         """Return the job that is next in the line of a queue, and its type; None if there is none to take.
@@ -255,14 +281,18 @@ class JobStore:
         reply = self.database.change("claim", ref, token, round(lease_s * 1000), dumps(worker))
         if reply[0] != b"claimed":
             return None
-        job = Job.model_validate_json(reply[2])
+        return self.claimed(ref, Job.model_validate_json(reply[2]), reply)
+
+    @staticmethod
+    def claimed(ref: JobRef, job: Job, reply: Sequence[Any]) -> Claim:
+        """Return the claim that a script's reply tells of (lua/claiming.lua)."""
         checkpoint, woken = reply[3].decode(), reply[5].decode()
-        trace = reply[6].decode()
-        return Claim(ref, str(int(reply[1])), job, checkpoint, int(reply[4]), woken, trace)
+        trace = reply[7].decode()
+        return Claim(ref, reply[1].decode(), job, checkpoint, int(reply[4]), woken, trace)
 
     def renew(self, claim: Hold, *, lease_s: float) -> bool:
         """Renew the lease. Returns whether cancellation was requested. Raises StaleFence."""
-        return self._held(self.database.change("renew", claim.ref, claim.fence, round(lease_s * 1000)))
+        return self.held(self.database.change("renew", claim.ref, claim.fence, round(lease_s * 1000)))
 
     def append(self, claim: Hold, batch: int, reports: Iterable[Report]) -> bool:
         """Write a batch of events. Returns whether cancellation was requested. Raises StaleFence.
@@ -270,8 +300,7 @@ class JobStore:
         `batch` counts up from 1 within a claim. To retry a batch whose outcome is unknown, reuse
         its number.
         """
-        parts = [part for r in reports for part in (r.type, r.body, r.field, r.value)]
-        return self._held(self.database.change("append", claim.ref, claim.fence, batch, *parts))
+        return self.held(self.database.change("append", claim.ref, claim.fence, batch, *_parts_of(reports)))
 
     def publish(self, claim: Claim, artifact: Artifact) -> bool:
         """Show an artifact whose file is in its place. Returns whether cancellation was requested.
@@ -291,7 +320,7 @@ class JobStore:
                 "publish", claim.ref, claim.fence, text, dumps([*shown.values()]), body
             )
             if reply[0] != b"changed":
-                return self._held(reply)
+                return self.held(reply)
 
     def end(
         self,
@@ -303,17 +332,32 @@ class JobStore:
         progress: str = "",
     ) -> None:
         """End the job. Raises StaleFence, or RecordError for a result that is not JSON or is too large."""
-        self._held(
-            self.database.change(
-                "end",
-                claim.ref,
-                claim.fence,
-                state,
-                dumps(result, MAX_RESULT_BYTES, "the result"),
-                "null" if error is None else error_json(*error),
-                progress,
-            )
+        self.held(
+            self.database.run(*self.ending(claim, state, result=result, error=error, progress=progress))
         )
+
+    def ending(
+        self,
+        claim: Hold,
+        state: State,
+        *,
+        result: Any = None,
+        error: tuple[ErrorCode, str] | None = None,
+        progress: str = "",
+        last: tuple[int, Sequence[Report]] | None = None,
+    ) -> Call:
+        """Return the call that ends the job, to be read with `held`. `last` is the number of a batch, as in
+        `append`, and its events, which come before the end. Raises RecordError, as `end` does."""
+        args: list[Any] = [
+            claim.fence,
+            state,
+            dumps(result, MAX_RESULT_BYTES, "the result"),
+            "null" if error is None else error_json(*error),
+            progress,
+        ]
+        if last is not None:
+            args += [last[0], *_parts_of(last[1])]
+        return "end", self.database.keys_of(claim.ref), self.database.args_of(claim.ref, args)
 
     def retry(self, claim: Hold, *, delay_s: float, reason: str, counts: bool = True) -> None:
         """Give up this attempt; the next may start after the delay.
@@ -321,7 +365,7 @@ class JobStore:
         If cancellation was requested, the job ends instead. An attempt that does not count leaves as many
         others as there were before it. Raises StaleFence.
         """
-        self._held(
+        self.held(
             self.database.change(
                 "retry",
                 claim.ref,
@@ -349,14 +393,16 @@ class JobStore:
         ends instead. Raises StaleFence.
         """
         limit_ms = "" if limit_s is None else round(limit_s * 1000)
-        self._held(
+        self.held(
             self.database.change(
                 "wait", claim.ref, claim.fence, what, limit_ms, dumps(reason), bar, CANCELED
             )
         )
 
     @staticmethod
-    def _held(reply: list[Any]) -> bool:
+    def held(reply: list[Any]) -> bool:
+        """Returns whether cancellation was requested, as the reply of a holder's script says. Raises
+        StaleFence."""
         if reply[0] != b"ok":
             raise StaleFence
         return len(reply) > 1 and bool(reply[1])
@@ -440,6 +486,10 @@ class JobStore:
             [(stream, ("XREVRANGE", stream, "+", "-", "COUNT", 1)) for stream in streams]
         )
         return [Event.decoded(*entries[0]) if entries else None for entries in found]
+
+
+def _parts_of(reports: Iterable[Report]) -> Iterable[Any]:
+    return [part for r in reports for part in (r.type, r.body, r.field, r.value)]
 
 
 def _check_creation(reply: list[Any], limits: Limits, count: int) -> None:

@@ -1,7 +1,9 @@
 """Attempt: one attempt at a job, from its claim to its outcome.
 
-The task runs in the thread that calls `run`. Beside it are the reporter (headway.sdk.reporter) and a
-thread that renews the lease (headway.sdk.lease) and ends a task that does not (headway.sdk.escalation).
+The task runs in the thread that calls `run`. Beside it is the process's keeper (headway.sdk.keeper). It
+renews the lease (headway.sdk.lease), ends a task that does not end (headway.sdk.escalation), and starts the
+reporter's thread (headway.sdk.reporter). An attempt that is over before has needed no thread of its own,
+and no round trip but those of its claim and its end.
 
 - Cancellation is noticed by whichever thread talks to the store first. The next call of the SDK raises.
 - A lost lease ends the work in the same way, and nothing more is written.
@@ -10,28 +12,31 @@ thread that renews the lease (headway.sdk.lease) and ends a task that does not (
 
 from __future__ import annotations
 
+import contextvars
 import errno
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from headway import tracing
+from headway.contract.database import Call
 from headway.contract.encoding import RecordError, dumps
 from headway.contract.files import Files
 from headway.contract.states import ErrorCode, State
-from headway.contract.store import Claim, JobStore, StaleFence
-from headway.loops import forever, retry_until_reachable
+from headway.contract.store import Claim, JobStore, Report, StaleFence
+from headway.loops import retry_until_reachable
 from headway.sdk.attempt_dirs import AttemptDirs, remove_attempts
 from headway.sdk.escalation import Escalation
 from headway.sdk.job import Job
 from headway.sdk.job_type import JobType
+from headway.sdk.keeper import Keeper
 from headway.sdk.lease import LeaseKeeper
 from headway.sdk.meter import Meter
 from headway.sdk.reporter import Reporter
@@ -48,7 +53,6 @@ from headway.sdk.stopping import (
 )
 from headway.sdk.subprocesses import Subprocesses
 
-_TICK_S = 0.1
 _AWAITED = {"children": "its children", "message": "a message"}
 
 logger = logging.getLogger(__name__)
@@ -119,6 +123,10 @@ class Waiting:
 Outcome = Waiting | Succeeded | Failed | RetryLater | Released | Canceled | Superseded
 
 
+Last = tuple[int, Sequence[Report]]
+"""Number and events of the batch that is written with the end."""
+
+
 class Attempt:
     """Runs a task for a claim and writes its outcome. Used once, from one thread."""
 
@@ -132,7 +140,11 @@ class Attempt:
         files: Files,
         lease_s: float,
         sandbox: Policy,
+        keeper: Keeper,
+        end: Callable[[Call], object],
     ) -> None:
+        """`end` writes the end of a job that does not go on: it runs a call of JobStore.ending and raises
+        StaleFence."""
         self.claim = claim
         self.stop = Stop()
         self.interruptible = False
@@ -145,6 +157,8 @@ class Attempt:
         held = claim.job.progress
         self._meter = Meter(held.fraction or 0.0 if claim.woken and held is not None else 0.0)
         self._reporter = Reporter(store, claim, self._meter, self.stop)
+        self._keeper = keeper
+        self._end = end
         self._lease_s = lease_s
         self._lease = LeaseKeeper(
             store, claim, self.stop, lease_s=lease_s, answered_at=lambda: self._reporter.answered_at
@@ -155,28 +169,27 @@ class Attempt:
     def run(self) -> Outcome:
         """Do the job and end it. Returns its outcome when the store knows it, or when the lease is lost."""
         logger.info("job %s (%s), attempt %d", self.claim.ref.id, self._type.name, self.claim.job.attempt)
-        self._reporter.start()
-        ended = threading.Event()
-        lease_thread = forever("lease", self._look_after, pause_s=_TICK_S, stop=ended)
-        try:
-            # Earlier attempts are over, perhaps killed before they could clean up.
-            remove_attempts(self._dirs.work.parent, before=self.claim.job.attempt)
+        # What the keeper's thread says is about this job.
+        look_after = partial(contextvars.copy_context().run, self._look_after)
+        with self._keeper.watching(look_after):
+            if self.claim.job.attempt > 1:
+                # Earlier attempts are over, perhaps killed before they could clean up.
+                remove_attempts(self._dirs.work.parent, before=self.claim.job.attempt)
             outcome = self._outcome()
             # No process and no file is left when the job's end is seen.
             self._subprocesses.close()
             self._dirs.remove_work()
-            if not self._reporter.close():
+            last = self._reporter.close_with_the_end()
+            if last is None:
                 outcome = Superseded()
             with tracing.span("end"):
-                self._write(outcome)
-        finally:
-            ended.set()
-            lease_thread.join()
+                self._write(outcome, last)
         logger.info("job %s: %s", self.claim.ref.id, outcome)
         return outcome
 
     def _look_after(self) -> None:
         """What is done beside the task, some times a second."""
+        self._reporter.start()
         self._lease.renew_if_due()
         self._escalation.step(task_runs=self.interruptible)
 
@@ -242,37 +255,50 @@ class Attempt:
             return Released()
         return Superseded()
 
-    def _write(self, outcome: Outcome) -> None:
-        """Write the outcome, trying as long as Redis is unreachable: only a lost lease makes it void."""
-        claim, end, retry = self.claim, self._store.end, self._store.retry
+    def _write(self, outcome: Outcome, last: Last | None = None) -> None:
+        """Write the last reports and the outcome, trying as long as Redis is unreachable: only a lost lease
+        makes it void."""
+        claim, retry = self.claim, self._store.retry
         try:
             match outcome:
                 case Succeeded(result):
                     final = dumps(self._meter.final(time.monotonic()).model_dump())
                     try:
-                        self._insist(lambda: end(claim, State.SUCCEEDED, result=result, progress=final))
+                        self._finish(State.SUCCEEDED, result=result, progress=final, last=last)
                     except RecordError as error:
-                        self._write(Failed(ErrorCode.ERROR, str(error)))
+                        self._write(Failed(ErrorCode.ERROR, str(error)), last)
                 case Failed(code, message):
-                    self._insist(lambda: end(claim, State.FAILED, error=(code, message)))
+                    self._finish(State.FAILED, error=(code, message), last=last)
                 case RetryLater(delay_s, reason):
+                    self._report(last)
                     self._insist(lambda: retry(claim, delay_s=delay_s, reason=reason))
                 case Waiting(what, limit_s, bar):
+                    self._report(last)
                     why = f"it waits for {_AWAITED[what]}"
                     self._insist(
                         lambda: self._store.wait(claim, what, reason=why, limit_s=limit_s, bar=bar)
                     )
                 case Released():
+                    self._report(last)
                     self._insist(lambda: retry(claim, delay_s=0, reason="worker_shutdown", counts=False))
                 case Canceled():
-                    canceled = (ErrorCode.CANCELED, "the job was canceled")
-                    self._insist(lambda: end(claim, State.CANCELED, error=canceled))
+                    self._finish(
+                        State.CANCELED, error=(ErrorCode.CANCELED, "the job was canceled"), last=last
+                    )
                 case Superseded():
                     pass
         except StaleFence:
             logger.warning("job %s: another attempt holds it, the outcome is void", claim.ref.id)
 
-    def _insist(self, write: Callable[[], None]) -> None:
+    def _finish(self, state: State, **end: Any) -> None:
+        call = self._store.ending(self.claim, state, **end)
+        self._insist(lambda: self._end(call))
+
+    def _report(self, last: Last | None) -> None:
+        if last is not None and last[1]:
+            self._insist(lambda: self._store.append(self.claim, *last))
+
+    def _insist(self, write: Callable[[], object]) -> None:
         retry_until_reachable(write, f"the outcome of job {self.claim.ref.id}", limit_s=self._patience_s)
 
     def _give_up(self) -> None:

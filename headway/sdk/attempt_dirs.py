@@ -23,6 +23,8 @@ class AttemptDirs:
 
     def remove_work(self) -> None:
         """Remove the scratch space, and its parent if no other attempt uses it."""
+        if not self.work.exists():
+            return
         shutil.rmtree(self.work, ignore_errors=True)
         with suppress(OSError):
             self.work.parent.rmdir()

@@ -1,4 +1,4 @@
-"""Reporter: the thread that sends the events of one attempt."""
+"""Reporter: sends the events of one attempt, from a thread once it takes a while."""
 
 from __future__ import annotations
 
@@ -143,12 +143,20 @@ class Reporter:
         """When the store last answered; each answer says whether cancellation was requested."""
         self._closing = False
         self._lost = False
-        self._thread = threading.Thread(
-            target=contextvars.copy_context().run, args=(self._run,), name="reporter", daemon=True
-        )
+        self._first_at: float | None = clock() + INTERVAL_S
+        self._starting = threading.Lock()
+        self._closed = False
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        """Send from a thread from now on, if that has not begun yet. An attempt that is over before has
+        nothing to send that its end does not bring."""
+        with self._starting:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(
+                    target=contextvars.copy_context().run, args=(self._run,), name="reporter", daemon=True
+                )
+                self._thread.start()
 
     def log(self, level: Level, message: str) -> None:
         """Queue a line; with a full backlog it is only counted."""
@@ -160,6 +168,7 @@ class Reporter:
     def publish(self, artifact: Artifact) -> None:
         """Queue an artifact and wait until the job shows it. Raises JobStopped if the attempt must end."""
         pending = PendingArtifact(artifact)
+        self.start()
         self._inbox.put(pending)
         while not pending.written.wait(0.1):
             self._stop.check()
@@ -179,6 +188,7 @@ class Reporter:
             self._stop.check()
         self._in_second += 1
         self._given += len(body)
+        self.start()
         self._inbox.put(OutgoingMessage(body))
 
     def save_checkpoint(self, checkpoint: str, read: str = "") -> None:
@@ -192,9 +202,27 @@ class Reporter:
 
         Call it before the job's state changes, so that no event comes after it.
         """
-        self._inbox.put(None)
-        self._thread.join()
+        last = self.close_with_the_end()
+        if last is not None and last[1]:
+            self._send(last[1])
         return not self._lost
+
+    def close_with_the_end(self) -> tuple[int, list[Report]] | None:
+        """Do the same, but leave the last batch to the write of the job's end, if no thread has begun.
+
+        Returns the batch's number and its events, perhaps none; None if the lease is lost.
+        """
+        with self._starting:
+            self._closed, thread = True, self._thread
+        self._inbox.put(None)
+        last: list[Report] = []
+        if thread is not None:
+            thread.join()
+        else:
+            while not self._closing:
+                self._gather()
+            last = self._flush(but_the_last=True)
+        return None if self._lost else (self._batch + 1, last)
 
     # -- the thread --------------------------------------------------------------------------------
 
@@ -213,7 +241,8 @@ class Reporter:
     def _gather(self) -> None:
         """Collect until the next send is due: the interval is over, an artifact waits, a message has waited
         for others, or it is closing."""
-        deadline = self._clock() + INTERVAL_S
+        deadline = self._first_at or self._clock() + INTERVAL_S
+        self._first_at = None
         due: int | None = None
         while not self._closing:
             left = max(0.0, deadline - self._clock())
@@ -241,8 +270,9 @@ class Reporter:
         self._refused_seen = refused
         self._waiting += self._limiter.settle(float("inf") if self._closing else self._clock())
 
-    def _flush(self) -> None:
-        """Send all that waits, in as many batches as it takes, and then the progress."""
+    def _flush(self, *, but_the_last: bool = False) -> list[Report]:
+        """Send all that waits, in as many batches as it takes, and then the progress. Returns what is left
+        to the caller: nothing, or the last batch."""
         while not self._lost:
             items, reports = self._next_items()
             if not self._waiting[len(items) :]:
@@ -257,17 +287,18 @@ class Reporter:
                     if read:
                         reports.append(Report("", "", "_read", read))
                     self._kept = checkpoint
-            if not reports:
-                return
+                if not reports or but_the_last:
+                    return reports
             self._send(reports)
             if self._lost:
-                return
+                break
             del self._waiting[: len(items)]
             for item in items:
                 if isinstance(item, PendingArtifact):
                     item.written.set()
                 elif isinstance(item, OutgoingMessage):
                     self._gone += len(item.body)
+        return []
 
     def _next_items(self) -> tuple[list[Item], list[Report]]:
         reports: list[Report] = []

@@ -6,6 +6,7 @@ import logging
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +16,17 @@ from typing import Any, TypeVar
 import redis
 
 from headway import tracing
+from headway.contract.database import Call
 from headway.contract.files import Files, new_files
-from headway.contract.keys import JobRef, partition_of
+from headway.contract.keys import partition_of
+from headway.contract.line import Line, Place
 from headway.contract.logs import about
-from headway.contract.store import Claim, JobStore
+from headway.contract.store import Claim, JobStore, StaleFence
 from headway.loops import retry_until_reachable
 from headway.sdk.attempt import Attempt, Failed, RetryLater
 from headway.sdk.escalation import INTERRUPT
 from headway.sdk.job_type import JobType
+from headway.sdk.keeper import Keeper
 from headway.sdk.sandbox import Policy
 from headway.sdk.stopping import WorkerStopping
 
@@ -30,8 +34,32 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-RACES = 5
-"""How often another worker may be first before the message's own job is tried."""
+TURN_S = 0.1
+"""For one message a process takes jobs so long. Then the messages of other queues have their turn."""
+
+
+class _EndAndTake:
+    """Ends a job, and takes the next in the line with the same round trip."""
+
+    def __init__(self, line: Line, place: Place, wanted: Callable[[], bool]) -> None:
+        self.taken: Claim | None = None
+        self._line = line
+        self._place = place
+        self._wanted = wanted
+        self._token = ""
+        self._decided = False
+
+    def __call__(self, call: Call) -> None:
+        """Raises StaleFence."""
+        # Once: when the reply was lost, one may have been taken.
+        if not self._decided:
+            self._decided, self._token = True, secrets.token_urlsafe(16) if self._wanted() else ""
+        if not self._token:
+            self._line.end(call)
+            return
+        self.taken, held = self._line.end_and_take(call, self._place, self._token)
+        if not held:
+            raise StaleFence
 
 
 class Runtime:
@@ -48,8 +76,10 @@ class Runtime:
         files: Files | None = None,
         sandbox: Policy | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
+        takes_more: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`files` are by default those in `data_dir`, where the attempts work."""
+        """`files` are by default those in `data_dir`, where the attempts work. `takes_more` says whether a
+        process that has done the job of a message may take the next of the line without one."""
         self.store = store
         self.worker = worker
         self.data_dir = data_dir
@@ -57,78 +87,94 @@ class Runtime:
         self.lease_s = lease_s
         self.sandbox = sandbox or Policy()
         self._stop_signal = stop_signal
+        self._takes_more = takes_more
+        self._line = Line(store, worker=worker, lease_s=lease_s)
+        self._keeper = Keeper()
         self._current: Attempt | None = None
         self._stopping = False
         self._handlers = False
 
     def run_next(self, types: Mapping[str, JobType[Any]], type: str, job_id: str) -> None:
-        """Do the job that is next in the line of a queue, when a message names a job that waits there.
+        """Do the job that is next in the line of a queue, when a message names a job that waits there; and
+        those behind it, for up to TURN_S.
 
         There is a message for each job that waits, so each job has its turn, but whose turn it is the store
         decides. The message's own job is tried if the store finds none of the `types` near the front.
         """
-        queue, partition = types[type].queue, partition_of(job_id)
-        in_vain = 0
-        for _ in range(RACES):
-            found = self._reach(lambda: self.store.next(partition, queue, types), f"queue {queue}")
-            if found is None:
-                # Its own job would be claimed out of turn if a pause ended between the two questions.
-                if self._reach(lambda: self.store.pauses.hold(partition, queue, type), f"queue {queue}"):
-                    logger.info("job %s is paused, the message is dropped", job_id, extra={"job": job_id})
-                    return
-                in_vain += 1
-                if in_vain == 2:
-                    break
-                continue
-            ref, next_type = found
-            if self._attempt(types[next_type], ref):
+        self._handle_signals()
+        if self._stopping:
+            return
+        place = Place.of(partition_of(job_id), types[type].queue, types)
+        until = time.monotonic() + TURN_S
+        asked_ns = tracing.now_ns()
+        claim = self._take(place)
+        if claim is None:
+            # Its own job would be claimed out of turn if a pause ended between the two questions.
+            where = (place.partition, place.queue, type)
+            if self._reach(lambda: self.store.pauses.hold(*where), f"queue {place.queue}"):
+                logger.info("job %s is paused, the message is dropped", job_id, extra={"job": job_id})
                 return
-        self.run(types[type], job_id)
+            claim = self._take(place)
+        if claim is None:
+            self.run(types[type], job_id)
+        while claim is not None:
+            end = _EndAndTake(self._line, place, lambda: time.monotonic() < until and self._may_take())
+            self._attempt(types[claim.job.type], claim, end, asked_ns)
+            claim, asked_ns = end.taken, tracing.now_ns()
+
+    def _take(self, place: Place) -> Claim | None:
+        token = secrets.token_urlsafe(16)
+        return self._reach(lambda: self._line.take(place, token), f"queue {place.queue}")
+
+    def _may_take(self) -> bool:
+        return not self._stopping and self._takes_more()
 
     def run(self, job_type: JobType[Any], job_id: str) -> None:
         """Do a job if it can be claimed. A message for any other job is dropped: its alarm sends another
         one if there is need."""
-        with about(job=job_id):
-            ref = self._reach(lambda: self.store.ref(job_id), f"job {job_id}")
-            if ref is None or not self._attempt(job_type, ref):
-                logger.info("job %s cannot be claimed, the message is dropped", job_id)
-
-    def _attempt(self, job_type: JobType[Any], ref: JobRef) -> bool:
-        """Claim the job and make an attempt at it. Returns False if it cannot be had."""
-        with about(job=ref.id, owner=ref.owner):
-            return self._claim(job_type, ref)
-
-    def _claim(self, job_type: JobType[Any], ref: JobRef) -> bool:
         self._handle_signals()
         if self._stopping:
-            return True
+            return
         # One token however often we ask: a reply may be lost.
         token = secrets.token_urlsafe(16)
         asked_ns = tracing.now_ns()
-        claim = self._reach(
-            lambda: self.store.claim(ref, token=token, lease_s=self.lease_s, worker=self.worker),
-            f"job {ref.id}",
-        )
-        if claim is None:
-            return False
+
+        def ask() -> Claim | None:
+            ref = self.store.ref(job_id)
+            if ref is None:
+                return None
+            return self.store.claim(ref, token=token, lease_s=self.lease_s, worker=self.worker)
+
+        with about(job=job_id):
+            claim = self._reach(ask, f"job {job_id}")
+            if claim is None:
+                logger.info("job %s cannot be claimed, the message is dropped", job_id)
+                return
+        self._attempt(job_type, claim, self._line.end, asked_ns)
+
+    def _attempt(
+        self, job_type: JobType[Any], claim: Claim, end: Callable[[Call], object], asked_ns: int
+    ) -> None:
+        job = claim.job
         with (
-            about(attempt=claim.job.attempt),
+            about(job=job.id, attempt=job.attempt, owner=job.owner),
             tracing.span(
                 f"attempt {job_type.name}",
                 claim.trace,
                 kind="consumer",
-                attributes=tracing.about_job(ref.id, ref.owner, job_type.name, claim.job.attempt),
+                attributes=tracing.about_job(job.id, job.owner, job_type.name, job.attempt),
                 since_ns=asked_ns,
             ) as span,
         ):
             with tracing.span("claim", since_ns=asked_ns):
                 pass
-            self._make(job_type, replace(claim, trace=span.context), span)
+            self._make(job_type, replace(claim, trace=span.context), end, span)
         if self._stopping:
             tracing.flush()
-        return True
 
-    def _make(self, job_type: JobType[Any], claim: Claim, span: tracing.Span) -> None:
+    def _make(
+        self, job_type: JobType[Any], claim: Claim, end: Callable[[Call], object], span: tracing.Span
+    ) -> None:
         attempt = Attempt(
             job_type,
             claim,
@@ -137,6 +183,8 @@ class Runtime:
             files=self.files,
             lease_s=self.lease_s,
             sandbox=self.sandbox,
+            keeper=self._keeper,
+            end=end,
         )
         self._current = attempt
         if self._stopping:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import redis
 from flask import Flask, Response, request
 
 from headway.contract.files import new_files
@@ -126,11 +125,9 @@ def _authorize_all(app: Flask) -> None:
             here: Context = app.extensions["headway"]
             try:
                 here.authentication.authorize(request.environ, route)
-            except (redis.RedisError, Problem) as error:
-                if isinstance(error, Problem) and error.status != 503:
-                    raise
+            except Problem as error:
                 # An error status would stop a browser's EventSource for good.
-                if request.endpoint in events.STREAMS and not events.wants_json():
+                if error.status == 503 and request.endpoint in events.STREAMS and not events.wants_json():
                     return events.come_back()
                 raise
         return None

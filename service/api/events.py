@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
+import redis
 from flask import Response, request
 from pydantic import Field, StringConstraints, model_validator
 
@@ -19,7 +20,7 @@ from service.api.auth.caller import Caller
 from service.api.context import Context, caller, context, find_job
 from service.api.event_models import EventPage, StreamEvent
 from service.api.operation import JSON, Answer, Headers, Query, Resource, json_answer
-from service.api.problems import Problem, job_not_found
+from service.api.problems import Problem, job_not_found, store_problem
 from service.streaming import sse
 from service.streaming.catchup import (
     CatchUp,
@@ -256,6 +257,12 @@ def come_back() -> Response:
 
 STREAMS = ("streams.get_job_events", "streams.get_events")
 """Endpoints whose clients an error status would stop for good."""
+
+
+@bp.errorhandler(redis.RedisError)
+def _store_away(error: redis.RedisError) -> Response:
+    """Where the jobs are may not be known yet, or who asks."""
+    return store_problem(error) if wants_json() else come_back()
 
 
 def _poll(here: Context, job_id: str, query: JobWatching) -> Response:

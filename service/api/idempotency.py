@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import Field
@@ -22,12 +23,12 @@ class Idempotency(Headers):
         ),
     ] = None
 
-    def once(self, meaning: str, scope: str = "") -> tuple[str, str] | None:
+    def once(self, meaning: Callable[[], str], scope: str = "") -> tuple[str, str] | None:
         """The key, within a scope, and a hash of what the request asks for; None without a key.
 
-        `meaning` is what it means and not its bytes: a client may order or space its JSON anew.
+        `meaning` returns what it means and not its bytes: a client may order or space its JSON anew.
         """
-        return None if self.key is None else (hashed(scope + self.key), hashed(meaning))
+        return None if self.key is None else (hashed(scope + self.key), hashed(meaning()))
 
 
 class Submitting(Idempotency):

@@ -20,7 +20,7 @@ from service.api.context import Context, caller, context, find_job
 from service.api.idempotency import Submitting
 from service.api.operation import Answer, Query, Resource, json_answer
 from service.api.problems import Problem, job_not_found
-from service.api.submissions import answer_new, create, gone_type, refuse_when_full
+from service.api.submissions import NOT_ACCEPTED, answer_new, create, gone_type, refuse_when_full
 from service.api.webhooks import target_of
 
 bp = Resource("jobs", "Jobs")
@@ -186,7 +186,7 @@ def cancel_job(job_id: str) -> Response:
         409: "the job has not ended yet, only whoever submitted it can repeat it, or its type is long gone",
         422: "the Idempotency-Key belongs to another request",
         429: "the owner submits too fast or has too many live jobs; nothing was submitted",
-        503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
+        503: NOT_ACCEPTED,
     },
 )
 def retry_job(job_id: str, headers: Submitting) -> Response:
@@ -202,7 +202,7 @@ def retry_job(job_id: str, headers: Submitting) -> Response:
     except CannotRepeat as error:
         raise Problem(409, str(error)) from None
     new = replace(new, trace=headers.trace or new.trace)
-    return answer_new(*create(here, new, headers.once(f"retry {page.id}")))
+    return answer_new(*create(here, new, headers.once(lambda: f"retry {page.id}")))
 
 
 def retry_once(job_id: str) -> tuple[str, str]:

@@ -19,9 +19,8 @@ from flask import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from headway.contract.encoding import dumps
-from headway.contract.events import EventType
+from headway.contract.events import IDS_PER_MS, EventType
 from headway.contract.keys import SERVICE_QUEUE, JobRef
-from headway.contract.listings import SCORES_PER_MS
 from headway.contract.logs import about
 from headway.contract.new_job import NewJob
 from headway.contract.pages import JobPage
@@ -132,7 +131,7 @@ def _submit(action: Action, headers: Idempotency, body: Selection) -> Response:
     refuse_when_full(here)
     params = body.model_dump(mode="json", exclude_none=True)
     new = NewJob(who.owner, PREFIX + action, params, SERVICE_QUEUE, ATTEMPTS, group=None)
-    return answer_new(*create(here, new, headers.once(dumps(params), f"{action} ")))
+    return answer_new(*create(here, new, headers.once(lambda: dumps(params), f"{action} ")))
 
 
 # -- in the background ---------------------------------------------------------------------------------
@@ -242,8 +241,8 @@ class _Work:
             own: Any = store.database.at(key).hget(key, "_score")
             cursor = int(own)
             if selection.older_s is not None:
-                at_ms = cursor // SCORES_PER_MS - round(selection.older_s * 1000) + 1
-                cursor = max(0, min(cursor, at_ms * SCORES_PER_MS))
+                at_ms = cursor // IDS_PER_MS - round(selection.older_s * 1000) + 1
+                cursor = max(0, min(cursor, at_ms * IDS_PER_MS))
         following: int | None = cursor
         while following is not None:
             found, following = store.listings.page(

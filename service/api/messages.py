@@ -62,7 +62,7 @@ def send_message(job_id: str, headers: Idempotency, body: MessageToJob) -> Respo
     find_job(job_id)
     refuse_when_full(here)
     meaning = json.dumps([body.name, body.data], sort_keys=True)
-    once = headers.once(meaning, f"message {job_id} ")
+    once = headers.once(lambda: meaning, f"message {job_id} ")
     try:
         sent = here.store.messages.send(job_id, body.name, body.data, once=once)
     except JobEnded:

@@ -109,6 +109,16 @@ def invalid(error: ValidationError, status: int = 422) -> Problem:
     return Problem(status, f"{where}: {what}" if where else what, errors=errors)
 
 
+def store_problem(error: redis.RedisError) -> Response:
+    """Answer a request that the store could not be asked about (503)."""
+    log.warning("a request failed because of Redis: %s", error, extra=_job_of_request())
+    refuses = isinstance(error, redis.ResponseError)
+    detail = "Redis refuses to write, which a full disk may cause" if refuses else "Redis cannot be reached"
+    return Problem(
+        503, f"{detail}; nothing was done; try again later", headers={"Retry-After": "2"}
+    ).response()
+
+
 def answer_problems(app: Flask) -> None:
     """Have every error of the app answered as a problem document."""
 
@@ -125,16 +135,7 @@ def answer_problems(app: Flask) -> None:
         headers = {k: v for k, v in error.get_headers() if k.lower() in ("allow", "content-range")}
         return Problem(error.code or 500, error.description or error.name, headers=headers).response()
 
-    @app.errorhandler(redis.RedisError)
-    def _store(error: redis.RedisError) -> Response:
-        log.warning("a request failed because of Redis: %s", error, extra=_job_of_request())
-        refuses = isinstance(error, redis.ResponseError)
-        detail = (
-            "Redis refuses to write, which a full disk may cause" if refuses else "Redis cannot be reached"
-        )
-        return Problem(
-            503, f"{detail}; nothing was done; try again later", headers={"Retry-After": "2"}
-        ).response()
+    app.register_error_handler(redis.RedisError, store_problem)
 
     @app.errorhandler(FilesUnavailable)
     def _files(error: FilesUnavailable) -> Response:

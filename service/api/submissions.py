@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from headway import tracing
+from headway.contract.database import TooFewReplicas
 from headway.contract.encoding import RecordError, dumps, pointer
 from headway.contract.foreign import Foreign
 from headway.contract.keys import here_queue
@@ -53,6 +54,11 @@ from service.scheduling.job_types import JobType
 
 bp = Resource("submissions", "Jobs")
 
+NOT_ACCEPTED = (
+    "Redis cannot be reached, or it or the disk is nearly full, and nothing was submitted; or it was, and "
+    "fewer than CREATE_REPLICAS replicas have it yet"
+)
+"""What 503 means as the answer to a submission."""
 BURST_S = 10.0
 """How many seconds' worth of SUBMIT_RATE an owner may submit at once."""
 
@@ -198,7 +204,7 @@ class BatchAnswer(BaseModel):
         409: "no worker has served the type for a long time (TYPE_TTL_S); nothing was submitted",
         422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
         429: "the owner submits too fast or has too many live jobs; nothing was submitted",
-        503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
+        503: NOT_ACCEPTED,
     },
 )
 def submit_job(headers: Submitting, body: Submission) -> Response:
@@ -206,7 +212,7 @@ def submit_job(headers: Submitting, body: Submission) -> Response:
     here = context()
     refuse_when_full(here)
     new = replace(accept(here, body), trace=headers.trace)
-    created = create(here, new, headers.once(_meaning(body)))
+    created = create(here, new, headers.once(lambda: _meaning(body)))
     if body.run is None:
         return answer_new(*created)
     return _begin(here, headers.key, created, body.lease_s)
@@ -226,7 +232,7 @@ def submit_job(headers: Submitting, body: Submission) -> Response:
         409: "no worker has served one of the types for a long time (TYPE_TTL_S); nothing was submitted",
         422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
         429: "the owner submits too fast or would have too many live jobs; nothing was submitted",
-        503: "Redis cannot be reached, or it or the disk is nearly full; nothing was submitted",
+        503: NOT_ACCEPTED,
     },
 )
 def submit_jobs(headers: Submitting, body: Submissions) -> Response:
@@ -251,7 +257,7 @@ def submit_jobs(headers: Submitting, body: Submissions) -> Response:
     if refused is not None:
         where, what = errors[0]
         raise Problem(refused.status, f"{where}: {what}", errors=errors, **refused.more)
-    made, are_new = create_many(here, new, headers.once(_meaning(body)), headers.trace)
+    made, are_new = create_many(here, new, headers.once(lambda: _meaning(body)), headers.trace)
     items = [BatchItem(id=job_id, created=created, links=links_of(job_id)) for job_id, created in made]
     return json_answer(BatchAnswer(items=items).model_dump_json(), 202 if are_new else 200)
 
@@ -340,7 +346,9 @@ def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[st
     """Make a job, as JobStore.create, within the owner's limits. Raises Problem."""
     with tracing.span(f"submit {new.type}", new.trace, kind="producer") as span, _refusals():
         made = replace(new, trace=span.context)
-        job_id, document, is_new = here.store.create(made, once=once, limits=_limits(here))
+        job_id, document, is_new = here.store.create(
+            made, once=once, limits=_limits(here), replicas=here.settings.create_replicas
+        )
         span.set(tracing.about_job(job_id, new.owner, new.type))
     if is_new:
         _tell_workers(here, job_id, new)
@@ -355,7 +363,9 @@ def create_many(
         span.set({"headway.owner": new[0].owner, "headway.jobs": len(new)})
         if span.context:
             new = [replace(job, trace=span.context) for job in new]
-        made, are_new = here.store.create_many(new, once=once, limits=_limits(here))
+        made, are_new = here.store.create_many(
+            new, once=once, limits=_limits(here), replicas=here.settings.create_replicas
+        )
     if are_new:
         for (job_id, is_new), job in zip(made, new, strict=True):
             if is_new:
@@ -389,6 +399,12 @@ def _refusals() -> Iterator[None]:
         raise Problem(
             429, f"{error}; nothing was submitted, try again later", headers={"Retry-After": wait}
         ) from None
+    except TooFewReplicas as error:
+        detail = (
+            f"it was accepted, but only {error}, so it may be lost with the primary (CREATE_REPLICAS); "
+            "try again later, with the same Idempotency-Key"
+        )
+        raise Problem(503, detail, headers={"Retry-After": "2"}) from None
     except RecordError as error:
         raise Problem(422, str(error)) from None
     except redis.OutOfMemoryError:

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Any
 
@@ -27,7 +27,7 @@ NO_REMOTES: Registry[Any] = Registry()
 """A schema that names another by address is not followed there."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class JobType:
     """A type as its workers describe it. `params` is the JSON Schema (2020-12) of its parameters."""
 
@@ -45,6 +45,10 @@ class JobType:
     """Who alone may submit it; None: everybody."""
     seen_at: float | None = None
     """When a worker last registered it, in seconds since 1970; None: nobody knows."""
+
+    @cached_property
+    def _schema(self) -> str:
+        return dumps(self.params)
 
     def gone_since(self, ttl_s: float) -> str | None:
         """Return since when (RFC 3339) nobody has served the type, if that is longer than `ttl_s` ago."""
@@ -65,7 +69,7 @@ class JobType:
         return self._faults(params)
 
     def _faults(self, params: dict[str, Any]) -> list[tuple[str, str]]:
-        errors = _validator(dumps(self.params)).iter_errors(params)
+        errors = _validator(self._schema).iter_errors(params)
         return [fault for error in islice(errors, MAX_FAULTS) for fault in _explain(error)]
 
 
@@ -108,7 +112,14 @@ class JobTypes:
         return {**self._read_through(owner, fresh), **served}
 
     def get(self, name: str, owner: str = "") -> JobType | None:
-        return self.all(owner).get(name) or self.all(owner, fresh=True).get(name)
+        return self._find(name, owner, fresh=False) or self._find(name, owner, fresh=True)
+
+    def _find(self, name: str, owner: str, *, fresh: bool) -> JobType | None:
+        """Return what `all` has under this name, without making all of it."""
+        served = self._read_through("", fresh).get(name)
+        if served is not None and (not owner or served.owner in (None, owner)):
+            return served
+        return self._read_through(owner, fresh).get(name) if owner else None
 
     def _read_through(self, owner: str, fresh: bool) -> dict[str, JobType]:
         with self._lock:

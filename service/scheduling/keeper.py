@@ -34,6 +34,8 @@ class Keeper:
         self._answered_at = float("-inf")
         self._known: tuple[int, frozenset[str]] = (0, frozenset())
         self._share: list[int] = []
+        self._paused_in = 0
+        """In so many partitions what is paused is so."""
         self._stopped = False
 
     def start(self) -> None:
@@ -49,6 +51,9 @@ class Keeper:
         if known != self._known:
             self._share = [p for p in range(known[0]) if keeper_of(p, known[1]) == self._name]
             self._known = known
+        if self._paused_in < known[0]:
+            self._store.pauses.spread()
+            self._paused_in = known[0]
 
     def stop(self) -> None:
         """Leave this process's share to the others at once."""

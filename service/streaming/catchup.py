@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import redis
+
 from headway.contract.events import ZERO, Event, EventId, EventType
 from headway.contract.pages import FeedPage, FeedSnapshot, JobPage
 from headway.contract.store import JobStore
@@ -54,12 +56,8 @@ class Page:
 
     def newest_progress(self) -> Page:
         """Returns the page for a slow reader: of each job's progress only the newest."""
-        newest = {e.data.split(b",", 1)[0]: e.id for e in self.events if e.type == EventType.PROGRESS}
-        kept = [
-            e
-            for e in self.events
-            if e.type != EventType.PROGRESS or newest[e.data.split(b",", 1)[0]] == e.id
-        ]
+        newest = {e.job: e.id for e in self.events if e.type == EventType.PROGRESS}
+        kept = [e for e in self.events if e.type != EventType.PROGRESS or newest[e.job] == e.id]
         return self if len(kept) == len(self.events) else replace(self, events=kept, _frames=None)
 
 
@@ -103,16 +101,16 @@ def cursor_fault(page: JobPage, cursor: EventId) -> str | None:
     """Returns why a cursor cannot be resumed from in one job's stream, or None if it can.
 
     It can if it is an event of this job and nothing after it was trimmed away. Then, and only then,
-    the next event names it as its predecessor, or there is no next one and it is the last.
+    the next event names it as its predecessor, or there is no next one and it is the last. Progress that
+    a job has not kept after its end is not known one by one: every id in its place is taken for it.
     """
     if cursor > page.clock:
         return "cursor_ahead"
     if cursor == ZERO:
         return None
-    before = _before(page)
-    if before == cursor or (not page.events and page.ended and cursor > page.last):
+    if _follows(page, cursor) or (not page.events and page.ended and cursor > page.last):
         return None
-    return "cursor_trimmed" if before > cursor else "cursor_unknown"
+    return "cursor_trimmed" if _since(page) > cursor else "cursor_unknown"
 
 
 class JobCatchUp:
@@ -224,9 +222,9 @@ class JobListCatchUp:
         if any(cursor > page.clock for page in pages):
             return self._read_reset(store, "cursor_ahead")
         # For the jobs it is no event of, it is a moment: nothing after it may have been trimmed.
-        if any(page.events and page.events[0].prev > cursor > ZERO for page in pages):
+        if any(page.events and _since(page) > cursor > ZERO for page in pages):
             return self._read_reset(store, "cursor_trimmed")
-        if cursor != ZERO and cursor not in map(_before, pages):
+        if cursor != ZERO and not any(_follows(page, cursor) for page in pages):
             return self._read_reset(store, "cursor_unknown")
         # What was read is complete up to where the first full page stops.
         full = [page.events[-1].id for page in pages if len(page.events) == limit]
@@ -240,7 +238,7 @@ class JobListCatchUp:
             events=events,
             complete=horizon is None,
             lasts=_lasts(pages),
-            befores=tuple(map(_before, pages)),
+            befores=tuple(map(_since, pages)),
         )
 
     def _pages(self, store: JobStore, cursor: EventId | None, limit: int) -> list[JobPage]:
@@ -255,9 +253,14 @@ def _lasts(pages: Sequence[JobPage]) -> tuple[EventId, ...]:
     return tuple(page.last for page in pages)
 
 
-def _before(page: JobPage | FeedPage) -> EventId:
-    """The last id up to the cursor that the page was asked for, or that of the newest event trimmed."""
-    return page.events[0].prev if page.events else page.last
+def _since(page: JobPage | FeedPage) -> EventId:
+    """The last kept id up to the page's cursor, or that of the newest event trimmed."""
+    return page.events[0].since if page.events else page.last
+
+
+def _follows(page: JobPage, cursor: EventId) -> bool:
+    """Whether the page is what came next after the cursor."""
+    return _since(page) <= cursor <= (page.events[0].prev if page.events else page.last)
 
 
 class FeedCatchUp:
@@ -295,21 +298,53 @@ class FeedCatchUp:
         frames = {job.last: sse.frame(EventType.SNAPSHOT, job.document, job.last) for job in snapshot.jobs}
         if snapshot.group is not None:
             frames[snapshot.group.id] = sse.stored(snapshot.group)
-        # If the newest event was of a job that has ended, without this a reader that comes back would know
-        # an older moment, or none at all and miss what came and went meanwhile.
-        frames.setdefault(snapshot.last, sse.cursor(snapshot.last))
-        return _standing(snapshot, b"".join(frames[at] for at in sorted(frames)), None)
+        return self._standing(store, snapshot, frames, None)
 
     def _read_reset(self, store: JobStore, reason: str) -> Page:
         snapshot = store.feeds.snapshot(self._owner, self._group)
         data = _states_data(snapshot.jobs, reason)
-        return _standing(snapshot, sse.frame(EventType.RESET, data, snapshot.last), reason)
+        frames = {snapshot.last: sse.frame(EventType.RESET, data, snapshot.last)}
+        return self._standing(store, snapshot, frames, reason)
+
+    def _standing(
+        self, store: JobStore, snapshot: FeedSnapshot, frames: dict[EventId, bytes], reason: str | None
+    ) -> Page:
+        """The frames that tell the state, and what has happened while it was read, each by its id. What a
+        job's document has already is not told again."""
+        told = {job.id.encode(): job.last for job in snapshot.jobs}
+        cursor, complete = snapshot.clock, False
+        while not complete:
+            page = store.feeds.read(self._owner, self._group, cursor, PAGE)
+            if cursor > page.clock or (page.events and _since(page) > cursor):
+                raise redis.ConnectionError("the store has lost what the state was read from")
+            complete = len(page.events) < PAGE
+            events = [*page.events]
+            if complete and page.last > snapshot.last:
+                events += self._newest(store, page, snapshot.clock)
+            for event in events:
+                about_job = event.type not in (EventType.GROUP, EventType.GROUP_END)
+                if not about_job or event.id > told.get(event.job, ZERO):
+                    frames[event.id] = sse.stored(event)
+            cursor = page.events[-1].id if page.events else cursor
+        # If the newest event was of a job that has ended, without this a reader that comes back would know
+        # an older moment, or none at all and miss what came and went meanwhile.
+        frames.setdefault(page.last, sse.cursor(page.last))
+        state = b"".join(frames[at] for at in sorted(frames))
+        return Page(page.clock, state, lasts=(page.last,), reset=reason)
+
+    def _newest(self, store: JobStore, page: FeedPage, cursor: EventId) -> list[Event]:
+        """What the feed does not keep: of each job the newest progress, and the last that was told of the
+        group, after the cursor and up to the page's moment."""
+        latest = store.feeds.latest_progress(page.begun, cursor)
+        if page.group is not None and page.group.type == EventType.GROUP:
+            latest.append(page.group)
+        return [event for event in latest if cursor < event.id <= page.clock]
 
     def _read_after(self, store: JobStore, cursor: EventId) -> Page:
         page = store.feeds.read(self._owner, self._group, cursor, PAGE)
         if cursor > page.clock:
             return self._read_reset(store, "cursor_ahead")
-        before = _before(page)
+        before = _since(page)
         if cursor != ZERO:
             trimmed = bool(page.events) and before > cursor
             # A feed that was quiet for the whole retention is gone, and does not know its past.
@@ -319,13 +354,6 @@ class FeedCatchUp:
         events = page.events
         if len(events) == PAGE:
             return Page(events[-1].id, events=events, complete=False)
-        latest = store.feeds.latest_progress(page.begun)
-        if page.group is not None and page.group.type == EventType.GROUP:
-            latest.append(page.group)
         # Progress newer than what was read here comes live: before it there may be events not yet read.
-        events = sorted([*events, *(e for e in latest if cursor < e.id <= page.clock)], key=lambda e: e.id)
+        events = sorted([*events, *self._newest(store, page, cursor)], key=lambda e: e.id)
         return Page(page.clock, events=events, lasts=(page.last,))
-
-
-def _standing(snapshot: FeedSnapshot, state: bytes, reason: str | None) -> Page:
-    return Page(snapshot.clock, state, lasts=(snapshot.last,), reset=reason)

@@ -22,6 +22,7 @@ from tests.bench import (
     outage,
     peers,
     process,
+    queue,
     slow,
     spread,
     store,
@@ -32,7 +33,7 @@ from tests.bench.bench import Bench
 
 SCENARIOS = {
     module.NAME: module
-    for module in (fanout, spread, memory, storm, aborts, slow, outage, store, celery_cost)
+    for module in (fanout, spread, memory, storm, aborts, slow, outage, store, queue, celery_cost)
 }
 RESULTS = Path(__file__).parent / "results"
 

@@ -143,6 +143,6 @@ def make(port: int, count: int, name: str = "bench") -> Jobs:
             store.claim(ref, token="bench", lease_s=LEASE_S, worker="bench")
         for reply in store.flush():
             assert reply[0] == b"claimed", reply
-            fences.append(str(int(reply[1])))
+            fences.append(reply[1].decode())
     store.redis.close()
     return Jobs(port, stem, fences)

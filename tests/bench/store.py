@@ -13,7 +13,7 @@ from headway.contract.keys import Keys
 from headway.contract.store import Report
 from service.process import valkey
 from tests.bench import jobs
-from tests.bench.appends import appends
+from tests.bench.appends import appends, spread
 from tests.bench.bench import Bench, Window
 from tests.bench.publisher import body
 from tests.bench.updates import updates
@@ -40,6 +40,8 @@ def run(bench: Bench) -> None:
             for case, values in appends(server.valkey, seconds):
                 bench.add(NAME, case, "headway", **values)
             bench.add(NAME, LOOP, "stage.update()", **updates(server.valkey, directory, seconds))
+        for case, values in spread(directory / "spread", seconds):
+            bench.add(NAME, case, "headway", **values)
         tqdm(bench)
 
 

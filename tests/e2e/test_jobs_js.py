@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,12 +15,11 @@ from headway.contract.states import ErrorCode, State
 from headway.contract.store import Report
 from tests.support import credentials
 from tests.support.browser import Browser
+from tests.support.client_page import Page
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.manual_jobs import log, progress, running_by_hand
 from tests.support.stack import Stack
 from tests.support.wait import until
-
-LOAD = "Object.assign(window, await import('/web/jobs.js')); window.headway = new Headway(%s);"
 
 
 @pytest.fixture(scope="module")
@@ -38,57 +34,6 @@ def page(chromium: Browser, stack: Stack) -> Iterator[Page]:
     page = Page(chromium, stack.url)
     yield page
     page.leave()
-
-
-class Page:
-    """An empty page on the service's origin that has the client: `Headway`, `Problem`, and `headway`."""
-
-    def __init__(self, browser: Browser, url: str, options: str = "{}") -> None:
-        self.browser, self.url, self.options = browser, url, options
-        self.load()
-
-    def load(self) -> None:
-        self.browser.load(f"{self.url}/healthz")
-        self.run(LOAD % self.options)
-
-    def leave(self) -> None:
-        """Nothing of this page is left, and whatever was done to the network is undone."""
-        self.network()
-        self.browser.load("about:blank")
-
-    def reload(self) -> None:
-        self.browser.driver.refresh()
-        self.run(LOAD % self.options)
-
-    def _answer(self, script: str, *arguments: Any) -> list[Any]:
-        wrapped = f"""
-            const done = arguments[arguments.length - 1];
-            (async function () {{ {script} }}).apply(window, [...arguments].slice(0, -1)).then(
-              (value) => done([value ?? null, null]),
-              ({{name, status, message}}) => done([null, {{name, status: status ?? null, message}}]));
-        """
-        return list(self.browser.driver.execute_async_script(wrapped, *arguments))
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        """The body of an async function; what it returns."""
-        value, error = self._answer(script, *arguments)
-        assert error is None, error
-        return value
-
-    def refusal(self, script: str, *arguments: Any) -> dict[str, Any]:
-        """The body of an async function; name, status and message of what it throws."""
-        value, error = self._answer(script, *arguments)
-        assert error is not None, value
-        return dict(error)
-
-    def until(self, script: str, what: str) -> Any:
-        return self.browser.until(lambda: self.browser.run(f"return {script}"), what)
-
-    def network(self, *, offline: bool = False, upload_bytes_s: int = -1) -> None:
-        driver = self.browser.driver
-        driver.execute_cdp_cmd("Network.enable", {})
-        conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": upload_bytes_s}
-        driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": offline, **conditions})
 
 
 def lines(stack: Stack, job_id: str) -> list[str]:
@@ -137,81 +82,7 @@ def test_what_is_told_of_a_group_is_an_event_and_no_job(page: Page, stack: Stack
     page.run("feed.stop()")
 
 
-# -- submissions and uploads ------------------------------------------------------------------------------
-
-
-def test_a_file_is_uploaded_with_its_progress_and_the_job_gets_it(page: Page) -> None:
-    size = 3_000_000
-    page.network(upload_bytes_s=3_000_000)
-    job = page.run(
-        """
-        const file = new File([new Uint8Array(arguments[0]).fill(7)], "sevens.bin");
-        window.told = [];
-        const onUpload = (fraction, of) => told.push([fraction, of === file]);
-        return headway.job(await headway.submit("file.checksum", {input: file}, {onUpload})).done;
-        """,
-        size,
-    )
-    assert job["state"] == "succeeded", job
-    assert hashlib.sha256(b"\x07" * size).hexdigest() in str(job["result"])
-    told = page.browser.run("return told")
-    fractions = [fraction for fraction, _ in told]
-    assert all(ours for _, ours in told)
-    assert fractions == sorted(fractions)
-    assert fractions[-1] == 1
-    assert any(0 < fraction < 1 for fraction in fractions), "the way there is shown, too"
-
-
-def test_an_upload_that_is_too_large_says_so(chromium: Browser, tmp_path: Path) -> None:
-    stack = Stack(tmp_path, MAX_UPLOAD_BYTES="1000000", DRAIN_S="0")
-    try:
-        stack.start_web()
-        page = Page(chromium, stack.url)
-        said = page.refusal("await headway.upload(new File([new Uint8Array(20e6)], 'large.bin'))")
-        assert (said["name"], said["status"]) == ("Problem", 413), said
-        assert (
-            said["message"] == "the file is larger than 1000000 bytes (MAX_UPLOAD_BYTES); nothing was kept"
-        )
-        assert not any((tmp_path / "uploads").glob("*"))
-        page.leave()
-    finally:
-        stack.close()
-
-
-def test_an_upload_that_is_cut_says_so_and_nothing_is_kept(chromium: Browser, stack: Stack) -> None:
-    between = FaultyProxy(stack.port)
-    page = Page(chromium, f"http://127.0.0.1:{between.port}")
-    page.network(upload_bytes_s=1_000_000)
-    uploads = stack.directory / "uploads"
-    before = set(uploads.glob("*"))
-    page.run(
-        """
-        window.cut = null;
-        const file = new File([new Uint8Array(20e6)], "cut.bin");
-        headway.upload(file, {onProgress: (fraction) => (window.sent = fraction)})
-          .catch((e) => (window.cut = [e.name, e.status, e.message]));
-        """
-    )
-    until(lambda: set(uploads.glob("*")) - before, what="the first of it to arrive")
-    page.until("window.sent > 0", "the first of it to be sent")
-    between.close()
-    said = page.until("window.cut", "the page to be told")
-    assert said == ["Problem", 0, "The connection was lost during the upload."]
-    until(lambda: not set(uploads.glob("*")) - before, what="what came of it to be gone")
-    page.leave()
-
-
-def test_an_upload_is_aborted_by_its_signal(page: Page) -> None:
-    page.network(upload_bytes_s=1_000_000)
-    said = page.refusal(
-        """
-        const stop = new AbortController();
-        const params = {input: new File([new Uint8Array(20e6)], "never.bin")};
-        const onUpload = () => stop.abort(new DOMException("enough", "AbortError"));
-        await headway.submit("file.checksum", params, {signal: stop.signal, onUpload});
-        """
-    )
-    assert (said["name"], said["message"]) == ("AbortError", "enough")
+# -- submissions ------------------------------------------------------------------------------------------
 
 
 def test_one_key_is_one_job_and_a_refusal_says_where_it_is_wrong(page: Page, stack: Stack) -> None:
@@ -230,6 +101,39 @@ def test_one_key_is_one_job_and_a_refusal_says_where_it_is_wrong(page: Page, sta
     assert {error["pointer"] for error in errors[1:]} == {"/params/x", "/params/duration_s"}
     for job_id in (first["id"], other["id"]):
         stack.wait_ended(job_id)
+
+
+def test_a_submission_takes_all_that_the_service_does_and_many_go_in_one_request(
+    page: Page, stack: Stack
+) -> None:
+    made, same, many, counts, found, counted, done = page.run(
+        """
+        const [label] = arguments, labels = {made_by: label};
+        const soon = new Date(Date.now() + 3600_000);
+        const unique = {key: label}, more = {labels, size: 2, timeout_s: 9};
+        const how = {priority: 9, run_at: soon, expires_s: 60, unique, ...more};
+        const made = await headway.submit("simulate", {}, how);
+        const same = await headway.submit("simulate", {}, {unique: {key: label}});
+        const later = {type: "simulate", params: {}, run_at: soon, labels};
+        const many = await headway.submitMany([later, {...later, unique: {key: label}}, later]);
+        const counts = await headway.counts();
+        const found = await headway.list({labels, state: "queued", limit: 9});
+        const counted = await headway.job(await headway.cancelMany({labels, dry_run: true})).done;
+        const done = await headway.job(await headway.cancelMany({labels})).done;
+        return [made, same, many, counts, found, counted, done];
+        """,
+        "page",
+    )
+    assert (made["priority"], made["size"], made["timeout_s"]) == (9, 2, 9)
+    assert made["run_at"] < made["expires_at"]
+    assert same["id"] == made["id"]
+    assert [one["created"] for one in many] == [True, False, True]
+    ids = {made["id"], *(one["id"] for one in many)}
+    assert {job["id"] for job in found["items"]} == ids
+    assert counts["types"]["simulate"]["queued"] >= 3
+    assert counted["result"] == {"matched": 3, "done": 0, "skipped": 0, "dry_run": True}
+    assert done["result"] == {"matched": 3, "done": 3, "skipped": 0, "dry_run": False}
+    assert {stack.document(job_id)["state"] for job_id in ids} == {"canceled"}
 
 
 # -- one job ----------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import json
 import random
 import threading
 import time
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 import redis
@@ -27,7 +27,7 @@ from tests.faults.history import (
     Waiting,
 )
 from tests.faults.plan import JobPlan
-from tests.faults.stack import FaultStack
+from tests.faults.services import Owner, Services
 from tests.support import processes
 from tests.support.sse import Reader
 
@@ -36,14 +36,13 @@ SILENCE_S = 3.5
 """A stream without a heartbeat for so long is dead: three were due."""
 LATE_S = 12.0
 """A request that was not answered in ANSWER_S is carried out later by so much at most."""
-OWNER = "local"
 
 
 def ask(
-    port: int, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    address: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
 ) -> tuple[int, Any]:
     """Status and JSON; 0 and None if no answer came, or only a part of one."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
+    connection = http.client.HTTPConnection(address, timeout=ANSWER_S)
     try:
         text = None if body is None else json.dumps(body)
         connection.request(method, path, text, {"Content-Type": "application/json", **(headers or {})})
@@ -58,7 +57,7 @@ def ask(
 class Client(threading.Thread):
     """Submits one job, perhaps several times; cancels it, if it is to."""
 
-    def __init__(self, plan: JobPlan, ports: list[int], over: threading.Event) -> None:
+    def __init__(self, plan: JobPlan, addresses: list[str], owner: Owner, over: threading.Event) -> None:
         super().__init__(name=plan.key, daemon=True)
         self.plan = plan
         self.submissions = [Submission(one["labels"]["key"], one) for one in bodies(plan)]
@@ -66,7 +65,8 @@ class Client(threading.Thread):
         self.said: list[Said] = []
         self.job: str | None = None
         self.accepted_at: float | None = None
-        self._ports = ports
+        self._addresses = addresses
+        self.owner = owner
         self._over = over
         self._rng = random.Random(plan.key)
 
@@ -86,8 +86,10 @@ class Client(threading.Thread):
             self._over.wait(self.plan.cancel_after)
             self.submissions[0].canceled = True
             while not self._over.is_set():
-                status, _ = ask(self._rng.choice(self._ports), "POST", f"/jobs/{self.job}/cancel")
-                if status in (200, 202):
+                address, path = self._rng.choice(self._addresses), f"/jobs/{self.job}/cancel"
+                status, _ = ask(address, "POST", path, headers=self.owner.headers)
+                # 404: a failover has lost it.
+                if status in (200, 202, 404):
                     break
                 self._over.wait(0.3)
 
@@ -96,21 +98,23 @@ class Client(threading.Thread):
         self.said.append(said)
         body = {"name": "said", "data": said.text}
         while not self._over.is_set():
-            port = self._rng.choice(self._ports)
-            path, headers = f"/jobs/{said.job}/messages", {"Idempotency-Key": said.text}
-            status, _ = ask(port, "POST", path, body, headers)
+            address = self._rng.choice(self._addresses)
+            path = f"/jobs/{said.job}/messages"
+            headers = {"Idempotency-Key": said.text, **self.owner.headers}
+            status, _ = ask(address, "POST", path, body, headers)
             said.answers.append(status)
-            if status == 409 or (status in (200, 201) and self._rng.random() < 0.7):
+            if status in (404, 409) or (status in (200, 201) and self._rng.random() < 0.7):
                 break
             self._over.wait(self._rng.uniform(0.02, 0.2))
 
     def _submit(self) -> None:
-        port, headers = self._rng.choice(self._ports), {"Idempotency-Key": self.plan.key}
+        address = self._rng.choice(self._addresses)
+        headers = {"Idempotency-Key": self.plan.key, **self.owner.headers}
         sent = [submission.body for submission in self.submissions]
         if self.plan.copies:
-            status, answer = ask(port, "POST", "/jobs:batch", {"jobs": sent}, headers)
+            status, answer = ask(address, "POST", "/jobs:batch", {"jobs": sent}, headers)
         else:
-            status, answer = ask(port, "POST", "/jobs", sent[0], headers)
+            status, answer = ask(address, "POST", "/jobs", sent[0], headers)
         accepted: list[str | None] = [None] * len(sent)
         if status in (200, 202):
             accepted = [one["id"] for one in (answer["items"] if self.plan.copies else [answer])]
@@ -136,14 +140,14 @@ def bodies(plan: JobPlan) -> list[dict[str, Any]]:
 class Hold(threading.Thread):
     """Pauses a queue or a job type for some seconds."""
 
-    def __init__(self, what: str, seconds: float, ports: list[int], over: threading.Event) -> None:
+    def __init__(self, what: str, seconds: float, addresses: list[str], over: threading.Event) -> None:
         super().__init__(name=f"hold {what}", daemon=True)
         self.held: Held | None = None
         self._lost_until = 0.0
         """Until then a request whose answer was lost may still be carried out."""
         self._what = what
         self._seconds = seconds
-        self._ports = ports
+        self._addresses = addresses
         self._over = over
 
     def run(self) -> None:
@@ -160,8 +164,8 @@ class Hold(threading.Thread):
     def _insist(self, verb: str) -> None:
         """Until it is so. A resume whose answer was lost may have been done: then nothing is paused."""
         while True:
-            for port in self._ports:
-                if ask(port, "POST", f"/{self._what}/{verb}", {})[0] in (200, 404):
+            for address in self._addresses:
+                if ask(address, "POST", f"/{self._what}/{verb}", {})[0] in (200, 404):
                     return
                 self._lost_until = time.monotonic() + LATE_S
             # Also when the run is over: what is paused would wait for ever.
@@ -171,11 +175,14 @@ class Hold(threading.Thread):
 class Watcher(threading.Thread):
     """Reads a stream through all that happens to it, and comes back with its cursor each time."""
 
-    def __init__(self, reading: Reading, port: int, cursor: str | None, over: threading.Event) -> None:
+    def __init__(
+        self, reading: Reading, address: str, cursor: str | None, owner: Owner, over: threading.Event
+    ) -> None:
         super().__init__(name=reading.name, daemon=True)
         self.reading = reading
         self.cursor = cursor
-        self._url = f"http://127.0.0.1:{port}"
+        self.owner = owner
+        self._url = f"http://{address}"
         self._over = over
         self._ended: set[str] = set()
         self.until: str | None = None
@@ -191,8 +198,10 @@ class Watcher(threading.Thread):
 
     def run(self) -> None:
         while not self._over.is_set() and not self.reading.done:
-            with suppress(OSError, ValueError):
+            try:
                 self._connect()
+            except (OSError, ValueError) as error:
+                self.reading.connections[-1].error = repr(error)
             if not self.reading.done:
                 self._over.wait(0.1)
 
@@ -200,7 +209,7 @@ class Watcher(threading.Thread):
         record = Connection(self.cursor, 0)
         self.reading.connections.append(record)
         number = len(self.reading.connections)
-        with Reader(self._url, self._path, self.cursor, timeout=SILENCE_S) as reader:
+        with Reader(self._url, self._path, self.cursor, timeout=SILENCE_S, **self.owner.headers) as reader:
             record.status = reader.status
             if reader.status == 204:
                 self.reading.done = True
@@ -216,6 +225,7 @@ class Watcher(threading.Thread):
                             self._ended.add(e.data["id"])
                         last = e.id
                     self.cursor = e.id or self.cursor
+                record.retry_ms = reader.parser.retry_ms
                 now = reader.parser.last_event_id
                 if now and now != last:
                     self.reading.events.append(Delivered(number, now, "cursor", None))
@@ -237,7 +247,7 @@ def _order(event_id: str) -> tuple[int, ...]:
 class Watch(threading.Thread):
     """Looks twice a second at who waits, who runs, and what works on it."""
 
-    def __init__(self, stack: FaultStack, store: JobStore, over: threading.Event) -> None:
+    def __init__(self, stack: Services, store: JobStore, over: threading.Event) -> None:
         super().__init__(name="watch", daemon=True)
         self.looks: list[Look] = []
         self.busy: list[int] = []
@@ -268,16 +278,18 @@ class Watch(threading.Thread):
             self.looks.append(Look(time.time(), calm, free, waiting, attempts, encoders))
 
     def _jobs(self) -> tuple[list[Waiting], dict[str, tuple[int, int]]]:
-        keys, client = self._store.keys, self._store.redis
+        keys, at = self._store.keys, self._store.servers.at
         now_ms = time.time() * 1000
         waiting, running = [], {}
         live = 0
-        for state in (State.QUEUED, State.RETRYING, State.RUNNING):
-            ids: Any = client.zrange(keys.jobs(OWNER, state), 0, -1)
+        for owner, state in product(self._stack.owners, (State.QUEUED, State.RETRYING, State.RUNNING)):
+            index = keys.jobs(owner.name, state)
+            ids: Any = at(index).zrange(index, 0, -1)
             live += len(ids)
             for raw in ids:
                 job_id = raw.decode()
-                found: Any = client.hmget(keys.job(job_id), "attempt", "_not_before", "_worker", "state")
+                key = keys.job(job_id)
+                found: Any = at(key).hmget(key, "attempt", "_not_before", "_worker", "state")
                 attempt, not_before, worker, now = found
                 if now is None or json.loads(now) != state:
                     continue

@@ -7,11 +7,14 @@ machine's wall clock, as in events.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import TypeAdapter
+
+from headway.contract.events import Event
 
 
 @dataclass
@@ -45,12 +48,19 @@ class Said:
 
 @dataclass
 class Stored:
-    """An event as the store holds it."""
+    """An event as the store holds it. `kept` is the one before it, if what was between them, up to `prev`,
+    is progress that the job has not kept after its end."""
 
     id: str
     prev: str
     event: str
     data: dict[str, Any]
+    kept: str | None = None
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        kept = None if event.kept is None else str(event.kept)
+        return cls(str(event.id), str(event.prev), event.type, json.loads(event.data), kept)
 
 
 @dataclass
@@ -66,10 +76,13 @@ class Delivered:
 
 @dataclass
 class Connection:
-    """One request for a stream: the cursor it sent (None: none) and the status (0: no answer)."""
+    """One request for a stream: the cursor it sent (None: none), the status (0: no answer), when it was
+    told to come back, and how it broke."""
 
     cursor: str | None
     status: int
+    retry_ms: int | None = None
+    error: str = ""
 
 
 @dataclass
@@ -169,7 +182,7 @@ class History:
     submissions: list[Submission] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)
     events: dict[str, list[Stored]] = field(default_factory=dict)
-    """Job → its whole stream. Nothing was trimmed: the cap is larger than any job of a run."""
+    """Job → its stream. Nothing was trimmed: the cap is larger than any job of a run."""
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Job → what GET /jobs/{id} says."""
     feed: list[Stored] = field(default_factory=list)
@@ -183,6 +196,10 @@ class History:
     faults: list[str] = field(default_factory=list)
     holds: list[Held] = field(default_factory=list)
     stops: list[Stop] = field(default_factory=list)
+    owner: str = "local"
+    """Whose jobs these are."""
+    lossy: bool = False
+    """Whether the store may have lost what it had accepted, as in a failover."""
 
     def save(self, path: Path) -> None:
         path.write_bytes(_HISTORY.dump_json(self, indent=1))

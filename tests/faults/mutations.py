@@ -32,6 +32,7 @@ ENGINE = "tests/unit/test_engine.py::test_every_reader_gets_what_the_store_has_a
 MESSAGES = "tests/integration/test_messages.py"
 GROUPS = "tests/integration/test_groups.py"
 CHILDREN = "tests/integration/test_children.py"
+NEXT = "tests/integration/test_which_job_next.py"
 MACHINE = "tests/faults/test_store_machine.py::test_the_store_does_what_the_model_does"
 
 
@@ -57,9 +58,9 @@ BREAKS = (
     ),
     Break(
         "turns",
-        "headway/contract/lua/prelude.lua",
-        "local place = math.max(tonumber(tags[1] or 0), tonumber(tags[2] or 0))",
-        "local place = now()",
+        "headway/contract/lua/line.lua",
+        "    local place = math.max(tonumber(tags[1] or 0), front)\n",
+        "    local place = n\n",
         (
             f"{OWNERS}::test_the_first_job_of_an_owner_does_not_wait_behind_all_those_of_another",
             f"{OWNERS}::test_a_worker_gives_each_owner_its_turn",
@@ -74,8 +75,8 @@ BREAKS = (
     ),
     Break(
         "alarm",
-        "headway/contract/lua/create.lua",
-        "set_alarm(ms + tonumber(ARGV[6]))\n",
+        "headway/contract/lua/creation.lua",
+        "  look_at({expires = expires}, look)\n",
         "",
         (f"{STORE}::test_a_new_job_is_queued_and_has_its_first_event_and_an_alarm", MACHINE),
     ),
@@ -95,8 +96,8 @@ BREAKS = (
     ),
     Break(
         "what a checkpoint knows is not read again",
-        "headway/contract/lua/append.lua",
-        "    redis.call('XDEL', UNREAD, value)\n",
+        "headway/contract/lua/reports.lua",
+        "      redis.call('XDEL', UNREAD, value)\n",
         "",
         (
             f"{MESSAGES}::test_the_next_attempt_begins_with_the_messages_after_the_last_checkpoint",
@@ -154,9 +155,9 @@ BREAKS = (
     ),
     Break(
         "a wait counts no attempt",
-        "headway/contract/lua/claim.lua",
-        "local continues = redis.call('HDEL', JOB, '_continues') == 1\n",
-        "local continues = false\n",
+        "headway/contract/lua/prelude.lua",
+        "  if job.continues then\n",
+        "  if false then\n",
         (f"{CHILDREN}::test_a_parent_and_its_children_need_one_place", MACHINE),
     ),
     Break(
@@ -180,8 +181,8 @@ BREAKS = (
     Break(
         "a page is for the reader as it was asked for",
         "service/streaming/sockets.py",
-        "            if reader.moves != moves:\n",
-        "            if reader.place is Place.GONE:\n",
+        "            if reader.moves != moves:\n                return",
+        "            if reader.place is Place.GONE:\n                return",
         (ENGINE,),
     ),
     Break(
@@ -190,6 +191,43 @@ BREAKS = (
         "self._unconfirmed.pop(name, 1) - 1",
         "0",
         ("tests/unit/test_hub.py::test_an_older_confirmation_does_not_make_a_new_topic_ready",),
+    ),
+    Break(
+        "ids that were lost are not handed out again",
+        "headway/contract/lua/clock.lua",
+        "elseif held[3] and lineage ~= held[3] then",
+        "elseif false then",
+        (
+            "tests/integration/test_lost_writes.py::"
+            "test_what_a_lost_primary_handed_out_is_ahead_for_ever_and_no_id_of_it_comes_again",
+        ),
+    ),
+    Break(
+        "a repeated submission waits for its replicas too",
+        "headway/contract/database.py",
+        'then = [("SET", ready, "", "PX", READY_MS), ("WAIT", replicas, REPLICAS_MS)]',
+        'then = [("WAIT", replicas, REPLICAS_MS)]',
+        (
+            "tests/integration/test_lost_writes.py::"
+            "test_a_job_is_accepted_when_as_many_replicas_have_it_as_it_needs",
+        ),
+    ),
+    Break(
+        "what was trimmed is not taken for progress that was not kept",
+        "headway/contract/lua/prelude.lua",
+        "    before = before or fields[4]\n",
+        "    before = before or '0-0'\n",
+        (f"{STORE}::test_what_was_trimmed_is_not_taken_for_progress_that_was_not_kept",),
+    ),
+    Break(
+        "what a feed's state has is not told again",
+        "service/streaming/catchup.py",
+        "event.id > told.get(event.job, ZERO)",
+        "True",
+        (
+            "tests/unit/test_catchup.py::"
+            "test_a_feeds_state_that_is_read_over_a_while_misses_nothing_and_repeats_nothing",
+        ),
     ),
     Break(
         "a feed's reader stands at the clock",
@@ -227,9 +265,9 @@ BREAKS = (
     ),
     Break(
         "atomic rename",
-        "headway/sdk/job.py",
-        "        os.replace(path, target)  # noqa: PTH105\n",
-        "        shutil.copy(path, target)\n        path.unlink()\n",
+        "headway/contract/local_files.py",
+        "            os.replace(path, target)  # noqa: PTH105\n",
+        "            shutil.copy(path, target)\n            path.unlink()\n",
         (f"{RUNTIME}::test_a_published_file_is_moved_in_one_step_and_belongs_to_its_attempt",),
     ),
     Break(
@@ -258,10 +296,48 @@ BREAKS = (
     ),
     Break(
         "clock that never goes back",
-        "headway/contract/lua/prelude.lua",
-        "if last[1] and ms <= tonumber(last[1]) then",
-        "if last[1] and ms == tonumber(last[1]) then",
+        "headway/contract/lua/clock.lua",
+        "    elseif ms > last_ms then\n",
+        "    elseif ms ~= last_ms then\n",
         (f"{STORE}::test_the_clock_never_goes_back_when_the_machines_clock_does", MACHINE),
+    ),
+    Break(
+        "a unique key belongs to one job",
+        "headway/contract/lua/create.lua",
+        "if holder then\n",
+        "if false then\n",
+        (
+            f"{NEXT}::test_a_unique_key_belongs_to_one_job_until_that_ends",
+            f"{NEXT}::test_many_at_once_with_one_unique_key_make_one_job",
+        ),
+    ),
+    Break(
+        "nothing begins before its time",
+        "headway/contract/lua/claiming.lua",
+        "  if time < not_before then return {'refused', job.state} end\n",
+        "",
+        (f"{NEXT}::test_a_job_is_never_begun_before_its_time_and_has_its_message_then",),
+    ),
+    Break(
+        "nothing is taken from what is paused",
+        "headway/contract/lua/claiming.lua",
+        "  if is_paused() then return {'refused', job.state} end\n",
+        "",
+        (f"{NEXT}::test_nothing_is_taken_from_what_is_paused_also_by_who_has_the_message",),
+    ),
+    Break(
+        "a replica is not written to",
+        "headway/contract/servers.py",
+        'if said.get("role") == "slave" and not self._any_role:',
+        "if False:",
+        ("tests/integration/test_failover.py::test_a_replica_is_not_where_to_begin",),
+    ),
+    Break(
+        "one writer moves an upload's offset",
+        "headway/contract/lua/upload.lua",
+        "  if held[2] ~= ARGV[4] then return {'lost'} end\n",
+        "",
+        ("tests/integration/test_tus.py::test_only_the_last_writer_moves_the_offset",),
     ),
 )
 

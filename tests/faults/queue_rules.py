@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.faults.findings import Found, of_attempt, order
 from tests.faults.history import History, Stored
-from tests.faults.stack import DRAIN_S, STOPPED_S
+from tests.faults.services import DRAIN_S, STOPPED_S
 
 QUEUES = {"simulate": "default", "video.encode": "video"}
 STANDSTILL_S = 12.0

@@ -10,17 +10,19 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
 import redis
 
-from headway.contract.events import ZERO, Event
+from headway.contract.events import ZERO
 from headway.contract.states import LIVE
 from headway.contract.store import JobStore
-from tests.faults.clients import OWNER, Client, Hold, Watch, Watcher, ask
-from tests.faults.history import Attempt, File, History, Reading, Stored
+from tests.faults.clients import Client, Hold, Watch, Watcher, ask
+from tests.faults.history import Attempt, History, Reading, Stored
 from tests.faults.plan import GROUPS, Fault, JobPlan, Plan, draw_fate
+from tests.faults.services import Owner, Services
 from tests.faults.stack import FaultStack
 from tests.support.faulty_proxy import FaultyProxy
 
@@ -48,10 +50,20 @@ class TimeIsUp(Exception):
 
 
 class Run:
-    """One run in a directory. `history` fills as it goes."""
+    """One run in a directory, on a stack that is started there. `histories` has one for each owner of jobs,
+    and fills as it goes."""
 
-    def __init__(self, plan: Plan, directory: Path, limit_s: float, say: Callable[[str], None]) -> None:
-        self.history = History()
+    def __init__(
+        self,
+        plan: Plan,
+        directory: Path,
+        limit_s: float,
+        say: Callable[[str], None],
+        start: Callable[[Path], Services] = FaultStack,
+    ) -> None:
+        self.histories: dict[str, History] = {}
+        self.faults: list[str] = []
+        self._start = start
         self._plan = plan
         self._directory = directory
         self._until = time.monotonic() + limit_s
@@ -64,10 +76,11 @@ class Run:
 
     def run(self, *, wait_for_sweep: bool = True) -> None:
         """Do it all; afterwards nothing that it started is left, whatever happens."""
-        stack = FaultStack(self._directory)
-        self._ports = stack.ports
+        stack = self._start(self._directory)
+        self._addresses, self._owners = stack.addresses, stack.owners
+        self.histories = {o.name: History(faults=self.faults, owner=o.name) for o in stack.owners}
         self._proxy = FaultyProxy(
-            *stack.ports, fate=partial(draw_fate, random.Random(f"{self._plan.seed}-wire"))
+            *stack.through, fate=partial(draw_fate, random.Random(f"{self._plan.seed}-wire"))
         )
         try:
             self._go(stack, wait_for_sweep)
@@ -76,19 +89,22 @@ class Run:
             stack.close()
             self._proxy.close()
             for client in self._clients:
-                self.history.submissions += client.submissions
-                self.history.said += client.said
+                self.histories[client.owner.name].submissions += client.submissions
+                self.histories[client.owner.name].said += client.said
             for watcher in self._watchers:
                 watcher.join(JOIN_S)
-                self.history.readings.append(watcher.reading)
+                self.histories[watcher.owner.name].readings.append(watcher.reading)
+            for history in self.histories.values():
+                history.lossy = stack.lossy
 
-    def _go(self, stack: FaultStack, wait_for_sweep: bool) -> None:
+    def _go(self, stack: Services, wait_for_sweep: bool) -> None:
         store = stack.new_store(timeout_s=2)
         self._await(stack, READY_S, "the stack to be ready", lambda: _ready(stack, store))
         watch = Watch(stack, store, self._over)
         watch.start()
-        for name, group, cursor in (("feed", None, None), ("feed0", None, "0"), ("red", "red", None)):
-            self._read(Reading(name, None, group), cursor)
+        for owner in stack.owners:
+            for name, group, cursor in (("feed", None, None), ("feed0", None, "0"), ("red", "red", None)):
+                self._read(owner, Reading(name, None, group), cursor)
         self._break(stack, watch)
         self._say("all faults are done; waiting for the jobs to end")
         self._await(
@@ -99,50 +115,56 @@ class Run:
         try:
             self._finish(stack, store, watch, wait_for_sweep)
         finally:
-            self.history.looks = watch.looks
-            self.history.holds = [hold.held for hold in self._holds if hold.held is not None]
-            self.history.stops = stack.stops
             stack.supervise(all_well=True)
-            self._collect(stack, store)
-            self.history.left += stack.end()
-            self.history.attempts = attempts(self._directory)
+            for owner in stack.owners:
+                self._collect(stack, store, owner)
+            left, begun = stack.end(), attempts(self._directory)
+            for history in self.histories.values():
+                history.looks, history.attempts = watch.looks, begun
+                history.holds = [hold.held for hold in self._holds if hold.held is not None]
+                history.stops = stack.stops
+                history.left += left
 
-    def _finish(self, stack: FaultStack, store: JobStore, watch: Watch, wait_for_sweep: bool) -> None:
+    def _finish(self, stack: Services, store: JobStore, watch: Watch, wait_for_sweep: bool) -> None:
         for client in self._clients:
             self._await(stack, END_S, "the clients", lambda c=client: not c.is_alive())  # type: ignore[misc]
             self._start_watchers()
-        if not self._await(stack, END_S, "the jobs to end", lambda: _live(store) == 0, fatal=False):
+        if not self._await(
+            stack, END_S, "the jobs to end", lambda: _live(store, stack.owners) == 0, fatal=False
+        ):
             return
-        for name in GROUPS:
-            body = {"expected": max(1, int(store.redis.zcard(store.keys.group(OWNER, name))))}
+        for owner, name in product(stack.owners, GROUPS):
             self._await(
                 stack,
                 READERS_S,
                 f"PUT /groups/{name}",
-                lambda n=name, b=body: ask(stack.ports[0], "PUT", f"/groups/{n}", b)[0] == 200,  # type: ignore[misc]
+                partial(_close_group, stack, store, owner, name),
             )
         for watcher in self._watchers:
             group = watcher.reading.group
             if watcher.reading.jobs is None:
-                watcher.until = str(store.feeds.read(OWNER, group, ZERO, 1).last)
+                watcher.until = str(store.feeds.read(watcher.owner.name, group, ZERO, 1).last)
         readers = list(self._watchers)
         self._await(
             stack, READERS_S, "the readers", lambda: not any(w.is_alive() for w in readers), fatal=False
         )
         if wait_for_sweep:
-            work = self._directory / "work"
-            self._await(stack, SWEEP_S, "the sweep", lambda: not any(work.rglob("*")), fatal=False)
-            self.history.left += [str(path) for path in work.rglob("*") if path.is_file()]
-        self.history.left += [
-            f"encoder {e.pid} of {e.job}" for e in (watch.looks[-1].encoders if watch.looks else [])
-        ]
+            swept = lambda: not any(any(work.rglob("*")) for work in stack.work)  # noqa: E731
+            self._await(stack, SWEEP_S, "the sweep", swept, fatal=False)
+            left = [str(path) for work in stack.work for path in work.rglob("*") if path.is_file()]
+            for history in self.histories.values():
+                history.left += left
+        for history in self.histories.values():
+            history.left += [
+                f"encoder {e.pid} of {e.job}" for e in (watch.looks[-1].encoders if watch.looks else [])
+            ]
 
     # -- the steps ---------------------------------------------------------------------------------
 
     def _await(
-        self, stack: FaultStack, seconds: float, what: str, holds: Callable[[], bool], *, fatal: bool = True
+        self, stack: Services, seconds: float, what: str, holds: Callable[[], bool], *, fatal: bool = True
     ) -> bool:
-        deadline = min(time.monotonic() + seconds, self._until)
+        deadline = min(time.monotonic() + seconds, self._until + END_S)
         while not holds():
             if time.monotonic() > deadline:
                 if fatal:
@@ -152,12 +174,12 @@ class Run:
             self._step(stack)
         return True
 
-    def _step(self, stack: FaultStack) -> None:
+    def _step(self, stack: Services) -> None:
         stack.supervise()
         self._start_watchers()
         time.sleep(STEP_S)
 
-    def _break(self, stack: FaultStack, watch: Watch) -> None:
+    def _break(self, stack: Services, watch: Watch) -> None:
         """Jobs and faults side by side: as large a part of the ones as of the others."""
         jobs, faults = list(self._plan.jobs), list(self._plan.faults)
         lead = 4
@@ -165,7 +187,8 @@ class Run:
         said = submitted_at = time.monotonic()
         while faults:
             if time.monotonic() > self._until:
-                raise TimeIsUp(f"{len(faults)} faults were still to come")
+                self._say(f"the time is up: {len(faults)} faults were still to come")
+                break
             done = 1 - len(faults) / len(self._plan.faults)
             wanted = min(len(self._plan.jobs), round(done * len(self._plan.jobs)) + lead)
             crowded = watch.live > CROWD
@@ -177,38 +200,44 @@ class Run:
             if time.monotonic() >= next_at and not crowded:
                 if not jobs and not watch.live:
                     # Nobody works any more: what is left are those who serve.
-                    faults = [replace(fault, act="kill", what="web") for fault in faults]
+                    served = {"stop": "kill", "hold": "kill"}
+                    faults = [
+                        replace(fault, act=served.get(fault.act, fault.act), what="web")
+                        if fault.act in served or fault.what in ("pool", "encoder")
+                        else fault
+                        for fault in faults
+                    ]
                 # There may be no encoder just now, say: then the next, and that one as soon as there is.
                 for fault in faults[:CHOICE]:
                     did = self._hold(fault) if fault.act == "hold" else stack.break_(fault, watch.busy)
                     if did is not None:
                         faults.remove(fault)
                         next_at = time.monotonic() + fault.after
-                        self.history.faults.append(f"{time.time():.3f} {did}")
+                        self.faults.append(f"{time.time():.3f} {did}")
                         break
             if time.monotonic() - said > 20:
                 said = time.monotonic()
-                self._say(
-                    f"{len(self.history.faults)} faults, {len(self._clients)} jobs, {watch.live} live"
-                )
+                self._say(f"{len(self.faults)} faults, {len(self._clients)} jobs, {watch.live} live")
             watch.holding = any(hold.is_alive() for hold in self._holds)
             self._step(stack)
-        for job in jobs:
+        for job in jobs if not faults else ():
             self._submit(job)
 
     def _hold(self, fault: Fault) -> str | None:
         """Pause a queue or a type, unless something is paused: with both nothing would be left to do."""
         if any(hold.is_alive() for hold in self._holds):
             return None
-        hold = Hold(fault.what, fault.seconds, self._ports, self._over)
+        hold = Hold(fault.what, fault.seconds, self._addresses, self._over)
         self._holds.append(hold)
         hold.start()
         return f"held {fault.what} for {fault.seconds:.1f} s"
 
     def _submit(self, plan: JobPlan) -> None:
         # Two thirds of the requests meet what networks do.
-        ports = [self._proxy.port, self._proxy.port, self._ports[len(self._clients) % 2]]
-        client = Client(plan, ports, self._over)
+        n = len(self._clients)
+        through = f"127.0.0.1:{self._proxy.port}"
+        addresses = [through, through, self._addresses[n % len(self._addresses)]]
+        client = Client(plan, addresses, self._owners[n % len(self._owners)], self._over)
         self._clients.append(client)
         client.start()
         self._unwatched.append(client)
@@ -234,72 +263,70 @@ class Run:
             reading = Reading(
                 f"reader of {client.job}", [client.job], None, foreign=plan.watch == "foreign"
             )
-            self._read(reading, cursors[plan.watch])
-        accepted = list(dict.fromkeys(c.job for c in self._clients if c.job is not None))
+            self._read(client.owner, reading, cursors[plan.watch])
+        own = (c.job for c in self._clients if c.job is not None and c.owner == client.owner)
+        accepted = list(dict.fromkeys(own))
         if len(accepted) >= 5 and len(accepted) % 5 == 0:
-            self._read(Reading(f"list up to {client.job}", accepted[-5:], None), None)
+            self._read(client.owner, Reading(f"list up to {client.job}", accepted[-5:], None), None)
 
-    def _read(self, reading: Reading, cursor: str | None) -> None:
-        watcher = Watcher(reading, self._proxy.port, cursor, self._over)
+    def _read(self, owner: Owner, reading: Reading, cursor: str | None) -> None:
+        watcher = Watcher(reading, f"127.0.0.1:{self._proxy.port}", cursor, owner, self._over)
         self._watchers.append(watcher)
         watcher.start()
 
     # -- collecting --------------------------------------------------------------------------------
 
-    def _collect(self, stack: FaultStack, store: JobStore) -> None:
-        h = self.history
-        ids: Any = store.redis.zrange(store.keys.jobs(OWNER), 0, -1)
+    def _collect(self, stack: Services, store: JobStore, owner: Owner) -> None:
+        h = self.histories[owner.name]
+        index = store.keys.jobs(owner.name)
+        ids: Any = store.servers.at(index).zrange(index, 0, -1)
         for raw in ids:
             job_id = raw.decode()
             page = store.read(job_id, ZERO, 1_000_000)
             assert page is not None
-            h.events[job_id] = [_stored(e) for e in page.events]
-            self._await(
-                stack,
-                20,
-                f"GET /jobs/{job_id}",
-                lambda i=job_id: self._document(stack, i),  # type: ignore[misc]
-            )
-        h.feed = [_stored(e) for e in store.feeds.read(OWNER, None, ZERO, 1_000_000).events]
+            h.events[job_id] = [Stored.of(e) for e in page.events]
+            self._await(stack, 20, f"GET /jobs/{job_id}", partial(self._document, owner, job_id))
+        h.feed = [Stored.of(e) for e in store.feeds.read(owner.name, None, ZERO, 1_000_000).events]
         for group in GROUPS:
-            h.groups[group] = [_stored(e) for e in store.feeds.read(OWNER, group, ZERO, 1_000_000).events]
-        root = self._directory / "artifacts"
-        for path in root.rglob("*") if root.is_dir() else ():
-            # Beside the jobs lies the mark of whose files these are.
-            if path.is_file() and path.parent != root:
-                job_id, attempt, *name = path.relative_to(root).parts
-                h.files.append(File(job_id, int(attempt), "/".join(name), path.stat().st_size))
+            h.groups[group] = [
+                Stored.of(e) for e in store.feeds.read(owner.name, group, ZERO, 1_000_000).events
+            ]
+        h.files = stack.files()
 
-    def _document(self, stack: FaultStack, job_id: str) -> bool:
-        for port in stack.ports:
-            status, document = ask(port, "GET", f"/jobs/{job_id}")
+    def _document(self, owner: Owner, job_id: str) -> bool:
+        for address in self._addresses:
+            status, document = ask(address, "GET", f"/jobs/{job_id}", headers=owner.headers)
             if status == 200:
                 # Why it waits is about the moment, and no event tells it.
                 document.pop("waiting_reason", None)
                 document.pop("children", None)
-                self.history.documents[job_id] = document
+                self.histories[owner.name].documents[job_id] = document
                 return True
         return False
 
 
-def _stored(e: Event) -> Stored:
-    return Stored(str(e.id), str(e.prev), e.type, json.loads(e.data))
+def _close_group(stack: Services, store: JobStore, owner: Owner, name: str) -> bool:
+    key = store.keys.group(owner.name, name)
+    body = {"expected": max(1, int(store.servers.at(key).zcard(key)))}
+    return ask(stack.addresses[0], "PUT", f"/groups/{name}", body, owner.headers)[0] == 200
 
 
-def _live(store: JobStore) -> int:
+def _live(store: JobStore, owners: list[Owner]) -> int:
+    keys = [store.keys.jobs(owner.name, state) for owner in owners for state in LIVE]
     try:
-        return sum(int(store.redis.zcard(store.keys.jobs(OWNER, state))) for state in LIVE)
+        return sum(int(store.servers.at(key).zcard(key)) for key in keys)
     except redis.RedisError:
         return -1
 
 
-def _ready(stack: FaultStack, store: JobStore) -> bool:
+def _ready(stack: Services, store: JobStore) -> bool:
+    key = store.keys.alive
     try:
-        alive = cast("list[bytes]", store.redis.zrange(store.keys.alive, 0, -1))
+        alive = cast("list[bytes]", store.servers.at(key).zrange(key, 0, -1))
         workers = {member.split(b" ")[1] for member in alive}
     except redis.RedisError:
         return False
-    return len(workers) >= 2 and all(ask(port, "GET", "/readyz")[0] == 200 for port in stack.ports)
+    return len(workers) >= 2 and all(ask(at, "GET", "/readyz")[0] == 200 for at in stack.addresses)
 
 
 _BEGUN = re.compile(r"job (\S+) \(\S+\), attempt (\d+)")

@@ -26,12 +26,13 @@ import redis
 from headway.contract.events import ZERO
 from headway.contract.states import State
 from service.process import valkey
-from tests.faults.clients import OWNER, Watcher, ask
+from tests.faults.clients import Watcher, ask
 from tests.faults.history import Reading, Stored
 from tests.faults.run import upper_bound
+from tests.faults.services import Owner, Service
 from tests.faults.shop_checker import COMPLAINTS, LEASE_S, Look, ShopHistory, Span, check, read_ledger
-from tests.faults.stack import Service
 from tests.support import processes
+from tests.support.credentials import OWNER
 from tests.support.shop_stack import TASKS, ShopStack
 from tests.support.stack import free_port
 
@@ -204,7 +205,7 @@ class ShopRun:
         """Do it all; afterwards nothing that it started is left, whatever happens."""
         stack = ShopFaults(self._directory)
         reading = Reading("feed", None, None)
-        watcher = Watcher(reading, stack.port, "0", self._over)
+        watcher = Watcher(reading, f"127.0.0.1:{stack.port}", "0", Owner(OWNER), self._over)
         sender = threading.Thread(target=self._send, args=(stack,), daemon=True)
         watch = threading.Thread(target=self._watch, args=(stack,), daemon=True)
         try:
@@ -303,16 +304,12 @@ class ShopRun:
             job_id = raw.decode()
             page = store.read(job_id, ZERO, 1_000_000)
             assert page is not None
-            h.events[job_id] = [_stored(e) for e in page.events]
-            h.documents[job_id] = ask(stack.port, "GET", f"/jobs/{job_id}")[1]
-        h.feed = [_stored(e) for e in store.feeds.read(OWNER, None, ZERO, 1_000_000).events]
+            h.events[job_id] = [Stored.of(e) for e in page.events]
+            h.documents[job_id] = ask(f"127.0.0.1:{stack.port}", "GET", f"/jobs/{job_id}")[1]
+        h.feed = [Stored.of(e) for e in store.feeds.read(OWNER, None, ZERO, 1_000_000).events]
 
 
 LIVE = (State.QUEUED, State.RUNNING, State.RETRYING)
-
-
-def _stored(e: Any) -> Stored:
-    return Stored(str(e.id), str(e.prev), e.type, json.loads(e.data))
 
 
 def summary(run: ShopRun) -> str:

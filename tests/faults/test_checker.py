@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -479,3 +480,121 @@ def test_waiting_and_straying_count_only_while_nothing_disturbs() -> None:
         look.calm, look.free = True, False
         look.encoders[0].held = True
     assert check(h) == []
+
+
+# -- progress that was not kept ------------------------------------------------------------------------
+
+
+def forget_progress(h: History) -> None:
+    """As the store does at the end of a job: all but the newest."""
+    stored = h.events[JOB]
+    kept: list[Stored] = []
+    gap = None
+    for e in stored:
+        if e.event == "progress" and e.id != "10-0":
+            gap = gap or kept[-1].id
+        else:
+            e.kept, gap = gap, None
+            kept.append(e)
+    h.events[JOB] = kept
+
+
+def test_progress_that_was_not_kept_may_have_been_seen_and_may_have_been_missed() -> None:
+    h = good()
+    forget_progress(h)
+    assert check(h) == []
+    everything, late = h.readings[:2]
+    everything.events = [e for e in everything.events if e.id != "4-0"]
+    late.events = [e for e in late.events if e.id != "8-0"]
+    assert check(h) == [], "a snapshot may show what nobody else has seen"
+
+
+def test_what_was_not_kept_is_still_held_against_the_readers() -> None:
+    h = good()
+    forget_progress(h)
+    at = next(i for i, e in enumerate(h.readings[0].events) if e.id == "8-0")
+    h.readings[0].events[at] = replace(
+        h.readings[0].events[at], data={**h.readings[0].events[at].data, "x": 1}
+    )
+    assert "readers miss nothing" in {v.rule for v in check(h)}, "two readers were told two things"
+    h = good()
+    forget_progress(h)
+    strange = replace(h.readings[0].events[at], id="9-1")
+    h.readings[0].events.insert(at + 2, strange)
+    assert "readers miss nothing" in {v.rule for v in check(h)}, "it is where nothing was left out"
+    h = good()
+    forget_progress(h)
+    h.events[JOB] = [e for e in h.events[JOB] if e.id != "9-0"]
+    assert "chains are unbroken" in {v.rule for v in check(h)}
+
+
+# -- a store that may have lost something ------------------------------------------------------------
+
+
+def lossy() -> History:
+    """A failover has taken away what followed the second event: the reader of `all` had seen more, was told
+    so, and saw the rest as it came to be. The reader of `late` came after it."""
+    h = good()
+    h.lossy = True
+    reader = h.readings[0]
+    kept, rest = h.events[JOB][:2], h.events[JOB][2:]
+    ghosts = [Delivered(1, f"2-{n}", "log", {"job": JOB, "attempt": 1, "message": "lost"}) for n in (1, 2)]
+    state = replay(begin(JOB, BODY), kept)
+    reset = Delivered(2, kept[-1].id, "reset", {"reason": "cursor_ahead", "job": state})
+    reader.events = [*map(_delivered, kept), *ghosts, reset, *(_delivered(e, 2) for e in rest)]
+    h.submissions.append(Submission("lost", BODY, [Answer(202, "0-lost")]))
+    h.readings.append(Reading("lost", ["0-lost"], None, [Connection("0", 200), Connection("1-0", 404)]))
+    return h
+
+
+def test_what_was_lost_and_told_breaks_no_rule() -> None:
+    assert check(lossy()) == []
+
+
+def _says_nothing_of_the_loss(h: History) -> None:
+    h.readings[0].events = [e for e in h.readings[0].events if e.event != "reset"]
+    h.readings[0].done = False
+
+
+def _the_feed_has_an_event_that_was_lost(h: History) -> None:
+    h.readings[2].events.append(Delivered(1, "99-0", "log", {"job": JOB, "attempt": 2, "message": "lost"}))
+
+
+def _misses_something_after_the_reset(h: History) -> None:
+    h.readings[0].events = [e for e in h.readings[0].events if e.id != "7-0"]
+
+
+def _is_reset_to_what_never_was(h: History) -> None:
+    next(e for e in h.readings[0].events if e.event == "reset").data["job"]["state"] = "failed"
+
+
+def _the_lost_job_stays_silent(h: History) -> None:
+    h.readings[-1].connections = [Connection("0", 200)]
+
+
+def _two_ends(h: History) -> None:
+    h.events[JOB].append(Stored("14-0", "12-0", "end", h.events[JOB][-1].data))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _says_nothing_of_the_loss,
+        _the_feed_has_an_event_that_was_lost,
+        _misses_something_after_the_reset,
+        _is_reset_to_what_never_was,
+        _the_lost_job_stays_silent,
+        _two_ends,
+    ],
+)
+def test_a_loss_that_is_not_told_is_found(damage: Callable[[History], None]) -> None:
+    h = lossy()
+    damage(h)
+    assert check(h) != []
+
+
+def test_nothing_may_be_lost_by_a_store_that_loses_nothing() -> None:
+    h = lossy()
+    h.lossy = False
+    rules = {violation.rule for violation in check(h)}
+    assert {"submissions make one job", "readers miss nothing"} <= rules

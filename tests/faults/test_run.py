@@ -17,7 +17,7 @@ from tests.faults.run import Run
 def test_jobs_do_not_lie_while_what_carries_them_is_killed_and_paused(tmp_path: Path) -> None:
     run = Run(plan.draw(seed=4, jobs=12, faults=10, gap_s=0.7), tmp_path, limit_s=200, say=print)
     run.run(wait_for_sweep=False)
-    h = run.history
+    (h,) = run.histories.values()
     assert len(h.faults) == 10
     assert len(h.events) >= 10
     assert sum(len(reading.connections) for reading in h.readings) > len(h.readings), "nothing was cut"

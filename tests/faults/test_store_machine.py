@@ -58,7 +58,7 @@ class Model:
     alarm: int | None
     state: State = State.QUEUED
     attempt: int = 0
-    fence: int = 0
+    fence: str = "0"
     lease: int = 0
     deadline: int | None = None
     not_before: int = 0
@@ -143,6 +143,8 @@ class StoreMachine(RuleBasedStateMachine):
     def end(self, m: Model, state: State) -> None:
         m.state, m.alarm, m.expires = state, None, self.tick() + RETENTION_MS
         m.unread = []
+        *older, _ = [n for n, kind in enumerate(m.events) if kind == "progress"] or [-1]
+        m.events = [kind for n, kind in enumerate(m.events) if n not in older]
         m.events.append("end")
         self.settle(m.owner, m.group)
 
@@ -240,7 +242,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert claim is None
             return multiple()
         assert claim is not None
-        m.state, m.fence, m.seq = State.RUNNING, m.fence + 1, 0
+        m.state, m.fence, m.seq = State.RUNNING, token, 0
         m.attempt += not m.continues
         assert claim.woken == "" or m.continues or m.waits_for
         m.continues = False
@@ -250,14 +252,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.tick()
         m.events.append("state")
         self.wake(m, m.lease)
-        assert (claim.job.attempt, claim.fence) == (m.attempt, str(m.fence))
+        assert (claim.job.attempt, claim.fence) == (m.attempt, m.fence)
         assert claim.attempts_left == m.max_attempts - m.attempt + m.handed_back
         return Held(job, claim, token)
 
     def holds(self, held: Held) -> Model | None:
         """The job's model, if the claim is still good."""
         m = self.models.get(held.job)
-        good = m is not None and m.state is State.RUNNING and str(m.fence) == held.claim.fence
+        good = m is not None and m.state is State.RUNNING and m.fence == held.claim.fence
         return m if good else None
 
     def woken(self, m: Model) -> bool:
@@ -285,7 +287,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.wait(held.claim, what, reason="r", limit_s=limit_s)
 
         over = m is not None and (m.state is State.WAITING or m.continues)
-        if m is not None and over and str(m.fence) == held.claim.fence:
+        if m is not None and over and m.fence == held.claim.fence:
             give_back()  # once more, and nothing changes
             return multiple()
         m = self.holds(held)
@@ -406,7 +408,7 @@ class StoreMachine(RuleBasedStateMachine):
     def finish(self, held: Held, state: State, repeat: bool) -> None:
         m = self.models.get(held.job)
         error = None if state is State.SUCCEEDED else (ErrorCode.ERROR, "x")
-        if m is not None and m.state is state and str(m.fence) == held.claim.fence:
+        if m is not None and m.state is state and m.fence == held.claim.fence:
             # It looks like the same end again, whose reply was lost.
             self.store.end(held.claim, state, error=error)
             return
@@ -431,7 +433,7 @@ class StoreMachine(RuleBasedStateMachine):
         def give_up() -> None:
             self.store.retry(held.claim, delay_s=delay_ms / 1000, reason="r", counts=counts)
 
-        if m is not None and m.state is State.RETRYING and str(m.fence) == held.claim.fence:
+        if m is not None and m.state is State.RETRYING and m.fence == held.claim.fence:
             give_up()  # once more, and nothing changes
             return
         m = self.holds(held)
@@ -616,13 +618,14 @@ class StoreMachine(RuleBasedStateMachine):
             job = json.loads(page.document)
             found = (job["state"], job["attempt"], job["cancel_requested"], job["finished_at"] is None)
             assert found == (m.state, m.attempt, m.cancel, m.live)
-            # Nothing after the end, and nothing of what was written is ever changed.
+            # Nothing after the end, and nothing of what was written is ever changed; but an ended job has
+            # only its newest progress.
             assert [e.type for e in page.events] == m.events
-            assert [e.prev for e in page.events] == [ZERO, *(e.id for e in page.events[:-1])]
+            assert [e.since for e in page.events] == [ZERO, *(e.id for e in page.events[:-1])]
             assert page.last == page.events[-1].id <= page.clock == self.clock
             assert [message.id for message in self.store.messages.unread(job_id)] == m.unread
             mine = [e.id for e in page.events]
-            known = self.seen.get(job_id, [])
+            known = [i for i in self.seen.get(job_id, []) if m.live or i in mine]
             assert mine[: len(known)] == known
             self.seen[job_id] = mine
             ids += mine

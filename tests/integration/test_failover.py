@@ -93,7 +93,7 @@ class Pair:
     """A primary and its replica, behind one address that may move late."""
 
     def __init__(self, directory: Path) -> None:
-        self.stack = Stack(directory, fsync="always", LEASE_S="20", HEARTBEAT_S="1")
+        self.stack = Stack(directory, fsync="always", LEASE_S="20", HEARTBEAT_S="1", CREATE_REPLICAS="1")
         self.network = FaultyProxy(self.stack.valkey_port)
         self.stack.environ["REDIS_URL"] = f"redis://127.0.0.1:{self.network.port}/0"
         self.other = valkey.start(directory / "other", port=free_port(), fsync="always")
@@ -177,3 +177,12 @@ def test_a_replica_is_not_where_to_begin(pair: Pair) -> None:
     process = pair.stack.start("second", "-m", "service", "web", REDIS_URL=url, PORT=str(free_port()))
     assert process.wait(20) == 2
     assert "takes no writes" in pair.stack.log("second")
+
+
+def test_a_job_that_no_replica_has_is_not_accepted_and_says_why(pair: Pair) -> None:
+    stack = pair.stack
+    assert accepted(stack) is not None
+    pair.other.stop()
+    status, headers, body = stack.call("POST", "/jobs", {"type": "simulate", "params": {"duration_s": 0}})
+    assert (status, headers["retry-after"]) == (503, "2")
+    assert "0 of 1 replicas have it after 1 s" in json.loads(body)["detail"]

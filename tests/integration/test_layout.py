@@ -119,6 +119,24 @@ def test_a_process_learns_of_new_partitions_while_it_keeps_its_share(opened: Ope
     assert keeper.share == [0, 1, 2, 3, 4]
 
 
+def test_what_is_paused_is_so_in_partitions_that_are_added(opened: Open) -> None:
+    before = opened(2)
+    before.pauses.add("queue", "q")
+    before.pauses.add("type", "other")
+    before.pauses.end("type", "other")
+    grown = opened(64)
+    Keeper(grown).renew()
+    late = next(owner for n in range(100) if grown.keys.partition(owner := f"late{n}") >= 2)
+    ref = grown.ref(create(grown, late))
+    assert ref is not None
+    assert grown.claim(ref, token="t", lease_s=9, worker="w") is None
+    assert grown.pauses.end("queue", "q")
+    assert grown.claim(ref, token="t", lease_s=9, worker="w") is not None
+    assert not any(
+        grown.redis.exists(grown.keys.paused(partition)) for partition in range(grown.keys.partitions)
+    )
+
+
 def test_fewer_partitions_than_there_are_do_not_fit(opened: Open) -> None:
     assert opened(8).keys.partitions == 8
     with pytest.raises(LayoutError, match="PARTITIONS=4, but the store has 8"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from headway.contract.states import State
 from headway.contract.store import JobStore
 from service.process import valkey
 from service.scheduling.alarms import AlarmLoop
-from service.scheduling.dispatch import MAX_PENDING, Dispatch
+from service.scheduling.dispatch import AT_ONCE, MAX_PENDING, Dispatch
 from service.scheduling.keeper import Keeper
 from service.scheduling.sweeper import Sweeper
 from tests.support.checkout import ROOT
@@ -110,6 +111,38 @@ def test_messages_wait_for_the_broker_and_are_sent_as_soon_as_it_is_back(tmp_pat
 
 def _body(message: bytes) -> bytes:
     return base64.b64decode(json.loads(message)["body"])
+
+
+def test_many_messages_are_one_round_trip_and_what_celery_would_send(
+    valkey_server: valkey.Valkey,
+) -> None:
+    prefix = f"test-{secrets.token_hex(4)}:"
+    settings = load({"REDIS_URL": valkey_server.url, "KEY_PREFIX": prefix})
+    dispatch = Dispatch(settings)
+    job_ids = [f"0-{n:022}" for n in range(AT_ONCE)]
+    for job_id in job_ids:
+        dispatch.send(job_id, "t", "q")
+    with redis.Redis.from_url(valkey_server.url) as client:
+        client.lpush(f"{prefix}x", 1)
+        before = client.info("commandstats")["cmdstat_lpush"]["calls"]
+        reads = client.info("stats")["total_reads_processed"]
+        assert dispatch.flush()
+        # Connecting and looking take some too.
+        assert client.info("stats")["total_reads_processed"] - reads < 20
+        assert client.info("commandstats")["cmdstat_lpush"]["calls"] - before == AT_ONCE
+        ours = [json.loads(text) for text in client.lrange(f"{prefix}q", 0, -1)]
+        dispatch._app.send_task("t", args=[job_ids[0]], queue="q", ignore_result=True)
+        theirs = json.loads(client.lindex(f"{prefix}q", 0))
+    assert [json.loads(base64.b64decode(message["body"]))[0] for message in ours] == [
+        [job_id] for job_id in reversed(job_ids)
+    ]
+    assert len({message["headers"]["id"] for message in ours}) == AT_ONCE
+    mine = ours[-1]
+    for message in (mine, theirs):
+        for part in ("headers", "properties"):
+            for name in ("id", "root_id", "correlation_id", "delivery_tag"):
+                message[part].pop(name, None)
+    assert mine == theirs
 
 
 def test_only_so_many_messages_are_kept_for_a_broker_that_is_away(valkey_server: valkey.Valkey) -> None:

@@ -24,6 +24,7 @@ from headway.contract.records import Job
 from headway.contract.servers import connect
 from headway.contract.states import TRANSITIONS, ErrorCode, State
 from headway.contract.store import Claim, IdempotencyConflict, JobLive, JobStore, Report, StaleFence
+from service.streaming.catchup import cursor_fault
 from tests.support.clocked_store import ClockedStore
 
 
@@ -45,8 +46,8 @@ def claim(store: JobStore, job_id: str, token: str = "token", lease_s: float = 1
     return claim
 
 
-def progress(fraction: float) -> Report:
-    body = dumps({"fraction": fraction})
+def progress(fraction: float, **more: Any) -> Report:
+    body = dumps({"fraction": fraction, **more})
     return Report("progress", body, "progress", body)
 
 
@@ -289,6 +290,52 @@ def test_a_new_attempt_starts_without_the_progress_of_the_old(store: JobStore) -
     assert held.job.progress is None
 
 
+def test_of_the_progress_of_an_ended_job_only_the_newest_is_kept_and_its_memory_is_free(
+    store: JobStore,
+) -> None:
+    job_id = create(store)
+    held = claim(store, job_id)
+    note = {"data": "x" * 300}
+    for n in range(4):
+        store.append(held, n + 1, [*[progress(n / 10 + i / 100, **note) for i in range(9)], log(str(n))])
+    cursors = [e.id for e in events(store, job_id)]
+    before = store.redis.memory_usage(store.keys.events(job_id))
+    store.end(held, State.SUCCEEDED)
+    kept = events(store, job_id)
+    assert [e.type for e in kept] == [*["state"] * 2, *["log"] * 3, "progress", "log", "end"]
+    assert kept[-3].id == cursors[-2], "the newest"
+    after = store.redis.memory_usage(store.keys.events(job_id))
+    assert after * 3 < before
+    for cursor in cursors:
+        page = store.read(job_id, cursor, 100)
+        assert page is not None
+        assert cursor_fault(page, cursor) is None
+        assert page.events == [e for e in kept if e.id > cursor]
+
+
+def test_a_job_keeps_its_progress_if_it_is_to(store: JobStore) -> None:
+    keeping = JobStore(Database(store.redis, store.keys, events_per_job=50, keep_progress=True))
+    held = claim(keeping, create(keeping))
+    keeping.append(held, 1, [progress(n / 100) for n in range(60)])
+    keeping.end(held, State.SUCCEEDED)
+    assert [e.type for e in events(store, held.ref.id)] == [*["progress"] * 49, "end"]
+
+
+def test_what_was_trimmed_is_not_taken_for_progress_that_was_not_kept(
+    store: JobStore,
+) -> None:
+    job_id = create(store)
+    held = claim(store, job_id)
+    first = events(store, job_id)[0].id
+    store.append(held, 1, [log("x")] * 3)
+    store.append(held, 2, [progress(n / 100) for n in range(60)])
+    store.end(held, State.SUCCEEDED)
+    page = store.read(job_id, first, 100)
+    assert page is not None
+    assert [e.type for e in page.events] == ["progress", "end"]
+    assert cursor_fault(page, first) == "cursor_trimmed"
+
+
 def test_old_events_are_trimmed_and_the_gap_shows_in_prev(store: JobStore) -> None:
     job_id = create(store)
     held = claim(store, job_id)
@@ -446,7 +493,9 @@ def test_a_page_of_jobs_has_a_budget_of_bytes_and_the_rest_follows(
 ) -> None:
     ids = [create(store, params={"x": "y" * 5000}) for _ in range(10)][::-1]
     monkeypatch.setattr(listings, "PAGE_BYTES", 12_000)
-    assert listed(store) == (ids, 5)
+    for at_once in (100, 1):
+        monkeypatch.setattr(listings, "JOBS_AT_ONCE", at_once)
+        assert listed(store) == (ids, 5)
     monkeypatch.setattr(listings, "PAGE_BYTES", 10)
     assert listed(store) == (ids, 10), "a page has one job, however large it is"
 
@@ -457,10 +506,12 @@ def test_a_page_of_a_rare_type_reads_so_much_of_the_index_and_no_more(
     for n in range(60):
         create(store, type="rare" if n % 20 == 0 else "t")
     monkeypatch.setattr(listings, "PAGE_READS", 10)
-    found, pages = listed(store, type="rare")
-    assert len(found) == 3
-    assert {job(store, job_id).type for job_id in found} == {"rare"}
-    assert pages == 6
+    for at_once in (500, 3):
+        monkeypatch.setattr(listings, "READS_AT_ONCE", at_once)
+        found, pages = listed(store, type="rare")
+        assert len(found) == 3
+        assert {job(store, job_id).type for job_id in found} == {"rare"}
+        assert pages == 6
 
 
 def test_a_listing_forgets_a_job_whose_hash_has_gone(store: JobStore) -> None:
@@ -574,3 +625,21 @@ def test_the_scripts_move_a_job_only_as_the_table_of_states_says(store: JobStore
     found = store.cancel(held.ref.id)
     assert found is not None
     assert (not found[1]) == (State.CANCELED in may)
+
+
+def test_a_claim_that_the_store_has_lost_is_not_good_for_the_next_one(store: JobStore) -> None:
+    """A failover takes away the last writes. Both claims are the first that the store knows of."""
+    job_id = create(store)
+    key = store.keys.job(job_id)
+    before = store.redis.dump(key)
+    lost = claim(store, job_id, "lost")
+    store.redis.restore(key, 0, before, replace=True)
+    held = claim(store, job_id, "found")
+    for write in (
+        lambda: store.renew(lost, lease_s=12),
+        lambda: store.append(lost, 1, [log("of the lost one")]),
+    ):
+        with pytest.raises(StaleFence):
+            write()
+    store.append(held, 1, [log("of the other")])
+    assert [json.loads(e.data).get("message") for e in events(store, job_id)][-1] == "of the other"

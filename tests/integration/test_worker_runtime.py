@@ -375,7 +375,7 @@ def test_a_lost_lease_is_not_held_back_by_a_shield(do: Do, worker_stack: WorkerS
     raised = []
 
     def task(job: Job[Params]) -> None:
-        worker_stack.store.redis.hincrby(worker_stack.store.keys.job(job.id), "_fence", 1)
+        worker_stack.store.redis.hset(worker_stack.store.keys.job(job.id), "_fence", "another's")
         try:
             with job.shield():
                 job.sleep(10)

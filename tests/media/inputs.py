@@ -177,6 +177,24 @@ def _streamed_wav(studio: Studio) -> None:
 add("streamed.wav", _streamed_wav, **ONLY_SOUND)
 
 
+def _empty_wav(studio: Studio) -> None:
+    studio.run(*tone(), to="whole.wav")
+    studio.write(studio.part("whole.wav").partition(b"data")[0] + b"data\0\0\0\0")
+
+
+add("nothing.wav", _empty_wav, invalid="has no")
+
+
+def _chained(studio: Studio) -> None:
+    """As a recording of internet radio: one stream after the other, each with timestamps of its own."""
+    studio.run(*tone(), "-c:a", "libopus", to="a.ogg")
+    studio.run(*tone(flash=9), "-c:a", "libopus", to="b.ogg")
+    studio.write(studio.part("a.ogg") + studio.part("b.ogg"))
+
+
+add("chained.ogg", _chained, **ONLY_SOUND, length_s=2 * LENGTH_S, slack_s=0.1)
+
+
 def _cover(studio: Studio) -> None:
     studio.run(*picture(), "-frames:v", "1", "-update", "1", to="art.jpg")
     studio.run(
@@ -479,6 +497,43 @@ def _joined(studio: Studio) -> None:
 
 
 add("joined.ts", _joined, length_s=2 * LENGTH_S, slack_s=0.15)
+
+
+def _broadcast(first: tuple[str, ...], then: tuple[str, ...]) -> Make:
+    """A recording in whose middle the sound changes, as where a film follows the advertisements."""
+
+    def make(studio: Studio) -> None:
+        late = ("-output_ts_offset", str(LENGTH_S))
+        studio.clip(*H264, *first, "-f", "mpegts", to="a.ts")
+        studio.clip(*H264, *then, "-f", "mpegts", *late, to="b.ts", flash=9)
+        studio.write(studio.part("a.ts") + studio.part("b.ts"))
+
+    return make
+
+
+AC3 = ("-c:a", "ac3", "-ac")
+add("layout.ts", _broadcast((*AC3, "2"), (*AC3, "6")), length_s=2 * LENGTH_S, slack_s=0.12)
+MP2 = ("-c:a", "mp2", "-ar")
+add("soundrate.ts", _broadcast((*MP2, "48000"), (*MP2, "32000")), length_s=2 * LENGTH_S, slack_s=0.12)
+
+
+def _twice(studio: Studio) -> None:
+    studio.clip(*H264, *AAC, to="a.mkv")
+    studio.write(studio.part("a.mkv") * 2)
+
+
+add("twice.mkv", _twice, warns="start anew in the middle")
+
+
+def _long_pictures(studio: Studio) -> None:
+    """A header says that each picture is shown for two seconds."""
+    studio.clip(*H264, *AAC, to="true.mkv")
+    before, mark, after = studio.part("true.mkv").partition(b"\x23\xe3\x83")
+    size = after[0] & 0x7F
+    studio.write(before + mark + after[:1] + (2**31).to_bytes(size, "big") + after[1 + size :])
+
+
+add("longpictures.mkv", _long_pictures)
 usual("late3600.ts", *H264, *AAC, "-output_ts_offset", "3600")
 usual("from100.mkv", *H264, *AAC, "-output_ts_offset", "100", slack_s=0.06)
 usual("wrap.ts", *H264, *AAC, "-output_ts_offset", str(2**33 / 90000 - 1.4 - 0.7))
@@ -594,6 +649,22 @@ def _commentary(studio: Studio) -> None:
 add("commentary.mkv", _commentary, logs="commentary")
 
 
+def _second(*options: str) -> Make:
+    """The second of two sounds is the one that is meant."""
+
+    def make(studio: Studio) -> None:
+        sounds = [*tone(flash=9), *tone()]
+        studio.run(*picture(), *sounds, "-map", "0", "-map", "1", "-map", "2", *H264, *AAC, *options)
+
+    return make
+
+
+add("hearing.mkv", _second("-disposition:a:0", "hearing_impaired"), logs="left out")
+add("effects.ts", _second("-disposition:a:0", "clean_effects"), logs="left out")
+add("described.mkv", _second("-metadata:s:a:0", "title=English Audio Description"), logs="left out")
+usual("muted.mkv", *H264, *AAC, "-af", "atrim=start=9", sound=False, logs="left out of muted.mkv: audio")
+
+
 def _unknown(old: bytes, new: bytes, *sounds: list[str]) -> Make:
     """A clip of whose tracks one is of a kind that nobody knows."""
 
@@ -699,6 +770,11 @@ def _bytes(data: bytes) -> Make:
 
 
 add("still.jpg", lambda s: s.run(*picture(), "-frames:v", "1", "-update", "1"), invalid="picture")
+add(
+    "still.bmp",
+    lambda s: s.run(*picture(), "-frames:v", "1", "-update", "1"),
+    invalid="it is a BMP picture",
+)
 add("wavpack.wv", lambda s: s.run(*tone()), invalid="it is WavPack sound")
 add("sun.au", lambda s: s.run(*tone()), invalid="it is AU sound")
 add("raw.h264", lambda s: s.run(*picture(), *H264), invalid="raw H.264")
@@ -719,6 +795,14 @@ def _encrypted(studio: Studio) -> None:
 
 
 add("encrypted.mp4", _encrypted, invalid="is encrypted (DRM)")
+
+
+def _only_header(studio: Studio) -> None:
+    studio.clip(*H264, *AAC, to="whole.mkv")
+    studio.write(studio.part("whole.mkv")[:700])
+
+
+add("header.mkv", _only_header, invalid="its end is missing")
 
 
 def _no_moov(studio: Studio) -> None:

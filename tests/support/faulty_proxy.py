@@ -28,6 +28,10 @@ def unavailable(retry_after_s: int | None) -> bytes:
     return f"{head}Content-Length: 15\r\nConnection: close\r\n\r\n<h1>later</h1>\n".encode()
 
 
+Target = int | tuple[str, int]
+"""A port of this machine, or an address and a port."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fate:
     """What becomes of a connection. After that many bytes to the server (`cut_up`) or to the client
@@ -41,12 +45,14 @@ class Fate:
 
 
 class FaultyProxy:
-    """Forwards each connection to a port of this machine: of several, to the next that listens.
+    """Forwards each connection to its target: of several, to the next that listens.
 
     `opened` has the monotonic time of each connection, `fates` what was to become of it. Call `close`.
     """
 
-    def __init__(self, *targets: int, fate: Callable[[], Fate] = Fate) -> None:
+    def __init__(
+        self, *targets: Target, fate: Callable[[], Fate] = Fate, listens: str = "127.0.0.1"
+    ) -> None:
         self.opened: list[float] = []
         self.fates: list[Fate] = []
         self._targets = targets
@@ -58,9 +64,9 @@ class FaultyProxy:
         self._flows = threading.Event()
         self._flows.set()
         self._open: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((listens, 0))
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{listens}:{self.port}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -85,8 +91,8 @@ class FaultyProxy:
         except those that it answers in any state; None: let them through."""
         self._redis_error = None if error is None else f"-{error}\r\n".encode()
 
-    def move(self, *targets: int) -> None:
-        """Lead new connections to these ports; the present ones stay where they are."""
+    def move(self, *targets: Target) -> None:
+        """Lead new connections to these targets; the present ones stay where they are."""
         self._targets = targets
 
     def lose(self, answers: int) -> None:
@@ -133,9 +139,10 @@ class FaultyProxy:
 
     def _connect(self, number: int) -> socket.socket | None:
         first = number % len(self._targets)
-        for port in self._targets[first:] + self._targets[:first]:
+        for target in self._targets[first:] + self._targets[:first]:
+            address = ("127.0.0.1", target) if isinstance(target, int) else target
             with contextlib.suppress(OSError):
-                far = socket.create_connection(("127.0.0.1", port), 5)
+                far = socket.create_connection(address, 5)
                 far.settimeout(None)
                 return far
         return None

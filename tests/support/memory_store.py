@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headway.contract.events import ZERO, Event, EventId
@@ -93,6 +93,8 @@ class MemoryStore:
         self.during_read: Callable[[], None] | None = None
         self.history: list[tuple[str, Event]] = []
         """Each job id and event that ever was."""
+        self.forgotten: set[EventId] = set()
+        """Progress that ended jobs have not kept."""
         self._jobs: dict[str, _Job] = {}
         self._feeds: dict[str | None, _Stream] = {}
 
@@ -122,6 +124,7 @@ class MemoryStore:
             job.progress_id = at
         elif event == "end":
             job.ended = True
+            self._forget_progress(job)
         self.history.append((job_id, written))
         for group in (None, job.group) if job.group is not None else (None,):
             feed = self._feeds.setdefault(group, _Stream())
@@ -131,6 +134,19 @@ class MemoryStore:
                 feed.events.append(Event(at, feed.stored, event, text))
                 feed.stored = at
         return written
+
+    def _forget_progress(self, job: _Job) -> None:
+        """Of an ended job's progress only the newest is kept."""
+        kept: list[Event] = []
+        gap: EventId | None = None
+        for event in job.stream.events:
+            if event.type == "progress" and event.id != job.progress_id:
+                self.forgotten.add(event.id)
+                gap = gap or (kept[-1].id if kept else event.prev)
+            else:
+                kept.append(event if gap is None else replace(event, kept=gap))
+                gap = None
+        job.stream.events = kept
 
     def in_feed(self, job_id: str, group: str | None) -> bool:
         return group is None or self._jobs[job_id].group == group
@@ -205,8 +221,9 @@ class MemoryStore:
         self._read()
         return page
 
-    def latest_progress(self, job_ids: Sequence[str]) -> list[Event]:
-        newest = {self._jobs[job_id].progress_id for job_id in job_ids} - {None}
+    def latest_progress(self, job_ids: Sequence[str], after: EventId = ZERO) -> list[Event]:
+        known = [self._jobs[job_id].progress_id for job_id in job_ids]
+        newest = {progress_id for progress_id in known if progress_id is not None and progress_id > after}
         events = [e for job_id in job_ids for e in self._jobs[job_id].stream.events if e.id in newest]
         self._read()
         return events

@@ -1,7 +1,7 @@
 """What a stream promises: exactly what the store has after the reader's cursor, in order, or a reset.
 
-Only progress may be left out, by readers that were slow and by feeds, and only if newer progress of the
-same job follows (on a feed also its end).
+Only progress may be left out: by readers that were slow, by feeds, and if the job has ended; and only if
+newer progress of the same job follows (on a feed also its end).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Promise:
 
     def breach(self, store: MemoryStore, got: Sequence[Seen]) -> str | None:
         """Returns what a client that has caught up was given wrongly, or None."""
+        self._forgotten = store.forgotten
         self._history = [
             (job_id, event)
             for job_id, event in store.history
@@ -101,6 +102,8 @@ class Promise:
 
     def _may_lack(self, n: int) -> bool:
         job_id, event = self._history[n]
+        if event.id in self._forgotten:
+            return True
         if event.id in self.trimmed and (self.cursor == ZERO or event.type == "progress"):
             return True
         superseded = ("progress", "end") if self.kind == "feed" else ("progress",)

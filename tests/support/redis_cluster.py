@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import redis
 
 from service.process import valkey
+from tests.support.host import HERE, Host
 from tests.support.stack import free_port
 from tests.support.wait import until
 
@@ -19,22 +21,44 @@ SLOTS = 16384
 class Server:
     """One process. It has ended when `close` returns."""
 
-    def __init__(self, directory: Path, *options: str, sentinel: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        sentinel: bool = False,
+        host: Host = HERE,
+        port: int | None = None,
+        password: str | None = None,
+    ) -> None:
         directory.mkdir(parents=True)
-        self.port = free_port()
-        config = directory / "server.conf"
-        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {directory}", 'save ""', *options]
-        config.write_text("\n".join(lines) + "\n")
-        with (directory / "log").open("wb") as out:
+        self.port = port or free_port()
+        self.host = host
+        self._directory = directory
+        self._arguments = ["--sentinel"] if sentinel else []
+        # A host of the tests has nobody on it who must not reach the server.
+        lines = [f"port {self.port}", f"bind {host.address}", f"dir {directory}", 'save ""', *options]
+        self._config.write_text("\n".join([*lines, "protected-mode no"]) + "\n")
+        self.process = self.start()
+        self.client = redis.Redis(
+            host.address, self.port, password=password, decode_responses=True, protocol=2
+        )
+        until(self._answers, what="a server to answer")
+
+    @property
+    def _config(self) -> Path:
+        return self._directory / "server.conf"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it, on what it has kept if it ran before."""
+        with (self._directory / "log").open("ab") as out:
             self.process = subprocess.Popen(
-                [valkey.binary(), config, *(["--sentinel"] if sentinel else [])],
+                [*self.host.enter, valkey.binary(), self._config, *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.client = redis.Redis(port=self.port, decode_responses=True, protocol=2)
-        until(self._answers, what="a server to answer")
+        return self.process
 
     def _answers(self) -> bool:
         try:
@@ -57,25 +81,38 @@ class Server:
 class ValkeyCluster:
     """Three primaries, the slots in thirds, each with a replica if asked for."""
 
-    def __init__(self, directory: Path, *, replicas: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *more: str,
+        replicas: bool = False,
+        hosts: Sequence[Host] = (HERE, HERE, HERE),
+    ) -> None:
+        """`more` are lines of each server's configuration. A primary's replica is on the next host."""
         options = (
             *("cluster-enabled yes", "cluster-node-timeout 1000", "cluster-require-full-coverage no"),
-            *("cluster-allow-replica-migration no", "repl-diskless-sync-delay 0"),
+            *("cluster-allow-replica-migration no", "repl-diskless-sync-delay 0", *more),
         )
         buses = [free_port() for _ in range(6 if replicas else 3)]
         self.servers = [
-            Server(directory / f"node{n}", *options, f"cluster-port {bus}") for n, bus in enumerate(buses)
+            Server(
+                directory / f"node{n}",
+                *options,
+                f"cluster-port {bus}",
+                host=hosts[(n + n // 3) % len(hosts)],
+            )
+            for n, bus in enumerate(buses)
         ]
         first, *others = self.servers
         for server, bus in zip(others, buses[1:], strict=True):
-            first.ask("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
+            first.ask("CLUSTER", "MEET", server.host.address, server.port, bus)
         for n, server in enumerate(self.servers[:3]):
             server.ask("CLUSTER", "ADDSLOTSRANGE", SLOTS * n // 3, SLOTS * (n + 1) // 3 - 1)
         until(lambda: all(len(self._nodes(server)) == len(self.servers) for server in self.servers), 30)
         for primary, replica in zip(self.servers[:3], self.servers[3:], strict=False):
             replica.ask("CLUSTER", "REPLICATE", primary.ask("CLUSTER", "MYID"))
         until(lambda: all(self._well(server) for server in self.servers), 30, "the cluster to be well")
-        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:2])
+        self.url = "redis+cluster://" + ",".join(f"{s.host.address}:{s.port}" for s in self.servers[:2])
 
     def _nodes(self, server: Server) -> list[str]:
         found = server.ask("CLUSTER", "NODES")
@@ -113,11 +150,13 @@ class ValkeyCluster:
 class Sentinels:
     """A primary, its replica, and three who watch over them."""
 
-    def __init__(self, directory: Path) -> None:
-        self.primary = Server(directory / "primary", "appendonly yes")
+    def __init__(self, directory: Path, *more: str, hosts: Sequence[Host] = (HERE, HERE, HERE)) -> None:
+        """Primary and replica are on the first two hosts; `more` are lines of their configurations."""
+        options = ("appendonly yes", "repl-diskless-sync-delay 0", *more)
+        first = hosts[0].address
+        self.primary = Server(directory / "primary", *options, host=hosts[0])
         self.replica = Server(
-            directory / "replica",
-            *("appendonly yes", f"replicaof 127.0.0.1 {self.primary.port}", "repl-diskless-sync-delay 0"),
+            directory / "replica", *options, f"replicaof {first} {self.primary.port}", host=hosts[1]
         )
         until(
             lambda: self.replica.client.info("replication")["master_link_status"] == "up",
@@ -126,16 +165,17 @@ class Sentinels:
         self.sentinels = [
             Server(
                 directory / f"sentinel{n}",
-                f"sentinel monitor main 127.0.0.1 {self.primary.port} 2",
+                f"sentinel monitor main {first} {self.primary.port} 2",
                 "sentinel down-after-milliseconds main 1000",
                 "sentinel failover-timeout main 5000",
                 sentinel=True,
+                host=host,
             )
-            for n in range(3)
+            for n, host in enumerate(hosts)
         ]
         until(lambda: all(self._knows_all(sentinel) for sentinel in self.sentinels), 30, "the sentinels")
-        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        self.url = f"redis+sentinel://{hosts}/main/0"
+        addresses = ",".join(f"{s.host.address}:{s.port}" for s in self.sentinels)
+        self.url = f"redis+sentinel://{addresses}/main/0"
 
     def _knows_all(self, sentinel: Server) -> bool:
         fields = sentinel.ask("SENTINEL", "MASTER", "main")

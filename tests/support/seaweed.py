@@ -17,6 +17,7 @@ from typing import Self
 import obstore
 from obstore.store import S3Store
 
+from tests.support.host import HERE, Host
 from tests.support.stack import free_port
 from tests.support.wait import until
 
@@ -27,11 +28,12 @@ ACCESS = {"AWS_ACCESS_KEY_ID": "AKTESTS", "AWS_SECRET_ACCESS_KEY": "a-secret-of-
 class Seaweed:
     """Starts when the block is entered, with an empty bucket; `kill`, `pause` and `start` it in between."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, host: Host = HERE) -> None:
+        self._host = host
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
-        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.endpoint = f"http://{host.address}:{self.port}"
         self._ports = {name: free_port() for name in ("master", "volume", "filer")}
         # Beside each port there is one for gRPC, by default 10,000 higher.
         self._grpc = {name: free_port() for name in ("master", "volume", "filer", "s3")}
@@ -48,9 +50,9 @@ class Seaweed:
         self._config = directory / "s3.json"
         self._config.write_text(json.dumps({"identities": [identity]}))
 
-    def url(self, prefix: str) -> str:
-        """FILES_URL for the files of one service."""
-        return f"s3://{BUCKET}/{prefix}?endpoint={self.endpoint}"
+    def url(self, prefix: str, endpoint: str | None = None) -> str:
+        """FILES_URL for the files of one service, by another address if one is given."""
+        return f"s3://{BUCKET}/{prefix}?endpoint={endpoint or self.endpoint}"
 
     def store(self, prefix: str = "") -> S3Store:
         """What is below a prefix of the bucket, to look at."""
@@ -82,7 +84,7 @@ class Seaweed:
     @property
     def pid(self) -> int:
         """Also that of its process group."""
-        return self._process.pid
+        return self.process.pid
 
     @property
     def log(self) -> str:
@@ -90,6 +92,23 @@ class Seaweed:
 
     def start(self) -> None:
         """Start it on what it has kept if it ran before, and wait until it takes files."""
+        self.launch()
+        bucket = obstore.sign(self._bucket(""), "PUT", BUCKET, timedelta(minutes=1))
+
+        def ready() -> bool:
+            assert self.process.poll() is None, self.log
+            with suppress(OSError):
+                # Again once it is there: 409.
+                with suppress(urllib.error.HTTPError):
+                    urllib.request.urlopen(urllib.request.Request(bucket, method="PUT"), timeout=5).close()
+                with suppress(obstore.exceptions.BaseError):
+                    self.store().put("started", b"1")
+                    return True
+            return False
+
+        until(ready, 60, lambda: f"SeaweedFS:\n{self.log[-4000:]}")
+
+    def launch(self) -> subprocess.Popen[bytes]:
         data = self.directory / "data"
         data.mkdir(exist_ok=True)
         ports = [
@@ -98,13 +117,14 @@ class Seaweed:
             for name, port in of.items()
         ]
         with (self.directory / "out").open("ab") as out:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [
+                    *self._host.enter,
                     *(
                         str(Path(sys.executable).parent / "weed"),
                         "server",
-                        "-ip=127.0.0.1",
-                        "-ip.bind=127.0.0.1",
+                        f"-ip={self._host.address}",
+                        f"-ip.bind={self._host.address}",
                         f"-dir={data}",
                     ),
                     *("-s3", f"-s3.port={self.port}", f"-s3.config={self._config}", *ports),
@@ -120,23 +140,9 @@ class Seaweed:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-
-        bucket = obstore.sign(self._bucket(""), "PUT", BUCKET, timedelta(minutes=1))
-
-        def ready() -> bool:
-            assert self._process.poll() is None, self.log
-            with suppress(OSError):
-                # Again once it is there: 409.
-                with suppress(urllib.error.HTTPError):
-                    urllib.request.urlopen(urllib.request.Request(bucket, method="PUT"), timeout=5).close()
-                with suppress(obstore.exceptions.BaseError):
-                    self.store().put("started", b"1")
-                    return True
-            return False
-
-        until(ready, 60, lambda: f"SeaweedFS:\n{self.log[-4000:]}")
+        return self.process
 
     def kill(self) -> None:
         with suppress(ProcessLookupError, AttributeError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()

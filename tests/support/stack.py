@@ -72,6 +72,8 @@ class Stack:
             "AUTH": "keys",
             # So that a test knows where to look; tests/integration/test_layout.py has more of them.
             "PARTITIONS": "1",
+            # So that what readers were given can be compared with all that was written.
+            "KEEP_PROGRESS": "1",
             **environ,
         }
         self.url = f"http://127.0.0.1:{self.port}"

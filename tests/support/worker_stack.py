@@ -39,8 +39,6 @@ class WorkerStack(Stack):
         super().__init__(
             directory, **{"KEY_PREFIX": "test:", "LEASE_S": str(LEASE_S), "LOG_LEVEL": "INFO", **environ}
         )
-        for name in ("FFMPEG", "FFPROBE"):
-            self.environ.pop(name, None)
         self.sender = Celery("sender", broker=self.valkey.url, set_as_current=False)
         self.sender.conf.update(
             broker_transport_options={"global_keyprefix": "test:"}, task_ignore_result=True

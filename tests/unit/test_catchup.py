@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from headway.contract.events import ZERO, EventId
+from headway.contract.pages import FeedSnapshot
 from service.streaming.catchup import JobGone, cursor_fault
 from service.streaming.store_reader import PAGE
 from tests.support.engine import Engine
@@ -255,3 +258,91 @@ def test_a_slow_reader_is_given_only_the_newest_progress_of_each_job(engine: Eng
     newest = store.emit(one, "progress", data=b'{"job":"1","n":3}').id
     page = engine.jobs(one, two).after(at).newest_progress()
     assert [event.id for event in page.events] == [other, log, newest]
+
+
+def test_progress_that_an_ended_job_has_not_kept_is_a_place_to_resume_from(engine: Engine) -> None:
+    store = engine.store
+    job_id, other = store.create(), store.create()
+    first = store.history[0][1].id
+    dropped = [store.emit(job_id, "progress").id for _ in range(3)]
+    log = store.emit(job_id, "log").id
+    store.emit(other, "log")
+    more = [store.emit(job_id, "progress").id for _ in range(2)]
+    end = store.emit(job_id, "end").id
+    rest = [log, more[1], end]
+    for view in (engine.job(job_id), engine.jobs(job_id, other)):
+        for cursor, expected in (
+            *((at, rest) for at in (first, *dropped)),
+            *((at, rest[1:]) for at in (log, more[0])),
+            (more[1], [end]),
+        ):
+            page = view.after(cursor)
+            got = [e.id for e in page.events if e.id in (first, *dropped, *more, *rest)]
+            assert (page.reset, got) == (None, expected)
+    assert [e.id for e in engine.job(job_id).after(ZERO).events] == [first, *rest]
+    store.trim(job_id, 3)
+    for view in (engine.job(job_id), engine.jobs(job_id, other)):
+        assert view.after(first).reset is None, "nothing of it was trimmed but what had come"
+    store.trim(job_id, 2)
+    for view in (engine.job(job_id), engine.jobs(job_id, other)):
+        assert view.after(dropped[1]).reset == "cursor_trimmed"
+        assert view.after(log).reset is None
+
+
+def test_an_id_beside_what_an_ended_job_has_not_kept_is_unknown(engine: Engine) -> None:
+    store = engine.store
+    job_id, other = store.create(), store.create()
+    store.emit(job_id, "progress")
+    store.emit(job_id, "log")
+    strange = store.emit(other, "log").id
+    store.emit(job_id, "progress")
+    store.emit(job_id, "end")
+    assert engine.job(job_id).after(strange).reset == "cursor_unknown"
+
+
+def test_a_list_that_another_job_led_on_has_missed_nothing_when_progress_was_not_kept(
+    engine: Engine,
+) -> None:
+    store = engine.store
+    job_id, other = store.create(), store.create()
+    store.emit(job_id, "progress")
+    cursor = store.emit(other, "log").id
+    store.emit(job_id, "progress")
+    store.emit(job_id, "progress")
+    store.emit(job_id, "end")
+    page = engine.jobs(job_id, other).after(cursor)
+    assert all(before <= cursor for before in page.befores)
+
+
+@pytest.mark.parametrize("how", ["start", "reset"])
+def test_a_feeds_state_that_is_read_over_a_while_misses_nothing_and_repeats_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    store = engine.store
+    one, two, three = store.create("g"), store.create("g"), store.create("g")
+    read = store.snapshot
+    moment = store.clock
+
+    def slowly(owner: str, group: str | None) -> FeedSnapshot:
+        first = read(owner, group)
+        store.emit(one, "log")
+        store.emit(one, "progress")
+        jobs = {page.id: page for page in read(owner, group).jobs}
+        store.emit(one, "progress")
+        store.emit(two, "log")
+        store.emit(three, "end")
+        jobs[two] = next(page for page in first.jobs if page.id == two)
+        return replace(first, jobs=sorted([jobs[one], jobs[two]], key=lambda page: page.last))
+
+    monkeypatch.setattr(store, "snapshot", slowly)
+    feed = engine.feed("g")
+    page = feed.start() if how == "start" else feed.reset("cursor_unknown")
+    events = [event for job_id, event in store.history if event.id > moment]
+    states = [str(event.id) for event in events]
+    told = {
+        "start": [(str(store.history[1][1].id), "snapshot"), (states[1], "snapshot")],
+        "reset": [(str(moment), "reset")],
+    }
+    news = [(states[2], "progress"), (states[3], "log"), (states[4], "end")]
+    assert given(page.frames) == told[how] + news
+    assert (page.cursor, page.complete) == (store.clock, True)

@@ -49,6 +49,7 @@ def test_every_setting_is_in_the_readmes_table_with_its_default() -> None:
         "REDIS_TLS_VERIFY": "`1`",
         "FILES_URL": "",
         "FILES_REDIRECT": "`1`",
+        "KEEP_PROGRESS": "`0`",
         "CELERY_BROKER_URL": "`REDIS_URL`",
         "TRUSTED_PROXIES": "loopback",
         "WORKER_CONCURRENCY": "cores",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from service.streaming.reader import Place
 from tests.support.engine import Engine
 
 
@@ -86,3 +87,24 @@ def test_after_a_new_connection_everything_is_subscribed_again() -> None:
     engine.store.emit(job_id, "log")
     engine.settle()
     assert [e.event for e in client.events] == ["snapshot", "log", "log"]
+
+
+def test_a_topic_that_redis_lets_go_by_itself_is_behind_until_it_is_found_again() -> None:
+    """The slot has moved to another server, which here is the same one."""
+    engine = Engine()
+    job_id = engine.store.create()
+    client = engine.join(engine.job(job_id))
+    engine.settle()
+    assert engine.place(client) is Place.LIVE
+    (name,) = engine.store.wire.channels
+    engine.store.wire.channels.discard(name)
+    engine.store.wire.replies.append([b"sunsubscribe", name.encode(), 0])
+    engine.deliver()
+    assert engine.place(client) is Place.BEHIND
+    engine.store.emit(job_id, "log")
+    engine.hub.arrange()
+    engine.settle()
+    engine.store.emit(job_id, "log")
+    engine.settle()
+    assert engine.place(client) is Place.LIVE
+    assert [seen.event for seen in client.events] == ["snapshot", "log", "log"]

@@ -22,7 +22,7 @@ from worker.media.probe import Audio, Color, Media, Video, media
 from worker.media.rate import Rate, measure_rate
 from worker.media.said import Said
 from worker.media.sandbox import OutOfMemory
-from worker.media.timeline import Clock, Scan, Timeline
+from worker.media.timeline import Scan, Timeline
 from worker.media.yardstick import Yardstick
 
 
@@ -146,17 +146,6 @@ def test_pictures_are_counted_to_the_nearest() -> None:
     assert pictures(1.6016, Fraction(30000, 1001)) == 48
 
 
-# -- timestamps ----------------------------------------------------------------------------------------
-
-
-def test_timestamps_that_start_anew_go_on_where_they_were() -> None:
-    clock = Clock(joined=True)
-    at = [n * 0.04 for n in range(50)]
-    ends = [dts + clock.shift(0, dts, 0.04) for dts in [*at, *at]]
-    assert ends == pytest.approx([n * 0.04 for n in range(100)])
-    assert Clock(joined=False).shift(0, 100.0, None) == 0
-
-
 # -- selection -----------------------------------------------------------------------------------------
 
 
@@ -181,13 +170,17 @@ def test_the_sound_meant_is_of_the_program_the_default_and_no_commentary() -> No
     video = Video(0, "video", "h264", width=64, height=48)
     comment = Audio(1, "audio", "aac", frozenset({"comment", "default"}), channels=2)
     titled = Audio(2, "audio", "aac", frozenset({"default"}), title="Director's Commentary", channels=2)
+    hearing = Audio(6, "audio", "aac", frozenset({"hearing_impaired", "default"}), channels=2)
+    described = Audio(
+        7, "audio", "aac", frozenset({"default"}), title="English Audio Description", channels=2
+    )
     plain = Audio(3, "audio", "aac", channels=2)
     default = Audio(4, "audio", "aac", frozenset({"default"}), channels=2)
     empty = Audio(5, "audio", "aac", frozenset({"default"}), channels=2)
-    tracks = (video, comment, titled, plain, default, empty)
-    packets = scanned(t0=9, t1=9, t2=9, t3=9, t4=9)
+    tracks = (video, comment, titled, plain, default, empty, hearing, described)
+    packets = scanned(t0=9, t1=9, t2=9, t3=9, t4=9, t6=9, t7=9)
     found = Media("mov", 1, 0, None, tracks)
-    assert [track.index for track in selection.audios(found, packets, video)] == [4, 3, 1, 2]
+    assert [track.index for track in selection.audios(found, packets, video)] == [4, 3, 1, 2, 6, 7]
     programs = (frozenset({0, 3}), frozenset({4}))
     found = Media("mpegts", 1, 0, None, tracks, programs)
     assert selection.audios(found, packets, video)[0] is plain
@@ -220,6 +213,11 @@ def test_a_part_is_cut_by_the_filters_and_its_last_picture_held() -> None:
     assert "tpad" not in chain(only(pix_fmt="yuv420p"))
     assert sound_filters(Cut(), from_zero=False) == "aresample=async=1"
     assert sound_filters(Cut(1, 2), from_zero=True).startswith("atrim=start=0:end=2")
+
+
+def test_only_a_sound_that_begins_later_gets_a_silence_before_it() -> None:
+    assert "first_pts=0" in sound_filters(Cut(), from_zero=True)
+    assert "first_pts=0" not in sound_filters(Cut(sound_from_zero=True), from_zero=True)
 
 
 def test_sizes_keep_the_shape_and_are_even() -> None:

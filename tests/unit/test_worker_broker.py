@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from headway.contract.settings import load
+from worker import broker
 from worker.broker import fault_of
+from worker.hints import Hints
 
 TYPES = {"simulate"}
 JOB = "0-" + "x" * 22
@@ -92,3 +95,22 @@ def test_a_job_of_a_type_that_is_not_served_is_none() -> None:
 )
 def test_anything_else_is_not(message: Any) -> None:
     assert fault_of(message, TYPES) is not None
+
+
+def test_a_message_of_a_job_that_does_not_wait_any_more_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def waits(job_id: str) -> bool:
+        asked.append(job_id)
+        return len(asked) > 1
+
+    monkeypatch.setattr(broker.served, "waits", waits)
+    assert broker.is_stale(sent())
+    assert not broker.is_stale(sent())
+    assert asked == [JOB, JOB]
+
+
+def test_whether_a_store_is_away_or_not_known_the_message_counts() -> None:
+    hints = Hints(load({"REDIS_URL": "redis://127.0.0.1:1/0"}))
+    assert hints.waits(JOB)
+    assert hints.waits(JOB)

@@ -1,4 +1,5 @@
-"""`jobs.d.ts` declares the service's records, the modules keep to it, and types.ts uses all of it."""
+"""`jobs.d.ts` and `records.d.ts` declare what the service says and takes, the modules keep to it, and
+types.ts uses all of it."""
 
 from __future__ import annotations
 
@@ -8,9 +9,10 @@ import subprocess
 import types
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
+from pydantic import BaseModel
 
 from headway.contract.events import EventType
 from headway.contract.records import (
@@ -25,6 +27,9 @@ from headway.contract.records import (
     Unique,
 )
 from headway.contract.states import ErrorCode, State
+from service.api.many import Selection
+from service.api.submissions import Submission
+from service.api.webhooks import WebhookTarget
 from tests.support.npm import package
 from tests.web.test_javascript import node  # noqa: F401
 
@@ -52,10 +57,13 @@ process.exit();
 """
 
 
+def types_text() -> str:
+    return "".join((WEB / name).read_text("utf-8") for name in ("records.d.ts", "jobs.d.ts"))
+
+
 def bodies() -> list[tuple[str, str]]:
     """The name and the body of each class and interface, without comments."""
-    text = re.sub(r"/\*\*.*?\*/", "", (WEB / "jobs.d.ts").read_text("utf-8"), flags=re.S)
-    return DECLARED.findall(text)
+    return DECLARED.findall(re.sub(r"/\*\*.*?\*/", "", types_text(), flags=re.S))
 
 
 def declared() -> dict[str, set[str]]:
@@ -66,21 +74,25 @@ def declared() -> dict[str, set[str]]:
 PLAIN = {str: "string", int: "number", float: "number", bool: "boolean", type(None): "null", Any: "unknown"}
 RECORDS = {Job: "Job", Progress: "Progress", StageProgress: "Stage", Artifact: "Artifact"}
 RECORDS |= {JobError: "JobError", Links: "Links", Group: "Group", Unique: "Unique"}
+NAMED = {**RECORDS, WebhookTarget: "WebhookTarget"}
 
 
 def typescript(annotation: Any) -> str:
     """The TypeScript type of what a field of a record is in JSON."""
     if get_origin(annotation) in (Union, types.UnionType):
         return " | ".join(typescript(one) for one in get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        return typescript(get_args(annotation)[0])
     if get_origin(annotation) is list:
-        return f"{typescript(get_args(annotation)[0])}[]"
+        one = typescript(get_args(annotation)[0])
+        return f"({one})[]" if " | " in one else f"{one}[]"
     if get_origin(annotation) is dict:
         return f"Record<{', '.join(map(typescript, get_args(annotation)))}>"
     if get_origin(annotation) is Literal:
         return " | ".join(f'"{value}"' for value in get_args(annotation))
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         return annotation.__name__
-    return PLAIN.get(annotation) or RECORDS[annotation]
+    return PLAIN.get(annotation) or NAMED[annotation]
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
@@ -100,8 +112,36 @@ def test_the_types_declare_the_records_of_the_service(record: type[Record]) -> N
     )
 
 
+SENT = {
+    Submission: ("JobOptions", "type params run lease_s"),
+    WebhookTarget: ("WebhookTarget", ""),
+    Selection: ("JobFilter", "dry_run"),
+}
+"""What a request may have in it, what it is called here, and what stands elsewhere, or is no page's."""
+WIDER = {
+    "run_at?: string;": "run_at?: string | Date;",
+    "unique?: Unique;": 'unique?: Partial<Unique> & Pick<Unique, "key">;',
+    # Selection has no use for its enumeration, which it would have to be given.
+    f"state?: {' | '.join(json.dumps(state) for state in State)};": "state?: State;",
+}
+
+
+@pytest.mark.parametrize("model", SENT, ids=lambda model: model.__name__)
+def test_the_types_declare_all_that_a_request_may_have(model: type[BaseModel]) -> None:
+    name, elsewhere = SENT[model]
+    expected = set()
+    for field, info in model.model_fields.items():
+        if field in elsewhere.split():
+            continue
+        said = typescript(info.annotation).removesuffix(" | null")
+        line = f"{field}{'' if info.is_required() else '?'}: {said};"
+        expected.add(WIDER.get(line, line))
+    (body,) = (body for interface, body in bodies() if interface == name)
+    assert {line.strip() for line in body.splitlines() if line.strip()} == expected
+
+
 def test_the_types_name_every_state_error_code_and_event() -> None:
-    text = (WEB / "jobs.d.ts").read_text("utf-8")
+    text = types_text()
     for name, values in (("State", State), ("ErrorCode", ErrorCode)):
         found = re.search(rf"export type {name} = (.*?);", text)
         assert found
@@ -114,7 +154,7 @@ def test_the_types_name_every_state_error_code_and_event() -> None:
 def test_the_modules_and_what_a_user_writes_keep_to_the_types(node: str) -> None:  # noqa: F811
     options = "--noEmit --allowJs --checkJs --strict --target es2022 --module nodenext"
     names = ("jobs.js", "job-progress.js", "job-progress.d.ts", "dashboard/main.js")
-    names += ("element/log.js", "client/submission.js", "client/live-jobs.js")
+    names += ("element/log.js", "client/submission.js", "client/upload.js", "client/live-jobs.js")
     roots = [str(WEB / name) for name in names]
     compiler = [node, str(package("typescript/bin/tsc"))]
     command = [

@@ -5,6 +5,7 @@ import {
   Problem,
   newKey,
   type Artifact,
+  type Counts,
   type Credential,
   type ErrorCode,
   type EventData,
@@ -13,13 +14,17 @@ import {
   type Job,
   type JobEvent,
   type JobFeed,
+  type JobFilter,
   type JobHandle,
   type JobType,
   type Progress,
+  type Selection,
   type Stage,
   type State,
   type Unique,
   type Status,
+  type Submission,
+  type Submitted,
   type SubmitOptions,
   type Upload,
 } from "../../web/jobs.js";
@@ -46,6 +51,11 @@ const how: SubmitOptions = {
   max_attempts: 2,
   timeout_s: 60,
   webhook: { url: "https://hooks.example/headway", events: ["state", "end"] },
+  size: 3,
+  priority: 9,
+  run_at: new Date("2030-01-01"),
+  expires_s: 3600,
+  unique: { key: "nightly" },
   signal: stop.signal,
   onUpload: (fraction, file) => console.log(fraction + file.size),
 };
@@ -57,6 +67,21 @@ const sent: Upload = await headway.upload(new File([], "a"), {
 console.log(`upload:${sent.id}`, sent.name, sent.size / 2, sent.media_type);
 // @ts-expect-error: a number is no label
 await headway.submit("simulate", {}, { labels: { n: 1 } });
+
+const some: Submission[] = [{ type: "simulate" }, { type: "simulate", params: {}, unique: { key: "k", while: "queued" } }];
+const submitted: Submitted[] = await headway.submitMany(some, { idempotencyKey: newKey(), signal: stop.signal });
+for (const { id, created, links } of submitted) console.log(id, !created, links.self);
+// @ts-expect-error: each has a type
+await headway.submitMany([{ params: {} }]);
+
+// -- many by a filter
+
+const old: JobFilter = { state: "failed", type: "simulate", group: "g", labels: { customer: "acme" }, older_s: 86_400 };
+const which: Selection = { ...old, dry_run: true };
+console.log((await headway.list({ ...old, limit: 5 })).items.length, (await headway.cancelMany(which)).result);
+console.log((await headway.retryMany(old, { idempotencyKey: newKey() })).id, (await headway.deleteMany({ older_s: 0 })).id);
+const counts: Counts = await headway.counts();
+console.log(counts.states.queued + (counts.types["simulate"]?.failed ?? 0));
 
 // -- asking
 

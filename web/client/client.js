@@ -115,7 +115,7 @@ export class Client {
 
   /**
    * Jobs, newest first.
-   * @param {Parameters<import("../jobs.js").Headway["list"]>[0]} [query]
+   * @param {Parameters<Client["url"]>[1]} [query]
    * @returns {ReturnType<import("../jobs.js").Headway["list"]>}
    */
   list(query = {}) {

@@ -2,10 +2,12 @@
  * Submissions: files are uploaded first, and the request is repeated until there is an answer.
  */
 
-import { credential } from "./credentials.js";
-import { Problem, problem } from "./problem.js";
+import { pause } from "./pause.js";
 
-/** @typedef {import("./client.js").Client} Client */
+/**
+ * @typedef {import("./client.js").Client} Client
+ * @typedef {import("./problem.js").Problem} Problem
+ */
 
 const ATTEMPTS = 5;
 const BACKOFF_MS = 1000;
@@ -29,7 +31,7 @@ export async function submit(client, type, params, { idempotencyKey, signal, onU
  * POST, repeated under the same key until there is an answer.
  * @param {Client} client
  * @param {string} path
- * @param {Record<string, unknown>} what
+ * @param {object} what
  * @param {{idempotencyKey?: string, signal?: AbortSignal}} options
  */
 export async function post(client, path, what, { idempotencyKey = newKey(), signal }) {
@@ -58,6 +60,8 @@ export async function post(client, path, what, { idempotencyKey = newKey(), sign
 async function withUploads(client, value, { signal, onUpload }) {
   if (value instanceof Blob) {
     const onProgress = onUpload && ((/** @type {number} */ fraction) => onUpload(fraction, value));
+    // Most submissions have no file.
+    const { upload } = await import("./upload.js");
     return `upload:${(await upload(client, value, { signal, onProgress })).id}`;
   }
   if (value === null || typeof value !== "object") return value;
@@ -68,63 +72,8 @@ async function withUploads(client, value, { signal, onUpload }) {
   return made;
 }
 
-/**
- * By XMLHttpRequest, because fetch does not report how much was sent.
- * @param {Client} client
- * @param {Blob} file
- * @param {{onProgress?: (fraction: number) => void, signal?: AbortSignal}} options
- * @param {string} [refused] the token that the service did not accept
- * @returns {Promise<import("../jobs.js").Upload>}
- */
-export async function upload(client, file, options, refused) {
-  const { onProgress, signal } = options;
-  const token = client.caller && (await credential(client.caller, refused));
-  signal?.throwIfAborted();
-  const name = file instanceof File ? file.name : "upload";
-  const request = new XMLHttpRequest();
-  request.open("POST", client.url("/uploads", { name }));
-  if (token) request.setRequestHeader("authorization", `Bearer ${token}`);
-  request.setRequestHeader("content-type", file.type || "application/octet-stream");
-  request.upload.onprogress = ({ lengthComputable, loaded, total }) => {
-    if (lengthComputable && total > 0) onProgress?.(loaded / total);
-  };
-  const abort = () => request.abort();
-  signal?.addEventListener("abort", abort);
-  await new Promise((resolve) => {
-    request.onloadend = resolve;
-    request.send(file);
-  });
-  signal?.removeEventListener("abort", abort);
-  signal?.throwIfAborted();
-  const { status, responseText } = request;
-  if (status === 0) throw new Problem(0, { title: "The connection was lost during the upload." });
-  if (status === 401 && token && !refused) return upload(client, file, options, token);
-  if (status < 200 || status > 299) throw problem(status, responseText, request);
-  return JSON.parse(responseText);
-}
-
 /** A random key for one submission. `crypto.randomUUID` is missing on plain HTTP. */
 export function newKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/**
- * @param {number} ms
- * @param {AbortSignal} [signal]
- * @returns {Promise<void>}
- */
-function pause(ms, signal) {
-  return new Promise((resolve, reject) => {
-    const abort = () => {
-      clearTimeout(timer);
-      reject(signal?.reason);
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", abort);
-      resolve();
-    }, ms);
-    signal?.addEventListener("abort", abort);
-    if (signal?.aborted) abort();
-  });
 }

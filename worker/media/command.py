@@ -69,6 +69,8 @@ class Cut:
     """How far before the start reading begins."""
     held: bool = False
     """Whether the last picture comes before the start: it is shown all the time."""
+    sound_from_zero: bool = False
+    """Whether the sound is known to begin where the part does."""
 
     @property
     def seek_s(self) -> float:
@@ -225,14 +227,19 @@ def matrix(color: Color, height: int) -> str:
 
 def sound_filters(cut: Cut, *, from_zero: bool) -> str:
     """Return the chain for the sound: cut like the picture, gaps filled with silence, with `from_zero` also
-    one at the beginning."""
+    one at the beginning.
+
+    Only if there is one: where the format of the sound changes, ffmpeg begins the chain anew, and a silence
+    with it.
+    """
     chain = _begun(cut, "asetpts")
     if cut.start_s or cut.length_s is not None:
         limits = (["start=0"] if cut.start_s else []) + (
             [] if cut.length_s is None else [f"end={cut.length_s:.6f}"]
         )
         chain.append(f"atrim={':'.join(limits)}")
-    return ",".join([*chain, "aresample=async=1" + (":first_pts=0" if from_zero else "")])
+    silence = ":first_pts=0" if from_zero and not cut.sound_from_zero else ""
+    return ",".join([*chain, f"aresample=async=1{silence}"])
 
 
 def sound_arguments(recipe: Recipe, audio: Audio | None) -> tuple[str, ...]:

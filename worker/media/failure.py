@@ -15,12 +15,9 @@ from worker.media.sandbox import OutOfMemory, ran_out_of_memory
 
 READ_HERE = "MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG, FLV, Ogg, MXF, GIF, MP3, AAC, FLAC, WAV and others"
 _NAMES = {
-    "png_pipe": "a PNG picture",
-    "jpeg_pipe": "a JPEG picture",
     "image2": "a still picture",
     "webp_pipe": "a WebP picture",
     "svg_pipe": "an SVG drawing",
-    "gif_pipe": "a GIF picture",
     "apng": "an animated PNG",
     "ico": "an icon",
     "wv": "WavPack sound",
@@ -59,6 +56,7 @@ _MACHINE = {
 }
 _INPUT = {
     "moov atom not found": "it is not a video, or its end is missing; export it or upload it again",
+    "ended prematurely": "its end is missing; export it or upload it again",
     "Invalid data found": "it is damaged, cut off, or no media file",
     "End of file": "it is damaged, cut off, or no media file",
     "Picture size": "its pictures are larger than what can be handled; give a file with smaller ones",
@@ -108,7 +106,7 @@ def unreadable(error: FFmpegFailed, name: str, path: Path) -> Exception:
         return explain(error, name, path, path.parent)
     for line in error.words:
         if found := _FORBIDDEN.search(line):
-            kind = _NAMES.get(found["format"], f"of the format {found['format']!r}")
+            kind = _kind(found["format"])
             return InvalidInput(
                 f"{name} cannot be read as media: it is {kind}. What can be read: {READ_HERE}"
             )
@@ -125,6 +123,12 @@ def unreadable(error: FFmpegFailed, name: str, path: Path) -> Exception:
     return InvalidInput(
         f"{name} cannot be read as media: {_reason(error.words)} ({_detail(error.words, name, path)})"
     )
+
+
+def _kind(format: str) -> str:
+    """Return what people call a file of this format (ffmpeg's name)."""
+    picture, pipe, _ = format.partition("_pipe")
+    return _NAMES.get(format) or (f"a {picture.upper()} picture" if pipe else f"of the format {format!r}")
 
 
 def _is_playlist(path: Path) -> bool:

@@ -39,6 +39,8 @@ UNINDEXED = frozenset({"mpegts", "mpeg", "flv", "ogg"})
 UNINDEXED_LEAD_S = 12.0
 """Longer than key pictures are apart, usually."""
 
+AT_ONCE_S = 0.01
+
 SAMPLED_FROM_S = 2.0
 SAMPLES = 3
 """Places in a track of at least that length where its pictures are looked at once more."""
@@ -99,15 +101,18 @@ def look(
     scanned = scan(job, source.path, media)
     likely = selection.videos(media, scanned)
     video = _first_decodable(job, source, scanned, likely) if picture else None
-    audio = _first_decodable(job, source, scanned, selection.audios(media, scanned, video))
+    heard = selection.audios(media, scanned, video)
+    audio = _first_decodable(job, source, scanned, heard)
     warnings = _missing(source, media, scanned)
+    if scanned.went_back:
+        warnings.append(f"the timestamps of {source.name} start anew in the middle: the rest is left out")
     if picture and video is None:
         raise InvalidInput(_none_of(source, scanned, "video", likely))
     if audio is None:
-        why = _none_of(source, scanned, "sound", media.audios)
+        why = _none_of(source, scanned, "sound", heard)
         if not picture:
             raise InvalidInput(why)
-        if media.audios:
+        if heard:
             warnings.append(f"{why}. The result has no sound")
     if video is not None and video.width * video.height > MAX_PIXELS:
         raise InvalidInput(f"a picture of {video.width}x{video.height}, as in {source.name}, is too large")
@@ -236,8 +241,11 @@ def _cut(
     if audio is None or source.path is None or not scanned.complete:
         return cut, False
     sound = scanned.of(audio)
-    later = length is not None and (sound.start_s or 0.0) - zero >= start_s + length
-    return cut, sound.end_s - zero <= start_s or later
+    begins = (sound.start_s or 0.0) - zero - start_s
+    later = length is not None and begins >= length
+    # What comes before the start is cut off.
+    near = abs(max(begins, 0.0) if start_s else begins) < AT_ONCE_S
+    return replace(cut, sound_from_zero=near), sound.end_s - zero <= start_s or later
 
 
 def _rate(scanned: Scan, video: Video) -> Rate | None:

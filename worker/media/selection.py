@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from worker.media.probe import Audio, Media, Track, Video
 from worker.media.timeline import Scan
 
+T = TypeVar("T", bound=Track)
+
 _NOT_THE_PICTURE = frozenset({"attached_pic", "timed_thumbnails", "still_image"})
-_ASIDE = frozenset({"comment", "visual_impaired", "descriptions", "karaoke", "non_diegetic", "dependent"})
+_ASIDE = frozenset(
+    {
+        *("comment", "visual_impaired", "hearing_impaired", "descriptions", "karaoke", "clean_effects"),
+        *("non_diegetic", "dependent"),
+    }
+)
 """Flags of tracks that accompany another one."""
+_ASIDE_TITLES = ("commentary", "audio description", "descriptive audio")
 
 
 def videos(found: Media, scan: Scan) -> list[Video]:
-    """Return the video tracks that may be meant, the likeliest first; cover art is none of them."""
-    real = [track for track in found.videos if not track.flags & _NOT_THE_PICTURE]
+    """Return the video tracks that may be meant, the likeliest first; neither cover art nor a track without
+    anything in it is one of them."""
+    real = [track for track in _filled(found.videos, scan) if not track.flags & _NOT_THE_PICTURE]
     several = any(scan.of(track).packets > 1 for track in real)
 
     def unlikely(track: Video) -> tuple[object, ...]:
@@ -45,7 +55,7 @@ def audios(found: Media, scan: Scan, video: Video | None) -> list[Audio]:
         )
 
     heard = [track for track in found.audios if track.channels > 0 or track.codec in ("unknown", "none")]
-    return sorted((t for t in heard if scan.of(t).packets or not scan.complete), key=unlikely)
+    return sorted(_filled(heard, scan), key=unlikely)
 
 
 def left_out(found: Media, chosen: Sequence[Track | None], *, picture: bool) -> str | None:
@@ -63,8 +73,13 @@ def left_out(found: Media, chosen: Sequence[Track | None], *, picture: bool) -> 
     return ", ".join(rest) or None
 
 
+def _filled(tracks: Sequence[T], scan: Scan) -> list[T]:
+    return [track for track in tracks if scan.of(track).packets or not scan.complete]
+
+
 def _aside(track: Track) -> bool:
-    return bool(track.flags & _ASIDE) or "commentary" in track.title.lower()
+    title = track.title.lower()
+    return bool(track.flags & _ASIDE) or any(words in title for words in _ASIDE_TITLES)
 
 
 def _together(found: Media, one: Track, other: Track) -> bool:

@@ -29,7 +29,7 @@ SCAN_S = 10.0
 """At most this many seconds are spent on reading a file for its timestamps."""
 MAX_TIMES = 20_000
 """Timestamps that are kept per track: the rate of so many pictures is the rate of all."""
-JOINED = frozenset({"mpegts", "mpeg"})
+JOINED = frozenset({"mpegts", "mpeg", "ogg"})
 """Formats whose timestamps may start anew in the middle: two recordings one after the other."""
 SAMPLES = frozenset({"wav", "w64", "aiff", "caf"})
 """Formats without packets: their last one is as long as what is left."""
@@ -41,6 +41,8 @@ _NEAR_THE_END = 4
 """Packets. What is torn further ahead is damage, of which the decoder tells."""
 _JUMP_S, _BACK_S = 10.0, 1.0
 """What ffmpeg takes for such a new start: a jump ahead by more than one or back by more than the other."""
+_FALSE = 3
+"""Packets said to last so many times what they do last have a header that is wrong about it."""
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class Timeline:
     end_s: float = 0.0
     """The end of the last packet, as far as it was read."""
     times: list[float] = field(default_factory=list)
+    lengths: list[float] = field(default_factory=list)
     last_s: float = 0.0
     last_has_length: bool = False
     encrypted: bool = False
@@ -66,6 +69,19 @@ class Timeline:
         self.end_s = max(self.end_s, at + (length or 0.0))
         if len(self.times) < MAX_TIMES:
             self.times.append(at)
+            self.lengths.append(length or 0.0)
+
+    @property
+    def overlaps_s(self) -> float:
+        """How much longer the packets (up to MAX_TIMES) last than the time from the first to the last."""
+        if not self.times:
+            return 0.0
+        return sum(self.lengths[:-1]) - (max(self.times) - min(self.times))
+
+    def usual_length_s(self) -> float | None:
+        """Return how long most packets last, by when the next one comes; None for a single one."""
+        steps = intervals(self.times)
+        return steps[len(steps) // 2] if steps else None
 
 
 @dataclass(slots=True)
@@ -81,6 +97,8 @@ class Scan:
     """Whether there was anything wrong with how it is put together."""
     position: int = 0
     """Bytes, as far as it was read."""
+    went_back: bool = False
+    """Whether timestamps start anew in a format where ffmpeg makes nothing of that."""
     since_torn: int | None = None
     """Packets since the last one of which a part is missing."""
 
@@ -99,17 +117,22 @@ class Clock:
         self._joined = joined
         self._offset = 0.0
         self._next: dict[int, float] = {}
+        self.went_back = False
 
     def shift(self, index: int, dts: float | None, length: float | None) -> float:
         """Return what to add to the timestamps of this packet."""
-        if not self._joined or dts is None:
+        if dts is None:
             return self._offset
-        expected = self._next.get(index)
         at = dts + self._offset
-        if expected is not None and (at - expected > _JUMP_S or at < expected - _BACK_S):
+        expected = self._next.get(index, at)
+        back = at < expected - _BACK_S
+        if not self._joined:
+            self.went_back |= back
+        elif back or at - expected > _JUMP_S:
             self._offset += expected - at
             at = expected
-        self._next[index] = at + (length or 0.0)
+        # Elsewhere what a header says of the lengths may be false.
+        self._next[index] = at + (length or 0.0 if self._joined else 0.0)
         return self._offset
 
 
@@ -153,6 +176,7 @@ def scan(
                 break
         process.stdout.close()
     result.complaints = bool(said.lines)
+    result.went_back = clock.went_back
     result.cut = result.complete and (
         any(words in line for line in said.lines for words in _CUT)
         or (
@@ -162,7 +186,7 @@ def scan(
         )
         or is_torn(path, found.formats)
     )
-    _end_last_pictures(result)
+    end_last_packets(result)
     return result
 
 
@@ -189,9 +213,13 @@ def _packet(result: Scan, clock: Clock, zero: float, fields: list[str]) -> None:
     timeline.encrypted |= "Encryption info" in fields[7:]
 
 
-def _end_last_pictures(result: Scan) -> None:
-    """Give a last picture that has no length the usual one."""
+def end_last_packets(result: Scan) -> None:
+    """Give a track's last packet the usual length if it has none, or if those of the others are false."""
     for timeline in result.tracks.values():
-        steps = intervals(timeline.times)
-        if not timeline.last_has_length and steps:
-            timeline.end_s = max(timeline.end_s, timeline.last_s + steps[len(steps) // 2])
+        usual = timeline.usual_length_s()
+        if usual is None:
+            continue
+        if not timeline.last_has_length:
+            timeline.end_s = max(timeline.end_s, timeline.last_s + usual)
+        elif sorted(timeline.lengths)[len(timeline.lengths) // 2] > _FALSE * usual:
+            timeline.end_s = timeline.last_s + usual

@@ -18,6 +18,7 @@ BOTH_ENDS_FROM_S = 4.0
 END_S = 1.0
 TOLERANCE_S = 0.12
 """An encoder's padding, and half a picture."""
+OVERLAP_S = 0.5
 MOST_LOST = 0.9
 """Of what a source says that it has. With less than a tenth left there is no result."""
 
@@ -61,6 +62,8 @@ def check_streams(
     sounds = [a for a in made.media.audios if a.codec == codecs[1] and made.scan.of(a).packets]
     if sound and not sounds:
         raise ResultUnfit("it has no sound")
+    if sound and made.scan.of(sounds[0]).overlaps_s > OVERLAP_S:
+        raise ResultUnfit("parts of its sound are there twice")
     if shape is None:
         return
     if not pictures:

@@ -27,18 +27,43 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- An id's n is a count within its ms, led by the number of its lineage: that of the first is 0.
+local IDS_PER_MS = @IDS_PER_MS@
+local FORKS = 64 -- Of so many lineages it is known how far they came.
+
+local function following(ms, n)
+  if (n + 1) % IDS_PER_MS > 0 then return ms, n + 1 end
+  return ms + 1, n + 1 - IDS_PER_MS
+end
+
 -- The next event id: the time, but never less than or equal to the last one, even when the machine's
 -- clock goes back. Returns the id, its ms, its n.
+--
+-- A server that was restarted or promoted may lack the last writes, and what it hands out must not be an id
+-- that another event had there. It gives its writes another name (`master_replid`) than those before had, and
+-- so begins a new lineage of ids. How far the old one came is kept: moment.lua tells by it which ids were lost.
 local ticked -- ms and n of this script's last one: time stands still within a script.
 local function tick()
   local ms, n
   if ticked then
-    ms, n = ticked[1], ticked[2] + 1
+    ms, n = following(ticked[1], ticked[2])
   else
+    local held = redis.call('HMGET', CLOCK, 'ms', 'n', 'lineage', 'forks')
+    local lineage = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or held[3]
+    local last_ms, last_n = tonumber(held[1]), tonumber(held[2])
     ms, n = now(), 0
-    local last = redis.call('HMGET', CLOCK, 'ms', 'n')
-    if last[1] and ms <= tonumber(last[1]) then
-      ms, n = tonumber(last[1]), tonumber(last[2]) + 1
+    if lineage ~= held[3] then redis.call('HSET', CLOCK, 'lineage', lineage) end
+    if not last_ms then
+      -- It is the first of all.
+    elseif held[3] and lineage ~= held[3] then
+      local forks = (held[4] or '') .. int(last_ms) .. '-' .. int(last_n) .. ' '
+      if select(2, string.gsub(forks, ' ', '')) > FORKS then forks = string.match(forks, ' (.*)$') end
+      redis.call('HSET', CLOCK, 'forks', forks)
+      ms, n = math.max(ms, last_ms + 1), (tonumber(string.sub(lineage, 1, 5), 16) + 1) * IDS_PER_MS
+    elseif ms > last_ms then
+      n = last_n - last_n % IDS_PER_MS
+    else
+      ms, n = following(last_ms, last_n)
     end
   end
   ticked = {ms, n}

@@ -68,8 +68,8 @@ end
 local function make(given, fields, first_alarm_ms, expires_ms)
   local id, ms, n = tick()
   local at = '"' .. rfc3339(ms) .. '"'
-  -- The listing's order. 4096 ids a millisecond keep it unique and below 2^53.
-  local score = int(ms * 4096 + n % 4096)
+  -- The listing's order: unique, and below 2^53.
+  local score = int(ms * IDS_PER_MS + n % IDS_PER_MS)
   local hooks = hooks_for(fields._hooks)
   -- A foreign job whose message was sent needs none of ours.
   local sent = fields._sent ~= nil

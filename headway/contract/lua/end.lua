@@ -2,9 +2,11 @@
 --
 -- keys: prelude
 -- args: 5 fence, 6 the state it ends in, 7 result (JSON), 8 error (JSON), 9 the last progress (JSON), or ''
---       to leave it
+--       to leave it, 10… its last reports, or none (reports.lua)
 -- returns: {'ok'} | {'stale'}: another holds it, or it ended otherwise
--- events: end
+-- events: those of the reports, end
+
+--@include reports.lua
 
 local job = load()
 if not job or job.fence ~= ARGV[5] then return {'stale'} end
@@ -13,5 +15,6 @@ if job.state == ARGV[6] then return {'ok'} end
 -- An attempt that was given up holds nothing any more, even while no other has begun and its fence is
 -- still the newest.
 if job.state ~= 'running' then return {'stale'} end
+write_reports(job, 10)
 finish(job, ARGV[6], ARGV[7], ARGV[8], ARGV[9])
 return {'ok'}

@@ -15,7 +15,7 @@
 
 local job = load()
 if not job then return {'gone'} end
-local mine = job.token == ARGV[5]
+local mine = job.fence == ARGV[5]
 if ended(job) then
   if mine then return {'over'} end
   return {'ended', job.state, redis.call('HGET', JOB, '_again') or ''}

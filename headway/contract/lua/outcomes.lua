@@ -35,7 +35,7 @@ local function count_start(job, time, before)
   if before > 0 then return end
   redis.call('HSET', JOB, '_began', int(time))
   -- The score has the moment of its submission (create.lua).
-  local due = math.max(math.floor(job.score / 4096), tonumber(redis.call('HGET', JOB, '_not_before') or 0))
+  local due = math.max(math.floor(job.score / IDS_PER_MS), tonumber(redis.call('HGET', JOB, '_not_before') or 0))
   count_time('waited', type, time - due)
 end
 

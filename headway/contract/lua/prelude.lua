@@ -6,12 +6,13 @@
 --       group that the job is in: the group's feed, its last ids, its jobs, its tally, the groups of which
 --       something is to be told
 --       (JobStore builds them: Keys.write_set)
--- args: 1 job id, 2 cap of the job's events, 3 cap of a feed, 4 retention in seconds; a script's own
---       follow and are counted from 5
+-- args: 1 job id, 2 cap of the job's events, below 0 if it keeps its progress when it has ended, 3 cap of a feed,
+--       4 retention in seconds; a script's own follow and are counted from 5
 -- The values of the job's hash are JSON texts; fields that begin with _ are ours alone and plain.
 
 local CLOCK, ALARMS, EXPIRING = KEYS[1], KEYS[2], KEYS[3]
-local EVENTS_CAP, FEED_CAP, RETENTION_S = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local EVENTS_CAP, FEED_CAP, RETENTION_S = math.abs(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local KEEPS_PROGRESS = tonumber(ARGV[2]) < 0
 local STATES = {@STATES@}
 local DOCUMENT = {@DOCUMENT@}
 -- What comes before the name of each key of the partition.
@@ -42,7 +43,8 @@ local function bind(keys, job_id)
   OWN_LINE = LINE .. ':' .. OWNER
 end
 
-bind(KEYS, ARGV[1])
+-- take.lua finds its job first.
+if KEYS[9] then bind(KEYS, ARGV[1]) end
 
 --@include clock.lua
 --@include tally.lua
@@ -51,8 +53,8 @@ bind(KEYS, ARGV[1])
 local function load()
   local h = redis.call('HMGET', JOB, 'state', 'attempt', 'last_event_id', 'cancel_requested',
     'max_attempts', 'timeout_s', '_score', '_fence', '_lease', '_deadline', '_seq',
-    '_handed_back', 'started_at', '_foreign', '_sent', '_give_up', '_token', '_retries', '_lost',
-    '_continues', '_woken', '_hooks', '_expires', '_unique', '_counted')
+    '_handed_back', 'started_at', '_foreign', '_sent', '_give_up', '_retries', '_lost', '_continues',
+    '_woken', '_hooks', '_expires', '_unique', '_counted')
   if not h[1] then return nil end
   return {
     state = string.sub(h[1], 2, -2), attempt = h[2], last = string.sub(h[3], 2, -2),
@@ -62,15 +64,15 @@ local function load()
     started_at = h[13],
     -- The task's id, if another system sends its messages (headway/contract/foreign.py); whether that has
     -- it; until when it may wait for a start.
-    foreign = h[14], sent = h[15], give_up = tonumber(h[16]), token = h[17],
-    retries = tonumber(h[18] or 0), lost = h[19],
+    foreign = h[14], sent = h[15], give_up = tonumber(h[16]),
+    retries = tonumber(h[17] or 0), lost = h[18],
     -- Whether it goes on after it has waited, and what ended that.
-    continues = h[20], woken = h[21],
-    hooks = h[22],
+    continues = h[19], woken = h[20],
+    hooks = h[21],
     -- When it ends unless it has begun; the key that it holds (hashed).
-    expires = h[2] == '0' and tonumber(h[23]) or nil, unique = h[24],
+    expires = h[2] == '0' and tonumber(h[22]) or nil, unique = h[23],
     -- Its type, if it is in its owner's counts: it may be older than these.
-    counted = h[25],
+    counted = h[24],
   }
 end
 
@@ -278,6 +280,33 @@ local function lose_followers(followers)
   end
 end
 
+-- Of the progress of a job that ends only the newest is kept. The rest is written anew, as deleting entries from
+-- among others would free no memory. An event that comes after what is not kept says with `k` which kept one was
+-- before it; `p` is the last one that is not.
+local MOST_REWRITTEN = 5000 -- Events, some 20 ms. A job with more keeps all.
+local function forget_progress()
+  local newest = redis.call('HGET', JOB, '_progress_id')
+  if KEEPS_PROGRESS or not newest or redis.call('XLEN', EVENTS) > MOST_REWRITTEN then return end
+  local kept, before, gap, any = {}, nil, false, false
+  for _, entry in ipairs(redis.call('XRANGE', EVENTS, '-', '+')) do
+    local id, fields = entry[1], entry[2]
+    -- What was before the first may have been trimmed.
+    before = before or fields[4]
+    if fields[2] == 'progress' and id ~= newest then
+      gap, any = true, true
+    else
+      if gap then
+        fields[7], fields[8] = 'k', before
+      end
+      kept[#kept + 1] = entry
+      before, gap = id, false
+    end
+  end
+  if not any then return end
+  redis.call('DEL', EVENTS)
+  for _, entry in ipairs(kept) do redis.call('XADD', EVENTS, entry[1], unpack(entry[2])) end
+end
+
 -- Ends the job: its last event, and no alarm after it.
 local function finish(job, state, result, error, progress)
   open_tallies()
@@ -297,6 +326,7 @@ local function finish(job, state, result, error, progress)
   recount(job.state, state, 1)
   count_end(state, ms)
   job.state = state
+  forget_progress()
   -- No TTL: the sweep removes job, events, files and what names the job elsewhere together, or nothing.
   local values = redis.call('HMGET', JOB, unpack(DOCUMENT))
   emit(job, id, 'end', document(JOB, nil, values), document(JOB, {params = '{}', result = 'null'}, values))
@@ -343,14 +373,15 @@ end
 local function begin(job, time, token, lease_ms, worker, passes, ...)
   open_tallies()
   job.expires = nil
-  job.fence = int(tonumber(job.fence) + 1)
+  -- Not a number that is counted up: a store that has lost a claim in a failover would give it out twice.
+  job.fence = token
   job.lease = time + lease_ms
   if job.timeout_s and not job.deadline then
     job.deadline = time + job.timeout_s * 1000
     redis.call('HSET', JOB, '_deadline', int(job.deadline))
   end
   local at = '"' .. rfc3339(time) .. '"'
-  local fields = {'_fence', job.fence, 'started_at', job.started_at or at, '_token', token,
+  local fields = {'_fence', job.fence, 'started_at', job.started_at or at,
     '_lease', int(job.lease), '_seq', '0', '_worker', worker, '_since', at, ...}
   if job.continues then
     redis.call('HDEL', JOB, '_continues')

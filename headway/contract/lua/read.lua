@@ -3,11 +3,12 @@
 -- keys: 1 clock, 2 job, 3 events
 -- args: 1 id after which to read, or '' for no events; 2 how many at most; 3 'brief': of the job only
 --       what tells whose it is and where it stands
--- returns: {clock's last id, the job's hash (empty: no such job), entries of the stream}
+-- returns: {clock's last id, or one before the cursor if that was lost (moment.lua), the job's hash (empty: no such job), entries of the stream}
 -- events: none
 
-local clock = redis.call('HMGET', KEYS[1], 'ms', 'n')
-local last = clock[1] and (clock[1] .. '-' .. clock[2]) or '0-0'
+--@include moment.lua
+
+local last = moment(KEYS[1], ARGV[1])
 local job
 if ARGV[3] == 'brief' then
   local values = redis.call('HMGET', KEYS[2], 'id', 'last_event_id', 'finished_at', 'owner', 'group')

@@ -5,19 +5,19 @@
 --       8 the group's tally, if it is the feed of one. The keys of jobs follow from what the feed says, so they cannot be declared; they
 --       carry the same hash tag and lie in the same slot.
 -- args: 1 id after which to read, 2 how many at most, 3 what comes before a job's id in its key
--- returns: {clock's last id, the machine's time in ms, the feed's last id or '0-0',
+-- returns: {clock's last id, or one before the cursor if that was lost (moment.lua), the machine's time in ms, the feed's last id or '0-0',
 --           ids of the jobs that have begun, entries of the stream, {type, id, data} of the group's own last
 --           event, or {}}
 -- events: none
 
+--@include moment.lua
+--@include members.lua
+
 local DOCUMENT = {@DOCUMENT@}
-local clock = redis.call('HMGET', KEYS[1], 'ms', 'n')
-local last = clock[1] and (clock[1] .. '-' .. clock[2]) or '0-0'
+local last = moment(KEYS[1], ARGV[1])
 local time = redis.call('TIME')
-local begun = redis.call('ZINTER', 2, KEYS[4], KEYS[5])
-for i = 6, 7 do
-  for _, id in ipairs(redis.call('ZINTER', 2, KEYS[4], KEYS[i])) do begun[#begun + 1] = id end
-end
+local begun = {}
+for i = 5, 7 do add_members(begun, KEYS[8] and KEYS[4], KEYS[i]) end
 local entries = redis.call('XRANGE', KEYS[2], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
 for _, entry in ipairs(entries) do
   -- e, type, p, previous id, d, data, and for an end: j, id of the job, whose document is whole only in
