@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import random
 import threading
@@ -31,7 +32,7 @@ def forever(
     pause_s: float,
     stop: threading.Event | None = None,
 ) -> threading.Thread:
-    """Start a daemon thread called `name` that calls `step` again and again.
+    """Start a daemon thread called `name` that calls `step` again and again, in the caller's context.
 
     Between two calls it pauses for `pause_s`, or for the seconds that `step` returned, give or take
     JITTER. An error of `step` is logged (a RedisError or OSError in one line, and only once while it stays
@@ -62,7 +63,7 @@ def forever(
             if seconds:
                 ended.wait(seconds * _random.uniform(1 - JITTER, 1 + JITTER))
 
-    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name=name, daemon=True)
     thread.start()
     return thread
 

@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_process_init
+from celery.signals import worker_process_init, worker_process_shutdown
 
+from headway import tracing
 from headway.broker import QUEUE_TYPE, address
 from headway.broker import options as transport_options
 from headway.contract.files import new_files
@@ -86,6 +87,7 @@ def make_app(
     runtimes: list[Runtime] = []
 
     def start_process(**_: object) -> None:
+        tracing.start("headway-worker")
         runtimes[:] = [
             Runtime(
                 make_store(settings),
@@ -100,7 +102,11 @@ def make_app(
             )
         ]
 
+    def end_process(**_: object) -> None:
+        tracing.flush()
+
     worker_process_init.connect(start_process, weak=False)
+    worker_process_shutdown.connect(end_process, weak=False)
 
     def add(job_type: JobType[Any]) -> None:
         def run(job_id: str) -> None:

@@ -15,6 +15,7 @@ import redis
 from celery import Celery
 from celery.worker import state as worker_state
 
+from headway import tracing
 from headway.celery.run import max_attempts
 from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
@@ -155,10 +156,13 @@ class Agent:
         task = self._app.tasks[name]
         try:
             args, kwargs = TaskSignature(task.run).to_call(job.params)
-            task.apply_async(args, kwargs, task_id=task_id_of(job.id), retry=False)
+            traced = tracing.headers(page.fields.get(b"_trace", b"").decode())
+            more = {"headers": traced} if traced else {}
+            task.apply_async(args, kwargs, task_id=task_id_of(job.id), retry=False, **more)
         except Exception as error:  # noqa: BLE001 - any transport's, and the project's own apply_async
             # Its alarm puts it back into the line.
-            logger.warning("job %s: task %s cannot be sent now: %s", job.id, name, error)
+            about = {"job": job.id, "owner": job.owner}
+            logger.warning("job %s: task %s cannot be sent now: %s", job.id, name, error, extra=about)
             return False
         executions.sent(ref)
         return True

@@ -257,6 +257,7 @@ class Instrumentation:
             group=group,
             parent=parent,
             labels={"task_id": message.id[:MAX_LABEL_VALUE_CHARS]},
+            trace=message.trace,
             foreign=Foreign(
                 sent=True,
                 task_id=message.id,

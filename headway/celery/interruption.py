@@ -30,7 +30,10 @@ class Interruption:
         if run.interrupted or run.outcome is not None:
             return
         run.interrupted = True
-        logger.info("task %s (%s) is interrupted, as its job was canceled", run.task_id, run.task.name)
+        about = {"job": run.ref.id, "owner": run.ref.owner}
+        logger.info(
+            "task %s (%s) is interrupted, as its job was canceled", run.task_id, run.task.name, extra=about
+        )
         threading.Thread(target=self._interrupt, args=(run,), name="headway-interrupt", daemon=True).start()
 
     def _interrupt(self, run: Run) -> None:

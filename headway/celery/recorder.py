@@ -266,7 +266,10 @@ class Recorder:
                     missing.append(run)
                 else:
                     if recorded.what == "refused":
-                        logger.error("headway: task %s is not shown: %s", run.task_id, recorded.state)
+                        about = {"job": run.ref.id, "owner": run.ref.owner}
+                        logger.error(
+                            "headway: task %s is not shown: %s", run.task_id, recorded.state, extra=about
+                        )
                     run.over = True
             executions.announce([(run.ref.id, self._placed_job(run.new)) for run in missing])
             runs = missing + again
@@ -319,7 +322,8 @@ class Recorder:
                 try:
                     self._look_after(run)
                 except Exception:
-                    logger.exception("headway: the lease of task %s", run.task_id)
+                    about = {"job": run.ref.id, "owner": run.ref.owner}
+                    logger.exception("headway: the lease of task %s", run.task_id, extra=about)
             time.sleep(TICK_S)
 
     def _look_after(self, run: Run) -> None:

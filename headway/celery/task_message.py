@@ -10,6 +10,7 @@ from typing import Any
 from celery._state import get_current_task
 
 from headway.celery.run import Run
+from headway.tracing import carried
 
 GROUP_HEADER = "headway_group"
 """A header of ours, on tasks of chains and bodies of chords: Celery's own say no group of these."""
@@ -35,6 +36,8 @@ class TaskMessage:
     """The body of the chord that it is in, serialized."""
     eta: str | None = None
     """ISO 8601."""
+    trace: str = ""
+    """The context of the span that sent it, if the project traces its tasks (headway.tracing)."""
 
     @classmethod
     def sent(cls, headers: Mapping[str, Any] | None, body: Any) -> TaskMessage | None:
@@ -77,6 +80,7 @@ class TaskMessage:
             embedded.get("chain") or (),
             embedded.get("chord"),
             eta if isinstance(eta, str) else None,
+            carried(facts.get("traceparent"), facts.get("tracestate")),
         )
 
     def followers(self) -> tuple[dict[str, int], dict[str, int]]:

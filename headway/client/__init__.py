@@ -10,7 +10,7 @@ for event in client.watch(job["id"]):
 `headway.AsyncClient` is the same for event loops, and needs httpx.
 """
 
-from headway.client.attempt import Attempt
+from headway.client.attempt import AsyncAttempt, Attempt
 from headway.client.client import Client
 from headway.client.errors import (
     BadAnswer,
@@ -42,6 +42,7 @@ from headway.client.watch import Watch
 
 __all__ = [
     "Artifact",
+    "AsyncAttempt",
     "Attempt",
     "BadAnswer",
     "Client",

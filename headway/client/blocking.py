@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import selectors
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
@@ -85,6 +86,9 @@ class BlockingTransport(Transport):
     async def off_loop(self, work: Callable[[], T]) -> T:
         return work()
 
+    def lock(self) -> contextlib.AbstractAsyncContextManager[object]:
+        return _ThreadLock()
+
     def _until_answered(self, body: Body, sock: socket.socket) -> Iterator[bytes]:
         """Yield the body until the server answers: sending on could turn its error into a reset."""
         with selectors.DefaultSelector() as selector, contextlib.closing(each(body())) as chunks:
@@ -94,6 +98,17 @@ class BlockingTransport(Transport):
                 if not self._secure and selector.select(0):
                     return
                 yield chunk
+
+
+class _ThreadLock:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    async def __aenter__(self) -> None:
+        self._lock.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 def reason_of(error: Exception) -> str:

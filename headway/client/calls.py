@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import socket
 import stat
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -12,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
 from urllib.parse import urlencode
 
+from headway.client.attempt import AsyncAttempt
 from headway.client.download import Progress, download, safe_join
 from headway.client.errors import ClientError
 from headway.client.job import (
@@ -28,7 +31,8 @@ from headway.client.job import (
 )
 from headway.client.listing import find, newest
 from headway.client.playlist import playlist_uris
-from headway.client.transport import Token, Transport, path
+from headway.client.trace_context import trace_context
+from headway.client.transport import ANSWER_S, Token, Transport, path
 from headway.client.upload import upload
 from headway.client.watch import AsyncWatch
 
@@ -37,6 +41,8 @@ BATCH = 1000
 """Jobs per request."""
 EVENTS_PAGE = 1000
 """Events per request."""
+_OF_ATTEMPT = ("token", "lease_s", "traceparent")
+"""What the answer to `begin` has beside the job."""
 
 
 def _nobody(_: int, __: int) -> None:
@@ -89,7 +95,7 @@ class Calls:
         }
         body: dict[str, Any] = {"type": type, "params": dict(params or {})}
         body |= {name: value for name, value in more.items() if value is not None}
-        job: Job = await self._transport.json("POST", "/jobs", body, headers=idempotency(key))
+        job: Job = await self._transport.json("POST", "/jobs", body, headers=submitting(key))
         return job
 
     async def submit_many(
@@ -106,7 +112,7 @@ class Calls:
         following = iter(jobs)
         number = 0
         while batch := [dict(one) for one in islice(following, BATCH)]:
-            headers = idempotency(f"{key}.{number}")
+            headers = submitting(f"{key}.{number}")
             made = await self._transport.json("POST", "/jobs:batch", {"jobs": batch}, headers=headers)
             for item in made["items"]:
                 yield item
@@ -178,6 +184,42 @@ class Calls:
         declared: JobType = await self._transport.json("PUT", path("types", type), body)
         return declared
 
+    async def begin(
+        self,
+        type: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        lease_s: float = 60,
+        group: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncAttempt:
+        """Begin a job that this program does itself. Its type need not be known.
+
+        The job fails as lost when nothing is reported for `lease_s` seconds, or this program is killed.
+        """
+        more = {"lease_s": lease_s, "group": group, "labels": labels, "timeout_s": timeout_s}
+        body: dict[str, Any] = {"type": type, "params": dict(params or {}), "run": "here"}
+        body |= {name: value for name, value in more.items() if value is not None}
+        job = await self._transport.json("POST", "/jobs", body, headers=submitting(None))
+        return self._attempt({"job": job, **{name: job.pop(name, None) for name in _OF_ATTEMPT}})
+
+    async def claim(
+        self, types: Iterable[str], *, worker: str | None = None, wait_s: float = 20
+    ) -> AsyncAttempt | None:
+        """Take the next job of one of these types, waiting up to `wait_s` seconds (60 at most) for one.
+
+        `worker` is the name of this program, by default the host's and its pid. Returns None if none came.
+        """
+        body = {"types": as_list(types), "worker": worker or _own_name(), "wait": wait_s}
+        claimed = await self._transport.json("POST", "/claims", body, timeout_s=wait_s + ANSWER_S)
+        return None if claimed is None else self._attempt(claimed)
+
+    def _attempt(self, begun: Mapping[str, Any]) -> AsyncAttempt:
+        transport = type(self._transport)(self.url, begun["token"])
+        trace = begun.get("traceparent") or ""
+        return AsyncAttempt(transport, begun["job"], begun["lease_s"], begun.get("checkpoint"), trace)
+
     async def workers(self) -> dict[str, Any]:
         """Return `{"items": the living workers, "queues": …, "paused": …}`. Requires the role `ops`."""
         found: dict[str, Any] = await self._transport.json("GET", "/workers")
@@ -234,7 +276,7 @@ class Calls:
     async def retry(self, job_id: str, *, key: str | None = None) -> Job:
         """Submit an ended job again and return the new one. Raises Conflict for a live job."""
         job: Job = await self._transport.json(
-            "POST", path("jobs", job_id, "retry"), headers=idempotency(key)
+            "POST", path("jobs", job_id, "retry"), headers=submitting(key)
         )
         return job
 
@@ -434,6 +476,16 @@ def idempotency(key: str | None) -> dict[str, str]:
     if key is not None and not (key.isascii() and key.isprintable() and 1 <= len(key) <= 255):
         raise ClientError(f"{key!r} is not an Idempotency-Key: use 1 to 255 printable ASCII characters")
     return {"Idempotency-Key": key or secrets.token_hex(16)}
+
+
+def submitting(key: str | None) -> dict[str, str]:
+    """Return the headers of a request that makes jobs: they are in the trace of the current span."""
+    return {**idempotency(key), **trace_context()}
+
+
+def _own_name() -> str:
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()).lstrip(".-") or "host"
+    return f"{host[:100]}:{os.getpid()}"
 
 
 def _opened(file: Path) -> tuple[BinaryIO, int]:

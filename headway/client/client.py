@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
-import re
-import socket
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from headway.client.attempt import Attempt
 from headway.client.blocking import BlockingTransport
-from headway.client.calls import Calls, address, as_list, credential, idempotency
+from headway.client.calls import Calls, address, as_list, credential
 from headway.client.driving import each, run
 from headway.client.errors import ClientError
-from headway.client.transport import ANSWER_S
 from headway.client.watch import Watch
 
 P = ParamSpec("P")
@@ -131,11 +127,13 @@ class Client:
 
         The job fails as lost when nothing is reported for `lease_s` seconds, or this program is killed.
         """
-        more = {"lease_s": lease_s, "group": group, "labels": labels, "timeout_s": timeout_s}
-        body: dict[str, Any] = {"type": type, "params": dict(params or {}), "run": "here"}
-        body |= {name: value for name, value in more.items() if value is not None}
-        job = run(self._transport.json("POST", "/jobs", body, headers=idempotency(None)))
-        return Attempt(self.url, job, job.pop("token"), job.pop("lease_s"))
+        return Attempt(
+            run(
+                self._calls.begin(
+                    type, params, lease_s=lease_s, group=group, labels=labels, timeout_s=timeout_s
+                )
+            )
+        )
 
     def claim(
         self, types: Iterable[str], *, worker: str | None = None, wait_s: float = 20
@@ -144,15 +142,5 @@ class Client:
 
         `worker` is the name of this program, by default the host's and its pid. Returns None if none came.
         """
-        body = {"types": as_list(types), "worker": worker or _own_name(), "wait": wait_s}
-        claimed = run(self._transport.json("POST", "/claims", body, timeout_s=wait_s + ANSWER_S))
-        if claimed is None:
-            return None
-        return Attempt(
-            self.url, claimed["job"], claimed["token"], claimed["lease_s"], claimed["checkpoint"]
-        )
-
-
-def _own_name() -> str:
-    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()).lstrip(".-") or "host"
-    return f"{host[:100]}:{os.getpid()}"
+        attempt = run(self._calls.claim(types, worker=worker, wait_s=wait_s))
+        return None if attempt is None else Attempt(attempt)

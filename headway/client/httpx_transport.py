@@ -116,6 +116,9 @@ class HttpxTransport(Transport):
     async def off_loop(self, work: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(work)
 
+    def lock(self) -> contextlib.AbstractAsyncContextManager[object]:
+        return anyio.Lock()
+
 
 async def _until_answered(
     chunks: AsyncGenerator[bytes, None], connection: list[httpcore.AsyncNetworkStream]

@@ -109,6 +109,10 @@ class Transport(ABC):
     async def off_loop(self, work: Callable[[], T]) -> T:
         """Return what `work` returns, which may wait for a disk."""
 
+    @abstractmethod
+    def lock(self) -> contextlib.AbstractAsyncContextManager[object]:
+        """Return a lock for what threads, or tasks, share."""
+
     @contextlib.asynccontextmanager
     async def request(
         self,

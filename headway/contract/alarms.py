@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import redis
@@ -33,6 +33,23 @@ class Due:
     """`retry_due`: the delay after a failed attempt is over; `run_at`: its time has come; `worker_lost`:
     its lease is over; `woken`: what it has waited for is there; `unclaimed`: its last message was lost, or
     waits its turn."""
+    owner: str = ""
+    attempt: int = 0
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job that its alarm has ended."""
+
+    id: str
+    type: str
+    owner: str
+    attempt: int
+    state: str
+    code: str
+    message: str
+    trace: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +123,9 @@ class Alarms:
         layout.grown(int(partitions))
         return {name.decode() for name in processes}
 
-    def answer(self, job_id: str) -> Due | None:
+    def answer(self, job_id: str, ended: Callable[[Ended], object] = lambda _: None) -> Due | None:
         """Do what a due alarm asks for, and set the next one. Returns a message that the caller must send,
-        or None."""
+        or None. Calls `ended` if the job has ended by it."""
         keys = self._db.keys
         ref = self._db.ref(job_id)
         if ref is None:
@@ -130,9 +147,23 @@ class Alarms:
             error_json(ErrorCode.TIMEOUT, "no worker has begun it within its expires_s"),
             keys=[keys.watch(partition_of(job_id))],
         )
+        if reply[0] == b"ended":
+            _, job_type, state, error, attempt, trace = reply
+            about = (job_id, json.loads(job_type), ref.owner, int(attempt), state.decode())
+            ended(Ended(*about, **json.loads(error), trace=trace.decode()))
         if reply[0] != b"send":
             return None
-        return Due(job_id, json.loads(reply[1]), reply[2].decode(), int(reply[3]), reply[4].decode())
+        _, job_type, queue, sends, why, attempt, trace = reply
+        return Due(
+            job_id,
+            json.loads(job_type),
+            queue.decode(),
+            int(sends),
+            why.decode(),
+            ref.owner,
+            int(attempt),
+            trace.decode(),
+        )
 
     def postpone(self, job_id: str) -> None:
         """Set an alarm that cannot be answered to a later time, so that it does not hold up others."""

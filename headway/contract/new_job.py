@@ -46,6 +46,8 @@ class NewJob:
     unique: Unique | None = None
     foreign: Foreign | None = None
     """If another system sends its messages."""
+    trace: str = ""
+    """The context of the span that submitted it (headway.tracing); empty for none."""
 
     def ref(self, job_id: str, once: str = "") -> JobRef:
         """Return the ref of the job, if it has this id."""
@@ -84,6 +86,8 @@ class NewJob:
             "_once": ref.once,
             **(self.webhook.fields(self.owner) if self.webhook else {}),
         }
+        if self.trace:
+            fields["_trace"] = self.trace
         if self.run_at_ms is not None:
             fields["_not_before"] = str(self.run_at_ms)
         if self.unique is not None:

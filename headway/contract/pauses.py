@@ -88,6 +88,12 @@ class Pauses:
         text = cast(bytes | None, self._db.at(key).hget(key, field))
         return None if text is None else _pause(field.encode(), text)
 
+    def hold(self, partition: int, queue: str, type: str) -> bool:
+        """Return whether jobs of this type in this queue are not claimed in a partition."""
+        key = self._db.keys.paused(partition)
+        held = self._db.at(key).hmget(key, [_field("queue", queue), _field("type", type)])
+        return any(cast("list[bytes | None]", held))
+
     def _held(self, key: str) -> dict[bytes, bytes]:
         return cast(dict[bytes, bytes], self._db.at(key).hgetall(key))
 

@@ -75,6 +75,8 @@ class Claim(Hold):
     """How many attempts may follow this one."""
     woken: str = ""
     """What ended the last wait of this attempt: `children`, `message` or `timeout`; empty for none."""
+    trace: str = ""
+    """The context of the span that submitted it; empty for none."""
 
     @property
     def decoded_checkpoint(self) -> Any:
@@ -285,7 +287,8 @@ class JobStore:
     def claimed(ref: JobRef, job: Job, reply: Sequence[Any]) -> Claim:
         """Return the claim that a script's reply tells of (lua/claiming.lua)."""
         checkpoint, woken = reply[3].decode(), reply[5].decode()
-        return Claim(ref, reply[1].decode(), job, checkpoint, int(reply[4]), woken)
+        trace = reply[7].decode()
+        return Claim(ref, reply[1].decode(), job, checkpoint, int(reply[4]), woken, trace)
 
     def renew(self, claim: Hold, *, lease_s: float) -> bool:
         """Renew the lease. Returns whether cancellation was requested. Raises StaleFence."""

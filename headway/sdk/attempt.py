@@ -12,17 +12,20 @@ and no round trip but those of its claim and its end.
 
 from __future__ import annotations
 
+import contextvars
 import errno
 import logging
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from headway import tracing
 from headway.contract.database import Call
 from headway.contract.encoding import RecordError, dumps
 from headway.contract.files import Files
@@ -163,10 +166,12 @@ class Attempt:
         self._escalation = Escalation(self.stop, self._subprocesses, self._give_up)
         self._patience_s = float("inf")
 
-    def run(self) -> None:
-        """Do the job and end it. Returns when the store knows the outcome, or when the lease is lost."""
+    def run(self) -> Outcome:
+        """Do the job and end it. Returns its outcome when the store knows it, or when the lease is lost."""
         logger.info("job %s (%s), attempt %d", self.claim.ref.id, self._type.name, self.claim.job.attempt)
-        with self._keeper.watching(self._look_after):
+        # What the keeper's thread says is about this job.
+        look_after = partial(contextvars.copy_context().run, self._look_after)
+        with self._keeper.watching(look_after):
             if self.claim.job.attempt > 1:
                 # Earlier attempts are over, perhaps killed before they could clean up.
                 remove_attempts(self._dirs.work.parent, before=self.claim.job.attempt)
@@ -177,8 +182,10 @@ class Attempt:
             last = self._reporter.close_with_the_end()
             if last is None:
                 outcome = Superseded()
-            self._write(outcome, last)
+            with tracing.span("end"):
+                self._write(outcome, last)
         logger.info("job %s: %s", self.claim.ref.id, outcome)
+        return outcome
 
     def _look_after(self) -> None:
         """What is done beside the task, some times a second."""

@@ -264,6 +264,7 @@ class Job(Generic[P]):
             size=size,
             parent=self.id,
             parent_fence=self._claim.fence,
+            trace=self._claim.trace,
         )
         digest = hashlib.blake2b(f"child of {self.id} {name}".encode(), digest_size=20).hexdigest()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import queue
 import threading
@@ -152,7 +153,9 @@ class Reporter:
         nothing to send that its end does not bring."""
         with self._starting:
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+                self._thread = threading.Thread(
+                    target=contextvars.copy_context().run, args=(self._run,), name="reporter", daemon=True
+                )
                 self._thread.start()
 
     def log(self, level: Level, message: str) -> None:

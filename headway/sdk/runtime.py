@@ -8,19 +8,22 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
 import redis
 
+from headway import tracing
 from headway.contract.database import Call
 from headway.contract.files import Files, new_files
 from headway.contract.keys import partition_of
 from headway.contract.line import Line, Place
+from headway.contract.logs import about
 from headway.contract.store import Claim, JobStore, StaleFence
 from headway.loops import retry_until_reachable
-from headway.sdk.attempt import Attempt
+from headway.sdk.attempt import Attempt, Failed, RetryLater
 from headway.sdk.escalation import INTERRUPT
 from headway.sdk.job_type import JobType
 from headway.sdk.keeper import Keeper
@@ -103,14 +106,25 @@ class Runtime:
             return
         place = Place.of(partition_of(job_id), types[type].queue, types)
         until = time.monotonic() + TURN_S
-        token = secrets.token_urlsafe(16)
-        claim = self._reach(lambda: self._line.take(place, token), f"queue {place.queue}")
+        asked_ns = tracing.now_ns()
+        claim = self._take(place)
+        if claim is None:
+            # Its own job would be claimed out of turn if a pause ended between the two questions.
+            where = (place.partition, place.queue, type)
+            if self._reach(lambda: self.store.pauses.hold(*where), f"queue {place.queue}"):
+                logger.info("job %s is paused, the message is dropped", job_id, extra={"job": job_id})
+                return
+            claim = self._take(place)
         if claim is None:
             self.run(types[type], job_id)
         while claim is not None:
             end = _EndAndTake(self._line, place, lambda: time.monotonic() < until and self._may_take())
-            self._attempt(types[claim.job.type], claim, end)
-            claim = end.taken
+            self._attempt(types[claim.job.type], claim, end, asked_ns)
+            claim, asked_ns = end.taken, tracing.now_ns()
+
+    def _take(self, place: Place) -> Claim | None:
+        token = secrets.token_urlsafe(16)
+        return self._reach(lambda: self._line.take(place, token), f"queue {place.queue}")
 
     def _may_take(self) -> bool:
         return not self._stopping and self._takes_more()
@@ -123,6 +137,7 @@ class Runtime:
             return
         # One token however often we ask: a reply may be lost.
         token = secrets.token_urlsafe(16)
+        asked_ns = tracing.now_ns()
 
         def ask() -> Claim | None:
             ref = self.store.ref(job_id)
@@ -130,13 +145,36 @@ class Runtime:
                 return None
             return self.store.claim(ref, token=token, lease_s=self.lease_s, worker=self.worker)
 
-        claim = self._reach(ask, f"job {job_id}")
-        if claim is None:
-            logger.info("job %s cannot be claimed, the message is dropped", job_id)
-        else:
-            self._attempt(job_type, claim, self._line.end)
+        with about(job=job_id):
+            claim = self._reach(ask, f"job {job_id}")
+            if claim is None:
+                logger.info("job %s cannot be claimed, the message is dropped", job_id)
+                return
+        self._attempt(job_type, claim, self._line.end, asked_ns)
 
-    def _attempt(self, job_type: JobType[Any], claim: Claim, end: Callable[[Call], object]) -> None:
+    def _attempt(
+        self, job_type: JobType[Any], claim: Claim, end: Callable[[Call], object], asked_ns: int
+    ) -> None:
+        job = claim.job
+        with (
+            about(job=job.id, attempt=job.attempt, owner=job.owner),
+            tracing.span(
+                f"attempt {job_type.name}",
+                claim.trace,
+                kind="consumer",
+                attributes=tracing.about_job(job.id, job.owner, job_type.name, job.attempt),
+                since_ns=asked_ns,
+            ) as span,
+        ):
+            with tracing.span("claim", since_ns=asked_ns):
+                pass
+            self._make(job_type, replace(claim, trace=span.context), end, span)
+        if self._stopping:
+            tracing.flush()
+
+    def _make(
+        self, job_type: JobType[Any], claim: Claim, end: Callable[[Call], object], span: tracing.Span
+    ) -> None:
         attempt = Attempt(
             job_type,
             claim,
@@ -152,9 +190,14 @@ class Runtime:
         if self._stopping:
             attempt.stop.request(WorkerStopping)
         try:
-            attempt.run()
+            outcome = attempt.run()
         finally:
             self._current = None
+        span.set({"headway.outcome": str(outcome)})
+        if isinstance(outcome, Failed):
+            span.fail(outcome.code, outcome.message)
+        elif isinstance(outcome, RetryLater):
+            span.fail("error", outcome.reason)
 
     def _reach(self, ask: Callable[[], T | None], what: str) -> T | None:
         """Returns the store's answer; None too if it cannot be reached for as long as a lease."""

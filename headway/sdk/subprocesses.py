@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from headway import tracing
 from headway.sdk.sandbox import Policy, Sandbox, launch
 from headway.sdk.stopping import Stop
 
@@ -54,6 +55,26 @@ class Subprocesses:
         be made, with 126.
         """
         self._stop.check()
+        name = Path(args[0]).name
+        with tracing.span(f"run {name}", attributes={"process.executable.name": name}) as span:
+            with self._run(args, stdin, stdout, stderr, cwd, env, sandbox) as process:
+                span.set({"process.pid": process.pid})
+                yield process
+            span.set({"process.exit.code": process.returncode})
+            if process.returncode and not self.was_signalled:
+                span.fail("exit", f"{name} ended with status {process.returncode}")
+
+    @contextmanager
+    def _run(
+        self,
+        args: Sequence[str | Path],
+        stdin: Stream,
+        stdout: Stream,
+        stderr: Stream,
+        cwd: Path | None,
+        env: Mapping[str, str] | None,
+        sandbox: Sandbox | None,
+    ) -> Iterator[subprocess.Popen[bytes]]:
         spec: dict[str, Any] = {"parent": os.getpid()}
         program, *arguments = map(str, args)
         if sandbox is not None and self._policy.mode != "off":

@@ -7,12 +7,14 @@ requests, and each may come to another web process.
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from flask import Response, request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from headway import tracing
 from headway.contract.encoding import RecordError, clip, dumps
 from headway.contract.events import EventType
 from headway.contract.files import artifact_key
@@ -255,16 +257,19 @@ def end(job_id: str, body: Ending) -> Response:
     code = ErrorCode(body.error.code if body.error else "error")
     message = clip(body.error.message, MAX_ERROR_CHARS) if body.error else "the worker gave no reason"
     try:
-        if body.state == "succeeded":
-            progress = "" if job.progress is None else dumps(finished(job.progress).model_dump())
-            store.end(claim, State.SUCCEEDED, result=body.result, progress=progress)
-        elif job.cancel_requested or job.state is State.CANCELED:
-            store.end(claim, State.CANCELED, error=(ErrorCode.CANCELED, "the job was canceled"))
-        elif body.state == "retry" and held.attempts_left > 0:
-            delay_s = DEFAULT.delay_s(held.attempt) if body.delay_s is None else body.delay_s
-            store.retry(claim, delay_s=delay_s, reason=message)
-        else:
-            store.end(claim, State.FAILED, error=(code, message))
+        with _traced(job, held, claim) as span:
+            if body.state == "succeeded":
+                progress = "" if job.progress is None else dumps(finished(job.progress).model_dump())
+                store.end(claim, State.SUCCEEDED, result=body.result, progress=progress)
+            elif job.cancel_requested or job.state is State.CANCELED:
+                store.end(claim, State.CANCELED, error=(ErrorCode.CANCELED, "the job was canceled"))
+            else:
+                span.fail(code, message)
+                if body.state == "retry" and held.attempts_left > 0:
+                    delay_s = DEFAULT.delay_s(held.attempt) if body.delay_s is None else body.delay_s
+                    store.retry(claim, delay_s=delay_s, reason=message)
+                else:
+                    store.end(claim, State.FAILED, error=(code, message))
     except StaleFence:
         raise _over() from None
     return json_answer(find_job(job_id).document)
@@ -284,7 +289,19 @@ def _held(job_id: str) -> tuple[Job, Held, Claim]:
         job.group,
         page.fields.get(b"_once", b"").decode(),
     )
-    return job, held, Claim(ref, held.fence, job, "", held.attempts_left)
+    trace = page.fields.get(b"_trace", b"").decode()
+    return job, held, Claim(ref, held.fence, job, "", held.attempts_left, trace=trace)
+
+
+def _traced(job: Job, held: Held, claim: Claim) -> AbstractContextManager[tracing.Span]:
+    """The span of the whole attempt, now that it is over."""
+    return tracing.span(
+        f"attempt {job.type}",
+        claim.trace,
+        kind="consumer",
+        attributes=tracing.about_job(job.id, job.owner, job.type, held.attempt),
+        since_ns=round(held.began_ms * 1_000_000),
+    )
 
 
 def _over() -> Problem:

@@ -13,6 +13,7 @@ import gevent.monkey
 from flask import Response, request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from headway import tracing
 from headway.contract.encoding import dumps, pointer
 from headway.contract.keys import own_queue
 from headway.contract.records import Job
@@ -84,6 +85,8 @@ class ClaimedJob(BaseModel):
     token: str
     lease_s: float
     checkpoint: Any
+    traceparent: str | None = None
+    """The span that this attempt's are children of (W3C Trace Context), if the job is in a trace."""
 
 
 @bp.operation(
@@ -143,13 +146,16 @@ def claim_job(body: ClaimRequest) -> Response:
         return Response(status=204)
     lease_s = _lease_s(here, who, claim.job.type)
     here.store.registry.note_claimer(who.owner, body.worker, [claim.job.type], lease_s + ALIVE_S)
-    answer = ClaimedJob(
-        job=claim.job,
-        attempt=claim.job.attempt,
-        token=attempt_token(here, who, claim, lease_s, body.worker),
-        lease_s=lease_s,
-        checkpoint=claim.decoded_checkpoint,
-    )
+    attributes = tracing.about_job(claim.job.id, who.owner, claim.job.type, claim.job.attempt)
+    with tracing.span("claim", claim.trace, kind="consumer", attributes=attributes) as span:
+        answer = ClaimedJob(
+            job=claim.job,
+            attempt=claim.job.attempt,
+            token=attempt_token(here, who, claim, lease_s, body.worker),
+            lease_s=lease_s,
+            checkpoint=claim.decoded_checkpoint,
+            traceparent=tracing.headers(span.context).get("traceparent"),
+        )
     return json_answer(answer.model_dump_json())
 
 

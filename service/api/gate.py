@@ -52,8 +52,8 @@ _PREFLIGHT: Headers = (
     ("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE"),
     (
         "Access-Control-Allow-Headers",
-        "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Tus-Resumable, Upload-Checksum, "
-        "Upload-Length, Upload-Metadata, Upload-Offset",
+        "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, Tracestate, "
+        "Tus-Resumable, Upload-Checksum, Upload-Length, Upload-Metadata, Upload-Offset",
     ),
     ("Access-Control-Max-Age", str(PREFLIGHT_S)),
 )

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from headway import tracing
 from service.api.operation import Headers
 
 
@@ -28,6 +29,20 @@ class Idempotency(Headers):
         `meaning` returns what it means and not its bytes: a client may order or space its JSON anew.
         """
         return None if self.key is None else (hashed(scope + self.key), hashed(meaning()))
+
+
+class Submitting(Idempotency):
+    """The headers of what makes jobs. A context that is not valid is as good as none, as W3C has it."""
+
+    traceparent: Annotated[
+        str | None,
+        Field(description="the span that submits this (W3C Trace Context): the jobs are in its trace"),
+    ] = None
+    tracestate: Annotated[str | None, Field(description="goes with traceparent")] = None
+
+    @property
+    def trace(self) -> str:
+        return tracing.carried(self.traceparent, self.tracestate)
 
 
 def hashed(text: str) -> str:

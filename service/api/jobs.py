@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from flask import Response
@@ -16,7 +17,7 @@ from headway.contract.pages import JobPage
 from headway.contract.records import MAX_LABELS, USUAL_PRIORITY, Job
 from headway.contract.states import State
 from service.api.context import Context, caller, context, find_job
-from service.api.idempotency import Idempotency
+from service.api.idempotency import Submitting
 from service.api.operation import Answer, Query, Resource, json_answer
 from service.api.problems import Problem, job_not_found
 from service.api.submissions import NOT_ACCEPTED, answer_new, create, gone_type, refuse_when_full
@@ -175,7 +176,7 @@ def cancel_job(job_id: str) -> Response:
 @bp.operation(
     "POST",
     "/jobs/<job_id>/retry",
-    headers=Idempotency,
+    headers=Submitting,
     answers={
         202: Answer.json("the new job", Job, Location="the job's path"),
         200: Answer.json("the job that this Idempotency-Key made before", Job, Location="the job's path"),
@@ -188,7 +189,7 @@ def cancel_job(job_id: str) -> Response:
         503: NOT_ACCEPTED,
     },
 )
-def retry_job(job_id: str, headers: Idempotency) -> Response:
+def retry_job(job_id: str, headers: Submitting) -> Response:
     """Submit an ended job again, as a new job that starts from the old one's checkpoint."""
     here = context()
     page = find_job(job_id)
@@ -200,6 +201,7 @@ def retry_job(job_id: str, headers: Idempotency) -> Response:
         new = again(here, page)
     except CannotRepeat as error:
         raise Problem(409, str(error)) from None
+    new = replace(new, trace=headers.trace or new.trace)
     return answer_new(*create(here, new, headers.once(lambda: f"retry {page.id}")))
 
 
@@ -240,4 +242,5 @@ def again(here: Context, page: JobPage) -> NewJob:
         priority=USUAL_PRIORITY if old.priority is None else old.priority,
         unique=old.unique,
         foreign=Foreign(sent=False) if b"_foreign" in page.fields else None,
+        trace=page.fields.get(b"_trace", b"").decode(),
     )

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from headway.contract.encoding import dumps
 from headway.contract.events import IDS_PER_MS, EventType
 from headway.contract.keys import SERVICE_QUEUE, JobRef
+from headway.contract.logs import about
 from headway.contract.new_job import NewJob
 from headway.contract.pages import JobPage
 from headway.contract.records import MAX_LABELS, Job, Progress
@@ -180,7 +181,7 @@ class ManyLoop:
         claim = store.claim(ref, token=secrets.token_urlsafe(16), lease_s=lease_s, worker=worker)
         if claim is None:
             return
-        with suppress(StaleFence):
+        with suppress(StaleFence), about(job=ref.id, attempt=claim.job.attempt, owner=ref.owner):
             try:
                 _Work(self._here, claim).do()
             except _Canceled:

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 import redis
-from flask import Flask, Response
+from flask import Flask, Response, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
@@ -111,7 +111,7 @@ def invalid(error: ValidationError, status: int = 422) -> Problem:
 
 def store_problem(error: redis.RedisError) -> Response:
     """Answer a request that the store could not be asked about (503)."""
-    log.warning("a request failed because of Redis: %s", error)
+    log.warning("a request failed because of Redis: %s", error, extra=_job_of_request())
     refuses = isinstance(error, redis.ResponseError)
     detail = "Redis refuses to write, which a full disk may cause" if refuses else "Redis cannot be reached"
     return Problem(
@@ -139,11 +139,17 @@ def answer_problems(app: Flask) -> None:
 
     @app.errorhandler(FilesUnavailable)
     def _files(error: FilesUnavailable) -> Response:
-        log.warning("a request failed because of the object storage: %s", error)
+        log.warning("a request failed because of the object storage: %s", error, extra=_job_of_request())
         detail = "the object storage cannot be reached; nothing was done; try again later"
         return Problem(503, detail, headers={"Retry-After": "2"}).response()
 
     @app.errorhandler(Exception)
     def _unexpected(error: Exception) -> Response:
-        log.exception("a request failed unexpectedly", exc_info=error)
+        log.exception("a request failed unexpectedly", exc_info=error, extra=_job_of_request())
         return Problem(500, "the service failed unexpectedly; its log has the reason").response()
+
+
+def _job_of_request() -> dict[str, str]:
+    """What the log says a request is about."""
+    job_id = (request.view_args or {}).get("job_id")
+    return {"job": job_id} if job_id else {}

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -23,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from headway import tracing
 from headway.contract.database import TooFewReplicas
 from headway.contract.encoding import RecordError, dumps, pointer
 from headway.contract.foreign import Foreign
@@ -42,7 +44,7 @@ from headway.contract.store import IdempotencyConflict
 from service import metrics
 from service.api.attempt_token import LeaseS, attempt_token
 from service.api.context import Context, caller, context
-from service.api.idempotency import Idempotency, hashed
+from service.api.idempotency import Submitting, hashed
 from service.api.names import Name
 from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import MAX_ERRORS, Problem
@@ -161,6 +163,8 @@ class BegunJob(Job):
 
     token: str | None = None
     lease_s: float | None = None
+    traceparent: str | None = None
+    """The span that this attempt's are children of (W3C Trace Context), if the job is in a trace."""
 
 
 class Submissions(BaseModel):
@@ -186,7 +190,7 @@ class BatchAnswer(BaseModel):
 @bp.operation(
     "POST",
     "/jobs",
-    headers=Idempotency,
+    headers=Submitting,
     body=Submission,
     answers={
         202: Answer.json("the new job", BegunJob, Location="the job's path"),
@@ -203,11 +207,11 @@ class BatchAnswer(BaseModel):
         503: NOT_ACCEPTED,
     },
 )
-def submit_job(headers: Idempotency, body: Submission) -> Response:
+def submit_job(headers: Submitting, body: Submission) -> Response:
     """Submit a job."""
     here = context()
     refuse_when_full(here)
-    new = accept(here, body)
+    new = replace(accept(here, body), trace=headers.trace)
     created = create(here, new, headers.once(lambda: _meaning(body)))
     if body.run is None:
         return answer_new(*created)
@@ -217,7 +221,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
 @bp.operation(
     "POST",
     "/jobs:batch",
-    headers=Idempotency,
+    headers=Submitting,
     body=Submissions,
     max_body=MAX_BATCH_BYTES,
     answers={
@@ -231,7 +235,7 @@ def submit_job(headers: Idempotency, body: Submission) -> Response:
         503: NOT_ACCEPTED,
     },
 )
-def submit_jobs(headers: Idempotency, body: Submissions) -> Response:
+def submit_jobs(headers: Submitting, body: Submissions) -> Response:
     """Submit up to 1,000 jobs: all of them, or none."""
     here = context()
     refuse_when_full(here)
@@ -253,7 +257,7 @@ def submit_jobs(headers: Idempotency, body: Submissions) -> Response:
     if refused is not None:
         where, what = errors[0]
         raise Problem(refused.status, f"{where}: {what}", errors=errors, **refused.more)
-    made, are_new = create_many(here, new, headers.once(lambda: _meaning(body)))
+    made, are_new = create_many(here, new, headers.once(lambda: _meaning(body)), headers.trace)
     items = [BatchItem(id=job_id, created=created, links=links_of(job_id)) for job_id, created in made]
     return json_answer(BatchAnswer(items=items).model_dump_json(), 202 if are_new else 200)
 
@@ -329,6 +333,7 @@ def _begin(
         **claim.job.model_dump(),
         token=attempt_token(here, caller(), claim, lease_s, caller().name),
         lease_s=lease_s,
+        traceparent=tracing.headers(claim.trace).get("traceparent"),
     )
     return answer_new(job_id, answer.model_dump_json().encode(), is_new)
 
@@ -339,20 +344,25 @@ def answer_new(job_id: str, document: bytes, is_new: bool) -> Response:
 
 def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[str, bytes, bool]:
     """Make a job, as JobStore.create, within the owner's limits. Raises Problem."""
-    with _refusals():
+    with tracing.span(f"submit {new.type}", new.trace, kind="producer") as span, _refusals():
+        made = replace(new, trace=span.context)
         job_id, document, is_new = here.store.create(
-            new, once=once, limits=_limits(here), replicas=here.settings.create_replicas
+            made, once=once, limits=_limits(here), replicas=here.settings.create_replicas
         )
+        span.set(tracing.about_job(job_id, new.owner, new.type))
     if is_new:
         _tell_workers(here, job_id, new)
     return job_id, document, is_new
 
 
 def create_many(
-    here: Context, new: list[NewJob], once: tuple[str, str] | None
+    here: Context, new: list[NewJob], once: tuple[str, str] | None, trace: str
 ) -> tuple[list[tuple[str, bool]], bool]:
     """Make many jobs, as JobStore.create_many, within the owner's limits. Raises Problem."""
-    with _refusals():
+    with tracing.span("submit many", trace, kind="producer") as span, _refusals():
+        span.set({"headway.owner": new[0].owner, "headway.jobs": len(new)})
+        if span.context:
+            new = [replace(job, trace=span.context) for job in new]
         made, are_new = here.store.create_many(
             new, once=once, limits=_limits(here), replicas=here.settings.create_replicas
         )

@@ -115,6 +115,7 @@ def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
 def post_worker_init(worker: Any) -> None:
     """Start the work in the background, and drain when the process is told to stop. gunicorn waits for
     requests, in vain for open streams, and not at all for the sockets that were handed over."""
+    from headway import tracing
     from service.api.trusted_proxies import TrustedProxies
     from service.process import wsgi
 
@@ -129,6 +130,7 @@ def post_worker_init(worker: Any) -> None:
             time.sleep(0.1)
         here.hub.drain()
         here.sockets.drain(_settings.drain_s * DRAIN_SHARE)
+        tracing.flush()
         _drained.set()
         here.keeper.stop()
 

@@ -12,6 +12,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask
 
+from headway import tracing
 from headway.contract.logs import log_to_stderr
 from headway.contract.settings import load_or_exit
 from headway.loops import forever
@@ -41,6 +42,7 @@ def start(app: Flask) -> None:
         here: Context = app.extensions["headway"]
         settings = here.settings
         log_to_stderr(settings.log_level, settings.log_format)
+        tracing.start("headway-web")
         audit.start()
         here.sockets.start()
         here.authentication.start()

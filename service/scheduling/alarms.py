@@ -9,9 +9,13 @@ web process, so nobody is told a lie while none runs. It waits for the store alo
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 
 import redis
 
+from headway import tracing
+from headway.contract.alarms import Due, Ended
+from headway.contract.logs import about
 from headway.contract.store import JobStore
 from headway.loops import forever
 from service.scheduling.dispatch import Dispatch
@@ -87,11 +91,29 @@ class AlarmLoop:
 
     def _answer(self, job_id: str) -> None:
         try:
-            message = self._store.alarms.answer(job_id)
+            message = self._store.alarms.answer(job_id, _say_ended)
         except redis.ResponseError as error:
             # If the store refuses every write, it refuses this one too, and the look is over.
             self._store.alarms.postpone(job_id)
-            log.error("job %s: its alarm cannot be answered: %s", job_id, error)
+            log.error("job %s: its alarm cannot be answered: %s", job_id, error, extra={"job": job_id})
             return
-        if message is not None:
-            self._dispatch.send_again(message)
+        if message is None:
+            return
+        if message.why == "worker_lost":
+            with _span("worker lost", message) as span:
+                span.fail("worker_lost", "the worker was lost; another attempt follows")
+        self._dispatch.send_again(message)
+
+
+def _say_ended(job: Ended) -> None:
+    with about(job=job.id, attempt=job.attempt, owner=job.owner), _span("end", job) as span:
+        span.set({"headway.outcome": job.state})
+        if job.state == "failed":
+            span.fail(job.code, job.message)
+        log.info("job %s: its alarm ends it as %s (%s)", job.id, job.state, job.code)
+
+
+def _span(name: str, job: Due | Ended) -> AbstractContextManager[tracing.Span]:
+    """What no worker records, as none is there."""
+    attributes = tracing.about_job(job.id, job.owner, job.type, job.attempt)
+    return tracing.span(name, job.trace, attributes=attributes)

@@ -138,7 +138,8 @@ class Dispatch:
                 )
         for due in dues:
             if due.why:
-                log.info("job %s: %s", due.id, _SAID[due.why])
+                about = {"job": due.id, "attempt": due.attempt or None, "owner": due.owner or None}
+                log.info("job %s: %s", due.id, _SAID[due.why], extra=about)
                 metrics.ALARMS_ANSWERED.inc()
 
     def _message(self, due: Due) -> Any:

@@ -10,11 +10,13 @@ jobs and events that somebody was told of may be in it no more; but whoever read
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
+from tests.faults.findings import Found, Violation, of_attempt, order
 from tests.faults.history import Delivered, History, Reading, Stored
+from tests.faults.queue_rules import QUEUE_RULES
 from tests.faults.reference_reducer import begin, replay
 
 IDLE_S = 30.0
@@ -28,30 +30,6 @@ ANSWERS = {0, 200, 202, 503}
 """503: the store is away. Anything else is a service that has lost its head."""
 MESSAGE_ANSWERS = {0, 200, 201, 409, 429, 503}
 STREAM_ANSWERS = {0, 200, 204}
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    rule: str
-    subject: str
-    detail: str
-
-    def __str__(self) -> str:
-        return f"{self.rule}: {self.subject}: {self.detail}"
-
-
-Found = Iterator[tuple[str, str]]
-"""Subjects and details of violations."""
-
-
-def order(event_id: str) -> tuple[int, int]:
-    """An id as something that compares."""
-    ms, _, n = event_id.partition("-")
-    return int(ms), int(n or 0)
-
-
-def of_attempt(event: Stored) -> int:
-    return int(event.data["attempt"])
 
 
 # -- progress that was not kept ------------------------------------------------------------------------
@@ -89,8 +67,8 @@ def gap_of(events: list[Stored], event_id: str) -> Stored | None:
 
 
 def submissions_make_one_job(h: History) -> Found:
-    """An accepted submission made one job, the same for every repeat; an unanswered one made none or one;
-    and there is no job that nobody submitted."""
+    """An accepted submission made one job, the same for every repeat, unless another had its unique key; an
+    unanswered one made none or one; and there is no job that nobody submitted."""
     made: dict[str, set[str]] = defaultdict(set)
     for job_id, document in h.documents.items():
         made[document["labels"].get("key", "")].add(job_id)
@@ -98,11 +76,17 @@ def submissions_make_one_job(h: History) -> Found:
         jobs = made.pop(s.key, set())
         if len(jobs) > 1:
             yield s.key, f"made {len(jobs)} jobs: {sorted(jobs)}"
+        told = {answer.job for answer in s.answers if answer.status in (200, 202) and answer.job}
+        if len(told | jobs) > 1 and not h.lossy:
+            yield s.key, f"was told of {sorted(told)}, and the store has {sorted(jobs)}"
+        key = (s.body.get("unique") or {}).get("key")
         for answer in s.answers:
             if answer.status not in ANSWERS:
                 yield s.key, f"was answered with {answer.status}"
             if answer.status in (200, 202) and answer.job not in jobs and not h.lossy:
-                yield s.key, f"was told of {answer.job}, and the store has {sorted(jobs)}"
+                held = h.documents.get(answer.job or "", {}).get("unique") or {}
+                if key is None or held.get("key") != key:
+                    yield s.key, f"was told of {answer.job}, and the store has {sorted(jobs)}"
     for key, jobs in made.items():
         yield key or "nobody", f"submitted {sorted(jobs)}"
 
@@ -169,7 +153,10 @@ def rest_is_the_replay(h: History) -> Found:
             yield job_id, "is in the store and not in REST"
             continue
         body = bodies.get(document["labels"].get("key", ""), {})
-        job = {**begin(job_id, body), "owner": h.owner, "max_attempts": document["max_attempts"]}
+        # What follows from the submission and the clock is another rule's.
+        told = {name: document[name] for name in ("max_attempts", "expires_at")}
+        told["owner"] = h.owner
+        job = {**begin(job_id, {k: v for k, v in body.items() if k != "expires_s"}), **told}
         if "max_attempts" in body and body["max_attempts"] != document["max_attempts"]:
             yield job_id, f"max_attempts {document['max_attempts']}"
         at = moments[job_id] = {}
@@ -589,6 +576,7 @@ RULES: tuple[Callable[[History], Found], ...] = (
     attempts_have_one_holder,
     no_encoder_without_its_job,
     no_job_waits_beside_a_free_worker,
+    *QUEUE_RULES,
 )
 
 

@@ -7,6 +7,7 @@ import json
 import random
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
 
@@ -14,7 +15,17 @@ import redis
 
 from headway.contract.states import State
 from headway.contract.store import JobStore
-from tests.faults.history import Answer, Connection, Delivered, Look, Reading, Said, Submission, Waiting
+from tests.faults.history import (
+    Answer,
+    Connection,
+    Delivered,
+    Held,
+    Look,
+    Reading,
+    Said,
+    Submission,
+    Waiting,
+)
 from tests.faults.plan import JobPlan
 from tests.faults.services import Owner, Services
 from tests.support import processes
@@ -23,6 +34,8 @@ from tests.support.sse import Reader
 ANSWER_S = 4.0
 SILENCE_S = 3.5
 """A stream without a heartbeat for so long is dead: three were due."""
+LATE_S = 12.0
+"""A request that was not answered in ANSWER_S is carried out later by so much at most."""
 
 
 def ask(
@@ -47,7 +60,8 @@ class Client(threading.Thread):
     def __init__(self, plan: JobPlan, addresses: list[str], owner: Owner, over: threading.Event) -> None:
         super().__init__(name=plan.key, daemon=True)
         self.plan = plan
-        self.submission = Submission(plan.key, plan.body)
+        self.submissions = [Submission(one["labels"]["key"], one) for one in bodies(plan)]
+        """One, or those of a batch."""
         self.said: list[Said] = []
         self.job: str | None = None
         self.accepted_at: float | None = None
@@ -70,7 +84,7 @@ class Client(threading.Thread):
             self._say(Said(self.job, f"{self.plan.key} {n}"))
         if self.plan.cancel_after is not None:
             self._over.wait(self.plan.cancel_after)
-            self.submission.canceled = True
+            self.submissions[0].canceled = True
             while not self._over.is_set():
                 address, path = self._rng.choice(self._addresses), f"/jobs/{self.job}/cancel"
                 status, _ = ask(address, "POST", path, headers=self.owner.headers)
@@ -96,12 +110,66 @@ class Client(threading.Thread):
     def _submit(self) -> None:
         address = self._rng.choice(self._addresses)
         headers = {"Idempotency-Key": self.plan.key, **self.owner.headers}
-        status, job = ask(address, "POST", "/jobs", self.plan.body, headers)
-        accepted = job["id"] if status in (200, 202) else None
-        self.submission.answers.append(Answer(status, accepted))
-        if accepted and self.job is None:
-            self.job = accepted
+        sent = [submission.body for submission in self.submissions]
+        if self.plan.copies:
+            status, answer = ask(address, "POST", "/jobs:batch", {"jobs": sent}, headers)
+        else:
+            status, answer = ask(address, "POST", "/jobs", sent[0], headers)
+        accepted: list[str | None] = [None] * len(sent)
+        if status in (200, 202):
+            accepted = [one["id"] for one in (answer["items"] if self.plan.copies else [answer])]
+        for submission, job in zip(self.submissions, accepted, strict=True):
+            submission.answers.append(Answer(status, job))
+        if accepted[0] is not None and self.job is None:
+            self.job = accepted[0]
             self.accepted_at = time.monotonic()
+
+
+def bodies(plan: JobPlan) -> list[dict[str, Any]]:
+    """What is submitted now: one body, or those of a batch."""
+    body = dict(plan.body)
+    if plan.run_after is not None:
+        at = datetime.now(UTC) + timedelta(seconds=plan.run_after)
+        body["run_at"] = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if not plan.copies:
+        return [body]
+    labels = [{"key": f"{plan.key}.{n}", "batch": plan.key} for n in range(plan.copies)]
+    return [{**body, "labels": one} for one in labels]
+
+
+class Hold(threading.Thread):
+    """Pauses a queue or a job type for some seconds."""
+
+    def __init__(self, what: str, seconds: float, addresses: list[str], over: threading.Event) -> None:
+        super().__init__(name=f"hold {what}", daemon=True)
+        self.held: Held | None = None
+        self._lost_until = 0.0
+        """Until then a request whose answer was lost may still be carried out."""
+        self._what = what
+        self._seconds = seconds
+        self._addresses = addresses
+        self._over = over
+
+    def run(self) -> None:
+        self._insist("pause")
+        since = time.time()
+        self._over.wait(self._seconds)
+        kind, _, name = self._what.partition("/")
+        self.held = Held(kind, name, since, time.time())
+        self._insist("resume")
+        # A web process that stood still may have done what it was asked to only now.
+        while time.monotonic() < self._lost_until and not self._over.wait(1):
+            self._insist("resume")
+
+    def _insist(self, verb: str) -> None:
+        """Until it is so. A resume whose answer was lost may have been done: then nothing is paused."""
+        while True:
+            for address in self._addresses:
+                if ask(address, "POST", f"/{self._what}/{verb}", {})[0] in (200, 404):
+                    return
+                self._lost_until = time.monotonic() + LATE_S
+            # Also when the run is over: what is paused would wait for ever.
+            time.sleep(0.1)
 
 
 class Watcher(threading.Thread):
@@ -185,6 +253,8 @@ class Watch(threading.Thread):
         self.busy: list[int] = []
         """Pool processes with a job, as the store says."""
         self.live = 0
+        self.holding = False
+        """Whether something is paused: its jobs wait for that."""
         self._stack = stack
         self._store = store
         self._over = over
@@ -204,7 +274,8 @@ class Watch(threading.Thread):
                 free = free or (worker.settled and len(pool) > len(set(pool) & set(self.busy)))
             attempts = {job_id: attempt for job_id, (attempt, _) in running.items()}
             encoders = self._stack.encoders(table)
-            self.looks.append(Look(time.time(), self._stack.calm, free, waiting, attempts, encoders))
+            calm = self._stack.calm and not self.holding
+            self.looks.append(Look(time.time(), calm, free, waiting, attempts, encoders))
 
     def _jobs(self) -> tuple[list[Waiting], dict[str, tuple[int, int]]]:
         keys, at = self._store.keys, self._store.servers.at

@@ -113,6 +113,31 @@ class Attempt:
 
 
 @dataclass
+class Held:
+    """A queue or a job type (`kind`) that is known to be paused from `since` to `until`: the pause had
+    been answered, and its end was not asked for yet."""
+
+    kind: str
+    name: str
+    since: float
+    until: float
+
+
+@dataclass
+class Stop:
+    """A worker that was told to end. `status` is None if it has not ended; `disturbed`: something else was
+    done to it meanwhile, or to the store."""
+
+    pids: list[int]
+    """Its own, and those of its pool's processes."""
+    at: float
+    status: int | None = None
+    seconds: float = 0.0
+    """After which it ended."""
+    disturbed: bool = False
+
+
+@dataclass
 class Encoder:
     """A process that works on an attempt's files. `held` says that the process it answers to was paused."""
 
@@ -169,6 +194,8 @@ class History:
     left: list[str] = field(default_factory=list)
     """What was still in the work directory, and which encoders still ran, when all jobs had ended."""
     faults: list[str] = field(default_factory=list)
+    holds: list[Held] = field(default_factory=list)
+    stops: list[Stop] = field(default_factory=list)
     owner: str = "local"
     """Whose jobs these are."""
     lossy: bool = False

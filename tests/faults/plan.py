@@ -9,10 +9,16 @@ from typing import Any
 from tests.support.faulty_proxy import Fate
 
 GROUPS = ["red", "green"]
+QUEUE = "default"
+"""Of simulate."""
 
 KILLS = {"pool": 5, "encoder": 4, "worker": 2, "worker group": 1, "web": 2, "web child": 1, "valkey": 2}
 PAUSES = {"pool": 4, "encoder": 1, "worker": 1, "worker group": 1, "web": 2, "valkey": 2}
+STOPS = {"worker": 1}
+HOLDS = {"types/simulate": 2, "types/video.encode": 1, f"queues/{QUEUE}": 2}
+ACTS = {"kill": (KILLS, 10), "pause": (PAUSES, 7), "stop": (STOPS, 1), "hold": (HOLDS, 2)}
 """How often each is drawn. A group is the process with its children, as when a machine goes."""
+UNIQUE = ["a", "b", "c"]
 LONGEST_S = {"pool": 9.0, "encoder": 4.0, "worker": 4.0, "worker group": 9.0, "web": 5.0, "valkey": 5.0}
 """Pauses of whoever holds a lease are often longer than the lease."""
 
@@ -33,12 +39,16 @@ class JobPlan:
     watch: str
     """What its reader begins with: "0", "nothing", "foreign" (another stream's id), or "" for no reader."""
     watch_after: float
+    run_after: float | None = None
+    """Its run_at."""
+    copies: int = 0
+    """It is a batch of so many jobs, rather than one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`what` is killed, and comes back after `seconds`; or is paused for so long. `after` seconds from the
-    last fault."""
+    """`what` is killed, and comes back after `seconds`; or is paused for so long; or, a worker, is told to
+    end; or, a queue or type, is paused and resumed after `seconds`. `after` seconds from the last fault."""
 
     act: str
     what: str
@@ -78,15 +88,34 @@ def _job(rng: random.Random, seed: int, n: int) -> JobPlan:
         body["params"]["message_every"] = apart.choice([0, 1, 3])
     if rng.random() < 0.06:
         body["timeout_s"] = round(rng.uniform(1, 8), 1)
+    queueing = random.Random(f"{key} queue")
+    copies = queueing.randint(2, 5) if queueing.random() < 0.06 else 0
+    run_after = None
+    if queueing.random() < 0.4:
+        body["priority"] = queueing.randint(0, 9)
+    if queueing.random() < 0.12:
+        run_after = round(queueing.uniform(0.5, 6), 1)
+    if queueing.random() < 0.12:
+        body["expires_s"] = round(queueing.uniform(1, 8), 1)
+    if not copies and queueing.random() < 0.2:
+        while_ = queueing.choice(["live", "queued"])
+        body["unique"] = {"key": f"{queueing.choice(UNIQUE)} {while_}", "while": while_}
+    # Who is answered with another's job must not meddle with it.
+    alone = not copies and "unique" not in body
+    patient, again = rng.random() < 0.85, rng.random() < 0.4
+    cancel_after = rng.uniform(0, 4) if rng.random() < 0.2 else None
+    says = apart.choice([0, 0, 3, 10])
     return JobPlan(
         key,
         body,
-        patient=rng.random() < 0.85,
-        again=rng.random() < 0.4,
-        cancel_after=rng.uniform(0, 4) if rng.random() < 0.2 else None,
-        says=apart.choice([0, 0, 3, 10]),
+        patient=patient,
+        again=again,
+        cancel_after=cancel_after if alone else None,
+        says=says if alone else 0,
         watch=rng.choices(["0", "nothing", "foreign", ""], [45, 35, 8, 12])[0],
         watch_after=rng.choice([0.0, 0.0, rng.uniform(0, 5)]),
+        run_after=run_after,
+        copies=copies,
     )
 
 
@@ -117,10 +146,10 @@ def _simulate(rng: random.Random) -> dict[str, Any]:
 
 
 def _fault(rng: random.Random, gap_s: float) -> Fault:
-    act = rng.choices(["kill", "pause"], [6, 4])[0]
-    odds = KILLS if act == "kill" else PAUSES
+    act = rng.choices(list(ACTS), [often for _, often in ACTS.values()])[0]
+    odds = ACTS[act][0]
     what = rng.choices(list(odds), list(odds.values()))[0]
-    longest = LONGEST_S[what] if act == "pause" else 2.5
+    longest = {"pause": LONGEST_S.get(what, 0), "hold": 15.0}.get(act, 2.5)
     return Fault(act, what, rng.uniform(0, 2 * gap_s), rng.uniform(0.1, longest), rng.random())
 
 

@@ -19,9 +19,9 @@ import redis
 from headway.contract.events import ZERO
 from headway.contract.states import LIVE
 from headway.contract.store import JobStore
-from tests.faults.clients import Client, Watch, Watcher, ask
+from tests.faults.clients import Client, Hold, Watch, Watcher, ask
 from tests.faults.history import Attempt, History, Reading, Stored
-from tests.faults.plan import GROUPS, JobPlan, Plan, draw_fate
+from tests.faults.plan import GROUPS, Fault, JobPlan, Plan, draw_fate
 from tests.faults.services import Owner, Services
 from tests.faults.stack import FaultStack
 from tests.support.faulty_proxy import FaultyProxy
@@ -70,6 +70,7 @@ class Run:
         self._say = say
         self._over = threading.Event()
         self._clients: list[Client] = []
+        self._holds: list[Hold] = []
         self._watchers: list[Watcher] = []
         self._unwatched: list[Client] = []
 
@@ -88,7 +89,7 @@ class Run:
             stack.close()
             self._proxy.close()
             for client in self._clients:
-                self.histories[client.owner.name].submissions.append(client.submission)
+                self.histories[client.owner.name].submissions += client.submissions
                 self.histories[client.owner.name].said += client.said
             for watcher in self._watchers:
                 watcher.join(JOIN_S)
@@ -106,6 +107,10 @@ class Run:
                 self._read(owner, Reading(name, None, group), cursor)
         self._break(stack, watch)
         self._say("all faults are done; waiting for the jobs to end")
+        self._await(
+            stack, END_S, "what is paused to be resumed", lambda: not any(h.is_alive() for h in self._holds)
+        )
+        watch.holding = False
         stack.supervise(all_well=True)
         try:
             self._finish(stack, store, watch, wait_for_sweep)
@@ -116,6 +121,8 @@ class Run:
             left, begun = stack.end(), attempts(self._directory)
             for history in self.histories.values():
                 history.looks, history.attempts = watch.looks, begun
+                history.holds = [hold.held for hold in self._holds if hold.held is not None]
+                history.stops = stack.stops
                 history.left += left
 
     def _finish(self, stack: Services, store: JobStore, watch: Watch, wait_for_sweep: bool) -> None:
@@ -193,13 +200,16 @@ class Run:
             if time.monotonic() >= next_at and not crowded:
                 if not jobs and not watch.live:
                     # Nobody works any more: what is left are those who serve.
+                    served = {"stop": "kill", "hold": "kill"}
                     faults = [
-                        replace(fault, what="web") if fault.what in ("pool", "encoder") else fault
+                        replace(fault, act=served.get(fault.act, fault.act), what="web")
+                        if fault.act in served or fault.what in ("pool", "encoder")
+                        else fault
                         for fault in faults
                     ]
                 # There may be no encoder just now, say: then the next, and that one as soon as there is.
                 for fault in faults[:CHOICE]:
-                    did = stack.break_(fault, watch.busy)
+                    did = self._hold(fault) if fault.act == "hold" else stack.break_(fault, watch.busy)
                     if did is not None:
                         faults.remove(fault)
                         next_at = time.monotonic() + fault.after
@@ -208,9 +218,19 @@ class Run:
             if time.monotonic() - said > 20:
                 said = time.monotonic()
                 self._say(f"{len(self.faults)} faults, {len(self._clients)} jobs, {watch.live} live")
+            watch.holding = any(hold.is_alive() for hold in self._holds)
             self._step(stack)
         for job in jobs if not faults else ():
             self._submit(job)
+
+    def _hold(self, fault: Fault) -> str | None:
+        """Pause a queue or a type, unless something is paused: with both nothing would be left to do."""
+        if any(hold.is_alive() for hold in self._holds):
+            return None
+        hold = Hold(fault.what, fault.seconds, self._addresses, self._over)
+        self._holds.append(hold)
+        hold.start()
+        return f"held {fault.what} for {fault.seconds:.1f} s"
 
     def _submit(self, plan: JobPlan) -> None:
         # Two thirds of the requests meet what networks do.
@@ -244,7 +264,8 @@ class Run:
                 f"reader of {client.job}", [client.job], None, foreign=plan.watch == "foreign"
             )
             self._read(client.owner, reading, cursors[plan.watch])
-        accepted = [c.job for c in self._clients if c.job is not None and c.owner == client.owner]
+        own = (c.job for c in self._clients if c.job is not None and c.owner == client.owner)
+        accepted = list(dict.fromkeys(own))
         if len(accepted) >= 5 and len(accepted) % 5 == 0:
             self._read(client.owner, Reading(f"list up to {client.job}", accepted[-5:], None), None)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headway.contract.store import JobStore
-from tests.faults.history import Encoder, File
+from tests.faults.history import Encoder, File, Stop
 from tests.faults.plan import Fault
 from tests.support import processes
 from tests.support.faulty_proxy import Target
@@ -21,6 +21,10 @@ SETTLED = {"worker": 8.0}
 """Seconds after its start, or the end of a pause, from which a process is expected to do its work, if they
 are not those of all others."""
 SETTLED_S = 5.0
+DRAIN_S = 6.0
+"""DRAIN_JOBS_S: longer than most jobs of a run."""
+STOPPED_S = 5.0
+"""Within which a worker has ended then."""
 AGAIN_S = 0.5
 """Until a process that ended by itself is started again."""
 
@@ -47,6 +51,7 @@ class Service:
         self.again_at: float | None = None
         self.paused = False
         self.starts = 1
+        self.stopping: Stop | None = None
 
     @property
     def up(self) -> bool:
@@ -54,10 +59,19 @@ class Service:
 
     @property
     def settled(self) -> bool:
-        return self.up and time.monotonic() - self.well_since > SETTLED.get(self.kind, SETTLED_S)
+        well_s = time.monotonic() - self.well_since
+        return self.up and self.stopping is None and well_s > SETTLED.get(self.kind, SETTLED_S)
+
+    def note_end(self) -> None:
+        """If it was told to end, and has: how."""
+        if self.stopping and self.process.poll() is not None:
+            self.stopping.status = self.process.returncode
+            self.stopping.seconds = time.time() - self.stopping.at
+            self.stopping = None
 
     def supervise(self) -> None:
         """Start it again when it is time to. To be called often."""
+        self.note_end()
         if self.again_at is None and self.process.poll() is not None:
             self.paused = False
             self.again_at = time.monotonic() + AGAIN_S
@@ -84,6 +98,7 @@ class Services:
 
     def __init__(self) -> None:
         self.services = []
+        self.stops: list[Stop] = []
         self._later: list[tuple[float, Callable[[], None]]] = []
 
     # -- looking -----------------------------------------------------------------------------------
@@ -139,6 +154,8 @@ class Services:
         """Do it, if there is something to do it to; what was done. `busy`: pool processes with a job."""
         table = processes.table()
         kind, _, part = fault.what.partition(" ")
+        if fault.act == "stop":
+            return self._stop(fault, table)
         if kind in ("pool", "encoder"):
             return self._break_one(fault, kind, busy, table)
         candidates = [service for service in self.of(kind) if service.up]
@@ -146,6 +163,8 @@ class Services:
             return None
         service = candidates[int(fault.luck * len(candidates))]
         pid = service.process.pid
+        if kind != "web":
+            self._disturb({pid} if kind == "worker" else set())
         if part == "child":
             children = [p.pid for p in table.values() if p.parent == pid]
             if not children:
@@ -183,12 +202,33 @@ class Services:
         if not pids:
             return None
         pid = pids[int(fault.luck * 997) % len(pids)]
+        self._disturb({pid, *(p.parent for p in table.values() if p.pid == pid)})
         if fault.act == "kill":
             processes.signal_all([pid], signal.SIGKILL)
             return f"killed {kind} {pid}"
         processes.signal_all([pid], signal.SIGSTOP)
         self._at(fault.seconds, lambda: processes.signal_all([pid], signal.SIGCONT))
         return f"paused {kind} {pid} for {fault.seconds:.1f} s"
+
+    def _stop(self, fault: Fault, table: dict[int, Process]) -> str | None:
+        """Tell a worker to end, as a deployment does: what it is doing goes on for a while."""
+        candidates = [worker for worker in self.of("worker") if worker.settled]
+        if not candidates:
+            return None
+        worker = candidates[int(fault.luck * len(candidates))]
+        pid = worker.process.pid
+        stop = Stop([pid, *(p.pid for p in self.pool(worker, table))], time.time())
+        stop.disturbed = any(p.stopped for p in table.values() if p.pid in stop.pids) or not self.calm
+        self.stops.append(stop)
+        worker.stopping = stop
+        worker.process.send_signal(signal.SIGTERM)
+        return f"told {worker.name} to end"
+
+    def _disturb(self, pids: set[int]) -> None:
+        """Stops under way are undisturbed no more, if these processes or (none) the store are."""
+        for service in self.of("worker"):
+            if service.stopping and (not pids or pids & set(service.stopping.pids)):
+                service.stopping.disturbed = True
 
     def _at(self, seconds: float, call: Callable[[], None]) -> None:
         self._later.append((time.monotonic() + seconds, call))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.faults import checker
-from tests.faults.checker import Found, Violation
+from tests.faults.findings import Found, Violation
 from tests.faults.history import History
 
 LEASE_S = 3.0

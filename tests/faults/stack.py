@@ -13,7 +13,7 @@ from pathlib import Path
 
 from headway.contract.store import JobStore
 from tests.faults.history import File
-from tests.faults.services import Owner, Service, Services
+from tests.faults.services import DRAIN_S, Owner, Service, Services
 from tests.support import processes
 from tests.support.credentials import OWNER
 from tests.support.processes import Process
@@ -40,6 +40,7 @@ class FaultStack(Services, Stack):
             LEASE_S="3",
             HEARTBEAT_S="1",
             DRAIN_S="1",
+            DRAIN_JOBS_S=f"{DRAIN_S:g}",
             LOG_FORMAT="json",
             LOG_LEVEL="INFO",
         )
@@ -88,6 +89,8 @@ class FaultStack(Services, Stack):
         for service in asked:
             with suppress(subprocess.TimeoutExpired):
                 service.process.wait(max(0.1, deadline - time.monotonic()))
+        for service in asked:
+            service.note_end()
         left = self._strays()
         while left and time.monotonic() < deadline:
             time.sleep(0.1)

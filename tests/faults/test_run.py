@@ -19,7 +19,7 @@ def test_jobs_do_not_lie_while_what_carries_them_is_killed_and_paused(tmp_path: 
     run.run(wait_for_sweep=False)
     (h,) = run.histories.values()
     assert len(h.faults) == 10
-    assert len(h.events) >= 10
+    assert len(h.events) >= 7, "some are answered with the job that has their unique key"
     assert sum(len(reading.connections) for reading in h.readings) > len(h.readings), "nothing was cut"
     assert check(h) == []
 

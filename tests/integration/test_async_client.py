@@ -15,6 +15,8 @@ import pytest
 
 from headway import AsyncClient
 from headway.client import (
+    AsyncAttempt,
+    Attempt,
     BadAnswer,
     Client,
     Conflict,
@@ -74,10 +76,41 @@ def test_it_has_the_calls_of_the_client_with_the_same_parameters() -> None:
             if not name.startswith("_")
         }
 
-    synchronous = calls(Client)
-    # An attempt's program is synchronous.
-    del synchronous["begin"], synchronous["claim"]
-    assert calls(AsyncClient) == synchronous
+    assert calls(AsyncClient) == calls(Client)
+    assert calls(AsyncAttempt) == calls(Attempt)
+
+
+def test_a_job_is_done_by_tasks_that_share_its_attempt(lasting: Stack, tmp_path: Path) -> None:
+    (tmp_path / "said.txt").write_text("all of it")
+
+    async def work() -> tuple[str, Any]:
+        client = AsyncClient(lasting.url, token=credentials.KEY)
+        await client.declare("async.count", title="Count")
+        submitted = await client.submit("async.count")
+        attempt = await client.claim(["async.count"], wait_s=0)
+        assert attempt is not None
+        assert attempt.job["id"] == submitted["id"]
+        assert await client.claim(["async.count"], wait_s=0) is None
+        lines = [{"type": "log", "message": f"line {n}"} for n in range(8)]
+        await asyncio.gather(*(attempt.report(line) for line in lines))
+        await attempt.artifact(tmp_path / "said.txt")
+        await client.cancel(submitted["id"])
+        assert await attempt.report()
+        assert attempt.cancel_requested
+        await attempt.succeed({"lines": 8})
+        with pytest.raises(Conflict):
+            await attempt.report({"type": "log", "message": "too late"})
+        begun = await client.begin("async.script", lease_s=5, labels={"of": "a task"})
+        failed = await begun.fail("no such file", code="invalid_input")
+        return submitted["id"], failed
+
+    job_id, failed = asyncio.run(work())
+    assert (failed["error"]["code"], failed["labels"]) == ("invalid_input", {"of": "a task"})
+    client = Client(lasting.url, token=credentials.KEY)
+    ended = client.job(job_id)
+    assert (ended["state"], [a["name"] for a in ended["artifacts"]]) == ("succeeded", ["said.txt"])
+    logged = [event.data["message"] for event in client.logs(job_id)]
+    assert sorted(logged) == [f"line {n}" for n in range(8)]
 
 
 def test_each_event_comes_once_however_often_the_stream_is_cut(lasting: Stack, door: FaultyProxy) -> None:

@@ -22,7 +22,7 @@ from headway.contract.new_job import NewJob
 from headway.contract.records import Job as JobRecord
 from headway.contract.states import ErrorCode, State
 from headway.sdk.job import Job
-from headway.sdk.job_type import Params, _types
+from headway.sdk.job_type import JobType, Params, _types
 from headway.sdk.retry import Retry
 from headway.sdk.runtime import Runtime
 from headway.sdk.stopping import InvalidInput, JobStopped, NoSpace
@@ -386,6 +386,42 @@ def test_a_lost_lease_is_not_held_back_by_a_shield(do: Do, worker_stack: WorkerS
     job = do(task)
     assert raised == ["LeaseLost"]
     assert job.state is State.RUNNING, "the old attempt has written nothing"
+
+
+@pytest.mark.parametrize("kind", ["queue", "type"])
+def test_who_looked_while_the_queue_was_paused_takes_no_job_out_of_turn(
+    worker_stack: WorkerStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    store, name = worker_stack.store, f"paused-{kind}"
+    low, high = (
+        store.create(NewJob("owner", name, {}, name, max_attempts=1, priority=priority))[0]
+        for priority in (0, 9)
+    )
+    done: list[str] = []
+    types = {name: JobType(name, "T", name, Params, None, lambda job: done.append(job.id), Retry())}
+    run_script = store.database.run
+
+    def resume_after_the_look(script: str, *args: Any) -> Any:
+        reply = run_script(script, *args)
+        if script in ("next", "take"):
+            store.pauses.end(kind, name, [name])
+        return reply
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    runtime = Runtime(store, worker="test", data_dir=tmp_path, lease_s=2)
+    try:
+        store.pauses.add(kind, name)
+        runtime.run_next(types, name, low)
+        assert done == [], "it is paused"
+        monkeypatch.setattr(store.database, "run", resume_after_the_look)
+        runtime.run_next(types, name, low)
+        assert done[:1] in ([], [high])
+        runtime.run_next(types, name, low)
+        runtime.run_next(types, name, low)
+        assert done == [high, low]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def gone(pid: int) -> bool:

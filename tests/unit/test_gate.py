@@ -180,7 +180,8 @@ def test_preflights_are_answered_for_every_route_and_kept(path: str) -> None:
     assert (status, body) == (204, b"")
     allowed = {name.strip() for name in headers["access-control-allow-headers"].split(",")}
     tus = {"Tus-Resumable", "Upload-Checksum", "Upload-Length", "Upload-Metadata", "Upload-Offset"}
-    assert allowed == {"Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"} | tus
+    traced = {"Traceparent", "Tracestate"}
+    assert allowed == {"Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"} | tus | traced
     assert {"POST", "PUT", "PATCH", "DELETE"} <= set(headers["access-control-allow-methods"].split(", "))
     assert int(headers["access-control-max-age"]) > 600
     assert ask("OPTIONS", path, **asked)[0] == 403

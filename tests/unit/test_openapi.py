@@ -99,4 +99,4 @@ def test_parameters_are_those_of_the_models_and_never_null(spec: dict[str, Any])
     assert listing["state"]["schema"] == {"$ref": "#/components/schemas/State"}
     assert listing["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}
     headers = [p["name"] for p in spec["paths"]["/jobs"]["post"]["parameters"] if p["in"] == "header"]
-    assert headers == ["Idempotency-Key"]
+    assert headers == ["Idempotency-Key", "traceparent", "tracestate"]

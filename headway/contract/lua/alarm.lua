@@ -7,8 +7,9 @@
 --       10 reason (JSON string) of the next attempt, 11 that of a job which need not wait any more, 12 error of
 --       a foreign job whose worker was lost, 13 error of one that nobody has started, 14 error of a job that
 --       has not begun before it expires
--- returns: {'send', type (JSON), queue, how often it was asked for in a row, why}: send the message (again);
---          why is 'worker_lost', 'retry_due', 'run_at', 'woken' or 'unclaimed' | {'ended'} | {'none'}
+-- returns: {'send', type (JSON), queue, how often it was asked for in a row, why, attempt, trace or ''}: send the
+--          message (again); why is 'worker_lost', 'retry_due', 'run_at', 'woken' or 'unclaimed'
+--          | {'ended', type (JSON), state, error (JSON), attempt, trace or ''} | {'none'}
 -- events: state (retrying) or end when a lease or the deadline is over, state (queued) when a job need not
 --         wait any more
 
@@ -21,20 +22,21 @@ if not job or not INDEX[job.state] or ended(job) then
   return {'none'}
 end
 
-if job.deadline and job.deadline <= time then
-  finish(job, 'failed', 'null', ARGV[8], '')
-  return {'ended'}
+local function over(state, error)
+  finish(job, state, 'null', error, '')
+  local kept = redis.call('HMGET', JOB, 'type', '_trace')
+  return {'ended', kept[1], state, error, job.attempt, kept[2] or ''}
 end
+
+if job.deadline and job.deadline <= time then return over('failed', ARGV[8]) end
 if waits(job) and job.expires and job.expires <= time then
-  finish(job, 'failed', 'null', ARGV[14], '')
-  return {'ended'}
+  return over('failed', ARGV[14])
 end
 -- Its messages are another system's: all that can be done is to wait for a start, and not for ever.
 if job.foreign and waits(job) and job.sent then
   local give_up = job.give_up or time
   if give_up <= time then
-    finish(job, 'failed', 'null', job.lost and ARGV[12] or ARGV[13], '')
-    return {'ended'}
+    return over('failed', job.lost and ARGV[12] or ARGV[13])
   end
   look_at(job, give_up)
   return {'none'}
@@ -65,14 +67,12 @@ if job.state == 'running' then
     return {'none'}
   end
   if job.cancel_requested then
-    finish(job, 'canceled', 'null', ARGV[9], '')
-    return {'ended'}
+    return over('canceled', ARGV[9])
   end
   if job.foreign then
     local redelivery_ms = tonumber(redis.call('HGET', JOB, '_redelivery') or 0)
     if redelivery_ms == 0 then
-      finish(job, 'failed', 'null', ARGV[12], '')
-      return {'ended'}
+      return over('failed', ARGV[12])
     end
     local give_up = time + redelivery_ms
     move(job, 'retrying', ARGV[10], '_not_before', '0', '_lost', '1', '_give_up', int(give_up))
@@ -80,8 +80,7 @@ if job.state == 'running' then
     return {'none'}
   end
   if attempts_left(job) <= 0 then
-    finish(job, 'failed', 'null', ARGV[7], '')
-    return {'ended'}
+    return over('failed', ARGV[7])
   end
   move(job, 'retrying', ARGV[10], '_not_before', '0', '_sends', '0')
   rejoin_line()
@@ -117,5 +116,5 @@ end
 local wait = math.min(tonumber(ARGV[5]) * 2 ^ math.min(sends - 1, 20), tonumber(ARGV[6]))
 local again = time + wait
 look_at(job, again)
-local message = redis.call('HMGET', JOB, 'type', '_queue')
-return {'send', message[1], message[2], sends, why}
+local message = redis.call('HMGET', JOB, 'type', '_queue', '_trace')
+return {'send', message[1], message[2], sends, why, job.attempt, message[3] or ''}

@@ -1,13 +1,14 @@
 -- Taking a job, for scripts that begin with the prelude.
 
 local function claimed(job)
-  local more = redis.call('HMGET', JOB, '_checkpoint', '_once')
-  return {'claimed', job.fence, document(), more[1] or '', attempts_left(job), job.woken or '', more[2] or ''}
+  local more = redis.call('HMGET', JOB, '_checkpoint', '_once', '_trace')
+  return {'claimed', job.fence, document(), more[1] or '', attempts_left(job), job.woken or '', more[2] or '',
+    more[3] or ''}
 end
 
 -- A worker takes the job: attempt + 1, a new fence, a lease. A job that has waited goes on with its attempt.
 -- With the same token it is the same claim. Returns {'claimed', fence, document, checkpoint or '', attempts that may
--- follow, what ended its wait or '', idempotency key or ''} | {'refused', state} | {'gone'}.
+-- follow, what ended its wait or '', idempotency key or '', trace or ''} | {'refused', state} | {'gone'}.
 local function claim(token, lease_ms, worker)
   local job = load()
   if not job then return {'gone'} end
