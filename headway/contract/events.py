@@ -37,6 +37,11 @@ class EventId(NamedTuple):
         ms, _, n = raw.partition(b"-")
         return cls(int(ms), int(n))
 
+    @property
+    def lineage(self) -> int:
+        """Of whose writes it is (lua/clock.lua)."""
+        return self.n // IDS_PER_MS
+
     def __str__(self) -> str:
         return f"{self.ms}-{self.n}"
 

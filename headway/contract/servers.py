@@ -49,7 +49,7 @@ class NotPrimary(redis.ConnectionError):
 
 
 class _Home:
-    """What the connections of one client share."""
+    """What the connections of one pool share."""
 
     def __init__(self, find: Callable[[], tuple[str, int]] | None = None) -> None:
         self.find = find
@@ -174,6 +174,12 @@ def _pool(
         **options,
         **verified,
     )
+
+
+def renew(pool: Any) -> None:
+    """Have no connection of a pool used again: another server is the primary, and those that are open may
+    still lead to the former one, which answers as if nothing had happened."""
+    pool.connection_kwargs["home"].era += 1
 
 
 def _asks_sentinels(url: ServerUrl, options: Mapping[str, Any]) -> Callable[[], tuple[str, int]]:

@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from headway.contract.events import Published
 from headway.contract.layout import slot_of
-from headway.contract.servers import NotPrimary, ToPrimary
+from headway.contract.servers import NotPrimary, ToPrimary, renew
 from headway.loops import forever
 from service import metrics
 from service.streaming.primitives import new_event
@@ -158,6 +158,8 @@ class Link:
             connection.connect()
             if self._server and self._server != connection.run_id:
                 metrics.STORE_FAILOVERS.inc()
+                # What is read from now on is to be of the server that is heard.
+                renew(self.pool)
             self._server = connection.run_id
             self.connect(connection)
             self._reconnect_pause_s = RECONNECT_S[0]
@@ -290,10 +292,20 @@ class Link:
         if topic is None or reply[0] != b"smessage":
             return None
         message = Published.of(reply[2])
+        if topic.forks_before(message):
+            self._leave_lost_lineage(name)
+            return None
         if topic.live and self._hub.writer is not None and topic.gap_before(message):
             self._hub.writer.fall_behind(topic)
         topic.add(message)
         return topic
+
+    def _leave_lost_lineage(self, name: str) -> None:
+        """Readers were given what this server does not have, as they were caught up from the former one."""
+        if self._connection is not None:
+            log.warning("%s goes on from before what was read of it: the hub connects again", name)
+            renew(self.pool)
+            self._connection.disconnect()  # the listening thread notices
 
     def _confirm(self, name: str, topic: Topic | None) -> Topic | None:
         """Only the confirmation of the last SSUBSCRIBE counts: before it there may be an SUNSUBSCRIBE."""

@@ -96,6 +96,11 @@ class Topic:
         """Returns whether something between the last message and this one never came."""
         return self.last is not None and message.prev > self.last
 
+    def forks_before(self, message: Published) -> bool:
+        """Returns whether the store may have lost what came last, and went on without it."""
+        last = self.last
+        return last is not None and message.prev != last and message.id.lineage != last.lineage
+
     def add(self, message: Published) -> None:
         """Keep a message; a gap before it empties the ring first. Does nothing if it is not new."""
         if self.last is not None and message.id <= self.last:

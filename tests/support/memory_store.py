@@ -9,6 +9,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 from headway.contract.events import ZERO, Event, EventId
@@ -67,7 +68,7 @@ class _OneServer:
     """The wire is the only one."""
 
     def __init__(self) -> None:
-        self._pool = object()
+        self._pool = SimpleNamespace(connection_kwargs={"home": SimpleNamespace(era=0)})
 
     def pool_of(self, name: str) -> object:
         return self._pool

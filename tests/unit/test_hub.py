@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from headway.contract.events import IDS_PER_MS, EventId
 from service.streaming.reader import Place
 from tests.support.engine import Engine
 
@@ -108,3 +109,36 @@ def test_a_topic_that_redis_lets_go_by_itself_is_behind_until_it_is_found_again(
     engine.settle()
     assert engine.place(client) is Place.LIVE
     assert [seen.event for seen in client.events] == ["snapshot", "log", "log"]
+
+
+def test_readers_who_were_caught_up_by_a_former_primary_are_read_for_again_at_the_new_one() -> None:
+    """The hub hears the new primary already; what was read last came from the old one, which took writes a
+    moment longer."""
+    engine = Engine()
+    job_id = engine.store.create()
+    client = engine.join(engine.feed())
+    engine.settle()
+    (name,) = engine.store.wire.channels
+    before = engine.store.clock
+    engine.store.emit(job_id, "log")
+    engine.settle()
+    assert engine.place(client) is Place.LIVE
+    there = EventId(before.ms + 1000, 7 * IDS_PER_MS)
+    frame = f"id: {there}\nevent: log\ndata: {{}}\n\n".encode()
+    engine.store.wire.publish(name, before, "log", frame)
+    engine.deliver()
+    assert [seen.event for seen in client.events] == ["snapshot", "log"]
+    assert not engine.store.wire.channels, "the link has let go of its connection"
+    assert engine.link.pool.connection_kwargs["home"].era == 1, "nothing more is read from the old one"
+
+
+def test_a_lineage_that_goes_on_where_the_one_before_ended_disturbs_nobody() -> None:
+    engine = Engine()
+    job_id = engine.store.create()
+    client = engine.join(engine.job(job_id))
+    engine.settle()
+    at = engine.store.clock
+    engine.store.emit(job_id, "log", EventId(at.ms + 1, 7 * IDS_PER_MS))
+    engine.settle()
+    assert [seen.event for seen in client.events] == ["snapshot", "log"]
+    assert engine.place(client) is Place.LIVE
