@@ -517,12 +517,19 @@ MP2 = ("-c:a", "mp2", "-ar")
 add("soundrate.ts", _broadcast((*MP2, "48000"), (*MP2, "32000")), length_s=2 * LENGTH_S, slack_s=0.12)
 
 
-def _twice(studio: Studio) -> None:
-    studio.clip(*H264, *AAC, to="a.mkv")
-    studio.write(studio.part("a.mkv") * 2)
+def _twice(suffix: str) -> Make:
+    """What `cat` makes of two recordings."""
+
+    def make(studio: Studio) -> None:
+        studio.clip(*H264, *AAC, to=f"a.{suffix}")
+        studio.write(studio.part(f"a.{suffix}") * 2)
+
+    return make
 
 
-add("twice.mkv", _twice, warns="start anew in the middle")
+add("twice.mkv", _twice("mkv"), warns="start anew in the middle")
+for container in ("mp4", "flv"):
+    add(f"twice.{container}", _twice(container), warns="holds more than one recording")
 
 
 def _long_pictures(studio: Studio) -> None:

@@ -12,6 +12,7 @@ from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
 from worker.media import selection
 from worker.media.command import Cut
+from worker.media.joined import holds_another
 from worker.media.probe import (
     INTERLACEABLE,
     Audio,
@@ -106,6 +107,8 @@ def look(
     warnings = _missing(source, media, scanned)
     if scanned.went_back:
         warnings.append(f"the timestamps of {source.name} start anew in the middle: the rest is left out")
+    elif holds_another(source.path, media.formats):
+        warnings.append(f"{source.name} holds more than one recording: only the first is taken")
     if picture and video is None:
         raise InvalidInput(_none_of(source, scanned, "video", likely))
     if audio is None:
