@@ -67,6 +67,16 @@ BREAKS = (
         ),
     ),
     Break(
+        "turns of groups",
+        "headway/contract/lua/line.lua",
+        "(class < 0 and n or group_place(class))",
+        "n",
+        (
+            f"{NEXT}::test_the_groups_of_an_owner_take_turns_and_each_has_its_jobs_in_their_order",
+            f"{NEXT}::test_a_group_that_comes_later_does_not_wait_behind_all_of_another_nor_go_before_it",
+        ),
+    ),
+    Break(
         "seal",
         "headway/contract/lua/append.lua",
         "if not job or job.state ~= 'running' or job.fence ~= ARGV[5] then",

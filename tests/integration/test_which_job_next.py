@@ -34,12 +34,20 @@ def job(store: JobStore, job_id: str) -> Job:
     return found
 
 
+def next_one(store: JobStore) -> str | None:
+    """Claim the job that is next."""
+    following = store.next(0, QUEUE)
+    if following is None:
+        return None
+    claim(store, following[0].id)
+    return following[0].id
+
+
 def order(store: JobStore) -> list[str]:
     """Claim all, as they are next."""
     found = []
-    while (following := store.next(0, QUEUE)) is not None:
-        claim(store, following[0].id)
-        found.append(following[0].id)
+    while (job_id := next_one(store)) is not None:
+        found.append(job_id)
     return found
 
 
@@ -49,6 +57,31 @@ def order(store: JobStore) -> list[str]:
 def test_an_owners_jobs_go_by_priority_and_then_as_they_came(store: JobStore) -> None:
     low, usual, high, usual_too, highest = (create(store, priority=n) for n in (0, 4, 8, 4, 9))
     assert order(store) == [highest, high, usual, usual_too, low]
+
+
+def test_the_groups_of_an_owner_take_turns_and_each_has_its_jobs_in_their_order(store: JobStore) -> None:
+    large = [create(store, group="large") for _ in range(6)]
+    alone = [create(store) for _ in range(2)]
+    late = [create(store, group="late") for _ in range(2)]
+    found = order(store)
+    assert {*found[:3]} == {large[0], alone[0], late[0]}
+    assert {*found[3:6]} == {large[1], alone[1], late[1]}
+    assert found[6:] == large[2:]
+    assert not [*store.redis.scan_iter(store.keys.turns(0, QUEUE) + "*")]
+
+
+def test_a_group_that_comes_later_does_not_wait_behind_all_of_another_nor_go_before_it(
+    store: JobStore,
+) -> None:
+    large = [create(store, group="large") for _ in range(20)]
+    taken = [next_one(store) for _ in range(8)]
+    small = [create(store, group="small") for _ in range(3)]
+    taken += [next_one(store) for _ in range(7)]
+    assert taken[:8] == large[:8]
+    assert [job_id for job_id in taken[8:] if job_id in small] == small
+    assert len({*taken[8:]} & {*large}) == 4
+    urgent = create(store, group="large", priority=9)
+    assert next_one(store) == urgent
 
 
 def test_a_priority_puts_no_job_before_another_owners_turn(store: JobStore) -> None:

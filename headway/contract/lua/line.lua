@@ -1,7 +1,8 @@
--- The line for a worker, for scripts that begin with the prelude. It has two levels. Owners take turns by start-time fair queueing (Goyal, Vin, Cheng, 1996) with
--- a job as the unit: an owner's turns are places one apart, and begin at the place of the last job taken, so
--- the first job of one owner does not wait behind all those of another. Which of its jobs an owner's turn is
--- for, its own line says: by priority, then in the order in which they came.
+-- The line for a worker, for scripts that begin with the prelude. It has two levels. Owners take turns by
+-- start-time fair queueing (Goyal, Vin, Cheng, 1996) with a job as the unit: an owner's turns are places one
+-- apart, and begin at the place of the last job taken, so the first job of one owner does not wait behind all
+-- those of another. Which of its jobs an owner's turn is for, its own line says: by priority, then by the turns
+-- of its groups, which are made in the same way; the jobs of one group in the order in which they came.
 
 local NOT_YET = 1e15 -- Scores in WAITING from here on: the job is not in the line before its time.
 local FIRST, LAST = 9, 0 -- Priorities.
@@ -9,6 +10,27 @@ local USUAL = 4
 local CLASS = 1e13 -- Jobs of one priority in an owner's line have scores below this.
 
 local function in_line() return redis.call('ZSCORE', OWN_LINE, JOB_ID) end
+
+-- Among the jobs of one priority, groups take turns as owners do; those without a group are one more.
+-- OWN_TURNS has a group's next place by priority and group, and the front by priority and a space.
+local function of_group(class) return class .. (redis.call('HGET', JOB, 'group') or '') end
+
+local function group_place(class)
+  local name = of_group(class)
+  local tags = redis.call('HMGET', OWN_TURNS, name, class .. ' ')
+  local place = math.max(tonumber(tags[1] or 0), tonumber(tags[2] or 0))
+  redis.call('HSET', OWN_TURNS, name, int(place + 1))
+  return place
+end
+
+local function take_groups_turn(score)
+  local class = math.floor(score / CLASS)
+  local name, place = of_group(class), score - class * CLASS
+  local tags = redis.call('HMGET', OWN_TURNS, name, class .. ' ')
+  redis.call('HSET', OWN_TURNS, class .. ' ', int(math.max(place, tonumber(tags[2] or 0))))
+  -- The last of its group: the next one begins at the front, so no more needs to be known.
+  if tonumber(tags[1] or 0) == place + 1 then redis.call('HDEL', OWN_TURNS, name) end
+end
 
 local function enter(class)
   local tags = redis.call('HMGET', TURNS, OWNER, '', ' n')
@@ -22,7 +44,7 @@ local function enter(class)
     redis.call('ZADD', LINE, int(class < 0 and front or place), OWNER)
   end
   redis.call('ZADD', WAITING, int(n), JOB_ID)
-  redis.call('ZADD', OWN_LINE, int(class * CLASS + n), JOB_ID)
+  redis.call('ZADD', OWN_LINE, int(class * CLASS + (class < 0 and n or group_place(class))), JOB_ID)
 end
 
 local function join_line()
@@ -43,6 +65,7 @@ local function leave_line()
       redis.call('ZADD', LINE, int(tonumber(place or 0)), OWNER)
     else
       redis.call('ZREM', LINE, OWNER)
+      redis.call('DEL', OWN_TURNS)
     end
   end
   if redis.call('EXISTS', WAITING) == 0 then redis.call('DEL', TURNS) end
@@ -55,6 +78,7 @@ local function take_turn()
     local tags = redis.call('HMGET', TURNS, OWNER, '')
     local place = tonumber(tags[1] or 0)
     redis.call('HSET', TURNS, OWNER, int(place + 1), '', int(math.max(place, tonumber(tags[2] or 0))))
+    take_groups_turn(score)
   end
   leave_line()
 end

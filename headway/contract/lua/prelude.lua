@@ -21,7 +21,7 @@ local HEAD = string.sub(ALARMS, 1, -#'alarms' - 1)
 local JOB_ID, JOB, EVENTS, UNREAD, ALL_JOBS, WAITING, TURNS, ORPHANS
 local INDEX, FEEDS
 local GROUPS -- Those that the job is in: its own, and its parent's children, if these are another.
-local OWNER, LINE, OWN_LINE -- The owner as keys.py spells it; for line.lua.
+local OWNER, LINE, OWN_LINE, OWN_TURNS -- The owner as keys.py spells it; for line.lua.
 
 -- Has the script work on a job.
 local function bind(keys, job_id)
@@ -41,6 +41,7 @@ local function bind(keys, job_id)
   OWNER = string.sub(ALL_JOBS, #HEAD + #'jobs:' + 1)
   LINE = HEAD .. 'line:' .. string.sub(WAITING, #HEAD + #'waiting:' + 1)
   OWN_LINE = LINE .. ':' .. OWNER
+  OWN_TURNS = TURNS .. ':' .. OWNER
 end
 
 -- take.lua finds its job first.
