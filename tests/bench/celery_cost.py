@@ -12,7 +12,6 @@ import redis
 
 from service.process import valkey
 from tests.bench.bench import Bench, Window
-from tests.support import processes
 from tests.support.checkout import ROOT
 from tests.support.stack import free_port
 from tests.support.wait import until
@@ -80,8 +79,7 @@ def _work_off(
         )  # fmt: skip
     try:
         until(lambda: int(broker.llen("celery")) < first, 60, "the first task")
-        children = [pid for pid, p in processes.table().items() if p.parent == worker.pid]
-        window = Window(**{str(pid): pid for pid in (server, worker.pid, *children)})
+        window = Window(server=server, worker=worker.pid)
         began = time.perf_counter()
         until(lambda: not broker.llen("celery") and not broker.hlen("unacked"), 600, "the last task")
         return time.perf_counter() - began, sum(window.end().values())
