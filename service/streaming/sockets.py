@@ -41,6 +41,8 @@ CATCH_UP_THREADS = 8
 """The same where there are no greenlets."""
 BEAT_SLOTS = 150
 """Number of time slots over which one interval's heartbeats are spread."""
+BEAT_PAUSE_S = 0.05
+"""Shortest pause between two looks at which heartbeats are due."""
 PARK_S = 0.1
 """How long a reader waits that cannot catch up now: Redis is away, or the last attempt got it nowhere."""
 
@@ -94,7 +96,7 @@ class Sockets:
         self.hub.writer = self
         self.hub.start()
         forever("sockets", self.watch, pause_s=0)
-        forever("heartbeats", self._beat, pause_s=self.heartbeat_s / BEAT_SLOTS)
+        forever("heartbeats", self._beat, pause_s=max(BEAT_PAUSE_S, self.heartbeat_s / BEAT_SLOTS))
         forever("parked readers", self._unpark, pause_s=0)
         forever("validity of viewers", self.dismiss_invalid, pause_s=VALIDITY_S)
         for _ in range(CATCH_UPS if cooperative() else CATCH_UP_THREADS):
