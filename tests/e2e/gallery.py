@@ -52,6 +52,9 @@ def furnish(stack: Stack) -> list[Page]:
     failed, succeeded = _failed(stack), _succeeded(stack)
     hostile_running = _hostile(stack).ref.id
     hostile = _hostile_end(stack, _hostile(stack))
+    # Nothing of them could be claimed before.
+    for kind, name in (("queue", NASTY), ("type", TYPE), ("worker", "nasty"), ("worker", NASTY)):
+        stack.store.pauses.add(kind, name, by=NASTY)
     return [
         Page("list", "#/", card(running)),
         Page("nothing found", "#/?q=no-such-thing", "#empty:not([hidden])"),
@@ -83,8 +86,6 @@ def _register(stack: Stack) -> None:
     text = json.dumps({"name": TYPE, "title": NASTY, "queue": NASTY, "params": schema, "max_attempts": 3})
     worker = {**about, "host": f"{NASTY}{'W' * 2000}", "queues": [NASTY, "W" * 2000]}
     stack.store.registry.register("nasty", {TYPE: text}, ALIVE_S, worker)
-    for kind, name in (("queue", NASTY), ("type", TYPE), ("worker", "nasty"), ("worker", NASTY)):
-        stack.store.pauses.add(kind, name, by=NASTY)
     # In the worker's name, as its pool's processes do it.
     running_by_hand(stack, lease_s=ALIVE_S, worker="box:1:a:77", type="W" * 128)
 
