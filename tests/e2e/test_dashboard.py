@@ -443,7 +443,7 @@ def test_thousands_of_jobs_are_a_few_cards_and_all_can_be_reached(
     fields = {"owner": "local", "type": "by.hand", "params": {}, "queue": "nobody", "max_attempts": 1}
     ids = [own_stack.store.create(NewJob(**fields, group=f"g{n % 10}"))[0] for n in range(2000)]
     chromium.open(own_stack.url)
-    chromium.until(lambda: chromium.text(".chip[data-state=queued] .count") == "2000", "all of them", 60)
+    chromium.until(lambda: chromium.text(".chip[data-state=queued] .count") == "2,000", "all of them", 60)
     count = "return document.querySelectorAll('job-card').length"
     nodes = "return document.querySelectorAll('job-list *').length"
     assert 0 < chromium.run(count) < 40
@@ -461,7 +461,7 @@ def test_thousands_of_jobs_are_a_few_cards_and_all_can_be_reached(
     )
     # What comes in above does not move what is looked at.
     newest = own_stack.store.create(NewJob(**fields))[0]
-    chromium.until(lambda: chromium.text(".chip[data-state=queued] .count") == "2001", "one more")
+    chromium.until(lambda: chromium.text(".chip[data-state=queued] .count") == "2,001", "one more")
     top = "return document.querySelector(`[data-id='${window.held}']`).getBoundingClientRect().top"
     assert abs(chromium.run(top) - held) < 1
     chromium.run("scrollTo(0, document.documentElement.scrollHeight)")

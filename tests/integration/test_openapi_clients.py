@@ -111,7 +111,7 @@ with AuthenticatedClient(base_url=sys.argv[1], token=sys.argv[2]) as client:
     assert read.params.to_dict() == {"duration_s": 5}
     refused = submit_job.sync(client=client, body=Submission(type_="none"))
     assert isinstance(refused, ProblemDocument), refused
-    assert refused.known_types == ["simulate"]
+    assert "simulate" in refused.known_types
     print(job.id)
 """)
     command = [sys.executable, "-W", "error", program, web.url, credentials.KEY]
