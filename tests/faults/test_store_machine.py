@@ -348,6 +348,17 @@ class StoreMachine(RuleBasedStateMachine):
             self.tick()
             m.events.append(kind)
 
+    @rule(target=claims, held=claims)
+    def a_silent_holder_is_replaced_and_writes_no_more(self, held: Held) -> Any:
+        m = self.holds(held)
+        if m is None:
+            return multiple()
+        self.store.set_time(max(self.now, m.lease))
+        self.answer(held.job)
+        claim = self.claim(held.job)
+        self.append(held, ["log"], False)
+        return claim
+
     @rule(job=jobs, key=st.sampled_from([None, "m1", "m2"]), number=st.integers(1, 2), repeat=st.booleans())
     def send_message(self, job: str, key: str | None, number: int, repeat: bool) -> None:
         m = self.models.get(job)
@@ -533,6 +544,15 @@ class StoreMachine(RuleBasedStateMachine):
     @initialize(owner=st.sampled_from(OWNERS), expected=st.sampled_from([1, 1, 2]))
     def a_group_is_put_before_its_jobs(self, owner: str, expected: int) -> None:
         self.put_group(owner, expected)
+
+    # Hypothesis leaves out some rules of each example, and most rules need a job, and many a holder.
+    @initialize(target=jobs, owner=st.sampled_from(OWNERS), group=st.sampled_from([None, "g"]))
+    def a_job_waits(self, owner: str, group: str | None) -> Any:
+        return self.create(owner, group, 3, None, None, "one", False)
+
+    @initialize(target=claims, owner=st.sampled_from(OWNERS), group=st.sampled_from([None, "g"]))
+    def a_job_runs(self, owner: str, group: str | None) -> Any:
+        return self.claim(self.create(owner, group, 2, None, None, "one", False))
 
     @rule(owner=st.sampled_from(OWNERS))
     def what_failed_in_a_group_is_retried(self, owner: str) -> None:
