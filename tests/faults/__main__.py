@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import shutil
 import sys
-import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults import plan
-from tests.faults.history import History
-from tests.faults.report import report
-from tests.faults.run import Run, TimeIsUp
+from tests.faults.report import carry_out, check_again
+from tests.faults.run import Run
 
 
 def options() -> argparse.Namespace:
@@ -35,33 +32,16 @@ def options() -> argparse.Namespace:
 def main() -> int:
     given = options()
     if given.check is not None:
-        return report(History.load(given.check / "history.json"), given.check)
+        return check_again(given.check)
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
-    directory = Path(tempfile.mkdtemp(prefix="headway-faults-"))
-    began = time.monotonic()
 
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True)
+    def prepare(directory: Path, say: Callable[[str], None]) -> Run:
+        return Run(
+            plan.draw(seed, given.jobs, given.faults, given.gap), directory, given.seconds_limit, say
+        )
 
-    say(f"seed {seed}: {given.faults} faults over {given.jobs} jobs, in {directory}")
-    run = Run(plan.draw(seed, given.jobs, given.faults, given.gap), directory, given.seconds_limit, say)
-    status = 1
-    try:
-        run.run()
-        say("checking")
-        (history,) = run.histories.values()
-        status = report(history, directory)
-    except TimeIsUp as error:
-        say(f"the time was up: {error}")
-    finally:
-        for history in run.histories.values():
-            history.save(directory / "history.json")
-        if status == 0 and not given.keep:
-            shutil.rmtree(directory, ignore_errors=True)
-        else:
-            say(f"kept in {directory}; check it again with --check {directory}")
-        say(f"the seed was {seed}")
-    return status
+    what = f"{given.faults} faults over {given.jobs} jobs"
+    return carry_out("faults", what, prepare, seed=seed, keep=given.keep)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,57 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults.checker import check
 from tests.faults.history import History
-from tests.faults.run import upper_bound
+from tests.faults.run import Run, TimeIsUp, upper_bound
 
 SHOWN = 40
+
+
+def carry_out(
+    name: str, what: str, prepare: Callable[[Path, Callable[[str], None]], Run], *, seed: int, keep: bool
+) -> int:
+    """Make a run in a directory of its own, and say what it has shown. The directory is kept if that is
+    bad, or with `keep`. Returns the exit status."""
+    directory = Path(tempfile.mkdtemp(prefix=f"headway-{name}-"))
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True)
+
+    say(f"seed {seed}: {what}, in {directory}")
+    run = prepare(directory, say)
+    status = 1
+    try:
+        run.run()
+        say("checking")
+        status = max(report(history, directory) for history in run.histories.values())
+    except TimeIsUp as error:
+        say(f"the time was up: {error}")
+    finally:
+        for owner, history in run.histories.items():
+            history.save(directory / f"history-{owner}.json")
+        if status == 0 and not keep:
+            shutil.rmtree(directory, ignore_errors=True)
+        else:
+            say(f"kept in {directory}; check it again: python -m tests.faults --check {directory}")
+        say(f"the seed was {seed}")
+    return status
+
+
+def check_again(directory: Path) -> int:
+    """Say what a kept run has shown. Raises SystemExit if there is none."""
+    kept = sorted(directory.glob("history-*.json"))
+    if not kept:
+        raise SystemExit(f"{directory}: no history is kept there")
+    return max(report(History.load(path), directory) for path in kept)
 
 
 def report(history: History, directory: Path) -> int:

@@ -9,13 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.faults.report import report
-from tests.faults.run import Run, TimeIsUp
+from tests.faults.report import carry_out
+from tests.faults.run import Run
 from tests.hosts import plan
 from tests.hosts.stack import HostsStack
 from tests.hosts.stores import STORES
@@ -107,31 +106,13 @@ def _run(given: argparse.Namespace) -> int:
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
     jobs = given.faults if given.jobs is None else given.jobs
     only = set(given.only.split(",")) if given.only else None
-    directory = Path(tempfile.mkdtemp(prefix="headway-hosts-"))
-    began = time.monotonic()
 
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - began:6.1f} s  {text}", flush=True)
+    def prepare(directory: Path, say: Callable[[str], None]) -> Run:
+        drawn = plan.draw(seed, jobs, given.faults, given.gap, only)
+        return Run(drawn, directory, given.seconds_limit, say, partial(HostsStack, kind=given.store))
 
-    say(f"seed {seed}: {given.faults} faults over {jobs} jobs and a {given.store}, in {directory}")
-    drawn = plan.draw(seed, jobs, given.faults, given.gap, only)
-    run = Run(drawn, directory, given.seconds_limit, say, partial(HostsStack, kind=given.store))
-    status = 1
-    try:
-        run.run()
-        say("checking")
-        status = max(report(history, directory) for history in run.histories.values())
-    except TimeIsUp as error:
-        say(f"the time was up: {error}")
-    finally:
-        for name, history in run.histories.items():
-            history.save(directory / f"history-{name}.json")
-        if status == 0 and not given.keep:
-            shutil.rmtree(directory, ignore_errors=True)
-        else:
-            say(f"kept in {directory}")
-        say(f"the seed was {seed}")
-    return status
+    what = f"{given.faults} faults over {jobs} jobs and a {given.store}"
+    return carry_out("hosts", what, prepare, seed=seed, keep=given.keep)
 
 
 if __name__ == "__main__":
