@@ -83,7 +83,7 @@ def make_app(
         task_create_missing_queues=True,
     )
     recycles = bool(settings.recycle_jobs or settings.recycle_mib)
-    broker.served.waits = Hints(settings).waits  # type: ignore[method-assign]
+    broker.served.waits = Hints(settings).waits
     runtimes: list[Runtime] = []
 
     def start_process(**_: object) -> None:

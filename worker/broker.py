@@ -15,7 +15,7 @@ import mmap
 import random
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from celery.worker import state
@@ -109,14 +109,12 @@ drops = Drops()
 class Served:
     """What this worker takes of what is on its queues."""
 
-    types: frozenset[str] = frozenset()
-    left_to_others: frozenset[str] = frozenset()
-    """Types whose messages are passed on to other workers."""
-
-    @staticmethod
-    def waits(job_id: str) -> bool:  # noqa: ARG004
-        """Whether the message of this job means something still; a worker has its own (worker/hints.py)."""
-        return True
+    def __init__(self) -> None:
+        self.types: frozenset[str] = frozenset()
+        self.left_to_others: frozenset[str] = frozenset()
+        """Types whose messages are passed on to other workers."""
+        self.waits: Callable[[str], bool] = lambda _: True
+        """Whether the message of a job means something still (worker/hints.py)."""
 
 
 served = Served()
@@ -161,6 +159,18 @@ def queue_of(queue: str, type: str) -> str:
     return f"{queue}/{type}"
 
 
+def destination(message: dict[str, Any], queue: str) -> str | None:
+    """Return where a message of a queue, as Redis has it, is to go: to this queue's consumer, to another
+    queue, or nowhere, for which a message with a fault is counted."""
+    fault = fault_of(message, served.types)
+    if fault is None:
+        return None if is_stale(message) else queue
+    if fault_of(message, served.left_to_others) is None:
+        return queue_of(queue, message["headers"]["task"])
+    drops.drop(queue, fault)
+    return None
+
+
 class QoS(kombu_redis.QoS):
     def can_consume(self) -> bool:
         return intake.open and super().can_consume()  # type: ignore[no-untyped-call]
@@ -186,14 +196,11 @@ class _RedisTransport:
     channels: list[Any]
 
     def _deliver(self, message: Any, queue: str) -> None:
-        fault = fault_of(message, served.types)
-        if fault is None:
-            if not is_stale(message):
-                super()._deliver(message, queue)  # type: ignore[misc]
-        elif fault_of(message, served.left_to_others) is None:
-            self._pass_on(message, queue_of(queue, message["headers"]["task"]))
-        else:
-            drops.drop(queue, fault)
+        to = destination(message, queue)
+        if to == queue:
+            super()._deliver(message, queue)  # type: ignore[misc]
+        elif to is not None:
+            self._pass_on(message, to)
 
     def _pass_on(self, message: Any, queue: str) -> None:
         channel = self.channels[0]
@@ -223,17 +230,12 @@ class AmqpChannel(pyamqp.Channel):
 
     def basic_consume(self, queue: str = "", *args: Any, callback: Any = None, **options: Any) -> Any:
         def checked(message: Any) -> None:
-            decoded = _as_in_redis(message)
-            fault = fault_of(decoded, served.types)
-            if fault is None and not is_stale(decoded):
+            to = destination(_as_in_redis(message), queue)
+            if to == queue:
                 callback(message)
                 return
-            if fault is None:
-                pass
-            elif fault_of(decoded, served.left_to_others) is None:
-                self._pass_on(message, queue_of(queue, decoded["headers"]["task"]))
-            else:
-                drops.drop(queue, fault)
+            if to is not None:
+                self._pass_on(message, to)
             self.basic_reject(message.delivery_tag, requeue=False)
 
         return super().basic_consume(queue, *args, callback=checked, **options)

@@ -46,14 +46,14 @@ class _EndAndTake:
         self._line = line
         self._place = place
         self._wanted = wanted
-        self._token = ""
-        self._decided = False
+        self._token: str | None = None
+        """Of the take; empty if none is wanted, None while that is not decided."""
 
     def __call__(self, call: Call) -> None:
         """Raises StaleFence."""
         # Once: when the reply was lost, one may have been taken.
-        if not self._decided:
-            self._decided, self._token = True, secrets.token_urlsafe(16) if self._wanted() else ""
+        if self._token is None:
+            self._token = secrets.token_urlsafe(16) if self._wanted() else ""
         if not self._token:
             self._line.end(call)
             return

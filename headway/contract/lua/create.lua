@@ -5,9 +5,9 @@
 --       that the owner may make, 8 how many at once, 9 how many live jobs it may have (0: no such limit);
 --       10 the job whose child it is, or '', 11 that job's fence; 12 ms that it may wait from its time on, or 0;
 --       13… the fields of the job that the caller knows, name and value in turn
--- returns: {'created', document} | {'same', document, job id}: the
---          key's job, or the one that holds its unique key | {'conflict'}: the key belongs to another body | {'stale'}: another holds the parent,
---          or it ended | {'too_fast', ms until there is a token} | {'too_many'}: live jobs
+-- returns: {'created', document} | {'same', document, job id}: the key's job, or the one that holds its unique
+--          key | {'conflict'}: the key belongs to another body | {'stale'}: another holds the parent, or it ended
+--          | {'too_fast', ms until there is a token} | {'too_many'}: live jobs
 -- events: state (queued)
 
 --@include creation.lua

@@ -2,8 +2,8 @@
 --
 -- keys: 1 clock, 2 the groups of which something is to be told, 3 the group's tally, 4 its jobs, 5 its feed,
 --       6 the feed's last ids, 7… the owner's jobs in each state, in the order of states.py
--- args: 1 'get', 'put', 'expect' (if nobody has said it before) or 'tell'; 2 cap of a feed, 3 retention in seconds, 4 the group's name (JSON), 5 how
---       many jobs are expected, or '', 6 title (JSON)
+-- args: 1 'get', 'put', 'expect' (if nobody has said it before) or 'tell'; 2 cap of a feed, 3 retention in
+--       seconds, 4 the group's name (JSON), 5 how many jobs are expected, or '', 6 title (JSON)
 -- returns: {document}, of `tell` {document} or {} if it is not due | {} if there is no such group
 -- events: group, group-end
 

@@ -3,7 +3,8 @@
 -- keys: 1 clock, 2 job, 3 events
 -- args: 1 id after which to read, or '' for no events; 2 how many at most; 3 'brief': of the job only
 --       what tells whose it is and where it stands
--- returns: {clock's last id, or one before the cursor if that was lost (moment.lua), the job's hash (empty: no such job), entries of the stream}
+-- returns: {clock's last id, or one before the cursor if that was lost (moment.lua), the job's hash (empty: no
+--           such job), entries of the stream}
 -- events: none
 
 --@include moment.lua

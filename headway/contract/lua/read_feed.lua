@@ -2,12 +2,12 @@
 --
 -- keys: 1 clock, 2 feed, 3 the feed's last ids, 4 the feed's jobs (of the owner, or of the group),
 --       5 the owner's running jobs, 6 and 7 those that wait for their next attempt, or for something else,
---       8 the group's tally, if it is the feed of one. The keys of jobs follow from what the feed says, so they cannot be declared; they
---       carry the same hash tag and lie in the same slot.
+--       8 the group's tally, if it is the feed of one. The keys of jobs follow from what the feed says, so they
+--       cannot be declared; they carry the same hash tag and lie in the same slot.
 -- args: 1 id after which to read, 2 how many at most, 3 what comes before a job's id in its key
--- returns: {clock's last id, or one before the cursor if that was lost (moment.lua), the machine's time in ms, the feed's last id or '0-0',
---           ids of the jobs that have begun, entries of the stream, {type, id, data} of the group's own last
---           event, or {}}
+-- returns: {clock's last id, or one before the cursor if that was lost (moment.lua), the machine's time in ms,
+--           the feed's last id or '0-0', ids of the jobs that have begun, entries of the stream, {type, id,
+--           data} of the group's own last event, or {}}
 -- events: none
 
 --@include moment.lua
