@@ -19,9 +19,11 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition's tag (headwa
     P{p}:line:<queue>            zset    owner -> the place of its next turn (lua/line.lua)
     P{p}:line:<queue>:<owner>    zset    job id -> its place in its owner's line, by priority and group
     P{p}:turns:<queue>           hash    owner -> the place of its next turn, in the line or not; '' -> that
-                                         of the last turn; ' n' -> how many jobs have come
-    P{p}:turns:<queue>:<owner>   hash    "<class><group in JSON>" -> the place of its next turn in its
-                                         owner's line; "<class> " -> that of the last turn
+                                         of the last turn; ' new' -> that of the newest who came;
+                                         ' n' -> how many jobs have come
+    P{p}:turns:<queue>:<owner>   zset    "<class><group in JSON>" -> the place of its next turn in its
+                                         owner's line; "<class> " -> that of the last turn; "<class> n" ->
+                                         that of the newest who came
     P{p}:taken:<worker>          string  token of the last job that a worker's process took, and the job;
                                          lives as long as a lease
     P{p}:unique:<owner>:<key>    string  unique key (hashed) -> the job that holds it, or held it last

@@ -59,8 +59,8 @@ BREAKS = (
     Break(
         "turns",
         "headway/contract/lua/line.lua",
-        "    local place = math.max(tonumber(tags[1] or 0), front)\n",
-        "    local place = n\n",
+        "    local place, newest = next_place(unpack(tags, 1, 3))\n",
+        "    local place, newest = n, 0\n",
         (
             f"{OWNERS}::test_the_first_job_of_an_owner_does_not_wait_behind_all_those_of_another",
             f"{OWNERS}::test_a_worker_gives_each_owner_its_turn",
@@ -69,8 +69,8 @@ BREAKS = (
     Break(
         "turns of groups",
         "headway/contract/lua/line.lua",
-        "(class < 0 and n or group_place(class))",
-        "n",
+        "(class < 0 and class * CLASS + n or group_place(class))",
+        "(class * CLASS + n)",
         (
             f"{NEXT}::test_the_groups_of_an_owner_take_turns_and_each_has_its_jobs_in_their_order",
             f"{NEXT}::test_a_group_that_comes_later_does_not_wait_behind_all_of_another_nor_go_before_it",

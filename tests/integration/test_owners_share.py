@@ -47,16 +47,24 @@ def test_the_first_job_of_an_owner_does_not_wait_behind_all_those_of_another(sto
 
 
 def test_owners_take_turns_and_each_has_its_jobs_in_their_order(store: JobStore) -> None:
-    made = {owner: [create(store, owner=owner) for _ in range(4)] for owner in ("a", "b", "c")}
+    made = {owner: [create(store, owner=owner) for _ in range(4)] for owner in ("c", "a", "b")}
     order = []
     while found := store.next(0, QUEUE):
         claim(store, found[0].id)
         order.append(found[0])
-    for n in range(4):
-        assert {ref.owner for ref in order[3 * n : 3 * n + 3]} == {"a", "b", "c"}
+    assert [ref.owner for ref in order] == ["c", "a", "b"] * 4
     for owner, jobs in made.items():
         assert [ref.id for ref in order if ref.owner == owner] == jobs
     assert not store.redis.exists(store.keys.waiting(0, QUEUE), store.keys.turns(0, QUEUE))
+
+
+def test_owners_that_come_later_do_not_go_before_one_that_waits(store: JobStore) -> None:
+    create(store, owner="z")
+    create(store, owner="y")
+    assert take(store) == "z"
+    for n in range(5):
+        create(store, owner=f"a{n}")
+    assert [take(store) for _ in range(6)] == ["y", *(f"a{n}" for n in range(5))]
 
 
 def test_an_owner_that_was_idle_has_saved_up_no_turns(store: JobStore) -> None:

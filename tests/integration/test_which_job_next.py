@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -63,10 +64,8 @@ def test_the_groups_of_an_owner_take_turns_and_each_has_its_jobs_in_their_order(
     large = [create(store, group="large") for _ in range(6)]
     alone = [create(store) for _ in range(2)]
     late = [create(store, group="late") for _ in range(2)]
-    found = order(store)
-    assert {*found[:3]} == {large[0], alone[0], late[0]}
-    assert {*found[3:6]} == {large[1], alone[1], late[1]}
-    assert found[6:] == large[2:]
+    turns = zip(large, alone, late, strict=False)
+    assert order(store) == [*(job_id for turn in turns for job_id in turn), *large[2:]]
     assert not [*store.redis.scan_iter(store.keys.turns(0, QUEUE) + "*")]
 
 
@@ -82,6 +81,23 @@ def test_a_group_that_comes_later_does_not_wait_behind_all_of_another_nor_go_bef
     assert len({*taken[8:]} & {*large}) == 4
     urgent = create(store, group="large", priority=9)
     assert next_one(store) == urgent
+
+
+def test_groups_of_one_job_each_go_as_they_came_however_many_come_later(store: JobStore) -> None:
+    groups = (f"g{n}" for n in count())
+    waiting = [create(store, group=next(groups)) for _ in range(5)]
+    for _ in range(20):
+        assert next_one(store) == waiting.pop(0)
+        waiting.append(create(store, group=next(groups)))
+
+
+def test_a_group_that_submits_one_job_after_another_does_not_hold_up_the_others(store: JobStore) -> None:
+    large = [create(store, group="large") for _ in range(4)]
+    taken = []
+    for _ in range(8):
+        create(store, group="small")
+        taken.append(next_one(store))
+    assert [job_id for job_id in taken if job_id in large] == large
 
 
 def test_a_priority_puts_no_job_before_another_owners_turn(store: JobStore) -> None:

@@ -1,5 +1,5 @@
 -- The line for a worker, for scripts that begin with the prelude. It has two levels. Owners take turns by
--- start-time fair queueing (Goyal, Vin, Cheng, 1996) with a job as the unit: an owner's turns are places one
+-- start-time fair queueing (Goyal, Vin, Cheng, 1996) with a job as the unit: an owner's turns are TURN places
 -- apart, and begin at the place of the last job taken, so the first job of one owner does not wait behind all
 -- those of another. Which of its jobs an owner's turn is for, its own line says: by priority, then by the turns
 -- of its groups, which are made in the same way; the jobs of one group in the order in which they came.
@@ -9,42 +9,51 @@ local FIRST, LAST = 9, 0 -- Priorities.
 local USUAL = 4
 local CLASS = 1e13 -- Jobs of one priority in an owner's line have scores below this.
 
+-- Newcomers begin one place behind each other: at one and the same place chance would decide who is next, and
+-- more of them could pass one that waits for ever.
+local TURN = 1024
+
+-- Returns the place of the next turn, and that of the last newcomer.
+local function next_place(own, front, newest)
+  own, front = tonumber(own or -1), tonumber(front or 0)
+  if own >= front then return own, newest end
+  local place = math.max(front, tonumber(newest or -1) + 1)
+  return place, place
+end
+
 local function in_line() return redis.call('ZSCORE', OWN_LINE, JOB_ID) end
 
 -- Among the jobs of one priority, groups take turns as owners do; those without a group are one more.
--- OWN_TURNS has a group's next place by priority and group, and the front by priority and a space.
-local function of_group(class) return class .. (redis.call('HGET', JOB, 'group') or '') end
-
+-- OWN_TURNS has all that by class: its scores are places as in the owner's line. The last turn and the newest group
+-- have names with a space, which no group in JSON begins with. A group whose next turn is at the front is like one
+-- that comes anew, so it is not kept.
 local function group_place(class)
-  local name = of_group(class)
-  local tags = redis.call('HMGET', OWN_TURNS, name, class .. ' ')
-  local place = math.max(tonumber(tags[1] or 0), tonumber(tags[2] or 0))
-  redis.call('HSET', OWN_TURNS, name, int(place + 1))
+  local base, name = class * CLASS, class .. (redis.call('HGET', JOB, 'group') or '')
+  local known = redis.call('ZMSCORE', OWN_TURNS, name, class .. ' ', class .. ' n')
+  local place, newest = next_place(known[1], known[2] or base, known[3] or base - 1)
+  redis.call('ZADD', OWN_TURNS, int(place + TURN), name, int(newest), class .. ' n')
   return place
 end
 
-local function take_groups_turn(score)
-  local class = math.floor(score / CLASS)
-  local name, place = of_group(class), score - class * CLASS
-  local tags = redis.call('HMGET', OWN_TURNS, name, class .. ' ')
-  redis.call('HSET', OWN_TURNS, class .. ' ', int(math.max(place, tonumber(tags[2] or 0))))
-  -- The last of its group: the next one begins at the front, so no more needs to be known.
-  if tonumber(tags[1] or 0) == place + 1 then redis.call('HDEL', OWN_TURNS, name) end
+local function take_groups_turn(place)
+  local class = math.floor(place / CLASS)
+  local front = int(math.max(place, tonumber(redis.call('ZSCORE', OWN_TURNS, class .. ' ') or 0)))
+  redis.call('ZREMRANGEBYSCORE', OWN_TURNS, int(class * CLASS), '(' .. front)
+  redis.call('ZADD', OWN_TURNS, front, class .. ' ')
 end
 
 local function enter(class)
-  local tags = redis.call('HMGET', TURNS, OWNER, '', ' n')
-  local front, n = tonumber(tags[2] or 0), tonumber(tags[3] or 0) + 1
-  if redis.call('ZSCORE', LINE, OWNER) then
-    redis.call('HSET', TURNS, ' n', int(n))
-    if class < 0 then redis.call('ZADD', LINE, int(front), OWNER) end
-  else
-    local place = math.max(tonumber(tags[1] or 0), front)
-    redis.call('HSET', TURNS, ' n', int(n), OWNER, int(place))
-    redis.call('ZADD', LINE, int(class < 0 and front or place), OWNER)
+  local tags = redis.call('HMGET', TURNS, OWNER, '', ' new', ' n')
+  local n = int(tonumber(tags[4] or 0) + 1)
+  if not redis.call('ZSCORE', LINE, OWNER) then
+    local place, newest = next_place(unpack(tags, 1, 3))
+    redis.call('HSET', TURNS, OWNER, int(place), ' new', int(newest or -1))
+    redis.call('ZADD', LINE, int(place), OWNER)
   end
-  redis.call('ZADD', WAITING, int(n), JOB_ID)
-  redis.call('ZADD', OWN_LINE, int(class * CLASS + (class < 0 and n or group_place(class))), JOB_ID)
+  if class < 0 then redis.call('ZADD', LINE, int(tonumber(tags[2] or 0)), OWNER) end
+  redis.call('HSET', TURNS, ' n', n)
+  redis.call('ZADD', WAITING, n, JOB_ID)
+  redis.call('ZADD', OWN_LINE, int(class < 0 and class * CLASS + n or group_place(class)), JOB_ID)
 end
 
 local function join_line()
@@ -77,7 +86,7 @@ local function take_turn()
   if score >= 0 then
     local tags = redis.call('HMGET', TURNS, OWNER, '')
     local place = tonumber(tags[1] or 0)
-    redis.call('HSET', TURNS, OWNER, int(place + 1), '', int(math.max(place, tonumber(tags[2] or 0))))
+    redis.call('HSET', TURNS, OWNER, int(place + TURN), '', int(math.max(place, tonumber(tags[2] or 0))))
     take_groups_turn(score)
   end
   leave_line()
