@@ -47,13 +47,13 @@ def tabs(browser: Browser, service: Stack) -> Iterator[Tabs]:
 
 
 @contextmanager
-def talking(stack: Stack, claims: list[Claim]) -> Iterator[None]:
+def talking(stack: Stack, claims: list[Claim], every_s: float = LINE_S) -> Iterator[None]:
     """Each job says a number, one more each time, until the block is left; then they end."""
     stop = threading.Event()
 
     def talk() -> None:
         n = 0
-        while not stop.wait(LINE_S):
+        while not stop.wait(every_s):
             n += 1
             for held in claims:
                 stack.store.append(held, n, [log(str(n))])
@@ -154,7 +154,8 @@ def test_a_tab_that_has_the_lock_leads_even_if_one_that_lost_it_speaks_up_later(
     tabs: Tabs, service: Stack
 ) -> None:
     claims = working(service, 2)
-    with talking(service, claims):
+    # So often that some lines are under way when the leader is overruled.
+    with talking(service, claims, every_s=0.004):
         for held in claims:
             tabs.follow(held.ref.id)
         leader = tabs.leader

@@ -194,8 +194,8 @@ export class JobFeed extends Emitter {
 
   /** @param {string} id */
   #entry(id) {
-    let entry = this.records.get(id);
-    if (!entry) this.records.set(id, (entry = {}));
+    const entry = this.records.get(id) ?? {};
+    this.records.set(id, entry);
     return entry;
   }
 
@@ -225,10 +225,11 @@ export class JobFeed extends Emitter {
   /** Live jobs have to be read again. */
   #suspect() {
     for (const [id, job] of this.jobs) {
-      if (!isLive(job)) continue;
-      const entry = this.#need(id);
-      entry.since = this.#age;
-      this.#doubt(entry);
+      if (isLive(job)) {
+        const entry = this.#need(id);
+        entry.since = this.#age;
+        this.#doubt(entry);
+      }
     }
   }
 

@@ -74,6 +74,7 @@ export class SharedStream extends Connection {
   /** @type {BroadcastChannel | null} */ #channel = null;
   /** @type {AbortController | null} Ends the locks and listeners of a page that takes part. */ #running = null;
   /** Of the current leader: larger than those of its predecessors. */ #term = 0;
+  /** Of the leader that readers began with: its events count until another says what it covers. */ #begun = 0;
   #changing = false;
   #alone = false;
   #candidacy = new AbortController();
@@ -293,7 +294,7 @@ export class SharedStream extends Connection {
   }
 
   #onMessage(/** @type {any} */ message) {
-    if (message.term < this.#term) return;
+    if (message.term < (message.event ? this.#begun : this.#term)) return;
     if (message.term > this.#term) {
       this.#term = message.term;
       if (this.leads) this.#onOverruled();
@@ -323,7 +324,7 @@ export class SharedStream extends Connection {
       this.setStatus("closed");
     },
     refused: () => this.emit("refused"),
-    covered: ({ topics, fresh }) => this.#begin(topics, fresh),
+    covered: ({ topics, fresh }) => ((this.#begun = this.#term), this.#begin(topics, fresh)),
     report: (message) => this.#onReport(message),
   };
 
@@ -336,9 +337,8 @@ export class SharedStream extends Connection {
     for (const [reader, begun] of this.#readers) {
       if (fresh || gap) begun.clear();
       const topics = [...reader.topics].filter((topic) => this.#covered.has(topic) && !begun.has(topic));
-      if (topics.length === 0) continue;
-      topics.forEach((topic) => begun.add(topic));
-      reader.begin({ topics, fresh, gap });
+      for (const topic of topics) begun.add(topic);
+      if (topics.length > 0) reader.begin({ topics, fresh, gap });
     }
   }
 
