@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -19,11 +20,14 @@ _OGG_PAGE = 27 + 255 + 255 * 255
 """Bytes of the longest page."""
 _OGG_LAST = 4
 """The flag of a stream's last page."""
+_GIF_EXTENSION, _GIF_PICTURE, _GIF_TRAILER = b"!,;"
+_GIF_COLORS = 0x80
+"""The flag of a table of colours; the three lowest bits have its size."""
 
 
 def is_torn(path: Path, formats: frozenset[str]) -> bool:
-    """Return whether a file of these formats (ffprobe's names) is shorter than its header says, or ends
-    within a packet."""
+    """Return whether a file of these formats (ffprobe's names) is shorter than its header says, ends within
+    a packet, or goes on with something that cannot be read."""
     size = path.stat().st_size
     if "mpegts" in formats:
         return all(size % packet for packet in TS_PACKETS)
@@ -32,6 +36,8 @@ def is_torn(path: Path, formats: frozenset[str]) -> bool:
             return size < _mp3_size(file)
         if "ogg" in formats:
             return _ends_within_ogg(file, size)
+        if "gif" in formats:
+            return _gif_breaks_off(file)
         head = file.read(_MAX_HEADER)
     if "asf" in formats:
         return size < int.from_bytes(head.partition(_ASF_PROPERTIES)[2][24:32], "little")
@@ -71,3 +77,36 @@ def _ends_within_ogg(file: BinaryIO, size: int) -> bool:
         return True
     lengths = page[23 : 23 + page[22]]
     return len(page) < 23 + len(lengths) + sum(lengths) or not page[1] & _OGG_LAST
+
+
+def _gif_breaks_off(file: BinaryIO) -> bool:
+    """Return whether the file ends within a block, or goes on with something that is none. Behind a trailer
+    there may be anything: many programs leave something there, or another picture."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at, complete = 0, False
+        while at < len(data):
+            kind = data[at]
+            if data[at : at + 3] == b"GIF":
+                at += 13 + _colors(data, at + 10)
+            elif kind == _GIF_EXTENSION:
+                at = _behind_parts(data, at + 2)
+            elif kind == _GIF_PICTURE:
+                at = _behind_parts(data, at + 11 + _colors(data, at + 9))
+            elif kind == _GIF_TRAILER:
+                at += 1
+            else:
+                return not complete
+            complete = kind == _GIF_TRAILER
+        return at > len(data)
+
+
+def _colors(data: mmap.mmap, at: int) -> int:
+    flags = data[at] if at < len(data) else 0
+    return 6 << (flags & 7) if flags & _GIF_COLORS else 0
+
+
+def _behind_parts(data: mmap.mmap, at: int) -> int:
+    """Each part begins with its length, and the last one has none."""
+    while at < len(data) and data[at]:
+        at += 1 + data[at]
+    return at + 1

@@ -1,0 +1,42 @@
+"""Torn: what a file's own tables and blocks say of its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from worker.media.torn import is_torn
+
+HEADER = b"GIF89a" + bytes([1, 0, 1, 0, 0x80, 0, 0]) + bytes(6)
+"""Of 1x1, with a table of two colours."""
+DELAY = b"!\xf9\x04" + bytes(4) + b"\0"
+PICTURE = b"," + bytes(8) + b"\0" + b"\x02" + b"\x02\x44\x01" + b"\0"
+WITH_COLORS = b"," + bytes(8) + b"\x80" + bytes(6) + b"\x02" + b"\x02\x44\x01" + b"\0"
+WHOLE = HEADER + DELAY + PICTURE + DELAY + WITH_COLORS + b";"
+
+
+def torn(tmp_path: Path, data: bytes) -> bool:
+    path = tmp_path / "a.gif"
+    path.write_bytes(data)
+    return is_torn(path, frozenset({"gif"}))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [WHOLE, WHOLE[:-1], WHOLE + b"\0made by hand", WHOLE + WHOLE],
+    ids=["whole", "without a trailer", "with a word behind it", "two"],
+)
+def test_a_gif_that_can_be_read_to_its_end_is_not_torn(tmp_path: Path, data: bytes) -> None:
+    assert not torn(tmp_path, data)
+
+
+@pytest.mark.parametrize("lost", range(2, len(DELAY + WITH_COLORS) + 1))
+def test_a_gif_that_ends_within_a_block_is_torn(tmp_path: Path, lost: int) -> None:
+    whole = len(WHOLE) - lost in {len(HEADER + DELAY + PICTURE), len(HEADER + DELAY + PICTURE + DELAY)}
+    assert torn(tmp_path, WHOLE[:-lost]) is not whole
+
+
+def test_a_gif_that_goes_on_with_something_unknown_is_torn(tmp_path: Path) -> None:
+    assert torn(tmp_path, HEADER + PICTURE + b"\x8e" + DELAY + PICTURE + b";")
+    assert torn(tmp_path, WHOLE[:-1] + b"\0" * 20)
