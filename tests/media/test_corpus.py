@@ -13,6 +13,7 @@ import pytest
 
 from headway.sdk import subprocesses
 from headway.sdk.stopping import InvalidInput
+from tests.media.change_inputs import CHANGES
 from tests.media.inputs import INPUTS, PRESETS, Expected, Input, made
 from tests.media.looking import Result, boxes
 from tests.support.encode_bench import Encoded, run_encode
@@ -63,7 +64,7 @@ def refused(came: Encoded, words: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("source", INPUTS, ids=lambda source: source.name)
+@pytest.mark.parametrize("source", [*INPUTS, *CHANGES], ids=lambda source: source.name)
 def test_what_comes_out_is_right(source: Input, preset: str, tmp_path: Path) -> None:
     expected = source.expected
     came = encoded(tmp_path, source, preset)

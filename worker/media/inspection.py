@@ -25,6 +25,7 @@ from worker.media.probe import (
 )
 from worker.media.rate import Rate, measure_rate
 from worker.media.sandbox import MAX_PIXELS
+from worker.media.scrambled import scrambled_shares
 from worker.media.source import Source
 from worker.media.timeline import JOINED, Scan, Timeline, scan
 from worker.media.verify import MOST_LOST
@@ -41,6 +42,13 @@ UNINDEXED_LEAD_S = 12.0
 """Longer than key pictures are apart, usually."""
 
 AT_ONCE_S = 0.01
+
+FOLLOWS_S = 0.5
+"""A track that begins so soon before another one ends goes on where that one stops."""
+NOTICED = 0.02
+"""Share of a track."""
+UNREAD = 0.1
+"""Share of a file behind the last packet that was read: the rest of that packet and tables are less."""
 
 SAMPLED_FROM_S = 2.0
 SAMPLES = 3
@@ -99,10 +107,12 @@ def look(
     if source.path is None:
         return _sample(source, start_s, duration_s)
     media = probe(job, source.path, source.name)
+    shares = scrambled_shares(source.path) if "mpegts" in media.formats else {}
+    media = _with_locks(media, shares)
     scanned = scan(job, source.path, media)
-    likely = selection.videos(media, scanned)
+    likely = selection.videos(media, scanned) or _encrypted(media, "video")
     video = _first_decodable(job, source, scanned, likely) if picture else None
-    heard = selection.audios(media, scanned, video)
+    heard = selection.audios(media, scanned, video) or _encrypted(media, "audio")
     audio = _first_decodable(job, source, scanned, heard)
     warnings = _missing(source, media, scanned)
     if scanned.went_back:
@@ -119,6 +129,7 @@ def look(
             warnings.append(f"{why}. The result has no sound")
     if video is not None and video.width * video.height > MAX_PIXELS:
         raise InvalidInput(f"a picture of {video.width}x{video.height}, as in {source.name}, is too large")
+    warnings += _unread(source, media, scanned, shares, (video, audio))
     cut, silent = _cut(source, media, scanned, video, audio, start_s or 0.0, duration_s)
     if silent:
         job.log(f"{source.name} has no sound in the part that is encoded")
@@ -169,6 +180,17 @@ def _sampled(job: Job[Any], path: Path, name: str, video: Video, start_s: float,
     return replace(video, interlaced_frames=interlaced_later(job, path, name, video, moments))
 
 
+def _with_locks(media: Media, shares: dict[int, float]) -> Media:
+    """Return what was found, with the tracks marked that are all but wholly scrambled."""
+    locked = {pid for pid, share in shares.items() if share > MOST_LOST}
+    tracks = (replace(track, encrypted=True) if track.pid in locked else track for track in media.tracks)
+    return replace(media, tracks=tuple(tracks))
+
+
+def _encrypted(media: Media, kind: str) -> list[Any]:
+    return [track for track in media.tracks if track.kind == kind and track.encrypted]
+
+
 def _is_encrypted(track: Track, scanned: Scan) -> bool:
     return track.encrypted or scanned.of(track).encrypted
 
@@ -186,6 +208,42 @@ def _none_of(source: Source, scanned: Scan, what: str, tracks: Sequence[Track]) 
         f"the {what} of {source.name} cannot be decoded here: its format ({codecs}) is not known, or it is "
         f"damaged. A copy exported as MP4 with H.264 and AAC would work"
     )
+
+
+def _unread(
+    source: Source,
+    media: Media,
+    scanned: Scan,
+    shares: dict[int, float],
+    chosen: Sequence[Track | None],
+) -> list[str]:
+    """Return what there is of the picture and the sound that is not in the chosen tracks, or cannot be read
+    there."""
+    assert source.path is not None  # noqa: S101
+    found = []
+    for track in filter(None, chosen):
+        end_s = scanned.of(track).end_s
+        for other in media.tracks:
+            line = scanned.of(other)
+            begins_s = end_s if line.start_s is None else line.start_s
+            follows = line.packets > 1 and begins_s > end_s - FOLLOWS_S
+            if other.kind == track.kind and other not in chosen and follows:
+                found.append(
+                    f"{source.name} goes on after {end_s:.2f} s in another track: {other} is left out"
+                )
+        if shares.get(track.pid or 0, 0.0) > NOTICED:
+            found.append(
+                f"{source.name} is scrambled (encrypted) in part, which cannot be decoded without its key: "
+                f"{shares[track.pid or 0]:.0%} of {track}"
+            )
+    size = source.path.stat().st_size
+    rest = size - scanned.position
+    if not found and "mpegts" in media.formats and scanned.complete and rest > size * UNREAD:
+        found.append(
+            f"the last {rest / size:.0%} of {source.name} are left out: other tracks begin there than at "
+            f"the beginning"
+        )
+    return found
 
 
 def _missing(source: Source, media: Media, scanned: Scan) -> list[str]:

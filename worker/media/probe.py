@@ -55,6 +55,8 @@ class Track:
     """As the header says."""
     encrypted: bool = False
     """Whether the header says so. In some formats only the packets do."""
+    pid: int | None = None
+    """Of a transport stream, what its packets are marked with."""
 
     def __str__(self) -> str:
         about = [self.codec, self.language, "commentary" if self.flags & {"comment"} else ""]
@@ -186,6 +188,7 @@ def _track(stream: dict[str, Any]) -> Track:
         "duration_s": positive(stream.get("duration")),
         "encrypted": stream.get("codec_tag_string") in _ENCRYPTED_TAGS
         or any("Encryption" in side.get("side_data_type", "") for side in stream.get("side_data_list", [])),
+        "pid": _pid(stream.get("id")),
     }
     if kind == "video" and int(stream.get("width") or 0) > 0 and int(stream.get("height") or 0) > 0:
         return _video(stream, base, tags)
@@ -197,6 +200,10 @@ def _track(stream: dict[str, Any]) -> Track:
             sample_rate=None if rate is None else int(rate),
         )
     return Track(**base)
+
+
+def _pid(text: str | None) -> int | None:
+    return int(text, 16) if text and text.startswith("0x") else None
 
 
 def _video(stream: dict[str, Any], base: dict[str, Any], tags: dict[str, str]) -> Video:

@@ -196,7 +196,7 @@ def _packet(result: Scan, clock: Clock, zero: float, fields: list[str]) -> None:
     pts, dts, length = number(fields[1]), number(fields[2]), number(fields[3])
     size, position = number(fields[4]), number(fields[5])
     if position is not None and position > 0:
-        result.position = max(result.position, int(position))
+        result.position = max(result.position, int(position + (size or 0)))
     if "C" in fields[6]:
         result.since_torn = 0
     elif result.since_torn is not None:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 TS_PACKETS = (188, 192, 204)
 """Bytes of a packet of a transport stream, in its variants."""
 _MAX_HEADER = 65_536
-_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _UNKNOWN_RIFF = 1 << 31
 """At least this is what a program writes that does not know the size yet."""
 _W64 = b"riff\x2e\x91\xcf\x11"
@@ -40,7 +40,7 @@ def is_torn(path: Path, formats: frozenset[str]) -> bool:
             return _gif_breaks_off(file)
         head = file.read(_MAX_HEADER)
     if "asf" in formats:
-        return size < int.from_bytes(head.partition(_ASF_PROPERTIES)[2][24:32], "little")
+        return size < int.from_bytes(head.partition(ASF_PROPERTIES)[2][24:32], "little")
     if head.startswith(_W64):
         return size < int.from_bytes(head[16:24], "little") < _UNKNOWN_RIFF << 32
     if head.startswith(b"RIFF"):

@@ -1,0 +1,105 @@
+"""More of the corpus: files that go on as something else than they began."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from tests.media.inputs import AAC, H264, LENGTH_S, ONLY_SOUND, Expected, Input, Make, Studio, tone
+
+CHANGES: list[Input] = []
+TS = ("-f", "mpegts")
+
+
+def add(name: str, make: Make, **expected: Any) -> None:
+    CHANGES.append(Input(name, make, Expected(**expected)))
+
+
+def two(first: tuple[str, ...], then: tuple[str, ...], **source: Any) -> Make:
+    """Two transport streams in one file, made with these options; `source` is of the second clip."""
+
+    def make(studio: Studio) -> None:
+        late = ("-output_ts_offset", str(LENGTH_S), *TS)
+        studio.clip(*first, *TS, to="a.ts")
+        studio.clip(*then, *late, to="b.ts", **{"flash": 9, **source})
+        studio.write(studio.part("a.ts") + studio.part("b.ts"))
+
+    return make
+
+
+# -- other tracks --------------------------------------------------------------------------------------
+
+USUAL = (*H264, *AAC)
+OTHER_PIDS = ("-mpegts_start_pid", "0x200", "-mpegts_pmt_start_pid", "0x1100")
+add("pids.ts", two(USUAL, (*USUAL, *OTHER_PIDS)), warns="s in another track: video track")
+
+
+def _late_pids(studio: Studio) -> None:
+    """They begin behind what ffprobe looks at to find tracks."""
+    studio.clip(*USUAL, *TS, to="a.ts", length_s=9, rate=5)
+    studio.clip(*USUAL, *TS, "-output_ts_offset", "9", *OTHER_PIDS, to="b.ts", length_s=4)
+    studio.write(studio.part("a.ts") + studio.part("b.ts"))
+
+
+add("latepids.ts", _late_pids, length_s=9, slack_s=0.12, warns="are left out: other tracks begin there")
+
+# -- scrambling ----------------------------------------------------------------------------------------
+
+
+def _scrambled(share: float) -> Make:
+    """A recording of pay television, from some place on without the card."""
+
+    def make(studio: Studio) -> None:
+        studio.clip(*USUAL, to="clear.ts")
+        data = bytearray(studio.part("clear.ts"))
+        luck = random.Random(3)
+        for at in range(int(len(data) / 188 * share) * 188, len(data), 188):
+            if int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF in (0x100, 0x101):
+                payload = at + 4 + (1 + data[at + 4] if data[at + 3] & 0x20 else 0)
+                data[at + 3] |= 0xC0
+                data[payload : at + 188] = luck.randbytes(at + 188 - payload)
+        studio.write(bytes(data))
+
+    return make
+
+
+add("scrambled.ts", _scrambled(0), invalid="is encrypted (DRM)")
+add(
+    "scrambledlate.ts",
+    _scrambled(0.5),
+    length_s=None,
+    slack_s=0.4,
+    warns="is scrambled (encrypted) in part",
+)
+
+
+def _still_flagged(studio: Studio) -> None:
+    """As some programs leave it that decrypt: the payload is clear."""
+    studio.clip(*USUAL, to="clear.ts")
+    data = bytearray(studio.part("clear.ts"))
+    for at in range(0, len(data), 188):
+        data[at + 3] |= 0x80 if data[at + 1] & 0x1F == 1 else 0
+    studio.write(bytes(data))
+
+
+add("flagged.ts", _still_flagged)
+
+# -- another file --------------------------------------------------------------------------------------
+
+
+def _wmv_twice(studio: Studio) -> None:
+    studio.clip("-c:v", "wmv2", "-c:a", "wmav2", to="a.wmv")
+    studio.write(studio.part("a.wmv") * 2)
+
+
+add("twice.wmv", _wmv_twice, slack_s=0.1, warns="holds more than one recording")
+
+
+def _sound_twice(studio: Studio) -> None:
+    name = f"a{studio.path.suffix}"
+    studio.run(*tone(), to=name)
+    studio.write(studio.part(name) * 2)
+
+
+for suffix in ("wav", "w64", "aiff", "caf"):
+    add(f"twice.{suffix}", _sound_twice, **ONLY_SOUND, warns="holds more than one recording")
