@@ -15,13 +15,13 @@ def add(name: str, make: Make, **expected: Any) -> None:
     CHANGES.append(Input(name, make, Expected(**expected)))
 
 
-def two(first: tuple[str, ...], then: tuple[str, ...], **source: Any) -> Make:
-    """Two transport streams in one file, made with these options; `source` is of the second clip."""
+def two(first: tuple[str, ...], then: tuple[str, ...], *, begins: Any = None, **goes_on: Any) -> Make:
+    """Two transport streams in one file, made with these options."""
 
     def make(studio: Studio) -> None:
-        late = ("-output_ts_offset", str(LENGTH_S), *TS)
-        studio.clip(*first, *TS, to="a.ts")
-        studio.clip(*then, *late, to="b.ts", **{"flash": 9, **source})
+        late = ("-output_ts_offset", str((begins or {}).get("length_s", LENGTH_S)), *TS)
+        studio.clip(*first, *TS, to="a.ts", **(begins or {}))
+        studio.clip(*then, *late, to="b.ts", **{"flash": 9, **goes_on})
         studio.write(studio.part("a.ts") + studio.part("b.ts"))
 
     return make
@@ -42,6 +42,55 @@ def _late_pids(studio: Studio) -> None:
 
 
 add("latepids.ts", _late_pids, length_s=9, slack_s=0.12, warns="are left out: other tracks begin there")
+
+# -- other sizes and shapes ----------------------------------------------------------------------------
+
+LONGER = {"length_s": 3.0}
+SHORTER = {"length_s": 0.8}
+LONG_ENOUGH = {"length_s": 3.8, "slack_s": 0.12}
+add("wider.ts", two(USUAL, USUAL, begins=LONGER, size="320x120", **SHORTER), **LONG_ENOUGH, bars_s=3.5)
+MP2 = (*H264, "-c:a", "mp2")
+add(
+    "samewidth.ts",
+    two(MP2, (*MP2, "-vf", "setsar=2"), begins={**LONGER, "flash": 9}, size="80x120", flash=0.4, **SHORTER),
+    **LONG_ENOUGH,
+    flash_s=3.4,
+)
+add(
+    "sar.ts",
+    two(USUAL, (*USUAL, "-vf", "setsar=16/9"), begins=LONGER, **SHORTER),
+    **LONG_ENOUGH,
+    warns="change their shape",
+)
+
+
+def _call(first: dict[str, Any], then: dict[str, Any]) -> Make:
+    """What a browser records of a call: the size changes without a word in the header."""
+
+    def make(studio: Studio) -> None:
+        vp8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus")
+        studio.clip(*vp8, to="a.webm", **first)
+        studio.clip(*vp8, to="b.webm", flash=9, **then)
+        (studio.directory / "list.txt").write_text("file a.webm\nfile b.webm\n")
+        studio.run("-f", "concat", "-i", "list.txt", "-c", "copy")
+
+    return make
+
+
+add("turning.webm", _call(LONGER, {**SHORTER, "size": "120x160"}), **LONG_ENOUGH, bars_s=3.5)
+add("growing.webm", _call(SHORTER, {**LONGER, "size": "320x240"}), **LONG_ENOUGH, size=(320, 240))
+
+
+def _fields_without_keys(studio: Studio) -> None:
+    """Wherever a seek into the second part lands, there is no key picture any more."""
+    studio.clip(*USUAL, *TS, to="a.ts", length_s=2.4)
+    fields = ("-vf", "tinterlace=mode=interleave_top,setfield=tff", *H264, "-g", "250", *AAC)
+    flags = ("-flags", "+ilme+ildct", "-x264-params", "tff=1", "-output_ts_offset", "2.4")
+    studio.clip(*fields, *flags, *TS, to="b.ts", rate=50, flash=9, length_s=3)
+    studio.write(studio.part("a.ts") + studio.part("b.ts"))
+
+
+add("fewkeys.ts", _fields_without_keys, length_s=5.4, slack_s=0.12, logs="120 interlaced")
 
 # -- scrambling ----------------------------------------------------------------------------------------
 

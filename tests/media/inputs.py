@@ -48,6 +48,8 @@ class Expected:
     """The colour of the picture's upper left corner, within 24."""
     levels: tuple[int, int] | None = None
     """Luminance at a quarter and at three quarters of the width, within 12 (of 16 to 235)."""
+    bars_s: float | None = None
+    """When the picture has black bars, so that its shape is kept."""
     slack_s: float = 0.05
     params: dict[str, Any] = field(default_factory=dict)
 

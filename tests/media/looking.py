@@ -54,6 +54,22 @@ class Result:
             "vendor_id",
         }
 
+    @property
+    def told_of_light(self) -> list[str]:
+        """What the first picture says of the brightness that the whole has: HDR's metadata."""
+        first = ("-select_streams", "v", "-read_intervals", "%+#1", "-show_frames", "-show_streams")
+        out = subprocess.run(
+            [ffmpeg.locate("ffprobe"), "-v", "error", *first, "-of", "json", *ffmpeg.OURS, str(self.path)],
+            capture_output=True,
+            check=True,
+        ).stdout
+        found = json.loads(out)
+        sides = [
+            side for part in found["frames"] + found["streams"] for side in part.get("side_data_list", [])
+        ]
+        names = [side["side_data_type"] for side in sides]
+        return [name for name in names if "Mastering" in name or "light level" in name]
+
     @cached_property
     def _decoded(self) -> tuple[bytes, bytes]:
         """RGB pictures and 16-bit samples. Fails on any complaint."""

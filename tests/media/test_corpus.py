@@ -16,13 +16,14 @@ from headway.sdk.stopping import InvalidInput
 from tests.media.change_inputs import CHANGES
 from tests.media.inputs import INPUTS, PRESETS, Expected, Input, made
 from tests.media.looking import Result, boxes
+from tests.media.picture_inputs import PICTURES
 from tests.support.encode_bench import Encoded, run_encode
 from worker.media import inspection
 
 CODECS = {"mp4": "h264", "webm": "vp9", "av1": "av1", "hls": "h264"}
 
 Measure = Callable[..., Any]
-MEASURES: Sequence[str] = ("probe", "scan", "decode_first", "interlaced_later")
+MEASURES: Sequence[str] = ("probe", "scan", "decode_first", "decode_later")
 _measured: dict[str, Any] = {}
 
 
@@ -64,7 +65,7 @@ def refused(came: Encoded, words: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("source", [*INPUTS, *CHANGES], ids=lambda source: source.name)
+@pytest.mark.parametrize("source", [*INPUTS, *CHANGES, *PICTURES], ids=lambda source: source.name)
 def test_what_comes_out_is_right(source: Input, preset: str, tmp_path: Path) -> None:
     expected = source.expected
     came = encoded(tmp_path, source, preset)
@@ -181,7 +182,10 @@ def _has_the_picture(result: Result, came: Encoded, expected: Expected, preset: 
         assert result.tone_s == pytest.approx(result.white_s, abs=0.05), "in sync"
     if expected.corner is not None:
         assert result.pixel(0, 0) == pytest.approx(expected.corner, abs=12)
+    if expected.bars_s is not None:
+        assert result.pixel(0, 0, expected.bars_s) == pytest.approx((0, 0, 0), abs=30)
     if expected.levels is not None:
+        assert not result.told_of_light
         grey = [(value - 16) * 255 / 219 for value in expected.levels]
         assert result.pixel(1, 4) == pytest.approx((grey[0],) * 3, abs=8)
         assert result.pixel(6, 4) == pytest.approx((grey[1],) * 3, abs=8)

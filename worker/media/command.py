@@ -165,26 +165,47 @@ def _deinterlaced(video: Video) -> list[str]:
 
 def _colored(video: Video, width: int, height: int) -> list[str]:
     """Scale, and convert to what all players show alike: BT.709, limited range, 8 bit, 4:2:0, opaque."""
-    scale = f"scale={width}:{height}:flags=bicubic"
+    scale, bars = _scaled(video, width, height)
     source = "" if _is_rgb(video) else f":in_color_matrix={matrix(video.color, video.height)}"
     to_709 = "out_color_matrix=bt709:out_range=tv"
     tags = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
     if video.color.hdr:
         rgb = "format=gbrp12le" if video.pix_fmt.endswith(("12le", "12be")) else "format=gbrp10le"
         return [
-            scale + source,
-            rgb,
-            f"lut3d=file={TONEMAP}:interp=tetrahedral",
-            f"scale={to_709}",
-            "format=yuv420p",
-            tags,
+            *(scale + source, rgb, *bars),
+            *(f"lut3d=file={TONEMAP}:interp=tetrahedral", f"scale={to_709}", "format=yuv420p", tags),
+            *(f"sidedata=mode=delete:type={kind}" for kind in HDR_METADATA),
         ]
     if video.alpha:
         return [
-            *(scale + source, "format=gbrap", "premultiply=inplace=1", "format=gbrp"),
+            *(scale + source, "format=gbrap", *bars, "premultiply=inplace=1", "format=gbrp"),
             *(f"scale={to_709}", "format=yuv420p", tags),
         ]
-    return [f"{scale}{source}:{to_709}", "format=yuv420p", tags]
+    if video.color.range == "tv" and video.pix_fmt.startswith("gray"):
+        # ffmpeg takes all grey for full range: the values stay as they are.
+        to_709 = "in_range=pc:out_range=pc"
+    return [f"{scale}{source}:{to_709}", "format=yuv420p", *bars, tags]
+
+
+HDR_METADATA = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS")
+"""What encoders write into their result if it is there, and what is no longer true."""
+SAME_SHAPE = 0.03
+"""Shapes that differ by no more are taken for one: those of broadcasts are not exact."""
+
+
+def _scaled(video: Video, width: int, height: int) -> tuple[str, list[str]]:
+    """Return the filter that makes pictures of this size, and those that have to come at once behind it:
+    a picture of another shape than the others gets black bars."""
+    if not video.keeps_shape:
+        return f"scale={width}:{height}:flags=bicubic", []
+    wider = f"dar/{video.width / video.height:.6f}"
+    near = SAME_SHAPE + 1 / min(video.width, video.height)
+    sides = (
+        f"w='if(lt({wider},{1 - near:.4f}),max(2,2*round({width / 2}*{wider})),{width})'",
+        f"h='if(gt({wider},{1 + near:.4f}),max(2,2*round({height / 2}/({wider}))),{height})'",
+    )
+    bars = f"pad={width}:{height}:(ow-iw)/2:(oh-ih)/2:eval=frame"
+    return f"scale={':'.join(sides)}:eval=frame:flags=bicubic", [bars]
 
 
 def _is_rgb(video: Video) -> bool:

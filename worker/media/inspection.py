@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,16 +12,17 @@ from typing import Any, TypeVar, cast
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
 from worker.media import selection
-from worker.media.command import Cut
+from worker.media.command import SAME_SHAPE, Cut
 from worker.media.joined import holds_another
 from worker.media.probe import (
-    INTERLACEABLE,
+    KEYS_APART_S,
     Audio,
+    Later,
     Media,
     Track,
     Video,
     decode_first,
-    interlaced_later,
+    decode_later,
     probe,
 )
 from worker.media.rate import Rate, measure_rate
@@ -38,8 +40,6 @@ PROMISE_LENGTHS = frozenset(
 """Formats whose headers state a length; of the others ffprobe makes an estimate."""
 
 UNINDEXED = frozenset({"mpegts", "mpeg", "flv", "ogg"})
-UNINDEXED_LEAD_S = 12.0
-"""Longer than key pictures are apart, usually."""
 
 AT_ONCE_S = 0.01
 
@@ -139,10 +139,20 @@ def look(
         job.log(f"left out of {source.name}: {rest}")
     if video is not None and video.dolby_vision == 5:
         warnings.append(f"{source.name} is Dolby Vision profile 5, whose colours cannot be converted here")
+    if video is not None:
+        later = _later(job, source.path, source.name, video, media.start_s, scanned.of(video).end_s)
+        video = with_later(video, later)
+        shapes = {shape.shown(video.rotation) for shape in (*later.shapes, video.shape)}
+        if len(shapes) > 1:
+            job.log(
+                f"the pictures of {source.name} change their size: all become {video.width}x{video.height}"
+            )
+        if not video.keeps_shape and not _alike(shapes):
+            warnings.append(
+                f"the pictures of {source.name} change their shape, and some are shown stretched"
+            )
     for warning in warnings:
         job.log(warning, "warning")
-    if video is not None:
-        video = _sampled(job, source.path, source.name, video, media.start_s, scanned.of(video).end_s)
     rate = None if video is None else _rate(scanned, video)
     return Input(source, media, scanned, video, audio, rate, cut, tuple(warnings))
 
@@ -172,12 +182,33 @@ def _first_decodable(job: Job[Any], source: Source, scanned: Scan, tracks: Seque
     return None
 
 
-def _sampled(job: Job[Any], path: Path, name: str, video: Video, start_s: float, length_s: float) -> Video:
-    """Return the track with what a look at its later pictures adds."""
-    if video.interlaced or video.codec not in INTERLACEABLE or length_s < SAMPLED_FROM_S:
-        return video
+def _later(job: Job[Any], path: Path, name: str, video: Video, start_s: float, length_s: float) -> Later:
+    if length_s < SAMPLED_FROM_S:
+        return Later()
     moments = [start_s + length_s * n / (SAMPLES + 1) for n in range(1, SAMPLES + 1)]
-    return replace(video, interlaced_frames=interlaced_later(job, path, name, video, moments))
+    return decode_later(job, path, name, video, moments)
+
+
+def with_later(video: Video, later: Later) -> Video:
+    """Return the track with what a look at its later pictures adds: fields, and the size that most have."""
+    sizes = Counter((video.shape, *later.shapes))
+    usual = max(sizes, key=lambda shape: sizes[shape])
+    width, height = usual.shown(video.rotation)
+    # ffmpeg gives all pictures the pixels of the first.
+    alike = len(sizes) > 1 and len({shape.pixel for shape in sizes}) == 1
+    return replace(
+        video,
+        interlaced_frames=video.interlaced_frames or later.interlaced,
+        width=width,
+        height=height,
+        shape=usual,
+        keeps_shape=video.keeps_shape or alike,
+    )
+
+
+def _alike(sizes: Collection[tuple[int, int]]) -> bool:
+    ratios = [width / height for width, height in sizes]
+    return max(ratios) < min(ratios) * (1 + SAME_SHAPE)
 
 
 def _with_locks(media: Media, shares: dict[int, float]) -> Media:
@@ -294,10 +325,10 @@ def _cut(
     if duration_s is not None:
         length = duration_s if length is None else min(length, duration_s)
     # Without an index the picture that a seek finds may be a later one.
-    lead = min(start_s, UNINDEXED_LEAD_S) if media.formats & UNINDEXED else 0.0
+    lead = min(start_s, KEYS_APART_S) if media.formats & UNINDEXED else 0.0
     held = video is not None and scanned.complete and 0 < ends[0] <= start_s
     if held:
-        lead = start_s - max(0.0, ends[0] - UNINDEXED_LEAD_S)
+        lead = start_s - max(0.0, ends[0] - KEYS_APART_S)
     cut = Cut(start_s, length, lead, held)
     if audio is None or source.path is None or not scanned.complete:
         return cut, False

@@ -21,7 +21,11 @@ from worker.media.sandbox import sandbox_for
 FIRST_PACKETS = (40, 600)
 """Packets of a track that are decoded to see whether that can be done; more if the first give nothing."""
 LATER_PACKETS = 25
-INTERLACEABLE = frozenset({"h264", "mpeg2video", "vc1", "wmv3", "dvvideo", "prores", "dnxhd"})
+"""The same of each later place."""
+KEYS_APART_S = 12.0
+"""Longer than key pictures are apart, usually."""
+_SQUARE = frozenset({"vp8", "vp9"})
+"""Codecs whose pictures say nothing of the shape of their pixels: it is the same throughout."""
 _MAX_PROBE_BYTES = 8 * 1024 * 1024
 _ENCRYPTED_TAGS = frozenset({"encv", "enca", "drms", "drmi", "drmt"})
 ALPHA = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8", "ayuv", "vuya")
@@ -34,6 +38,7 @@ class Color:
     matrix: str = "unknown"
     primaries: str = "unknown"
     transfer: str = "unknown"
+    range: str = "unknown"
 
     @property
     def hdr(self) -> bool:
@@ -64,12 +69,32 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """Of pictures as they are coded, without what the container cuts off."""
+
+    width: int = 0
+    height: int = 0
+    pixel: Fraction = Fraction(1)
+    """The width of a pixel, by its height."""
+
+    def shown(self, rotation: int) -> tuple[int, int]:
+        """Return the size after rotation, with square pixels."""
+        width = max(1, round(self.width * self.pixel))
+        return (self.height, width) if rotation % 180 == 90 else (width, self.height)
+
+
+@dataclass(frozen=True, slots=True)
 class Video(Track):
     """A video stream. Width and height are those of the picture as it is shown: after rotation, with square
     pixels."""
 
     width: int = 0
     height: int = 0
+    shape: Shape = Shape()
+    crop: tuple[int, int] = (0, 0)
+    """What the container cuts off the width and the height of every picture."""
+    keeps_shape: bool = False
+    """Whether pictures of another size have the same pixels: then ffmpeg knows their shape."""
     fps: float | None = None
     frames: int | None = None
     pix_fmt: str = ""
@@ -207,13 +232,10 @@ def _pid(text: str | None) -> int | None:
 
 
 def _video(stream: dict[str, Any], base: dict[str, Any], tags: dict[str, str]) -> Video:
-    width, height = int(stream["width"]), int(stream["height"])
-    shape = ratio(stream.get("sample_aspect_ratio", "").replace(":", "/"))
-    if shape is not None and shape != 1:
-        width = max(1, round(width * shape))
     rotation = _rotation(stream, tags)
-    if rotation % 180 == 90:
-        width, height = height, width
+    crop = _crop(stream.get("side_data_list", []))
+    shape = _shape(stream, crop)
+    width, height = shape.shown(rotation)
     rate = ratio(stream.get("avg_frame_rate")) or ratio(stream.get("r_frame_rate"))
     frames = positive(stream.get("nb_frames"))
     pix_fmt = stream.get("pix_fmt", "")
@@ -221,6 +243,9 @@ def _video(stream: dict[str, Any], base: dict[str, Any], tags: dict[str, str]) -
         **base,
         width=width,
         height=height,
+        shape=shape,
+        crop=crop,
+        keeps_shape=base["codec"] in _SQUARE,
         fps=None if rate is None else round(float(rate), 3),
         frames=None if frames is None else int(frames),
         pix_fmt=pix_fmt,
@@ -236,11 +261,29 @@ def _video(stream: dict[str, Any], base: dict[str, Any], tags: dict[str, str]) -
     )
 
 
+def _crop(side_data: Iterable[dict[str, Any]]) -> tuple[int, int]:
+    for side in side_data:
+        if side.get("side_data_type") == "Frame Cropping":
+            left, right, top, bottom = (
+                int(side.get(f"crop_{edge}", 0)) for edge in ("left", "right", "top", "bottom")
+            )
+            return left + right, top + bottom
+    return 0, 0
+
+
+def _shape(found: dict[str, Any], crop: tuple[int, int]) -> Shape:
+    """Decode what ffprobe says of a stream or of a picture."""
+    pixel = ratio(found.get("sample_aspect_ratio", "").replace(":", "/"))
+    width, height = int(found["width"]) - crop[0], int(found["height"]) - crop[1]
+    return Shape(max(1, width), max(1, height), pixel or Fraction(1))
+
+
 def _color(found: dict[str, Any]) -> Color:
     return Color(
         matrix=found.get("color_space", "unknown"),
         primaries=found.get("color_primaries", "unknown"),
         transfer=found.get("color_transfer", found.get("color_trc", "unknown")),
+        range=found.get("color_range", "unknown"),
     )
 
 
@@ -289,16 +332,37 @@ def decode_first(job: Job[Any], path: Path, name: str, track: Track) -> Track | 
     return None
 
 
-def interlaced_later(job: Job[Any], path: Path, name: str, track: Video, moments: Sequence[float]) -> bool:
-    """Decode a few pictures from each of these timestamps on. Returns whether any is interlaced, though the
-    first ones may not be: a broadcast changes with what is shown."""
-    intervals = ",".join(f"{at:.3f}%+#{LATER_PACKETS}" for at in moments)
-    which = ("-select_streams", str(track.index), "-read_intervals", intervals)
-    try:
-        out = _ffprobe(job, path, name, *which, "-show_entries", "frame=interlaced_frame", "-of", "csv=p=0")
-    except InvalidInput:
-        return False
-    return any(line.startswith(b"1") for line in out.splitlines())
+@dataclass(frozen=True, slots=True)
+class Later:
+    """What a look at later pictures found."""
+
+    interlaced: bool = False
+    shapes: tuple[Shape, ...] = ()
+    """Of each picture."""
+
+
+def decode_later(job: Job[Any], path: Path, name: str, track: Video, moments: Sequence[float]) -> Later:
+    """Decode a few pictures from each of these timestamps on: the first ones may be different, as a
+    broadcast changes with what is shown."""
+    which = ("-select_streams", str(track.index), "-of", "json")
+    entries = ("-show_entries", "frame=interlaced_frame,width,height,sample_aspect_ratio")
+    found: list[dict[str, Any]] = []
+    for at in moments:
+        # Without an index, a seek may land behind the key picture that is needed.
+        earlier = f"{max(0.0, at - KEYS_APART_S):.3f}%{at + 1:.3f}"
+        for interval in (f"{at:.3f}%+#{LATER_PACKETS}", earlier):
+            try:
+                out = _ffprobe(job, path, name, *which, *entries, "-read_intervals", interval)
+                frames = json.loads(out).get("frames", [])
+            except (InvalidInput, ValueError):
+                break
+            if frames:
+                found += frames[-LATER_PACKETS:]
+                break
+    return Later(
+        any(int(frame.get("interlaced_frame", 0)) for frame in found),
+        tuple(_shape(frame, track.crop) for frame in found if frame.get("width")),
+    )
 
 
 def _seen(track: Track, frames: list[dict[str, Any]]) -> Track:
@@ -319,5 +383,5 @@ def _seen(track: Track, frames: list[dict[str, Any]]) -> Track:
     )
 
 
-def _fields(color: Color) -> tuple[str, str, str]:
-    return color.matrix, color.primaries, color.transfer
+def _fields(color: Color) -> tuple[str, ...]:
+    return color.matrix, color.primaries, color.transfer, color.range
