@@ -739,6 +739,13 @@ usual(
     "-movflags",
     "use_metadata_tags",
 )
+APPLE = "com.apple.quicktime."
+usual(
+    "phone.mov",
+    *(*H264, *AAC, "-movflags", "use_metadata_tags", "-metadata", "title=Home"),
+    *("-metadata", f"{APPLE}location.ISO6709=+48.8577+002.295/", "-metadata", f"{APPLE}model=Phone"),
+    *("-metadata", "creation_time=2020-01-01T00:00:00Z"),
+)
 usual("soundlong.mp4", *H264, *AAC, source={"length_s": 1.0, "sound_s": 2.4}, length_s=2.4)
 usual("soundlong.mkv", *H264, *AAC, source={"length_s": 1.0, "sound_s": 2.4}, length_s=2.4)
 usual("soundlong.ts", *H264, *AAC, source={"length_s": 1.0, "sound_s": 2.4}, length_s=2.4)

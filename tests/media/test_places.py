@@ -180,7 +180,10 @@ def test_a_part_without_sound_has_none_and_says_so(tmp_path: Path, preset: str) 
         assert "mp4a" not in came.files["hls/master.m3u8"].read_text()
 
 
-def test_metadata_is_kept_on_request(tmp_path: Path) -> None:
-    came = run_encode(tmp_path, input=put(tmp_path, "place.mp4"), keep_metadata=True, poster=False)
+@pytest.mark.parametrize("preset", ["mp4", "webm", "audio"])
+def test_metadata_is_kept_on_request(tmp_path: Path, preset: str) -> None:
+    reference = put(tmp_path, "phone.mov")
+    came = run_encode(tmp_path, input=reference, preset=preset, keep_metadata=True, poster=False)
     assert came.error is None
-    assert {"title", "location"} <= Result(came.files["video.mp4"]).tags
+    told = {"title", "creation_time", "com.apple.quicktime.location.iso6709", "com.apple.quicktime.model"}
+    assert told <= Result(came.files[came.result["artifact"]]).tags

@@ -277,14 +277,15 @@ def decoder_arguments(video: Video | None) -> tuple[str, ...]:
     return () if decoder is None else (f"-c:{video.index}", decoder)
 
 
-def metadata_arguments(keep: bool) -> tuple[str, ...]:
-    """Return what removes everything that the file tells of its making: place, device, names, chapters."""
+def metadata_arguments(recipe: Recipe, keep: bool) -> tuple[str, ...]:
+    """Return what keeps everything that the file tells of its making (place, device, names), or removes it,
+    chapters too."""
     streams = ("-dn", "-sn")
-    return (
-        streams
-        if keep
-        else (*streams, "-map_metadata", "-1", "-map_metadata:s", "-1", "-map_chapters", "-1")
-    )
+    if not keep:
+        return (*streams, "-map_metadata", "-1", "-map_metadata:s", "-1", "-map_chapters", "-1")
+    # Unless it is asked for, ffmpeg leaves out the date, and in MP4 all names that iTunes does not know.
+    own_names = ("-movflags", "+use_metadata_tags") if recipe.options == MP4 else ()
+    return (*streams, "-map_metadata", "0", *own_names)
 
 
 # -- sizes ---------------------------------------------------------------------------------------------
