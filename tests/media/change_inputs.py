@@ -152,3 +152,42 @@ def _sound_twice(studio: Studio) -> None:
 
 for suffix in ("wav", "w64", "aiff", "caf"):
     add(f"twice.{suffix}", _sound_twice, **ONLY_SOUND, warns="holds more than one recording")
+
+# -- what looks like a loss and is none ----------------------------------------------------------------
+
+
+def _fragments_with_headers(studio: Studio) -> None:
+    """As what a browser is fed with may be kept: the header again before every fragment."""
+    flags = ("-movflags", "frag_keyframe+empty_moov+default_base_moof", "-frag_duration", "400000")
+    studio.clip(*USUAL, *flags, to="a.mp4")
+    data = studio.part("a.mp4")
+    first = data.index(b"moof") - 4
+    second = data.index(b"moof", first + 8) - 4
+    studio.write(data[:second] + data[:first] + data[second:])
+
+
+add("headers.mp4", _fragments_with_headers)
+
+
+def _counted_in(studio: Studio) -> None:
+    """Its header says the size of the file, where that of the rest is meant."""
+    studio.run(*tone(), to="a.wav")
+    data = studio.part("a.wav")
+    studio.write(data[:4] + len(data).to_bytes(4, "little") + data[8:])
+
+
+add("countedin.wav", _counted_in, **ONLY_SOUND)
+
+
+def _mp3(what: str) -> Make:
+    def make(studio: Studio) -> None:
+        studio.run(*tone(), "-c:a", "libmp3lame", to="a.mp3")
+        data = studio.part("a.mp3")
+        studio.write(data + (bytes(5000) if what == "padded" else data))
+
+    return make
+
+
+add("padded.mp3", _mp3("padded"), **ONLY_SOUND)
+add("twice.mp3", _mp3("twice"), **ONLY_SOUND, length_s=2 * LENGTH_S, slack_s=0.1)
+add("wavpack.mka", lambda s: s.run(*tone(), "-c:a", "wavpack"), **ONLY_SOUND)

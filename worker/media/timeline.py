@@ -186,7 +186,7 @@ def scan(
         )
         or is_torn(path, found.formats)
     )
-    end_last_packets(result)
+    end_last_packets(result, found.duration_s)
     return result
 
 
@@ -213,13 +213,17 @@ def _packet(result: Scan, clock: Clock, zero: float, fields: list[str]) -> None:
     timeline.encrypted |= "Encryption info" in fields[7:]
 
 
-def end_last_packets(result: Scan) -> None:
-    """Give a track's last packet the usual length if it has none, or if those of the others are false."""
+def end_last_packets(result: Scan, promised_s: float | None = None) -> None:
+    """Give a track's last packet the usual length if it has none, or if those of the others are false; but
+    no more than up to the end that the header promises, if that is within it."""
     for timeline in result.tracks.values():
         usual = timeline.usual_length_s()
         if usual is None:
             continue
         if not timeline.last_has_length:
-            timeline.end_s = max(timeline.end_s, timeline.last_s + usual)
+            end_s = timeline.last_s + usual
+            if promised_s is not None and timeline.last_s < promised_s < end_s:
+                end_s = promised_s
+            timeline.end_s = max(timeline.end_s, end_s)
         elif sorted(timeline.lengths)[len(timeline.lengths) // 2] > _FALSE * usual:
             timeline.end_s = timeline.last_s + usual

@@ -44,7 +44,8 @@ def is_torn(path: Path, formats: frozenset[str]) -> bool:
     if head.startswith(_W64):
         return size < int.from_bytes(head[16:24], "little") < _UNKNOWN_RIFF << 32
     if head.startswith(b"RIFF"):
-        return size < int.from_bytes(head[4:8], "little") + 8 < _UNKNOWN_RIFF
+        # Some programs count in the 8 bytes of this header.
+        return size < int.from_bytes(head[4:8], "little") < _UNKNOWN_RIFF
     return False
 
 

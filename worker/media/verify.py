@@ -124,8 +124,11 @@ class Losses:
     share: float
 
 
-def losses(name: str, wanted_s: float | None, made_s: float, said: Said, pictures: int) -> Losses:
-    """Compare a result with what was wanted. `pictures` is how many packets of them were read."""
+def losses(
+    name: str, wanted_s: float | None, made_s: float, said: Said, pictures: int, tags: int = 0
+) -> Losses:
+    """Compare a result with what was wanted. `pictures` is how many packets of them were read, `tags` how
+    many packets of the sound hold none."""
     words = []
     share = 0.0
     if said.lost_pictures:
@@ -135,9 +138,10 @@ def losses(name: str, wanted_s: float | None, made_s: float, said: Said, picture
             f"{said.lost_pictures} of {pictures} pictures of {name} could not be decoded; "
             f"the ones before them are shown longer"
         )
-    if said.lost_sounds:
+    no_loss = 0 < said.lost_sounds <= tags and not said.lost_pictures and said.complaints <= 2 * tags
+    if said.lost_sounds and not no_loss:
         words.append(f"parts of the sound of {name} could not be decoded and are silent")
-    if said.complaints and not words:
+    if said.complaints and not words and not no_loss:
         words.append(f"{name} is damaged: parts of its picture or sound may be faulty")
     if wanted_s is not None and made_s < wanted_s - max(TOLERANCE_S, wanted_s * 0.002):
         words.append(f"the result lasts {made_s:.2f} s instead of {wanted_s:.2f} s")

@@ -34,6 +34,7 @@ from worker.media.probe import Video
 from worker.media.said import Said, last_words
 from worker.media.sandbox import OutOfMemory
 from worker.media.source import InputRef, fetching, resolve
+from worker.media.tags import tags_within
 from worker.media.yardstick import Yardstick
 
 
@@ -262,7 +263,7 @@ def _encoders(
         # MP4 and WebM can say that a track begins later; a segment, or sound alone, had better not.
         filters = sound_filters(found.cut, from_zero=params.preset in ("hls", "audio"))
         args += ["-af", filters, *sound_arguments(recipe, found.audio)]
-    return [*args, *metadata_arguments(params.keep_metadata)]
+    return [*args, *metadata_arguments(recipe, params.keep_metadata)]
 
 
 def _encode(
@@ -326,7 +327,10 @@ def _look_at(
 def _warnings(job: Job[EncodeParams], found: Input, said: Said, made_s: float) -> list[str]:
     """All that the result lacks, the newly found also logged. Raises InvalidInput if that is nearly all."""
     pictures = found.scan.of(found.video).packets
-    lost = verify.losses(found.source.name, found.cut.length_s, made_s, said, pictures)
+    path = found.source.path
+    # A large file is not read once more for nothing.
+    tags = tags_within(path, found.media.formats) if said.lost_sounds and path is not None else 0
+    lost = verify.losses(found.source.name, found.cut.length_s, made_s, said, pictures, tags)
     for warning in lost.words:
         job.log(warning, "warning")
     if lost.share > verify.MOST_LOST:
