@@ -57,3 +57,35 @@ def test_a_cookie_of_another_service_does_not_hide_ours(web: Stack, foreign: byt
             connection.request("GET", "/session", headers={"Cookie": cookies})  # type: ignore[dict-item]
             answer = connection.getresponse()
             assert (answer.status, json.loads(answer.read())["kind"]) == (200, "session"), cookies
+
+
+def feed_ticket(web: Stack, headers: dict[str, str]) -> str:
+    """The query with a ticket for all jobs."""
+    status, _, body = web.call("POST", "/tickets", {"feed": True}, headers)
+    assert status == 201
+    return f"?ticket={json.loads(body)['ticket']}"
+
+
+@pytest.mark.parametrize("owner", ["ann", "bob"])
+def test_two_different_credentials_are_a_400_whoever_owns_them(web: Stack, owner: str) -> None:
+    one, other = key(web, "ann"), key(web, owner)
+    cookie = {"Cookie": session(web, one)}
+    ticket = feed_ticket(web, one)
+    assert web.call("GET", "/jobs", headers={**cookie, **other})[0] == 400
+    for path in (f"/jobs{ticket}", f"/events{ticket}"):
+        assert web.call("GET", path, headers=other)[0] == 400
+        assert web.call("GET", path, headers={"Cookie": session(web, other)})[0] == 400
+    twice = {"Authorization": f"{one['Authorization']}, {one['Authorization']}"}
+    assert web.call("GET", "/jobs", headers=twice)[0] == 400
+
+
+def test_what_a_credential_was_exchanged_for_may_come_beside_it(web: Stack) -> None:
+    one = key(web)
+    cookie = {"Cookie": session(web, one)}
+    for maker in (one, cookie):
+        ticket = feed_ticket(web, maker)
+        for headers in (one, cookie, {**one, **cookie}):
+            assert web.call("GET", f"/jobs{ticket}", headers=headers)[0] == 200
+    assert web.call("DELETE", "/session", headers=cookie)[0] == 204
+    other = key(web)
+    assert web.call("GET", "/jobs", headers={**cookie, **other})[0] == 200, "an old cookie is no harm"

@@ -70,8 +70,9 @@ class Authentication:
                 found.insert(1 if _bearer(environ) else 0, session)
         if not found:
             raise _unauthorized("the session has ended; sign in again" if cookie else "")
-        if len({caller.owner for caller in found}) > 1:
-            raise Problem(400, "the request has credentials of different owners; send one")
+        # A session or ticket has the name of the key or token that it was made with.
+        if len({(caller.owner, caller.name) for caller in found}) > 1:
+            raise Problem(400, "the request has two different credentials; send one")
         return found[0]
 
     def cookie_name(self, environ: WSGIEnvironment) -> str:
