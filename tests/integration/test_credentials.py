@@ -89,3 +89,8 @@ def test_what_a_credential_was_exchanged_for_may_come_beside_it(web: Stack) -> N
     assert web.call("DELETE", "/session", headers=cookie)[0] == 204
     other = key(web)
     assert web.call("GET", "/jobs", headers={**cookie, **other})[0] == 200, "an old cookie is no harm"
+
+
+@pytest.mark.parametrize(("role", "status"), [("read", 200), ("work", 200), ("submit", 403)])
+def test_who_watches_and_who_works_may_see_the_types(web: Stack, role: str, status: int) -> None:
+    assert web.call("GET", "/types", headers=key(web, "ann", role))[0] == status
