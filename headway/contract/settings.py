@@ -44,6 +44,8 @@ _JWT_FAMILIES = (
     ("HS256", "HS384", "HS512"),
 )
 """A key is for one family: with two, a public key could be taken for a shared secret."""
+SHORTEST_TRUSTED = {4: 8, 6: 7}
+"""Prefixes of the largest private networks: 10.0.0.0/8 and fc00::/7."""
 _SECRET = ("redis_url", "celery_broker_url", "files_url")
 
 
@@ -205,8 +207,14 @@ class Settings(BaseModel):
     @field_validator("trusted_proxies")
     @classmethod
     def _are_not_everybody(cls, value: frozenset[Network]) -> frozenset[Network]:
-        if any(network.prefixlen == 0 for network in value):
-            raise ValueError("trusts everybody, so each client could claim any address; name your proxies")
+        for version, shortest in SHORTEST_TRUSTED.items():
+            # Together, or two halves of the world would be two networks of reasonable size.
+            together: Any = ipaddress.collapse_addresses(n for n in value if n.version == version)
+            if any(network.prefixlen < shortest for network in together):
+                raise ValueError(
+                    f"trusts more than a /{shortest} of IPv{version}, and each client there could claim "
+                    "any address; name your proxies"
+                )
         return value
 
     @field_validator("allowed_hosts")
