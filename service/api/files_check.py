@@ -24,8 +24,8 @@ class FilesCheck:
         self._until = 0.0
 
     def problem(self) -> str:
-        """Return what is wrong, in words for everybody, or "". An object storage that is away for a while is
-        nothing wrong once it was seen: what needs no files goes on. Raises redis.RedisError."""
+        """Return what is wrong, in words for everybody, or "". An object storage that is away for a while
+        is nothing wrong once it was seen: what needs no files goes on. Raises redis.RedisError."""
         if self._known is None or time.monotonic() > self._until:
             try:
                 self._known = identity_problem(self._files, self._store)

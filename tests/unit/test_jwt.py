@@ -124,6 +124,12 @@ def test_a_token_can_be_restricted(verifier: JwtVerifier) -> None:
     assert (caller.jobs, caller.groups) == ({job}, {"g"})
 
 
+@pytest.mark.parametrize("typ", ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+JWT", None])
+def test_a_type_is_a_media_type_in_any_case(verifier: JwtVerifier, typ: str | None) -> None:
+    header = {"alg": "RS256"} if typ is None else {"alg": "RS256", "typ": typ}
+    assert verifier.caller(raw(header, claims())) is not None
+
+
 PAYLOAD = {
     "no iss": claims(iss=None),
     "another iss": claims(iss="https://evil"),
@@ -147,6 +153,14 @@ PAYLOAD = {
     "an unknown member": claims(headway={"owner": "acme", "roles": ["read"], "limits": {}}),
     "too many groups": claims(headway={"owner": "acme", "roles": [], "groups": ["g"] * 65}),
     "a job that is none": claims(headway={"owner": "acme", "roles": [], "jobs": ["../x"]}),
+    "exp as a number in a text": claims(exp=str(int(time.time()) + 300)),
+    "nbf as a number in a text": claims(nbf=str(int(time.time()) - 300)),
+    "iat true": claims(iat=True),
+    "a sub of two lines": claims(sub="ann\nroot"),
+    "no roles": claims(headway={"owner": "acme"}),
+    "a long group": claims(headway={"owner": "acme", "roles": ["read"], "groups": ["g" * 129]}),
+    "a group with an escape": claims(headway={"owner": "acme", "roles": ["read"], "groups": ["g\x1b[1m"]}),
+    "half a character": claims(headway={"owner": "acme", "roles": ["read"], "groups": ["\ud800"]}),
     "jobs null": claims(headway={"owner": "acme", "roles": [], "jobs": None}),
 }
 FORGED: dict[str, Callable[[], str]] = {
@@ -165,6 +179,15 @@ FORGED: dict[str, Callable[[], str]] = {
     "an address of keys": lambda: signed(key=OTHER_RSA, jku="http://127.0.0.1:1/jwks"),
     "an address of a certificate": lambda: signed(key=OTHER_RSA, x5u="http://127.0.0.1:1/x"),
     "crit": lambda: signed(crit=["exp"], exp=1),
+    "zip": lambda: signed(zip="DEF"),
+    "enc": lambda: signed(enc="A256GCM"),
+    "a type that is a number": lambda: raw({"alg": "RS256", "typ": 7}, claims()),
+    "alg twice": lambda: raw(b'{"alg":"none","alg":"RS256"}', claims()),
+    "alg is a list": lambda: raw({"alg": ["RS256"]}, claims()),
+    "padding": lambda: signed() + "==",
+    "a payload in UTF-16": lambda: raw({"alg": "RS256"}, json.dumps(claims()).encode("utf-16")),
+    "a header in UTF-16": lambda: raw(json.dumps({"alg": "RS256"}).encode("utf-16-le"), claims()),
+    "a line break at the end": lambda: signed() + "\n",
     "another type": lambda: signed(typ="secevent+jwt"),
     "a kid that is a number": lambda: raw({"alg": "RS256", "kid": 7}, claims()),
     "no signature": lambda: signed().rpartition(".")[0] + ".",
