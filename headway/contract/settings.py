@@ -242,9 +242,10 @@ class Settings(BaseModel):
     @field_validator("auth")
     @classmethod
     def _is_a_mode(cls, value: str) -> str:
-        if value not in ("none", "keys", "jwt", "keys,jwt", "jwt,keys"):
+        modes = ",".join(part.strip() for part in value.split(","))
+        if modes not in ("none", "keys", "jwt", "keys,jwt", "jwt,keys"):
             raise ValueError("is none, keys, jwt or keys,jwt")
-        return value
+        return modes
 
     @field_validator("jwt_jwks_url")
     @classmethod

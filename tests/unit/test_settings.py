@@ -247,6 +247,26 @@ def test_the_broker_may_be_another_redis() -> None:
     assert load({**REDIS, "CELERY_BROKER_URL": "redis://b:1/2"}).broker_url == "redis://b:1/2"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("auth", "keys, jwt"),
+        ("jwt_algorithms", "RS256, PS256"),
+        ("allowed_hosts", "a, b"),
+        ("cors_origins", "https://a, https://b"),
+        ("trusted_proxies", "10.0.0.1, 10.0.0.2"),
+        ("webhook_allow", "10.0.0.1, 10.0.0.2"),
+        ("headway_tasks", "a, b"),
+        ("queues", "a, b"),
+        ("types", "a, b"),
+    ],
+)
+def test_a_list_may_have_spaces_around_its_commas(name: str, value: str) -> None:
+    jwt = {"JWT_ISSUER": "i", "JWT_AUDIENCE": "a", "JWT_JWKS_URL": "https://i/j"}
+    spaced, plain = (load({**REDIS, **jwt, name.upper(): text}) for text in (value, value.replace(" ", "")))
+    assert getattr(spaced, name) == getattr(plain, name)
+
+
 def test_an_empty_variable_counts_as_not_set() -> None:
     assert load({**REDIS, "PORT": "", "HOST": "  "}) == load(REDIS)
 

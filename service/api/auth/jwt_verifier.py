@@ -94,8 +94,8 @@ class JwtVerifier:
 
 
 def _decoded(text: str) -> dict[str, Any]:
-    """The header or the claims. Raises ValueError for what is no object in UTF-8, for a member that is there
-    twice, and for numbers and text that JSON has not."""
+    """The header or the claims. Raises ValueError for what is no object in UTF-8, for a member that is
+    there twice, and for numbers and text that JSON has not."""
     data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     found = json.loads(data.decode(), object_pairs_hook=_once)
     if not isinstance(found, dict):
