@@ -23,7 +23,7 @@ BAD = {
     "JWT_ALGORITHMS": ["none", "HS256,RS256", "RS1", "rs256", "RS256,"],
     "HOST": ["0.0.0.0", "::", "192.168.1.1", "example.org", "127.0.0.1:80"],
     "PORT": ["0", "65536", "-1", "http", "80.5"],
-    "ALLOWED_HOSTS": ["*", "http://a", ".example", "a/b", "a:x", "u@a"],
+    "ALLOWED_HOSTS": ["*", "http://a", ".example", "a/b", "a:x", "a b"],
     "CORS_ORIGINS": ["*", "null", "app.example", "https://app.example/", "https://*.example", "ftp://a"],
     "TRUSTED_PROXIES": [
         "nginx",
@@ -101,7 +101,7 @@ BAD = {
     "PARTITIONS": ["0", "4097", "x"],
 }
 ANYTHING_GOES = {"data_dir", "secret_file", "jwt_issuer", "jwt_audience"}
-HOLDS_A_PASSWORD = {"REDIS_URL", "CELERY_BROKER_URL", "FILES_URL"}
+HOLDS_A_PASSWORD = {"REDIS_URL", "CELERY_BROKER_URL", "FILES_URL", "JWT_JWKS_URL"}
 
 
 @pytest.mark.parametrize("host", BAD["HOST"][:3])
@@ -140,6 +140,7 @@ def test_a_bad_value_is_one_line_that_names_it_and_exit_2(
         "redis://u:s3cret#more@h",
         "redis://u:s3cret[@h",
         "http://u:s3cret@h/0",
+        "https://:s3cret@h/0",
         "rediss://u:s3cret@h/0?ssl_cert_reqs=none",
     ],
 )
@@ -149,6 +150,29 @@ def test_an_address_that_is_refused_is_not_shown_as_it_may_hold_a_password(name:
         load({**REDIS, name: url})
     assert "s3cret" not in str(refused.value)
     assert refused.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALLOWED_HOSTS", "a,u:s3cret@h"),
+        ("CORS_ORIGINS", "https://a,https://u:s3cret@h"),
+        ("CORS_ORIGINS", "https://u:s3c@s3cret@h,https://b"),
+        ("TRUSTED_PROXIES", "10.0.0.1,u:s3cret@10.0.0.2"),
+        ("WEBHOOK_ALLOW", "u:s3cret@10.0.0.2"),
+        ("QUEUES", "amqp://u:s3cret @h"),
+        ("HEADWAY_TASKS", "u:s3cret@h"),
+        ("HOST", "u:s3cret@127.0.0.1"),
+        ("PORT", "u:s3cret@8000"),
+        ("FILES_URL", "s3://b?endpoint=https://:s3cret@h"),
+        ("JWT_JWKS_URL", "https://idp/keys of?token=s3cret"),
+        ("JWT_JWKS_URL", "https://idp:s3cret/keys"),
+    ],
+)
+def test_a_password_where_none_belongs_is_not_shown(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}") as refused:
+        load({**REDIS, name: value})
+    assert "s3c" not in str(refused.value)
 
 
 def test_settings_do_not_show_addresses() -> None:
