@@ -13,6 +13,7 @@ from typing import Any
 from gunicorn.http import message, wsgi
 
 from headway.contract.settings import load_or_exit, protect_data_dir_or_exit
+from service.api.auth import signing
 from service.process import metrics_dir
 from service.process.paced_worker import ConnectionLimit
 
@@ -79,6 +80,18 @@ _metrics = metrics_dir.make()
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
 
 _drained = threading.Event()
+
+
+def on_starting(server: Any) -> None:  # noqa: ARG001
+    """The secrets are read here, so that workers of later have these if the file cannot be used then. One
+    that is absent is made when it is needed."""
+    if _settings.signing_secrets.exists():
+        signing.reread(_settings.signing_secrets)
+
+
+def on_reload(server: Any) -> None:  # noqa: ARG001
+    """SIGHUP: the workers that come now have the secrets that the file has now."""
+    signing.reread(_settings.signing_secrets)
 
 
 def when_ready(server: Any) -> None:
