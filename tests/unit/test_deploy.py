@@ -44,6 +44,11 @@ def test_the_units_start_what_the_procfile_starts() -> None:
         assert f"\nExecStart=/opt/headway/.venv/bin/python {command}\n" in unit
 
 
+def test_the_unit_of_the_web_process_reloads_with_the_signal_that_it_takes() -> None:
+    unit = (DEPLOY / "systemd" / "headway-web.service").read_text()
+    assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in unit
+
+
 def test_a_unit_is_not_killed_before_it_has_stopped_by_itself() -> None:
     for path in (DEPLOY / "systemd").iterdir():
         found = re.search(r"(?m)^TimeoutStopSec=(\d+)$", path.read_text())
