@@ -85,7 +85,7 @@ def get_metrics() -> Response:
     """
     here, who = context(), caller()
     of_store: list[StoreMetrics] = []
-    types: Collection[str] | None = None if who.sees_all else ()
+    types: Collection[str] | None = None if who.sees_only is None else ()
     with suppress(redis.RedisError), time_limit(WRITE_S):
         of_store.append(StoreMetrics.read(here.store))
         if types is not None:

@@ -27,7 +27,7 @@ from tests.support.wait import until
 class Everybody:
     """Sees all that is Ann's."""
 
-    owner = "ann"
+    sees_only = "ann"
 
     def sees(self, page: object) -> bool:
         return True
