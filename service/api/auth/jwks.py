@@ -123,10 +123,10 @@ def fetch(url: str) -> bytes:
             connection.sock = sock
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             connection.request("GET", path, headers={"Host": parts.netloc, "Accept": "application/json"})
-            response = connection.getresponse()
-            if response.status != 200:
-                raise ValueError(f"the answer is {response.status}")
-            body = response.read(MAX_BYTES + 1)
+            with connection.getresponse() as response:
+                if response.status != 200:
+                    raise ValueError(f"the answer is {response.status}")
+                body = response.read(MAX_BYTES + 1)
     except (OSError, http.client.HTTPException):
         if time.monotonic() >= deadline:
             raise late from None
