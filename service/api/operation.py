@@ -14,9 +14,8 @@ from typing import Any, ClassVar, get_origin
 from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 from werkzeug.datastructures import MultiDict
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from service.api.problems import Problem, cut_off, invalid
+from service.api.problems import Problem, invalid, reading_body
 
 JSON = "application/json"
 ANY_TYPE = "*/*"
@@ -118,7 +117,7 @@ class Operation:
         if self.headers is not None:
             found.setdefault(400, "a header is not valid; nothing was done")
         if self.body is not None:
-            found[400] = "the body is not JSON, or a header is not valid; nothing was done"
+            found[400] = "the body is not JSON or broke off, or a header is not valid; nothing was done"
             found[408] = "the body came too slowly; nothing was done"
             found[413] = f"the body is larger than {self.max_body} bytes"
             found[415] = f"the body is not {JSON}"
@@ -168,12 +167,8 @@ def _json(limit: int) -> Any:
     # One byte more, or a chunked body would be cut at the limit without a word.
     request.max_content_length = limit + 1
     too_large = Problem(413, f"the body is larger than {limit} bytes")
-    try:
+    with reading_body("nothing was done", too_large):
         text = request.get_data()
-    except (ClientDisconnected, OSError) as error:
-        raise cut_off(error, "the body ended early") from None
-    except RequestEntityTooLarge:
-        raise too_large from None
     if len(text) > limit:
         raise too_large
     try:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
 import redis
 from flask import Flask, Response, request
+from gunicorn.http.errors import ParseException
 from pydantic import BaseModel, ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 
 from headway.contract.encoding import clip, dumps, pointer
 from headway.contract.files import FilesUnavailable
@@ -85,14 +88,29 @@ class Problem(Exception):
         return Response(body, self.status, {**self.headers, "Content-Type": MEDIA_TYPE})
 
 
-def cut_off(error: BaseException, detail: str) -> Problem:
-    """Returns the answer to a request whose body could not be read to its end because of `error`."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, TimeoutError):
-            return Problem(408, f"the body came too slowly; {detail}", headers={"Connection": "close"})
-        seen = seen.__cause__ or seen.__context__
-    return Problem(400, detail)
+@contextmanager
+def reading_body(outcome: str, too_large: Problem) -> Iterator[None]:
+    """Raises Problem for a body that cannot be read to its end: `too_large`, or 408 if it comes too slowly,
+    or else 400. The latter two say what came of it: `outcome`."""
+    try:
+        yield
+    except RequestEntityTooLarge:
+        raise too_large from None
+    except ParseException as error:
+        what = clip(str(error), MAX_DETAIL_CHARS)
+        raise Problem(400, f"the body's chunks cannot be read: {what}; {outcome}") from None
+    except (ClientDisconnected, OSError) as error:
+        if _is_timeout(error):
+            raise Problem(408, f"the body came too slowly; {outcome}") from None
+        raise Problem(400, f"the body ended early; {outcome}") from None
+
+
+def _is_timeout(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, TimeoutError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def job_not_found(job_id: str) -> Problem:
