@@ -10,11 +10,11 @@ import threading
 import time
 from typing import Any
 
-from gunicorn.http import message, wsgi
+from gunicorn.http import message, parser, wsgi
 
 from headway.contract.settings import load_or_exit, protect_data_dir_or_exit
 from service.process import metrics_dir
-from service.process.paced_worker import ConnectionLimit
+from service.process.paced_worker import BoundedRequest, ConnectionLimit
 
 _settings = load_or_exit()
 protect_data_dir_or_exit(_settings)
@@ -44,6 +44,7 @@ graceful_timeout = max(1, round(_settings.drain_s) + 1)
 limit_request_line = message.MAX_REQUEST_LINE = 40_960
 limit_request_fields = 40
 limit_request_field_size = 12_288
+parser.RequestParser.mesg_class = BoundedRequest
 # Or a client could set SCRIPT_NAME, and get past a rule of the proxy's for a path.
 forwarder_headers = ""
 # What a proxy says is read by the gate, under every server: TRUSTED_PROXIES.

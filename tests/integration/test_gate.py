@@ -128,6 +128,13 @@ def test_no_request_head_stalls_the_process(web: Stack, head_bytes: bytes) -> No
         assert time.monotonic() - before < 3
 
 
+def test_header_fields_are_limited_together_and_not_only_each(web: Stack) -> None:
+    """At each read, all that has come of a head is searched anew."""
+    several = [f"X-{n}: {'a' * 11_000}" for n in range(3)]
+    assert get(web, "/healthz", "Host: localhost", *several[:2])[0] == 200
+    assert get(web, "/healthz", "Host: localhost", *several)[0] == 431
+
+
 def test_a_list_of_1000_jobs_still_is_a_request_line(web: Stack) -> None:
     jobs = "&".join(f"job={create(web.store)}" for _ in range(1000))
     assert get(web, f"/events?{jobs}", "Host: localhost")[0] == 200
