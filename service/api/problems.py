@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
 """More faults than these are left out of `errors`."""
+MAX_LISTED = 2000
+"""Of more faults than these not even the first are looked up: pydantic tells all of them or none, and
+everybody waits for it."""
 MAX_DETAIL_CHARS = 300
 _TITLES = {460: "Checksum Mismatch"}
 """Of a status that is in no registry: tus has it."""
@@ -118,10 +121,13 @@ def job_not_found(job_id: str) -> Problem:
 
 
 def invalid(error: ValidationError, status: int = 422) -> Problem:
-    """Everything pydantic found, with a pointer to each."""
+    """The first faults that pydantic found, with a pointer to each."""
+    count = error.error_count()
+    if count > MAX_LISTED:
+        return Problem(status, f"there are {count} faults, too many to list them")
     errors = [
         (pointer(*e["loc"]), e["msg"].removeprefix("Value error, "))
-        for e in error.errors(include_url=False)
+        for e in error.errors(include_url=False)[:MAX_ERRORS]
     ]
     where, what = errors[0]
     return Problem(status, f"{where}: {what}" if where else what, errors=errors)
