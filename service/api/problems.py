@@ -16,6 +16,7 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntity
 
 from headway.contract.encoding import clip, dumps, pointer
 from headway.contract.files import FilesUnavailable
+from service import metrics
 from service.streaming.opening import BadRequest
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ MAX_LISTED = 2000
 """Of more faults than these not even the first are looked up: pydantic tells all of them or none, and
 everybody waits for it."""
 MAX_DETAIL_CHARS = 300
+_REFUSALS = {401: "credential", 403: "role", 429: "rate", 507: "room"}
+"""Status → what it is counted as."""
 _TITLES = {460: "Checksum Mismatch"}
 """Of a status that is in no registry: tus has it."""
 
@@ -88,7 +91,11 @@ class Problem(Exception):
                 for p, d in self.errors[:MAX_ERRORS]
             ]
         body = dumps(document).encode("utf-8", "replace")
-        return Response(body, self.status, {**self.headers, "Content-Type": MEDIA_TYPE})
+        headers = {"Cache-Control": "no-store", **self.headers, "Content-Type": MEDIA_TYPE}
+        return Response(body, self.status, headers)
+
+
+FAILED = Problem(500, "the service failed unexpectedly; its log has the reason")
 
 
 @contextmanager
@@ -144,7 +151,14 @@ def store_problem(error: redis.RedisError) -> Response:
 
 
 def answer_problems(app: Flask) -> None:
-    """Have every error of the app answered as a problem document."""
+    """Have every error of the app answered as a problem document, and count the refusals."""
+
+    @app.after_request
+    def _count(response: Response) -> Response:
+        reason = _REFUSALS.get(response.status_code)
+        if reason is not None:
+            metrics.REQUESTS_REFUSED.labels(reason).inc()
+        return response
 
     @app.errorhandler(Problem)
     def _problem(problem: Problem) -> Response:
@@ -170,7 +184,7 @@ def answer_problems(app: Flask) -> None:
     @app.errorhandler(Exception)
     def _unexpected(error: Exception) -> Response:
         log.exception("a request failed unexpectedly", exc_info=error, extra=_job_of_request())
-        return Problem(500, "the service failed unexpectedly; its log has the reason").response()
+        return FAILED.response()
 
 
 def _job_of_request() -> dict[str, str]:

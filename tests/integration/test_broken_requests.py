@@ -1,12 +1,14 @@
-"""Requests that break HTTP's own rules, sent byte by byte."""
+"""Requests that break HTTP's own rules, sent byte by byte, and what a stranger's leave in the log."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from service.api.auth.audit import REFUSALS_PER_S
 from tests.support import credentials
 from tests.support.raw_http import exchange
 from tests.support.stack import Stack
@@ -65,3 +67,49 @@ def test_a_body_whose_chunks_are_broken_is_a_400_on_every_route_and_nothing_is_k
     assert set((web.directory / "uploads").glob("*")) == uploads
     assert web.get(f"/jobs/{here['id']}")[1]["artifacts"] == []
     assert "Traceback" not in web.log("web")
+
+
+HOST = b"Host: localhost\r\n"
+
+
+@pytest.mark.parametrize("status", ["401", "403", "404", "405", "421", "422"])
+def test_no_problem_may_be_kept(web: Stack, status: str) -> None:
+    method, path, headers = {
+        "401": ("GET", "/jobs", {"Authorization": ""}),
+        "403": ("GET", "/jobs", {"Origin": "https://evil.example"}),
+        "404": ("GET", "/nowhere", {}),
+        "405": ("DELETE", "/healthz", {}),
+        "421": ("GET", "/jobs", {"Host": "evil.example"}),
+        "422": ("POST", "/uploads?name=..", {}),
+    }[status]
+    answered, got, _ = web.call(method, path, headers=headers)
+    assert (answered, got["cache-control"]) == (int(status), "no-store")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"POST /nowhere?" + b"b" * 39_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"DELETE /healthz HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"DELETE /session HTTP/1.1\r\n" + HOST + b"\r\n",
+    ],
+    ids=["404", "405", "204"],
+)
+def test_what_a_stranger_sends_fills_no_log(web: Stack, request_bytes: bytes) -> None:
+    before, began = len(web.log("web")), time.monotonic()
+    for _ in range(200):
+        exchange(web, request_bytes)
+    seconds = time.monotonic() - began
+    assert len(web.log("web")) - before < (seconds + 2) * REFUSALS_PER_S * 500
+
+
+def test_a_ticket_in_an_address_never_gets_into_the_log_or_another_address(web: Stack) -> None:
+    for line in (
+        "POST /jobs/x//cancel?ticket=hwt1.SECRET HTTP/1.1",
+        "POST //jobs?ticket=hwt1.SECRET HTTP/1.1",
+        "GET /jobs/x/artifacts/y?ticket=hwt1.SECRET HTTP/1.1",
+    ):
+        _, headers, body = exchange(web, line.encode() + b"\r\n" + HOST + b"\r\n")
+        assert b"SECRET" not in body
+        assert "location" not in headers
+    assert "SECRET" not in web.log("web")
