@@ -119,7 +119,9 @@ def post_worker_init(worker: Any) -> None:
     from headway import tracing
     from service.api.trusted_proxies import TrustedProxies
     from service.process import wsgi
+    from service.process.refusals import Refusals
 
+    worker.refusals = Refusals(audited=_settings.auth != "none")
     worker.connection_limit = ConnectionLimit(
         _settings.max_connections_per_caller, TrustedProxies(_settings.trusted_proxies).trusts
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+from gunicorn.http.errors import ParseException
 from gunicorn.http.message import Request
 from gunicorn.workers.ggevent import GeventWorker
 
@@ -22,10 +22,6 @@ MAX_FIELDS_BYTES = 24_576
 """Of all header fields of a request together, and of a trailer's."""
 TURN_S = 0.005
 """How long a connection may keep all others waiting."""
-
-TOO_MANY = (
-    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 10\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-)
 
 
 class ConnectionLimit:
@@ -97,19 +93,25 @@ class PacedSocket:
 
 class PacedWorker(GeventWorker):  # type: ignore[misc]
     connection_limit: ConnectionLimit
-    """Set before the worker runs."""
+    refusals: Any
+    """Refusals, of a module that the master must not import. Both are set before the worker runs."""
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
-        peer = str(addr[0]) if addr else ""
+        peer = _peer(addr)
         if not self.connection_limit.take(peer):
-            with contextlib.suppress(OSError):
-                client.send(TOO_MANY)
+            self.refusals.connection(client, peer)
             client.close()
             return
         try:
             super().handle(listener, client, addr)
         finally:
             self.connection_limit.give_back(peer)
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        if req is None and isinstance(exc, ParseException):
+            self.refusals.head(client, _peer(addr), exc)
+        else:
+            self.refusals.failure(client, exc)
 
     def timeout_ctx(self) -> Any:
         """Limit the time in which a head comes, which includes how long a connection was idle before it."""
@@ -127,3 +129,7 @@ class PacedWorker(GeventWorker):  # type: ignore[misc]
             # gunicorn reads what is left of the body before the next head, and copies what it has received
             # for each 1,024 bytes of that.
             req.unreader.sock = PacedSocket(sock, self.cfg.keepalive, 8_192)
+
+
+def _peer(addr: Any) -> str:
+    return str(addr[0]) if addr else ""

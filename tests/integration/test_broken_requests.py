@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.api.auth.audit import REFUSALS_PER_S
+from service.api.gate import ALWAYS
 from tests.support import credentials
 from tests.support.raw_http import exchange
 from tests.support.stack import Stack
@@ -70,6 +71,45 @@ def test_a_body_whose_chunks_are_broken_is_a_400_on_every_route_and_nothing_is_k
 
 
 HOST = b"Host: localhost\r\n"
+BROKEN_HEADS = {
+    "a line that is too long": (b"GET /" + b"a" * 41_000 + b" HTTP/1.1\r\n" + HOST, 414),
+    "a field that is too long": (b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n" + HOST, 431),
+    "too many fields": (b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 45 + HOST, 431),
+    "two hosts": (b"GET / HTTP/1.1\r\n" + 2 * HOST, 400),
+    "a line without a version": (b"GET /secret\r\n" + HOST, 400),
+    "an unknown version": (b"GET /secret HTTP/9.9\r\n" + HOST, 400),
+    "an address that is none": (b"GET http://[secret HTTP/1.1\r\n" + HOST, 400),
+    "a method that is none": (b"secret / HTTP/1.1\r\n" + HOST, 400),
+    "a field that is none": (b"GET / HTTP/1.1\r\nAuthorization secret\r\n" + HOST, 400),
+    "a length and chunks": (
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n" + HOST,
+        400,
+    ),
+    "an unknown coding": (b"POST / HTTP/1.1\r\nTransfer-Encoding: secret\r\n" + HOST, 501),
+    "an unknown expectation": (b"POST / HTTP/1.1\r\nExpect: secret\r\n" + HOST, 417),
+    "an origin that is none": (b"GET /jobs HTTP/1.1\r\nOrigin: http://[bad\r\n" + HOST, 403),
+    "another host in the address": (b"GET http://evil.example/docs HTTP/1.1\r\n" + HOST, 421),
+    "another host behind ours": (b"GET http://localhost@evil.example/ HTTP/1.1\r\n" + HOST, 421),
+}
+
+
+@pytest.mark.parametrize(("head", "expected"), BROKEN_HEADS.values(), ids=BROKEN_HEADS.keys())
+def test_a_head_that_is_refused_is_answered_as_everything_is_and_is_not_repeated(
+    web: Stack, head: bytes, expected: int
+) -> None:
+    status, headers, body = exchange(web, head + b"\r\n")
+    assert (status, headers["content-type"]) == (expected, "application/problem+json"), body
+    assert json.loads(body)["status"] == expected
+    assert (headers["cache-control"], int(headers["content-length"])) == ("no-store", len(body))
+    for name, value in ALWAYS:
+        assert headers[name.lower()] == value
+    assert b"secret" not in body
+    assert "secret" not in web.log("web")
+    assert "Traceback" not in web.log("web")
+
+
+def test_an_address_with_our_host_in_it_is_ours(web: Stack) -> None:
+    assert exchange(web, b"GET http://localhost/healthz HTTP/1.1\r\n" + HOST + b"\r\n")[0] == 200
 
 
 @pytest.mark.parametrize("status", ["401", "403", "404", "405", "421", "422"])
@@ -89,11 +129,12 @@ def test_no_problem_may_be_kept(web: Stack, status: str) -> None:
 @pytest.mark.parametrize(
     "request_bytes",
     [
+        b"GET /" + b"b" * 39_000 + b"\r\n" + HOST + b"\r\n",
         b"POST /nowhere?" + b"b" * 39_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
         b"DELETE /healthz HTTP/1.1\r\n" + HOST + b"\r\n",
         b"DELETE /session HTTP/1.1\r\n" + HOST + b"\r\n",
     ],
-    ids=["404", "405", "204"],
+    ids=["what is not HTTP", "404", "405", "204"],
 )
 def test_what_a_stranger_sends_fills_no_log(web: Stack, request_bytes: bytes) -> None:
     before, began = len(web.log("web")), time.monotonic()
@@ -105,6 +146,8 @@ def test_what_a_stranger_sends_fills_no_log(web: Stack, request_bytes: bytes) ->
 
 def test_a_ticket_in_an_address_never_gets_into_the_log_or_another_address(web: Stack) -> None:
     for line in (
+        "GET /events?ticket=hwt1.SECRET",
+        "GET http://[bad/events?ticket=hwt1.SECRET HTTP/1.1",
         "POST /jobs/x//cancel?ticket=hwt1.SECRET HTTP/1.1",
         "POST //jobs?ticket=hwt1.SECRET HTTP/1.1",
         "GET /jobs/x/artifacts/y?ticket=hwt1.SECRET HTTP/1.1",
@@ -113,3 +156,14 @@ def test_a_ticket_in_an_address_never_gets_into_the_log_or_another_address(web: 
         assert b"SECRET" not in body
         assert "location" not in headers
     assert "SECRET" not in web.log("web")
+
+
+def test_refusals_are_counted_by_what_was_refused(web: Stack) -> None:
+    def counted() -> float:
+        text = web.call("GET", "/metrics")[2].decode()
+        _, _, found = text.partition('headway_requests_refused_total{reason="head"} ')
+        return float(found.split()[0]) if found else 0
+
+    before = counted()
+    exchange(web, b"GET /\r\n\r\n")
+    assert counted() == before + 1

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from service.api.gate import ALWAYS
 from service.process.paced_worker import PATIENCE_S
 from tests.support import credentials
 from tests.support.manual_jobs import running_by_hand
@@ -148,7 +149,11 @@ def test_an_address_that_opens_connections_without_end_is_refused_the_next_and_s
         idle = [opened.enter_context(connect(stack)) for _ in range(5)]
         assert all(alive(sock) for sock in idle)
         with connect(stack) as sixth:
-            assert sixth.recv(1000).startswith(b"HTTP/1.1 429 ")
+            answer = sixth.recv(5000)
+            assert answer.startswith(b"HTTP/1.1 429 ")
+            assert b"\r\nRetry-After: 10\r\n" in answer
+            assert all(f"\r\n{name}: {value}\r\n".encode() in answer for name, value in ALWAYS)
+            assert b"MAX_CONNECTIONS_PER_CALLER" in answer
             assert closed(sixth)
         idle.pop().close()
 
