@@ -58,7 +58,8 @@ def give_way() -> None:
     """Let all others go on if the connection that is served here has kept them waiting for long. Nothing
     else does while its bytes are there before they are asked for, of one request or of a thousand."""
     connection: Any = gevent.getcurrent()
-    if time.monotonic() - getattr(connection, "turn_began", 0.0) > TURN_S:
+    now = time.monotonic()
+    if now - vars(connection).setdefault("turn_began", now) > TURN_S:
         # With 0, gevent would come back up to 50 times before it looks at other sockets.
         gevent.sleep(0.001)
         connection.turn_began = time.monotonic()
