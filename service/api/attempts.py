@@ -204,7 +204,7 @@ def report(job_id: str, body: Batch) -> Response:
     answers={201: Answer.json("the artifact, as the job shows it", Artifact)},
     problems={
         **_PROBLEMS,
-        400: "the body ended early; nothing was kept",
+        400: "the body ended early, or its chunks cannot be read; nothing was kept",
         408: "the body came too slowly; nothing was kept",
         413: "the file is larger than MAX_OUTPUT_BYTES; nothing was kept",
         422: "the name is not valid; nothing was kept",

@@ -37,7 +37,7 @@ class SendingByTus(Headers):
 
 _ANSWERS = {201: Answer.json("the file is kept", Upload)}
 _PROBLEMS = {
-    400: "the body ended early; nothing was kept",
+    400: "the body ended early, or its chunks cannot be read; nothing was kept",
     408: "the body came too slowly; nothing was kept",
     413: "the file is larger than MAX_UPLOAD_BYTES; nothing was kept",
     422: "the name is not valid; nothing was kept",
@@ -162,7 +162,7 @@ def get_upload(upload_id: str) -> Response:
     },
     problems={
         **{status: problem for status, problem in _PROBLEMS.items() if status != 422},
-        400: "the body ended early, and what came of it is kept; or a header is not valid",
+        400: "the body broke off, and what came of it is kept; or a header is not valid",
         408: "the body came too slowly; what came of it is kept",
         404: "there is no such upload that is coming in",
         409: "the upload is at another offset, or another request sends it now",

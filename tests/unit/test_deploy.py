@@ -32,6 +32,22 @@ def test_a_proxy_waits_longer_than_heartbeats_and_polls_may_take(name: str) -> N
         assert int(found[1]) >= 4 * SETTINGS.heartbeat_s
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nginx.conf", "access_log off;"),
+        ("nginx.conf", "error.log crit;"),
+        ("Caddyfile", "request>uri delete"),
+        ("Caddyfile", "request>headers>Referer delete"),
+        ("haproxy.cfg", "log stderr format raw daemon notice"),
+        ("compose/haproxy.cfg", "log stdout format raw daemon notice"),
+        ("kubernetes/ingress.yaml", 'enable-access-log: "false"'),
+    ],
+)
+def test_no_proxy_logs_addresses_as_tickets_are_in_them(name: str, said: str) -> None:
+    assert said in (DEPLOY / name).read_text()
+
+
 @pytest.mark.parametrize("name", SILENCE)
 def test_a_proxy_asks_where_the_service_is(name: str) -> None:
     assert f"127.0.0.1:{SETTINGS.port}" in (DEPLOY / name).read_text()
