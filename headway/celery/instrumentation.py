@@ -144,7 +144,7 @@ class Instrumentation:
         self._redaction = redaction
         self.recorder = Recorder(settings, Interruption(app).begin)
         self._queue = QUEUE + (app.main or "tasks")
-        self._agent = Agent(app, self.recorder.store, settings, owner, self._queue, selection)
+        self._agent = Agent(app, self.recorder.store, settings, owner, self._queue, selection, redaction)
         self._runs: dict[str, Run] = {}
         """By their tasks' ids. Of a task that retries at once, in another thread, the newest."""
         self._signatures: dict[str, TaskSignature] = {}

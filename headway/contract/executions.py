@@ -146,9 +146,9 @@ class Executions:
 
     # -- in an agent beside the workers ------------------------------------------------------------
 
-    def waiting(self, owner: str, queue: str) -> tuple[JobRef, str] | None:
-        """Return the submitted job that is next to be handed over, and its type."""
-        return self._store.next(self._store.keys.partition(owner), queue)
+    def waiting(self, owner: str, queue: str, types: Iterable[str]) -> tuple[JobRef, str] | None:
+        """Return the submitted job of these types that is next to be handed over, and its type."""
+        return self._store.next(self._store.keys.partition(owner), queue, types)
 
     def take(self, ref: JobRef) -> bool:
         """Take a job to hand it over. Returns False if another agent has it, or it does not wait."""

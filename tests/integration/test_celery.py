@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from headway.contract.foreign import Foreign
+from headway.contract.new_job import NewJob
 from headway.contract.states import ErrorCode, State
 from tests.support.checkout import ROOT
 from tests.support.rabbitmq import RabbitMQ
@@ -147,6 +149,9 @@ def test_each_task_is_a_type_that_can_be_submitted(shop: ShopStack) -> None:
 
     job = shop.wait_ended(shop.submit(ADD, {"x": 3, "y": 4}, group="sums")["id"])
     assert (job["state"], job["result"], job["group"]) == ("succeeded", 7, "sums")
+    wrong = shop.wait_ended(shop.submit(f"{TASKS}.named", {"args": [5], "kwargs": {}})["id"])
+    assert (wrong["state"], wrong["error"]["code"]) == ("failed", "invalid_input")
+    assert "takes 0 positional arguments" in wrong["error"]["message"]
     status, _, body = shop.call("POST", "/jobs", {"type": ADD, "params": {"x": "many"}})
     assert status == 422
     assert json.loads(body)["errors"][0]["pointer"] == "/params/x"
@@ -165,6 +170,25 @@ def test_a_job_can_be_tried_again_unless_arguments_were_not_kept(shop: ShopStack
     status, _, body = shop.call("POST", f"/jobs/{large.id}/retry")
     assert status == 409
     assert b"not all arguments" in body
+
+
+def test_a_job_of_a_type_that_no_worker_has_holds_up_no_other(shop: ShopStack) -> None:
+    later = shop.send("add.starmap([(1, 2)]).apply_async(countdown=600)")
+    assert shop.until(later, lambda job: job.state is State.QUEUED).type == "celery.starmap"
+    reason = shop.get(f"/jobs/{shop.job_id(later)}")[1]["waiting_reason"]
+    assert reason.startswith("it is to run at"), "workers do serve it"
+    shop.call("POST", f"/jobs/{shop.job_id(later)}/cancel")
+    mapped = shop.do("add.starmap([(1, 2)]).delay()")
+    assert (mapped.type, mapped.result) == ("celery.starmap", [3])
+    status, _, body = shop.call("POST", f"/jobs/{mapped.id}/retry")
+    assert status == 409
+    assert b"celery.starmap is no job type here" in body
+
+    dropped = NewJob("local", "shop.dropped", {}, "celery:shop", 1, foreign=Foreign(sent=False))
+    waits = shop.store.create(dropped)[0]
+    assert shop.wait_ended(shop.submit(ADD, {"x": 3})["id"])["result"] == 3
+    assert shop.get(f"/jobs/{waits}")[1]["waiting_reason"] == "no living worker serves shop.dropped"
+    shop.call("POST", f"/jobs/{waits}/cancel")
 
 
 def group_of_job(shop: ShopStack, group: str) -> dict[str, Any]:

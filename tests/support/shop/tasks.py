@@ -40,6 +40,11 @@ def noop() -> None:
     pass
 
 
+@app.task
+def named(**kwargs: int) -> dict[str, int]:
+    return kwargs
+
+
 @app.task(bind=True)
 def count(self: Any, total: int, pause_s: float = 0.05) -> dict[str, int]:
     for n in range(total):
