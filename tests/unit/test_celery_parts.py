@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
+import inspect
 import json
 import uuid
 from types import SimpleNamespace
@@ -203,6 +204,12 @@ def test_all_tasks_of_what_comes_next_in_a_chain_go_on_where_its_task_ends() -> 
 def positional(a: int, /, b: Point, *rest: float, c: str | None = None, **more: Any) -> None: ...
 
 
+def any_of_them(self: Any, *args: Any, **kwargs: Any) -> None: ...
+
+
+def two(args: Any, kwargs: Any = None) -> None: ...
+
+
 def plain(x: int, y: "NotThere" = None) -> None: ...  # type: ignore[name-defined]  # noqa: F821, UP037
 
 
@@ -215,6 +222,12 @@ def plain(x: int, y: "NotThere" = None) -> None: ...  # type: ignore[name-define
         (positional, (1,), {"b": 2}, {"a": 1, "b": 2}),
         (plain, (1, 2, 3), {}, {"args": [1, 2, 3], "kwargs": {}}),
         (None, (1,), {"a": 2}, {"args": [1], "kwargs": {"a": 2}}),
+        (any_of_them, ("s", 1), {"z": 2}, {"self": "s", "args": (1,), "z": 2}),
+        (any_of_them, ("s",), {"args": [1]}, {"args": ["s"], "kwargs": {"args": [1]}}),
+        (any_of_them, ("s",), {"kwargs": {}}, {"args": ["s"], "kwargs": {"kwargs": {}}}),
+        (lambda *args, **more: 0, (1,), {"kwargs": {}}, {"args": [1], "kwargs": {"kwargs": {}}}),
+        (lambda a, /, **more: 0, (1,), {"a": 2}, {"args": [1], "kwargs": {"a": 2}}),
+        (two, ([1], {"z": 2}), {}, {"args": [1], "kwargs": {"z": 2}}),
     ],
 )  # fmt: skip
 def test_arguments_get_their_names_and_come_back(
@@ -222,8 +235,19 @@ def test_arguments_get_their_names_and_come_back(
 ) -> None:
     signature = TaskSignature(function)
     assert signature.to_params(args, kwargs) == params
-    again = signature.to_params(*signature.to_call(json.loads(json.dumps(params))))
+    call = signature.to_call(json.loads(json.dumps(params)))
+    if function is not None and function is not plain:
+        bound = inspect.signature(function).bind
+        assert bound(*call[0], **call[1]) == bound(*args, **kwargs)
+    again = signature.to_params(*call)
     assert json.dumps(again, sort_keys=True) == json.dumps(params, sort_keys=True)
+
+
+def test_parameters_that_could_not_be_args_and_kwargs_are_named() -> None:
+    assert TaskSignature(lambda **kwargs: 0).to_call({"args": 5, "kwargs": {}}) == (
+        [],
+        {"args": 5, "kwargs": {}},
+    )
 
 
 def test_a_signature_is_a_schema() -> None:
