@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery import Celery, current_app, group, signals, states
-from celery._state import _apps, get_current_task
+from celery._state import _apps
 from celery.result import AsyncResult
 
 from headway.celery import bars
@@ -20,7 +20,7 @@ from headway.celery.agent import Agent
 from headway.celery.interruption import Interruption
 from headway.celery.recorder import Abandoned, Announcement, Recorder, Total
 from headway.celery.redaction import Redact, Redaction
-from headway.celery.run import Run, failure, max_attempts, outcome_of
+from headway.celery.run import RUN, Run, current_run, failure, max_attempts, outcome_of
 from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
 from headway.celery.task_message import (
@@ -39,15 +39,12 @@ from headway.contract.records import MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS
 from headway.contract.settings import ConfigError, Settings, load_client
 from headway.contract.states import State
 from headway.contract.store import JobStore
-from headway.sdk.stopping import JobCanceled
 
 FLUSH_S = 1.0
 """How long a process that ends waits for its last notes to be written."""
 VISIBILITY_S = 3600.0
 """After which Redis as a broker delivers again what a lost worker had, by default."""
 MAX_GROUPS = 1000
-RUN = "headway_run"
-"""The attribute of a task's request that holds its run: an id may run twice in one process."""
 DEFAULT_MAX_ATTEMPTS = 4
 """Of a task that is not known where it is sent: Celery's own default."""
 
@@ -165,7 +162,7 @@ class Instrumentation:
         for signal, handler in self._handlers:
             signal.connect(handler, weak=False)
         atexit.register(self._flush)
-        bars.hook_all(self._running, self.recorder.put)
+        bars.hook_all()
 
     def disconnect(self) -> None:
         """Undo it, but for the hooks of bars."""
@@ -280,9 +277,8 @@ class Instrumentation:
     # -- where they run ----------------------------------------------------------------------------
 
     def _running(self) -> Run | None:
-        task = get_current_task()
-        run = None if task is None or task.app is not self._app else getattr(task.request, RUN, None)
-        return run if isinstance(run, Run) else None
+        run = current_run()
+        return run if run is not None and run.task.app is self._app else None
 
     def _runs_here(self, task_id: str) -> bool:
         run = self._running()
@@ -298,7 +294,8 @@ class Instrumentation:
             return
         message = TaskMessage.started(task_id, task.name, args, kwargs, request)
         ref = self._ref(message)
-        run = Run(task, task_id, ref, request.retries or 0, functools.partial(self._job, message))
+        make_job = functools.partial(self._job, message)
+        run = Run(task, task_id, ref, request.retries or 0, make_job, self.recorder.put)
         run.thread = threading.get_ident()
         run.worker = f"{request.hostname or 'eager'}:{os.getpid()}"
         run.parent_id = message.parent_id
@@ -322,7 +319,7 @@ class Instrumentation:
             return
         if self._runs.get(task_id) is run:
             del self._runs[task_id]
-        if state is None and run.stop.reason is not JobCanceled:
+        if state is None and not run.unwanted:
             # Its process or greenlet is being ended. Whoever does that says why (task_revoked,
             # task_failure), or the lease runs out.
             run.cut_off = True
@@ -335,9 +332,9 @@ class Instrumentation:
             run.outcome = Outcome(State.SUCCEEDED if state == states.SUCCESS else State.FAILED)
         self.recorder.put(run)
         self.recorder.relieve(run)
-        if state == states.IGNORED and run.stop.reason is JobCanceled:
+        if state == states.IGNORED and run.unwanted:
             # Celery keeps no state of a task that ends by its own wish.
-            task.backend.mark_as_revoked(task_id, "canceled in Headway", request=task.request)
+            task.backend.mark_as_revoked(task_id, "its job ended in Headway", request=task.request)
 
     def _failed(self, sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
         """In a worker's main process: the process of the task could not say it itself."""

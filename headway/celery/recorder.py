@@ -75,8 +75,8 @@ class Flush:
 class Recorder:
     """Takes notes without waiting, raising or growing; writes them in batches.
 
-    `interrupt` is called, once for a run, when its job was canceled. Threads and connections are made
-    when they are first needed, in each process for itself.
+    `interrupt` is called when a run's job was canceled, or took longer than its `timeout_s`. Threads and
+    connections are made when they are first needed, in each process for itself.
     """
 
     def __init__(self, settings: Settings, interrupt: Callable[[Run], None]) -> None:
@@ -332,7 +332,10 @@ class Recorder:
         if run.stop.reason is JobCanceled:
             self._interrupt(run)
         elif run.stop.reason is LeaseLost:
-            # Another execution has the job; this one goes on unseen.
+            # Another execution has the job, or it was given up as lost: this one goes on unseen.
+            executions = Executions(self.store(), self._settings.lease_s)
+            if run.hold is not None and executions.timed_out(run.hold):
+                self._interrupt(run)
             run.over = True
             self._held.pop(run.token, None)
 

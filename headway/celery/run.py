@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import states
+from celery._state import get_current_task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 
 from headway.celery.redaction import Redaction
@@ -30,6 +31,8 @@ _numbers = itertools.count()
 _TIMEOUTS = (SoftTimeLimitExceeded, TimeLimitExceeded)
 _REJECTED = Outcome(State.FAILED, message="the task rejected its message")
 
+RUN = "headway_run"
+"""The attribute of a task's request that holds its run: an id may run twice in one process."""
 MAX_ATTEMPTS = 100
 """The most that a job may say; a task without max_retries has no limit."""
 
@@ -40,15 +43,21 @@ def max_attempts(task: Any) -> int:
 
 
 class Canceled(Ignore):  # type: ignore[misc]
-    """The task's job was canceled in Headway. Celery takes it for the task's own wish to end without a
-    result; its state is REVOKED by then."""
+    """The task's job was canceled in Headway, or its time was up there. Celery takes it for the task's own
+    wish to end without a result; its state is REVOKED by then."""
 
 
 class Run:
     """The task's thread makes it, notes progress and sets the outcome; the Recorder does the rest."""
 
     def __init__(
-        self, task: Any, task_id: str, ref: JobRef, retries: int, make_job: Callable[[], NewJob]
+        self,
+        task: Any,
+        task_id: str,
+        ref: JobRef,
+        retries: int,
+        make_job: Callable[[], NewJob],
+        begin_bar: Callable[[Run], None],
     ) -> None:
         self.task = task
         self.task_id = task_id
@@ -56,6 +65,8 @@ class Run:
         self.first_job = ref.id
         """The job that is named after the task. Another takes its place if the task comes again."""
         self.retries = retries
+        self.begin_bar = begin_bar
+        """Called with this run when a bar of it begins."""
         self.token = f"{_PROCESS}.{os.getpid()}.{next(_numbers)}"
         self._make_job: Callable[[], NewJob] | None = make_job
         self._new: NewJob | None = None
@@ -71,8 +82,8 @@ class Run:
         """The id of the task whose child it is."""
         self.following: frozenset[str] = frozenset()
         """The ids of the tasks that go on where it ends."""
-        self.said: str | None = None
-        """The state that the task gave itself last, with update_state."""
+        self.said: tuple[str | None, Any] = (None, None)
+        """The state that the task gave itself last, with update_state, and what it said of it."""
         self.outcome: Outcome | None = None
         self.cut_off = False
         """Whether it was ended from outside, so that it has no outcome of its own."""
@@ -149,9 +160,14 @@ class Run:
             self._leads = None
 
     def check(self) -> None:
-        """Raise Canceled if the job was canceled."""
-        if self.stop.pending and self.stop.reason is JobCanceled:
-            raise Canceled("the job was canceled")
+        """Raise Canceled if the job was canceled, or its time is up."""
+        if self.unwanted:
+            raise Canceled("the job was canceled, or its time is up")
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether the task is to end because its job does, or did."""
+        return self.interrupted or self.stop.reason is JobCanceled
 
     # -- for the recorder --------------------------------------------------------------------------
 
@@ -172,6 +188,13 @@ class Run:
         return dumps(self.meter.final(time.monotonic()).model_dump()) if self.meter.stage else ""
 
 
+def current_run() -> Run | None:
+    """Return the run of the calling thread's task, if that is a job."""
+    task = get_current_task()
+    run = None if task is None else getattr(task.request, RUN, None)
+    return run if isinstance(run, Run) else None
+
+
 def outcome_of(run: Run, state: str | None, returned: Any, redaction: Redaction) -> Outcome:
     """Return what an execution came to, from what Celery says of it at its end."""
     name = run.task.name
@@ -181,7 +204,7 @@ def outcome_of(run: Run, state: str | None, returned: Any, redaction: Redaction)
         cause = getattr(returned, "exc", None)
         message = redaction.error(name, cause if isinstance(cause, BaseException) else returned)
         return Outcome(State.RETRYING, message=message, delay_s=_delay_s(getattr(returned, "when", None)))
-    if run.stop.reason is JobCanceled and state != states.FAILURE:
+    if run.unwanted and state != states.FAILURE:
         return Outcome(State.CANCELED)
     if state == states.FAILURE:
         return failure(name, returned, redaction)
@@ -191,7 +214,10 @@ def outcome_of(run: Run, state: str | None, returned: Any, redaction: Redaction)
         return Outcome(State.RETRYING, message="requeued")
     if state == states.REJECTED:
         return _REJECTED
-    if state == states.IGNORED and run.said == states.FAILURE:
+    said, meta = run.said
+    if state == states.IGNORED and said == states.SUCCESS:
+        return Outcome(State.SUCCEEDED, redaction.result(name, meta), progress=run.final())
+    if state == states.IGNORED and said == states.FAILURE:
         return Outcome(State.FAILED, message="the task said so itself")
     if state == states.IGNORED:
         return Outcome(State.CANCELED, message="the task ended itself without a result")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -143,6 +144,15 @@ class Executions:
         else:
             # It was killed before it could say that it had begun.
             self.report([Execution(ref, f"{(fence or b'').decode()}+", "", outcome=outcome)])
+
+    def timed_out(self, hold: Hold) -> bool:
+        """Whether the job has ended, with this its last execution, because its time was over."""
+        key = self._store.keys.job(hold.ref.id)
+        found: Any = self._store.database.at(key).hmget(key, ["_fence", "error"])
+        fence, error = found
+        if fence is None or fence.decode() != hold.fence:
+            return False
+        return (json.loads(error) or {}).get("code") == ErrorCode.TIMEOUT
 
     # -- in an agent beside the workers ------------------------------------------------------------
 

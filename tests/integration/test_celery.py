@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from headway.contract.foreign import Foreign
+from headway.contract.foreign import Foreign, task_id_of
 from headway.contract.new_job import NewJob
 from headway.contract.states import ErrorCode, State
 from tests.support.checkout import ROOT
@@ -49,7 +49,7 @@ def test_a_task_is_queued_running_moves_its_bar_and_succeeds_with_its_result(sho
     assert job.progress.fraction == 1
 
 
-@pytest.mark.parametrize("task", ["tqdm_rows", "rich_rows", "recorded"])
+@pytest.mark.parametrize("task", ["tqdm_rows", "tqdm_by_hand", "rich_rows", "recorded"])
 def test_what_tasks_use_already_moves_their_bars(shop: ShopStack, task: str) -> None:
     task_id = shop.send(f"{task}.delay(20)")
     assert shop.ended(task_id).state is State.SUCCEEDED
@@ -68,6 +68,14 @@ def test_retries_are_attempts_of_one_job(shop: ShopStack) -> None:
     assert shop.states(task_id) == ["queued", *["running", "retrying"] * 2, "running", "succeeded"]
     reasons = [e.data["reason"] for e in shop.events(task_id, "state") if e.data["state"] == "retrying"]
     assert reasons == ["ValueError: not yet"] * 2
+
+
+def test_a_task_whose_job_takes_longer_than_its_time_is_ended(shop: ShopStack) -> None:
+    job_id = shop.submit(f"{TASKS}.sleeps", {"seconds": 600}, timeout_s=1)["id"]
+    job = shop.wait_ended(job_id)
+    assert (job["state"], job["error"]["code"]) == ("failed", "timeout")
+    state = f"app.AsyncResult('{task_id_of(job_id)}').state"
+    until(lambda: shop.send(state) == "REVOKED", what="its end in Celery")
 
 
 def test_an_attempt_that_is_over_before_the_one_before_it(shop: ShopStack) -> None:
@@ -325,6 +333,8 @@ def test_an_id_that_is_used_again_is_another_job(shop: ShopStack) -> None:
 
 def test_a_result_or_argument_of_any_kind_is_shown_as_well_as_it_can_be(shop: ShopStack) -> None:
     assert shop.do("ignores.delay()").state is State.CANCELED
+    said = shop.do("says_so.delay()")
+    assert (said.state, said.result) == (State.SUCCEEDED, {"rows": 3})
     assert shop.do("big_result.delay(100_000)").result == "(not kept: more than 32768 bytes)"
     pickled = shop.do("add.apply_async((Decimal('1'),), dict(y=1), serializer='pickle')")
     assert pickled.params == {"x": "1", "y": 1}

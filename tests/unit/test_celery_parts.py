@@ -266,7 +266,7 @@ def test_a_signature_is_a_schema() -> None:
 def new_run() -> Run:
     task = SimpleNamespace(name="t")
     new = NewJob("local", "t", {}, "q", 1)
-    return Run(task, "id", JobRef("0-x", "local", "q"), 0, lambda: new)
+    return Run(task, "id", JobRef("0-x", "local", "q"), 0, lambda: new, lambda run: None)
 
 
 def test_the_outermost_bar_is_shown_and_a_second_one_has_no_share_of_the_whole() -> None:
@@ -350,10 +350,14 @@ def test_a_retry_at_a_time_of_day_is_due_then() -> None:
     assert 50 < outcome.delay_s <= 60
 
 
-def test_a_task_that_says_it_failed_and_ends_itself_has_failed() -> None:
+def test_a_task_that_says_how_it_ended_and_ends_itself_has_ended_so() -> None:
     run = new_run()
-    run.said = states.FAILURE
+    run.said = (states.FAILURE, None)
     assert outcome_of(run, states.IGNORED, None, Redaction()).state is State.FAILED
+    run = new_run()
+    run.said = (states.SUCCESS, {"rows": 3, "password": "x"})
+    outcome = outcome_of(run, states.IGNORED, None, Redaction(["password"]))
+    assert (outcome.state, outcome.result) == (State.SUCCEEDED, {"rows": 3, "password": HIDDEN})
     run = new_run()
     run.resent = True
     assert outcome_of(run, states.IGNORED, None, Redaction()).state is State.RETRYING

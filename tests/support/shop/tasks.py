@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import time
@@ -28,6 +29,11 @@ app.conf.update(
 )
 if os.environ.get("SHOP_INSTRUMENT", "1") == "1":
     instrument(app)
+    # Another of the same project; what it does with the tasks of the first is nothing.
+    instrument(Celery("annex", broker=os.environ["SHOP_BROKER"], set_as_current=False))
+    # As code does that asks whether there is a module. It must not use the hooks up.
+    for module in ("tqdm.std", "rich.progress"):
+        importlib.util.find_spec(module)
 
 
 @app.task
@@ -60,6 +66,17 @@ def tqdm_rows(total: int, pause_s: float = 0.05) -> None:
     for _ in tqdm(range(total), desc="rows", unit="row"):
         for _ in tqdm(range(3), desc="cells"):
             time.sleep(pause_s / 3)
+
+
+@app.task
+def tqdm_by_hand(total: int, pause_s: float = 0.05) -> None:
+    from tqdm import tqdm
+
+    with tqdm(total=total) as bar:
+        for n in range(total):
+            bar.n = n + 1
+            bar.refresh()
+            time.sleep(pause_s)
 
 
 @app.task
@@ -142,6 +159,12 @@ def strange() -> Any:
 
 @app.task
 def ignores() -> None:
+    raise Ignore
+
+
+@app.task(bind=True)
+def says_so(self: Any) -> None:
+    self.update_state(state="SUCCESS", meta={"rows": 3})
     raise Ignore
 
 
