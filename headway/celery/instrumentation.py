@@ -195,11 +195,11 @@ class Instrumentation:
         self.recorder.put(Announcement(self._job_id(message.id), self._job(message)))
         if message.group is None:
             return
-        each, once = message.followers()
-        if message.chord:
+        each, once, followed = message.followers()
+        if followed is not None and followed in once:
             if len(self._after) >= MAX_GROUPS:
                 self._after.clear()
-            self._after[message.group] = once.get(message.group, 0)
+            self._after[followed] = once[followed]
         if message.chain and message.group == message.id:
             self._tell_total(message.group, 1 + each.get(message.group, 0))
 
@@ -245,6 +245,7 @@ class Instrumentation:
         now_ms = time.time() * 1000
         eta_ms = message.eta_ms(now_ms)
         group, parent = self._place(message)
+        each, once, _ = message.followers()
         return NewJob(
             owner=self._owner,
             type=message.name,
@@ -261,7 +262,7 @@ class Instrumentation:
                 partial=partial,
                 wait_ms=max(0, round(eta_ms - now_ms)) if eta_ms else 0,
                 not_before_ms=eta_ms,
-                followers=followers(*message.followers()) if message.chain or message.chord else "",
+                followers=followers(each, once),
             ),
         )
 

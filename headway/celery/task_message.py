@@ -83,9 +83,10 @@ class TaskMessage:
             carried(facts.get("traceparent"), facts.get("tracestate")),
         )
 
-    def followers(self) -> tuple[dict[str, int], dict[str, int]]:
+    def followers(self) -> tuple[dict[str, int], dict[str, int], str | None]:
         """Return how many tasks of which group are not sent unless this one succeeds: first the rest of its
-        chain, then the body of its chord, which is the same for all tasks of the chord."""
+        chain, then the body of the chord that the chain's last is in, which is the same for all tasks of the
+        chord; and that last one's group."""
         each: dict[str, int] = {}
         once: dict[str, int] = {}
         group, chord = _follow(self.group, reversed(self.chain), each)
@@ -93,7 +94,7 @@ class TaskMessage:
             chord = self.chord
         if chord:
             _follow(group, _steps(chord), once)
-        return each, once
+        return each, once, group
 
     def eta_ms(self, now_ms: float) -> int:
         """When it is to be started, in ms since 1970; 0 if at once."""

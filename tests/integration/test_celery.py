@@ -224,6 +224,7 @@ def ended_group(shop: ShopStack, group: str) -> dict[str, int]:
         ("chord([add.s(1, 1), add.s(2, 2)], total.s())", 6, 3),
         ("chain(add.s(1, 1), add.s(2), add.s(3))", 7, 3),
         ("chord([add.s(1, 1), chain(add.s(1, 1), add.s(2))], total.s())", 6, 3),
+        ("chord([chain(add.s(1, 1), add.s(1)), chain(add.s(1, 1), add.s(2))], total.s())", 7, 3),
         ("chain(group(add.s(1, 1), add.s(2, 2)), total.s(), add.s(1))", 7, 4),
     ],
 )
@@ -256,6 +257,10 @@ def test_a_group_knows_how_many_it_will_have_before_they_are_there(shop: ShopSta
 def test_what_is_not_sent_because_another_failed_is_not_waited_for(shop: ShopStack) -> None:
     group = shop.send("chord([fails.s(), fails.s(), add.s(1, 1)])(total.s()).parent")
     assert ended_group(shop, group) == {"failed": 2, "succeeded": 1}
+    group = shop.send(
+        "chord([chain(fails.s(), add.si(1, 1)), chain(add.s(1, 1), add.s(2))])(total.s()).parent"
+    )
+    assert ended_group(shop, group) == {"succeeded": 1}
     group = shop.send(
         "group(chain(fails.s(), add.si(1, 1)), chain(add.s(1, 1), add.si(2, 2))).apply_async()"
     )
