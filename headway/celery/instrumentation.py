@@ -13,6 +13,8 @@ from typing import Any
 
 from celery import Celery, current_app, group, signals, states
 from celery._state import _apps
+from celery.app.task import Task
+from celery.exceptions import Ignore
 from celery.result import AsyncResult
 
 from headway.celery import bars
@@ -24,11 +26,13 @@ from headway.celery.run import RUN, Run, current_run, failure, max_attempts, out
 from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
 from headway.celery.task_message import (
+    CONTINUES,
     GROUP_HEADER,
     PARENT_HEADER,
     TaskMessage,
     following,
     group_of,
+    keep_places,
     parent_of,
 )
 from headway.contract.executions import Outcome
@@ -86,6 +90,7 @@ def instrument(
         before.disconnect()
     _instrumented[id(app)] = Instrumentation(app, settings, owner, selection, redaction)
     bars.replace_method(group, "apply_async", _counted)
+    bars.replace_method(Task, "replace", _noticed)
 
 
 def job_id(task_id: str, owner: str = "local") -> str:
@@ -125,6 +130,23 @@ def _counted(apply_async: Any) -> Any:
         if instrumentation is not None:
             instrumentation.group_was_sent(result)
         return result
+
+    return call
+
+
+def _noticed(replace: Any) -> Any:
+    """No signal says that a task puts others in its place, which may come back to it much later."""
+
+    def call(self: Any, sig: Any) -> Any:
+        run = current_run()
+        if run is None:
+            return replace(self, sig)
+        keep_places(run, self.request.chain or ())
+        try:
+            return replace(self, sig)
+        except Ignore:
+            run.replaced = True
+            raise
 
     return call
 
@@ -291,7 +313,7 @@ class Instrumentation:
         if task.app is not self._app:
             return
         request = task.request
-        if not self._selection.takes(task.name, request.root_id or task_id):
+        if task.name != CONTINUES and not self._selection.takes(task.name, request.root_id or task_id):
             return
         message = TaskMessage.started(task_id, task.name, args, kwargs, request)
         ref = self._ref(message)
@@ -300,8 +322,10 @@ class Instrumentation:
         run.thread = threading.get_ident()
         run.worker = f"{request.hostname or 'eager'}:{os.getpid()}"
         run.parent_id = message.parent_id
+        run.only_continues = task.name == CONTINUES
+        run.nesting = request.get("replaced_task_nesting") or 0
         if request.chain or request.chord:
-            run.following = following(request)
+            run.following, run.ends_for = following(request), message.ends_for
         if task.acks_late and not request.is_eager:
             run.redelivery_s = self._redelivery_s()
         setattr(request, RUN, run)
@@ -332,6 +356,8 @@ class Instrumentation:
             logger.exception("headway: the outcome of task %s is not shown as it is", task_id)
             run.outcome = Outcome(State.SUCCEEDED if state == states.SUCCESS else State.FAILED)
         self.recorder.put(run)
+        if run.ends_for is not None and run.outcome.state in (State.FAILED, State.CANCELED):
+            self.recorder.put(Abandoned(self._job_id(run.ends_for), self._owner, run.outcome))
         self.recorder.relieve(run)
         if state == states.IGNORED and run.unwanted:
             # Celery keeps no state of a task that ends by its own wish.

@@ -221,7 +221,9 @@ class Recorder:
             ref = note.ref
             note.first_job = placed(keys, ref.owner, note.first_job)
             group, parent = self._family(ref.owner, ref.group, ref.parent)
-            note.ref = replace(ref, id=placed(keys, ref.owner, ref.id), group=group, parent=parent)
+            ref = replace(ref, id=placed(keys, ref.owner, ref.id), group=group, parent=parent)
+            # The message of what stands in another's place does not say in which groups that was.
+            note.ref = (self.store().ref(ref.id) or ref) if note.in_place and note.hold is None else ref
         return note
 
     def _placed_job(self, new: NewJob) -> NewJob:
@@ -249,12 +251,15 @@ class Recorder:
                     self._hold(run)
                     if recorded.cancel_requested:
                         run.stop.request(JobCanceled)
-                elif recorded.what == "gone":
-                    missing.append(run)
                 elif recorded.what == "ended" and recorded.state == "canceled":
                     run.over = True
                     run.stop.request(JobCanceled)
                     self._interrupt(run)
+                elif run.only_continues or (run.replaced and recorded.what == "ended"):
+                    # There is no such job, or what took the task's place was over before this was heard of.
+                    run.over = True
+                elif recorded.what == "gone":
+                    missing.append(run)
                 elif recorded.what == "ended" and recorded.again:
                     run.ref = replace(run.ref, id=recorded.again)
                     again.append(run)

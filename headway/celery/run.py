@@ -16,7 +16,7 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, TimeLimitEx
 
 from headway.celery.redaction import Redaction
 from headway.contract.encoding import dumps
-from headway.contract.executions import Execution, Outcome
+from headway.contract.executions import LAST_PLACE, Execution, Outcome
 from headway.contract.keys import JobRef
 from headway.contract.new_job import NewJob
 from headway.contract.states import ErrorCode, State
@@ -33,6 +33,8 @@ _REJECTED = Outcome(State.FAILED, message="the task rejected its message")
 
 RUN = "headway_run"
 """The attribute of a task's request that holds its run: an id may run twice in one process."""
+_REPLACEMENT = 10**6
+"""How far one task that was put in the place of another is behind it, however often that retried."""
 MAX_ATTEMPTS = 100
 """The most that a job may say; a task without max_retries has no limit."""
 
@@ -77,7 +79,15 @@ class Run:
         self.thread = 0
         """The identifier of the thread that runs it."""
         self.resent = False
-        """Whether the task sent itself again: it retries, or put another in its place."""
+        """Whether the task sent itself again, to retry or under another name."""
+        self.replaced = False
+        """Whether it put others in its place."""
+        self.nesting = 0
+        """How many tasks with this id were replaced, one by the next, until this one."""
+        self.only_continues = False
+        """Whether it is a task of Celery's own that gives a replaced one its result."""
+        self.ends_for: str | None = None
+        """The id of the replaced task whose result comes of what follows this one."""
         self.parent_id: str | None = None
         """The id of the task whose child it is."""
         self.following: frozenset[str] = frozenset()
@@ -169,6 +179,11 @@ class Run:
         """Whether the task is to end because its job does, or did."""
         return self.interrupted or self.stop.reason is JobCanceled
 
+    @property
+    def in_place(self) -> bool:
+        """Whether it may stand in the place of another task, whose job is its own."""
+        return self.only_continues or self.nesting > 0
+
     # -- for the recorder --------------------------------------------------------------------------
 
     def execution(self) -> Execution:
@@ -177,9 +192,10 @@ class Run:
             self.ref,
             self.token,
             self.worker,
-            self.retries,
+            LAST_PLACE if self.only_continues else self.nesting * _REPLACEMENT + self.retries,
+            self.nesting + self.retries,
             self.redelivery_s,
-            "retried" if self.retries else "redelivered",
+            "retried" if self.retries else "replaced" if self.in_place else "redelivered",
             self.outcome,
         )
 
@@ -208,7 +224,7 @@ def outcome_of(run: Run, state: str | None, returned: Any, redaction: Redaction)
         return Outcome(State.CANCELED)
     if state == states.FAILURE:
         return failure(name, returned, redaction)
-    if state == states.IGNORED and run.resent:
+    if state == states.IGNORED and (run.replaced or run.resent):
         return Outcome(State.RETRYING, message="replaced")
     if state == states.REJECTED and getattr(returned, "requeue", False):
         return Outcome(State.RETRYING, message="requeued")

@@ -22,6 +22,9 @@ _AGAIN_LATER = ("MISCONF", "NOREPLICAS")
 TAKEN_MS = 30_000
 """An agent that took a job has so long to send the task before the job is put back in the line."""
 
+LAST_PLACE = 10**9
+"""Of an execution after which none follows."""
+
 AT_ONCE = 50
 """Jobs that one script makes. Meanwhile Redis answers nobody else."""
 
@@ -62,8 +65,10 @@ class Execution:
     token: str
     """One for each execution: to report it again with the same token changes nothing."""
     worker: str
-    retries: int = 0
-    """How many retries went before it. A later execution makes an earlier one void."""
+    place: int = 0
+    """Among the executions of the job: a later one makes an earlier one void."""
+    before: int = 0
+    """How many executions went before it at least."""
     redelivery_s: float = 0.0
     """Within what time the system delivers the task again if the worker is lost; 0 if it does not."""
     reason: str = "redelivered"
@@ -142,8 +147,9 @@ class Executions:
         elif outcome.state is State.CANCELED:
             store.cancel(job_id, asked_here=False)
         else:
-            # It was killed before it could say that it had begun.
-            self.report([Execution(ref, f"{(fence or b'').decode()}+", "", outcome=outcome)])
+            # It was killed before it could say that it had begun, or is not going to.
+            token = f"{(fence or b'').decode()}+"
+            self.report([Execution(ref, token, "", LAST_PLACE, outcome=outcome)])
 
     def timed_out(self, hold: Hold) -> bool:
         """Whether the job has ended, with this its last execution, because its time was over."""
@@ -212,12 +218,12 @@ class Executions:
             execution.token,
             self._lease_ms,
             dumps(execution.worker),
-            execution.retries,
+            execution.place,
             round(execution.redelivery_s * 1000),
             dumps(execution.reason),
         ]
         if outcome is None:
-            args += ["", "null", "null", "", 0, ""]
+            args += ["", "null", "null", "", 0, "", execution.before]
         else:
             args += [
                 outcome.state,
@@ -226,6 +232,7 @@ class Executions:
                 outcome.reason,
                 round(outcome.delay_s * 1000),
                 outcome.progress,
+                execution.before,
             ]
         database = self._store.database
         return "execute", database.keys_of(execution.ref), database.args_of(execution.ref, args)

@@ -109,6 +109,37 @@ def test_a_task_that_puts_another_in_its_place_goes_on_as_that(shop: ShopStack) 
     assert (job.state, job.result, job.attempt) == (State.SUCCEEDED, 23, 2)
 
 
+@pytest.mark.parametrize(
+    ("task", "result", "attempt"),
+    [
+        ("swapped.delay('group')", [0, 2, 4], 2),
+        ("swapped.delay('group', 1)", [0, 2, 4], 3),
+        ("swapped.delay('chain')", 4, 2),
+        ("swapped.delay('chain', 1)", 4, 3),
+        ("swapped.delay('groups')", [2, 4], 2),
+    ],
+)
+def test_a_task_that_puts_a_canvas_in_its_place_ends_with_the_result_of_that(
+    shop: ShopStack, task: str, result: Any, attempt: int
+) -> None:
+    task_id = shop.send(task)
+    job = shop.ended(task_id)
+    assert (job.state, job.result, job.attempt) == (State.SUCCEEDED, result, attempt)
+    assert job.type == f"{TASKS}.swapped"
+    assert job.id not in {other["retry_of"] for other in shop.get("/jobs")[1]["items"]}
+    children = shop.get(f"/jobs?group={job.id}")[1]["items"]
+    assert {child["parent"] for child in children} == {job.id}
+
+
+@pytest.mark.parametrize("by", ["failing chain", "failing group"])
+def test_a_task_whose_canvas_fails_fails_with_that(shop: ShopStack, by: str) -> None:
+    job = shop.do(f"swapped.delay({by!r}, 1)")
+    assert (job.state, job.error and job.error.message) == (State.FAILED, "RuntimeError: boom")
+    until(
+        lambda: shop.send(f"app.AsyncResult({job.labels['task_id']!r}).state") == "FAILURE", what="Celery"
+    )
+
+
 def test_a_revoked_task_and_an_expired_one_are_canceled(shop: ShopStack) -> None:
     later = shop.send("add.apply_async((1, 2), countdown=600)")
     shop.until(later, lambda job: job.state is State.QUEUED)
@@ -226,6 +257,12 @@ def ended_group(shop: ShopStack, group: str) -> dict[str, int]:
         ("chord([add.s(1, 1), chain(add.s(1, 1), add.s(2))], total.s())", 6, 3),
         ("chord([chain(add.s(1, 1), add.s(1)), chain(add.s(1, 1), add.s(2))], total.s())", 7, 3),
         ("chain(group(add.s(1, 1), add.s(2, 2)), total.s(), add.s(1))", 7, 4),
+        ("group(chain(swapped.si('chain'), add.s(1)), add.s(1))", None, 2),
+        ("group(swapped.s('group'), swapped.s('chain'), add.s(1))", None, 3),
+        ("chord([swapped.s('chain'), add.s(1)], total.s())", 5, 3),
+        ("chain(add.s(1, 1), swapped.si('chain'), add.s(1))", 5, 3),
+        ("chain(add.s(1, 1), swapped.si('group'), total.s(), add.s(1))", 7, 4),
+        ("chain(replaced.si(), add.s(1))", 24, 2),
     ],
 )
 def test_a_group_a_chord_and_a_chain_are_groups_that_end(

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, Task, group
+from celery import Celery, Task, chain, group
 from celery.exceptions import Ignore, Reject, Retry
 from kombu.exceptions import OperationalError
 
@@ -199,6 +199,21 @@ def parent(self: Any, children: int, seconds: float = 0) -> list[str]:
 @app.task(bind=True)
 def replaced(self: Any) -> Any:
     raise self.replace(add.s(20, 3))
+
+
+@app.task(bind=True, max_retries=1)
+def swapped(self: Any, by: str, retries: int = 0) -> Any:
+    """Puts a whole canvas in its place."""
+    if self.request.retries < retries:
+        raise self.retry(countdown=0)
+    canvas = {
+        "group": lambda: group(add.s(n, n) for n in range(3)),
+        "chain": lambda: chain(add.s(1, 1), add.s(2)),
+        "groups": lambda: chain(add.s(1, 1), group(add.s(0), add.s(2))),
+        "failing chain": lambda: chain(fails.s(), add.si(1, 1), add.si(2, 2)),
+        "failing group": lambda: group(fails.s(), add.s(1, 1)),
+    }
+    raise self.replace(canvas[by]())
 
 
 @app.task
