@@ -194,6 +194,10 @@ def test_each_task_is_a_type_that_can_be_submitted(shop: ShopStack) -> None:
     status, _, body = shop.call("POST", "/jobs", {"type": ADD, "params": {"x": "many"}})
     assert status == 422
     assert json.loads(body)["errors"][0]["pointer"] == "/params/x"
+    # How often it is tried, Celery says.
+    status, _, body = shop.call("POST", "/jobs", {"type": ADD, "params": {"x": 1}, "max_attempts": 1})
+    assert (status, json.loads(body)["errors"][0]["pointer"]) == (422, "/max_attempts")
+    assert shop.submit(ADD, {"x": 1}, max_attempts=4)["max_attempts"] == 4
 
 
 def test_a_job_can_be_tried_again_unless_arguments_were_not_kept(shop: ShopStack) -> None:
