@@ -35,6 +35,7 @@ from headway.celery.task_message import (
     keep_places,
     parent_of,
 )
+from headway.contract.access import check_owner
 from headway.contract.executions import Outcome
 from headway.contract.foreign import QUEUE, Foreign, followers, job_id_of, placed
 from headway.contract.keys import JobRef
@@ -77,6 +78,9 @@ def instrument(
     It raises for arguments that are wrong (ValueError, TypeError, ConfigError) and for nothing else: if
     Headway's Redis cannot be reached, tasks are sent and run as without it.
     """
+    if not isinstance(app, Celery):
+        raise TypeError(f"instrument takes a Celery app, not {app!r}")
+    check_owner(owner)
     selection, redaction = Selection(include, exclude, sample), Redaction(redact)
     try:
         settings = load_client(os.environ, redis_url)

@@ -7,6 +7,7 @@ import decimal
 import enum
 import inspect
 import json
+import re
 import uuid
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
+from headway.celery import instrument
 from headway.celery.bars import note_state
 from headway.celery.redaction import HIDDEN, Redaction
 from headway.celery.run import Canceled, Run, failure, outcome_of
@@ -134,10 +136,30 @@ def test_tasks_are_chosen_by_name_and_by_share() -> None:
     assert all(some.takes("b", root) for root in taken), "a tree is seen as a whole"
 
 
-@pytest.mark.parametrize(("given", "error"), [((None, (), 1.5), ValueError), ((3, (), 1), TypeError)])
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [((None, (), 1.5), ValueError), ((3, (), 1), TypeError), ((None, (), "0.5"), TypeError)],
+)
 def test_a_selection_that_is_none_is_refused(given: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         Selection(*given)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"app": "shop"}, TypeError, "takes a Celery app, not 'shop'"),
+        ({"owner": "a b/é"}, ValueError, "'a b/é' is not an owner"),
+        ({"owner": 3}, ValueError, "3 is not an owner"),
+        ({"sample": "0.5"}, TypeError, "sample is a number between 0 and 1, not '0.5'"),
+    ],
+)
+def test_what_cannot_be_instrumented_is_one_clear_sentence(
+    given: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    app = Celery("plain", broker="memory://", set_as_current=False)
+    with pytest.raises(error, match=re.escape(words)):
+        instrument(**{"app": app, **given})
 
 
 # -- ids, settings, messages ----------------------------------------------------------------------------
