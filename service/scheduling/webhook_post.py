@@ -25,6 +25,7 @@ import gevent.monkey
 from gevent.threadpool import ThreadPool
 
 from headway.contract.settings import Network
+from service.scheduling.blocking import in_pool
 
 LIMIT_S = 10.0
 """For all of it: the name, the connection, the request, the answer."""
@@ -100,7 +101,7 @@ def resolve(host: str, port: int) -> list[str]:
         return _addresses(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     lookup = gevent.monkey.get_original("socket", "getaddrinfo")
     with gevent.Timeout(LIMIT_S, TimeoutError("its name could not be resolved in time")):
-        return _addresses(_resolvers().apply(lookup, (host, port, 0, socket.SOCK_STREAM)))
+        return _addresses(in_pool(_resolvers(), lambda: lookup(host, port, 0, socket.SOCK_STREAM)))
 
 
 _pool: ThreadPool | None = None
