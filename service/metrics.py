@@ -7,6 +7,7 @@ PROMETHEUS_MULTIPROC_DIR: service/process/gunicorn_conf.py sets that before any 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterator
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -18,9 +19,15 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+OTHER = "other"
+"""Types that are counted together."""
+MAX_TYPES = 1000
+"""That this process counts one by one: people name the jobs that they do themselves as they like."""
 
 STREAMS_OPEN = Gauge("headway_streams_open", "Event streams held now.", multiprocess_mode="livesum")
 STREAMS_BEHIND = Gauge(
@@ -50,8 +57,39 @@ WEBHOOK_DELIVERIES = Counter("headway_webhook_deliveries", "Tries to deliver to 
 WEBHOOKS_DISABLED = Counter("headway_webhooks_disabled", "Webhooks that were disabled.")
 
 
-def exposition(*more: Collector) -> bytes:
-    """The text of /metrics: of all processes where there are many, else of this one; and of `more`."""
+_counted: set[str] = set()
+
+
+def count_submission(type: str) -> None:
+    if len(_counted) < MAX_TYPES:
+        _counted.add(type)
+    JOBS_SUBMITTED.labels(type if type in _counted else OTHER).inc()
+
+
+class _Merged(Collector):
+    """Metrics in which the types that somebody may not see are counted together."""
+
+    def __init__(self, inner: Collector, types: Collection[str]) -> None:
+        self._inner = inner
+        self._types = types
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._inner.collect():
+            merged: dict[tuple[object, ...], Sample] = {}
+            for sample in family.samples:
+                labels = dict(sample.labels)
+                if "type" in labels and labels["type"] not in self._types:
+                    labels["type"] = OTHER
+                key = (sample.name, *sorted(labels.items()))
+                before = merged[key].value if key in merged else 0
+                merged[key] = sample._replace(labels=labels, value=before + sample.value)
+            family.samples = list(merged.values())
+            yield family
+
+
+def exposition(*more: Collector, types: Collection[str] | None = None) -> bytes:
+    """The text of /metrics: of all processes where there are many, else of this one; and of `more`. Only
+    `types` are told apart; None: all."""
     registry = CollectorRegistry()
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
@@ -59,4 +97,4 @@ def exposition(*more: Collector) -> bytes:
         registry.register(REGISTRY)
     for collector in more:
         registry.register(collector)
-    return generate_latest(registry)
+    return generate_latest(registry if types is None else _Merged(registry, types))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 
 from celery.worker import state
 
-from headway.contract.pauses import Pauses
+from headway.contract.pauses import Pauses, Subject
 from headway.loops import retry_until_reachable
 from worker.broker import intake
 
@@ -31,7 +31,7 @@ class Drain:
 
     def look(self) -> None:
         """Take messages, or take none any more, as the store has it. Raises RedisError."""
-        paused = self._pauses.of("worker", self._worker) is not None
+        paused = self._pauses.of(Subject("worker", self._worker)) is not None
         if intake.open == paused and not self._stopping:
             logger.info("draining: no new jobs are taken" if paused else "jobs are taken again")
             intake.open = not paused
@@ -54,4 +54,4 @@ class Drain:
         then()
 
     def _refuse_claims(self) -> None:
-        retry_until_reachable(lambda: self._pauses.add("worker", self._worker), "the drain")
+        retry_until_reachable(lambda: self._pauses.add(Subject("worker", self._worker)), "the drain")

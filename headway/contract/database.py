@@ -248,9 +248,11 @@ class Database:
         return cast(bytes, reply[0])
 
     def check_writes(self) -> None:
-        """Return if a server takes writes now: one that does not is the trouble of its own jobs.
+        """Return if a server takes writes now, and will keep them: one that does not is the trouble of its
+        own jobs.
 
         Raises redis.RedisError, with what a server says, if none does."""
+        self.servers.confirm()
         keys = [self.keys.ready(partition) for partition in range(self.keys.partitions)]
         error: redis.RedisError | None = None
         for client, numbers in self.by_server(keys):

@@ -30,6 +30,7 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition's tag (headwa
     P{p}:outcomes                hash    what became of jobs, counted by type (lua/outcomes.lua)
     P{p}:paused                  hash    "queue:<name>", "type:<name>" or "worker:<name>" -> since when
                                          nothing is claimed there, and by whose request, in JSON
+                                         (pauses.py)
     P{p}:jobs:<owner>            zset    all jobs of an owner, by time of creation
     P{p}:jobs:<owner>:<state>    zset    those in one state
     P{p}:counts:<owner>          hash    "<state> <type in JSON>" -> how many of the owner's jobs

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from headway.contract.database import Database
 from headway.contract.encoding import dumps, rfc3339
-from headway.contract.pauses import Pauses
+from headway.contract.pauses import Pauses, Subject
 
 OWN_TYPE_S = 86_400
 """A type that an owner declared is known this long after that, or after the last claim."""
@@ -72,7 +72,7 @@ class Registry:
             pipe.zrem(self._db.keys.alive, *(f"{name} {worker}" for name in types))
             pipe.hdel(self._db.keys.workers, worker)
             pipe.execute()
-        self._pauses.end("worker", worker)
+        self._pauses.end(Subject("worker", worker))
 
     def workers(self) -> list[Worker]:
         """Return the living workers, by name."""
@@ -88,7 +88,7 @@ class Registry:
         if killed:
             self._redis.hdel(self._db.keys.workers, *killed)
             for name in killed:
-                self._pauses.end("worker", name.decode())
+                self._pauses.end(Subject("worker", name.decode()))
         return [
             _worker(name.decode(), json.loads(text), serves[name])
             for name, text in sorted(described.items())

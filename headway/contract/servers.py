@@ -11,7 +11,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar, cast
 
 import redis
 from redis.backoff import EqualJitterBackoff, NoBackoff
@@ -54,6 +55,8 @@ class _Home:
     def __init__(self, find: Callable[[], tuple[str, int]] | None = None) -> None:
         self.find = find
         """Says where the server is now, if that is not always the same place."""
+        self.address: tuple[str, int] | None = None
+        """Where it was said to be, when the last of them was made."""
         self.era = 0
         """Counted up when one of them was lost: those made before are not used again."""
 
@@ -77,7 +80,7 @@ class ToPrimary(AbstractConnection):
 
     def _connect(self) -> Any:
         if self._home.find is not None:
-            self.host, self.port = self._home.find()
+            self.host, self.port = self._home.address = self._home.find()
         return super()._connect()  # type: ignore[no-untyped-call, safe-super]
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
@@ -159,7 +162,7 @@ def _pool(
     verified = dict(tls or {}) if url.tls else {}
     find = None
     if url.kind == "sentinel":
-        find = _asks_sentinels(url, {**verified, "ssl": True} if url.tls else {})
+        find = _Sentinels(url, {**verified, "ssl": True} if url.tls else {})
     if address is not None:
         options["host"], options["port"] = address
     return redis.BlockingConnectionPool(
@@ -182,22 +185,31 @@ def renew(pool: Any) -> None:
     pool.connection_kwargs["home"].era += 1
 
 
-def _asks_sentinels(url: ServerUrl, options: Mapping[str, Any]) -> Callable[[], tuple[str, int]]:
-    sentinel = Sentinel(
-        url.hosts,
-        sentinel_kwargs={
-            "socket_timeout": SENTINEL_S,
-            "protocol": 2,
-            "retry": Retry(NoBackoff(), 0),
-            **options,
-        },
-    )
+class _Sentinels:
+    """Called, says where the primary is."""
 
-    def find() -> tuple[str, int]:
-        host, port = sentinel.discover_master(url.service)
+    def __init__(self, url: ServerUrl, options: Mapping[str, Any]) -> None:
+        retry = Retry(NoBackoff(), 0)
+        self._service = url.service
+        self._asked = Sentinel(
+            url.hosts,
+            sentinel_kwargs={"socket_timeout": SENTINEL_S, "protocol": 2, "retry": retry, **options},
+        )
+
+    def __call__(self) -> tuple[str, int]:
+        host, port = self._asked.discover_master(self._service)
         return str(host), int(port)
 
-    return find
+    def agreed(self) -> tuple[str, int]:
+        """Return where the primary is for most of them: one that is cut off with a former primary knows of
+        no other. Raises redis.RedisError if they cannot be asked."""
+        for sentinel in self._asked.sentinels:
+            with suppress(redis.RedisError):
+                sentinel.sentinel_ckquorum(self._service)
+                found = sentinel.sentinel_get_master_addr_by_name(self._service)
+                host, port = cast("tuple[bytes, int]", found)
+                return host.decode(), int(port)
+        raise redis.ConnectionError("no sentinel that is in touch with most of the others answers")
 
 
 # -- all servers of a store ------------------------------------------------------------------------
@@ -222,6 +234,12 @@ class Servers(Protocol):
         """Ask which primary has what, unless that is known for less. Raises redis.RedisError."""
         ...
 
+    def confirm(self) -> None:
+        """Return if no server that is asked can be a former primary, which lacks what was written since.
+
+        Raises redis.RedisError. One of a cluster finds out by itself; a single address is believed."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -242,6 +260,14 @@ class OneServer:
 
     def refresh(self, *, older_than_s: float = 0) -> None:
         pass
+
+    def confirm(self) -> None:
+        home = self._client.connection_pool.connection_kwargs.get("home")
+        if home is None or not isinstance(home.find, _Sentinels):
+            return
+        if home.address not in (None, home.find.agreed()):
+            renew(self._client.connection_pool)
+            raise redis.ConnectionError("another server is the primary")
 
     def close(self) -> None:
         self._client.close()
@@ -331,6 +357,9 @@ class Cluster:
         self._pools, self._ranges = pools, ranges
         for pool in gone:
             pool.disconnect(inuse_connections=False)
+
+    def confirm(self) -> None:
+        pass
 
     def close(self) -> None:
         for pool in self._pools.values():

@@ -444,7 +444,9 @@ class JobStore:
 
     def read(self, job_id: str, cursor: EventId | None, limit: int) -> JobPage | None:
         """Return a job and up to `limit` events after `cursor` (None: no events), or None if there is no
-        such job."""
+        such job.
+
+        Raises redis.RedisError, also if there might be one that a former primary does not know."""
         return self.read_jobs([(job_id, cursor)], limit)[0]
 
     def read_jobs(self, wanted: Sequence[tuple[str, EventId | None]], limit: int) -> list[JobPage | None]:
@@ -477,7 +479,13 @@ class JobStore:
                 how = "" if together or cursor is None else "brief"
                 calls.append(("read", keys, [after, limit, how]))
         replies = iter(self.database.run_many(calls, together=together))
-        return [_page_of(next(replies)) if self.keys.holds(job_id) else None for job_id, _ in wanted]
+        pages = [_page_of(next(replies)) if self.keys.holds(job_id) else None for job_id, _ in wanted]
+        if any(
+            page is None and self.keys.holds(job_id)
+            for page, (job_id, _) in zip(pages, wanted, strict=True)
+        ):
+            self.database.servers.confirm()
+        return pages
 
     def last_events(self, job_ids: Sequence[str]) -> list[Event | None]:
         """Return the newest event of each job, None where there is none."""

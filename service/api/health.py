@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Literal
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 
 from headway.contract.encoding import dumps
 from service import metrics
-from service.api.context import context
+from service.api.context import caller, context
 from service.api.operation import Answer, Resource
 from service.api.problems import Problem
 from service.scheduling.store_metrics import StoreMetrics
@@ -74,8 +75,15 @@ def readyz() -> Response:
     store=False,
 )
 def get_metrics() -> Response:
-    """Metrics for Prometheus, of all processes of this web service."""
+    """Metrics for Prometheus, of all processes of this web service.
+
+    The types of other owners are counted together, as `other`, unless the caller has the role `ops:all`.
+    """
+    here, who = context(), caller()
     of_store: list[StoreMetrics] = []
+    types: Collection[str] | None = None if who.sees_all else ()
     with suppress(redis.RedisError), time_limit(WRITE_S):
-        of_store.append(StoreMetrics.read(context().store))
-    return Response(metrics.exposition(*of_store), content_type=metrics.CONTENT_TYPE)
+        of_store.append(StoreMetrics.read(here.store))
+        if types is not None:
+            types = here.types.all(who.owner).keys() | here.store.listings.counts(who.owner).keys()
+    return Response(metrics.exposition(*of_store, types=types), content_type=metrics.CONTENT_TYPE)

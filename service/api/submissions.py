@@ -43,7 +43,7 @@ from headway.contract.records import (
 from headway.contract.store import IdempotencyConflict
 from service import metrics
 from service.api.attempt_token import LeaseS, attempt_token
-from service.api.context import Context, caller, context
+from service.api.context import Context, caller, context, seen
 from service.api.idempotency import Submitting, hashed
 from service.api.names import Name
 from service.api.operation import Answer, Resource, json_answer
@@ -201,7 +201,8 @@ class BatchAnswer(BaseModel):
         ),
     },
     problems={
-        409: "no worker has served the type for a long time (TYPE_TTL_S); nothing was submitted",
+        409: "no worker has served the type for a long time (TYPE_TTL_S), or a job that the credential "
+        "does not open has the unique key; nothing was submitted",
         422: "the body does not fit, or the Idempotency-Key belongs to another one; `errors` says why",
         429: "the owner submits too fast or has too many live jobs; nothing was submitted",
         503: NOT_ACCEPTED,
@@ -357,6 +358,8 @@ def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[st
         span.set(tracing.about_job(job_id, new.owner, new.type))
     if is_new:
         _tell_workers(here, job_id, new)
+    elif caller().restricted and not seen(job_id):
+        raise Problem(409, "a job that this credential does not open has this unique key")
     return job_id, document, is_new
 
 
@@ -384,7 +387,7 @@ def _limits(here: Context) -> Limits:
 
 
 def _tell_workers(here: Context, job_id: str, new: NewJob) -> None:
-    metrics.JOBS_SUBMITTED.labels(new.type).inc()
+    metrics.count_submission(new.type)
     # Before its time its alarm is early enough.
     if new.foreign is None and (new.run_at_ms or 0) <= time.time() * 1000:
         here.dispatch.send(job_id, new.type, new.queue)

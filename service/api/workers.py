@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, Literal
 
 from flask import Response
 from pydantic import BaseModel
 
+from headway.contract import pauses
 from headway.contract.encoding import dumps
-from headway.contract.pauses import Kind, http_worker
+from headway.contract.pauses import Kind, Subject
 from service.api.context import Context, caller, context
 from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import Problem
@@ -61,7 +61,7 @@ class Queue(BaseModel):
 
 class Pause(BaseModel):
     """A queue or type of which no jobs are taken, or a worker that takes none, until it is resumed. `by` is
-    whose request that was: a key's id, or a name."""
+    whose request that was: a key's id, or a name; of another owner's request that is not said."""
 
     kind: Literal["queue", "type", "worker"]
     name: str
@@ -96,8 +96,7 @@ def list_workers() -> Response:
         {"name": name, "waiting": count, "workers": sum(name in worker.queues for worker in view.workers)}
         for name, count in waiting.items()
     ]
-    paused = [asdict(pause) for pause in view.pauses.values()]
-    return json_answer(dumps({"items": items, "queues": served, "paused": paused}))
+    return json_answer(dumps({"items": items, "queues": served, "paused": _all_paused()}))
 
 
 class Pauses(BaseModel):
@@ -117,7 +116,7 @@ def pause_queue(queue: str) -> Response:
     """
     if queue not in _queues(context()):
         raise Problem(404, f"no worker has served a queue {queue!r}; GET /workers lists them")
-    return _pause("queue", queue)
+    return _pause(Subject("queue", queue))
 
 
 @bp.operation(
@@ -125,7 +124,7 @@ def pause_queue(queue: str) -> Response:
 )
 def resume_queue(queue: str) -> Response:
     """Let the jobs of a queue be claimed again."""
-    return _resume("queue", queue, [queue])
+    return _resume("queue", queue)
 
 
 @bp.operation(
@@ -134,11 +133,15 @@ def resume_queue(queue: str) -> Response:
 def pause_type(type_name: str) -> Response:
     """Let no job of a type be claimed until it is resumed, whoever's it is.
 
-    What is running goes on. Nothing happens if it is paused already.
+    Of a type that an owner declared, only that owner's. What is running goes on. Nothing happens if it is
+    paused already.
     """
-    if context().types.get(type_name, caller().owner) is None:
+    who = caller()
+    found = context().types.get(type_name, who.owner)
+    if found is None:
         raise Problem(404, f"no worker has served a type {type_name!r}; GET /types lists them")
-    return _pause("type", type_name)
+    owner = who.owner if found.declared else found.owner
+    return _pause(Subject("type", type_name, owner, found.queue))
 
 
 @bp.operation(
@@ -146,8 +149,7 @@ def pause_type(type_name: str) -> Response:
 )
 def resume_type(type_name: str) -> Response:
     """Let the jobs of a type be claimed again."""
-    known = context().types.get(type_name, caller().owner)
-    return _resume("type", type_name, [known.queue] if known else [])
+    return _resume("type", type_name)
 
 
 @bp.operation(
@@ -162,7 +164,7 @@ def drain_worker(worker: str) -> Response:
     What it is doing goes on, and it stays up. A worker over HTTP gets no job (204). When it ends, the drain
     is forgotten with it.
     """
-    return _pause("worker", _known_worker(worker))
+    return _pause(_known_worker(worker))
 
 
 @bp.operation(
@@ -173,18 +175,16 @@ def drain_worker(worker: str) -> Response:
 )
 def resume_worker(worker: str) -> Response:
     """Let a worker claim jobs again."""
-    here, own = context(), http_worker(caller().owner, worker)
-    name = own if here.store.pauses.of("worker", own) is not None else worker
-    return _resume("worker", name, [])
+    return _resume("worker", worker)
 
 
-def _known_worker(name: str) -> str:
-    """Return the name under which a living worker is paused. Raises Problem."""
-    registry = context().store.registry
+def _known_worker(name: str) -> Subject:
+    """Raises Problem if no living worker of everybody's or of the caller's is called so."""
+    registry, owner = context().store.registry, caller().owner
     if any(worker.name == name for worker in registry.workers()):
-        return name
-    if name in registry.claimers(caller().owner):
-        return http_worker(caller().owner, name)
+        return Subject("worker", name)
+    if name in registry.claimers(owner):
+        return Subject("worker", name, owner)
     raise Problem(404, f"no living worker is called {name!r}; GET /workers lists them")
 
 
@@ -193,18 +193,38 @@ def _queues(here: Context) -> set[str]:
     return queues | {queue for worker in here.store.registry.workers() for queue in worker.queues}
 
 
-def _pause(kind: Kind, name: str) -> Response:
-    context().store.pauses.add(kind, name, by=caller().name)
-    return _all_paused()
+def _pause(what: Subject) -> Response:
+    who = caller()
+    who.check_group(None)
+    context().store.pauses.add(what, who.name, who.owner)
+    return json_answer(dumps({"paused": _all_paused()}))
 
 
-def _resume(kind: Kind, name: str, queues: list[str]) -> Response:
-    if not context().store.pauses.end(kind, name, queues):
+def _resume(kind: Kind, name: str) -> Response:
+    """End the caller's own pause of this name and everybody's, or else another owner's that is visible."""
+    who = caller()
+    who.check_group(None)
+    named = [pause for pause in _visible() if (pause.kind, pause.name) == (kind, name)]
+    near = [pause for pause in named if pause.owner in (None, who.owner)]
+    # Each is ended, also if it was meanwhile.
+    if not [pause for pause in near or named if context().store.pauses.end(pause)]:
         state = "draining" if kind == "worker" else "paused"
         raise Problem(404, f"the {kind} {name!r} is not {state}")
-    return _all_paused()
+    return json_answer(dumps({"paused": _all_paused()}))
 
 
-def _all_paused() -> Response:
-    paused = [asdict(pause) for pause in context().store.pauses.all()]
-    return json_answer(dumps({"paused": paused}))
+def _visible() -> list[pauses.Pause]:
+    who = caller()
+    return [pause for pause in context().store.pauses.all() if pause.owner is None or who.owns(pause.owner)]
+
+
+def _all_paused() -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": pause.kind,
+            "name": pause.name,
+            "since": pause.since,
+            "by": pause.by if caller().owns(pause.by_owner) else "another owner",
+        }
+        for pause in _visible()
+    ]

@@ -36,7 +36,7 @@ class View:
     running: dict[str, list[Running]]
     """By the worker's name."""
     pauses: Mapping[tuple[Kind, str], Pause] = field(default_factory=dict)
-    """By what is paused."""
+    """By what is paused. Of other owners' own there is nothing."""
 
     def why_paused(self, type: str, queue: str) -> str | None:
         """Return why claims of such a job are refused for now, or None."""
@@ -94,7 +94,11 @@ class Fleet:
                 for job in self._store.listings.running(owner):
                     # A process of the worker's pool claims in the worker's name: "<worker>:<pid>".
                     running.setdefault(job.worker.rpartition(":")[0], []).append(job)
-                pauses = {(pause.kind, pause.name): pause for pause in self._store.pauses.all()}
+                pauses = {
+                    (pause.kind, pause.name): pause
+                    for pause in self._store.pauses.all()
+                    if pause.owner in (None, owner)
+                }
                 view = View(self._store.registry.workers(), running, pauses)
                 if len(self._views) >= MAX_VIEWS:
                     self._views.clear()

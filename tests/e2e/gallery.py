@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from headway.contract.encoding import dumps
 from headway.contract.events import EventType
+from headway.contract.pauses import Subject
 from headway.contract.records import Artifact, artifacts_json
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import Claim, Report
@@ -54,7 +55,7 @@ def furnish(stack: Stack) -> list[Page]:
     hostile = _hostile_end(stack, _hostile(stack))
     # Nothing of them could be claimed before.
     for kind, name in (("queue", NASTY), ("type", TYPE), ("worker", "nasty"), ("worker", NASTY)):
-        stack.store.pauses.add(kind, name, by=NASTY)
+        stack.store.pauses.add(Subject(kind, name), NASTY)
     return [
         Page("list", "#/", card(running)),
         Page("nothing found", "#/?q=no-such-thing", "#empty:not([hidden])"),

@@ -546,13 +546,13 @@ class StoreMachine(RuleBasedStateMachine):
         self.put_group(owner, expected)
 
     # Hypothesis leaves out some rules of each example, and most rules need a job, and many a holder.
-    @initialize(target=jobs, owner=st.sampled_from(OWNERS), group=st.sampled_from([None, "g"]))
-    def a_job_waits(self, owner: str, group: str | None) -> Any:
-        return self.create(owner, group, 3, None, None, "one", False)
+    @initialize(target=jobs, owner=st.sampled_from(OWNERS))
+    def a_job_waits(self, owner: str) -> Any:
+        return self.create(owner, None, 3, None, None, "one", False)
 
-    @initialize(target=claims, owner=st.sampled_from(OWNERS), group=st.sampled_from([None, "g"]))
-    def a_job_runs(self, owner: str, group: str | None) -> Any:
-        return self.claim(self.create(owner, group, 2, None, None, "one", False))
+    @initialize(target=claims, owner=st.sampled_from(OWNERS))
+    def a_job_of_a_group_runs(self, owner: str) -> Any:
+        return self.claim(self.create(owner, "g", 2, None, None, "one", False))
 
     @rule(owner=st.sampled_from(OWNERS))
     def what_failed_in_a_group_is_retried(self, owner: str) -> None:

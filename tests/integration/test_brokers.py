@@ -16,6 +16,7 @@ from kombu.transport import resolve_transport
 
 import worker.broker  # noqa: F401
 from headway.broker import connect, errors_of, waiting
+from headway.contract.pauses import Subject
 from headway.contract.settings import load
 from service.process import valkey
 from tests.integration.test_worker_drain import SHARED
@@ -168,13 +169,13 @@ def test_a_worker_that_drains_leaves_messages_at_rabbitmq_and_takes_them_later(
     rabbitmq: RabbitMQ, rabbit_stack: Stack
 ) -> None:
     (worker,) = rabbit_stack.store.registry.workers()
-    rabbit_stack.store.pauses.add("worker", worker.name)
+    rabbit_stack.store.pauses.add(Subject("worker", worker.name))
     until(lambda: "draining" in rabbit_stack.log("worker"), what="the worker to know of it")
     jobs = [rabbit_stack.submit("simulate", {"duration_s": 0})["id"] for _ in range(4)]
     with connect(settings(rabbitmq.url), timeout_s=5) as connection:
         until(lambda: waiting(connection, "default") >= len(jobs), what="the messages to stay there")
     assert {rabbit_stack.document(job_id)["state"] for job_id in jobs} == {"queued"}
-    rabbit_stack.store.pauses.end("worker", worker.name)
+    rabbit_stack.store.pauses.end(Subject("worker", worker.name))
     assert {rabbit_stack.wait_ended(job_id)["attempt"] for job_id in jobs} == {1}
 
 

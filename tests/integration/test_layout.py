@@ -26,6 +26,7 @@ from headway.contract.layout import (
     slot_of,
 )
 from headway.contract.new_job import NewJob
+from headway.contract.pauses import Subject
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
 from service.process import valkey
@@ -121,16 +122,16 @@ def test_a_process_learns_of_new_partitions_while_it_keeps_its_share(opened: Ope
 
 def test_what_is_paused_is_so_in_partitions_that_are_added(opened: Open) -> None:
     before = opened(2)
-    before.pauses.add("queue", "q")
-    before.pauses.add("type", "other")
-    before.pauses.end("type", "other")
+    before.pauses.add(Subject("queue", "q"))
+    before.pauses.add(Subject("type", "other"))
+    before.pauses.end(Subject("type", "other"))
     grown = opened(64)
     Keeper(grown).renew()
     late = next(owner for n in range(100) if grown.keys.partition(owner := f"late{n}") >= 2)
     ref = grown.ref(create(grown, late))
     assert ref is not None
     assert grown.claim(ref, token="t", lease_s=9, worker="w") is None
-    assert grown.pauses.end("queue", "q")
+    assert grown.pauses.end(Subject("queue", "q"))
     assert grown.claim(ref, token="t", lease_s=9, worker="w") is not None
     assert not any(
         grown.redis.exists(grown.keys.paused(partition)) for partition in range(grown.keys.partitions)

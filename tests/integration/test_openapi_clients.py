@@ -80,7 +80,7 @@ def test_schemathesis_finds_nothing_in_any_operation(web: Stack) -> None:
     finally:
         # It pauses whatever it finds.
         for pause in web.store.pauses.all():
-            web.store.pauses.end(pause.kind, pause.name)
+            web.store.pauses.end(pause)
     assert "Tested: 51" in said, said
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fake_worker import create
 from tests.support.redis_cluster import Sentinels
 from tests.support.sse import Reader
 from tests.support.stack import Stack
@@ -50,3 +51,23 @@ def test_after_the_primary_was_killed_all_goes_on_at_the_one_that_sentinels_name
         assert stack.wait_ended(job_id)["attempt"] == 1
         assert stack.wait_ended(json.loads(body)["id"])["state"] == "succeeded"
         until(lambda: stack.get("/readyz")[0] == 200)
+
+
+def test_who_is_cut_off_with_a_former_primary_does_not_say_that_a_job_is_not_there(
+    sentinels: Sentinels, tmp_path: Path
+) -> None:
+    absent = "/jobs/0-" + "x" * 22
+    with Stack(tmp_path, HEARTBEAT_S="1", DRAIN_S="0") as stack:
+        stack.environ["REDIS_URL"] = sentinels.url
+        stack.use_store()
+        stack.start_web()
+        job_id = create(stack.store)
+        assert stack.get(absent)[0] == 404
+        # What it is left with: the primary, and a sentinel that does not reach the others.
+        for sentinel in sentinels.sentinels[1:]:
+            sentinel.kill()
+        until(lambda: stack.get("/readyz")[0] == 503, 20, "the sentinel to notice that it is alone")
+        assert stack.get(absent)[0] == 503
+        with Reader(stack.url, f"{absent}/events") as reader:
+            assert reader.status == 200, "it waits until that is known"
+        assert stack.get(f"/jobs/{job_id}")[0] == 200, "what is there can be shown"

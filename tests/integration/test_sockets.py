@@ -124,16 +124,15 @@ def test_connects_and_aborts_leave_memory_and_descriptors_where_they_were(web: S
 
     # A burst makes room for as many requests at once, and that room stays: what counts is that it
     # ends. Forgotten streams would show in every round.
-    grown = []
-    before = used()
-    for _ in range(6):
+    before, grown = used(), [(0, 0, 0)]
+    for _ in range(20):
         churn(1500)
         after = used()
-        grown.append([now - then for now, then in zip(after, before, strict=True)])
+        grown.append(tuple(now - then for now, then in zip(after, before, strict=True)))
         before = after
-    assert min(kib for kib, _, _ in grown) < 300
-    assert min(files for _, files, _ in grown) <= 0
-    assert min(clients for _, _, clients in grown) <= 0
+        if grown[-1][0] < 300 and grown[-1][1] <= 0 and grown[-1][2] <= 0:
+            return
+    pytest.fail(f"KiB, descriptors and connections go on growing: {grown}")
 
 
 def test_stalled_readers_cost_no_memory_and_get_the_newest_progress_and_all_else(web: Stack) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from headway.contract.encoding import dumps, rfc3339
+from headway.contract.pauses import Subject
 from headway.contract.records import Job, Unique
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import JobStore
@@ -260,31 +261,31 @@ def test_nothing_is_taken_from_what_is_paused_also_by_who_has_the_message(
     held = claim(clocked, create(clocked))
     waits = create(clocked)
     other = create(clocked, type="other", queue="elsewhere")
-    clocked.pauses.add(kind, name, "me")
+    clocked.pauses.add(Subject(kind, name, queue=QUEUE), "me")
     assert clocked.next(0, QUEUE) is None
     assert refused(clocked, waits)
     clocked.advance(10)
     assert clocked.alarms.answer(waits) is None, "a message would be in vain"
     assert not refused(clocked, other)
     clocked.end(held, State.SUCCEEDED)
-    assert clocked.pauses.end(kind, name, [QUEUE])
+    assert clocked.pauses.end(Subject(kind, name, queue=QUEUE))
     due = clocked.alarms.answer(waits)
     assert due is not None, "at once, not when its alarm would have gone off"
     assert order(clocked) == [waits]
-    assert not clocked.pauses.end(kind, name)
+    assert not clocked.pauses.end(Subject(kind, name))
 
 
 def test_a_paused_type_holds_up_no_other_type_of_its_queue(store: JobStore) -> None:
     for _ in range(3):
         create(store, type="paused")
     runs = create(store, type="runs")
-    store.pauses.add("type", "paused")
+    store.pauses.add(Subject("type", "paused"))
     assert order(store) == [runs]
 
 
 def test_a_draining_worker_is_refused_and_another_gets_the_message_at_once(clocked: ClockedStore) -> None:
     job_id = create(clocked)
-    clocked.pauses.add("worker", "host:1:ab")
+    clocked.pauses.add(Subject("worker", "host:1:ab"))
     assert refused(clocked, job_id, worker="host:1:ab:77")
     due = clocked.alarms.answer(job_id)
     assert due is not None
@@ -298,12 +299,12 @@ def test_a_pause_is_in_every_partition_and_listed_once(valkey_server: Any) -> No
     from headway.contract.layout import Layout
 
     with closing(ClockedStore(valkey_server.url, Keys("test-paused:", Layout(3)))) as store:
-        store.pauses.add("queue", QUEUE, "me")
+        store.pauses.add(Subject("queue", QUEUE), "me")
         for owner in "abcdefgh":
             assert refused(store, create(store, owner=owner))
         (pause,) = store.pauses.all()
         assert (pause.kind, pause.name, pause.by) == ("queue", QUEUE, "me")
-        store.pauses.end("queue", QUEUE)
+        store.pauses.end(Subject("queue", QUEUE))
 
 
 # -- over HTTP -----------------------------------------------------------------------------------------

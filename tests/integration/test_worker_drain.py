@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from headway.contract.pauses import Subject
 from headway.contract.states import State
 from tests.support.checkout import ROOT
 from tests.support.wait import until
@@ -89,14 +90,14 @@ def test_a_drained_worker_ends_its_encode_takes_nothing_and_takes_jobs_again(
     encode = stack.enqueue("video.encode", input="sample:12", preset="mp4", width=640, height=360)
     stack.until(encode, lambda job: job.progress is not None)
     (worker,) = stack.store.registry.workers()
-    stack.store.pauses.add("worker", worker.name)
+    stack.store.pauses.add(Subject("worker", worker.name))
     waits = [stack.enqueue("simulate", duration_s=0) for _ in range(4)]
     assert stack.ended(encode).attempt == 1
     assert stack.job(encode).state is State.SUCCEEDED
     until(lambda: "draining" in stack.log("worker"), 10)
     assert [stack.job(job_id).state for job_id in waits] == [State.QUEUED] * 4
     assert stack.worker.poll() is None
-    stack.store.pauses.end("worker", worker.name)
+    stack.store.pauses.end(Subject("worker", worker.name))
     for job_id in waits:
         assert stack.ended(job_id).attempt == 1
 
@@ -120,7 +121,7 @@ def test_what_has_not_ended_in_time_is_handed_back(new_worker_stack: NewStack) -
     stack = new_worker_stack(DRAIN_JOBS_S="1")
     encode = stack.enqueue("video.encode", input="sample:600", preset="mp4")
     stack.until(encode, lambda job: job.progress is not None and bool(job.progress.data))
-    assert stack.stop("worker", seconds=1 + 5) == 0
+    assert stack.stop("worker") == 0
     assert stack.encoders() == []
     assert stack.work_files() == []
     assert stack.job(encode).state is State.RETRYING
@@ -133,7 +134,7 @@ def test_ctrl_c_does_not_wait_for_jobs(new_worker_stack: NewStack) -> None:
     stack.running(job_id)
     stack.worker.send_signal(signal.SIGTERM)
     until(lambda: "running jobs have 600 s" in stack.log("worker"), 5)
-    assert stack.stop("worker", signal.SIGINT, seconds=6) == 0
+    assert stack.stop("worker", signal.SIGINT) == 0
     assert stack.job(job_id).state is State.RETRYING
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from headway.contract.encoding import RecordError
 from headway.contract.new_job import NewJob
+from headway.contract.pauses import Subject
 from headway.contract.records import Job as JobRecord
 from headway.contract.states import ErrorCode, State
 from headway.sdk.job import Job
@@ -404,13 +405,13 @@ def test_who_looked_while_the_queue_was_paused_takes_no_job_out_of_turn(
     def resume_after_the_look(script: str, *args: Any) -> Any:
         reply = run_script(script, *args)
         if script in ("next", "take"):
-            store.pauses.end(kind, name, [name])
+            store.pauses.end(Subject(kind, name, queue=name))
         return reply
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
     runtime = Runtime(store, worker="test", data_dir=tmp_path, lease_s=2)
     try:
-        store.pauses.add(kind, name)
+        store.pauses.add(Subject(kind, name))
         runtime.run_next(types, name, low)
         assert done == [], "it is paused"
         monkeypatch.setattr(store.database, "run", resume_after_the_look)

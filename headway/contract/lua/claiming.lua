@@ -23,7 +23,7 @@ local function claim(token, lease_ms, worker)
   -- The worker has this job's message, and drops it: another worker is to have one at once.
   local host, process = string.match(worker, '^"(.*):([^:]*)"$')
   if process == 'http' then
-    host = string.sub(redis.call('HGET', JOB, 'owner'), 2, -2) .. '/' .. host
+    host = OWNER .. '/' .. host
   end
   if host and redis.call('HEXISTS', HEAD .. 'paused', 'worker:' .. host) == 1 then
     if process ~= 'http' then set_alarm(time) end

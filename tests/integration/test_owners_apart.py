@@ -1,0 +1,148 @@
+"""Owners apart in what is not a job: pauses, metrics, unique keys."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jwt
+import pytest
+
+from headway.contract.access import ROLES
+from headway.contract.new_job import NewJob
+from headway.contract.pauses import Subject
+from headway.contract.states import State
+from service.metrics import OTHER
+from tests.support.fake_worker import claim
+from tests.support.stack import Stack
+
+SECRET = "s" * 40
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    directory = tmp_path_factory.mktemp("apart")
+    (directory / "jwt").write_text(SECRET)
+    with Stack(
+        directory,
+        AUTH="keys,jwt",
+        JWT_KEY_FILE=str(directory / "jwt"),
+        JWT_ALGORITHMS="HS256",
+        JWT_ISSUER="idp",
+        JWT_AUDIENCE="headway",
+        DRAIN_S="0",
+    ) as stack:
+        stack.start_web()
+        stack.headers = {}
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def ann(web: Stack) -> dict[str, str]:
+    return key(web, "ann")
+
+
+@pytest.fixture(scope="module")
+def bob(web: Stack) -> dict[str, str]:
+    return key(web, "bob")
+
+
+@pytest.fixture(scope="module")
+def everybody(web: Stack) -> dict[str, str]:
+    return key(web, "eve", *ROLES)
+
+
+def key(web: Stack, owner: str, *roles: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {web.store.access.create(owner, roles or ROLES[:-1])[1]}"}
+
+
+def restricted(owner: str, *groups: str) -> dict[str, str]:
+    """The header with a token that opens these groups alone."""
+    claims = {"iss": "idp", "aud": "headway", "sub": "me", "exp": time.time() + 600}
+    rights = {"owner": owner, "roles": list(ROLES[:-1]), "groups": list(groups)}
+    token = jwt.encode({**claims, "headway": rights}, SECRET, "HS256")
+    return {"Authorization": f"Bearer {token}"}
+
+
+def call(
+    web: Stack, method: str, path: str, headers: dict[str, str], body: Any = None
+) -> tuple[int, dict[str, Any]]:
+    status, _, text = web.call(method, path, body, headers=headers)
+    return status, json.loads(text) if text else {}
+
+
+def paused(web: Stack, headers: dict[str, str]) -> list[tuple[str, str, str]]:
+    found = call(web, "GET", "/workers", headers)[1]["paused"]
+    return [(one["kind"], one["name"], one["by"]) for one in found]
+
+
+def test_what_is_one_owners_is_paused_for_that_owner_alone(
+    web: Stack, ann: dict[str, str], bob: dict[str, str], everybody: dict[str, str]
+) -> None:
+    asking = {"types": ["private"], "worker": "host-17"}
+    for headers in (ann, bob):
+        assert call(web, "PUT", "/types/private", headers, {})[0] == 200
+        assert call(web, "POST", "/claims", headers, asking)[0] == 204
+        assert call(web, "POST", "/jobs", headers, {"type": "private"})[0] == 202
+    for path in ("/types/private/pause", "/workers/host-17/drain"):
+        assert call(web, "POST", path, ann)[0] == 200
+    assert [one[:2] for one in paused(web, ann)] == [("type", "private"), ("worker", "host-17")]
+    assert paused(web, bob) == []
+    assert len(paused(web, everybody)) == 2
+    for path in ("/types/private/resume", "/workers/host-17/resume", "/workers/ann/host-17/resume"):
+        assert call(web, "POST", path, bob)[0] == 404
+    assert call(web, "POST", "/claims", bob, asking)[1]["job"]["type"] == "private"
+    assert call(web, "POST", "/claims", ann, asking)[0] == 204
+    for path in ("/types/private/resume", "/workers/host-17/resume"):
+        assert call(web, "POST", path, ann) == (
+            200,
+            {"paused": call(web, "GET", "/workers", ann)[1]["paused"]},
+        )
+    assert paused(web, everybody) == []
+    assert call(web, "POST", "/claims", ann, asking)[1]["job"]["type"] == "private"
+
+
+def test_a_pause_of_what_all_share_does_not_say_which_owners_key_made_it(
+    web: Stack, ann: dict[str, str], bob: dict[str, str]
+) -> None:
+    web.store.pauses.add(Subject("queue", "shared"), by="key of ann", by_owner="ann")
+    assert paused(web, ann) == [("queue", "shared", "key of ann")]
+    assert paused(web, bob) == [("queue", "shared", "another owner")]
+    assert call(web, "POST", "/queues/shared/resume", restricted("bob", "g"))[0] == 403
+    assert call(web, "POST", "/queues/shared/resume", bob) == (200, {"paused": []})
+
+
+def test_metrics_name_no_type_that_is_another_owners(
+    web: Stack, ann: dict[str, str], bob: dict[str, str], everybody: dict[str, str]
+) -> None:
+    for name in ("customer.one", "customer.two"):
+        job_id = call(web, "POST", "/jobs", ann, {"type": name, "run": "here"})[1]["id"]
+        assert call(web, "POST", f"/jobs/{job_id}/cancel", ann)[0] in (200, 202)
+    job_id = web.store.create(NewJob("ann", "customer.three", {}, "q", 1))[0]
+    web.store.end(claim(web.store, job_id), State.SUCCEEDED)
+
+    def shown(headers: dict[str, str]) -> str:
+        return web.call("GET", "/metrics", headers=headers)[2].decode()
+
+    for line in (
+        f'headway_jobs_submitted_total{{type="{OTHER}"}} ',
+        f'headway_job_attempts_total{{type="{OTHER}"}} ',
+    ):
+        (found,) = [text for text in shown(bob).splitlines() if text.startswith(line)]
+        assert float(found.removeprefix(line)) >= 2
+    assert "customer" not in shown(bob)
+    assert "customer.three" in shown(everybody)
+
+
+def test_a_unique_key_opens_no_job_outside_of_ones_groups(web: Stack, ann: dict[str, str]) -> None:
+    call(web, "PUT", "/types/nightly", ann, {})
+    body = {"type": "nightly", "unique": {"key": "n"}}
+    outside = call(web, "POST", "/jobs", ann, body)[1]["id"]
+    status, problem = call(web, "POST", "/jobs", restricted("ann", "g"), {**body, "group": "g"})
+    assert (status, "unique key" in problem["detail"]) == (409, True)
+    assert outside not in json.dumps(problem)
+    inside = {**body, "group": "g", "unique": {"key": "of g"}}
+    made = call(web, "POST", "/jobs", restricted("ann", "g"), inside)[1]["id"]
+    assert call(web, "POST", "/jobs", restricted("ann", "g"), inside)[1]["id"] == made
