@@ -291,7 +291,12 @@ def accept(here: Context, body: Submission) -> NewJob:
             errors=faults,
             known_types=sorted(here.types.all(caller().owner)),
         )
-    foreign = Foreign(sent=False) if job_type and job_type.foreign and not body.run else None
+    foreign = None
+    if job_type and job_type.foreign and not body.run:
+        foreign = Foreign(sent=False)
+        if body.max_attempts not in (None, job_type.max_attempts):
+            detail = f"{body.type} has a retry policy of its own, which a submission does not change"
+            raise Problem(422, detail, errors=[("/max_attempts", detail)])
     return NewJob(
         owner=caller().owner,
         type=body.type,

@@ -18,6 +18,8 @@ import gevent
 import gevent.monkey
 from gevent.threadpool import ThreadPool
 
+from service.scheduling.blocking import in_pool
+
 MAX_ADDRESSES = 3
 """Of one name that are tried."""
 RESOLVERS = 4
@@ -36,7 +38,7 @@ def resolve(host: str, port: int, limit_s: float) -> list[str]:
         return _addresses(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     lookup = gevent.monkey.get_original("socket", "getaddrinfo")
     with gevent.Timeout(limit_s, TimeoutError("its name could not be resolved in time")):
-        return _addresses(_resolvers().apply(lookup, (host, port, 0, socket.SOCK_STREAM)))
+        return _addresses(in_pool(_resolvers(), lambda: lookup(host, port, 0, socket.SOCK_STREAM)))
 
 
 _pool: ThreadPool | None = None

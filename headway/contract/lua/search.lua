@@ -1,6 +1,7 @@
 -- Finding the job that is next in a line (line.lua), for scripts that take or look for one.
 
-local OWNERS, JOBS = 100, 50 -- Looked at: so many owners, and so many jobs of each.
+local OWNERS, JOBS = 100, 1000 -- Looked at: so many owners, and so many jobs of each.
+local PAGE = 50
 
 -- Returns nothing, or id, owner, group, idempotency key, type and parent (JSON texts, but for id and key) of the
 -- job that is next in `line`, the owners in the line of `queue`. `jobs` comes before the id in the keys of the
@@ -21,14 +22,18 @@ local function next_in(line, paused_key, jobs, queue, args, at)
     if not owner then return end
     -- The keys of an owner's line and of the jobs are not declared; they have the same hash tag, so they lie
     -- in the same slot. Most often the first job will do.
-    for _, part in ipairs({{0, 0}, {1, JOBS - 1}}) do
-      for _, id in ipairs(redis.call('ZRANGE', line .. ':' .. owner, part[1], part[2])) do
+    local from, to = 0, 0
+    while from < JOBS do
+      local ids = redis.call('ZRANGE', line .. ':' .. owner, from, to)
+      for _, id in ipairs(ids) do
         local job = redis.call('HMGET', jobs .. id, 'owner', 'group', '_once', 'type', 'parent')
         local type = job[4]
         if type and (any or wanted[type]) and not is_paused(type) then
           return {id, job[1], job[2], job[3], type, job[5]}, owner
         end
       end
+      if #ids <= to - from then break end
+      from, to = to + 1, to + PAGE
     end
   end
 end
