@@ -228,9 +228,9 @@ def test_what_a_thread_of_gevents_raises_is_raised_here_and_written_nowhere() ->
     code = """
 from gevent import monkey; monkey.patch_all()
 from service.scheduling.blocking import file_threads, off_the_loop
-from service.scheduling.webhook_post import resolve
+from service.scheduling.outgoing import resolve
 for work in (
-    lambda: resolve("nowhere.invalid", 443),
+    lambda: resolve("nowhere.invalid", 443, 5),
     lambda: off_the_loop(lambda: open("/no/such")),
     lambda: file_threads()(lambda: open("/no/such")),
 ):
