@@ -58,11 +58,14 @@ def give_way() -> None:
     """Let all others go on if the connection that is served here has kept them waiting for long. Nothing
     else does while its bytes are there before they are asked for, of one request or of a thousand."""
     connection: Any = gevent.getcurrent()
+    # The loop counts how often it has looked at all sockets: also while this connection waited for bytes.
+    look: int = gevent.get_hub().loop.iteration
     now = time.monotonic()
-    if now - vars(connection).setdefault("turn_began", now) > TURN_S:
+    if vars(connection).get("turn") != look:
+        connection.turn, connection.turn_began = look, now
+    elif now - connection.turn_began > TURN_S:
         # With 0, gevent would come back up to 50 times before it looks at other sockets.
         gevent.sleep(0.001)
-        connection.turn_began = time.monotonic()
 
 
 class PacedSocket:
