@@ -18,7 +18,8 @@ from headway.sdk.stopping import InvalidInput, NoSpace, Stop
 from worker.media import failure, hls, selection, tonemap, verify
 from worker.media.command import CAP, CONSTANT_CAP, Cut, Picture, output_rate, pictures, size, sound_filters
 from worker.media.ffmpeg import FFmpegFailed, Tick
-from worker.media.probe import Audio, Color, Media, Video, media
+from worker.media.inspection import with_later
+from worker.media.probe import Audio, Color, Later, Media, Shape, Video, media
 from worker.media.rate import Rate, measure_rate
 from worker.media.said import Said
 from worker.media.sandbox import OutOfMemory
@@ -28,6 +29,9 @@ from worker.media.yardstick import Yardstick
 
 def stream(**fields: Any) -> dict[str, Any]:
     return {"index": 0, "codec_type": "video", "codec_name": "h264", "width": 640, "height": 480, **fields}
+
+
+CROPPING = {"side_data_type": "Frame Cropping"}
 
 
 def only(**fields: Any) -> Video:
@@ -45,6 +49,8 @@ def only(**fields: Any) -> Video:
         ({"sample_aspect_ratio": "0:1"}, (640, 480)),
         ({"side_data_list": [{"side_data_type": "ICC"}, {"rotation": -90}]}, (480, 640)),
         ({"side_data_list": [{"rotation": 45}]}, (640, 480)),
+        ({"side_data_list": [{**CROPPING, "crop_left": 40, "crop_bottom": 20}]}, (600, 460)),
+        ({"side_data_list": [{**CROPPING, "crop_right": 640}]}, (640, 480)),
         ({"tags": {"rotate": "180"}}, (640, 480)),
         ({"tags": {"rotate": "270"}}, (480, 640)),
     ],
@@ -52,6 +58,23 @@ def only(**fields: Any) -> Video:
 def test_a_picture_is_measured_as_it_is_shown(fields: dict[str, Any], shown: tuple[int, int]) -> None:
     video = only(**fields)
     assert (video.width, video.height) == shown
+
+
+@pytest.mark.parametrize(
+    ("shapes", "shown", "keeps_shape"),
+    [
+        ((), (640, 480), False),
+        ((Shape(640, 480),), (640, 480), False),
+        ((Shape(480, 640),), (640, 480), True),
+        ((Shape(1280, 720), Shape(1280, 720)), (1280, 720), True),
+        ((Shape(640, 480, Fraction(4, 3)),) * 2, (853, 480), False),
+    ],
+)
+def test_the_size_is_the_one_that_most_pictures_have(
+    shapes: tuple[Shape, ...], shown: tuple[int, int], keeps_shape: bool
+) -> None:
+    video = with_later(only(), Later(shapes=shapes))
+    assert (video.width, video.height, video.keeps_shape) == (*shown, keeps_shape)
 
 
 def test_rates_and_durations_that_say_nothing_are_none() -> None:

@@ -39,6 +39,15 @@ def test_a_last_picture_lasts_as_long_as_the_others_did(said_s: float | None) ->
     assert scan.end_s == pytest.approx(1.6)
 
 
+@pytest.mark.parametrize(("promised_s", "end_s"), [(1.58, 1.58), (1.2, 1.6), (9.0, 1.6), (None, 1.6)])
+def test_a_last_packet_without_a_length_ends_with_the_file_if_that_is_sooner(
+    promised_s: float | None, end_s: float
+) -> None:
+    scan = Scan({0: packets(length_s=None)})
+    end_last_packets(scan, promised_s)
+    assert scan.end_s == pytest.approx(end_s)
+
+
 def test_a_last_picture_that_alone_lasts_longer_does() -> None:
     timeline = packets(length_s=0.1, step_s=0.1, count=9)
     timeline.add(0.9, 1.5, 100)

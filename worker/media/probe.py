@@ -273,9 +273,11 @@ def _crop(side_data: Iterable[dict[str, Any]]) -> tuple[int, int]:
 
 def _shape(found: dict[str, Any], crop: tuple[int, int]) -> Shape:
     """Decode what ffprobe says of a stream or of a picture."""
-    pixel = ratio(found.get("sample_aspect_ratio", "").replace(":", "/"))
-    width, height = int(found["width"]) - crop[0], int(found["height"]) - crop[1]
-    return Shape(max(1, width), max(1, height), pixel or Fraction(1))
+    pixel = ratio(found.get("sample_aspect_ratio", "").replace(":", "/")) or Fraction(1)
+    width, height = int(found["width"]), int(found["height"])
+    if crop[0] < width and crop[1] < height:
+        width, height = width - crop[0], height - crop[1]
+    return Shape(width, height, pixel)
 
 
 def _color(found: dict[str, Any]) -> Color:
