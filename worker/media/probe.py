@@ -348,19 +348,22 @@ def decode_later(job: Job[Any], path: Path, name: str, track: Video, moments: Se
     broadcast changes with what is shown."""
     which = ("-select_streams", str(track.index), "-of", "json")
     entries = ("-show_entries", "frame=interlaced_frame,width,height,sample_aspect_ratio")
+
+    def read(interval: str, *options: str) -> list[dict[str, Any]]:
+        try:
+            out = _ffprobe(job, path, name, *which, *entries, *options, "-read_intervals", interval)
+            frames: list[dict[str, Any]] = json.loads(out).get("frames", [])
+        except (InvalidInput, ValueError):
+            return []
+        return frames
+
     found: list[dict[str, Any]] = []
     for at in moments:
-        # Without an index, a seek may land behind the key picture that is needed.
-        earlier = f"{max(0.0, at - KEYS_APART_S):.3f}%{at + 1:.3f}"
-        for interval in (f"{at:.3f}%+#{LATER_PACKETS}", earlier):
-            try:
-                out = _ffprobe(job, path, name, *which, *entries, "-read_intervals", interval)
-                frames = json.loads(out).get("frames", [])
-            except (InvalidInput, ValueError):
-                break
-            if frames:
-                found += frames[-LATER_PACKETS:]
-                break
+        # Without an index, a seek may land behind the key picture that is needed: that one tells as well.
+        before = f"{max(0.0, at - KEYS_APART_S):.3f}%{at:.3f}"
+        found += (
+            read(f"{at:.3f}%+#{LATER_PACKETS}") or read(before, "-skip_frame", "nokey")[-1:] * LATER_PACKETS
+        )
     return Later(
         any(int(frame.get("interlaced_frame", 0)) for frame in found),
         tuple(_shape(frame, track.crop) for frame in found if frame.get("width")),
