@@ -140,6 +140,7 @@ class Picture:
             *_begun(self.cut, "setpts"),
             *_deinterlaced(self.video),
             *_colored(self.video, self.width, self.height),
+            *_silent_on_light(self.video),
         ]
         start = ":start_time=0" if (self.from_zero or self.cut.start_s) and not self.cut.held else ""
         # Without `pass` a single short picture would round to none.
@@ -174,7 +175,6 @@ def _colored(video: Video, width: int, height: int) -> list[str]:
         return [
             *(scale + source, rgb, *bars),
             *(f"lut3d=file={TONEMAP}:interp=tetrahedral", f"scale={to_709}", "format=yuv420p", tags),
-            *(f"sidedata=mode=delete:type={kind}" for kind in HDR_METADATA),
         ]
     if video.alpha:
         return [
@@ -185,6 +185,12 @@ def _colored(video: Video, width: int, height: int) -> list[str]:
         # ffmpeg takes all grey for full range: the values stay as they are.
         to_709 = "in_range=pc:out_range=pc"
     return [f"{scale}{source}:{to_709}", "format=yuv420p", *bars, tags]
+
+
+def _silent_on_light(video: Video) -> list[str]:
+    if not video.color.hdr and video.peak_nits is None:
+        return []
+    return [f"sidedata=mode=delete:type={kind}" for kind in HDR_METADATA]
 
 
 HDR_METADATA = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS")
