@@ -1,6 +1,6 @@
 """The corpus: inputs of every kind that people have, made with ffmpeg's own sources, and what is right.
 
-They are made once and kept in the temporary directory, under a name made from this file's content. Unless
+They are made once and kept in the temporary directory, under a name made from what these files hold. Unless
 said otherwise, each has a white picture and a tone from 0.6 to 0.8 s, so that sync can be measured.
 """
 
@@ -793,7 +793,13 @@ add(
     _bytes(b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\na.ts\n#EXT-X-ENDLIST\n"),
     invalid="it is a playlist",
 )
-usual("snow.avi", "-c:v", "snow", "-c:a", "pcm_s16le", invalid="'snow', which is rare")
+usual(
+    "snow.avi",
+    *("-c:v", "snow", "-c:a", "pcm_s16le"),
+    invalid="its format (snow) is not known",
+    sound_is_fine=True,
+)
+usual("snow.mkv", "-c:v", "snow", source={"sound": False}, invalid="'snow', which is rare")
 
 
 def _encrypted(studio: Studio) -> None:
@@ -824,8 +830,9 @@ add("nomoov.mp4", _no_moov, invalid="its end is missing")
 
 
 def directory() -> Path:
-    """Where they are kept: another place for another version of this file."""
-    version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+    """Where they are kept: another place for another version of these files."""
+    makers = sorted(Path(__file__).parent.glob("*inputs.py"))
+    version = hashlib.sha256(b"".join(file.read_bytes() for file in makers)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"headway-media-{os.getuid()}-{version}"
 
 

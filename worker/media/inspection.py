@@ -21,8 +21,8 @@ from worker.media.probe import (
     Video,
     decode_first,
     interlaced_later,
-    probe,
 )
+from worker.media.rare import probe_listed
 from worker.media.rate import Rate, measure_rate
 from worker.media.sandbox import MAX_PIXELS
 from worker.media.source import Source
@@ -98,24 +98,29 @@ def look(
     """
     if source.path is None:
         return _sample(source, start_s, duration_s)
-    media = probe(job, source.path, source.name)
+    listed = probe_listed(job, source)
+    source, media = listed.source, listed.media
+    assert source.path is not None  # noqa: S101
     scanned = scan(job, source.path, media)
     likely = selection.videos(media, scanned)
     video = _first_decodable(job, source, scanned, likely) if picture else None
     heard = selection.audios(media, scanned, video)
     audio = _first_decodable(job, source, scanned, heard)
     warnings = _missing(source, media, scanned)
+    if listed.damaged and not warnings:
+        warnings.append(f"{source.name} is cut off or damaged")
     if scanned.went_back:
         warnings.append(f"the timestamps of {source.name} start anew in the middle: the rest is left out")
     elif holds_another(source.path, media.formats):
         warnings.append(f"{source.name} holds more than one recording: only the first is taken")
     if picture and video is None:
-        raise InvalidInput(_none_of(source, scanned, "video", likely))
+        raise InvalidInput(_none_of(source, scanned, "video", likely or listed.rare_of("video")))
     if audio is None:
-        why = _none_of(source, scanned, "sound", heard)
+        unheard = heard or listed.rare_of("audio")
+        why = _none_of(source, scanned, "sound", unheard)
         if not picture:
             raise InvalidInput(why)
-        if heard:
+        if unheard:
             warnings.append(f"{why}. The result has no sound")
     if video is not None and video.width * video.height > MAX_PIXELS:
         raise InvalidInput(f"a picture of {video.width}x{video.height}, as in {source.name}, is too large")

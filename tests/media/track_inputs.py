@@ -1,0 +1,102 @@
+"""More of the corpus: tracks that may not be decoded, that begin late, or that pause."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from tests.media.inputs import (
+    AAC,
+    H264,
+    HEIGHT,
+    ONLY_SOUND,
+    WIDTH,
+    Expected,
+    Input,
+    Make,
+    Studio,
+    clip,
+    picture,
+    tone,
+)
+
+TRACKS: list[Input] = []
+
+
+def add(name: str, make: Make, **expected: Any) -> None:
+    TRACKS.append(Input(name, make, Expected(**expected)))
+
+
+# -- what may not be decoded ---------------------------------------------------------------------------
+
+
+def _sup() -> bytes:
+    """Subtitles as on a Blu-ray, in the segments that they are made of: one that shows a box."""
+
+    def segment(kind: int, data: bytes) -> bytes:
+        return b"PG" + struct.pack(">IIBH", 9000, 0, kind, len(data)) + data
+
+    box = (b"\1" * 8 + b"\0\0") * 2
+    composition = struct.pack(">HHBHBBBB", WIDTH, HEIGHT, 0x10, 0, 0x80, 0, 0, 1)
+    segments = [
+        (0x16, composition + struct.pack(">HBBHH", 0, 0, 0, 10, 10)),
+        (0x17, struct.pack(">BBHHHH", 1, 0, 10, 10, 8, 2)),
+        (0x14, bytes([0, 0, 1, 235, 128, 128, 255])),
+        (
+            0x15,
+            struct.pack(">HBB", 0, 0, 0xC0) + (len(box) + 4).to_bytes(3) + struct.pack(">HH", 8, 2) + box,
+        ),
+        (0x80, b""),
+    ]
+    return b"".join(segment(*part) for part in segments)
+
+
+def _drawn(codec: str) -> Make:
+    def make(studio: Studio) -> None:
+        (studio.directory / "s.sup").write_bytes(_sup())
+        maps = ("-map", "0", "-map", "1", "-map", "2")
+        studio.run(*clip(), "-i", "s.sup", *maps, *H264, *AAC, "-c:s", codec)
+
+    return make
+
+
+add("drawn.mkv", _drawn("copy"), logs="left out of drawn.mkv: subtitle track 2 (hdmv_pgs_subtitle)")
+add("drawn.ts", _drawn("dvbsub"), logs="left out of drawn.ts: subtitle track 2 (dvb_subtitle)")
+
+
+def _beside(*options: str) -> Make:
+    """Before the sound that is meant there is one whose decoder is not allowed."""
+
+    def make(studio: Studio) -> None:
+        sounds = [*tone(flash=9), *tone()]
+        studio.run(*picture(), *sounds, "-map", "0", "-map", "1", "-map", "2", *H264, *options)
+
+    return make
+
+
+add(
+    "rare.mkv",
+    _beside("-c:a:0", "tta", "-c:a:1", "aac"),
+    logs="audio track 1 (tta) of rare.mkv cannot be decoded",
+)
+add(
+    "rare.ts",
+    _beside("-c:a:0", "s302m", "-ac:a:0", "2", "-strict", "-2", "-c:a:1", "aac"),
+    logs="audio track 1 (s302m) of rare.ts cannot be decoded",
+    slack_s=0.06,
+)
+add(
+    "onlyrare.mkv",
+    lambda studio: studio.clip(*H264, "-c:a", "tta"),
+    sound=False,
+    warns="the sound of onlyrare.mkv cannot be decoded here",
+)
+
+
+def _bitmap(studio: Studio) -> None:
+    studio.run(*picture(), "-frames:v", "1", "-update", "1", to="art.bmp")
+    maps = ("-map", "0", "-map", "1", "-disposition:v", "attached_pic")
+    studio.run(*tone(), "-i", "art.bmp", *maps, "-c:a", "libmp3lame", "-c:v", "bmp")
+
+
+add("bitmap.mp3", _bitmap, **ONLY_SOUND, slack_s=0.06)
