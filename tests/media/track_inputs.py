@@ -100,3 +100,26 @@ def _bitmap(studio: Studio) -> None:
 
 
 add("bitmap.mp3", _bitmap, **ONLY_SOUND, slack_s=0.06)
+
+# -- what begins late ----------------------------------------------------------------------------------
+
+WHOLE = ("-max_interleave_delta", "0")
+"""What comes late is written late."""
+
+
+def _late(picture_s: float, sound_s: float, length_s: float) -> Make:
+    """The picture and the sound begin at these times, and show the same 1.4 s before the end."""
+
+    def make(studio: Studio) -> None:
+        flash = length_s - 1.4
+        seen = picture(length_s=length_s - picture_s, flash=flash - picture_s)
+        heard = tone(length_s - sound_s, flash - sound_s)
+        late = ("-itsoffset", str(picture_s)), ("-itsoffset", str(sound_s))
+        studio.run(*late[0], *seen, *late[1], *heard, *H264, *AAC, *WHOLE)
+
+    return make
+
+
+LATE = {"length_s": 11, "flash_s": 9.6, "slack_s": 0.06}
+add("latersound.ts", _late(0, 9, 11), **LATE, sound_s=2)
+add("laterpicture.ts", _late(9, 0, 11), **LATE)

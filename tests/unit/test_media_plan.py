@@ -18,7 +18,7 @@ from headway.sdk.stopping import InvalidInput, NoSpace, Stop
 from worker.media import failure, hls, selection, tonemap, verify
 from worker.media.command import CAP, CONSTANT_CAP, Cut, Picture, output_rate, pictures, size, sound_filters
 from worker.media.ffmpeg import FFmpegFailed, Tick
-from worker.media.probe import Audio, Color, Media, Video, media
+from worker.media.probe import Audio, Color, Media, Track, Video, media
 from worker.media.rate import Rate, measure_rate
 from worker.media.said import Said
 from worker.media.sandbox import OutOfMemory
@@ -187,6 +187,15 @@ def test_the_sound_meant_is_of_the_program_the_default_and_no_commentary() -> No
     said = selection.left_out(found, (video, plain), picture=True)
     assert said is not None
     assert "commentary" in said
+
+
+def test_a_track_of_which_nothing_is_known_is_meant_if_there_is_something_in_it() -> None:
+    silent, there = Audio(1, "audio", "aac"), Audio(2, "audio", "aac")
+    dark = Track(0, "video", "h264")
+    found = Media("mpegts", 1, 0, None, (dark, silent, there))
+    assert selection.audios(found, scanned(t0=9, t2=9), None) == [there]
+    assert selection.unseen(found, scanned(t0=9, t2=9)) == [dark]
+    assert selection.unseen(found, scanned(t2=9)) == []
 
 
 # -- filters -------------------------------------------------------------------------------------------

@@ -114,7 +114,8 @@ def look(
     elif holds_another(source.path, media.formats):
         warnings.append(f"{source.name} holds more than one recording: only the first is taken")
     if picture and video is None:
-        raise InvalidInput(_none_of(source, scanned, "video", likely or listed.rare_of("video")))
+        unseen = likely or selection.unseen(media, scanned) or listed.rare_of("video")
+        raise InvalidInput(_none_of(source, scanned, "video", unseen))
     if audio is None:
         unheard = heard or listed.rare_of("audio")
         why = _none_of(source, scanned, "sound", unheard)
