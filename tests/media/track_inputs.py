@@ -123,3 +123,12 @@ def _late(picture_s: float, sound_s: float, length_s: float) -> Make:
 LATE = {"length_s": 11, "flash_s": 9.6, "slack_s": 0.06}
 add("latersound.ts", _late(0, 9, 11), **LATE, sound_s=2)
 add("laterpicture.ts", _late(9, 0, 11), **LATE)
+
+
+def _early_tone(studio: Studio) -> None:
+    """The picture begins at 2 s and is white at 2.6 s; the tone is at 1.2 s."""
+    studio.run("-itsoffset", "2", *picture(), *tone(3.6, flash=1.2), *H264, *AAC, *WHOLE)
+
+
+for suffix in ("mp4", "mkv"):
+    add(f"earlytone.{suffix}", _early_tone, length_s=3.6, flash_s=None)

@@ -41,6 +41,8 @@ UNINDEXED_LEAD_S = 12.0
 """Longer than key pictures are apart, usually."""
 
 AT_ONCE_S = 0.01
+LEAST_S = 0.001
+"""A shorter part of a source holds too little sound for an encoder to make anything of it."""
 
 SAMPLED_FROM_S = 2.0
 SAMPLES = 3
@@ -127,7 +129,10 @@ def look(
         raise InvalidInput(f"a picture of {video.width}x{video.height}, as in {source.name}, is too large")
     cut, silent = _cut(source, media, scanned, video, audio, start_s or 0.0, duration_s)
     if silent:
-        job.log(f"{source.name} has no sound in the part that is encoded")
+        nothing = f"{source.name} has no sound in the part that is encoded"
+        if not picture:
+            raise InvalidInput(nothing)
+        job.log(nothing)
         audio = None
     rest = selection.left_out(media, (video, audio), picture=picture)
     if rest is not None:
@@ -241,8 +246,16 @@ def _cut(
     length = None if end is None else end - start_s
     if duration_s is not None:
         length = duration_s if length is None else min(length, duration_s)
+    if length is not None and (start_s or duration_s) and round(length, 6) < LEAST_S:
+        raise InvalidInput(
+            f"the part of {source.name} that start_s and duration_s leave is shorter than 1 ms"
+        )
     # Without an index the picture that a seek finds may be a later one.
     lead = min(start_s, UNINDEXED_LEAD_S) if media.formats & UNINDEXED else 0.0
+    # A seek ends at a picture, whichever track is encoded: none is possible before the first one.
+    firsts = [scanned.of(track).start_s for track in media.videos]
+    if any(at is not None and at - zero > start_s for at in firsts):
+        lead = start_s
     held = video is not None and scanned.complete and 0 < ends[0] <= start_s
     if held:
         lead = start_s - max(0.0, ends[0] - UNINDEXED_LEAD_S)
@@ -251,10 +264,11 @@ def _cut(
         return cut, False
     sound = scanned.of(audio)
     begins = (sound.start_s or 0.0) - zero - start_s
-    later = length is not None and begins >= length
+    outside = length is not None and begins > length - LEAST_S
+    outside |= bool(start_s) and sound.end_s - zero < start_s + LEAST_S
     # What comes before the start is cut off.
     near = abs(max(begins, 0.0) if start_s else begins) < AT_ONCE_S
-    return replace(cut, sound_from_zero=near), sound.end_s - zero <= start_s or later
+    return replace(cut, sound_from_zero=near), outside
 
 
 def _rate(scanned: Scan, video: Video) -> Rate | None:
