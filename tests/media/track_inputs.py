@@ -9,6 +9,7 @@ from tests.media.inputs import (
     AAC,
     H264,
     HEIGHT,
+    LENGTH_S,
     ONLY_SOUND,
     WIDTH,
     Expected,
@@ -132,3 +133,64 @@ def _early_tone(studio: Studio) -> None:
 
 for suffix in ("mp4", "mkv"):
     add(f"earlytone.{suffix}", _early_tone, length_s=3.6, flash_s=None)
+
+# -- what pauses ---------------------------------------------------------------------------------------
+
+PAUSE_S = 12
+MPEG2 = ("-c:v", "mpeg2video", "-c:a", "mp2")
+
+
+def _hole(*codecs: str, to: str | None = None) -> Make:
+    """After one second there is no new picture for a while."""
+
+    def make(studio: Studio) -> None:
+        later = ("-vf", f"setpts='PTS+gte(N,25)*{PAUSE_S}/TB'", "-fps_mode", "vfr")
+        parts = [*picture(length_s=2, flash=1.4), *tone(PAUSE_S + 2, flash=PAUSE_S + 1.4)]
+        studio.run(*parts, *codecs, *later, *WHOLE, to=to)
+
+    return make
+
+
+def _sound_hole(studio: Studio) -> None:
+    later = f",asetpts='PTS+gte(T,1)*{PAUSE_S}/TB'"
+    parts = [*picture(length_s=PAUSE_S + 2, flash=PAUSE_S + 1.4, rate=5), *tone(2, 1.4, more=later)]
+    studio.run(*parts, *H264, *AAC, *WHOLE)
+
+
+HOLE = {"length_s": PAUSE_S + 2, "flash_s": PAUSE_S + 1.4}
+add("hole.ts", _hole(*H264, *AAC), **HOLE)
+add("hole.mpg", _hole(*MPEG2), **HOLE, slack_s=0.06)
+add("soundhole.ts", _sound_hole, **HOLE, slack_s=0.14)
+add(
+    "slow.ts",
+    lambda studio: studio.clip(*H264, *AAC, *WHOLE, rate=f"1/{PAUSE_S}", length_s=36, flash=24),
+    length_s=36,
+    flash_s=24,
+    slack_s=0.14,
+)
+
+
+def _jumped(first: Make) -> Make:
+    """Another recording follows, of a later hour."""
+
+    def make(studio: Studio) -> None:
+        first(studio)
+        later = ("-f", "mpegts", "-output_ts_offset", "3600")
+        studio.clip(*H264, *AAC, *later, to="b.ts", flash=9)
+        studio.write(studio.part("a.ts") + studio.part("b.ts"))
+
+    return make
+
+
+add(
+    "jumped.ts",
+    _jumped(lambda studio: studio.clip(*H264, *AAC, to="a.ts")),
+    length_s=2 * LENGTH_S,
+    slack_s=0.15,
+)
+add(
+    "holejumped.ts",
+    _jumped(_hole(*H264, *AAC, to="a.ts")),
+    **{**HOLE, "length_s": PAUSE_S + 2 + LENGTH_S},
+    slack_s=0.15,
+)

@@ -113,6 +113,8 @@ def look(
         warnings.append(f"{source.name} is cut off or damaged")
     if scanned.went_back:
         warnings.append(f"the timestamps of {source.name} start anew in the middle: the rest is left out")
+    elif scanned.unclear:
+        warnings.append(f"the timestamps of {source.name} jump: picture and sound may be out of step")
     elif holds_another(source.path, media.formats):
         warnings.append(f"{source.name} holds more than one recording: only the first is taken")
     if picture and video is None:
