@@ -194,3 +194,32 @@ add(
     **{**HOLE, "length_s": PAUSE_S + 2 + LENGTH_S},
     slack_s=0.15,
 )
+
+# -- what changes in the middle ------------------------------------------------------------------------
+
+
+def _after_another(suffix: str, first: tuple[str, ...], then: tuple[str, ...]) -> Make:
+    def make(studio: Studio) -> None:
+        studio.run(*tone(), *first, to=f"a.{suffix}")
+        studio.run(*tone(flash=9), *then, to=f"b.{suffix}")
+        studio.write(studio.part(f"a.{suffix}") + studio.part(f"b.{suffix}"))
+
+    return make
+
+
+OPUS = ("-c:a", "libopus", "-ac")
+add(
+    "channels.ogg",
+    _after_another("ogg", (*OPUS, "1"), (*OPUS, "2")),
+    **ONLY_SOUND,
+    warns="the rest is left out",
+)
+add("plain.aac", lambda studio: studio.run(*tone(), *AAC), **ONLY_SOUND, slack_s=0.06)
+LATER_RATE = (*AAC, "-ar", "32000")
+add(
+    "rates.aac",
+    _after_another("aac", (*AAC, "-ar", "44100"), LATER_RATE),
+    **ONLY_SOUND,
+    length_s=None,
+    warns="changes in the middle",
+)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
 from worker.media import selection
+from worker.media.adts import changes_rate
 from worker.media.command import Cut
 from worker.media.joined import holds_another
 from worker.media.probe import (
@@ -113,6 +114,11 @@ def look(
         warnings.append(f"{source.name} is cut off or damaged")
     if scanned.went_back:
         warnings.append(f"the timestamps of {source.name} start anew in the middle: the rest is left out")
+    elif scanned.given_up:
+        here = f"after {scanned.end_s:.2f} s the number of channels of {source.name} changes"
+        warnings.append(f"{here}: the rest is left out")
+    elif media.format == "aac" and changes_rate(source.path):
+        warnings.append(f"the sample rate of {source.name} changes in the middle: parts of it are lost")
     elif scanned.unclear:
         warnings.append(f"the timestamps of {source.name} jump: picture and sound may be out of step")
     elif holds_another(source.path, media.formats):

@@ -38,6 +38,7 @@ _ENTRIES = (
     "packet=stream_index,pts_time,dts_time,duration_time,size,pos,flags:packet_side_data=side_data_type"
 )
 _CUT = ("partial file", "prematurely", "runcated")
+_GIVEN_UP = "Channel change is not supported"
 _NEAR_THE_END = 4
 """Packets. What is torn further ahead is damage, of which the decoder tells."""
 _FALSE = 3
@@ -98,6 +99,8 @@ class Scan:
     """Bytes, as far as it was read."""
     went_back: bool = False
     """Whether timestamps start anew in a format where ffmpeg makes nothing of that."""
+    given_up: bool = False
+    """Whether ffmpeg does not read on, since the number of channels changes."""
     since_torn: int | None = None
     """Packets since the last one of which a part is missing."""
     jump_s: float = JUMP_S
@@ -202,6 +205,7 @@ def _read(
                 break
         process.stdout.close()
     result.complaints = bool(said.lines)
+    result.given_up = any(_GIVEN_UP in line for line in said.lines)
     result.went_back = clock.went_back
     result.cut = result.complete and (
         any(words in line for line in said.lines for words in _CUT)
