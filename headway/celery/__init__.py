@@ -3,6 +3,9 @@
 See docs/celery.md. This package does not shadow the `celery` distribution: imports are absolute.
 """
 
-from headway.celery.instrumentation import instrument, job_id
+try:
+    from headway.celery.instrumentation import instrument, job_id
+except ModuleNotFoundError as error:
+    raise ImportError(f"headway.celery needs {error.name}: pip install 'headway[celery]'") from None
 
 __all__ = ["instrument", "job_id"]

@@ -9,14 +9,17 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import redis
 from celery import Celery
 from celery.worker import state as worker_state
+from kombu.exceptions import OperationalError, SerializationError
 
 from headway import tracing
-from headway.celery.run import max_attempts
+from headway.celery.redaction import Redaction
+from headway.celery.run import failure, max_attempts
 from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
 from headway.contract.encoding import RecordError, dumps, rfc3339
@@ -24,6 +27,7 @@ from headway.contract.executions import Executions
 from headway.contract.foreign import task_id_of
 from headway.contract.records import Job
 from headway.contract.settings import Settings
+from headway.contract.states import ErrorCode
 from headway.contract.store import JobStore
 from headway.loops import forever
 
@@ -49,6 +53,7 @@ class Agent:
         owner: str,
         queue: str,
         selection: Selection,
+        redaction: Redaction,
     ) -> None:
         self._app = app
         self._store = store
@@ -56,6 +61,7 @@ class Agent:
         self._owner = owner
         self._queue = queue
         self._selection = selection
+        self._redaction = redaction
         self.stopping = False
         """Set when the worker is told to stop, from a signal's handler: it takes no more jobs."""
         self._stopped = threading.Event()
@@ -130,7 +136,7 @@ class Agent:
         executions = Executions(self._store(), self._settings.lease_s)
         self._learn_of_revoked(executions)
         for _ in range(PAGE):
-            if self.stopping or not self._hand_over(executions):
+            if self.stopping or not self._types or not self._hand_over(executions):
                 return
 
     def _learn_of_revoked(self, executions: Executions) -> None:
@@ -142,12 +148,12 @@ class Agent:
 
     def _hand_over(self, executions: Executions) -> bool:
         """Start the task of a job that was submitted. Returns whether there may be more."""
-        found = executions.waiting(self._owner, self._queue)
+        # Another version of the project, in another worker, may know the other types.
+        found = executions.waiting(self._owner, self._queue, self._types)
         if found is None:
             return False
         ref, name = found
-        # Another version of the project, in another worker, may know it.
-        if name not in self._types or not executions.take(ref):
+        if not executions.take(ref):
             return False
         page = self._store().read(ref.id, None, 0)
         if page is None:
@@ -160,9 +166,20 @@ class Agent:
             more = {"headers": traced} if traced else {}
             task.apply_async(args, kwargs, task_id=task_id_of(job.id), retry=False, **more)
         except Exception as error:  # noqa: BLE001 - any transport's, and the project's own apply_async
-            # Its alarm puts it back into the line.
-            about = {"job": job.id, "owner": job.owner}
-            logger.warning("job %s: task %s cannot be sent now: %s", job.id, name, error, extra=about)
-            return False
+            if isinstance(error, self._passing()):
+                # Its alarm puts it back into the line.
+                about = {"job": job.id, "owner": job.owner}
+                logger.warning("job %s: task %s cannot be sent now: %s", job.id, name, error, extra=about)
+                return False
+            outcome = failure(name, error, self._redaction)
+            if isinstance(error, TypeError | SerializationError):
+                outcome = replace(outcome, code=ErrorCode.INVALID_INPUT)
+            executions.abandon(job.id, outcome)
+            return True
         executions.sent(ref)
         return True
+
+    def _passing(self) -> tuple[type[BaseException], ...]:
+        """The errors of the broker's transport: another try may succeed."""
+        broker = self._app.connection_for_write()
+        return (OperationalError, OSError, *broker.connection_errors, *broker.channel_errors)

@@ -7,7 +7,6 @@ outside of a task that is a job.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib.abc import MetaPathFinder
@@ -15,7 +14,7 @@ from typing import Any
 
 from celery.app.task import Task
 
-from headway.celery.run import Canceled, Run
+from headway.celery.run import Canceled, Run, current_run
 
 CURRENT = ("current", "done", "completed", "processed", "n")
 TOTAL = ("total", "count")
@@ -25,8 +24,8 @@ MESSAGE = ("description", "message", "status", "desc")
 UNIT = ("unit", "units")
 
 _HOOKED = "__headway__"
-Running = Callable[[], Run | None]
-Wanted = Callable[[Run], None]
+_COUNTED = "_headway_counted"
+"""The attribute of a bar that is moved by what is iterated."""
 
 
 def note_state(run: Run, meta: Any) -> bool:
@@ -60,28 +59,18 @@ def _text(meta: Mapping[Any, Any], names: tuple[str, ...]) -> str | None:
     return next((meta[name] for name in names if isinstance(meta.get(name), str)), None)
 
 
-def hook_all(running: Running, wanted: Wanted) -> None:
+def hook_all() -> None:
     """Hook everything that reports progress: what is imported by now at once, the rest when it is.
 
-    `running` returns the run of the calling thread's task; `wanted` is called with a run that has its first
-    progress. The hooks stay for the life of the process; hooking again replaces what they call.
+    The hooks stay for the life of the process; hooking again changes nothing.
     """
-    _hooks[:] = [running, wanted]
     _hook_update_state()
     _LateHooks.install({"tqdm.std": _hook_tqdm, "rich.progress": _hook_rich})
 
 
-_hooks: list[Any] = []
-
-
-def _run() -> Run | None:
-    run: Run | None = _hooks[0]()
-    return run
-
-
 def _note(run: Run, first: bool) -> None:
     if first:
-        _hooks[1](run)
+        run.begin_bar(run)
 
 
 def replace_method(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -99,9 +88,9 @@ def _hook_update_state() -> None:
             self: Any, task_id: Any = None, state: Any = None, meta: Any = None, **kwargs: Any
         ) -> Any:
             returned = original(self, task_id, state, meta, **kwargs)
-            run = _run()
+            run = current_run()
             if run is not None and (task_id is None or task_id == run.task_id):
-                run.said = state
+                run.said = (state, meta)
                 _note(run, _harmless(note_state, run, meta))
                 run.check()
             return returned
@@ -123,16 +112,17 @@ def _harmless(note: Callable[..., bool], *args: Any, **kwargs: Any) -> bool:
 
 def _hook_tqdm(module: Any) -> None:
     def show(bar: Any, n: float) -> None:
-        run = _run()
+        run = current_run()
         if run is not None:
             unit = bar.unit if getattr(bar, "unit", "it") != "it" else None
             desc = (getattr(bar, "desc", "") or "").rstrip(": ") or None
             name = desc or ""
-            _note(run, _harmless(run.note, id(bar), n, bar.total, unit=unit, message=desc, name=name))
+            total = getattr(bar, "total", None)
+            _note(run, _harmless(run.note, id(bar), n, total, unit=unit, message=desc, name=name))
 
     def make_iter(original: Any) -> Any:
         def __iter__(self: Any) -> Iterator[Any]:  # noqa: N807
-            run = _run()
+            run = current_run()
             return original(self) if run is None else counted(run, self, original(self))
 
         return __iter__
@@ -141,6 +131,7 @@ def _hook_tqdm(module: Any) -> None:
         n = getattr(bar, "initial", 0) or 0
         if not hasattr(bar, "total"):  # disabled
             bar.total = _length(bar.iterable)
+        setattr(bar, _COUNTED, True)
         show(bar, n)
         stage = run.meter.stage
         leads = run.leads(id(bar))
@@ -159,16 +150,25 @@ def _hook_tqdm(module: Any) -> None:
             if self.disable:
                 # It counts nothing itself.
                 self.n = (getattr(self, "n", 0) or 0) + (n or 0)
-                if not hasattr(self, "total"):
-                    self.total = None
             show(self, self.n)
             return returned
 
         return update
 
+    def make_refresh(original: Any) -> Any:
+        def refresh(self: Any, *args: Any, **kwargs: Any) -> Any:
+            returned = original(self, *args, **kwargs)
+            # A bar is refreshed when it is made, too. What is iterated is ahead of what the bar says.
+            n = getattr(self, "n", 0) or 0
+            if n != (getattr(self, "initial", 0) or 0) and not hasattr(self, _COUNTED):
+                show(self, n)
+            return returned
+
+        return refresh
+
     def make_close(original: Any) -> Any:
         def close(self: Any) -> Any:
-            run = _run()
+            run = current_run()
             if run is not None:
                 run.close(id(self))
             return original(self)
@@ -177,6 +177,7 @@ def _hook_tqdm(module: Any) -> None:
 
     replace_method(module.tqdm, "__iter__", make_iter)
     replace_method(module.tqdm, "update", make_update)
+    replace_method(module.tqdm, "refresh", make_refresh)
     replace_method(module.tqdm, "close", make_close)
 
 
@@ -207,7 +208,7 @@ def _hook_rich(module: Any) -> None:
     def make_add(original: Any) -> Any:
         def add_task(self: Any, *args: Any, **kwargs: Any) -> Any:
             task_id = original(self, *args, **kwargs)
-            run = _run()
+            run = current_run()
             if run is not None:
                 self.__dict__.setdefault("_headway", {})[task_id] = run
                 quiet(self, task_id)
@@ -247,11 +248,13 @@ class _LateHooks(MetaPathFinder):
             sys.meta_path.insert(0, cls._instance)
         cls._instance.hooks = missing
 
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:  # noqa: ARG002
-        hook = self.hooks.pop(fullname, None)
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        hook = self.hooks.get(fullname)
         if hook is None:
             return None
-        spec = importlib.util.find_spec(fullname)
+        others = (finder for finder in sys.meta_path if finder is not self)
+        specs = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((spec for spec in specs if spec is not None), None)
         if spec is None or spec.loader is None:
             return None
         execute = spec.loader.exec_module

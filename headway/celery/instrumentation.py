@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery import Celery, current_app, group, signals, states
-from celery._state import _apps, get_current_task
+from celery._state import _apps
+from celery.app.task import Task
+from celery.exceptions import Ignore
 from celery.result import AsyncResult
 
 from headway.celery import bars
@@ -20,17 +22,20 @@ from headway.celery.agent import Agent
 from headway.celery.interruption import Interruption
 from headway.celery.recorder import Abandoned, Announcement, Recorder, Total
 from headway.celery.redaction import Redact, Redaction
-from headway.celery.run import Run, failure, max_attempts, outcome_of
+from headway.celery.run import RUN, Run, current_run, failure, max_attempts, outcome_of
 from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
 from headway.celery.task_message import (
+    CONTINUES,
     GROUP_HEADER,
     PARENT_HEADER,
     TaskMessage,
     following,
     group_of,
+    keep_places,
     parent_of,
 )
+from headway.contract.access import check_owner
 from headway.contract.executions import Outcome
 from headway.contract.foreign import QUEUE, Foreign, followers, job_id_of, placed
 from headway.contract.keys import JobRef
@@ -39,15 +44,12 @@ from headway.contract.records import MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS
 from headway.contract.settings import ConfigError, Settings, load_client
 from headway.contract.states import State
 from headway.contract.store import JobStore
-from headway.sdk.stopping import JobCanceled
 
 FLUSH_S = 1.0
 """How long a process that ends waits for its last notes to be written."""
 VISIBILITY_S = 3600.0
 """After which Redis as a broker delivers again what a lost worker had, by default."""
 MAX_GROUPS = 1000
-RUN = "headway_run"
-"""The attribute of a task's request that holds its run: an id may run twice in one process."""
 DEFAULT_MAX_ATTEMPTS = 4
 """Of a task that is not known where it is sent: Celery's own default."""
 
@@ -76,6 +78,9 @@ def instrument(
     It raises for arguments that are wrong (ValueError, TypeError, ConfigError) and for nothing else: if
     Headway's Redis cannot be reached, tasks are sent and run as without it.
     """
+    if not isinstance(app, Celery):
+        raise TypeError(f"instrument takes a Celery app, not {app!r}")
+    check_owner(owner)
     selection, redaction = Selection(include, exclude, sample), Redaction(redact)
     try:
         settings = load_client(os.environ, redis_url)
@@ -89,6 +94,7 @@ def instrument(
         before.disconnect()
     _instrumented[id(app)] = Instrumentation(app, settings, owner, selection, redaction)
     bars.replace_method(group, "apply_async", _counted)
+    bars.replace_method(Task, "replace", _noticed)
 
 
 def job_id(task_id: str, owner: str = "local") -> str:
@@ -132,6 +138,23 @@ def _counted(apply_async: Any) -> Any:
     return call
 
 
+def _noticed(replace: Any) -> Any:
+    """No signal says that a task puts others in its place, which may come back to it much later."""
+
+    def call(self: Any, sig: Any) -> Any:
+        run = current_run()
+        if run is None:
+            return replace(self, sig)
+        keep_places(run, self.request.chain or ())
+        try:
+            return replace(self, sig)
+        except Ignore:
+            run.replaced = True
+            raise
+
+    return call
+
+
 class Instrumentation:
     """One app's. Its handlers run in the project's threads: they take notes and wait for nothing."""
 
@@ -144,7 +167,7 @@ class Instrumentation:
         self._redaction = redaction
         self.recorder = Recorder(settings, Interruption(app).begin)
         self._queue = QUEUE + (app.main or "tasks")
-        self._agent = Agent(app, self.recorder.store, settings, owner, self._queue, selection)
+        self._agent = Agent(app, self.recorder.store, settings, owner, self._queue, selection, redaction)
         self._runs: dict[str, Run] = {}
         """By their tasks' ids. Of a task that retries at once, in another thread, the newest."""
         self._signatures: dict[str, TaskSignature] = {}
@@ -165,7 +188,7 @@ class Instrumentation:
         for signal, handler in self._handlers:
             signal.connect(handler, weak=False)
         atexit.register(self._flush)
-        bars.hook_all(self._running, self.recorder.put)
+        bars.hook_all()
 
     def disconnect(self) -> None:
         """Undo it, but for the hooks of bars."""
@@ -198,11 +221,11 @@ class Instrumentation:
         self.recorder.put(Announcement(self._job_id(message.id), self._job(message)))
         if message.group is None:
             return
-        each, once = message.followers()
-        if message.chord:
+        each, once, followed = message.followers()
+        if followed is not None and followed in once:
             if len(self._after) >= MAX_GROUPS:
                 self._after.clear()
-            self._after[message.group] = once.get(message.group, 0)
+            self._after[followed] = once[followed]
         if message.chain and message.group == message.id:
             self._tell_total(message.group, 1 + each.get(message.group, 0))
 
@@ -248,6 +271,7 @@ class Instrumentation:
         now_ms = time.time() * 1000
         eta_ms = message.eta_ms(now_ms)
         group, parent = self._place(message)
+        each, once, _ = message.followers()
         return NewJob(
             owner=self._owner,
             type=message.name,
@@ -264,7 +288,7 @@ class Instrumentation:
                 partial=partial,
                 wait_ms=max(0, round(eta_ms - now_ms)) if eta_ms else 0,
                 not_before_ms=eta_ms,
-                followers=followers(*message.followers()) if message.chain or message.chord else "",
+                followers=followers(each, once),
             ),
         )
 
@@ -280,9 +304,8 @@ class Instrumentation:
     # -- where they run ----------------------------------------------------------------------------
 
     def _running(self) -> Run | None:
-        task = get_current_task()
-        run = None if task is None or task.app is not self._app else getattr(task.request, RUN, None)
-        return run if isinstance(run, Run) else None
+        run = current_run()
+        return run if run is not None and run.task.app is self._app else None
 
     def _runs_here(self, task_id: str) -> bool:
         run = self._running()
@@ -294,16 +317,19 @@ class Instrumentation:
         if task.app is not self._app:
             return
         request = task.request
-        if not self._selection.takes(task.name, request.root_id or task_id):
+        if task.name != CONTINUES and not self._selection.takes(task.name, request.root_id or task_id):
             return
         message = TaskMessage.started(task_id, task.name, args, kwargs, request)
         ref = self._ref(message)
-        run = Run(task, task_id, ref, request.retries or 0, functools.partial(self._job, message))
+        make_job = functools.partial(self._job, message)
+        run = Run(task, task_id, ref, request.retries or 0, make_job, self.recorder.put)
         run.thread = threading.get_ident()
         run.worker = f"{request.hostname or 'eager'}:{os.getpid()}"
         run.parent_id = message.parent_id
+        run.only_continues = task.name == CONTINUES
+        run.nesting = request.get("replaced_task_nesting") or 0
         if request.chain or request.chord:
-            run.following = following(request)
+            run.following, run.ends_for = following(request), message.ends_for
         if task.acks_late and not request.is_eager:
             run.redelivery_s = self._redelivery_s()
         setattr(request, RUN, run)
@@ -322,7 +348,7 @@ class Instrumentation:
             return
         if self._runs.get(task_id) is run:
             del self._runs[task_id]
-        if state is None and run.stop.reason is not JobCanceled:
+        if state is None and not run.unwanted:
             # Its process or greenlet is being ended. Whoever does that says why (task_revoked,
             # task_failure), or the lease runs out.
             run.cut_off = True
@@ -334,10 +360,12 @@ class Instrumentation:
             logger.exception("headway: the outcome of task %s is not shown as it is", task_id)
             run.outcome = Outcome(State.SUCCEEDED if state == states.SUCCESS else State.FAILED)
         self.recorder.put(run)
+        if run.ends_for is not None and run.outcome.state in (State.FAILED, State.CANCELED):
+            self.recorder.put(Abandoned(self._job_id(run.ends_for), self._owner, run.outcome))
         self.recorder.relieve(run)
-        if state == states.IGNORED and run.stop.reason is JobCanceled:
+        if state == states.IGNORED and run.unwanted:
             # Celery keeps no state of a task that ends by its own wish.
-            task.backend.mark_as_revoked(task_id, "canceled in Headway", request=task.request)
+            task.backend.mark_as_revoked(task_id, "its job ended in Headway", request=task.request)
 
     def _failed(self, sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
         """In a worker's main process: the process of the task could not say it itself."""

@@ -1,4 +1,4 @@
-"""Interruption: ends a task whose job was canceled, by the means that its pool has."""
+"""Interruption: ends a task whose job was canceled or took too long, by the means that its pool has."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Interruption:
         run.interrupted = True
         about = {"job": run.ref.id, "owner": run.ref.owner}
         logger.info(
-            "task %s (%s) is interrupted, as its job was canceled", run.task_id, run.task.name, extra=about
+            "task %s (%s) is interrupted, as its job is over", run.task_id, run.task.name, extra=about
         )
         threading.Thread(target=self._interrupt, args=(run,), name="headway-interrupt", daemon=True).start()
 

@@ -75,8 +75,8 @@ class Flush:
 class Recorder:
     """Takes notes without waiting, raising or growing; writes them in batches.
 
-    `interrupt` is called, once for a run, when its job was canceled. Threads and connections are made
-    when they are first needed, in each process for itself.
+    `interrupt` is called when a run's job was canceled, or took longer than its `timeout_s`. Threads and
+    connections are made when they are first needed, in each process for itself.
     """
 
     def __init__(self, settings: Settings, interrupt: Callable[[Run], None]) -> None:
@@ -221,7 +221,9 @@ class Recorder:
             ref = note.ref
             note.first_job = placed(keys, ref.owner, note.first_job)
             group, parent = self._family(ref.owner, ref.group, ref.parent)
-            note.ref = replace(ref, id=placed(keys, ref.owner, ref.id), group=group, parent=parent)
+            ref = replace(ref, id=placed(keys, ref.owner, ref.id), group=group, parent=parent)
+            # The message of what stands in another's place does not say in which groups that was.
+            note.ref = (self.store().ref(ref.id) or ref) if note.in_place and note.hold is None else ref
         return note
 
     def _placed_job(self, new: NewJob) -> NewJob:
@@ -249,12 +251,15 @@ class Recorder:
                     self._hold(run)
                     if recorded.cancel_requested:
                         run.stop.request(JobCanceled)
-                elif recorded.what == "gone":
-                    missing.append(run)
                 elif recorded.what == "ended" and recorded.state == "canceled":
                     run.over = True
                     run.stop.request(JobCanceled)
                     self._interrupt(run)
+                elif run.only_continues or (run.replaced and recorded.what == "ended"):
+                    # There is no such job, or what took the task's place was over before this was heard of.
+                    run.over = True
+                elif recorded.what == "gone":
+                    missing.append(run)
                 elif recorded.what == "ended" and recorded.again:
                     run.ref = replace(run.ref, id=recorded.again)
                     again.append(run)
@@ -332,7 +337,10 @@ class Recorder:
         if run.stop.reason is JobCanceled:
             self._interrupt(run)
         elif run.stop.reason is LeaseLost:
-            # Another execution has the job; this one goes on unseen.
+            # Another execution has the job, or it was given up as lost: this one goes on unseen.
+            executions = Executions(self.store(), self._settings.lease_s)
+            if run.hold is not None and executions.timed_out(run.hold):
+                self._interrupt(run)
             run.over = True
             self._held.pop(run.token, None)
 

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import states
+from celery._state import get_current_task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 
 from headway.celery.redaction import Redaction
 from headway.contract.encoding import dumps
-from headway.contract.executions import Execution, Outcome
+from headway.contract.executions import LAST_PLACE, Execution, Outcome
 from headway.contract.keys import JobRef
 from headway.contract.new_job import NewJob
 from headway.contract.states import ErrorCode, State
@@ -30,6 +31,10 @@ _numbers = itertools.count()
 _TIMEOUTS = (SoftTimeLimitExceeded, TimeLimitExceeded)
 _REJECTED = Outcome(State.FAILED, message="the task rejected its message")
 
+RUN = "headway_run"
+"""The attribute of a task's request that holds its run: an id may run twice in one process."""
+_REPLACEMENT = 10**6
+"""How far one task that was put in the place of another is behind it, however often that retried."""
 MAX_ATTEMPTS = 100
 """The most that a job may say; a task without max_retries has no limit."""
 
@@ -40,15 +45,21 @@ def max_attempts(task: Any) -> int:
 
 
 class Canceled(Ignore):  # type: ignore[misc]
-    """The task's job was canceled in Headway. Celery takes it for the task's own wish to end without a
-    result; its state is REVOKED by then."""
+    """The task's job was canceled in Headway, or its time was up there. Celery takes it for the task's own
+    wish to end without a result; its state is REVOKED by then."""
 
 
 class Run:
     """The task's thread makes it, notes progress and sets the outcome; the Recorder does the rest."""
 
     def __init__(
-        self, task: Any, task_id: str, ref: JobRef, retries: int, make_job: Callable[[], NewJob]
+        self,
+        task: Any,
+        task_id: str,
+        ref: JobRef,
+        retries: int,
+        make_job: Callable[[], NewJob],
+        begin_bar: Callable[[Run], None],
     ) -> None:
         self.task = task
         self.task_id = task_id
@@ -56,6 +67,8 @@ class Run:
         self.first_job = ref.id
         """The job that is named after the task. Another takes its place if the task comes again."""
         self.retries = retries
+        self.begin_bar = begin_bar
+        """Called with this run when a bar of it begins."""
         self.token = f"{_PROCESS}.{os.getpid()}.{next(_numbers)}"
         self._make_job: Callable[[], NewJob] | None = make_job
         self._new: NewJob | None = None
@@ -66,13 +79,21 @@ class Run:
         self.thread = 0
         """The identifier of the thread that runs it."""
         self.resent = False
-        """Whether the task sent itself again: it retries, or put another in its place."""
+        """Whether the task sent itself again, to retry or under another name."""
+        self.replaced = False
+        """Whether it put others in its place."""
+        self.nesting = 0
+        """How many tasks with this id were replaced, one by the next, until this one."""
+        self.only_continues = False
+        """Whether it is a task of Celery's own that gives a replaced one its result."""
+        self.ends_for: str | None = None
+        """The id of the replaced task whose result comes of what follows this one."""
         self.parent_id: str | None = None
         """The id of the task whose child it is."""
         self.following: frozenset[str] = frozenset()
         """The ids of the tasks that go on where it ends."""
-        self.said: str | None = None
-        """The state that the task gave itself last, with update_state."""
+        self.said: tuple[str | None, Any] = (None, None)
+        """The state that the task gave itself last, with update_state, and what it said of it."""
         self.outcome: Outcome | None = None
         self.cut_off = False
         """Whether it was ended from outside, so that it has no outcome of its own."""
@@ -149,9 +170,19 @@ class Run:
             self._leads = None
 
     def check(self) -> None:
-        """Raise Canceled if the job was canceled."""
-        if self.stop.pending and self.stop.reason is JobCanceled:
-            raise Canceled("the job was canceled")
+        """Raise Canceled if the job was canceled, or its time is up."""
+        if self.unwanted:
+            raise Canceled("the job was canceled, or its time is up")
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether the task is to end because its job does, or did."""
+        return self.interrupted or self.stop.reason is JobCanceled
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it may stand in the place of another task, whose job is its own."""
+        return self.only_continues or self.nesting > 0
 
     # -- for the recorder --------------------------------------------------------------------------
 
@@ -161,15 +192,23 @@ class Run:
             self.ref,
             self.token,
             self.worker,
-            self.retries,
+            LAST_PLACE if self.only_continues else self.nesting * _REPLACEMENT + self.retries,
+            self.nesting + self.retries,
             self.redelivery_s,
-            "retried" if self.retries else "redelivered",
+            "retried" if self.retries else "replaced" if self.in_place else "redelivered",
             self.outcome,
         )
 
     def final(self) -> str:
         """The progress of a task that has succeeded, in JSON."""
         return dumps(self.meter.final(time.monotonic()).model_dump()) if self.meter.stage else ""
+
+
+def current_run() -> Run | None:
+    """Return the run of the calling thread's task, if that is a job."""
+    task = get_current_task()
+    run = None if task is None else getattr(task.request, RUN, None)
+    return run if isinstance(run, Run) else None
 
 
 def outcome_of(run: Run, state: str | None, returned: Any, redaction: Redaction) -> Outcome:
@@ -181,17 +220,20 @@ def outcome_of(run: Run, state: str | None, returned: Any, redaction: Redaction)
         cause = getattr(returned, "exc", None)
         message = redaction.error(name, cause if isinstance(cause, BaseException) else returned)
         return Outcome(State.RETRYING, message=message, delay_s=_delay_s(getattr(returned, "when", None)))
-    if run.stop.reason is JobCanceled and state != states.FAILURE:
+    if run.unwanted and state != states.FAILURE:
         return Outcome(State.CANCELED)
     if state == states.FAILURE:
         return failure(name, returned, redaction)
-    if state == states.IGNORED and run.resent:
+    if state == states.IGNORED and (run.replaced or run.resent):
         return Outcome(State.RETRYING, message="replaced")
     if state == states.REJECTED and getattr(returned, "requeue", False):
         return Outcome(State.RETRYING, message="requeued")
     if state == states.REJECTED:
         return _REJECTED
-    if state == states.IGNORED and run.said == states.FAILURE:
+    said, meta = run.said
+    if state == states.IGNORED and said == states.SUCCESS:
+        return Outcome(State.SUCCEEDED, redaction.result(name, meta), progress=run.final())
+    if state == states.IGNORED and said == states.FAILURE:
         return Outcome(State.FAILED, message="the task said so itself")
     if state == states.IGNORED:
         return Outcome(State.CANCELED, message="the task ended itself without a result")

@@ -12,9 +12,12 @@ _WORK = ("celery.map", "celery.starmap")
 
 
 class Selection:
-    """Raises ValueError for a sample that is not between 0 and 1, TypeError for bad patterns."""
+    """Raises ValueError for a sample that is not between 0 and 1, TypeError for one that is no number, and
+    for bad patterns."""
 
     def __init__(self, include: Iterable[str] | None, exclude: Iterable[str], sample: float) -> None:
+        if not isinstance(sample, int | float):
+            raise TypeError(f"sample is a number between 0 and 1, not {sample!r}")
         if not 0 <= sample <= 1:
             raise ValueError(f"sample is a share between 0 and 1, not {sample!r}")
         self._include = None if include is None else _patterns(include)

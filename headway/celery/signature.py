@@ -27,19 +27,20 @@ class TaskSignature:
             bound = self._signature.bind(*args, **kwargs).arguments
         except TypeError:
             return _unnamed(args, kwargs)
-        for name, parameter in self._signature.parameters.items():
+        known = self._signature.parameters
+        for name, parameter in known.items():
             if parameter.kind is Parameter.VAR_KEYWORD and name in bound:
                 more = bound.pop(name)
-                if not bound.keys().isdisjoint(more):
+                if not known.keys().isdisjoint(more):
                     return _unnamed(args, kwargs)
                 bound.update(more)
-        return dict(bound)
+        return _unnamed(args, kwargs) if self._is_unnamed(bound) else dict(bound)
 
     def to_call(self, params: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return the positional and the keyword arguments that `to_params` made these of."""
-        known = {} if self._signature is None else self._signature.parameters
-        if params.keys() == {"args", "kwargs"} and not ("args" in known and "kwargs" in known):
+        if self._is_unnamed(params):
             return list(params["args"]), dict(params["kwargs"])
+        known = {} if self._signature is None else self._signature.parameters
         kwargs = dict(params)
         args: list[Any] = []
         spread = any(
@@ -56,6 +57,20 @@ class TaskSignature:
             ):
                 args.append(kwargs.pop(name))
         return args, kwargs
+
+    def _is_unnamed(self, params: Mapping[str, Any]) -> bool:
+        """Whether parameters are `args` and `kwargs`, and not those of a function that calls two so."""
+        if params.keys() != {"args", "kwargs"}:
+            return False
+        known = {} if self._signature is None else self._signature.parameters
+        return (
+            isinstance(params["args"], list | tuple)
+            and isinstance(params["kwargs"], Mapping)
+            and not all(
+                name in known and known[name].kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+                for name in params
+            )
+        )
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the parameters."""

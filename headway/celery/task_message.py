@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ PARENT_HEADER = "headway_parent"
 """Another: the id of the task whose child this one is. Celery's `parent_id` may name a task that is no job,
 and by it the tasks of a chain are each other's children."""
 _UNLOCK = "celery.chord_unlock"
+CONTINUES = "celery.accumulate"
+"""What Celery puts behind a group that takes the place of a task: it has that task's id, and its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class TaskMessage:
     def _of(
         cls, task_id: str, name: str, args: Any, kwargs: Any, facts: Any, embedded: Mapping[str, Any]
     ) -> TaskMessage:
-        group = facts.get("group") or facts.get("taskset") or facts.get(GROUP_HEADER)
+        group = facts.get(GROUP_HEADER) or facts.get("group") or facts.get("taskset")
         eta = facts.get("eta")
         return cls(
             task_id,
@@ -83,17 +86,33 @@ class TaskMessage:
             carried(facts.get("traceparent"), facts.get("tracestate")),
         )
 
-    def followers(self) -> tuple[dict[str, int], dict[str, int]]:
+    def followers(self) -> tuple[dict[str, int], dict[str, int], str | None]:
         """Return how many tasks of which group are not sent unless this one succeeds: first the rest of its
-        chain, then the body of its chord, which is the same for all tasks of the chord."""
+        chain, then the body of the chord that the chain's last is in, which is the same for all tasks of
+        that chord; and the group of that last one."""
         each: dict[str, int] = {}
         once: dict[str, int] = {}
-        group, chord = _follow(self.group, reversed(self.chain), each)
+        group, chord = _follow(self.group, self._until_replaced(reversed(self.chain)), each)
         if not self.chain:
             chord = self.chord
         if chord:
-            _follow(group, _steps(chord), once)
-        return each, once
+            _follow(group, self._until_replaced(_steps(chord)), once)
+        return each, once, group
+
+    def _until_replaced(self, steps: Iterable[Any]) -> Iterator[Any]:
+        """Without the task that put these in its place and comes back behind them, and what follows that:
+        they are counted already."""
+        return itertools.takewhile(lambda step: not self._is_parent(step), steps)
+
+    def _is_parent(self, signature: Any) -> bool:
+        return self.parent_id is not None and _option(signature, "task_id") == self.parent_id
+
+    @property
+    def ends_for(self) -> str | None:
+        """The id of the task that put this one and others in its place, if it comes back behind them."""
+        chord = next((c for s in self.chain if (c := _option(s, "chord"))), self.chord)
+        steps = [*self.chain, *(_steps(chord) if chord else ())]
+        return self.parent_id if any(map(self._is_parent, steps)) else None
 
     def eta_ms(self, now_ms: float) -> int:
         """When it is to be started, in ms since 1970; 0 if at once."""
@@ -122,6 +141,12 @@ def _option(signature: Any, name: str) -> Any:
     return (signature.get("options") or {}).get(name)
 
 
+def _group_in(signature: Any) -> str | None:
+    """The group that a signature says. Where it was put behind a group, Celery may name that."""
+    kept: str | None = (_option(signature, "headers") or {}).get(GROUP_HEADER)
+    return kept or _option(signature, "group_id")
+
+
 def _follow(group: str | None, steps: Iterable[Any], counts: dict[str, int]) -> tuple[str | None, Any]:
     """Count the steps by their groups; `group` is that of those that name none. Returns the group of the
     last, and the body of the chord that it is in."""
@@ -129,7 +154,7 @@ def _follow(group: str | None, steps: Iterable[Any], counts: dict[str, int]) -> 
     for signature in steps:
         if signature.get("subtask_type") not in _ONE_TASK:
             return own, None  # what follows is in a group of its own, of which nobody knows here
-        own = _option(signature, "group_id") or group
+        own = _group_in(signature) or group
         if own:
             counts[own] = counts.get(own, 0) + 1
         chord = _option(signature, "chord")
@@ -158,28 +183,45 @@ def _first_ids(signature: Any) -> Iterator[str]:
         yield task_id
 
 
+def keep_places(run: Run, chain: Iterable[Any]) -> None:
+    """Have the rest of the run's chain stay in its group, though others send it: the run's task is about to
+    put these in its place."""
+    for signature in chain:
+        places = {GROUP_HEADER: _group_in(signature) or run.ref.group, PARENT_HEADER: run.parent_id}
+        kept = {name: value for name, value in places.items() if value is not None}
+        options = signature.setdefault("options", {})
+        options["headers"] = {**(options.get("headers") or {}), **kept}
+
+
 def parent_of(headers: Mapping[str, Any], run: Run | None) -> str | None:
     """Return the id of the task whose child is about to be sent, if the `run` sends it: that of the run, or
     of the run's own parent if it goes on where the run ends."""
-    if run is None or headers.get("id") == run.task_id:
+    if run is None or headers.get("id") in (run.task_id, run.ends_for):
         return None
     if headers.get("id") in run.following:
-        return run.parent_id
+        return headers.get(PARENT_HEADER) or run.parent_id
     return run.task_id if headers.get("parent_id") == run.task_id else None
 
 
 def group_of(headers: Mapping[str, Any], body: Any, run: Run | None) -> str | None:
     """Return the group of a task that is about to be sent and that Celery says no group of: the first task
     of a chain begins one, named by its id; the others, and the body of a chord, belong to that of the `run`
-    that sends them."""
+    that sends them. What takes the place of the run's task is in no group; it is the task's child."""
     if headers.get("group"):
+        return None
+    task_id = headers.get("id")
+    if run is not None and task_id == run.ends_for:
+        return None
+    if run is not None and task_id in run.following:
+        return headers.get(GROUP_HEADER) or run.ref.group
+    if run is not None and task_id == run.task_id:
+        return run.ref.group
+    if run is not None and (headers.get("replaced_task_nesting") or 0) > run.nesting:
         return None
     current = get_current_task()
     if current is not None and current.name == _UNLOCK and current.request.args:
         return str(current.request.args[0])
-    if run is not None and headers.get("id") in run.following:
-        return run.ref.group
     embedded = body[2] if isinstance(body, tuple | list) and len(body) == 3 else {}
     if embedded and embedded.get("chain"):
-        return str(headers.get(GROUP_HEADER) or headers.get("id"))
+        return str(headers.get(GROUP_HEADER) or task_id)
     return None

@@ -259,7 +259,7 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     parser = command(
         "run", run.run, "run a command as a job: its output is the log, its exit status the end"
     )
-    parser.epilog = "exit status: that of the command; 127 if it cannot be started"
+    parser.epilog = "exit status: that of the command; 127 if it is not found, 126 if it cannot be started"
     parser.usage = "headway run [options] -- command [argument ...]"
     parser.add_argument("argv", metavar="command", nargs="*", help="and its arguments, after --")
     parser.takes_command = True  # type: ignore[attr-defined]

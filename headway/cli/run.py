@@ -24,7 +24,8 @@ MAX_LINES = 100
 GRACE_S = 10.0
 """From SIGTERM to SIGKILL, for a command whose job was canceled."""
 LAST_WORDS_S = 1.0
-NOT_STARTED = 127
+NOT_FOUND, NOT_STARTED = 127, 126
+"""What a shell, too, exits with if a command is not there, and if it is but cannot be started."""
 PROGRESS = re.compile(
     r"PROGRESS\s+(?:(?P<current>[\d.]+)/(?P<total>[\d.]+)|(?P<percent>[\d.]+)%|(?P<fraction>[\d.]+))"
     r"(?:\s+(?P<message>.*?))?\s*"
@@ -171,7 +172,7 @@ def run(args: argparse.Namespace, client: Client) -> int:
         words = f"{args.argv[0]} cannot be started: {error.strerror}"
         _end(attempt, lambda one: one.fail(words))
         complain(words)
-        return NOT_STARTED
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_STARTED
     reporter = Reporter(attempt, process) if attempt else None
     with _passing_on(process):
         status, last = _follow(process, reporter, args.progress)

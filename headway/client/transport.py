@@ -87,9 +87,12 @@ class Transport(ABC):
             self._port = parts.port
         except ValueError:
             parts = urlsplit("")
-        fits = parts.scheme in ("http", "https") and not (parts.query or parts.fragment or parts.username)
+        fits = parts.scheme in ("http", "https") and not (parts.query or parts.fragment or "@" in url)
         if not fits or not parts.hostname or not url.isascii() or not url.isprintable() or " " in url:
-            raise ClientError(f"{url!r} is not the URL of a Headway, such as http://127.0.0.1:8000")
+            # It is not quoted, as it may hold a password; one that is taken may be in every message.
+            raise ClientError(
+                "the address is not the URL of a Headway, such as http://127.0.0.1:8000, without a user"
+            )
         self.url = url.rstrip("/")
         self.reached = False
         """Whether the server ever answered."""

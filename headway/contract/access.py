@@ -25,6 +25,14 @@ from headway.contract.encoding import dumps
 ROLES = ("read", "submit", "cancel", "work", "ops", "ops:all")
 """`ops:all` extends all other roles to the jobs of every owner."""
 OWNER = re.compile(r"[A-Za-z0-9._~-]{1,64}")
+
+
+def check_owner(owner: str) -> None:
+    """Raises ValueError for what cannot be an owner."""
+    if not isinstance(owner, str) or not OWNER.fullmatch(owner):
+        raise ValueError(f"{owner!r} is not an owner: 1 to 64 of A-Z a-z 0-9 . _ ~ -")
+
+
 LOCAL = "local"
 """The only owner there is without authentication."""
 REFRESH_S = 1.0
@@ -83,8 +91,7 @@ class Access:
         Raises ValueError for an owner or role that is not valid.
         """
         roles = tuple(dict.fromkeys(roles))
-        if not OWNER.fullmatch(owner):
-            raise ValueError(f"{owner!r} is not an owner: 1 to 64 of A-Z a-z 0-9 . _ ~ -")
+        check_owner(owner)
         if not roles or set(roles) - set(ROLES):
             raise ValueError(f"the roles are some of {', '.join(ROLES)}")
         secret = secrets.token_urlsafe(32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ _AGAIN_LATER = ("MISCONF", "NOREPLICAS")
 """Errors of a script that pass by, as OOM does; any other stays, and is returned for the one call."""
 TAKEN_MS = 30_000
 """An agent that took a job has so long to send the task before the job is put back in the line."""
+
+LAST_PLACE = 10**9
+"""Of an execution after which none follows."""
 
 AT_ONCE = 50
 """Jobs that one script makes. Meanwhile Redis answers nobody else."""
@@ -61,8 +65,10 @@ class Execution:
     token: str
     """One for each execution: to report it again with the same token changes nothing."""
     worker: str
-    retries: int = 0
-    """How many retries went before it. A later execution makes an earlier one void."""
+    place: int = 0
+    """Among the executions of the job: a later one makes an earlier one void."""
+    before: int = 0
+    """How many executions went before it at least."""
     redelivery_s: float = 0.0
     """Within what time the system delivers the task again if the worker is lost; 0 if it does not."""
     reason: str = "redelivered"
@@ -141,14 +147,24 @@ class Executions:
         elif outcome.state is State.CANCELED:
             store.cancel(job_id, asked_here=False)
         else:
-            # It was killed before it could say that it had begun.
-            self.report([Execution(ref, f"{(fence or b'').decode()}+", "", outcome=outcome)])
+            # It was killed before it could say that it had begun, or is not going to.
+            token = f"{(fence or b'').decode()}+"
+            self.report([Execution(ref, token, "", LAST_PLACE, outcome=outcome)])
+
+    def timed_out(self, hold: Hold) -> bool:
+        """Whether the job has ended, with this its last execution, because its time was over."""
+        key = self._store.keys.job(hold.ref.id)
+        found: Any = self._store.database.at(key).hmget(key, ["_fence", "error"])
+        fence, error = found
+        if fence is None or fence.decode() != hold.fence:
+            return False
+        return (json.loads(error) or {}).get("code") == ErrorCode.TIMEOUT
 
     # -- in an agent beside the workers ------------------------------------------------------------
 
-    def waiting(self, owner: str, queue: str) -> tuple[JobRef, str] | None:
-        """Return the submitted job that is next to be handed over, and its type."""
-        return self._store.next(self._store.keys.partition(owner), queue)
+    def waiting(self, owner: str, queue: str, types: Iterable[str]) -> tuple[JobRef, str] | None:
+        """Return the submitted job of these types that is next to be handed over, and its type."""
+        return self._store.next(self._store.keys.partition(owner), queue, types)
 
     def take(self, ref: JobRef) -> bool:
         """Take a job to hand it over. Returns False if another agent has it, or it does not wait."""
@@ -202,12 +218,12 @@ class Executions:
             execution.token,
             self._lease_ms,
             dumps(execution.worker),
-            execution.retries,
+            execution.place,
             round(execution.redelivery_s * 1000),
             dumps(execution.reason),
         ]
         if outcome is None:
-            args += ["", "null", "null", "", 0, ""]
+            args += ["", "null", "null", "", 0, "", execution.before]
         else:
             args += [
                 outcome.state,
@@ -216,6 +232,7 @@ class Executions:
                 outcome.reason,
                 round(outcome.delay_s * 1000),
                 outcome.progress,
+                execution.before,
             ]
         database = self._store.database
         return "execute", database.keys_of(execution.ref), database.args_of(execution.ref, args)

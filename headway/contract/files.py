@@ -173,7 +173,7 @@ def parse_files_url(value: str, data_dir: Path) -> FilesUrl:
     one = {name: values[0] for name, values in given.items()}
     for name in ("endpoint", "public_endpoint"):
         end = urlsplit(one.get(name, "https://host"))
-        if end.scheme not in ("http", "https") or not end.hostname or end.username or end.query:
+        if end.scheme not in ("http", "https") or not end.hostname or "@" in end.netloc or end.query:
             raise ValueError(f"has an {name} that is not an http:// or https:// address")
     prefix = unquote(parts.path).strip("/")
     if prefix and not is_key(prefix):

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from headway.contract.database import Database
 from headway.contract.encoding import RecordError, dumps
-from headway.contract.records import MAX_LABEL_CHARS, MAX_MESSAGE_BYTES
+from headway.contract.records import MAX_LABEL_CHARS, MAX_MESSAGE_BYTES, is_name
 
 RATE = 20.0
 """Messages per second that a job takes, in the long run."""
@@ -67,10 +67,10 @@ class Sent:
 def message_body(sender: Sender, name: str, data: Any) -> str:
     """Return what a message's event says of its own.
 
-    Raises RecordError for data that is not JSON or takes more than MAX_MESSAGE_BYTES, and for a name that
-    is empty, longer than MAX_LABEL_CHARS or has control characters.
+    Raises RecordError for data that is not JSON or takes more than MAX_MESSAGE_BYTES, and for what is
+    no name (records.is_name).
     """
-    if not 0 < len(name) <= MAX_LABEL_CHARS or any(c < " " or c == "\x7f" for c in name):
+    if not is_name(name):
         raise RecordError(
             f"a message's name has 1 to {MAX_LABEL_CHARS} characters and no control characters"
         )

@@ -33,6 +33,9 @@ ARTIFACT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 MAX_LABELS = 32
 MAX_LABEL_CHARS = 128
 """Of a label's name, of a group's and of a message's."""
+VISIBLE = r"^[^\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]*$"
+"""Text that is what it looks like: without control characters, those that turn the direction of writing,
+and those of no width, but for the joiners that some scripts and emoji need."""
 MAX_LABEL_VALUE_CHARS = 256
 MAX_UNIQUE_CHARS = 256
 """Of a unique key."""
@@ -42,6 +45,11 @@ MAX_MESSAGE_BYTES = 65_536
 """Encoded size of a message's data; more is refused with RecordTooLarge."""
 MAX_CHECKPOINT_BYTES = 65_536
 """Encoded size of what an attempt leaves for the next; more is refused with RecordTooLarge."""
+
+
+def is_name(text: str) -> bool:
+    """Return whether it can be the name of a group, a label or a message."""
+    return 0 < len(text) <= MAX_LABEL_CHARS and re.fullmatch(VISIBLE, text) is not None
 
 
 class Record(BaseModel):

@@ -44,7 +44,9 @@ _JWT_FAMILIES = (
     ("HS256", "HS384", "HS512"),
 )
 """A key is for one family: with two, a public key could be taken for a shared secret."""
-_SECRET = ("redis_url", "celery_broker_url", "files_url")
+SHORTEST_TRUSTED = {4: 8, 6: 7}
+"""Prefixes of the largest private networks: 10.0.0.0/8 and fc00::/7."""
+_SECRET = ("redis_url", "celery_broker_url", "files_url", "jwt_jwks_url")
 
 
 _SENTINELS = re.compile(
@@ -66,7 +68,7 @@ class Settings(BaseModel):
 
     auth: str = "none"
     jwt_key_file: Path | None = None
-    jwt_jwks_url: str = ""
+    jwt_jwks_url: str = Field(default="", repr=False)
     jwt_issuer: str = ""
     jwt_audience: str = ""
     jwt_algorithms: str = "RS256"
@@ -205,8 +207,14 @@ class Settings(BaseModel):
     @field_validator("trusted_proxies")
     @classmethod
     def _are_not_everybody(cls, value: frozenset[Network]) -> frozenset[Network]:
-        if any(network.prefixlen == 0 for network in value):
-            raise ValueError("trusts everybody, so each client could claim any address; name your proxies")
+        for version, shortest in SHORTEST_TRUSTED.items():
+            # Together, or two halves of the world would be two networks of reasonable size.
+            together: Any = ipaddress.collapse_addresses(n for n in value if n.version == version)
+            if any(network.prefixlen < shortest for network in together):
+                raise ValueError(
+                    f"trusts more than a /{shortest} of IPv{version}, and each client there could claim "
+                    "any address; name your proxies"
+                )
         return value
 
     @field_validator("allowed_hosts")
@@ -234,17 +242,20 @@ class Settings(BaseModel):
     @field_validator("auth")
     @classmethod
     def _is_a_mode(cls, value: str) -> str:
-        if value not in ("none", "keys", "jwt", "keys,jwt", "jwt,keys"):
+        modes = ",".join(part.strip() for part in value.split(","))
+        if modes not in ("none", "keys", "jwt", "keys,jwt", "jwt,keys"):
             raise ValueError("is none, keys, jwt or keys,jwt")
-        return value
+        return modes
 
     @field_validator("jwt_jwks_url")
     @classmethod
     def _is_safe_to_fetch(cls, value: str) -> str:
-        parts = urlsplit(value)
+        parts = urlsplit(_server_url(value, ("http", "https")))
         loopback = parts.hostname in ("127.0.0.1", "::1", "localhost")
-        if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
-            raise ValueError("is not an https:// address (or http:// on loopback)")
+        if not parts.hostname or not (parts.scheme == "https" or loopback) or not value.isascii():
+            raise ValueError("is not an https:// address (or http:// on loopback) in ASCII")
+        if "@" in parts.netloc or " " in value or not value.isprintable():
+            raise ValueError("has a user, a password or a space; none of them would be sent")
         return value
 
     @field_validator("jwt_algorithms")
@@ -385,6 +396,12 @@ def server_of(url: str) -> str:
     return parts.netloc.rpartition("@")[2] or parts.path
 
 
+def _shown(text: str) -> str:
+    """Return text as a message may have it: what stands before an @ may be a user and a password."""
+    _, at, rest = text.rpartition("@")
+    return f"…{at}{rest}" if at else text
+
+
 def load(environ: Mapping[str, str] = os.environ, *, broker: bool = True) -> Settings:
     """Read the settings, without `broker` for a program that sends no messages; raises ConfigError.
 
@@ -400,13 +417,13 @@ def load(environ: Mapping[str, str] = os.environ, *, broker: bool = True) -> Set
         settings = Settings.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
-        reason = first["msg"].removeprefix("Value error, ")
+        reason = _shown(first["msg"].removeprefix("Value error, "))
         if not first["loc"]:
             raise ConfigError(reason) from None
         name = str(first["loc"][0])
         reason = reason[0].lower() + reason[1:]
         # An address may hold a password, and one that cannot be read holds it anywhere.
-        value = "" if name in _SECRET else f"={given.get(name, '')!r}"
+        value = "" if name in _SECRET else f"={_shown(given.get(name, ''))!r}"
         raise ConfigError(f"{names[name]}{value}: {reason}") from None
     if broker and ServerUrl.of(settings.redis_url).kind == "cluster" and not settings.celery_broker_url:
         raise ConfigError(

@@ -44,6 +44,9 @@ from headway.contract.settings import Settings
 from headway.contract.states import ErrorCode, State
 from headway.contract.webhooks import Webhooks
 
+Wanted = tuple[str, EventId | None] | tuple[str, EventId | None, str | None]
+"""What is to be read: a job, the cursor of its events, and the only owner whose it may be."""
+
 
 class StaleFence(Exception):
     """Another attempt holds the job, or it has ended: the caller must stop working on it."""
@@ -442,14 +445,16 @@ class JobStore:
             for page in self.read_jobs([(job_id, None) for job_id in job_ids], 0)
         ]
 
-    def read(self, job_id: str, cursor: EventId | None, limit: int) -> JobPage | None:
+    def read(
+        self, job_id: str, cursor: EventId | None, limit: int, owner: str | None = None
+    ) -> JobPage | None:
         """Return a job and up to `limit` events after `cursor` (None: no events), or None if there is no
-        such job.
+        such job. With an `owner`, another's job is none, and takes no longer.
 
         Raises redis.RedisError, also if there might be one that a former primary does not know."""
-        return self.read_jobs([(job_id, cursor)], limit)[0]
+        return self.read_jobs([(job_id, cursor, owner)], limit)[0]
 
-    def read_jobs(self, wanted: Sequence[tuple[str, EventId | None]], limit: int) -> list[JobPage | None]:
+    def read_jobs(self, wanted: Sequence[Wanted], limit: int) -> list[JobPage | None]:
         """Read many jobs like `read`, those of one partition as they are at one moment."""
         pages: list[JobPage | None] = []
         for page in self._read_jobs(wanted, limit, together=True):
@@ -458,9 +463,7 @@ class JobStore:
             pages.append(page)
         return pages
 
-    def read_each(
-        self, wanted: Sequence[tuple[str, EventId | None]], limit: int
-    ) -> list[JobPage | redis.RedisError | None]:
+    def read_each(self, wanted: Sequence[Wanted], limit: int) -> list[JobPage | redis.RedisError | None]:
         """Read many jobs like `read`, each as it is at a moment of its own; of one whose server cannot be
         reached, return the error.
 
@@ -469,20 +472,21 @@ class JobStore:
         return self._read_jobs(wanted, limit, together=False)
 
     def _read_jobs(
-        self, wanted: Sequence[tuple[str, EventId | None]], limit: int, *, together: bool
+        self, wanted: Sequence[Wanted], limit: int, *, together: bool
     ) -> list[JobPage | redis.RedisError | None]:
         calls: list[Call] = []
-        for job_id, cursor in wanted:
+        for job_id, cursor, *owner in wanted:
             if self.keys.holds(job_id):
                 after = "" if cursor is None or max(cursor) > HIGHEST.ms else str(cursor)
                 keys = [self.keys.clock_of(job_id), self.keys.job(job_id), self.keys.events(job_id)]
                 how = "" if together or cursor is None else "brief"
-                calls.append(("read", keys, [after, limit, how]))
+                only = dumps(owner[0]) if owner and owner[0] is not None else ""
+                calls.append(("read", keys, [after, limit, how, only]))
         replies = iter(self.database.run_many(calls, together=together))
-        pages = [_page_of(next(replies)) if self.keys.holds(job_id) else None for job_id, _ in wanted]
+        pages = [_page_of(next(replies)) if self.keys.holds(job_id) else None for job_id, *_ in wanted]
         if any(
             page is None and self.keys.holds(job_id)
-            for page, (job_id, _) in zip(pages, wanted, strict=True)
+            for page, (job_id, *_) in zip(pages, wanted, strict=True)
         ):
             self.database.servers.confirm()
         return pages

@@ -29,8 +29,9 @@ class Upload:
     """The files whose bytes, one after the other, are the upload's."""
 
 
-def find_upload(files: Files, upload_id: str) -> Upload | None:
-    """Return a complete upload, or None if there is none with this id. Raises FilesUnavailable."""
+def find_upload(files: Files, upload_id: str, only: str | None = None) -> Upload | None:
+    """Return a complete upload, or None if there is none with this id, or `only` is not its owner. Raises
+    FilesUnavailable."""
     if not ID.fullmatch(upload_id):
         return None
     text = files.read(upload_key(upload_id, META))
@@ -41,6 +42,8 @@ def find_upload(files: Files, upload_id: str) -> Upload | None:
         # Before there were owners, every upload was local.
         owner, name, size = str(meta.get("owner", LOCAL)), str(meta["name"]), int(meta.get("size", 0))
     except (ValueError, LookupError, AttributeError, TypeError):
+        return None
+    if only not in (None, owner):
         return None
     if len(keys) == 1:
         # It may have been removed by hand.

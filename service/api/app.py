@@ -55,6 +55,8 @@ assert WORKERS < STORE_CONNECTIONS / 2, "readers that catch up must leave connec
 def create_app(settings: Settings) -> Flask:
     """Returns an application with a store and a hub of its own. Its threads start with the first stream."""
     app = Flask(__name__, static_folder=None)
+    # No redirects: their address would have the host in it, and the query with its ticket.
+    app.url_map.merge_slashes = False
     store = JobStore.of(settings, connections=STORE_CONNECTIONS)
     files = new_files(settings.files_url, settings.data_dir, run=file_threads())
     hub = Hub(store)

@@ -160,13 +160,16 @@ def _small_result(result: Any) -> Any:
 class Ending(_Body):
     """How the attempt ends. `retry`: another attempt follows after `delay_s` (default: as for other types),
     or the job fails if there is none left. A job whose cancellation was requested ends as canceled, unless
-    it has succeeded."""
+    it has succeeded. `result` goes with succeeded, `error` with the others, `delay_s` with retry."""
 
     state: Literal["succeeded", "failed", "retry"]
     result: Annotated[Any, AfterValidator(_small_result)] = None
     error: ReportedError | None = None
     delay_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = None
 
+
+_BELONGS = {"result": ["succeeded"], "error": ["failed", "retry"], "delay_s": ["retry"]}
+"""Which fields of an Ending say something of which states."""
 
 _PROBLEMS = {
     404: "there is no such job",
@@ -204,7 +207,7 @@ def report(job_id: str, body: Batch) -> Response:
     answers={201: Answer.json("the artifact, as the job shows it", Artifact)},
     problems={
         **_PROBLEMS,
-        400: "the body ended early; nothing was kept",
+        400: "the body ended early, or its chunks cannot be read; nothing was kept",
         408: "the body came too slowly; nothing was kept",
         413: "the file is larger than MAX_OUTPUT_BYTES; nothing was kept",
         422: "the name is not valid; nothing was kept",
@@ -254,6 +257,13 @@ def end(job_id: str, body: Ending) -> Response:
     """End the attempt. The same end again is answered alike."""
     store = context().store
     job, held, claim = _held(job_id)
+    misplaced = [
+        (f"/{name}", f"goes with {' or '.join(states)}, not with {body.state}")
+        for name, states in _BELONGS.items()
+        if getattr(body, name) is not None and body.state not in states
+    ]
+    if misplaced:
+        raise Problem(422, " ".join(misplaced[0]), errors=misplaced)
     code = ErrorCode(body.error.code if body.error else "error")
     message = clip(body.error.message, MAX_ERROR_CHARS) if body.error else "the worker gave no reason"
     try:

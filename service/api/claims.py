@@ -23,6 +23,7 @@ from service.api.auth.caller import Caller
 from service.api.context import Context, caller, context
 from service.api.events import waiting
 from service.api.job_types import JobType
+from service.api.names import Name
 from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import Problem
 from service.scheduling.declared_schema import MAX_SCHEMA_BYTES, faults
@@ -57,7 +58,7 @@ class Declaration(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    title: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    title: Name | None = None
     params: Annotated[dict[str, Any], AfterValidator(_small)] = Field(
         default_factory=lambda: {"type": "object"}
     )

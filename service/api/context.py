@@ -65,7 +65,7 @@ def seen(job_id: str) -> bool:
 
 def find_job(job_id: str, cursor: EventId | None = None, limit: int = 0) -> JobPage:
     """Return a job of the caller's and up to `limit` events after `cursor`. Raises Problem (404)."""
-    page = context().store.read(job_id, cursor, limit)
+    page = context().store.read(job_id, cursor, limit, caller().sees_only)
     if page is None or not caller().sees(page):
         raise job_not_found(job_id)
     return page

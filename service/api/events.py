@@ -230,7 +230,7 @@ def get_events(query: FeedWatching, headers: Resumption) -> Response:
             raise job_not_found(job_id)
         # Ids of different partitions cannot be compared, so no cursor could hold for both.
         if partition_of(job_id) != partition_of(jobs[0]):
-            if not who.sees_all:
+            if who.sees_only is not None:
                 raise job_not_found(job_id)
             raise Problem(422, "the jobs of one stream have one owner; open a stream for each")
     try:

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from flask import request
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from headway.contract.files import Files
 from headway.contract.media_types import media_type_of
 from headway.contract.settings import Settings
-from service.api.problems import Problem, cut_off
+from service.api.problems import Problem, reading_body
 from service.api.room import lacks_room
 
 CHUNK = 1 << 20
@@ -61,12 +60,12 @@ def receive(out: Out, settings: Settings, limit: str, quota: tuple[int, Problem]
     """Write the request's body to `out`. Returns the size in bytes.
 
     Raises Problem for a body that is larger than the setting `limit` allows (413) or than the bytes of
-    `quota` (its problem), that ends early (400) or comes too slowly (408). An OSError is that of `out`.
-    What was written by then is left to the caller.
+    `quota` (its problem), that ends early or has broken chunks (400), or comes too slowly (408). An OSError
+    is that of `out`. What was written by then is left to the caller.
     """
     request.max_content_length = _bytes(settings, limit)
     size = 0
-    while chunk := _read(settings, limit):
+    while chunk := _read(_too_large(settings, limit)):
         size += len(chunk)
         if size > _bytes(settings, limit):
             raise _too_large(settings, limit)
@@ -80,13 +79,9 @@ def receive(out: Out, settings: Settings, limit: str, quota: tuple[int, Problem]
     return size
 
 
-def _read(settings: Settings, limit: str) -> bytes:
-    try:
+def _read(too_large: Problem) -> bytes:
+    with reading_body("nothing was kept", too_large):
         return request.stream.read(CHUNK)
-    except RequestEntityTooLarge:
-        raise _too_large(settings, limit) from None
-    except (ClientDisconnected, OSError) as error:
-        raise cut_off(error, "the body ended early; nothing was kept") from None
 
 
 def _too_large(settings: Settings, limit: str) -> Problem:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from headway.contract.files import Files, FilesUnavailable
 from headway.contract.files_identity import identity_problem
 from headway.contract.store import JobStore
+
+log = logging.getLogger(__name__)
 
 PERIOD_S = 10.0
 
@@ -21,14 +24,15 @@ class FilesCheck:
         self._until = 0.0
 
     def problem(self) -> str:
-        """Return what is wrong, or "". An object storage that is away for a while is nothing wrong once it
-        was seen: what needs no files goes on. Raises redis.RedisError."""
+        """Return what is wrong, in words for everybody, or "". An object storage that is away for a while
+        is nothing wrong once it was seen: what needs no files goes on. Raises redis.RedisError."""
         if self._known is None or time.monotonic() > self._until:
             try:
                 self._known = identity_problem(self._files, self._store)
             except FilesUnavailable as error:
                 if self._known is None:
-                    return f"the object storage of FILES_URL was not reached yet: {error}"
+                    log.warning("the object storage of FILES_URL was not reached yet: %s", error)
+                    return "the object storage of FILES_URL was not reached yet; the log has the reason"
             except OSError as error:
                 return f"the files cannot be read or written: {error.strerror or error}"
             self._until = time.monotonic() + PERIOD_S

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from headway.contract.settings import Settings
@@ -81,6 +80,10 @@ class Gate:
 
         try:
             self._check_host(environ, environ.get("HTTP_HOST", ""))
+            target: str = environ.get("RAW_URI", "")
+            if not target.startswith("/") and "://" in target:
+                # A target with a host of its own, which overrules the Host (RFC 9112, 3.2.2).
+                self._check_host(environ, target.partition("://")[2].partition("/")[0])
             if said_host is not None:
                 # Beside the Host, never instead: a page can send this header, too.
                 self._check_host(environ, said_host)
@@ -90,9 +93,7 @@ class Gate:
             metrics.REQUESTS_REFUSED.labels("host" if problem.status == 421 else "site").inc()
             if self._audited:
                 audit.record(environ, environ["REQUEST_METHOD"], problem.status, reason=problem.detail)
-            response = problem.response()
-            response.headers["Cache-Control"] = "no-store"
-            return response(environ, start)
+            return problem.response()(environ, start)
         is_preflight = "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ and origin in self._origins
         if is_preflight and environ["REQUEST_METHOD"] == "OPTIONS":
             start("204 No Content", list(_PREFLIGHT))
@@ -146,7 +147,7 @@ def _is_cross_site(environ: WSGIEnvironment, origin: str, host: str) -> bool:
     if site is not None:
         return site not in ("same-origin", "none")
     # An old browser, or a page that came over plain HTTP; or no browser at all.
-    return bool(origin) and urlsplit(origin).netloc != host
+    return bool(origin) and origin.partition("://")[2] != host
 
 
 def _is_navigation(environ: WSGIEnvironment) -> bool:

@@ -10,7 +10,7 @@ from flask.blueprints import BlueprintSetupState
 from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.routing import PathConverter
 
-from headway.contract.records import MAX_LABEL_CHARS, Group
+from headway.contract.records import MAX_LABEL_CHARS, Group, is_name
 from service.api.context import caller, context
 from service.api.jobs import CannotRepeat, again, retry_once
 from service.api.names import Name
@@ -74,7 +74,7 @@ def put_group(group: str, body: GroupSettings) -> Response:
     """Say how many jobs a group will have, and what it is called."""
     who = caller()
     who.check_group(group)
-    if not 0 < len(group) <= MAX_LABEL_CHARS or any(c < " " or c == "\x7f" for c in group):
+    if not is_name(group):
         detail = f"a group's name has 1 to {MAX_LABEL_CHARS} characters and no control characters"
         raise Problem(422, detail, errors=[("", detail)])
     refuse_when_full(context())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from contextlib import suppress
 from typing import Literal
@@ -17,6 +18,8 @@ from service.api.operation import Answer, Resource
 from service.api.problems import Problem
 from service.scheduling.store_metrics import StoreMetrics
 from service.streaming.primitives import time_limit
+
+log = logging.getLogger(__name__)
 
 WRITE_S = 1.0
 """A store that takes longer for a write is not one to send readers to."""
@@ -56,11 +59,12 @@ def readyz() -> Response:
         with time_limit(WRITE_S):
             here.store.database.check_writes()
             why = ""
-    except redis.ResponseError as error:
-        why = f"Redis takes no writes: {error}"
-    except redis.RedisError:
-        # What it says may hold addresses.
-        why = "Redis cannot be reached, or what is there takes no writes; it is tried again all the time"
+    except redis.OutOfMemoryError:
+        why = "Redis is full"
+    except redis.RedisError as error:
+        # What it says is not for everybody: it may hold addresses, names and commands.
+        log.warning("the process is not ready: %s", error)
+        why = "Redis cannot be reached, or what is there takes no writes; the log has the reason"
     if why:
         raise Problem(503, why)
     if problem := here.files_check.problem():
@@ -81,7 +85,7 @@ def get_metrics() -> Response:
     """
     here, who = context(), caller()
     of_store: list[StoreMetrics] = []
-    types: Collection[str] | None = None if who.sees_all else ()
+    types: Collection[str] | None = None if who.sees_only is None else ()
     with suppress(redis.RedisError), time_limit(WRITE_S):
         of_store.append(StoreMetrics.read(here.store))
         if types is not None:

@@ -224,6 +224,8 @@ def again(here: Context, page: JobPage) -> NewJob:
     job_type = here.types.get(old.type, old.owner)
     if job_type is None and page.fields[b"_queue"].decode() == here_queue(old.owner):
         raise CannotRepeat("its own program did this job, and nobody else would: only that can do it again")
+    if job_type is None and b"_foreign" in page.fields:
+        raise CannotRepeat(f"{old.type} is no job type here: only the task's project can send it again")
     if job_type is not None and (gone := gone_type(here, job_type)):
         raise CannotRepeat(gone)
     return NewJob(

@@ -1,4 +1,4 @@
-"""Names that callers choose: of groups, labels and messages."""
+"""Names that callers choose: of groups, labels, messages and types."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-from headway.contract.records import MAX_LABEL_CHARS
+from headway.contract.records import MAX_LABEL_CHARS, VISIBLE
 
-Name = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_LABEL_CHARS, pattern=r"^[^\x00-\x1f\x7f]+$")
-]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_LABEL_CHARS, pattern=VISIBLE)]

@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from headway.contract.encoding import dumps
 from headway.version import __version__
-from service.api.auth.roles import ANY, ATTEMPT, PUBLIC, ROUTES, TICKET_ROUTES
+from service.api.auth.roles import ANY, ATTEMPT, PUBLIC, READ_OR_WORK, ROUTES, TICKET_ROUTES
 from service.api.names import Name
 from service.api.operation import JSON, Answer, Operation
 from service.api.problems import MEDIA_TYPE, ProblemDocument
@@ -58,7 +58,10 @@ _SECURITY_SCHEMES = {
     },
     "ticket": {"type": "apiKey", "in": "query", "name": "ticket", "description": "made by POST /tickets"},
 }
-_OTHER_NEEDS = {ATTEMPT: "the token of the job's running attempt, also with AUTH=none."}
+_OTHER_NEEDS = {
+    ATTEMPT: "the token of the job's running attempt, also with AUTH=none.",
+    READ_OR_WORK: "the role `read` or `work`.",
+}
 _BINARY = {"type": "string", "format": "binary"}
 
 Schema = dict[str, Any]

@@ -14,14 +14,15 @@ from typing import Any, ClassVar, get_origin
 from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 from werkzeug.datastructures import MultiDict
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from service.api.problems import Problem, cut_off, invalid
+from service.api.problems import Problem, invalid, reading_body
 
 JSON = "application/json"
 ANY_TYPE = "*/*"
 MAX_BODY_BYTES = 256 * 1024
 """Of a JSON body."""
+MAX_VALUES = 100_000
+"""In a JSON body: a value of two bytes may take a hundred, and everybody waits while it is read."""
 
 
 def json_answer(body: str | bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -118,9 +119,11 @@ class Operation:
         if self.headers is not None:
             found.setdefault(400, "a header is not valid; nothing was done")
         if self.body is not None:
-            found[400] = "the body is not JSON, or a header is not valid; nothing was done"
+            found[400] = "the body is not JSON or broke off, or a header is not valid; nothing was done"
             found[408] = "the body came too slowly; nothing was done"
-            found[413] = f"the body is larger than {self.max_body} bytes"
+            found[413] = (
+                f"the body is larger than {self.max_body} bytes or has more than {MAX_VALUES} values"
+            )
             found[415] = f"the body is not {JSON}"
             found.setdefault(422, "the body does not fit; `errors` says where and why")
         if self.store:
@@ -168,20 +171,32 @@ def _json(limit: int) -> Any:
     # One byte more, or a chunked body would be cut at the limit without a word.
     request.max_content_length = limit + 1
     too_large = Problem(413, f"the body is larger than {limit} bytes")
-    try:
+    with reading_body("nothing was done", too_large):
         text = request.get_data()
-    except (ClientDisconnected, OSError) as error:
-        raise cut_off(error, "the body ended early") from None
-    except RequestEntityTooLarge:
-        raise too_large from None
     if len(text) > limit:
         raise too_large
+    if _has_more_values(text, MAX_VALUES):
+        raise Problem(413, f"the body has more than {MAX_VALUES} values")
     try:
         return json.loads(text, parse_constant=_refuse_constant, parse_float=_number)
     except RecursionError:
         raise Problem(400, "the body is nested too deeply") from None
     except ValueError as error:
         raise Problem(400, f"the body is not JSON: {error}") from None
+
+
+def _has_more_values(text: bytes, most: int) -> bool:
+    """Whether JSON has more values than `most`. A comma stands for each but the first of a list or object,
+    and its bracket for that."""
+    if _structure(text) <= most:
+        return False
+    # Some of that is in strings. Of these, each is a value or the name of one.
+    text = text.replace(rb"\\", b"").replace(rb"\"", b"")
+    return text.count(b'"') > 4 * most or _structure(b"".join(text.split(b'"')[::2])) > most
+
+
+def _structure(text: bytes) -> int:
+    return len(text) - len(text.translate(None, b",[{"))
 
 
 def _number(text: str) -> float:

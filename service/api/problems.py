@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
 import redis
 from flask import Flask, Response, request
+from gunicorn.http.errors import ParseException
 from pydantic import BaseModel, ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 
 from headway.contract.encoding import clip, dumps, pointer
 from headway.contract.files import FilesUnavailable
+from service import metrics
 from service.streaming.opening import BadRequest
 
 log = logging.getLogger(__name__)
@@ -20,7 +24,12 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
 """More faults than these are left out of `errors`."""
+MAX_LISTED = 2000
+"""Of more faults than these not even the first are looked up: pydantic tells all of them or none, and
+everybody waits for it."""
 MAX_DETAIL_CHARS = 300
+_REFUSALS = {401: "credential", 403: "role", 429: "rate", 507: "room"}
+"""Status → what it is counted as."""
 _TITLES = {460: "Checksum Mismatch"}
 """Of a status that is in no registry: tus has it."""
 
@@ -82,17 +91,36 @@ class Problem(Exception):
                 for p, d in self.errors[:MAX_ERRORS]
             ]
         body = dumps(document).encode("utf-8", "replace")
-        return Response(body, self.status, {**self.headers, "Content-Type": MEDIA_TYPE})
+        headers = {"Cache-Control": "no-store", **self.headers, "Content-Type": MEDIA_TYPE}
+        return Response(body, self.status, headers)
 
 
-def cut_off(error: BaseException, detail: str) -> Problem:
-    """Returns the answer to a request whose body could not be read to its end because of `error`."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, TimeoutError):
-            return Problem(408, f"the body came too slowly; {detail}", headers={"Connection": "close"})
-        seen = seen.__cause__ or seen.__context__
-    return Problem(400, detail)
+FAILED = Problem(500, "the service failed unexpectedly; its log has the reason")
+
+
+@contextmanager
+def reading_body(outcome: str, too_large: Problem) -> Iterator[None]:
+    """Raises Problem for a body that cannot be read to its end: `too_large`, or 408 if it comes too slowly,
+    or else 400. The latter two say what came of it: `outcome`."""
+    try:
+        yield
+    except RequestEntityTooLarge:
+        raise too_large from None
+    except ParseException as error:
+        what = clip(str(error), MAX_DETAIL_CHARS)
+        raise Problem(400, f"the body's chunks cannot be read: {what}; {outcome}") from None
+    except (ClientDisconnected, OSError) as error:
+        if _is_timeout(error):
+            raise Problem(408, f"the body came too slowly; {outcome}") from None
+        raise Problem(400, f"the body ended early; {outcome}") from None
+
+
+def _is_timeout(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, TimeoutError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def job_not_found(job_id: str) -> Problem:
@@ -100,10 +128,13 @@ def job_not_found(job_id: str) -> Problem:
 
 
 def invalid(error: ValidationError, status: int = 422) -> Problem:
-    """Everything pydantic found, with a pointer to each."""
+    """The first faults that pydantic found, with a pointer to each."""
+    count = error.error_count()
+    if count > MAX_LISTED:
+        return Problem(status, f"there are {count} faults, too many to list them")
     errors = [
         (pointer(*e["loc"]), e["msg"].removeprefix("Value error, "))
-        for e in error.errors(include_url=False)
+        for e in error.errors(include_url=False)[:MAX_ERRORS]
     ]
     where, what = errors[0]
     return Problem(status, f"{where}: {what}" if where else what, errors=errors)
@@ -120,7 +151,14 @@ def store_problem(error: redis.RedisError) -> Response:
 
 
 def answer_problems(app: Flask) -> None:
-    """Have every error of the app answered as a problem document."""
+    """Have every error of the app answered as a problem document, and count the refusals."""
+
+    @app.after_request
+    def _count(response: Response) -> Response:
+        reason = _REFUSALS.get(response.status_code)
+        if reason is not None:
+            metrics.REQUESTS_REFUSED.labels(reason).inc()
+        return response
 
     @app.errorhandler(Problem)
     def _problem(problem: Problem) -> Response:
@@ -146,7 +184,7 @@ def answer_problems(app: Flask) -> None:
     @app.errorhandler(Exception)
     def _unexpected(error: Exception) -> Response:
         log.exception("a request failed unexpectedly", exc_info=error, extra=_job_of_request())
-        return Problem(500, "the service failed unexpectedly; its log has the reason").response()
+        return FAILED.response()
 
 
 def _job_of_request() -> dict[str, str]:

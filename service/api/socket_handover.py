@@ -97,7 +97,7 @@ def _hand_over(
     stream: EventStream, environ: WSGIEnvironment, status: str, headers: list[tuple[str, str]]
 ) -> Iterable[bytes]:
     # Its head does not pass through the gate on its way out.
-    head = _head(status, tuple(headers), environ.get(HEADERS, ()))
+    head = answer_head(status, tuple(headers), environ.get(HEADERS, ()))
     try:
         stream.hand_over(environ["gunicorn.socket"], head)
     finally:
@@ -118,7 +118,7 @@ def _can_be_handed_over(environ: WSGIEnvironment) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _head(status: str, headers: Headers, gate: Headers) -> bytes:
+def answer_head(status: str, headers: Headers, gate: Headers) -> bytes:
     """The response's head, with the headers that the gate adds. The end of the connection is the end of the
     body: no chunks, 8 bytes less per event."""
     fields = [f"{name}: {value}" for name, value in merged(list(headers), gate)]

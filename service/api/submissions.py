@@ -35,7 +35,9 @@ from headway.contract.records import (
     MAX_LABEL_VALUE_CHARS,
     MAX_LABELS,
     MAX_PARAMS_BYTES,
+    MAX_UNIQUE_CHARS,
     USUAL_PRIORITY,
+    VISIBLE,
     Job,
     Links,
     Unique,
@@ -70,7 +72,11 @@ MAX_BATCH = 1000
 """Jobs of one batch: the store makes them in one step, in which nobody else has a turn."""
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 
-LabelValue = Annotated[str, StringConstraints(max_length=MAX_LABEL_VALUE_CHARS)]
+LabelValue = Annotated[str, StringConstraints(max_length=MAX_LABEL_VALUE_CHARS, pattern=VISIBLE)]
+
+
+class UniqueKey(Unique):
+    key: Annotated[str, StringConstraints(min_length=1, max_length=MAX_UNIQUE_CHARS, pattern=VISIBLE)]
 
 
 def _small(params: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +108,7 @@ class Submission(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    type: Annotated[str, Field(min_length=1, max_length=128, examples=["simulate"])]
+    type: Annotated[Name, Field(examples=["simulate"])]
     params: Annotated[dict[str, Any], AfterValidator(_small)] = Field(
         default_factory=dict, examples=[{"duration_s": 5}]
     )
@@ -134,7 +140,7 @@ class Submission(BaseModel):
     """Not before this time (RFC 3339, at most a year ahead) does it begin."""
     expires_s: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = None
     """It fails (`timeout`) unless it begins within so many seconds of `run_at`, or of now."""
-    unique: Unique | None = None
+    unique: UniqueKey | None = None
     """As long as another of the owner's jobs holds this key, that is the answer, and none is made."""
     run: Literal["here"] | None = None
     """`here`: the caller does the job itself. It is running at once, `token` in the answer is for reporting
@@ -285,7 +291,12 @@ def accept(here: Context, body: Submission) -> NewJob:
             errors=faults,
             known_types=sorted(here.types.all(caller().owner)),
         )
-    foreign = Foreign(sent=False) if job_type and job_type.foreign and not body.run else None
+    foreign = None
+    if job_type and job_type.foreign and not body.run:
+        foreign = Foreign(sent=False)
+        if body.max_attempts not in (None, job_type.max_attempts):
+            detail = f"{body.type} has a retry policy of its own, which a submission does not change"
+            raise Problem(422, detail, errors=[("/max_attempts", detail)])
     return NewJob(
         owner=caller().owner,
         type=body.type,

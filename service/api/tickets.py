@@ -94,7 +94,7 @@ def create_ticket(body: TicketRequest) -> Response:
 
 def _owner_of(jobs: list[str]) -> str:
     """Return the owner of jobs that the caller sees. Raises Problem."""
-    pages = context().store.read_each([(job_id, _NO_EVENTS) for job_id in jobs], 1)
+    pages = context().store.read_each([(job_id, _NO_EVENTS, caller().sees_only) for job_id in jobs], 1)
     owners = set()
     for job_id, page in zip(jobs, pages, strict=True):
         if isinstance(page, redis.RedisError):

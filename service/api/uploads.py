@@ -37,7 +37,7 @@ class SendingByTus(Headers):
 
 _ANSWERS = {201: Answer.json("the file is kept", Upload)}
 _PROBLEMS = {
-    400: "the body ended early; nothing was kept",
+    400: "the body ended early, or its chunks cannot be read; nothing was kept",
     408: "the body came too slowly; nothing was kept",
     413: "the file is larger than MAX_UPLOAD_BYTES; nothing was kept",
     422: "the name is not valid; nothing was kept",
@@ -144,8 +144,8 @@ def get_upload(upload_id: str) -> Response:
         # All has come, and whoever took the last of it ended before it could say so.
         made = tus.finish(here, who.owner, coming)
     else:
-        found = find_upload(here.files, upload_id)
-        if found is None or not who.owns(found.owner):
+        found = find_upload(here.files, upload_id, who.sees_only)
+        if found is None:
             raise tus.unknown(upload_id)
         made = Upload(id=found.id, name=found.name, size=found.size, media_type=found.media_type)
     size = str(made.size)
@@ -162,7 +162,7 @@ def get_upload(upload_id: str) -> Response:
     },
     problems={
         **{status: problem for status, problem in _PROBLEMS.items() if status != 422},
-        400: "the body ended early, and what came of it is kept; or a header is not valid",
+        400: "the body broke off, and what came of it is kept; or a header is not valid",
         408: "the body came too slowly; what came of it is kept",
         404: "there is no such upload that is coming in",
         409: "the upload is at another offset, or another request sends it now",
@@ -188,16 +188,13 @@ def patch_upload(upload_id: str) -> Response:
 def delete_upload(upload_id: str) -> Response:
     """Remove an upload. A job that still needs it fails."""
     files = context().files
-    found = find_upload(files, upload_id)
+    found = find_upload(files, upload_id, caller().sees_only)
     if found is None:
         # One that is still coming in is known to the store alone.
         store = context().store
         coming = store.resumable.get(caller().owner, upload_id) if ID.fullmatch(upload_id) else None
-        if coming is not None:
-            store.resumable.forget(caller().owner, coming)
-            files.remove(upload_key(upload_id))
-            return Response(status=204)
-    if found is None or not caller().owns(found.owner):
-        raise Problem(404, f"there is no upload {upload_id[:64]!r}")
+        if coming is None:
+            raise Problem(404, f"there is no upload {upload_id[:64]!r}")
+        store.resumable.forget(caller().owner, coming)
     files.remove(upload_key(upload_id))
     return Response(status=204)

@@ -28,7 +28,7 @@ _NONE = {404: "the caller's owner has no such webhook"}
 
 
 def _url(value: str) -> str:
-    if not re.fullmatch(r"https?://[\x21-\x7e]+", value):
+    if not re.fullmatch(r"(?i:https?)://[\x21-\x7e]+", value):
         raise ValueError("is not an https:// address in ASCII")
     try:
         parts = urlsplit(value)

@@ -91,7 +91,7 @@ def list_workers() -> Response:
     queues = {job_type.queue for job_type in here.types.all().values()}
     queues.update(queue for worker in view.workers for queue in worker.queues)
     queues.update(name for kind, name in view.pauses if kind == "queue")
-    waiting = here.store.listings.queue_depths(sorted(queues), None if who.sees_all else who.owner)
+    waiting = here.store.listings.queue_depths(sorted(queues), who.sees_only)
     served = [
         {"name": name, "waiting": count, "workers": sum(name in worker.queues for worker in view.workers)}
         for name, count in waiting.items()

@@ -10,11 +10,12 @@ import threading
 import time
 from typing import Any
 
-from gunicorn.http import message, wsgi
+from gunicorn.http import message, parser, wsgi
 
 from headway.contract.settings import load_or_exit, protect_data_dir_or_exit
+from service.api.auth import signing
 from service.process import metrics_dir
-from service.process.paced_worker import ConnectionLimit
+from service.process.paced_worker import BoundedRequest, ConnectionLimit
 
 _settings = load_or_exit()
 protect_data_dir_or_exit(_settings)
@@ -44,6 +45,7 @@ graceful_timeout = max(1, round(_settings.drain_s) + 1)
 limit_request_line = message.MAX_REQUEST_LINE = 40_960
 limit_request_fields = 40
 limit_request_field_size = 12_288
+parser.RequestParser.mesg_class = BoundedRequest
 # Or a client could set SCRIPT_NAME, and get past a rule of the proxy's for a path.
 forwarder_headers = ""
 # What a proxy says is read by the gate, under every server: TRUSTED_PROXIES.
@@ -79,6 +81,18 @@ _metrics = metrics_dir.make()
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
 
 _drained = threading.Event()
+
+
+def on_starting(server: Any) -> None:  # noqa: ARG001
+    """The secrets are read here, so that workers of later have these if the file cannot be used then. One
+    that is absent is made when it is needed."""
+    if _settings.signing_secrets.exists():
+        signing.reread(_settings.signing_secrets)
+
+
+def on_reload(server: Any) -> None:  # noqa: ARG001
+    """SIGHUP: the workers that come now have the secrets that the file has now."""
+    signing.reread(_settings.signing_secrets)
 
 
 def when_ready(server: Any) -> None:
@@ -118,7 +132,9 @@ def post_worker_init(worker: Any) -> None:
     from headway import tracing
     from service.api.trusted_proxies import TrustedProxies
     from service.process import wsgi
+    from service.process.refusals import Refusals
 
+    worker.refusals = Refusals(audited=_settings.auth != "none")
     worker.connection_limit = ConnectionLimit(
         _settings.max_connections_per_caller, TrustedProxies(_settings.trusted_proxies).trusts
     )

@@ -1,8 +1,7 @@
-"""gunicorn's gevent worker, for clients that, perhaps on purpose, send slowly or connect without end."""
+"""gunicorn's gevent worker, for clients that, perhaps on purpose, send slowly, without end or too much."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
 import time
@@ -11,17 +10,18 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+from gunicorn.http.errors import ParseException
+from gunicorn.http.message import Request
 from gunicorn.workers.ggevent import GeventWorker
 
 PATIENCE_S = 10.0
 """How long a connection's first head, and any body, may keep the service waiting for bytes …"""
 BYTES_PER_S = 1_000
 """… and a body a second more for as many of them as have come."""
-
-
-TOO_MANY = (
-    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 10\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-)
+MAX_FIELDS_BYTES = 24_576
+"""Of all header fields of a request together, and of a trailer's."""
+TURN_S = 0.005
+"""How long a connection may keep all others waiting."""
 
 
 class ConnectionLimit:
@@ -45,21 +45,46 @@ class ConnectionLimit:
             del self._held[peer]
 
 
+class BoundedRequest(Request):  # type: ignore[misc]
+    """A request whose header fields are limited together: gunicorn would take as many bytes as the largest
+    number of them may have if each is of the largest size, and search all of them anew at each read."""
+
+    def parse(self, unreader: Any) -> Any:
+        self.max_buffer_headers = MAX_FIELDS_BYTES
+        return super().parse(unreader)
+
+
+def give_way() -> None:
+    """Let all others go on if the connection that is served here has kept them waiting for long. Nothing
+    else does while its bytes are there before they are asked for, of one request or of a thousand."""
+    connection: Any = gevent.getcurrent()
+    # The loop counts how often it has looked at all sockets: also while this connection waited for bytes.
+    look: int = gevent.get_hub().loop.iteration
+    now = time.monotonic()
+    if vars(connection).get("turn") != look:
+        connection.turn, connection.turn_began = look, now
+    elif now - connection.turn_began > TURN_S:
+        # With 0, gevent would come back up to 50 times before it looks at other sockets.
+        gevent.sleep(0.001)
+
+
 class PacedSocket:
     """What gunicorn reads a request's body from: `recv` raises TimeoutError when it comes too slowly.
 
     Time counts only while the service waits for bytes.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, patience_s: float, most: int) -> None:
         self._sock = sock
-        self._left_s = PATIENCE_S
+        self._left_s = patience_s
+        self._most = most
 
-    def recv(self, *args: Any) -> bytes:
+    def recv(self, size: int) -> bytes:
+        give_way()
         self._sock.settimeout(max(0.001, self._left_s))
         began = time.monotonic()
         try:
-            data = self._sock.recv(*args)
+            data = self._sock.recv(min(size, self._most))
         except TimeoutError:
             # With this number gunicorn closes the connection without a traceback in its log.
             raise TimeoutError(errno.ECONNRESET, "the request came too slowly") from None
@@ -72,13 +97,13 @@ class PacedSocket:
 
 class PacedWorker(GeventWorker):  # type: ignore[misc]
     connection_limit: ConnectionLimit
-    """Set before the worker runs."""
+    refusals: Any
+    """Refusals, of a module that the master must not import. Both are set before the worker runs."""
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
-        peer = str(addr[0]) if addr else ""
+        peer = _peer(addr)
         if not self.connection_limit.take(peer):
-            with contextlib.suppress(OSError):
-                client.send(TOO_MANY)
+            self.refusals.connection(client, peer)
             client.close()
             return
         try:
@@ -86,16 +111,29 @@ class PacedWorker(GeventWorker):  # type: ignore[misc]
         finally:
             self.connection_limit.give_back(peer)
 
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        if req is None and isinstance(exc, ParseException):
+            self.refusals.head(client, _peer(addr), exc)
+        else:
+            self.refusals.failure(client, exc)
+
     def timeout_ctx(self) -> Any:
         """Limit the time in which a head comes, which includes how long a connection was idle before it."""
         connection: Any = gevent.getcurrent()
         first = not hasattr(connection, "served")
         connection.served = True
+        give_way()
         return gevent.Timeout(PATIENCE_S if first else self.cfg.keepalive, False)  # type: ignore[arg-type]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        req.unreader.sock = PacedSocket(sock)
+        req.unreader.sock = PacedSocket(sock, PATIENCE_S, 1 << 20)
         try:
             super().handle_request(listener_name, req, sock, addr)
         finally:
-            req.unreader.sock = sock
+            # gunicorn reads what is left of the body before the next head, and copies what it has received
+            # for each 1,024 bytes of that.
+            req.unreader.sock = PacedSocket(sock, self.cfg.keepalive, 8_192)
+
+
+def _peer(addr: Any) -> str:
+    return str(addr[0]) if addr else ""

@@ -10,6 +10,7 @@ import fcntl
 import http.client
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -93,7 +94,8 @@ def _start(supervisor: Supervisor, procfile: Path, environ: dict[str, str], sett
 
 
 def _watch(supervisor: Supervisor, console: Console, settings: Settings) -> str | None:
-    """Pass on output until a signal asks to stop or a process ends by itself.
+    """Pass on output until a signal asks to stop or a process ends by itself. SIGHUP is the web process's,
+    which takes it once it is ready.
 
     Returns None after a signal, else which process ended and how.
     """
@@ -106,6 +108,9 @@ def _watch(supervisor: Supervisor, console: Console, settings: Settings) -> str 
             name, status = ended
             how = f"status {status}" if status >= 0 else f"signal {-status}"
             return f"{name} ended by itself with {how}"
+        if ready and supervisor.asked_to_reread:
+            supervisor.asked_to_reread = False
+            supervisor.pass_on(signal.SIGHUP, "web")
         if not ready:
             missing = _missing(settings, store)
             if missing is None:

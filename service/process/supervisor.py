@@ -84,12 +84,15 @@ class _Output:
 class Supervisor:
     """Starts processes, passes on what they print, and ends them. Use it from the main thread only.
 
-    SIGTERM, SIGINT and SIGHUP set `asked_to_stop`. On Linux it is the subreaper of everything below
-    it, so that `stop` finds those whose parents died; and a process it starts is killed when it is.
+    SIGTERM and SIGINT set `asked_to_stop`, and so does SIGHUP if the terminal was closed; otherwise it sets
+    `asked_to_reread`. On Linux it is the subreaper of everything below it, so that `stop` finds those whose
+    parents died; and a process it starts is killed when it is.
     """
 
     def __init__(self, console: Console) -> None:
         self.asked_to_stop = False
+        self.asked_to_reread = False
+        self._had_terminal = _has_terminal()
         self._console = console
         self._started: dict[str, subprocess.Popen[bytes]] = {}
         self._watched: dict[str, subprocess.Popen[bytes]] = {}
@@ -99,14 +102,26 @@ class Supervisor:
             end.setblocking(False)
         self._selector.register(self._woken, selectors.EVENT_READ)
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
-        for asks in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for asks in (signal.SIGTERM, signal.SIGINT):
             signal.signal(asks, self._ask_to_stop)
+        signal.signal(signal.SIGHUP, self._hang_up)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # so that it wakes `turn`
         if _libc is not None:
             _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
     def _ask_to_stop(self, *_: object) -> None:
         self.asked_to_stop = True
+
+    def _hang_up(self, *_: object) -> None:
+        if self._had_terminal and not _has_terminal():
+            self.asked_to_stop = True
+        else:
+            self.asked_to_reread = True
+
+    def pass_on(self, signum: int, name: str) -> None:
+        """Send a signal to the process of this name, and to no other of its group, if it was started."""
+        if name in self._started:
+            self._started[name].send_signal(signum)
 
     def watch(self, name: str, process: subprocess.Popen[bytes]) -> None:
         """Let `ended` tell of a process that its owner started, and will end."""
@@ -200,3 +215,12 @@ class Supervisor:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         return found
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal whose Ctrl-C comes here: a closed one takes itself away [tty(4)]."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

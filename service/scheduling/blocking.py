@@ -16,11 +16,27 @@ FILE_THREADS = 32
 must not hold that up."""
 
 
+def in_pool(pool: gevent.threadpool.ThreadPool, work: Callable[[], T]) -> T:
+    """Do work in a thread of the pool, and raise here what it raises. If the thread raised it, gevent would
+    also write its traceback, whoever handles it."""
+
+    def quietly() -> tuple[list[T], Exception | None]:
+        try:
+            return [work()], None
+        except Exception as error:  # noqa: BLE001 - it is raised below
+            return [], error
+
+    done, error = pool.apply(quietly)
+    if error is not None:
+        raise error
+    result: T = done[0]
+    return result
+
+
 def off_the_loop(work: Callable[[], T]) -> T:
     """Do work that blocks: under greenlets in gevent's thread pool, else here."""
     if gevent.monkey.is_module_patched("threading"):
-        result: T = gevent.get_hub().threadpool.apply(work)
-        return result
+        return in_pool(gevent.get_hub().threadpool, work)
     return work()
 
 
@@ -35,6 +51,6 @@ def file_threads() -> Callable[[Callable[[], Any]], Any]:
             return work()
         if pool is None:
             pool = gevent.threadpool.ThreadPool(FILE_THREADS)
-        return pool.apply(work)
+        return in_pool(pool, work)
 
     return run

@@ -131,12 +131,12 @@ class Fleet:
             return None
         if is_own_queue(fields[b"_queue"].decode()):
             return self._why_unclaimed(page)
-        return self.view(page.owner).why_waiting(
-            json.loads(fields[b"type"]),
-            fields[b"_queue"].decode(),
-            int(fields.get(b"_not_before", 0)),
-            int(fields[b"attempt"]),
-        )
+        name = json.loads(fields[b"type"])
+        not_before_ms, attempt = int(fields.get(b"_not_before", 0)), int(fields[b"attempt"])
+        # Another system has it, whose workers say of some of their tasks only that they are types.
+        if b"_sent" in fields and name not in self._types.all():
+            return why_early(not_before_ms, attempt)
+        return self.view(page.owner).why_waiting(name, fields[b"_queue"].decode(), not_before_ms, attempt)
 
     def _why_unclaimed(self, page: JobPage) -> str | None:
         """Return why a job that is claimed over HTTP waits."""

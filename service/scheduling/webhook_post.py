@@ -13,18 +13,14 @@ import io
 import ipaddress
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import gevent
-import gevent.monkey
-from gevent.threadpool import ThreadPool
-
 from headway.contract.settings import Network
+from service.scheduling import outgoing
 
 LIMIT_S = 10.0
 """For all of it: the name, the connection, the request, the answer."""
@@ -35,9 +31,6 @@ MAX_TEXT_BYTES = 1_024
 TEXT_S = 1.0
 """How long a body may take to begin, once its head was there."""
 MAX_RETRY_AFTER_S = 3_600.0
-MAX_ADDRESSES = 3
-"""Of one name that are tried."""
-RESOLVERS = 4
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], list[str]]
@@ -90,33 +83,6 @@ def _embedded(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
     return [inner for inner in found if inner is not None]
 
 
-def resolve(host: str, port: int) -> list[str]:
-    """Return the addresses of a name, within LIMIT_S. Raises OSError.
-
-    Names are looked up by threads of their own: a name server that does not answer holds up other webhooks
-    at most, and not the files that the service reads in gevent's threads.
-    """
-    if not gevent.monkey.is_module_patched("socket"):
-        return _addresses(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-    lookup = gevent.monkey.get_original("socket", "getaddrinfo")
-    with gevent.Timeout(LIMIT_S, TimeoutError("its name could not be resolved in time")):
-        return _addresses(_resolvers().apply(lookup, (host, port, 0, socket.SOCK_STREAM)))
-
-
-_pool: ThreadPool | None = None
-
-
-def _resolvers() -> ThreadPool:
-    global _pool
-    if _pool is None:
-        _pool = ThreadPool(RESOLVERS)
-    return _pool
-
-
-def _addresses(found: list[Any]) -> list[str]:
-    return [str(entry[4][0]) for entry in found]
-
-
 def check(url: str, allowed: Collection[Network]) -> None:
     """Raises Refused for an address that can be seen to be refused without resolving its name."""
     parts = urlsplit(url)
@@ -142,9 +108,9 @@ def _check(addresses: list[Address], scheme: str, allowed: Collection[Network]) 
 class Poster:
     """Sends POSTs; safe for threads."""
 
-    def __init__(self, allowed: Collection[Network], resolve: Resolve = resolve) -> None:
+    def __init__(self, allowed: Collection[Network], resolve: Resolve | None = None) -> None:
         self._allowed = allowed
-        self._resolve = resolve
+        self._resolve = resolve or (lambda host, port: outgoing.resolve(host, port, LIMIT_S))
         self._tls = ssl.create_default_context()
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -159,47 +125,22 @@ class Poster:
                 ipaddress.ip_address(text.partition("%")[0]) for text in self._resolve(host, port)
             )
             _check([*found], parts.scheme, self._allowed)
-            sock = _connect([*found][:MAX_ADDRESSES], port, deadline)
+            sock = outgoing.connect([*found], port, deadline)
         except Refused as error:
             return Answer(None, error=str(error))
         except (OSError, ValueError) as error:
             return Answer(None, error=f"no connection: {error or type(error).__name__}")
-        # It is shut through another descriptor: TLS takes the first one away.
-        switch = sock.dup()
-        late = threading.Timer(max(0.0, deadline - time.monotonic()), _shut, [switch])
-        late.daemon = True
-        late.start()
         try:
-            if parts.scheme == "https":
-                sock = self._tls.wrap_socket(sock, server_hostname=host)
-            return _exchange(sock, parts.netloc, _path(url), body, headers)
+            with outgoing.shut_at(deadline, sock):
+                if parts.scheme == "https":
+                    sock = self._tls.wrap_socket(sock, server_hostname=host)
+                return _exchange(sock, parts.netloc, _path(url), body, headers)
         except (OSError, ValueError, http.client.HTTPException) as error:
             if time.monotonic() >= deadline:
                 return Answer(None, error=f"it took longer than {LIMIT_S:g} s")
             return Answer(None, error=str(error) or type(error).__name__)
         finally:
-            late.cancel()
-            switch.close()
             sock.close()
-
-
-def _connect(addresses: list[Address], port: int, deadline: float) -> socket.socket:
-    last: OSError = OSError("its name has no address")
-    for tried, address in enumerate(addresses):
-        # Something is left for the others.
-        left = (deadline - time.monotonic()) / (len(addresses) - tried)
-        if left <= 0:
-            raise TimeoutError("it could not be reached in time")
-        try:
-            return socket.create_connection((str(address), port), timeout=left)
-        except OSError as error:
-            last = error
-    raise last
-
-
-def _shut(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the other side was faster
-        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _path(url: str) -> str:

@@ -65,7 +65,9 @@ class Viewer(Protocol):
     """The client that a stream is for. Readers of the same viewer share what they read."""
 
     @property
-    def owner(self) -> str: ...
+    def sees_only(self) -> str | None:
+        """The only owner whose jobs may be the viewer's; None: anybody's may."""
+        ...
 
     def sees(self, page: JobPage) -> bool:
         """Whether the job is one of the viewer's. A job that is not must look like one that is absent."""
@@ -147,7 +149,7 @@ class JobCatchUp:
         )
 
     def _page(self, cursor: EventId | None) -> JobPage:
-        page = self._reader.job(self._id, cursor)
+        page = self._reader.job(self._id, cursor, self.viewer.sees_only)
         if page is None or not self.viewer.sees(page):
             raise JobGone(self._id)
         return page
@@ -242,7 +244,7 @@ class JobListCatchUp:
         )
 
     def _pages(self, store: JobStore, cursor: EventId | None, limit: int) -> list[JobPage]:
-        found = store.read_jobs([(job_id, cursor) for job_id in self._ids], limit)
+        found = store.read_jobs([(job_id, cursor, self.viewer.sees_only) for job_id in self._ids], limit)
         for job_id, page in zip(self._ids, found, strict=True):
             if page is None or not self.viewer.sees(page):
                 raise JobGone(job_id)

@@ -26,7 +26,7 @@ WORKERS = 4
 """Reads at the same time: one for single jobs, the others for everything else."""
 
 T = TypeVar("T")
-JobKey = tuple[str, EventId | None]
+JobKey = tuple[str, EventId | None, str | None]
 
 
 class _Read:
@@ -71,16 +71,16 @@ class StoreReader:
     def keys(self) -> Keys:
         return self._store.keys
 
-    def job(self, job_id: str, cursor: EventId | None) -> JobPage | None:
+    def job(self, job_id: str, cursor: EventId | None, owner: str | None = None) -> JobPage | None:
         """Returns a job and up to PAGE events after the cursor (None: no events), as they are at some
-        moment after this call; None if there is no such job. With a cursor the page is brief
-        (JobStore.read_each). Raises RedisError."""
+        moment after this call; None if there is no such job, or none of the `owner`. With a cursor
+        the page is brief (JobStore.read_each). Raises RedisError."""
         with self._lock:
             self._start()
             # A read that was sent already may be older than this call, so it is not among these.
-            read = self._jobs.get((job_id, cursor))
+            read = self._jobs.get((job_id, cursor, owner))
             if read is None:
-                read = self._jobs[job_id, cursor] = _Read()
+                read = self._jobs[job_id, cursor, owner] = _Read()
                 self._jobs_wanted.set()
         return cast(JobPage | None, read.answer())
 

@@ -97,6 +97,20 @@ def test_a_command_that_does_not_exist_is_127(web: Stack) -> None:
     assert newest(web, type="none")["state"] == "failed"
 
 
+def test_a_command_that_may_not_be_executed_is_126(web: Stack, tmp_path: Path) -> None:
+    (tmp_path / "program").write_text("#!/bin/sh\n")
+    status, _, errors = done(web.url, "--", str(tmp_path / "program"))
+    assert (status, errors.count("cannot be started: Permission denied")) == (126, 1)
+    (tmp_path / "program").write_bytes(b"\x00")
+    (tmp_path / "program").chmod(0o755)
+    assert done(web.url, "--", str(tmp_path / "program"))[0] == 126
+
+
+def test_an_address_that_is_none_is_a_mistake_before_anything_runs(tmp_path: Path) -> None:
+    status, _, errors = done("notaurl", "--", "touch", f"{tmp_path}/done")
+    assert (status, errors.count("\n"), (tmp_path / "done").exists()) == (2, 1, False)
+
+
 def test_without_a_headway_the_command_runs_all_the_same(tmp_path: Path) -> None:
     status, out, errors = done(
         "http://127.0.0.1:1", "--", "sh", "-c", f"touch {tmp_path}/done; echo out; exit 4"

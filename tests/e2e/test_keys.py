@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import processes
 from tests.support.checkout import ROOT
 from tests.support.fake_worker import create
 from tests.support.stack import Stack
+from tests.support.wait import until
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +114,6 @@ def test_a_ticket_is_printed(web: Stack) -> None:
 
 
 def test_a_new_secret_is_read_at_sighup_and_the_old_one_verifies_on(web: Stack) -> None:
-    import signal
-
-    from tests.support.wait import until
-
     token = headway(web, "keys", "create", "--owner", "local", "--roles", "read").stdout.strip()
     bearer = {"Authorization": f"Bearer {token}"}
 
@@ -136,3 +135,32 @@ def test_a_new_secret_is_read_at_sighup_and_the_old_one_verifies_on(web: Stack) 
 
     until(changed, what="the new secret to sign")
     assert web.call("GET", f"/jobs?ticket={old}")[0] == 200
+
+
+def test_secrets_that_cannot_be_used_at_sighup_leave_those_that_were_read(web: Stack) -> None:
+    token = headway(web, "keys", "create", "--owner", "local", "--roles", "read").stdout.strip()
+    bearer = {"Authorization": f"Bearer {token}"}
+    file = Path(web.directory) / "secret"
+    good = file.read_text()
+    made = json.loads(web.call("POST", "/tickets", {"feed": True}, bearer)[2])["ticket"]
+
+    def workers() -> set[int]:
+        return {found.pid for found in processes.descendants(web.pid("web"), processes.table())}
+
+    for bad in (f"{good}short\n", "", None):
+        before = workers()
+        file.unlink()
+        if bad is None:
+            file.mkdir()
+        else:
+            file.write_text(bad)
+        said = web.log("web").count("cannot be used")
+        web.processes["web"].send_signal(signal.SIGHUP)
+        until(lambda: workers() and not workers() & before, what="the new workers")  # noqa: B023
+        until(lambda: web.get("/readyz")[0] == 200, what="the service to be ready")
+        assert web.call("GET", f"/jobs?ticket={made}")[0] == 200
+        assert web.call("POST", "/tickets", {"feed": True}, bearer)[0] == 201
+        assert web.log("web").count("cannot be used") == said + 1
+    assert "Traceback" not in web.log("web")
+    file.rmdir()
+    file.write_text(good)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import resource
 import signal
 import socket
@@ -25,6 +26,14 @@ LIBRARIES = (
     "celery.bin.celery, flask, gevent.monkey, gunicorn.app.wsgiapp, "
     "jsonschema, prometheus_client, pydantic, redis"
 )
+
+ON_TERMINAL = """
+import os, runpy, sys
+os.open(sys.argv.pop(1), os.O_RDWR)  # the first that a session leader opens is its terminal
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__")
+"""
+"""Python, as the leader of a session at a terminal."""
 
 
 def get(command: Command, path: str) -> Any:
@@ -100,11 +109,46 @@ def test_ctrl_c_during_an_encode_leaves_no_process(tmp_path: Path) -> None:
         assert "Traceback" not in run.output
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_the_supervisor_ends_with_status_0_when_it_is_asked_to(tmp_path: Path, signum: int) -> None:
     with service("run", data=tmp_path / "var") as run:
         run.wait_ready()
         run.process.send_signal(signum)
+        assert run.wait(STOP_S) == 0
+        run.nothing_left()
+
+
+def test_sighup_has_the_web_process_read_its_secrets_anew_and_ends_nothing(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s" * 40)
+    with service("run", data=tmp_path / "var", AUTH="keys", SECRET_FILE=str(secret)) as run:
+        run.wait_ready()
+        before = processes.table()
+        web = child(run, "gunicorn")
+        workers = {found.pid for found in processes.descendants(web, before)}
+        secret.write_text("short")
+        os.kill(supervisor(run), signal.SIGHUP)
+        until(lambda: f"SECRET_FILE {secret} cannot be used" in run.output, what="the secrets to be read")
+
+        def renewed() -> bool:
+            now = {found.pid for found in processes.descendants(web, processes.table())}
+            return bool(now) and not now & workers
+
+        until(renewed, what="the new workers")
+        assert child(run, "gunicorn") == web
+        assert child(run, "-m worker") in before
+        run.process.terminate()
+        assert run.wait(STOP_S) == 0
+        run.nothing_left()
+
+
+def test_closing_its_terminal_ends_all_of_it(tmp_path: Path) -> None:
+    near, far = pty.openpty()
+    words = ("service", "run")
+    with Command(sys.executable, "-c", ON_TERMINAL, os.ttyname(far), *words, data=tmp_path / "var") as run:
+        os.close(far)
+        run.wait_ready()
+        os.close(near)
         assert run.wait(STOP_S) == 0
         run.nothing_left()
 

@@ -548,11 +548,17 @@ class StoreMachine(RuleBasedStateMachine):
     # Hypothesis leaves out some rules of each example, and most rules need a job, and many a holder.
     @initialize(target=jobs, owner=st.sampled_from(OWNERS))
     def a_job_waits(self, owner: str) -> Any:
-        return self.create(owner, None, 3, None, None, "one", False)
+        return self.create(owner, None, 3, None, "k1", "one", False)
 
     @initialize(target=claims, owner=st.sampled_from(OWNERS))
     def a_job_of_a_group_runs(self, owner: str) -> Any:
         return self.claim(self.create(owner, "g", 2, None, None, "one", False))
+
+    @precondition(lambda self: self.once)
+    @rule(number=st.integers(0, 3))
+    def a_submission_is_repeated(self, number: int) -> None:
+        (owner, key), (_, request) = sorted(self.once.items())[number % len(self.once)]
+        self.create(owner, None, 1, None, key, request, False)
 
     @rule(owner=st.sampled_from(OWNERS))
     def what_failed_in_a_group_is_retried(self, owner: str) -> None:

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +19,12 @@ from headway.contract.limits import Limits, TooManyJobs
 from headway.contract.new_job import NewJob
 from headway.contract.records import Unique
 from headway.contract.store import IdempotencyConflict, JobStore
+from service.api.operation import MAX_VALUES
+from service.api.submissions import MAX_BATCH_BYTES
 from tests.support import credentials
 from tests.support.clocked_store import ClockedStore
 from tests.support.fake_worker import claim, stored
+from tests.support.processes import descendants
 from tests.support.stack import Stack
 from tests.support.wait import until
 
@@ -156,6 +160,37 @@ def test_one_bad_job_refuses_all_with_pointers_to_each_fault(web: Stack) -> None
     assert post(web, [{"type": "a"}] * 1001)[0] == 422
     assert post(web, [{"type": "a", "priority": 10}])[1]["errors"][0]["pointer"] == "/jobs/0/priority"
     assert count(web) == before
+
+
+def peak_mib(web: Stack) -> float:
+    """The most memory that each of the web's processes ever had, together."""
+    pids = [web.pid("web"), *(process.pid for process in descendants(web.pid("web")))]
+    status = [Path(f"/proc/{pid}/status").read_text() for pid in set(pids)]
+    return sum(int(text.partition("VmHWM:")[2].split()[0]) for text in status) / 1024
+
+
+@pytest.mark.parametrize("many", [b"{}", b"[]", b"1", b'""', b'{"a":1}'])
+def test_a_body_of_very_many_values_is_refused_before_it_is_read(web: Stack, many: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    before = peak_mib(web)
+    for around in (b'{"jobs":[%s]}', b'{"jobs":[{"type":"a","params":{"n":[%s]}}]}'):
+        body = around % b",".join([many] * (MAX_BATCH_BYTES // (len(many) + 1) - 20))
+        status, _, answer = web.call("POST", "/jobs:batch", body, headers)
+        assert (status, json.loads(answer)["detail"]) == (
+            413,
+            f"the body has more than {MAX_VALUES} values",
+        )
+    assert peak_mib(web) - before < 50
+    # What looks like them in a string is none.
+    text = json.dumps(json.dumps("[{,\\" * 300_000))
+    status, _, answer = web.call("POST", "/jobs:batch", b'{"jobs":[{"type":%s}]}' % text.encode(), headers)
+    assert (status, json.loads(answer)["errors"][0]["pointer"]) == (422, "/jobs/0/type")
+
+
+def test_a_batch_with_thousands_of_faults_is_told_how_many_they_are(web: Stack) -> None:
+    """To list them takes a second, for which nobody else is served."""
+    status, problem = post(web, [{str(n): 1 for n in range(80)}] * 1000)
+    assert (status, problem["detail"]) == (422, "there are 81000 faults, too many to list them")
 
 
 def test_a_batch_of_a_thousand_is_made_once_and_has_its_messages(web: Stack) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from headway.contract.foreign import Foreign, task_id_of
+from headway.contract.new_job import NewJob
 from headway.contract.states import ErrorCode, State
 from tests.support.checkout import ROOT
 from tests.support.rabbitmq import RabbitMQ
@@ -47,7 +49,7 @@ def test_a_task_is_queued_running_moves_its_bar_and_succeeds_with_its_result(sho
     assert job.progress.fraction == 1
 
 
-@pytest.mark.parametrize("task", ["tqdm_rows", "rich_rows", "recorded"])
+@pytest.mark.parametrize("task", ["tqdm_rows", "tqdm_by_hand", "rich_rows", "recorded"])
 def test_what_tasks_use_already_moves_their_bars(shop: ShopStack, task: str) -> None:
     task_id = shop.send(f"{task}.delay(20)")
     assert shop.ended(task_id).state is State.SUCCEEDED
@@ -66,6 +68,14 @@ def test_retries_are_attempts_of_one_job(shop: ShopStack) -> None:
     assert shop.states(task_id) == ["queued", *["running", "retrying"] * 2, "running", "succeeded"]
     reasons = [e.data["reason"] for e in shop.events(task_id, "state") if e.data["state"] == "retrying"]
     assert reasons == ["ValueError: not yet"] * 2
+
+
+def test_a_task_whose_job_takes_longer_than_its_time_is_ended(shop: ShopStack) -> None:
+    job_id = shop.submit(f"{TASKS}.sleeps", {"seconds": 600}, timeout_s=1)["id"]
+    job = shop.wait_ended(job_id)
+    assert (job["state"], job["error"]["code"]) == ("failed", "timeout")
+    state = f"app.AsyncResult('{task_id_of(job_id)}').state"
+    until(lambda: shop.send(state) == "REVOKED", what="its end in Celery")
 
 
 def test_an_attempt_that_is_over_before_the_one_before_it(shop: ShopStack) -> None:
@@ -97,6 +107,37 @@ def test_a_task_that_fails_is_a_job_that_fails_and_says_why(
 def test_a_task_that_puts_another_in_its_place_goes_on_as_that(shop: ShopStack) -> None:
     job = shop.do("replaced.delay()")
     assert (job.state, job.result, job.attempt) == (State.SUCCEEDED, 23, 2)
+
+
+@pytest.mark.parametrize(
+    ("task", "result", "attempt"),
+    [
+        ("swapped.delay('group')", [0, 2, 4], 2),
+        ("swapped.delay('group', 1)", [0, 2, 4], 3),
+        ("swapped.delay('chain')", 4, 2),
+        ("swapped.delay('chain', 1)", 4, 3),
+        ("swapped.delay('groups')", [2, 4], 2),
+    ],
+)
+def test_a_task_that_puts_a_canvas_in_its_place_ends_with_the_result_of_that(
+    shop: ShopStack, task: str, result: Any, attempt: int
+) -> None:
+    task_id = shop.send(task)
+    job = shop.ended(task_id)
+    assert (job.state, job.result, job.attempt) == (State.SUCCEEDED, result, attempt)
+    assert job.type == f"{TASKS}.swapped"
+    assert job.id not in {other["retry_of"] for other in shop.get("/jobs")[1]["items"]}
+    children = shop.get(f"/jobs?group={job.id}")[1]["items"]
+    assert {child["parent"] for child in children} == {job.id}
+
+
+@pytest.mark.parametrize("by", ["failing chain", "failing group"])
+def test_a_task_whose_canvas_fails_fails_with_that(shop: ShopStack, by: str) -> None:
+    job = shop.do(f"swapped.delay({by!r}, 1)")
+    assert (job.state, job.error and job.error.message) == (State.FAILED, "RuntimeError: boom")
+    until(
+        lambda: shop.send(f"app.AsyncResult({job.labels['task_id']!r}).state") == "FAILURE", what="Celery"
+    )
 
 
 def test_a_revoked_task_and_an_expired_one_are_canceled(shop: ShopStack) -> None:
@@ -147,9 +188,16 @@ def test_each_task_is_a_type_that_can_be_submitted(shop: ShopStack) -> None:
 
     job = shop.wait_ended(shop.submit(ADD, {"x": 3, "y": 4}, group="sums")["id"])
     assert (job["state"], job["result"], job["group"]) == ("succeeded", 7, "sums")
+    wrong = shop.wait_ended(shop.submit(f"{TASKS}.named", {"args": [5], "kwargs": {}})["id"])
+    assert (wrong["state"], wrong["error"]["code"]) == ("failed", "invalid_input")
+    assert "takes 0 positional arguments" in wrong["error"]["message"]
     status, _, body = shop.call("POST", "/jobs", {"type": ADD, "params": {"x": "many"}})
     assert status == 422
     assert json.loads(body)["errors"][0]["pointer"] == "/params/x"
+    # How often it is tried, Celery says.
+    status, _, body = shop.call("POST", "/jobs", {"type": ADD, "params": {"x": 1}, "max_attempts": 1})
+    assert (status, json.loads(body)["errors"][0]["pointer"]) == (422, "/max_attempts")
+    assert shop.submit(ADD, {"x": 1}, max_attempts=4)["max_attempts"] == 4
 
 
 def test_a_job_can_be_tried_again_unless_arguments_were_not_kept(shop: ShopStack) -> None:
@@ -165,6 +213,25 @@ def test_a_job_can_be_tried_again_unless_arguments_were_not_kept(shop: ShopStack
     status, _, body = shop.call("POST", f"/jobs/{large.id}/retry")
     assert status == 409
     assert b"not all arguments" in body
+
+
+def test_a_job_of_a_type_that_no_worker_has_holds_up_no_other(shop: ShopStack) -> None:
+    later = shop.send("add.starmap([(1, 2)]).apply_async(countdown=600)")
+    assert shop.until(later, lambda job: job.state is State.QUEUED).type == "celery.starmap"
+    reason = shop.get(f"/jobs/{shop.job_id(later)}")[1]["waiting_reason"]
+    assert reason.startswith("it is to run at"), "workers do serve it"
+    shop.call("POST", f"/jobs/{shop.job_id(later)}/cancel")
+    mapped = shop.do("add.starmap([(1, 2)]).delay()")
+    assert (mapped.type, mapped.result) == ("celery.starmap", [3])
+    status, _, body = shop.call("POST", f"/jobs/{mapped.id}/retry")
+    assert status == 409
+    assert b"celery.starmap is no job type here" in body
+
+    dropped = NewJob("local", "shop.dropped", {}, "celery:shop", 1, foreign=Foreign(sent=False))
+    waits = shop.store.create(dropped)[0]
+    assert shop.wait_ended(shop.submit(ADD, {"x": 3})["id"])["result"] == 3
+    assert shop.get(f"/jobs/{waits}")[1]["waiting_reason"] == "no living worker serves shop.dropped"
+    shop.call("POST", f"/jobs/{waits}/cancel")
 
 
 def group_of_job(shop: ShopStack, group: str) -> dict[str, Any]:
@@ -192,7 +259,14 @@ def ended_group(shop: ShopStack, group: str) -> dict[str, int]:
         ("chord([add.s(1, 1), add.s(2, 2)], total.s())", 6, 3),
         ("chain(add.s(1, 1), add.s(2), add.s(3))", 7, 3),
         ("chord([add.s(1, 1), chain(add.s(1, 1), add.s(2))], total.s())", 6, 3),
+        ("chord([chain(add.s(1, 1), add.s(1)), chain(add.s(1, 1), add.s(2))], total.s())", 7, 3),
         ("chain(group(add.s(1, 1), add.s(2, 2)), total.s(), add.s(1))", 7, 4),
+        ("group(chain(swapped.si('chain'), add.s(1)), add.s(1))", None, 2),
+        ("group(swapped.s('group'), swapped.s('chain'), add.s(1))", None, 3),
+        ("chord([swapped.s('chain'), add.s(1)], total.s())", 5, 3),
+        ("chain(add.s(1, 1), swapped.si('chain'), add.s(1))", 5, 3),
+        ("chain(add.s(1, 1), swapped.si('group'), total.s(), add.s(1))", 7, 4),
+        ("chain(replaced.si(), add.s(1))", 24, 2),
     ],
 )
 def test_a_group_a_chord_and_a_chain_are_groups_that_end(
@@ -224,6 +298,10 @@ def test_a_group_knows_how_many_it_will_have_before_they_are_there(shop: ShopSta
 def test_what_is_not_sent_because_another_failed_is_not_waited_for(shop: ShopStack) -> None:
     group = shop.send("chord([fails.s(), fails.s(), add.s(1, 1)])(total.s()).parent")
     assert ended_group(shop, group) == {"failed": 2, "succeeded": 1}
+    group = shop.send(
+        "chord([chain(fails.s(), add.si(1, 1)), chain(add.s(1, 1), add.s(2))])(total.s()).parent"
+    )
+    assert ended_group(shop, group) == {"succeeded": 1}
     group = shop.send(
         "group(chain(fails.s(), add.si(1, 1)), chain(add.s(1, 1), add.si(2, 2))).apply_async()"
     )
@@ -301,6 +379,8 @@ def test_an_id_that_is_used_again_is_another_job(shop: ShopStack) -> None:
 
 def test_a_result_or_argument_of_any_kind_is_shown_as_well_as_it_can_be(shop: ShopStack) -> None:
     assert shop.do("ignores.delay()").state is State.CANCELED
+    said = shop.do("says_so.delay()")
+    assert (said.state, said.result) == (State.SUCCEEDED, {"rows": 3})
     assert shop.do("big_result.delay(100_000)").result == "(not kept: more than 32768 bytes)"
     pickled = shop.do("add.apply_async((Decimal('1'),), dict(y=1), serializer='pickle')")
     assert pickled.params == {"x": "1", "y": 1}

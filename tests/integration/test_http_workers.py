@@ -109,6 +109,25 @@ def test_a_job_is_claimed_reported_on_and_ended(web: Stack, kind: str) -> None:
     assert web.call("GET", f"/jobs/{job['id']}/artifacts/rows.csv")[2] == b"a,b\n1,2\n"
 
 
+@pytest.mark.parametrize(
+    ("how", "at"),
+    [
+        ({"state": "succeeded", "error": {"message": "no"}}, "/error"),
+        ({"state": "failed", "result": 1}, "/result"),
+        ({"state": "retry", "result": 1, "error": {"message": "later"}}, "/result"),
+        ({"state": "failed", "delay_s": 1}, "/delay_s"),
+    ],
+)
+def test_an_end_that_says_what_its_state_has_no_place_for_is_refused(
+    web: Stack, kind: str, how: dict[str, Any], at: str
+) -> None:
+    web.submit(kind, {"n": 1})
+    held = Holder(web, claim(web, kind))
+    status, problem = held.end(**how)
+    assert (status, [error["pointer"] for error in problem["errors"]]) == (422, [at])
+    assert held.end(state="succeeded", error=None)[0] == 200, "the attempt goes on"
+
+
 def test_a_claim_waits_for_a_job_and_is_woken_by_it(web: Stack, kind: str) -> None:
     assert call(web, "POST", "/claims", {"types": [kind], "worker": "w"}) == (204, None)
     found: list[dict[str, Any]] = []

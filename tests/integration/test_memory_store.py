@@ -14,7 +14,7 @@ from headway.contract.keys import Keys
 from headway.contract.new_job import NewJob
 from headway.contract.pages import FeedPage, FeedSnapshot, JobPage
 from headway.contract.states import State
-from headway.contract.store import Claim
+from headway.contract.store import Claim, Wanted
 from service.process import valkey
 from tests.support.clocked_store import ClockedStore
 from tests.support.fake_worker import claim, log, progress
@@ -146,7 +146,7 @@ def test_it_publishes_and_returns_what_the_real_store_does(
             assert state_of(memory.snapshot(OWNER, group)) == state_of(real.feeds.snapshot(OWNER, group))
         ahead = EventId(memory.clock.ms + 1, 0)
         for cursor in (None, ZERO, ahead, *(event.id for _, event in memory.history)):
-            wanted = [(job_id, cursor) for job_id in jobs]
+            wanted: list[Wanted] = [(job_id, cursor) for job_id in jobs]
             for read in (real.read_jobs, real.read_each):
                 assert [*map(seen_of, memory.read_jobs(wanted, limit))] == [
                     *map(seen_of, read(wanted, limit))  # type: ignore[operator]

@@ -186,6 +186,7 @@ def test_an_address_is_good_for_a_minute_and_for_nothing_else(
     address = redirect(hosts, path)
     assert "X-Amz-Expires=60" in address
     name, _, signature = address.partition("X-Amz-Signature=")
+    assert signature not in hosts.log("web"), "it opens the file to whoever has it"
     other = "0" if signature[0] != "0" else "1"
     key = f"artifacts/{encoded['id']}/1/poster.jpg"
     wrong = {

@@ -1,8 +1,9 @@
-"""Requests that are sent slowly, perhaps on purpose: they are cut off, and nobody else waits for them."""
+"""Requests that are sent slowly or without end, perhaps on purpose: nobody else waits for them."""
 
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from service.api.gate import ALWAYS
 from service.process.paced_worker import PATIENCE_S
 from tests.support import credentials
 from tests.support.manual_jobs import running_by_hand
@@ -97,6 +99,43 @@ def test_a_body_that_comes_slowly_but_steadily_is_taken(web: Stack) -> None:
         assert sock.recv(1000).startswith(b"HTTP/1.1 201")
 
 
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n", b"a" * 600_000),
+        (
+            b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"1\r\na\r\n" * 100_000,
+        ),
+        (b"", b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000),
+    ],
+    ids=["a body", "a body of tiny chunks", "requests"],
+)
+def test_nobody_waits_for_one_who_sends_without_end(web: Stack, head: bytes, piece: bytes) -> None:
+    flooding_s = 4
+
+    def flood(sock: socket.socket) -> None:
+        with suppress(OSError):
+            sock.sendall(head)
+            while time.monotonic() < began + flooding_s:
+                sock.sendall(piece)
+
+    def read(sock: socket.socket) -> None:
+        with suppress(OSError):
+            while sock.recv(1 << 20):
+                pass
+
+    with connect(web) as sock:
+        began = time.monotonic()
+        for work in (flood, read):
+            threading.Thread(target=work, args=(sock,), daemon=True).start()
+        time.sleep(0.5)
+        asked = time.monotonic()
+        assert web.get("/healthz")[0] == 200
+        # On a quiet machine it takes 20 ms; without turns, as long as the flood lasts.
+        assert time.monotonic() - asked < flooding_s / 2
+
+
 def test_an_address_that_opens_connections_without_end_is_refused_the_next_and_served_again_later(
     tmp_path: Path,
 ) -> None:
@@ -110,7 +149,11 @@ def test_an_address_that_opens_connections_without_end_is_refused_the_next_and_s
         idle = [opened.enter_context(connect(stack)) for _ in range(5)]
         assert all(alive(sock) for sock in idle)
         with connect(stack) as sixth:
-            assert sixth.recv(1000).startswith(b"HTTP/1.1 429 ")
+            answer = sixth.recv(5000)
+            assert answer.startswith(b"HTTP/1.1 429 ")
+            assert b"\r\nRetry-After: 10\r\n" in answer
+            assert all(f"\r\n{name}: {value}\r\n".encode() in answer for name, value in ALWAYS)
+            assert b"MAX_CONNECTIONS_PER_CALLER" in answer
             assert closed(sixth)
         idle.pop().close()
 

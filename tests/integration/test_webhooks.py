@@ -134,6 +134,10 @@ def test_a_name_is_resolved_beside_the_event_loop_and_each_of_its_addresses_is_t
     web: Stack, receiver: Receiver
 ) -> None:
     """The receiver listens at 127.0.0.1 alone, and localhost may be ::1 as well."""
+    put(web, "lost", "HTTPS://nowhere.invalid/")
+    finish(web)
+    (first,) = until(lambda: _log(web, "lost", 1), what="the name that has no address")
+    assert first["outcome"] == "failed"
     put(web, "named", f"http://localhost:{receiver.port}/ok/named")
     finish(web)
     assert receiver.wait("/ok/named")[0].headers["host"] == f"localhost:{receiver.port}"

@@ -120,7 +120,7 @@ def test_a_job_that_is_tried_again_goes_before_those_of_a_higher_priority(clocke
 
 
 def test_a_worker_is_given_only_jobs_of_its_types_from_a_queue_that_others_share(store: JobStore) -> None:
-    for _ in range(20):
+    for _ in range(120):
         create(store, type="others", priority=9)
     mine = create(store, type="mine")
     found = store.next(0, QUEUE, ["mine", "more"])

@@ -78,7 +78,7 @@ class Sides:
 class Viewer:
     """Sees the jobs of its owner, as long as it is told."""
 
-    owner = OWNER
+    owner = sees_only = OWNER
 
     def __init__(self) -> None:
         self.is_valid = True

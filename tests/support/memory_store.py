@@ -15,6 +15,7 @@ from typing import Any
 from headway.contract.events import ZERO, Event, EventId
 from headway.contract.keys import Keys
 from headway.contract.pages import FeedPage, FeedSnapshot, JobPage
+from headway.contract.store import Wanted
 
 OWNER = "ann"
 RETENTION_MS = 60_000
@@ -183,8 +184,8 @@ class MemoryStore:
         if during is not None:
             during()
 
-    def read_jobs(self, wanted: Sequence[tuple[str, EventId | None]], limit: int) -> list[JobPage | None]:
-        found = [self._page(job_id, cursor, limit) for job_id, cursor in wanted]
+    def read_jobs(self, wanted: Sequence[Wanted], limit: int) -> list[JobPage | None]:
+        found = [self._page(job_id, cursor, limit) for job_id, cursor, *_ in wanted]
         self._read()
         return found
 
@@ -247,8 +248,8 @@ class InlineReader:
         self._store = store
         self.keys = store.keys
 
-    def job(self, job_id: str, cursor: EventId | None) -> JobPage | None:
-        return self._store.read_jobs([(job_id, cursor)], 500)[0]
+    def job(self, job_id: str, cursor: EventId | None, owner: str | None = None) -> JobPage | None:
+        return self._store.read_jobs([(job_id, cursor, owner)], 500)[0]
 
     def shared(self, key: object, make: Callable[[Any], Any]) -> Any:
         return make(self._store)

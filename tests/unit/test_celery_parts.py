@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
+import inspect
 import json
+import re
 import uuid
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
+from headway.celery import instrument
 from headway.celery.bars import note_state
 from headway.celery.redaction import HIDDEN, Redaction
 from headway.celery.run import Canceled, Run, failure, outcome_of
@@ -133,10 +136,30 @@ def test_tasks_are_chosen_by_name_and_by_share() -> None:
     assert all(some.takes("b", root) for root in taken), "a tree is seen as a whole"
 
 
-@pytest.mark.parametrize(("given", "error"), [((None, (), 1.5), ValueError), ((3, (), 1), TypeError)])
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [((None, (), 1.5), ValueError), ((3, (), 1), TypeError), ((None, (), "0.5"), TypeError)],
+)
 def test_a_selection_that_is_none_is_refused(given: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         Selection(*given)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"app": "shop"}, TypeError, "takes a Celery app, not 'shop'"),
+        ({"owner": "a b/é"}, ValueError, "'a b/é' is not an owner"),
+        ({"owner": 3}, ValueError, "3 is not an owner"),
+        ({"sample": "0.5"}, TypeError, "sample is a number between 0 and 1, not '0.5'"),
+    ],
+)
+def test_what_cannot_be_instrumented_is_one_clear_sentence(
+    given: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    app = Celery("plain", broker="memory://", set_as_current=False)
+    with pytest.raises(error, match=re.escape(words)):
+        instrument(**{"app": app, **given})
 
 
 # -- ids, settings, messages ----------------------------------------------------------------------------
@@ -203,6 +226,12 @@ def test_all_tasks_of_what_comes_next_in_a_chain_go_on_where_its_task_ends() -> 
 def positional(a: int, /, b: Point, *rest: float, c: str | None = None, **more: Any) -> None: ...
 
 
+def any_of_them(self: Any, *args: Any, **kwargs: Any) -> None: ...
+
+
+def two(args: Any, kwargs: Any = None) -> None: ...
+
+
 def plain(x: int, y: "NotThere" = None) -> None: ...  # type: ignore[name-defined]  # noqa: F821, UP037
 
 
@@ -215,6 +244,12 @@ def plain(x: int, y: "NotThere" = None) -> None: ...  # type: ignore[name-define
         (positional, (1,), {"b": 2}, {"a": 1, "b": 2}),
         (plain, (1, 2, 3), {}, {"args": [1, 2, 3], "kwargs": {}}),
         (None, (1,), {"a": 2}, {"args": [1], "kwargs": {"a": 2}}),
+        (any_of_them, ("s", 1), {"z": 2}, {"self": "s", "args": (1,), "z": 2}),
+        (any_of_them, ("s",), {"args": [1]}, {"args": ["s"], "kwargs": {"args": [1]}}),
+        (any_of_them, ("s",), {"kwargs": {}}, {"args": ["s"], "kwargs": {"kwargs": {}}}),
+        (lambda *args, **more: 0, (1,), {"kwargs": {}}, {"args": [1], "kwargs": {"kwargs": {}}}),
+        (lambda a, /, **more: 0, (1,), {"a": 2}, {"args": [1], "kwargs": {"a": 2}}),
+        (two, ([1], {"z": 2}), {}, {"args": [1], "kwargs": {"z": 2}}),
     ],
 )  # fmt: skip
 def test_arguments_get_their_names_and_come_back(
@@ -222,8 +257,19 @@ def test_arguments_get_their_names_and_come_back(
 ) -> None:
     signature = TaskSignature(function)
     assert signature.to_params(args, kwargs) == params
-    again = signature.to_params(*signature.to_call(json.loads(json.dumps(params))))
+    call = signature.to_call(json.loads(json.dumps(params)))
+    if function is not None and function is not plain:
+        bound = inspect.signature(function).bind
+        assert bound(*call[0], **call[1]) == bound(*args, **kwargs)
+    again = signature.to_params(*call)
     assert json.dumps(again, sort_keys=True) == json.dumps(params, sort_keys=True)
+
+
+def test_parameters_that_could_not_be_args_and_kwargs_are_named() -> None:
+    assert TaskSignature(lambda **kwargs: 0).to_call({"args": 5, "kwargs": {}}) == (
+        [],
+        {"args": 5, "kwargs": {}},
+    )
 
 
 def test_a_signature_is_a_schema() -> None:
@@ -242,7 +288,7 @@ def test_a_signature_is_a_schema() -> None:
 def new_run() -> Run:
     task = SimpleNamespace(name="t")
     new = NewJob("local", "t", {}, "q", 1)
-    return Run(task, "id", JobRef("0-x", "local", "q"), 0, lambda: new)
+    return Run(task, "id", JobRef("0-x", "local", "q"), 0, lambda: new, lambda run: None)
 
 
 def test_the_outermost_bar_is_shown_and_a_second_one_has_no_share_of_the_whole() -> None:
@@ -326,10 +372,14 @@ def test_a_retry_at_a_time_of_day_is_due_then() -> None:
     assert 50 < outcome.delay_s <= 60
 
 
-def test_a_task_that_says_it_failed_and_ends_itself_has_failed() -> None:
+def test_a_task_that_says_how_it_ended_and_ends_itself_has_ended_so() -> None:
     run = new_run()
-    run.said = states.FAILURE
+    run.said = (states.FAILURE, None)
     assert outcome_of(run, states.IGNORED, None, Redaction()).state is State.FAILED
+    run = new_run()
+    run.said = (states.SUCCESS, {"rows": 3, "password": "x"})
+    outcome = outcome_of(run, states.IGNORED, None, Redaction(["password"]))
+    assert (outcome.state, outcome.result) == (State.SUCCEEDED, {"rows": 3, "password": HIDDEN})
     run = new_run()
     run.resent = True
     assert outcome_of(run, states.IGNORED, None, Redaction()).state is State.RETRYING

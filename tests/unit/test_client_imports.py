@@ -39,6 +39,14 @@ def test_the_client_and_its_commands_load_nothing_heavy(code: str) -> None:
     assert not HEAVY & loaded
 
 
+@pytest.mark.parametrize("missing", ["celery", "pydantic"])
+def test_what_instruments_a_celery_project_names_its_extra_if_something_is_missing(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None\nimport headway.celery"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    said = ran.stderr.splitlines()[-1]
+    assert said == f"ImportError: headway.celery needs {missing}: pip install 'headway[celery]'"
+
+
 def test_import_headway_loads_no_other_module_of_it() -> None:
     code = "import sys, headway; print(*(name for name in sys.modules if name.startswith('headway')))"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -219,6 +219,16 @@ def test_what_is_no_url_of_a_service_is_said_at_once(url: str) -> None:
         BlockingTransport(url)
 
 
+@pytest.mark.parametrize(
+    "user", ["u:s3cret@", ":s3cret@", "u:s3/cret@", "u:s3?cret@", "u:s3#cret@", "u/s3cret@"]
+)
+def test_a_password_in_the_url_is_refused_and_not_shown(user: str) -> None:
+    with pytest.raises(ClientError) as refused:
+        BlockingTransport(f"http://{user}127.0.0.1:1")
+    assert "s3" not in str(refused.value)
+    assert "cret" not in str(refused.value)
+
+
 def test_a_host_that_cannot_be_one_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Unreachable, match="does not answer"):
         Client(f"http://{'a' * 70}.example").types()

@@ -32,6 +32,22 @@ def test_a_proxy_waits_longer_than_heartbeats_and_polls_may_take(name: str) -> N
         assert int(found[1]) >= 4 * SETTINGS.heartbeat_s
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nginx.conf", "access_log off;"),
+        ("nginx.conf", "error.log crit;"),
+        ("Caddyfile", "request>uri delete"),
+        ("Caddyfile", "request>headers>Referer delete"),
+        ("haproxy.cfg", "log stderr format raw daemon notice"),
+        ("compose/haproxy.cfg", "log stdout format raw daemon notice"),
+        ("kubernetes/ingress.yaml", 'enable-access-log: "false"'),
+    ],
+)
+def test_no_proxy_logs_addresses_as_tickets_are_in_them(name: str, said: str) -> None:
+    assert said in (DEPLOY / name).read_text()
+
+
 @pytest.mark.parametrize("name", SILENCE)
 def test_a_proxy_asks_where_the_service_is(name: str) -> None:
     assert f"127.0.0.1:{SETTINGS.port}" in (DEPLOY / name).read_text()
@@ -42,6 +58,11 @@ def test_the_units_start_what_the_procfile_starts() -> None:
         name, _, command = line.partition(": exec python ")
         unit = (DEPLOY / "systemd" / f"headway-{name}.service").read_text()
         assert f"\nExecStart=/opt/headway/.venv/bin/python {command}\n" in unit
+
+
+def test_the_unit_of_the_web_process_reloads_with_the_signal_that_it_takes() -> None:
+    unit = (DEPLOY / "systemd" / "headway-web.service").read_text()
+    assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in unit
 
 
 def test_a_unit_is_not_killed_before_it_has_stopped_by_itself() -> None:

@@ -31,6 +31,7 @@ from service.scheduling.store_metrics import StoreMetrics
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+GROUPS = (ROOT / "docs" / "groups.md").read_text()
 OPERATORS = (ROOT / "docs" / "operators.md").read_text()
 CLIENTS = (ROOT / "docs" / "clients.md").read_text()
 FRONTENDS = (ROOT / "docs" / "frontends.md").read_text()
@@ -128,6 +129,13 @@ def test_every_attribute_and_option_of_the_browsers_side_is_in_the_docs() -> Non
 def test_every_event_has_a_section_with_an_example(event: EventType) -> None:
     section = PROTOCOL.partition(f"\n### {event}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
     assert f"\nevent: {event}\n" in section
+
+
+def test_counts_in_the_docs_have_every_state_as_in_the_answer() -> None:
+    counts = re.findall(r'"counts":(\{.*?\})', PROTOCOL + GROUPS)
+    assert counts
+    for one in counts:
+        assert list(json.loads(one)) == [*State]
 
 
 def test_every_state_error_code_and_reason_is_in_the_docs() -> None:

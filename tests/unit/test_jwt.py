@@ -6,16 +6,20 @@ import base64
 import contextlib
 import hmac
 import json
+import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from headway.contract.settings import ConfigError, Settings, load
@@ -124,6 +128,12 @@ def test_a_token_can_be_restricted(verifier: JwtVerifier) -> None:
     assert (caller.jobs, caller.groups) == ({job}, {"g"})
 
 
+@pytest.mark.parametrize("typ", ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+JWT", None])
+def test_a_type_is_a_media_type_in_any_case(verifier: JwtVerifier, typ: str | None) -> None:
+    header = {"alg": "RS256"} if typ is None else {"alg": "RS256", "typ": typ}
+    assert verifier.caller(raw(header, claims())) is not None
+
+
 PAYLOAD = {
     "no iss": claims(iss=None),
     "another iss": claims(iss="https://evil"),
@@ -147,6 +157,14 @@ PAYLOAD = {
     "an unknown member": claims(headway={"owner": "acme", "roles": ["read"], "limits": {}}),
     "too many groups": claims(headway={"owner": "acme", "roles": [], "groups": ["g"] * 65}),
     "a job that is none": claims(headway={"owner": "acme", "roles": [], "jobs": ["../x"]}),
+    "exp as a number in a text": claims(exp=str(int(time.time()) + 300)),
+    "nbf as a number in a text": claims(nbf=str(int(time.time()) - 300)),
+    "iat true": claims(iat=True),
+    "a sub of two lines": claims(sub="ann\nroot"),
+    "no roles": claims(headway={"owner": "acme"}),
+    "a long group": claims(headway={"owner": "acme", "roles": ["read"], "groups": ["g" * 129]}),
+    "a group with an escape": claims(headway={"owner": "acme", "roles": ["read"], "groups": ["g\x1b[1m"]}),
+    "half a character": claims(headway={"owner": "acme", "roles": ["read"], "groups": ["\ud800"]}),
     "jobs null": claims(headway={"owner": "acme", "roles": [], "jobs": None}),
 }
 FORGED: dict[str, Callable[[], str]] = {
@@ -165,6 +183,15 @@ FORGED: dict[str, Callable[[], str]] = {
     "an address of keys": lambda: signed(key=OTHER_RSA, jku="http://127.0.0.1:1/jwks"),
     "an address of a certificate": lambda: signed(key=OTHER_RSA, x5u="http://127.0.0.1:1/x"),
     "crit": lambda: signed(crit=["exp"], exp=1),
+    "zip": lambda: signed(zip="DEF"),
+    "enc": lambda: signed(enc="A256GCM"),
+    "a type that is a number": lambda: raw({"alg": "RS256", "typ": 7}, claims()),
+    "alg twice": lambda: raw(b'{"alg":"none","alg":"RS256"}', claims()),
+    "alg is a list": lambda: raw({"alg": ["RS256"]}, claims()),
+    "padding": lambda: signed() + "==",
+    "a payload in UTF-16": lambda: raw({"alg": "RS256"}, json.dumps(claims()).encode("utf-16")),
+    "a header in UTF-16": lambda: raw(json.dumps({"alg": "RS256"}).encode("utf-16-le"), claims()),
+    "a line break at the end": lambda: signed() + "\n",
     "another type": lambda: signed(typ="secevent+jwt"),
     "a kid that is a number": lambda: raw({"alg": "RS256", "kid": 7}, claims()),
     "no signature": lambda: signed().rpartition(".")[0] + ".",
@@ -347,6 +374,53 @@ def test_a_fetch_has_bounds(idp: Idp, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TimeoutError):
         fetch(idp.url)
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("byte", [b"H", b"\x16"])
+def test_a_server_that_sends_a_byte_now_and_then_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, byte: bytes
+) -> None:
+    monkeypatch.setattr(jwks, "FETCH_S", 0.5)
+
+    class Drips(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            ends = time.monotonic() + 5
+            with contextlib.suppress(OSError):  # the client has hung up
+                while time.monotonic() < ends:
+                    self.request.sendall(byte)
+                    time.sleep(0.1)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Drips) as server:
+        threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        began = time.monotonic()
+        with pytest.raises(OSError):
+            fetch(f"{scheme}://127.0.0.1:{server.server_address[1]}/jwks")
+        assert time.monotonic() - began < 2
+        server.shutdown()
+
+
+def test_keys_are_fetched_over_tls(idp: Idp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, EC.public_key(), 1, now, now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(EC, hashes.SHA256())
+    )
+    certificate = tmp_path / "certificate.pem"
+    key = EC.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM) + key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    idp.socket = context.wrap_socket(idp.socket, server_side=True, do_handshake_on_connect=False)
+    url = idp.url.replace("http:", "https:").replace("127.0.0.1", "localhost")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        fetch(url)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert "keys" in json.loads(fetch(url))
 
 
 def test_without_keys_nothing_can_be_said(idp: Idp) -> None:

@@ -23,9 +23,20 @@ BAD = {
     "JWT_ALGORITHMS": ["none", "HS256,RS256", "RS1", "rs256", "RS256,"],
     "HOST": ["0.0.0.0", "::", "192.168.1.1", "example.org", "127.0.0.1:80"],
     "PORT": ["0", "65536", "-1", "http", "80.5"],
-    "ALLOWED_HOSTS": ["*", "http://a", ".example", "a/b", "a:x", "u@a"],
+    "ALLOWED_HOSTS": ["*", "http://a", ".example", "a/b", "a:x", "a b"],
     "CORS_ORIGINS": ["*", "null", "app.example", "https://app.example/", "https://*.example", "ftp://a"],
-    "TRUSTED_PROXIES": ["nginx", "10.0.0.1/8", "*", "0.0.0.0/0", "10.0.0.1,::/0", "10.0.0.1;10.0.0.2"],
+    "TRUSTED_PROXIES": [
+        "nginx",
+        "10.0.0.1/8",
+        "*",
+        "0.0.0.0/0",
+        "10.0.0.1,::/0",
+        "10.0.0.1;10.0.0.2",
+        "0.0.0.0/1,128.0.0.0/1",
+        "8000::/1,::/1",
+        "64.0.0.0/2",
+        "2000::/3",
+    ],
     "WEB_CONCURRENCY": ["0", "-2", "many", "257"],
     "REDIS_URL": [
         *("127.0.0.1:6379", "http://127.0.0.1", "redis:", "redis://"),
@@ -90,7 +101,7 @@ BAD = {
     "PARTITIONS": ["0", "4097", "x"],
 }
 ANYTHING_GOES = {"data_dir", "secret_file", "jwt_issuer", "jwt_audience"}
-HOLDS_A_PASSWORD = {"REDIS_URL", "CELERY_BROKER_URL", "FILES_URL"}
+HOLDS_A_PASSWORD = {"REDIS_URL", "CELERY_BROKER_URL", "FILES_URL", "JWT_JWKS_URL"}
 
 
 @pytest.mark.parametrize("host", BAD["HOST"][:3])
@@ -129,6 +140,7 @@ def test_a_bad_value_is_one_line_that_names_it_and_exit_2(
         "redis://u:s3cret#more@h",
         "redis://u:s3cret[@h",
         "http://u:s3cret@h/0",
+        "https://:s3cret@h/0",
         "rediss://u:s3cret@h/0?ssl_cert_reqs=none",
     ],
 )
@@ -138,6 +150,29 @@ def test_an_address_that_is_refused_is_not_shown_as_it_may_hold_a_password(name:
         load({**REDIS, name: url})
     assert "s3cret" not in str(refused.value)
     assert refused.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALLOWED_HOSTS", "a,u:s3cret@h"),
+        ("CORS_ORIGINS", "https://a,https://u:s3cret@h"),
+        ("CORS_ORIGINS", "https://u:s3c@s3cret@h,https://b"),
+        ("TRUSTED_PROXIES", "10.0.0.1,u:s3cret@10.0.0.2"),
+        ("WEBHOOK_ALLOW", "u:s3cret@10.0.0.2"),
+        ("QUEUES", "amqp://u:s3cret @h"),
+        ("HEADWAY_TASKS", "u:s3cret@h"),
+        ("HOST", "u:s3cret@127.0.0.1"),
+        ("PORT", "u:s3cret@8000"),
+        ("FILES_URL", "s3://b?endpoint=https://:s3cret@h"),
+        ("JWT_JWKS_URL", "https://idp/keys of?token=s3cret"),
+        ("JWT_JWKS_URL", "https://idp:s3cret/keys"),
+    ],
+)
+def test_a_password_where_none_belongs_is_not_shown(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}") as refused:
+        load({**REDIS, name: value})
+    assert "s3c" not in str(refused.value)
 
 
 def test_settings_do_not_show_addresses() -> None:
@@ -234,6 +269,26 @@ def test_another_address_is_refused_with_the_reason() -> None:
 
 def test_the_broker_may_be_another_redis() -> None:
     assert load({**REDIS, "CELERY_BROKER_URL": "redis://b:1/2"}).broker_url == "redis://b:1/2"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("auth", "keys, jwt"),
+        ("jwt_algorithms", "RS256, PS256"),
+        ("allowed_hosts", "a, b"),
+        ("cors_origins", "https://a, https://b"),
+        ("trusted_proxies", "10.0.0.1, 10.0.0.2"),
+        ("webhook_allow", "10.0.0.1, 10.0.0.2"),
+        ("headway_tasks", "a, b"),
+        ("queues", "a, b"),
+        ("types", "a, b"),
+    ],
+)
+def test_a_list_may_have_spaces_around_its_commas(name: str, value: str) -> None:
+    jwt = {"JWT_ISSUER": "i", "JWT_AUDIENCE": "a", "JWT_JWKS_URL": "https://i/j"}
+    spaced, plain = (load({**REDIS, **jwt, name.upper(): text}) for text in (value, value.replace(" ", "")))
+    assert getattr(spaced, name) == getattr(plain, name)
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:

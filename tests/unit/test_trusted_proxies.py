@@ -10,6 +10,7 @@ from headway.contract.settings import load
 from service.api.trusted_proxies import TrustedProxies
 
 BY_DEFAULT = load({"REDIS_URL": "redis://127.0.0.1"}).trusted_proxies
+PRIVATE = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/8,fd00::/8"
 OURS = frozenset(map(ipaddress.ip_network, ("10.0.0.0/8", "2001:db8:1::/48")))
 
 
@@ -68,3 +69,7 @@ def test_scheme_and_host_are_believed_from_a_trusted_proxy_alone() -> None:
     assert applied(OURS, "192.0.2.1", **said) == ("192.0.2.1", "http", None)
     assert applied(OURS, "10.0.0.1", PROTO="https, http")[1] == "http"
     assert applied(OURS, "10.0.0.1", PROTO="gopher")[1] == "http"
+
+
+def test_all_private_networks_may_be_trusted() -> None:
+    assert len(load({"REDIS_URL": "redis://127.0.0.1", "TRUSTED_PROXIES": PRIVATE}).trusted_proxies) == 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 import subprocess
+import sys
 import time
 from base64 import b64decode
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from headway.contract.webhooks import sign
 from service.scheduling import webhook_post
 from service.scheduling.webhook_post import Answer, Poster, Refused, check, permitted
 from service.scheduling.webhooks import DELAYS_S, judge
+from tests.support.checkout import ROOT
 from tests.support.receiver import Receiver, answer
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
@@ -220,3 +222,22 @@ def test_tries_are_spread_over_a_day_and_then_given_up() -> None:
     assert judge(Answer(410), 0)[0] == "gone"
     assert judge(Answer(299), 5)[0] == "delivered"
     assert judge(Answer(503, retry_after_s=3000), 0)[1] == 3000
+
+
+def test_what_a_thread_of_gevents_raises_is_raised_here_and_written_nowhere() -> None:
+    code = """
+from gevent import monkey; monkey.patch_all()
+from service.scheduling.blocking import file_threads, off_the_loop
+from service.scheduling.outgoing import resolve
+for work in (
+    lambda: resolve("nowhere.invalid", 443, 5),
+    lambda: off_the_loop(lambda: open("/no/such")),
+    lambda: file_threads()(lambda: open("/no/such")),
+):
+    try:
+        work()
+    except OSError:
+        print("raised")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("raised\n" * 3, "")

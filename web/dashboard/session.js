@@ -160,7 +160,7 @@ export class Session extends Emitter {
   async #signIn(key) {
     const url = this.client.url("/session");
     try {
-      // Two credentials of different owners would be refused.
+      // Two different credentials would be refused.
       await fetch(url, { method: "DELETE" });
       const response = await fetch(url, { method: "POST", headers: { authorization: `Bearer ${key}` } });
       if (!response.ok) throw problem(response.status, await response.text(), response);

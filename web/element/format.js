@@ -2,8 +2,6 @@
  * Numbers and other values as text.
  */
 
-import { isLive } from "../client/reducer.js";
-
 /** @typedef {import("../jobs.js").Job} Job */
 
 const UNITS = ["B", "kB", "MB", "GB", "TB"];
@@ -41,7 +39,7 @@ export function rate(value, unit) {
 
 /** @param {number} seconds with a tenth below 10 s */
 export function duration(seconds) {
-  if (seconds < 10) return `${Math.max(0, Number(seconds.toFixed(1)))} s`;
+  if (seconds < 10) return `${Math.max(0, +seconds.toFixed(1))} s`;
   const s = Math.round(seconds);
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
@@ -70,7 +68,7 @@ export function ago(time, now) {
 export function shownFraction(job) {
   if (job.state === "succeeded") return 1;
   const fraction = job.progress?.fraction;
-  if (typeof fraction !== "number") return isLive(job) && job.state === "running" ? null : 0;
+  if (fraction == null) return job.state === "running" ? null : 0;
   return Math.min(0.999, Math.max(0, fraction));
 }
 
@@ -107,9 +105,18 @@ export function withLocalTimes(text) {
   });
 }
 
+/**
+ * Which attempt it is, and of how many if it is one of these: those that a stopping worker released do not count, and
+ * a task of Celery's may ask for more.
+ * @param {Job} job
+ */
+export function attemptOf({ attempt, max_attempts: most }) {
+  return attempt + (attempt > most ? "" : ` of ${most}`);
+}
+
 /** @param {Job} job */
-export function attemptText({ attempt, max_attempts: most }) {
-  return attempt > 1 ? `attempt ${attempt} of ${most}` : "";
+export function attemptText(job) {
+  return job.attempt > 1 ? `attempt ${attemptOf(job)}` : "";
 }
 
 /**

@@ -54,7 +54,7 @@ if KEYS[9] then bind(KEYS, ARGV[1]) end
 local function load()
   local h = redis.call('HMGET', JOB, 'state', 'attempt', 'last_event_id', 'cancel_requested',
     'max_attempts', 'timeout_s', '_score', '_fence', '_lease', '_deadline', '_seq',
-    '_handed_back', 'started_at', '_foreign', '_sent', '_give_up', '_retries', '_lost', '_continues',
+    '_handed_back', 'started_at', '_foreign', '_sent', '_give_up', '_place', '_lost', '_continues',
     '_woken', '_hooks', '_expires', '_unique', '_counted')
   if not h[1] then return nil end
   return {
@@ -66,7 +66,7 @@ local function load()
     -- The task's id, if another system sends its messages (headway/contract/foreign.py); whether that has
     -- it; until when it may wait for a start.
     foreign = h[14], sent = h[15], give_up = tonumber(h[16]),
-    retries = tonumber(h[17] or 0), lost = h[18],
+    place = tonumber(h[17] or 0), lost = h[18],
     -- Whether it goes on after it has waited, and what ended that.
     continues = h[19], woken = h[20],
     hooks = h[21],

@@ -2,7 +2,8 @@
 --
 -- keys: 1 clock, 2 job, 3 events
 -- args: 1 id after which to read, or '' for no events; 2 how many at most; 3 'brief': of the job only
---       what tells whose it is and where it stands
+--       what tells whose it is and where it stands; 4 the only owner whose job it may be, as JSON, or '':
+--       of another's nothing is read, or the time would tell that it is there
 -- returns: {clock's last id, or one before the cursor if that was lost (moment.lua), the job's hash (empty: no
 --           such job), entries of the stream}
 -- events: none
@@ -10,6 +11,9 @@
 --@include moment.lua
 
 local last = moment(KEYS[1], ARGV[1])
+if ARGV[4] ~= '' and redis.call('HGET', KEYS[2], 'owner') ~= ARGV[4] then
+  return {last, {}, {}}
+end
 local job
 if ARGV[3] == 'brief' then
   local values = redis.call('HMGET', KEYS[2], 'id', 'last_event_id', 'finished_at', 'owner', 'group')

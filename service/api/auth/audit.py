@@ -19,7 +19,6 @@ from flask import Flask, Response, request
 from headway.contract.access import REFRESH_S, Access
 from headway.contract.encoding import clip, dumps, rfc3339
 from headway.loops import forever
-from service import metrics
 from service.api.auth.authentication import CALLER
 from service.api.auth.caller import Caller
 from service.api.problems import MEDIA_TYPE
@@ -27,7 +26,8 @@ from service.api.problems import MEDIA_TYPE
 log = logging.getLogger("headway.audit")
 
 REFUSALS_PER_S = 20
-"""Refusals logged in one second; more are counted. A stranger must not fill the disk."""
+"""Lines in one second about refusals and about those without a credential; more are counted. A stranger
+must not fill the disk."""
 DOWNLOAD = "artifacts.get_artifact"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -56,7 +56,7 @@ def watch_keys(access: Access) -> None:
 
 
 class Refusals:
-    """How many lines of refusals there still may be in this second."""
+    """How many lines of strangers and refusals there still may be in this second."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -100,10 +100,10 @@ def record(
         "action": action,
         "object": target,
         "status": status,
-        "outcome": "done" if status < 400 else "refused" if status in (401, 403, 421) else "failed",
+        "outcome": "done" if status < 400 else "refused" if status in (401, 403, 421, 429) else "failed",
         "reason": reason,
     }
-    if line["outcome"] == "refused":
+    if caller is None or line["outcome"] == "refused":
         left_out = _refusals.admit()
         if left_out is None:
             return
@@ -118,13 +118,13 @@ def watch(app: Flask) -> None:
     @app.after_request
     def after(response: Response) -> Response:
         status = response.status_code
-        if status in (401, 403):
-            metrics.REQUESTS_REFUSED.labels("credential" if status == 401 else "role").inc()
         unsafe = request.method not in ("GET", "HEAD", "OPTIONS")
         if unsafe or status in (401, 403) or request.endpoint == DOWNLOAD:
             names = (request.view_args or {}).values()
             action = (request.endpoint or request.method).rpartition(".")[2]
-            target = response.headers.get("Location") or clip("/".join(names), 200) or None
+            # What was made; elsewhere than here it is an address of the storage that opens a file.
+            made = response.headers.get("Location") if status < 300 else None
+            target = made or clip("/".join(names), 200) or None
             record(request.environ, action, status, target=target, reason=_reason(response))
         return response
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import unquote_plus
 from wsgiref.types import WSGIEnvironment
@@ -71,8 +70,9 @@ class Authentication:
                 found.insert(1 if _bearer(environ) else 0, session)
         if not found:
             raise _unauthorized("the session has ended; sign in again" if cookie else "")
-        if len({caller.owner for caller in found}) > 1:
-            raise Problem(400, "the request has credentials of different owners; send one")
+        # A session or ticket has the name of the key or token that it was made with.
+        if len({(caller.owner, caller.name) for caller in found}) > 1:
+            raise Problem(400, "the request has two different credentials; send one")
         return found[0]
 
     def cookie_name(self, environ: WSGIEnvironment) -> str:
@@ -81,14 +81,10 @@ class Authentication:
 
     def cookie(self, environ: WSGIEnvironment) -> str:
         """The text of the session's cookie, empty without one."""
-        text = environ.get("HTTP_COOKIE")
-        if not text:
-            return ""
-        try:
-            morsel = SimpleCookie(text).get(self.cookie_name(environ))
-        except CookieError:
-            return ""
-        return morsel.value if morsel else ""
+        # Beside it are those of other services of the host, which may hold anything but a semicolon.
+        pairs = (part.partition("=") for part in environ.get("HTTP_COOKIE", "").split(";"))
+        wanted = self.cookie_name(environ)
+        return next((value.strip() for name, _, value in pairs if name.strip() == wanted), "")
 
     def _resolve(self, token: str) -> Caller:
         caller = self._remembered(token, self._by_token)

@@ -58,13 +58,13 @@ class Caller:
         return self.jobs is not None or self.groups is not None
 
     @property
-    def sees_all(self) -> bool:
-        """Whether the things of every owner are visible."""
-        return "ops:all" in self.roles
+    def sees_only(self) -> str | None:
+        """The one owner whose things are visible, which keeps owners apart; None: those of all are."""
+        return None if "ops:all" in self.roles else self.owner
 
     def owns(self, owner: str) -> bool:
-        """Whether what belongs to `owner` is visible; the one check that keeps owners apart."""
-        return owner == self.owner or self.sees_all
+        """Whether what belongs to `owner` is visible."""
+        return self.sees_only in (None, owner)
 
     def check_owner(self, owner: str | None) -> str:
         """Return the owner whose jobs are asked for, by default the caller's own. Raises Problem for

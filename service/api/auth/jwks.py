@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Iterable
@@ -18,6 +19,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import jwt
+
+from service.scheduling import outgoing
 
 log = logging.getLogger(__name__)
 
@@ -106,30 +109,36 @@ def fetch(url: str) -> bytes:
     Raises OSError, http.client.HTTPException, ValueError.
     """
     parts = urlsplit(url)
+    secure, host = parts.scheme == "https", parts.hostname or ""
+    port = parts.port or (443 if secure else 80)
     deadline = time.monotonic() + FETCH_S
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=FETCH_S)
+    late = TimeoutError(f"it took longer than {FETCH_S:g} s")
+    sock = outgoing.connect(outgoing.resolve(host, port, FETCH_S), port, deadline)
+    connection = http.client.HTTPConnection(host, port)
     try:
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", path, headers={"Accept": "application/json"})
-        sock = connection.sock
-        response = connection.getresponse()
-        if response.status != 200:
-            raise ValueError(f"the answer is {response.status}")
-        body = b""
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"it took longer than {FETCH_S:g} s")
-            sock.settimeout(left)
-            chunk = response.read1(16_384)
-            body += chunk
-            if len(body) > MAX_BYTES:
-                raise ValueError(f"the answer is larger than {MAX_BYTES} bytes")
-            if not chunk:
-                return body
+        with outgoing.shut_at(deadline, sock):
+            sock.settimeout(FETCH_S)
+            if secure:
+                sock = ssl.create_default_context().wrap_socket(sock, server_hostname=host)
+            connection.sock = sock
+            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request("GET", path, headers={"Host": parts.netloc, "Accept": "application/json"})
+            with connection.getresponse() as response:
+                if response.status != 200:
+                    raise ValueError(f"the answer is {response.status}")
+                body = response.read(MAX_BYTES + 1)
+    except (OSError, http.client.HTTPException):
+        if time.monotonic() >= deadline:
+            raise late from None
+        raise
     finally:
         connection.close()
+        sock.close()
+    if time.monotonic() >= deadline:  # it may have been shut in the middle
+        raise late
+    if len(body) > MAX_BYTES:
+        raise ValueError(f"the answer is larger than {MAX_BYTES} bytes")
+    return body
 
 
 def parse_jwks(document: Any) -> list[VerificationKey]:

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import urlsafe_b64decode
 from typing import Any, Protocol
 
 import jwt
 
 from headway.contract.access import OWNER, ROLES
+from headway.contract.encoding import dumps
 from headway.contract.keys import JOB_ID
+from headway.contract.records import is_name
 from headway.contract.settings import Settings
 from service.api.auth.caller import Caller
 from service.api.auth.jwks import FetchedKeys, FileKeys, KeysUnavailable, VerificationKey
@@ -22,7 +25,10 @@ LEEWAY_S = 10
 MAX_NAMES = 64
 """Entries of a list in the claim `headway`."""
 MAX_TOKEN_CHARS = 8192
-_TYPES = (None, "JWT", "at+jwt", "application/at+jwt")
+_TOKEN = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+")
+_TYPES = ("jwt", "at+jwt")
+_NOT_OURS = {"crit", "enc", "zip"}
+"""What changes how the rest is to be read."""
 _MEMBERS = {"owner", "roles", "jobs", "groups"}
 
 
@@ -46,22 +52,24 @@ class JwtVerifier:
     def caller(self, token: str) -> Caller | None:
         """Return the caller, or None for a token that is not good. Raises Problem (503) if that cannot be
         told because there are no keys."""
-        if len(token) > MAX_TOKEN_CHARS:
+        parts = _TOKEN.fullmatch(token)
+        if parts is None or len(token) > MAX_TOKEN_CHARS:
             return None
         try:
-            header = jwt.get_unverified_header(token)
+            header = _decoded(parts[1])
             kid, algorithm = header.get("kid"), header.get("alg")
+            # As a media type: RFC 7515, section 4.1.9.
+            kind = str(header.get("typ", "JWT")).lower().removeprefix("application/")
             if (
-                algorithm is None
-                or algorithm not in self._algorithms
-                or "crit" in header
-                or header.get("typ") not in _TYPES
+                algorithm not in self._algorithms
+                or header.keys() & _NOT_OURS
+                or kind not in _TYPES
                 or not isinstance(kid, str | None)
             ):
                 return None
             for key in self._keys.candidates(kid):
                 if key.algorithm in (algorithm, None) and self._verify(token, key, algorithm):
-                    return _caller(_payload(token))
+                    return _caller(_decoded(parts[2]))
         except KeysUnavailable:
             raise Problem(
                 503,
@@ -85,24 +93,22 @@ class JwtVerifier:
         return True
 
 
-def _payload(token: str) -> dict[str, Any]:
-    """The claims. Raises ValueError for one that is there twice, and for numbers that JSON has not."""
-    text = token.split(".")[1]
-    claims: dict[str, Any] = json.loads(
-        urlsafe_b64decode(text + "=" * (-len(text) % 4)), object_pairs_hook=_once, parse_constant=_refuse
-    )
-    return claims
+def _decoded(text: str) -> dict[str, Any]:
+    """The header or the claims. Raises ValueError for what is no object in UTF-8, for a member that is
+    there twice, and for numbers and text that JSON has not."""
+    data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    found = json.loads(data.decode(), object_pairs_hook=_once)
+    if not isinstance(found, dict):
+        raise ValueError("no object")
+    dumps(found)
+    return found
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a claim is there twice")
+        raise ValueError("a member is there twice")
     return found
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _caller(claims: dict[str, Any]) -> Caller:
@@ -113,21 +119,22 @@ def _caller(claims: dict[str, Any]) -> Caller:
     owner, subject = ours.get("owner"), claims["sub"]
     if not isinstance(owner, str) or not OWNER.fullmatch(owner):
         raise ValueError("owner")
-    if not isinstance(subject, str) or not 0 < len(subject) <= 255:
+    if not isinstance(subject, str) or not 0 < len(subject) <= 255 or not subject.isprintable():
         raise ValueError("sub")
-    roles = _names(ours.get("roles", []))
+    # A number in a text, or true, would be taken for one.
+    if any(type(claims[name]) not in (int, float) for name in ("exp", "nbf", "iat") if name in claims):
+        raise ValueError("a time is no number")
+    roles = _names(ours["roles"])
     jobs = _names(ours["jobs"]) if "jobs" in ours else None
     if not roles <= set(ROLES) or not all(JOB_ID.fullmatch(job) for job in jobs or ()):
         raise ValueError("roles or jobs")
     groups = _names(ours["groups"]) if "groups" in ours else None
-    if isinstance(claims["exp"], bool):
-        raise ValueError("exp")
     return Caller(owner, roles, "jwt", f"sub:{subject}", jobs, groups, float(claims["exp"]) + LEEWAY_S)
 
 
 def _names(value: Any) -> frozenset[str]:
     if not isinstance(value, list) or len(value) > MAX_NAMES:
         raise ValueError("a list")
-    if not all(isinstance(name, str) and name for name in value):
+    if not all(isinstance(name, str) and is_name(name) for name in value):
         raise ValueError("a name")
     return frozenset(value)

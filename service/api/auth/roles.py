@@ -13,6 +13,7 @@ WATCH = "watch"
 FETCH = "fetch"
 ATTEMPT = "attempt"
 """The token of the job's running attempt, also with AUTH=none."""
+READ_OR_WORK = "read or work"
 
 ROUTES = {
     "GET /": PUBLIC,
@@ -30,7 +31,7 @@ ROUTES = {
     "POST /queues/<path:queue>/resume": "ops",
     "POST /types/<path:type_name>/pause": "ops",
     "POST /types/<path:type_name>/resume": "ops",
-    "GET /types": "read",
+    "GET /types": READ_OR_WORK,
     "GET /jobs": "read",
     "GET /jobs:counts": "read",
     "GET /jobs/<job_id>": "read",
@@ -103,5 +104,5 @@ def check_role(caller: Caller, route: str) -> None:
             "this needs the token that came with the job: send `Authorization: Bearer <token>`",
             headers={"WWW-Authenticate": 'Bearer realm="headway"'},
         )
-    if role != ANY and role not in caller.roles:
+    if role != ANY and not (role and caller.roles & set(role.split(" or "))):
         raise Problem(403, f"this credential does not have the role {role!r}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import os
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -19,20 +20,32 @@ from typing import Any, Literal
 
 from headway.contract.encoding import dumps
 
+log = logging.getLogger(__name__)
+
 Purpose = Literal["t", "s", "a"]
 MIN_SECRET_CHARS = 32
+
+_secrets_of: dict[Path, dict[str, bytes]] = {}
+"""What was read, by the file. A fork has it too."""
 
 
 class BadSecret(ValueError):
     """SECRET_FILE cannot be used; the message is one line."""
 
 
+def reread(path: Path) -> None:
+    """Read the file anew. If it cannot be used now, what was read before stays, and a line is logged."""
+    try:
+        _secrets_of[path] = _read(path)
+    except (OSError, ValueError) as error:
+        log.error("SECRET_FILE %s cannot be used, and what was read of it before stays: %s", path, error)
+
+
 class Signer:
-    """Reads the file with the first use, and makes it if it is absent."""
+    """Reads the file with the first use in a process, and makes it if it is absent."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._secrets: dict[str, bytes] = {}
 
     def sign(self, purpose: Purpose, payload: Mapping[str, Any]) -> str:
         """Return the text; members that are None or empty are left out."""
@@ -54,7 +67,7 @@ class Signer:
         return payload
 
     def load(self) -> None:
-        """Read the file now. Raises BadSecret, OSError."""
+        """Read the file, unless that was done. Raises BadSecret, OSError."""
         self._load()
 
     def _tag(self, kid: str, body: str) -> str:
@@ -62,15 +75,19 @@ class Signer:
         return _encode(tag)
 
     def _load(self) -> dict[str, bytes]:
-        if not self._secrets:
-            lines = [line.strip() for line in _read(self._path).splitlines() if line.strip()]
-            if not lines or min(map(len, lines)) < MIN_SECRET_CHARS:
-                raise BadSecret(f"it needs a secret of at least {MIN_SECRET_CHARS} characters on each line")
-            self._secrets = {hashlib.sha256(line.encode()).hexdigest()[:8]: line.encode() for line in lines}
-        return self._secrets
+        if self._path not in _secrets_of:
+            _secrets_of[self._path] = _read(self._path)
+        return _secrets_of[self._path]
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> dict[str, bytes]:
+    lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
+    if not lines or min(map(len, lines)) < MIN_SECRET_CHARS:
+        raise BadSecret(f"it needs a secret of at least {MIN_SECRET_CHARS} characters on each line")
+    return {hashlib.sha256(line.encode()).hexdigest()[:8]: line.encode() for line in lines}
+
+
+def _text(path: Path) -> str:
     """The file's text; several processes that find no file agree on one."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

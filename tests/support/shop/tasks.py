@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import time
@@ -10,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, Task, group
+from celery import Celery, Task, chain, group
 from celery.exceptions import Ignore, Reject, Retry
 from kombu.exceptions import OperationalError
 
@@ -28,6 +29,11 @@ app.conf.update(
 )
 if os.environ.get("SHOP_INSTRUMENT", "1") == "1":
     instrument(app)
+    # Another of the same project; what it does with the tasks of the first is nothing.
+    instrument(Celery("annex", broker=os.environ["SHOP_BROKER"], set_as_current=False))
+    # As code does that asks whether there is a module. It must not use the hooks up.
+    for module in ("tqdm.std", "rich.progress"):
+        importlib.util.find_spec(module)
 
 
 @app.task
@@ -38,6 +44,11 @@ def add(x: int, y: int = 0) -> int:
 @app.task
 def noop() -> None:
     pass
+
+
+@app.task
+def named(**kwargs: int) -> dict[str, int]:
+    return kwargs
 
 
 @app.task(bind=True)
@@ -55,6 +66,17 @@ def tqdm_rows(total: int, pause_s: float = 0.05) -> None:
     for _ in tqdm(range(total), desc="rows", unit="row"):
         for _ in tqdm(range(3), desc="cells"):
             time.sleep(pause_s / 3)
+
+
+@app.task
+def tqdm_by_hand(total: int, pause_s: float = 0.05) -> None:
+    from tqdm import tqdm
+
+    with tqdm(total=total) as bar:
+        for n in range(total):
+            bar.n = n + 1
+            bar.refresh()
+            time.sleep(pause_s)
 
 
 @app.task
@@ -140,6 +162,12 @@ def ignores() -> None:
     raise Ignore
 
 
+@app.task(bind=True)
+def says_so(self: Any) -> None:
+    self.update_state(state="SUCCESS", meta={"rows": 3})
+    raise Ignore
+
+
 @app.task
 def rejects() -> None:
     raise Reject("no", requeue=False)
@@ -171,6 +199,21 @@ def parent(self: Any, children: int, seconds: float = 0) -> list[str]:
 @app.task(bind=True)
 def replaced(self: Any) -> Any:
     raise self.replace(add.s(20, 3))
+
+
+@app.task(bind=True, max_retries=1)
+def swapped(self: Any, by: str, retries: int = 0) -> Any:
+    """Puts a whole canvas in its place."""
+    if self.request.retries < retries:
+        raise self.retry(countdown=0)
+    canvas = {
+        "group": lambda: group(add.s(n, n) for n in range(3)),
+        "chain": lambda: chain(add.s(1, 1), add.s(2)),
+        "groups": lambda: chain(add.s(1, 1), group(add.s(0), add.s(2))),
+        "failing chain": lambda: chain(fails.s(), add.si(1, 1), add.si(2, 2)),
+        "failing group": lambda: group(fails.s(), add.s(1, 1)),
+    }
+    raise self.replace(canvas[by]())
 
 
 @app.task

@@ -7,7 +7,7 @@
 import { ArtifactList } from "./artifact-list.js";
 import { isOff, switchOff } from "../buttons.js";
 import { element, show } from "../../element/dom.js";
-import { attemptText, duration, shortId } from "../../element/format.js";
+import { attemptOf, attemptText, duration, shortId } from "../../element/format.js";
 import { JobAttempts } from "./job-attempts.js";
 import { Bar } from "../../element/bar.js";
 import { JobEvents } from "../../client/job-events.js";
@@ -257,7 +257,7 @@ function factsOf(job) {
     ["Started", at(from)],
     ["Ended", at(to)],
     ["Took", from && to ? duration((Date.parse(to) - Date.parse(from)) / 1000) : null],
-    ["Attempts", `${job.attempt} of ${job.max_attempts}`],
+    ["Attempts", attemptOf(job)],
     ["Priority", job.priority === null ? null : String(job.priority)],
     ["Not before", at(job.run_at)],
     ["Expires", from ? null : at(job.expires_at)],
