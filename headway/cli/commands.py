@@ -144,6 +144,8 @@ def submit(args: argparse.Namespace, client: Client) -> int:
         raise ClientError("name the job's type, or give a --batch")
     if args.events and args.webhook is None:
         raise ClientError("--event needs --webhook")
+    if args.unique_while and args.unique is None:
+        raise ClientError("--unique-while needs --unique")
     webhook = None if args.webhook is None else {"url": args.webhook, "events": args.events or ["end"]}
     params = {**args.params, **{name: value_of(text) for name, text in args.pairs}}
     if args.file is not None:
@@ -162,18 +164,23 @@ def submit(args: argparse.Namespace, client: Client) -> int:
         priority=args.priority,
         run_at=args.run_at,
         expires_s=args.expires,
-        unique=None if args.unique is None else {"key": args.unique, "while": args.unique_while},
+        unique=None if args.unique is None else {"key": args.unique, "while": args.unique_while or "live"},
         webhook=webhook,
         key=args.key,
     )
     return _made(job, args, client)
 
 
+_OF_ONE_JOB = (
+    *("type", "params", "pairs", "file", "group", "label", "max_attempts", "timeout", "size"),
+    *("priority", "run_at", "expires", "unique", "unique_while", "webhook", "events", "watch"),
+)
+
+
 def _submit_batch(args: argparse.Namespace, client: Client) -> int:
-    if args.type is not None or args.file is not None or args.webhook is not None or args.watch:
-        raise ClientError(
-            "with --batch the file says all: no type, parameters, --file, --webhook or --watch"
-        )
+    given = [getattr(args, name) for name in _OF_ONE_JOB]
+    if any(value or (value == 0 and value is not False) for value in given):
+        raise ClientError("with --batch the file says all: of the other options only --key and --json fit")
     with contextlib.ExitStack() as opened:
         stdin = args.batch == Path("-")
         lines = sys.stdin if stdin else opened.enter_context(args.batch.open(encoding="utf-8"))

@@ -166,7 +166,6 @@ def make_parser() -> tuple[Parser, dict[str, argparse.ArgumentParser]]:
     parser.add_argument(
         "--unique-while",
         choices=["live", "queued"],
-        default="live",
         help="with `queued`, only a job that has not begun counts; default: live",
     )
     parser.add_argument("--key", help="an Idempotency-Key: the same key gives the same job")

@@ -124,6 +124,5 @@ def retry_group(group: str) -> Response:
         page = here.store.read(job_id, None, 0)
         if page is not None and page.ended:
             with suppress(CannotRepeat):
-                create(here, again(here, page), retry_once(job_id))
-                made += 1
+                made += create(here, again(here, page), retry_once(job_id))[2]
     return json_answer(_find(group), 202 if made else 200)

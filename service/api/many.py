@@ -15,11 +15,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, Self
 
+import redis
 from flask import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from headway.contract.encoding import dumps
 from headway.contract.events import IDS_PER_MS, EventType
+from headway.contract.files import FilesUnavailable
 from headway.contract.keys import SERVICE_QUEUE, JobRef
 from headway.contract.logs import about
 from headway.contract.new_job import NewJob
@@ -127,11 +129,15 @@ def delete_jobs(headers: Idempotency, body: Selection) -> Response:
 
 def _submit(action: Action, headers: Idempotency, body: Selection) -> Response:
     here, who = context(), caller()
-    who.check_group(body.group)
-    refuse_when_full(here)
+    # It would not see the job that does it.
+    who.check_group(None)
+    makes = action == "retry"
+    if makes:
+        refuse_when_full(here)
     params = body.model_dump(mode="json", exclude_none=True)
     new = NewJob(who.owner, PREFIX + action, params, SERVICE_QUEUE, ATTEMPTS, group=None)
-    return answer_new(*create(here, new, headers.once(lambda: dumps(params), f"{action} ")))
+    once = headers.once(lambda: dumps(params), f"{action} ")
+    return answer_new(*create(here, new, once, limited=makes))
 
 
 # -- in the background ---------------------------------------------------------------------------------
@@ -187,9 +193,12 @@ class ManyLoop:
             except _Canceled:
                 canceled = (ErrorCode.CANCELED, "the job was canceled")
                 store.end(claim, State.CANCELED, error=canceled)
-            except (ValueError, KeyError) as error:
+            except (StaleFence, redis.RedisError, FilesUnavailable):
+                raise
+            except Exception:
                 log.exception("job %s failed", ref.id)
-                store.end(claim, State.FAILED, error=(ErrorCode.ERROR, str(error)))
+                failed = (ErrorCode.ERROR, "the service failed unexpectedly; its log has the reason")
+                store.end(claim, State.FAILED, error=failed)
 
 
 class _Work:
@@ -200,7 +209,8 @@ class _Work:
         self._claim = claim
         self._action = claim.job.type.removeprefix(PREFIX)
         self._selection = Selection.model_validate(claim.job.params)
-        self._state = _State(**(claim.decoded_checkpoint or {}))
+        # A retry of an ended one begins anew: there may be other jobs by now.
+        self._state = _State(**((claim.job.attempt > 1 and claim.decoded_checkpoint) or {}))
         self._batch = 0
         self._beat_at = 0.0
 

@@ -29,7 +29,7 @@ from headway.contract.database import TooFewReplicas
 from headway.contract.encoding import RecordError, dumps, pointer
 from headway.contract.foreign import Foreign
 from headway.contract.keys import here_queue
-from headway.contract.limits import Limits, TooManyJobs
+from headway.contract.limits import NO_LIMITS, Limits, TooManyJobs
 from headway.contract.new_job import NewJob, links_of
 from headway.contract.records import (
     MAX_LABEL_VALUE_CHARS,
@@ -95,10 +95,11 @@ def _time(text: str) -> str:
 def _ms(text: str) -> int:
     """The milliseconds since 1970 of a time. Raises ValueError."""
     try:
-        at = datetime.fromisoformat(text) if _RFC3339.fullmatch(text) else None
+        at = datetime.fromisoformat(text.upper()) if _RFC3339.fullmatch(text) else None
     except ValueError:
         at = None
-    if at is None:
+    # Before the first year there is none.
+    if at is None or not 1 < at.year < 9999:
         raise ValueError("is not a time in RFC 3339, such as 2027-01-31T08:00:00Z")
     return round(at.timestamp() * 1000)
 
@@ -138,7 +139,7 @@ class Submission(BaseModel):
     ) = None
     run_at: Annotated[str, AfterValidator(_time)] | None = None
     """Not before this time (RFC 3339, at most a year ahead) does it begin."""
-    expires_s: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = None
+    expires_s: Annotated[float, Field(ge=0.001, le=31_536_000, allow_inf_nan=False)] | None = None
     """It fails (`timeout`) unless it begins within so many seconds of `run_at`, or of now."""
     unique: UniqueKey | None = None
     """As long as another of the owner's jobs holds this key, that is the answer, and none is made."""
@@ -221,7 +222,7 @@ def submit_job(headers: Submitting, body: Submission) -> Response:
     new = replace(accept(here, body), trace=headers.trace)
     created = create(here, new, headers.once(lambda: _meaning(body)))
     if body.run is None:
-        return answer_new(*created)
+        return answer_made(*created)
     return _begin(here, headers.key, created, body.lease_s)
 
 
@@ -350,22 +351,32 @@ def _begin(
     return answer_new(job_id, answer.model_dump_json().encode(), is_new)
 
 
+def answer_made(job_id: str, document: bytes, is_new: bool) -> Response:
+    """Answer with a new job, or the one that there is. Raises Problem if the caller may not see that."""
+    if not is_new and caller().restricted and not seen(job_id):
+        raise Problem(409, "a job that this credential does not open has this unique key")
+    return answer_new(job_id, document, is_new)
+
+
 def answer_new(job_id: str, document: bytes, is_new: bool) -> Response:
     return json_answer(document, 202 if is_new else 200, {"Location": f"/jobs/{job_id}"})
 
 
-def create(here: Context, new: NewJob, once: tuple[str, str] | None) -> tuple[str, bytes, bool]:
-    """Make a job, as JobStore.create, within the owner's limits. Raises Problem."""
+def create(
+    here: Context, new: NewJob, once: tuple[str, str] | None, *, limited: bool = True
+) -> tuple[str, bytes, bool]:
+    """Make a job, as JobStore.create, unless told otherwise within the owner's limits. Raises Problem."""
     with tracing.span(f"submit {new.type}", new.trace, kind="producer") as span, _refusals():
         made = replace(new, trace=span.context)
         job_id, document, is_new = here.store.create(
-            made, once=once, limits=_limits(here), replicas=here.settings.create_replicas
+            made,
+            once=once,
+            limits=_limits(here) if limited else NO_LIMITS,
+            replicas=here.settings.create_replicas,
         )
         span.set(tracing.about_job(job_id, new.owner, new.type))
     if is_new:
         _tell_workers(here, job_id, new)
-    elif caller().restricted and not seen(job_id):
-        raise Problem(409, "a job that this credential does not open has this unique key")
     return job_id, document, is_new
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -31,6 +32,10 @@ class StoreMetrics(Collector):
     memory_bytes: int
     memory_limit_bytes: int
     """0: none."""
+    replicas: int
+    """Of the primary that has the fewest."""
+    behind_bytes: int
+    """What the last replica has yet to confirm."""
 
     @classmethod
     def read(cls, store: JobStore) -> StoreMetrics:
@@ -38,13 +43,15 @@ class StoreMetrics(Collector):
         workers = store.registry.workers()
         queues = {description["queue"] for description, _ in store.registry.types().values()}
         queues.update(queue for worker in workers for queue in worker.queues)
-        memory = [client.info("memory") for client in store.database.clients()]
+        said = [client.info("memory", "replication") for client in store.database.clients()]
         return cls(
             outcomes=store.outcomes.by_type(),
             workers=workers,
             waiting=store.listings.waiting(sorted(queues)),
-            memory_bytes=sum(of_one["used_memory"] for of_one in memory),
-            memory_limit_bytes=sum(of_one["maxmemory"] for of_one in memory),
+            memory_bytes=sum(of_one["used_memory"] for of_one in said),
+            memory_limit_bytes=sum(of_one["maxmemory"] for of_one in said),
+            replicas=min(of_one["connected_slaves"] for of_one in said),
+            behind_bytes=max(map(_behind, said)),
         )
 
     def collect(self) -> Iterator[Metric]:
@@ -54,6 +61,14 @@ class StoreMetrics(Collector):
         yield _gauge("headway_store_memory_bytes", "Memory that Redis uses.", self.memory_bytes)
         limit = self.memory_limit_bytes
         yield _gauge("headway_store_memory_limit_bytes", "Redis's maxmemory; 0 if it has none.", limit)
+        yield _gauge(
+            "headway_store_replicas", "Replicas of the primary that has the fewest.", self.replicas
+        )
+        yield _gauge(
+            "headway_store_replica_behind_bytes",
+            "What the replica that is furthest behind has yet to confirm.",
+            self.behind_bytes,
+        )
 
     def _of_outcomes(self) -> Iterator[Metric]:
         attempts = CounterMetricFamily("headway_job_attempts", "Attempts that began.", labels=["type"])
@@ -96,6 +111,15 @@ class StoreMetrics(Collector):
             oldest.add_metric([name], waiting.oldest_s)
             served.add_metric([name], sum(name in worker.queues for worker in self.workers))
         yield from (jobs, oldest, served)
+
+
+def _behind(replication: Mapping[str, Any]) -> int:
+    confirmed = [
+        replication[f"slave{n}"]["offset"]
+        for n in range(replication["connected_slaves"])
+        if f"slave{n}" in replication
+    ]
+    return max(0, replication["master_repl_offset"] - min(confirmed)) if confirmed else 0
 
 
 def _cumulative(times: Times) -> list[tuple[str, float]]:

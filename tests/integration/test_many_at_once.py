@@ -6,11 +6,13 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headway.contract.encoding import dumps
+from headway.contract.new_job import NewJob
 from headway.contract.states import State
 from headway.contract.store import JobStore
 from tests.support import credentials
@@ -64,10 +66,8 @@ def test_counts_follow_every_change_and_forget_what_is_removed(clocked: ClockedS
     assert clocked.listings.counts("another") == {}
 
 
-def clocked_new() -> Any:
-    from headway.contract.new_job import NewJob
-
-    return NewJob("local", "a", {}, "q", 1)
+def clocked_new(group: str | None = None) -> NewJob:
+    return NewJob("local", "a", {}, "q", 1, group)
 
 
 # -- over HTTP -----------------------------------------------------------------------------------------
@@ -196,3 +196,39 @@ def test_it_can_be_canceled_itself(web: Stack) -> None:
     assert post(web, f"/jobs/{job_id}/cancel", {})[0] in (200, 202)
     assert web.wait_ended(job_id)["state"] in ("canceled", "succeeded")
     assert web.get("/groups/more")[1]["counts"]["running"] == 0
+
+
+def test_a_retry_of_an_ended_one_begins_anew(web: Stack) -> None:
+    make(web, 3, group="anew")
+    first = many(web, "cancel", group="anew")
+    assert first["result"] == result(3, 3)
+    make(web, 2, group="anew")
+    again = json.loads(web.call("POST", f"/jobs/{first['id']}/retry")[2])["id"]
+    assert web.wait_ended(again)["result"] == result(2, 2)
+
+
+def test_a_job_whose_unique_key_another_held_can_be_retried_later(web: Stack) -> None:
+    unique = {"key": "held"}
+    (lost,) = make(web, 1, group="held", unique=unique)
+    post(web, f"/jobs/{lost}/cancel", {})
+    (holder,) = make(web, 1, unique=unique)
+    assert web.call("POST", "/groups/held/retry", b"")[0] == 200, "nothing was made"
+    assert many(web, "retry", group="held")["result"] == result(1, 0, 1)
+    post(web, f"/jobs/{holder}/cancel", {})
+    assert many(web, "retry", group="held")["result"] == result(1, 1)
+
+
+def test_a_retry_waits_for_a_time_that_is_still_to_come_and_expires_as_asked(web: Stack) -> None:
+    at = "2027-01-01T00:00:00.000Z"
+    (scheduled,) = make(web, 1, group="times", run_at=at, expires_s=60)
+    post(web, f"/jobs/{scheduled}/cancel", {})
+    again = json.loads(web.call("POST", f"/jobs/{scheduled}/retry")[2])
+    assert (again["run_at"], again["expires_at"]) == (at, "2027-01-01T00:01:00.000Z")
+
+
+def test_what_makes_room_is_not_refused_for_lack_of_it(tmp_path: Path) -> None:
+    with Stack(tmp_path, MAX_LIVE_JOBS="2", DRAIN_S="0") as full:
+        full.start_web()
+        ids = [full.store.create(clocked_new(group="full"))[0] for _ in range(2)]
+        assert post(full, "/jobs:cancel", {"group": "full"})[0] == 202
+        until(lambda: states(full, ids) == ["canceled"] * 2)

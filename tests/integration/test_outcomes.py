@@ -115,6 +115,8 @@ def test_prometheus_reads_what_is_shown_of_the_store(tmp_path: Path) -> None:
     assert samples["headway_job_wait_seconds_count", "by.hand"] == 1
     assert samples["headway_job_duration_seconds_bucket", "+Inf", "by.hand"] == 1
     assert samples["headway_store_memory_bytes",] > 0
+    assert samples["headway_store_replicas",] == 0
+    assert samples["headway_store_replica_behind_bytes",] == 0
 
 
 @pytest.mark.parametrize("which", ["waited", "ran"])

@@ -143,6 +143,7 @@ def test_a_unique_key_opens_no_job_outside_of_ones_groups(web: Stack, ann: dict[
     status, problem = call(web, "POST", "/jobs", restricted("ann", "g"), {**body, "group": "g"})
     assert (status, "unique key" in problem["detail"]) == (409, True)
     assert outside not in json.dumps(problem)
+    assert call(web, "POST", "/jobs:cancel", restricted("ann", "g"), {"group": "g"})[0] == 403
     inside = {**body, "group": "g", "unique": {"key": "of g"}}
     made = call(web, "POST", "/jobs", restricted("ann", "g"), inside)[1]["id"]
     assert call(web, "POST", "/jobs", restricted("ann", "g"), inside)[1]["id"] == made

@@ -63,6 +63,7 @@ def test_who_is_cut_off_with_a_former_primary_does_not_say_that_a_job_is_not_the
         stack.start_web()
         job_id = create(stack.store)
         assert stack.get(absent)[0] == 404
+        assert stack.metric("headway_store_replicas") == 1
         # What it is left with: the primary, and a sentinel that does not reach the others.
         for sentinel in sentinels.sentinels[1:]:
             sentinel.kill()

@@ -34,14 +34,20 @@ OTHER_PIDS = ("-mpegts_start_pid", "0x200", "-mpegts_pmt_start_pid", "0x1100")
 add("pids.ts", two(USUAL, (*USUAL, *OTHER_PIDS)), warns="s in another track: video track")
 
 
-def _late_pids(studio: Studio) -> None:
-    """They begin behind what ffprobe looks at to find tracks."""
-    studio.clip(*USUAL, *TS, to="a.ts", length_s=9, rate=5)
-    studio.clip(*USUAL, *TS, "-output_ts_offset", "9", *OTHER_PIDS, to="b.ts", length_s=4)
+def _long_second(studio: Studio) -> None:
+    """The picture of the second part is the one that is taken, being larger."""
+    studio.clip(*USUAL, *TS, to="a.ts", flash=9, size="80x60")
+    late = ("-output_ts_offset", str(LENGTH_S), *OTHER_PIDS)
+    studio.clip(*USUAL, *TS, *late, to="b.ts", flash=9)
     studio.write(studio.part("a.ts") + studio.part("b.ts"))
 
 
-add("latepids.ts", _late_pids, length_s=9, slack_s=0.12, warns="are left out: other tracks begin there")
+add(
+    "pidslarger.ts",
+    _long_second,
+    **{"length_s": None, "flash_s": None, "slack_s": 0.1},
+    warns="has another track up to",
+)
 
 # -- other sizes and shapes ----------------------------------------------------------------------------
 

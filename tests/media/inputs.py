@@ -802,7 +802,13 @@ add(
     _bytes(b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\na.ts\n#EXT-X-ENDLIST\n"),
     invalid="it is a playlist",
 )
-usual("snow.avi", "-c:v", "snow", "-c:a", "pcm_s16le", invalid="'snow', which is rare")
+usual(
+    "snow.avi",
+    *("-c:v", "snow", "-c:a", "pcm_s16le"),
+    invalid="its format (snow) is not known",
+    sound_is_fine=True,
+)
+usual("snow.mkv", "-c:v", "snow", source={"sound": False}, invalid="'snow', which is rare")
 
 
 def _encrypted(studio: Studio) -> None:

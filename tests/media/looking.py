@@ -26,7 +26,8 @@ class Result:
 
     @cached_property
     def probed(self) -> dict[str, Any]:
-        show = ("-show_streams", "-show_format", "-of", "json")
+        # A picture that begins late is looked at too.
+        show = ("-show_streams", "-show_format", "-of", "json", "-analyzeduration", "60M")
         out = subprocess.run(
             [ffmpeg.locate("ffprobe"), "-v", "error", *show, *ffmpeg.OURS, "-i", str(self.path)],
             capture_output=True,

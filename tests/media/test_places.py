@@ -15,12 +15,13 @@ import pytest
 from headway.sdk.stopping import InvalidInput, NoSpace
 from tests.media.inputs import INPUTS, made
 from tests.media.looking import Result
+from tests.media.track_inputs import TRACKS
 from tests.support.encode_bench import run_encode
 from tests.support.programs import missing
 from worker.tasks import video_encode
 
 INODES = 200
-BY_NAME = {source.name: source for source in INPUTS}
+BY_NAME = {source.name: source for source in [*INPUTS, *TRACKS]}
 
 
 def put(directory: Path, source: str, name: str | None = None) -> str:
@@ -137,6 +138,35 @@ def test_the_picture_on_show_at_the_start_is_the_first(tmp_path: Path) -> None:
     assert came.error is None
     assert came.result["duration_s"] == pytest.approx(1, abs=0.1)
     assert Result(came.files["video.mp4"]).picture_s == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("preset", ["mp4", "hls", "audio"])
+@pytest.mark.parametrize("source", ["earlytone.mp4", "earlytone.mkv"])
+def test_the_sound_before_the_first_picture_is_there(tmp_path: Path, source: str, preset: str) -> None:
+    came = run_encode(tmp_path, input=put(tmp_path, source), preset=preset, start_s=1, poster=False)
+    assert came.error is None
+    path = came.files[came.result["artifact"]]
+    result = Result(path if preset != "hls" else path.parent / "120p" / "index.m3u8")
+    assert result.tone_s == pytest.approx(0.2, abs=0.06)
+    if preset != "audio":
+        assert result.white_s == pytest.approx(1.6, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("source", "preset", "start_s", "duration_s", "words"),
+    [
+        ("h264.mp4", "mp4", 1.5999, None, "shorter than 1 ms"),
+        ("h264.mp4", "audio", 1, 0.0001, "shorter than 1 ms"),
+        ("latesound.mp4", "audio", None, 0.5, "no sound in the part"),
+    ],
+)
+def test_a_part_with_nothing_in_it_is_refused(
+    tmp_path: Path, source: str, preset: str, start_s: float | None, duration_s: float | None, words: str
+) -> None:
+    reference = put(tmp_path, source)
+    came = run_encode(tmp_path, input=reference, preset=preset, start_s=start_s, duration_s=duration_s)
+    assert isinstance(came.error, InvalidInput), came.error
+    assert words in str(came.error)
 
 
 @pytest.mark.parametrize(

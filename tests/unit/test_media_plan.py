@@ -18,11 +18,12 @@ from headway.sdk.stopping import InvalidInput, NoSpace, Stop
 from worker.media import failure, hls, selection, tonemap, verify
 from worker.media.command import CAP, CONSTANT_CAP, Cut, Picture, output_rate, pictures, size, sound_filters
 from worker.media.ffmpeg import FFmpegFailed, Tick
-from worker.media.inspection import with_later
-from worker.media.probe import Audio, Color, Later, Media, Shape, Video, media
+from worker.media.inspection import unread, with_later
+from worker.media.probe import Audio, Color, Later, Media, Shape, Track, Video, media
 from worker.media.rate import Rate, measure_rate
 from worker.media.said import Said
 from worker.media.sandbox import OutOfMemory
+from worker.media.source import Source
 from worker.media.timeline import Scan, Timeline
 from worker.media.yardstick import Yardstick
 
@@ -75,6 +76,17 @@ def test_the_size_is_the_one_that_most_pictures_have(
 ) -> None:
     video = with_later(only(), Later(shapes=shapes))
     assert (video.width, video.height, video.keeps_shape) == (*shown, keeps_shape)
+
+
+@pytest.mark.parametrize(("position", "warned"), [(950, False), (600, True)])
+def test_what_lies_behind_the_last_packet_that_was_read_is_missed(
+    tmp_path: Path, position: int, warned: bool
+) -> None:
+    (tmp_path / "x.ts").write_bytes(bytes(1000))
+    found = Media("mpegts", 9, 0, None, (only(),))
+    scanned = Scan({0: Timeline(packets=9, start_s=0, end_s=9)}, position=position)
+    missed = unread(Source("x.ts", tmp_path / "x.ts"), found, scanned, {}, found.videos)
+    assert [words.partition(" of")[0] for words in missed] == (["the last 40%"] if warned else [])
 
 
 def test_rates_and_durations_that_say_nothing_are_none() -> None:
@@ -210,6 +222,15 @@ def test_the_sound_meant_is_of_the_program_the_default_and_no_commentary() -> No
     said = selection.left_out(found, (video, plain), picture=True)
     assert said is not None
     assert "commentary" in said
+
+
+def test_a_track_of_which_nothing_is_known_is_meant_if_there_is_something_in_it() -> None:
+    silent, there = Audio(1, "audio", "aac"), Audio(2, "audio", "aac")
+    dark = Track(0, "video", "h264")
+    found = Media("mpegts", 1, 0, None, (dark, silent, there))
+    assert selection.audios(found, scanned(t0=9, t2=9), None) == [there]
+    assert selection.unseen(found, scanned(t0=9, t2=9)) == [dark]
+    assert selection.unseen(found, scanned(t2=9)) == []
 
 
 # -- filters -------------------------------------------------------------------------------------------

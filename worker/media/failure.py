@@ -77,6 +77,17 @@ class EncoderKilled(RuntimeError):
     """Somebody else ended ffmpeg, as the system does when memory runs out: another attempt may succeed."""
 
 
+class RareCodec(InvalidInput):
+    """A track is of a codec whose decoder is not allowed."""
+
+    def __init__(self, name: str, codec: str) -> None:
+        self.codec = codec
+        super().__init__(
+            f"{name} cannot be decoded here: the format of its picture or sound is {codec!r}, "
+            f"which is rare. A copy exported as MP4 with H.264 and AAC would work"
+        )
+
+
 def explain(error: FFmpegFailed, name: str, path: Path | None, work: Path) -> Exception:
     """Return what to raise for a failed ffmpeg that read the input called `name` at `path` and wrote below
     `work`."""
@@ -111,10 +122,7 @@ def unreadable(error: FFmpegFailed, name: str, path: Path) -> Exception:
                 f"{name} cannot be read as media: it is {kind}. What can be read: {READ_HERE}"
             )
         if found := _UNKNOWN_CODEC.search(line):
-            return InvalidInput(
-                f"{name} cannot be decoded here: the format of its picture or sound is {found['codec']!r}, "
-                f"which is rare. A copy exported as MP4 with H.264 and AAC would work"
-            )
+            return RareCodec(name, found["codec"])
     if _is_playlist(path):
         return InvalidInput(
             f"{name} cannot be read as media: it is a playlist, which only names other files. "

@@ -23,7 +23,10 @@ FORMATS = (
 )
 """The containers that are read. Playlists (hls, concat, dash, …) are not among them: they make ffmpeg open
 other files by absolute path, whatever the file is called and even if only the file protocol is allowed."""
-SAFE = ("-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS, *LIMITS)
+_PATIENCE = ("-analyzeduration", "3600M", "-probesize", "50M")
+"""How far is read for what a track is (microseconds, bytes) if it begins late: by default 7 s of a
+broadcast. Where all are known at once, nothing more is read."""
+SAFE = ("-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS, *LIMITS, *_PATIENCE)
 """To be put before every input that a user chose."""
 OURS = ("-protocol_whitelist", "file,pipe", "-format_whitelist", f"hls,{FORMATS}")
 """To be put before what was made here, playlists among it."""

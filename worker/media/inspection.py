@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
 from worker.media import selection
+from worker.media.adts import changes_rate
 from worker.media.command import SAME_SHAPE, Cut
 from worker.media.joined import holds_another
 from worker.media.probe import (
@@ -23,8 +24,8 @@ from worker.media.probe import (
     Video,
     decode_first,
     decode_later,
-    probe,
 )
+from worker.media.rare import probe_listed
 from worker.media.rate import Rate, measure_rate
 from worker.media.sandbox import MAX_PIXELS
 from worker.media.scrambled import scrambled_shares
@@ -42,6 +43,8 @@ PROMISE_LENGTHS = frozenset(
 UNINDEXED = frozenset({"mpegts", "mpeg", "flv", "ogg"})
 
 AT_ONCE_S = 0.01
+LEAST_S = 0.001
+"""A shorter part of a source holds too little sound for an encoder to make anything of it."""
 
 FOLLOWS_S = 0.5
 """A track that begins so soon before another one ends goes on where that one stops."""
@@ -106,7 +109,9 @@ def look(
     """
     if source.path is None:
         return _sample(source, start_s, duration_s)
-    media = probe(job, source.path, source.name)
+    listed = probe_listed(job, source)
+    source, media = listed.source, listed.media
+    assert source.path is not None  # noqa: S101
     shares = scrambled_shares(source.path) if "mpegts" in media.formats else {}
     media = _with_locks(media, shares)
     scanned = scan(job, source.path, media)
@@ -115,24 +120,38 @@ def look(
     heard = selection.audios(media, scanned, video) or _encrypted(media, "audio")
     audio = _first_decodable(job, source, scanned, heard)
     warnings = _missing(source, media, scanned)
+    if listed.damaged and not warnings:
+        warnings.append(f"{source.name} is cut off or damaged")
     if scanned.went_back:
         warnings.append(f"the timestamps of {source.name} start anew in the middle: the rest is left out")
+    elif scanned.given_up:
+        here = f"after {scanned.end_s:.2f} s the number of channels of {source.name} changes"
+        warnings.append(f"{here}: the rest is left out")
+    elif media.format == "aac" and changes_rate(source.path):
+        warnings.append(f"the sample rate of {source.name} changes in the middle: parts of it are lost")
+    elif scanned.unclear:
+        warnings.append(f"the timestamps of {source.name} jump: picture and sound may be out of step")
     elif holds_another(source.path, media.formats):
         warnings.append(f"{source.name} holds more than one recording: only the first is taken")
     if picture and video is None:
-        raise InvalidInput(_none_of(source, scanned, "video", likely))
+        unseen = likely or selection.unseen(media, scanned) or listed.rare_of("video")
+        raise InvalidInput(_none_of(source, scanned, "video", unseen))
     if audio is None:
-        why = _none_of(source, scanned, "sound", heard)
+        unheard = heard or listed.rare_of("audio")
+        why = _none_of(source, scanned, "sound", unheard)
         if not picture:
             raise InvalidInput(why)
-        if heard:
+        if unheard:
             warnings.append(f"{why}. The result has no sound")
     if video is not None and video.width * video.height > MAX_PIXELS:
         raise InvalidInput(f"a picture of {video.width}x{video.height}, as in {source.name}, is too large")
-    warnings += _unread(source, media, scanned, shares, (video, audio))
+    warnings += unread(source, media, scanned, shares, (video, audio))
     cut, silent = _cut(source, media, scanned, video, audio, start_s or 0.0, duration_s)
     if silent:
-        job.log(f"{source.name} has no sound in the part that is encoded")
+        nothing = f"{source.name} has no sound in the part that is encoded"
+        if not picture:
+            raise InvalidInput(nothing)
+        job.log(nothing)
         audio = None
     rest = selection.left_out(media, (video, audio), picture=picture)
     if rest is not None:
@@ -241,7 +260,7 @@ def _none_of(source: Source, scanned: Scan, what: str, tracks: Sequence[Track]) 
     )
 
 
-def _unread(
+def unread(
     source: Source,
     media: Media,
     scanned: Scan,
@@ -253,14 +272,18 @@ def _unread(
     assert source.path is not None  # noqa: S101
     found = []
     for track in filter(None, chosen):
-        end_s = scanned.of(track).end_s
+        line = scanned.of(track)
         for other in media.tracks:
-            line = scanned.of(other)
-            begins_s = end_s if line.start_s is None else line.start_s
-            follows = line.packets > 1 and begins_s > end_s - FOLLOWS_S
-            if other.kind == track.kind and other not in chosen and follows:
+            beside = scanned.of(other)
+            if other.kind != track.kind or other in chosen or beside.packets < 2:
+                continue
+            if (beside.start_s or 0.0) > line.end_s - FOLLOWS_S:
                 found.append(
-                    f"{source.name} goes on after {end_s:.2f} s in another track: {other} is left out"
+                    f"{source.name} goes on after {line.end_s:.2f} s in another track: {other} is left out"
+                )
+            elif beside.end_s < (line.start_s or 0.0) + FOLLOWS_S:
+                found.append(
+                    f"{source.name} has another track up to {beside.end_s:.2f} s: {other} is left out"
                 )
         if shares.get(track.pid or 0, 0.0) > NOTICED:
             found.append(
@@ -324,8 +347,16 @@ def _cut(
     length = None if end is None else end - start_s
     if duration_s is not None:
         length = duration_s if length is None else min(length, duration_s)
+    if length is not None and (start_s or duration_s) and round(length, 6) < LEAST_S:
+        raise InvalidInput(
+            f"the part of {source.name} that start_s and duration_s leave is shorter than 1 ms"
+        )
     # Without an index the picture that a seek finds may be a later one.
     lead = min(start_s, KEYS_APART_S) if media.formats & UNINDEXED else 0.0
+    # A seek ends at a picture, whichever track is encoded: none is possible before the first one.
+    firsts = [scanned.of(track).start_s for track in media.videos]
+    if any(at is not None and at - zero > start_s for at in firsts):
+        lead = start_s
     held = video is not None and scanned.complete and 0 < ends[0] <= start_s
     if held:
         lead = start_s - max(0.0, ends[0] - KEYS_APART_S)
@@ -334,10 +365,11 @@ def _cut(
         return cut, False
     sound = scanned.of(audio)
     begins = (sound.start_s or 0.0) - zero - start_s
-    later = length is not None and begins >= length
+    outside = length is not None and begins > length - LEAST_S
+    outside |= bool(start_s) and sound.end_s - zero < start_s + LEAST_S
     # What comes before the start is cut off.
     near = abs(max(begins, 0.0) if start_s else begins) < AT_ONCE_S
-    return replace(cut, sound_from_zero=near), sound.end_s - zero <= start_s or later
+    return replace(cut, sound_from_zero=near), outside
 
 
 def _rate(scanned: Scan, video: Video) -> Rate | None:

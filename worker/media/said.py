@@ -11,6 +11,8 @@ KEPT_LINES = 20
 _ADDRESS = re.compile(r"\[([^\]]*?) @ 0x[0-9a-f]+\] ")
 _LEVEL = re.compile(r"\[(?:error|fatal|panic)\] ")
 _WRITING = re.compile(r"\[(?:libx26\d|libsvtav1|libopus|out#|[vas]ost#)")
+_OURS = "not on whitelist"
+"""What is not allowed is not damaged."""
 _VIDEO_DECODER = re.compile(r"\[vist#\d+:\d+")
 _AUDIO_DECODER = re.compile(r"\[aist#\d+:\d+")
 
@@ -28,7 +30,8 @@ class Said:
         self.lost_sounds = 0
 
     def add(self, line: str) -> None:
-        self.complaints += _LEVEL.search(line) is not None and _WRITING.match(line) is None
+        wrong = _LEVEL.search(line) is not None and _OURS not in line
+        self.complaints += wrong and _WRITING.match(line) is None
         if "submitting packet to decoder" in line or "while decoding" in line.lower():
             self.lost_pictures += _VIDEO_DECODER.search(line) is not None
             self.lost_sounds += _AUDIO_DECODER.search(line) is not None

@@ -35,7 +35,9 @@ DECODERS = (
     "pcm_dvd,pcm_lxf,pcm_vidc,adpcm_ima_wav,adpcm_ima_qt,adpcm_ms,adpcm_swf,adpcm_yamaha,"
     "g722,g726,g726le,g729,g723_1,"
     # texts
-    "mov_text,subrip,srt,ass,ssa,webvtt,text"
+    "mov_text,subrip,srt,ass,ssa,webvtt,text,"
+    # Pictures of texts are never decoded, but ffprobe opens the decoders of all tracks.
+    "pgssub,dvdsub,dvbsub,xsub"
 )
 """What people's files are made with. The other four hundred decoders have most of the holes and none of the
 files."""

@@ -48,14 +48,29 @@ def audios(found: Media, scan: Scan, video: Video | None) -> list[Audio]:
     def unlikely(track: Audio) -> tuple[object, ...]:
         return (
             video is not None and not _together(found, video, track),
-            track.codec in ("unknown", "none"),
+            track.codec in ("unknown", "none") or track.channels == 0,
             _aside(track),
             "default" not in track.flags,
             track.index,
         )
 
-    heard = [track for track in found.audios if track.channels > 0 or track.codec in ("unknown", "none")]
+    # One of which nothing is known had better be there: in a large file it is looked for up to the end.
+    heard = [
+        track
+        for track in found.audios
+        if track.channels > 0 or track.codec in ("unknown", "none") or scan.of(track).packets
+    ]
     return sorted(_filled(heard, scan), key=unlikely)
+
+
+def unseen(found: Media, scan: Scan) -> list[Track]:
+    """Return the tracks with pictures in them of which not even the size can be told."""
+    seen = {track.index for track in found.videos}
+    return [
+        track
+        for track in found.tracks
+        if track.kind == "video" and track.index not in seen and scan.of(track).packets
+    ]
 
 
 def left_out(found: Media, chosen: Sequence[Track | None], *, picture: bool) -> str | None:

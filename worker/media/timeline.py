@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from headway.sdk.job import Job
 from worker.media import ffmpeg
 from worker.media.ffmpeg import number
+from worker.media.pauses import BACK_S, JUMP_S, Pauses
 from worker.media.probe import Media, Track
 from worker.media.program import run_program
 from worker.media.rate import intervals
@@ -37,10 +38,9 @@ _ENTRIES = (
     "packet=stream_index,pts_time,dts_time,duration_time,size,pos,flags:packet_side_data=side_data_type"
 )
 _CUT = ("partial file", "prematurely", "runcated")
+_GIVEN_UP = "Channel change is not supported"
 _NEAR_THE_END = 4
 """Packets. What is torn further ahead is damage, of which the decoder tells."""
-_JUMP_S, _BACK_S = 10.0, 1.0
-"""What ffmpeg takes for such a new start: a jump ahead by more than one or back by more than the other."""
 _FALSE = 3
 """Packets said to last so many times what they do last have a header that is wrong about it."""
 
@@ -99,8 +99,14 @@ class Scan:
     """Bytes, as far as it was read."""
     went_back: bool = False
     """Whether timestamps start anew in a format where ffmpeg makes nothing of that."""
+    given_up: bool = False
+    """Whether ffmpeg does not read on, since the number of channels changes."""
     since_torn: int | None = None
     """Packets since the last one of which a part is missing."""
+    jump_s: float = JUMP_S
+    """What ffmpeg has to take for a new start: a jump ahead by more than this."""
+    unclear: bool = False
+    """Whether that is more than some new starts have."""
 
     def of(self, track: Track | None) -> Timeline:
         return Timeline() if track is None else self.tracks.get(track.index, Timeline())
@@ -111,24 +117,32 @@ class Scan:
 
 
 class Clock:
-    """Makes one line of timestamps that start anew in the middle, as ffmpeg does."""
+    """Makes one line of timestamps that start anew in the middle, as ffmpeg does.
 
-    def __init__(self, joined: bool) -> None:
+    A jump ahead by more than `jump_s` is a new start. Tracks in `aside` (subtitles: they are far apart) go
+    with the others.
+    """
+
+    def __init__(self, joined: bool, jump_s: float = JUMP_S, aside: Collection[int] = ()) -> None:
+        self.pauses = Pauses()
         self._joined = joined
+        self._jump_s = jump_s
+        self._aside = aside
         self._offset = 0.0
         self._next: dict[int, float] = {}
         self.went_back = False
 
     def shift(self, index: int, dts: float | None, length: float | None) -> float:
         """Return what to add to the timestamps of this packet."""
-        if dts is None:
+        if dts is None or index in self._aside:
             return self._offset
+        self.pauses.add(index, dts, length or 0.0)
         at = dts + self._offset
         expected = self._next.get(index, at)
-        back = at < expected - _BACK_S
+        back = at < expected - BACK_S
         if not self._joined:
             self.went_back |= back
-        elif back or at - expected > _JUMP_S:
+        elif back or at - expected > self._jump_s:
             self._offset += expected - at
             at = expected
         # Elsewhere what a header says of the lengths may be false.
@@ -144,7 +158,23 @@ def scan(
     allowed: Sequence[str] = ffmpeg.SAFE,
     limit_s: float = SCAN_S,
 ) -> Scan:
-    """Read the file's packets for their timestamps, for `limit_s` seconds at most."""
+    """Read the file's packets for their timestamps, for `limit_s` seconds at most; twice if one of its
+    tracks pauses for so long that its timestamps seem to start anew."""
+    joined = bool(found.formats & JOINED)
+    aside = [track.index for track in found.tracks if track.kind not in ("video", "audio")]
+    clock = Clock(joined, aside=aside)
+    result = _read(job, path, found, clock, allowed, limit_s)
+    pause_s, new_start_s = clock.pauses.measure()
+    if joined and pause_s:
+        jump_s = pause_s + BACK_S
+        result = _read(job, path, found, Clock(joined, jump_s, aside), allowed, limit_s)
+        result.jump_s, result.unclear = jump_s, jump_s >= new_start_s
+    return result
+
+
+def _read(
+    job: Job[Any], path: Path, found: Media, clock: Clock, allowed: Sequence[str], limit_s: float
+) -> Scan:
     command = [
         *(ffmpeg.locate("ffprobe"), "-hide_banner", "-loglevel", "error", "-of", "compact=p=0:nk=1"),
         *("-show_entries", _ENTRIES),
@@ -152,7 +182,6 @@ def scan(
         *("-i", f"file:{path}"),
     ]
     result = Scan()
-    clock = Clock(bool(found.formats & JOINED))
     said = Said()
     deadline = time.monotonic() + limit_s
     rest = b""
@@ -176,6 +205,7 @@ def scan(
                 break
         process.stdout.close()
     result.complaints = bool(said.lines)
+    result.given_up = any(_GIVEN_UP in line for line in said.lines)
     result.went_back = clock.went_back
     result.cut = result.complete and (
         any(words in line for line in said.lines for words in _CUT)

@@ -34,7 +34,10 @@ for i = 13, #ARGV, 2 do fields[ARGV[i]] = ARGV[i + 1] end
 local holder = holder_of(fields._unique)
 if holder then
   -- The same request again, as its answer was lost, is answered with the same job even if that has ended.
-  if once_hash ~= '' then redis.call('SET', KEYS[#KEYS], once_hash .. ' ' .. holder, 'EX', RETENTION_S) end
+  -- It is no retry of another job, which may still be asked for.
+  if once_hash ~= '' and (fields.retry_of or 'null') == 'null' then
+    redis.call('SET', KEYS[#KEYS], once_hash .. ' ' .. holder, 'EX', RETENTION_S)
+  end
   return {'same', document(key_of(holder)), holder}
 end
 
