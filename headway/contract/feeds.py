@@ -28,7 +28,7 @@ class Feeds:
         are empty.
         """
         keys = self._db.keys
-        clock, now_ms, last, begun, entries, told = self._db.run(
+        clock, now_ms, last, stored, begun, entries, told = self._db.run(
             "read_feed",
             [
                 keys.clock(keys.partition(owner)),
@@ -46,6 +46,7 @@ class Feeds:
             EventId.of(clock),
             int(now_ms),
             EventId.of(last),
+            EventId.of(stored),
             [job_id.decode() for job_id in begun],
             [Event.of(entry) for entry in entries],
             _told(told),

@@ -54,6 +54,8 @@ class FeedPage:
     clock: EventId
     now_ms: int
     last: EventId
+    stored: EventId
+    """The last id that the feed has ever kept, as far as it knows its past."""
     begun: list[str]
     """Ids of the feed's jobs that run or wait for their next attempt."""
     events: list[Event]

@@ -255,7 +255,7 @@ def _lasts(pages: Sequence[JobPage]) -> tuple[EventId, ...]:
     return tuple(page.last for page in pages)
 
 
-def _since(page: JobPage | FeedPage) -> EventId:
+def _since(page: JobPage) -> EventId:
     """The last kept id up to the page's cursor, or that of the newest event trimmed."""
     return page.events[0].since if page.events else page.last
 
@@ -317,7 +317,7 @@ class FeedCatchUp:
         cursor, complete = snapshot.clock, False
         while not complete:
             page = store.feeds.read(self._owner, self._group, cursor, PAGE)
-            if cursor > page.clock or (page.events and _since(page) > cursor):
+            if cursor > page.clock or (page.events and page.events[0].since > cursor):
                 raise redis.ConnectionError("the store has lost what the state was read from")
             complete = len(page.events) < PAGE
             events = [*page.events]
@@ -346,10 +346,11 @@ class FeedCatchUp:
         page = store.feeds.read(self._owner, self._group, cursor, PAGE)
         if cursor > page.clock:
             return self._read_reset(store, "cursor_ahead")
-        before = _since(page)
+        before = page.events[0].since if page.events else page.stored
         if cursor != ZERO:
-            trimmed = bool(page.events) and before > cursor
-            # A feed that was quiet for the whole retention is gone, and does not know its past.
+            trimmed = before > cursor
+            # A feed that kept nothing for the whole retention is gone, and does not know its past, also
+            # if it has had progress since.
             forgotten = before == ZERO and cursor.ms < page.now_ms - store.retention_ms
             if trimmed or forgotten:
                 return self._read_reset(store, "cursor_trimmed")

@@ -219,7 +219,7 @@ class MemoryStore:
         feed = self._feeds.get(group, _Stream())
         begun = [job_id for job_id, job in self._of(group) if job.begun and not job.ended]
         events = [e for e in feed.events if e.id > cursor][:limit]
-        page = FeedPage(self.clock, self.now_ms, feed.any, begun, events)
+        page = FeedPage(self.clock, self.now_ms, feed.any, feed.stored, begun, events)
         self._read()
         return page
 

@@ -232,6 +232,22 @@ def test_a_feed_that_has_expired_does_not_pretend_to_know_its_past(
     assert engine.feed("g").after(at).reset == fault
 
 
+def test_a_feed_that_has_expired_and_then_had_progress_does_not_know_its_past_either(
+    engine: Engine,
+) -> None:
+    store = engine.store
+    job_id = store.create("g")
+    at = store.clock
+    missed = store.emit(job_id, "log").id
+    store.expire_feed("g")
+    store.emit(job_id, "progress")
+    assert engine.feed("g").after(at).reset == "cursor_trimmed"
+    assert engine.feed("g").after(missed).reset == "cursor_trimmed", (
+        "it cannot know that nothing is missing"
+    )
+    assert engine.feed("g").after(store.clock).reset is None
+
+
 def test_a_feed_is_reset_if_its_cursor_is_ahead_or_what_followed_was_trimmed(engine: Engine) -> None:
     store = engine.store
     job_id = store.create("g")

@@ -6,8 +6,8 @@
 --       cannot be declared; they carry the same hash tag and lie in the same slot.
 -- args: 1 id after which to read, 2 how many at most, 3 what comes before a job's id in its key
 -- returns: {clock's last id, or one before the cursor if that was lost (moment.lua), the machine's time in ms,
---           the feed's last id or '0-0', ids of the jobs that have begun, entries of the stream, {type, id,
---           data} of the group's own last event, or {}}
+--           the feed's last id or '0-0', the last that it kept or '0-0', ids of the jobs that have begun,
+--           entries of the stream, {type, id, data} of the group's own last event, or {}}
 -- events: none
 
 --@include moment.lua
@@ -18,6 +18,7 @@ local last = moment(KEYS[1], ARGV[1])
 local time = redis.call('TIME')
 local begun = {}
 for i = 5, 7 do add_members(begun, KEYS[8] and KEYS[4], KEYS[i]) end
+local ids = redis.call('HMGET', KEYS[3], 'any', 'stored')
 local entries = redis.call('XRANGE', KEYS[2], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
 for _, entry in ipairs(entries) do
   -- e, type, p, previous id, d, data, and for an end: j, id of the job, whose document is whole only in
@@ -34,6 +35,6 @@ for _, entry in ipairs(entries) do
 end
 return {
   last, string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)),
-  redis.call('HGET', KEYS[3], 'any') or '0-0', begun, entries,
+  ids[1] or '0-0', ids[2] or '0-0', begun, entries,
   KEYS[8] and redis.call('HMGET', KEYS[8], 'event', 'id', 'data') or {},
 }
