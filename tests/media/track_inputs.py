@@ -134,6 +134,13 @@ def _early_tone(studio: Studio) -> None:
 for suffix in ("mp4", "mkv"):
     add(f"earlytone.{suffix}", _early_tone, length_s=3.6, flash_s=None)
 
+add(
+    "earlyend.mp4",
+    lambda studio: studio.run(*picture(length_s=9), *tone(2, 0.6), *H264, *AAC, *WHOLE),
+    length_s=9,
+    sound_s=2,
+)
+
 # -- what pauses ---------------------------------------------------------------------------------------
 
 PAUSE_S = 12

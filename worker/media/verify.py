@@ -76,7 +76,8 @@ def check_streams(
 
 def decode_ends(job: Job[Any], files: Iterable[tuple[Path, float]]) -> None:
     """Decode the beginning and the end of each file, given with its length. Without a decoder for what was
-    encoded (some builds of ffmpeg only encode AV1), its syntax is read instead.
+    encoded (some builds of ffmpeg only encode AV1), its syntax is read instead. Where one of them has no
+    sound, as segments after the end of the sound have none, only their pictures are looked at.
 
     Raises ResultUnfit if there is the smallest complaint.
     """
@@ -91,6 +92,8 @@ def decode_ends(job: Job[Any], files: Iterable[tuple[Path, float]]) -> None:
             inputs += [*part, *ffmpeg.OURS, "-i", f"file:{path}"]
     try:
         complaints = _complaints(job, [*inputs, *maps])
+    except NoPackets:
+        complaints = _complaints(job, [*inputs, *(f"{one}:v" if one.isdigit() else one for one in maps)])
     except NoDecoder:
         complaints = _complaints(job, [*inputs, *maps, "-c:v", "copy", "-bsf:v", "av1_metadata"])
     if complaints:
@@ -104,6 +107,10 @@ class NoDecoder(Exception):
     """ffmpeg cannot decode what it encoded."""
 
 
+class NoPackets(Exception):
+    """A stream that a file names has nothing in it."""
+
+
 def _complaints(job: Job[Any], args: Sequence[str | Path]) -> str:
     said = Said()
     try:
@@ -112,6 +119,8 @@ def _complaints(job: Job[Any], args: Sequence[str | Path]) -> str:
     except ffmpeg.FFmpegFailed as error:
         if any(words in line for line in error.words for words in _NO_DECODER):
             raise NoDecoder from None
+        if any("received no packets" in line for line in error.words):
+            raise NoPackets from None
         return str(error)
     return last_words(said.lines) if said.complaints else ""
 
