@@ -52,9 +52,9 @@ class NotPrimary(redis.ConnectionError):
 class _Home:
     """What the connections of one pool share."""
 
-    def __init__(self, find: Callable[[], tuple[str, int]] | None = None) -> None:
-        self.find = find
-        """Says where the server is now, if that is not always the same place."""
+    def __init__(self, sentinels: _Sentinels | None = None) -> None:
+        self.sentinels = sentinels
+        """They say where the server is now, if that is not always the same place."""
         self.address: tuple[str, int] | None = None
         """Where it was said to be, when the last of them was made."""
         self.era = 0
@@ -79,8 +79,8 @@ class ToPrimary(AbstractConnection):
         super().connect()  # type: ignore[no-untyped-call]
 
     def _connect(self) -> Any:
-        if self._home.find is not None:
-            self.host, self.port = self._home.address = self._home.find()
+        if self._home.sentinels is not None:
+            self.host, self.port = self._home.address = self._home.sentinels.find()
         return super()._connect()  # type: ignore[no-untyped-call, safe-super]
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
@@ -160,9 +160,9 @@ def _pool(
     if kind is not redis.UnixDomainSocketConnection:
         options.update(socket_keepalive=True, socket_connect_timeout=timeout_s)
     verified = dict(tls or {}) if url.tls else {}
-    find = None
+    sentinels = None
     if url.kind == "sentinel":
-        find = _Sentinels(url, {**verified, "ssl": True} if url.tls else {})
+        sentinels = _Sentinels(url, {**verified, "ssl": True} if url.tls else {})
     if address is not None:
         options["host"], options["port"] = address
     return redis.BlockingConnectionPool(
@@ -173,7 +173,7 @@ def _pool(
         protocol=2,
         socket_timeout=timeout_s,
         retry=Retry(EqualJitterBackoff(cap=0.5, base=0.05), 2, supported_errors=(redis.ConnectionError,)),
-        home=_Home(find),
+        home=_Home(sentinels),
         **options,
         **verified,
     )
@@ -186,7 +186,7 @@ def renew(pool: Any) -> None:
 
 
 class _Sentinels:
-    """Called, says where the primary is."""
+    """They say where the primary is. Every method raises redis.RedisError if they cannot be asked."""
 
     def __init__(self, url: ServerUrl, options: Mapping[str, Any]) -> None:
         retry = Retry(NoBackoff(), 0)
@@ -196,13 +196,14 @@ class _Sentinels:
             sentinel_kwargs={"socket_timeout": SENTINEL_S, "protocol": 2, "retry": retry, **options},
         )
 
-    def __call__(self) -> tuple[str, int]:
+    def find(self) -> tuple[str, int]:
+        """Return what the first says that answers."""
         host, port = self._asked.discover_master(self._service)
         return str(host), int(port)
 
     def agreed(self) -> tuple[str, int]:
         """Return where the primary is for most of them: one that is cut off with a former primary knows of
-        no other. Raises redis.RedisError if they cannot be asked."""
+        no other."""
         for sentinel in self._asked.sentinels:
             with suppress(redis.RedisError):
                 sentinel.sentinel_ckquorum(self._service)
@@ -262,10 +263,9 @@ class OneServer:
         pass
 
     def confirm(self) -> None:
-        home = self._client.connection_pool.connection_kwargs.get("home")
-        if home is None or not isinstance(home.find, _Sentinels):
-            return
-        if home.address not in (None, home.find.agreed()):
+        home: _Home | None = self._client.connection_pool.connection_kwargs.get("home")
+        sentinels = home and home.sentinels
+        if home and sentinels and home.address not in (None, sentinels.agreed()):
             renew(self._client.connection_pool)
             raise redis.ConnectionError("another server is the primary")
 

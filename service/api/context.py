@@ -57,12 +57,6 @@ def caller() -> Caller:
     return cast(Caller, request.environ[CALLER])
 
 
-def seen(job_id: str) -> bool:
-    """Return whether there is such a job and the caller sees it."""
-    page = context().store.read(job_id, None, 0)
-    return page is not None and caller().sees(page)
-
-
 def find_job(job_id: str, cursor: EventId | None = None, limit: int = 0) -> JobPage:
     """Return a job of the caller's and up to `limit` events after `cursor`. Raises Problem (404)."""
     page = context().store.read(job_id, cursor, limit, caller().sees_only)

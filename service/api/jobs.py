@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from datetime import datetime
 from typing import Annotated
 
 from flask import Response
@@ -22,7 +21,14 @@ from service.api.context import Context, caller, context, find_job
 from service.api.idempotency import Submitting
 from service.api.operation import Answer, Query, Resource, json_answer
 from service.api.problems import Problem, job_not_found
-from service.api.submissions import NOT_ACCEPTED, answer_made, create, gone_type, refuse_when_full
+from service.api.submissions import (
+    NOT_ACCEPTED,
+    answer_made,
+    create,
+    gone_type,
+    refuse_when_full,
+    time_ms,
+)
 from service.api.webhooks import target_of
 
 bp = Resource("jobs", "Jobs")
@@ -213,10 +219,6 @@ def retry_once(job_id: str) -> tuple[str, str]:
     return "retry-in-group-" + job_id, job_id
 
 
-def _ms_of(at: str) -> int:
-    return round(datetime.fromisoformat(at).timestamp() * 1000)
-
-
 class CannotRepeat(Exception):
     """Only whoever submitted the job can submit it again; the message says why."""
 
@@ -235,8 +237,7 @@ def again(here: Context, page: JobPage) -> NewJob:
         raise CannotRepeat(f"{old.type} is no job type here: only the task's project can send it again")
     if job_type is not None and (gone := gone_type(here, job_type)):
         raise CannotRepeat(gone)
-    due, expires_at = map(_ms_of, (old.run_at or old.created_at, old.expires_at or old.created_at))
-    due = max(due, _ms_of(old.created_at))
+    due = max(time_ms(at) for at in (old.created_at, old.run_at) if at)
     return NewJob(
         owner=old.owner,
         type=old.type,
@@ -253,7 +254,7 @@ def again(here: Context, page: JobPage) -> NewJob:
         priority=USUAL_PRIORITY if old.priority is None else old.priority,
         unique=old.unique,
         run_at_ms=due if due > time.time() * 1000 else None,
-        expires_s=(expires_at - due) / 1000 if old.expires_at else None,
+        expires_s=(time_ms(old.expires_at) - due) / 1000 if old.expires_at else None,
         foreign=Foreign(sent=False) if b"_foreign" in page.fields else None,
         trace=page.fields.get(b"_trace", b"").decode(),
     )

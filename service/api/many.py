@@ -210,7 +210,8 @@ class _Work:
         self._action = claim.job.type.removeprefix(PREFIX)
         self._selection = Selection.model_validate(claim.job.params)
         # A retry of an ended one begins anew: there may be other jobs by now.
-        self._state = _State(**((claim.job.attempt > 1 and claim.decoded_checkpoint) or {}))
+        checkpoint = claim.decoded_checkpoint if claim.job.attempt > 1 else None
+        self._state = _State(**(checkpoint or {}))
         self._batch = 0
         self._beat_at = 0.0
 

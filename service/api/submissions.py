@@ -45,7 +45,7 @@ from headway.contract.records import (
 from headway.contract.store import IdempotencyConflict
 from service import metrics
 from service.api.attempt_token import LeaseS, attempt_token
-from service.api.context import Context, caller, context, seen
+from service.api.context import Context, caller, context, find_job
 from service.api.idempotency import Submitting, hashed
 from service.api.names import Name
 from service.api.operation import Answer, Resource, json_answer
@@ -86,13 +86,13 @@ def _small(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _time(text: str) -> str:
-    at = _ms(text)
+    at = time_ms(text)
     if at > (time.time() + MAX_AHEAD_S) * 1000:
         raise ValueError("is more than a year ahead")
     return text
 
 
-def _ms(text: str) -> int:
+def time_ms(text: str) -> int:
     """The milliseconds since 1970 of a time. Raises ValueError."""
     try:
         at = datetime.fromisoformat(text.upper()) if _RFC3339.fullmatch(text) else None
@@ -311,7 +311,7 @@ def accept(here: Context, body: Submission) -> NewJob:
         size=body.size or 1,
         foreign=foreign,
         priority=USUAL_PRIORITY if body.priority is None else body.priority,
-        run_at_ms=None if body.run_at is None else _ms(body.run_at),
+        run_at_ms=None if body.run_at is None else time_ms(body.run_at),
         expires_s=body.expires_s,
         unique=body.unique,
     )
@@ -353,8 +353,11 @@ def _begin(
 
 def answer_made(job_id: str, document: bytes, is_new: bool) -> Response:
     """Answer with a new job, or the one that there is. Raises Problem if the caller may not see that."""
-    if not is_new and caller().restricted and not seen(job_id):
-        raise Problem(409, "a job that this credential does not open has this unique key")
+    if not is_new and caller().restricted:
+        try:
+            find_job(job_id)
+        except Problem:
+            raise Problem(409, "a job that this credential does not open has this unique key") from None
     return answer_new(job_id, document, is_new)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jwt
 import pytest
 
 from headway.contract.access import ROLES
@@ -17,25 +15,20 @@ from headway.contract.settings import load
 from service.api.app import create_app
 from service.api.auth.roles import ANY, ATTEMPT, PUBLIC, READ_OR_WORK, ROUTES, TICKET_ROUTES
 from service.api.openapi import document
+from tests.support.credentials import bearer, jwt_header, keys_and_jwts
 from tests.support.sse import Reader
 from tests.support.stack import Stack
 from tests.support.wait import until
 
-JWT_SECRET = "s" * 40
 APP = create_app(load({"REDIS_URL": "redis://127.0.0.1:1"}))
 
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     directory = tmp_path_factory.mktemp("access")
-    (directory / "jwt").write_text(JWT_SECRET)
     with Stack(
         directory,
-        AUTH="keys,jwt",
-        JWT_KEY_FILE=str(directory / "jwt"),
-        JWT_ALGORITHMS="HS256",
-        JWT_ISSUER="idp",
-        JWT_AUDIENCE="headway",
+        **keys_and_jwts(directory),
         DRAIN_S="0",
         HEARTBEAT_S="1",
         EVENTS_PER_JOB="50",
@@ -58,10 +51,6 @@ class Keys:
     def __call__(self, owner: str, *roles: str, expires_s: float | None = None) -> dict[str, str]:
         """The header with a new key."""
         return bearer(self.access.create(owner, roles or ROLES[:-1], expires_s=expires_s)[1])
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 @pytest.fixture(scope="module")
@@ -227,14 +216,12 @@ def test_a_webhook_of_an_owner_is_that_of_one_owner(web: Stack, keys: dict[str, 
 
 
 def test_who_is_restricted_to_some_jobs_has_no_webhooks(web: Stack) -> None:
-    claims = {"iss": "idp", "aud": "headway", "sub": "x", "exp": time.time() + 60}
-    rights = {"owner": "ann", "roles": ["read", "submit"], "groups": ["g"]}
-    token = bearer(jwt.encode({**claims, "headway": rights}, JWT_SECRET, "HS256"))
+    narrow = jwt_header("ann", ["read", "submit"], groups=["g"])
     target = {"url": "https://hooks.example/"}
-    assert web.call("PUT", "/webhooks/x", target, token)[0] == 403
+    assert web.call("PUT", "/webhooks/x", target, narrow)[0] == 403
     for path in ("/webhooks", "/webhooks/x", "/webhooks/x/deliveries"):
-        assert web.call("GET", path, headers=token)[0] == 403
-    assert web.call("POST", "/webhooks/x/secret", headers=token)[0] == 403
+        assert web.call("GET", path, headers=narrow)[0] == 403
+    assert web.call("POST", "/webhooks/x/secret", headers=narrow)[0] == 403
 
 
 def test_what_is_another_owners_looks_absent(web: Stack, keys: dict[str, dict[str, str]]) -> None:
@@ -558,29 +545,17 @@ def test_a_ticket_that_was_touched_is_refused(web: Stack, keys: dict[str, dict[s
     assert web.call("GET", "/jobs", headers=bearer(cookie.partition("=")[2]))[0] == 401
 
 
-def token_for(roles: list[str], expires_s: float = 300, **scope: Any) -> dict[str, str]:
-    """The header with a JWT of ann's."""
-    claims = {
-        "iss": "idp",
-        "aud": "headway",
-        "sub": "someone",
-        "exp": time.time() + expires_s,
-        "headway": {"owner": "ann", "roles": roles, **scope},
-    }
-    return bearer(jwt.encode(claims, JWT_SECRET, "HS256"))
-
-
 def test_a_jwt_opens_what_it_says(web: Stack, keys: dict[str, dict[str, str]]) -> None:
     mine, other, theirs = job_of(web, "ann", "jwt"), job_of(web, "ann"), job_of(web, "bob")
-    reader = token_for(["read"])
+    reader = jwt_header("ann", ["read"])
     assert web.get(f"/jobs/{mine}", headers=reader)[0] == 200
     assert web.get(f"/jobs/{theirs}", headers=reader)[0] == 404
     assert web.call("POST", f"/jobs/{mine}/cancel", headers=reader)[0] == 403
-    assert web.get("/jobs", headers=token_for(["read"], expires_s=-60))[0] == 401
+    assert web.get("/jobs", headers=jwt_header("ann", ["read"], expires_s=-60))[0] == 401
     who = web.get("/session", headers=reader)[1]
     assert (who["owner"], who["kind"]) == ("ann", "jwt")
     for scope in ({"jobs": [mine]}, {"groups": ["jwt"]}):
-        narrow = token_for(["read", "submit", "cancel"], **scope)
+        narrow = jwt_header("ann", ["read", "submit", "cancel"], **scope)
         assert web.get(f"/jobs/{mine}", headers=narrow)[0] == 200
         assert web.get(f"/jobs/{other}", headers=narrow)[0] == 404
         assert web.call("POST", f"/jobs/{other}/cancel", headers=narrow)[0] == 404

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.credentials import bearer
 from tests.support.stack import Stack
 
 
@@ -18,10 +19,6 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.start_web()
         stack.headers = {}
         yield stack
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 def key(web: Stack, owner: str = "ann", *roles: str) -> dict[str, str]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
-import jwt
 import pytest
 
 from headway.contract.access import ROLES
@@ -15,25 +13,15 @@ from headway.contract.new_job import NewJob
 from headway.contract.pauses import Subject
 from headway.contract.states import State
 from service.metrics import OTHER
+from tests.support.credentials import bearer, jwt_header, keys_and_jwts
 from tests.support.fake_worker import claim
 from tests.support.stack import Stack
-
-SECRET = "s" * 40
 
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     directory = tmp_path_factory.mktemp("apart")
-    (directory / "jwt").write_text(SECRET)
-    with Stack(
-        directory,
-        AUTH="keys,jwt",
-        JWT_KEY_FILE=str(directory / "jwt"),
-        JWT_ALGORITHMS="HS256",
-        JWT_ISSUER="idp",
-        JWT_AUDIENCE="headway",
-        DRAIN_S="0",
-    ) as stack:
+    with Stack(directory, **keys_and_jwts(directory), DRAIN_S="0") as stack:
         stack.start_web()
         stack.headers = {}
         yield stack
@@ -55,15 +43,12 @@ def everybody(web: Stack) -> dict[str, str]:
 
 
 def key(web: Stack, owner: str, *roles: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {web.store.access.create(owner, roles or ROLES[:-1])[1]}"}
+    return bearer(web.store.access.create(owner, roles or ROLES[:-1])[1])
 
 
 def restricted(owner: str, *groups: str) -> dict[str, str]:
     """The header with a token that opens these groups alone."""
-    claims = {"iss": "idp", "aud": "headway", "sub": "me", "exp": time.time() + 600}
-    rights = {"owner": owner, "roles": list(ROLES[:-1]), "groups": list(groups)}
-    token = jwt.encode({**claims, "headway": rights}, SECRET, "HS256")
-    return {"Authorization": f"Bearer {token}"}
+    return jwt_header(owner, ROLES[:-1], groups=groups)
 
 
 def call(

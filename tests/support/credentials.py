@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+import jwt
 
 from headway.contract.access import ROLES, Key
 from headway.contract.encoding import dumps
@@ -22,6 +27,7 @@ _ID, _SECRET = "testtest", "t" * 43
 KEY = f"hw_{_ID}_{_SECRET}"
 BEARER = {"Authorization": f"Bearer {KEY}"}
 LINE = f"Authorization: Bearer {KEY}"
+_JWT_SECRET = "s" * 40
 
 
 def added(ours: Mapping[str, str], given: Mapping[str, str], path: str) -> dict[str, str]:
@@ -40,6 +46,29 @@ def admit(store: JobStore, owner: str = OWNER, key_id: str = _ID) -> dict[str, s
     store.database.at(store.keys.api_keys).hset(store.keys.api_keys, key_id, dumps(asdict(key)))
     store.database.at(store.keys.access_version).incr(store.keys.access_version)
     return {"Authorization": f"Bearer hw_{key_id}_{_SECRET}"}
+
+
+def keys_and_jwts(directory: Path) -> dict[str, str]:
+    """The settings of a service that takes keys and the tokens of `jwt_header`."""
+    (directory / "jwt").write_text(_JWT_SECRET)
+    return {
+        "AUTH": "keys,jwt",
+        "JWT_KEY_FILE": str(directory / "jwt"),
+        "JWT_ALGORITHMS": "HS256",
+        "JWT_ISSUER": "idp",
+        "JWT_AUDIENCE": "headway",
+    }
+
+
+def bearer(text: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {text}"}
+
+
+def jwt_header(owner: str, roles: Iterable[str], expires_s: float = 300, **scope: Any) -> dict[str, str]:
+    """The header with a JWT that opens the jobs and groups of the scope, or all."""
+    claims = {"iss": "idp", "aud": "headway", "sub": "someone", "exp": time.time() + expires_s}
+    rights = {"owner": owner, "roles": list(roles), **scope}
+    return bearer(jwt.encode({**claims, "headway": rights}, _JWT_SECRET, "HS256"))
 
 
 def cookie_name(origin: str) -> str:

@@ -68,7 +68,7 @@ export function ago(time, now) {
 export function shownFraction(job) {
   if (job.state === "succeeded") return 1;
   const fraction = job.progress?.fraction;
-  if (fraction == null) return job.state === "running" ? null : 0;
+  if (typeof fraction !== "number") return job.state === "running" ? null : 0;
   return Math.min(0.999, Math.max(0, fraction));
 }
 
@@ -110,8 +110,8 @@ export function withLocalTimes(text) {
  * a task of Celery's may ask for more.
  * @param {Job} job
  */
-export function attemptOf({ attempt, max_attempts: most }) {
-  return attempt + (attempt > most ? "" : ` of ${most}`);
+export function attemptOf(job) {
+  return job.attempt + (job.attempt > job.max_attempts ? "" : ` of ${job.max_attempts}`);
 }
 
 /** @param {Job} job */
