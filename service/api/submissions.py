@@ -76,6 +76,8 @@ LabelValue = Annotated[str, StringConstraints(max_length=MAX_LABEL_VALUE_CHARS, 
 
 
 class UniqueKey(Unique):
+    """A unique key as it may be asked for; those that are stored may be older than this rule."""
+
     key: Annotated[str, StringConstraints(min_length=1, max_length=MAX_UNIQUE_CHARS, pattern=VISIBLE)]
 
 

@@ -28,7 +28,7 @@ from headway.contract.records import (
 )
 from headway.contract.states import ErrorCode, State
 from service.api.many import Selection
-from service.api.submissions import Submission
+from service.api.submissions import Submission, UniqueKey
 from service.api.webhooks import WebhookTarget
 from tests.support.npm import package
 from tests.web.test_javascript import node  # noqa: F401
@@ -74,7 +74,7 @@ def declared() -> dict[str, set[str]]:
 PLAIN = {str: "string", int: "number", float: "number", bool: "boolean", type(None): "null", Any: "unknown"}
 RECORDS = {Job: "Job", Progress: "Progress", StageProgress: "Stage", Artifact: "Artifact"}
 RECORDS |= {JobError: "JobError", Links: "Links", Group: "Group", Unique: "Unique"}
-NAMED = {**RECORDS, WebhookTarget: "WebhookTarget"}
+NAMED = {**RECORDS, WebhookTarget: "WebhookTarget", UniqueKey: "Unique"}
 
 
 def typescript(annotation: Any) -> str:
