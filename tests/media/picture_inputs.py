@@ -79,6 +79,25 @@ add("grey.mkv", _grey(16, 205, "-c:v", "ffv1", tags="setparams=range=tv"), level
 FULL = round(16 + 64 * 219 / 255), round(16 + 164 * 219 / 255)
 add("greyfull.mkv", _grey(64, 164, "-c:v", "ffv1", tags="setparams=range=pc"), levels=FULL, flash_s=None)
 
+# -- colours -------------------------------------------------------------------------------------------
+
+
+def _wide(primaries: str, transfer: str, matrix: str) -> Make:
+    """A red (180, 60, 60) of wide-gamut primaries, without HDR."""
+
+    def make(studio: Studio) -> None:
+        source = f"color=c=0xB43C3C:size={WIDTH}x{HEIGHT}:rate=25:duration={LENGTH_S},format=gbrp"
+        to = f"scale=out_color_matrix={matrix.removesuffix('nc')}:out_range=tv,format=yuv420p"
+        tags = f"setparams=color_primaries={primaries}:color_trc={transfer}:colorspace={matrix}"
+        studio.run("-f", "lavfi", "-i", f"{source},{to},{tags}", *tone(), *H264, *AAC)
+
+    return make
+
+
+# By the matrices of ITU-R BT.2407 and the gamma of BT.1886.
+add("widered.mp4", _wide("bt2020", "bt2020-10", "bt2020nc"), corner=(220, 0, 54), flash_s=None)
+add("p3red.mp4", _wide("smpte432", "bt709", "bt709"), corner=(195, 43, 53), flash_s=None)
+
 # -- light ---------------------------------------------------------------------------------------------
 
 

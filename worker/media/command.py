@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from worker.media import tonemap
 from worker.media.probe import Audio, Color, Video
 from worker.media.rate import Rate
 
@@ -170,16 +171,16 @@ def _colored(video: Video, width: int, height: int) -> list[str]:
     source = "" if _is_rgb(video) else f":in_color_matrix={matrix(video.color, video.height)}"
     to_709 = "out_color_matrix=bt709:out_range=tv"
     tags = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
-    if video.color.hdr:
+    if video.alpha and not video.color.hdr:
+        return [
+            *(scale + source, "format=gbrap", *bars, "premultiply=inplace=1", "format=gbrp"),
+            *(f"scale={to_709}", "format=yuv420p", tags),
+        ]
+    if tonemap.needed(video.color):
         rgb = "format=gbrp12le" if video.pix_fmt.endswith(("12le", "12be")) else "format=gbrp10le"
         return [
             *(scale + source, rgb, *bars),
             *(f"lut3d=file={TONEMAP}:interp=tetrahedral", f"scale={to_709}", "format=yuv420p", tags),
-        ]
-    if video.alpha:
-        return [
-            *(scale + source, "format=gbrap", *bars, "premultiply=inplace=1", "format=gbrp"),
-            *(f"scale={to_709}", "format=yuv420p", tags),
         ]
     if video.color.range == "tv" and video.pix_fmt.startswith("gray"):
         # ffmpeg takes all grey for full range: the values stay as they are.
