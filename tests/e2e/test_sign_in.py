@@ -31,7 +31,9 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def browser(chromium: Browser, closed: Stack) -> Iterator[Browser]:
+    # Other modules' tests may run in between (xdist), and leave the cookies of their own services.
     chromium.load("about:blank")
+    chromium.cdp("Network.clearBrowserCookies")
     chromium.signs_in = False
     yield chromium
     chromium.signs_in = True
