@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from headway.cli.tracker import JobTracker
 from headway.client import Event, Group, Job, Watch, is_live
 
 STYLES = {"succeeded": "green", "failed": "red", "canceled": "yellow"}
+REFRESH_S = 1 / 8
 ORDER = ("running", "waiting", "retrying", "queued")
 PERCENT = len("100 %")
 SHORTEST_BAR, LONGEST_BAR = 8, 40
@@ -60,13 +62,20 @@ class Layout:
 
 
 class LiveView:
-    """A line for each live job, redrawn in place; jobs that end are printed above them, and stay."""
+    """A line for each live job, redrawn in place; jobs that end are printed above them, and stay.
+
+    Refreshed by a thread of its own: rich's would draw over a line that is printed at the same moment, as it
+    has worked out before it how many rows to go up.
+    """
 
     def __init__(self, tracker: JobTracker, watch: Watch) -> None:
         self._tracker = tracker
         self._watch = watch
         self._console = Console(highlight=False, markup=False, emoji=False)
-        self._live = Live(self, console=self._console, refresh_per_second=8)
+        self._live = Live(self, console=self._console, auto_refresh=False)
+        self._drawing = threading.Lock()
+        self._ended = threading.Event()
+        self._refreshing = threading.Thread(target=self._refresh, daemon=True)
         self._said: set[str] = set()
         self._group: Group | None = None
         self._guard = TerminalGuard()
@@ -74,14 +83,22 @@ class LiveView:
     def __enter__(self) -> Self:
         self._guard.__enter__()
         self._live.start()
+        self._refreshing.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         try:
             with self._guard.whole():
+                self._ended.set()
+                self._refreshing.join()
                 self._live.stop()
         finally:
             self._guard.__exit__()
+
+    def _refresh(self) -> None:
+        while not self._ended.wait(REFRESH_S):
+            with self._drawing:
+                self._live.refresh()
 
     def show(self, event: Event, changed: list[Job]) -> None:
         if event.event == "reset":
@@ -101,7 +118,7 @@ class LiveView:
 
     def _print(self, text: str, style: str) -> None:
         # Wrapped by the terminal and not by us, a long line is copied as one.
-        with self._guard.whole():
+        with self._guard.whole(), self._drawing:
             self._console.print(Text(text, style=style), soft_wrap=True)
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
