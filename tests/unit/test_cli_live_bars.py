@@ -31,7 +31,8 @@ def test_a_job_that_ends_is_printed_even_at_the_moment_of_a_redraw(monkeypatch: 
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(live_bars, "REFRESH_S", 0.0005)
     tracker = JobTracker(cast(Client, None))
-    jobs = [cast(Job, {**REDUCE["base"], "id": f"job-{number:03}", "state": "running"}) for number in range(JOBS)]
+    base = {**REDUCE["base"], "state": "running"}
+    jobs = [cast(Job, {**base, "id": f"job-{number:03}"}) for number in range(JOBS)]
     # A row that goes makes what is drawn one row shorter, which is what the redraw must know.
     tracker.jobs = {job["id"]: job for job in jobs}
     watch = cast(Watch, SimpleNamespace(status="live", heard_at=0.0, problem=None))
