@@ -33,10 +33,17 @@ async def download(
     """
     target.parent.mkdir(parents=True, exist_ok=True)
 
-    async def once() -> Path:
-        return await _fetch(transport, path, target, progress)
+    most = 0
 
-    partial: Path = await repeated(once, transport.sleep)
+    def noted(done: int, total: int) -> None:
+        nonlocal most
+        most = max(most, done)
+        progress(done, total)
+
+    async def once() -> Path:
+        return await _fetch(transport, path, target, noted)
+
+    partial: Path = await repeated(once, transport.sleep, lambda: most)
     found = partial.stat().st_size
     if size is not None and found != size:
         partial.unlink()

@@ -34,25 +34,31 @@ class Backoff:
         self.failures = 0
 
 
-async def repeated(once: Callable[[], Awaitable[Any]], sleep: Callable[[float], Awaitable[None]]) -> Any:
+async def repeated(
+    once: Callable[[], Awaitable[Any]],
+    sleep: Callable[[float], Awaitable[None]],
+    gained: Callable[[], int] | None = None,
+) -> Any:
     """Call until the answer is not lost, for PATIENCE_S at most. What is asked must be idempotent.
 
-    Raises Unreachable at once if the server was never reached, as nothing was begun; the last error when
-    the time is over.
+    What takes as long as it takes, as a transfer does, says by `gained` how far it is: the time then counts
+    from the first failure since the last gain. Raises Unreachable at once if the server was never reached,
+    as nothing was begun; the last error when the time is over.
     """
-    backoff = Backoff()
-    until = time.monotonic() + PATIENCE_S
+    backoff, most = Backoff(), 0
+    until = None if gained else time.monotonic() + PATIENCE_S
     while True:
         try:
             return await once()
-        except Unreachable as error:
-            if not error.sent and backoff.failures == 0:
+        except (Unreachable, Unavailable) as error:
+            if gained and (now := gained()) > most:
+                most, until = now, None
+                backoff.reset()
+            if isinstance(error, Unreachable) and not (error.sent or most or backoff.failures):
                 raise
-            delay = backoff.next_s()
-            if time.monotonic() + delay > until:
-                raise
-        except Unavailable as error:
-            delay = (error.retry_after_s or 0.0) + backoff.next_s()
+            if until is None:
+                until = time.monotonic() + PATIENCE_S
+            delay = (getattr(error, "retry_after_s", None) or 0.0) + backoff.next_s()
             if time.monotonic() + delay > until:
                 raise
         await sleep(delay)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import functools
-import time
 from collections.abc import AsyncGenerator
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from headway.client.download import Progress
 from headway.client.errors import BadAnswer, ClientError, Conflict, NotFound, Unavailable, Unreachable
-from headway.client.retrying import PATIENCE_S, Backoff, repeated
+from headway.client.retrying import repeated
 from headway.client.transport import CHUNK, Transport
 
 VERSION = {"Tus-Resumable": "1.0.0"}
@@ -20,27 +19,26 @@ VERSION = {"Tus-Resumable": "1.0.0"}
 async def upload(transport: Transport, source: BinaryIO, total: int, name: str, progress: Progress) -> Any:
     """Send `total` bytes of a file, and return the upload's document.
 
-    What breaks off goes on at the offset that the service has, until PATIENCE_S pass without
-    a byte. Raises ClientError; NotFound if the service has lost or removed it.
+    What breaks off goes on at the offset that the service has, until it has not had a byte more for
+    PATIENCE_S. Raises ClientError; NotFound if the service has lost or removed it.
     """
     where: str = await repeated(lambda: _create(transport, total, name), transport.sleep)
-    offset, until, backoff = 0, time.monotonic() + PATIENCE_S, Backoff()
-    while offset < total:
+    offset = 0
+
+    async def rest() -> None:
+        nonlocal offset
         try:
-            offset = await _send(transport, where, source, offset, total, progress)
-            break
+            while offset < total:
+                offset = await _send(transport, where, source, offset, total, progress)
         except (Unreachable, Unavailable, Conflict) as error:
-            delay = backoff.next_s()
-            if time.monotonic() + delay > until:
-                raise
-            await transport.sleep(delay)
-            there: int = await repeated(lambda: _offset(transport, where), transport.sleep)
-            if there > offset:
-                until = time.monotonic() + PATIENCE_S
-                backoff.reset()
-            elif isinstance(error, Conflict) and time.monotonic() > until:
-                raise
-            offset = there
+            # For how long it is tried depends on how far it is.
+            offset = await repeated(lambda: _offset(transport, where), transport.sleep, lambda: 1)
+            if isinstance(error, Conflict):
+                # It has more than was thought, or is still busy with what broke off.
+                raise Unreachable(str(error), sent=True) from None
+            raise
+
+    await repeated(rest, transport.sleep, lambda: offset)
     return await transport.json("GET", where)
 
 

@@ -103,15 +103,39 @@ def test_retry_after_is_waited_for_and_not_beyond_the_patience(clock: Clock, lon
     assert raised.value.retry_after_s == 30
 
 
+def test_a_transfer_that_took_an_hour_and_broke_off_goes_on_and_one_that_gains_nothing_does_not(
+    clock: Clock, longest: None
+) -> None:
+    done = 0
+    parts = iter([1, 1, 0, 1, 0, 0, 0, 0, 0])
+
+    def transfer() -> None:
+        nonlocal done
+        part = next(parts)
+        clock.now += 3600 * part
+        done += part
+        # Refused, as the service is not back yet: it was there.
+        raise Unreachable("x", sent=False)
+
+    with pytest.raises(Unreachable):
+        repeated(transfer, lambda: done)
+    assert clock.slept == [1, 1, 2, 1, 2, 4, 8]
+    assert done == 3
+    clock.slept.clear()
+    with pytest.raises(Unreachable):
+        repeated(transfer, lambda: 0)
+    assert clock.slept == [], "it was never reached"
+
+
 def _raise(error: Exception) -> None:
     raise error
 
 
-def repeated(once: Callable[[], None]) -> None:
+def repeated(once: Callable[[], None], gained: Callable[[], int] | None = None) -> None:
     async def call() -> None:
         once()
 
-    run(retrying.repeated(call, BlockingTransport("http://127.0.0.1:1").sleep))
+    run(retrying.repeated(call, BlockingTransport("http://127.0.0.1:1").sleep, gained))
 
 
 class Script(BlockingTransport):

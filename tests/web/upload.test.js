@@ -39,7 +39,8 @@ function service(...answers) {
       here.headers.push(this.#headers);
       const next = answers.shift();
       if (next === null) return;
-      const { status = 204, takes = body.size } = next ?? {};
+      const { status = 204, takes = body.size, lastsMs = 0 } = next ?? {};
+      if (lastsMs) mock.timers.setTime(Date.now() + lastsMs);
       here.offset += takes;
       this.#end(status);
     }
@@ -71,6 +72,15 @@ test("what broke off goes on where the service is", async () => {
   assert.deepEqual([sent.path, here.begun], ["/uploads/1", 1]);
   assert.deepEqual(here.headers.map((headers) => headers["upload-offset"]), ["0", "1", "1", "3"]);
   assert.deepEqual(told, [0, 0.25, 0.25, 0.75, 1]);
+});
+
+test("a part that took an hour and broke off was no silence", async () => {
+  mock.method(Math, "random", () => 0);
+  mock.timers.enable({ apis: ["Date"] });
+  const hour = { status: 0, takes: 1, lastsMs: 3_600_000 };
+  const here = service(hour, hour, { status: 0, takes: 0 }, hour);
+  assert.equal((await upload(here.client, text(), {})).path, "/uploads/1");
+  assert.deepEqual(here.headers.map((headers) => headers["upload-offset"]), ["0", "1", "2", "2", "3"]);
 });
 
 test("what the service has lost is begun anew by whoever comes back to it, and otherwise said", async () => {

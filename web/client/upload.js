@@ -59,7 +59,7 @@ async function send(client, file, { onProgress, signal }, place) {
         onProgress?.(offset / file.size);
         const start = offset;
         offset = null;
-        offset = await sendRest(client, path, file, start, { onProgress, signal });
+        offset = await patience.during(() => sendRest(client, path, file, start, { onProgress, signal }));
         continue;
       }
       const made = await client.ask("GET", path, { signal });
@@ -176,7 +176,7 @@ class Patience {
   #most = -1;
   #failures = 0;
   #refused = 0;
-  #until = Date.now() + PATIENCE_MS;
+  /** @type {number | null} Counts from the first failure since the service had a byte more. */ #until = null;
 
   /**
    * @param {Blob} file
@@ -192,7 +192,21 @@ class Patience {
     if (offset <= this.#most) return;
     this.#most = offset;
     this.#failures = this.#refused = 0;
-    this.#until = Date.now() + PATIENCE_MS;
+    this.#until = null;
+  }
+
+  /**
+   * The time in which something is sent does not count: how much of it the service has is known only afterwards.
+   * @template T
+   * @param {() => Promise<T>} sending
+   */
+  async during(sending) {
+    const began = Date.now();
+    try {
+      return await sending();
+    } finally {
+      if (this.#until !== null) this.#until += Date.now() - began;
+    }
   }
 
   /**
@@ -207,6 +221,7 @@ class Patience {
     const backoff = Math.min(MAX_BACKOFF_MS, BACKOFF_MS * 2 ** this.#failures);
     this.#failures += 1;
     const wait = error.retryAfterMs ?? Math.random() * backoff;
+    this.#until ??= Date.now() + PATIENCE_MS;
     if (Date.now() + wait > this.#until) throw error;
     await pause(wait, this.#signal);
   }
