@@ -148,8 +148,9 @@ def attack(
         "ended": there.ended,
         "upload": there.upload,
         "probes": ["/healthz", "/readyz"],
+        "patience_ms": 2000,
     }
-    evil.aim(service=there.stack.url, **known, **more)
+    evil.aim(service=there.stack.url, **{**known, **more})
     # Behind a window that came late, the page's clock would tick once a second.
     browser.close_others()
     browser.load(url.format(port=evil.port))
@@ -191,10 +192,9 @@ def test_the_same_page_does_and_learns_all_of_it_where_it_is_at_home(
     browser: Browser | Firefox, evil: EvilSite, service: Stack
 ) -> None:
     there = target(service)
-    (_, uploads), learned = (
-        there.state(),
-        attack(browser, evil, there, "http://ours.test:{port}/evil/rebound"),
-    )
+    _, uploads = there.state()
+    # Here each attack succeeds, however busy the machine is.
+    learned = attack(browser, evil, there, "http://ours.test:{port}/evil/rebound", patience_ms=20_000)
     browser.close_others()
     assert set(learned) >= AT_HOME
     jobs, uploads_now = there.state()

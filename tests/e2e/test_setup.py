@@ -44,8 +44,8 @@ def test_what_was_interrupted_or_failed_is_mended_and_nothing_is_done_twice(
         # Its python is there, and no pip yet.
         until((checkout / ".venv" / "bin" / "python").exists, what="the half of a venv")
         interrupted.process.terminate()
-        assert interrupted.wait(10) == -signal.SIGTERM
-        interrupted.nothing_left(10)
+        assert interrupted.wait(60) == -signal.SIGTERM
+        interrupted.nothing_left(60)
     requirements = checkout / "requirements.txt"
     requirements.write_text("./there-is-no-such-package\n")
     with make(checkout, "setup") as failed:

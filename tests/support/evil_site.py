@@ -57,7 +57,8 @@ class EvilSite:
 
     def aim(self, **known: Any) -> None:
         """`service` is the origin to attack, `job` an id that lives, `ended` one with files, `upload` a
-        file's, `probes` paths besides that must tell nothing."""
+        file's, `probes` paths besides that must tell nothing, and `patience_ms` the time that
+        one attack may take."""
         self._aim = known
 
     def _accept(self) -> None:

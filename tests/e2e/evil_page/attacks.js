@@ -1,8 +1,6 @@
 // What a page of another origin tries against a service that the same browser can reach. `attack` runs all
 // of it and returns, by name, what was learned; what was done is for the test to see in the service.
 
-const PATIENCE_MS = 2000;
-
 /** What an element says once it has loaded or failed to. */
 function loaded(element, properties) {
   return new Promise((resolve) => {
@@ -40,7 +38,7 @@ function submitted(form, { action, enctype, fields, target }) {
   form.submit();
 }
 
-export async function attack({ service, job, ended, upload, probes }) {
+export async function attack({ service, job, ended, upload, probes, patience_ms }) {
   const at = (path) => service + path;
   const picture = at(`/jobs/${ended}/artifacts/picture.png?play=1`);
   const sound = at(`/jobs/${ended}/artifacts/sound.wav?play=1`);
@@ -189,7 +187,7 @@ export async function attack({ service, job, ended, upload, probes }) {
     "window and its opener": async () => {
       const opened = window.open(at("/"), "_blank");
       if (!opened) return "the browser opens no windows";
-      const until = performance.now() + 1000; // before PATIENCE_MS is over
+      const until = performance.now() + 1000; // before the patience is over
       while (!opened.closed && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 50));
       if (opened.closed) return "";
       try {
@@ -214,7 +212,7 @@ export async function attack({ service, job, ended, upload, probes }) {
 
   const learned = {};
   for (const [name, run] of Object.entries(attacks)) {
-    const late = new Promise((resolve) => setTimeout(resolve, PATIENCE_MS));
+    const late = new Promise((resolve) => setTimeout(resolve, patience_ms));
     try {
       const found = await Promise.race([Promise.resolve().then(run), late]);
       if (found) learned[name] = String(found).slice(0, 500);
