@@ -119,19 +119,23 @@ class FaultyProxy:
         with contextlib.suppress(OSError):
             for number in itertools.count():
                 near, _ = self._listener.accept()
-                lose = self._refusal is None and self._to_lose > 0
+                # Now, so that what is said once it is seen in `opened` is of the next.
+                refusal = self._refusal
+                lose = refusal is None and self._to_lose > 0
                 self._to_lose -= lose
                 self.fates.append(self._fate())
-                # Before it is seen in `opened`: a cut that waited for it there must reach it.
+                # Before it is seen there, too: a cut that waited for it must reach it.
                 self._open.add(near)
                 self.opened.append(time.monotonic())
-                arguments = (near, number, self.fates[-1], lose, self._era)
+                arguments = (near, number, self.fates[-1], refusal, lose, self._era)
                 threading.Thread(target=self._serve, args=arguments, daemon=True).start()
 
-    def _serve(self, near: socket.socket, number: int, fate: Fate, lose: bool, era: int) -> None:
+    def _serve(
+        self, near: socket.socket, number: int, fate: Fate, refusal: bytes | None, lose: bool, era: int
+    ) -> None:
         with near:
-            if self._refusal is not None:
-                _answer(near, self._refusal)
+            if refusal is not None:
+                _answer(near, refusal)
             elif (far := self._connect(number)) is not None:
                 with far:
                     self._forward(near, far, fate, lose, era)
