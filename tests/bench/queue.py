@@ -1,57 +1,43 @@
-"""The queue: how fast jobs are taken in and worked off, and how soon one begins, beside Celery alone."""
+"""The queue: how fast jobs are taken in and worked off, and how soon one begins, beside other queues."""
 
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import redis
-
 from headway.contract.access import LOCAL
 from headway.contract.states import State
-from service.process import valkey
 from tests.bench.bench import Bench, Window
+from tests.bench.queue_peers import Peer, Project, peers
 from tests.bench.table import percentile
-from tests.support.checkout import ROOT
-from tests.support.stack import Stack, free_port
+from tests.support.stack import Stack
 from tests.support.wait import until
 
 NAME = "queue"
-TITLE = "The queue, beside Celery alone"
+TITLE = "The queue, beside others"
 CONNECTIONS = 8
 BATCH = 1000
 TASKS = "tests.bench.queue_tasks"
 SUBMITTED, BATCHED = "jobs submitted one by one", f"jobs submitted in batches of {BATCH}"
 NOOP, UPDATES = "no-op jobs worked off by two processes", "jobs with ten updates worked off"
 BEGIN = "from submission to the task's first line"
-SEND = """
-import sys, time
-from tests.bench.queue_tasks import app
-name, count, pause_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-app.send_task("noop", queue="warm")
-began = time.perf_counter()
-for _ in range(count):
-    print(time.time_ns(), flush=bool(pause_s))
-    app.send_task(name)
-    if pause_s:
-        time.sleep(pause_s)
-print(time.perf_counter() - began)
-"""
 
 
 def run(bench: Bench) -> None:
     count = 300 if bench.quick else 3_000
+    measures = [
+        partial(_headway, bench, count),
+        *(partial(_peer, bench, count, one) for one in peers(bench)),
+    ]
     for number in range(bench.runs):
         # Whichever comes second may find a warmer machine.
-        for measure in (_headway, _celery) if number % 2 else (_celery, _headway):
-            measure(bench, count)
+        for measure in measures if number % 2 else reversed(measures):
+            measure()
 
 
 # -- Headway -----------------------------------------------------------------------------------------
@@ -147,67 +133,35 @@ def _answer(connection: socket.socket) -> None:
         body += connection.recv(1 << 16)
 
 
-# -- Celery ------------------------------------------------------------------------------------------
+# -- the peers ---------------------------------------------------------------------------------------
 
 
-def _celery(bench: Bench, count: int) -> None:
-    directory = bench.fresh()
-    server = valkey.start(directory / "valkey", port=free_port())
-    begins = directory / "begins"
-    environ = {
-        **os.environ,
-        "BENCH_BROKER": f"redis://127.0.0.1:{server.port}/0",
-        "BENCH_BACKEND": f"redis://127.0.0.1:{server.port}/1",
-        "BENCH_BEGINS": str(begins),
-        "C_FORCE_ROOT": "1",
-    }
-    broker = redis.Redis(port=server.port or 0)
-
-    def send(name: str, count: int, pause_s: float = 0) -> list[str]:
-        command = [sys.executable, "-c", SEND, name, str(count), str(pause_s)]
-        sent = subprocess.run(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True, check=True)
-        return sent.stdout.split()
-
+def _peer(bench: Bench, count: int, peer: Peer) -> None:
+    if peer.slow:
+        count //= 10
+    project = Project(peer, bench.fresh())
     try:
         for case, name in ((NOOP, "noop"), (UPDATES, "updates")):
-            elapsed = float(send(name, count)[-1])
+            if name == "updates" and not peer.updates:
+                continue
+            elapsed = float(project.send(name, count)[-1])
             if case == NOOP:
-                bench.add(NAME, SUBMITTED, "Celery", per_s=count / elapsed)
-            with _CeleryWorker(directory, environ) as worker:
-                until(lambda: int(broker.llen("celery")) < count, 60, "the first task")
-                left = int(broker.llen("celery"))
-                window = Window(worker=worker.process.pid, valkey=server.process.pid)
+                bench.add(NAME, SUBMITTED, peer.name, per_s=count / elapsed)
+            with project.working() as pid:
+                until(lambda: project.left() < count, 60, "the first task")
+                left = project.left()
+                window = Window(worker=pid, valkey=project.server.process.pid)
                 began = time.perf_counter()
-                until(
-                    lambda: not broker.llen("celery") and not broker.hlen("unacked"), 600, "the last task"
-                )
-                _add(bench, case, "Celery", left, time.perf_counter() - began, window)
-        with _CeleryWorker(directory, environ):
-            send("begin", 1)
-            until(begins.exists, 60, "the first task")
-            begins.unlink()
-            sent = [int(at) for at in send("begin", count // 10, 0.01)[:-1]]
-            _add_latency(bench, "Celery", begins, sent)
+                until(lambda: not project.left(), 600, "the last task")
+                _add(bench, case, peer.name, left, time.perf_counter() - began, window)
+        with project.working():
+            project.send("begin", 1)
+            until(project.begins.exists, 60, "the first task")
+            project.begins.unlink()
+            sent = [int(at) for at in project.send("begin", count // 10, 0.01)[:-1]]
+            _add_latency(bench, peer.name, project.begins, sent)
     finally:
-        broker.close()
-        server.stop()
-
-
-class _CeleryWorker:
-    def __init__(self, directory: Path, environ: dict[str, str]) -> None:
-        with (directory / "worker.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", TASKS, "worker", "-c", "2", "-l", "WARNING",
-                 "--without-gossip", "--without-mingle"],
-                cwd=ROOT, env=environ, stdout=log, stderr=log,
-            )  # fmt: skip
-
-    def __enter__(self) -> _CeleryWorker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait(30)
+        project.close()
 
 
 # -- both --------------------------------------------------------------------------------------------

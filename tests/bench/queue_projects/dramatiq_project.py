@@ -1,0 +1,24 @@
+"""dramatiq: `dramatiq tests.bench.queue_projects.dramatiq_project`. It has no progress."""
+
+from __future__ import annotations
+
+import dramatiq
+from dramatiq.brokers.redis import RedisBroker
+
+from tests.bench.queue_projects import common
+
+dramatiq.set_broker(RedisBroker(url=common.BROKER))
+
+
+@dramatiq.actor
+def noop() -> None:
+    pass
+
+
+@dramatiq.actor
+def begin() -> None:
+    common.note_begin()
+
+
+if __name__ == "__main__":
+    common.send(lambda name: globals()[name].send())
