@@ -373,6 +373,23 @@ def test_an_upload_is_kept_as_it_was_sent(web: Stack) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
+def test_an_upload_may_be_as_large_as_the_limit_and_not_a_byte_larger(web: Stack, chunked: bool) -> None:
+    def upload(size: int) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
+        length = {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(size)}
+        with contextlib.closing(connection):
+            headers = {**credentials.BEARER, **length}
+            connection.request("POST", "/uploads", iter([b"x" * size]), headers, encode_chunked=chunked)
+            response = connection.getresponse()
+            return response.status, json.load(response)
+
+    status, kept = upload(3_000_000)
+    assert (status, kept.get("size")) == (201, 3_000_000)
+    assert web.call("DELETE", f"/uploads/{kept['id']}")[0] == 204
+    assert upload(3_000_001)[0] == 413
+
+
+@pytest.mark.parametrize("chunked", [False, True])
 def test_an_upload_that_is_too_large_leaves_nothing(web: Stack, chunked: bool) -> None:
     before = uploads(web)
     connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
