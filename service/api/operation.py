@@ -104,11 +104,15 @@ class Operation:
         if self.headers is not None:
             read["headers"] = _read(lambda model: model.of(request.headers), self.headers, 400)
         if self.body is not None:
-            read["body"] = _read(self._validated, self.body, 422)
+            read["body"] = self._validated(self.body)
         return self.view(**path, **read)
 
     def _validated(self, model: type[BaseModel]) -> BaseModel:
-        return model.model_validate(_json(self.max_body), strict=True)
+        body = _json(self.max_body)
+        try:
+            return model.model_validate(body, strict=True)
+        except ValidationError as error:
+            raise invalid(error, 422, body) from None
 
     @property
     def all_problems(self) -> dict[int, str]:

@@ -104,6 +104,7 @@ def test_a_submitted_job_is_answered_with_its_place_and_its_document(web: Stack)
         ({**GOOD, "group": ""}, 422, ["/group"]),
         ({**GOOD, "group": "a\nb"}, 422, ["/group"]),
         ({**GOOD, "labels": {"a": 1}}, 422, ["/labels/a"]),
+        ({**GOOD, "labels": {"": "a", "[key]": 1}}, 422, ["/labels/", "/labels/[key]"]),
         ([], 422, [""]),
         ("text", 422, [""]),
         (None, 400, None),
@@ -126,6 +127,12 @@ def test_a_bad_submission_is_refused_with_pointers_and_makes_no_job(
     if isinstance(body, dict) and body.get("type") == "nope":
         assert found["known_types"] == ["t"]
     assert len(web.get("/jobs?limit=500")[1]["items"]) == before
+
+
+def test_what_is_said_of_a_bad_submission_needs_no_python_to_be_understood(web: Stack) -> None:
+    for body in ([], {**GOOD, "params": []}, {**GOOD, "unique": "u"}):
+        assert "should be an object" in problem(web, "POST", "/jobs", body)["detail"]
+    assert "[^" not in problem(web, "POST", "/jobs", {**GOOD, "group": "a\nb"})["detail"]
 
 
 def test_a_body_that_is_no_json_by_its_type_is_refused(web: Stack) -> None:
