@@ -17,7 +17,7 @@ from headway.contract.access import Access
 from headway.contract.alarms import REQUEUE_MS, Alarms
 from headway.contract.database import Call, Database
 from headway.contract.encoding import clip, dumps
-from headway.contract.events import HIGHEST, Event, EventId, EventType
+from headway.contract.events import Event, EventId, EventType
 from headway.contract.feeds import Feeds
 from headway.contract.groups import Groups
 from headway.contract.keys import JobRef, Keys, partition_of
@@ -477,7 +477,7 @@ class JobStore:
         calls: list[Call] = []
         for job_id, cursor, *owner in wanted:
             if self.keys.holds(job_id):
-                after = "" if cursor is None or max(cursor) > HIGHEST.ms else str(cursor)
+                after = "" if cursor is None else cursor.start
                 keys = [self.keys.clock_of(job_id), self.keys.job(job_id), self.keys.events(job_id)]
                 how = "" if together or cursor is None else "brief"
                 only = dumps(owner[0]) if owner and owner[0] is not None else ""
