@@ -543,6 +543,27 @@ def test_an_artifact_is_served_whole_in_parts_and_not_again(
     assert web.call("HEAD", url)[1]["content-length"] == str(len(data))
 
 
+def test_what_a_client_has_of_an_artifact_counts_before_the_part_that_it_wants(
+    web: Stack, artifact: tuple[str, bytes]
+) -> None:
+    job_id, data = artifact
+    url = web.get(f"/jobs/{job_id}")[1]["artifacts"][0]["url"]
+    tag, part = web.call("HEAD", url)[1]["etag"], {"Range": "bytes=0-9"}
+    assert web.call("GET", url, headers={**part, "If-None-Match": tag})[::2] == (304, b"")
+    assert web.call("GET", url, headers={**part, "If-Match": tag})[::2] == (206, data[:10])
+    for headers in (part, {}):
+        assert problem(web, "GET", url, headers={**headers, "If-Match": '"another"'})["status"] == 412
+
+
+@pytest.mark.parametrize("wanted", ["items=0-1", "bytes=0-1,4-5", "rubbish"])
+def test_a_range_that_is_not_understood_gets_the_whole_artifact(
+    web: Stack, artifact: tuple[str, bytes], wanted: str
+) -> None:
+    url = web.get(f"/jobs/{artifact[0]}")[1]["artifacts"][0]["url"]
+    status, headers, body = web.call("GET", url, headers={"Range": wanted})
+    assert (status, body, headers["accept-ranges"]) == (200, artifact[1], "bytes")
+
+
 def test_an_artifact_that_is_a_page_cannot_act_as_one_of_ours(
     web: Stack, artifact: tuple[str, bytes]
 ) -> None:
