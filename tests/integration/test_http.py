@@ -232,6 +232,27 @@ def test_50_concurrent_posts_with_one_idempotency_key_make_one_job(web: Stack) -
     assert problem(web, "POST", "/jobs", body, {"Idempotency-Key": "x" * 256})["status"] == 400
 
 
+def test_a_repeated_submission_is_answered_with_its_job_though_its_type_has_changed(web: Stack) -> None:
+    def declare(*names: str) -> None:
+        params = {"properties": {name: {} for name in names}, "additionalProperties": False}
+        assert web.call("PUT", "/types/changes", {"params": params})[0] == 200
+
+    body, key = {"type": "changes", "params": {"a": 1}}, {"Idempotency-Key": "before the change"}
+    declare("a")
+    job = json.loads(web.call("POST", "/jobs", body, key)[2])
+    batch = json.loads(web.call("POST", "/jobs:batch", {"jobs": [body, body]}, key)[2])
+    declare("b")
+    assert problem(web, "POST", "/jobs", body)["status"] == 422
+    status, _, same = web.call("POST", "/jobs:batch", {"jobs": [body, body]}, key)
+    assert (status, json.loads(same)) == (200, batch)
+    assert problem(web, "POST", "/jobs:batch", {"jobs": [body]}, key)["status"] == 422
+    status, headers, again = web.call("POST", "/jobs", body, key)
+    assert (status, headers["location"]) == (200, f"/jobs/{job['id']}")
+    assert json.loads(again) == job
+    other = {**body, "params": {"a": 2}}
+    assert problem(web, "POST", "/jobs", other, key)["status"] == 422
+
+
 def test_jobs_are_listed_newest_first_with_filters_and_pages(web: Stack) -> None:
     ids = [web.submit("t", {"input": str(n)}, group="listed")["id"] for n in range(5)]
     web.call("POST", f"/jobs/{ids[0]}/cancel")
