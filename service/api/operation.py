@@ -92,6 +92,8 @@ class Operation:
     body: type[BaseModel] | None = None
     max_body: int = MAX_BODY_BYTES
     """Of a JSON body, in bytes."""
+    hints: Callable[[], dict[str, Any]] = dict
+    """What a body that does not fit is told beside its faults: members of the problem document."""
     upload: bool = False
     """The body is a file, of any type; the view reads it."""
     store: bool = True
@@ -112,7 +114,9 @@ class Operation:
         try:
             return model.model_validate(body, strict=True)
         except ValidationError as error:
-            raise invalid(error, 422, body) from None
+            problem = invalid(error, 422, body)
+            problem.more = self.hints()
+            raise problem from None
 
     @property
     def all_problems(self) -> dict[int, str]:

@@ -53,7 +53,7 @@ class ProblemDocument(BaseModel):
     detail: str
     errors: list[Fault] | None = None
     known_types: list[str] | None = None
-    """With an unknown job type or bad parameters: the types there are."""
+    """With a submission that does not fit: the types there are."""
 
 
 class Problem(Exception):

@@ -196,11 +196,16 @@ class BatchAnswer(BaseModel):
     items: list[BatchItem]
 
 
+def _known_types() -> dict[str, Any]:
+    return {"known_types": sorted(context().types.all(caller().owner))}
+
+
 @bp.operation(
     "POST",
     "/jobs",
     headers=Submitting,
     body=Submission,
+    hints=_known_types,
     answers={
         202: Answer.json("the new job", BegunJob, Location="the job's path"),
         200: Answer.json(
@@ -232,6 +237,7 @@ def submit_job(headers: Submitting, body: Submission) -> Response:
     "/jobs:batch",
     headers=Submitting,
     body=Submissions,
+    hints=_known_types,
     max_body=MAX_BATCH_BYTES,
     answers={
         202: Answer.json("the new jobs, in the order of the submissions", BatchAnswer),
@@ -294,19 +300,14 @@ def accept(here: Context, body: Submission) -> NewJob:
     caller().check_group(body.group)
     job_type = here.types.get(body.type, caller().owner)
     if job_type is None and body.run is None:
-        known = sorted(here.types.all(caller().owner))
         detail = f"unknown job type {body.type!r}"
-        raise Problem(422, detail, errors=[("/type", detail)], known_types=known)
+        raise Problem(422, detail, errors=[("/type", detail)], **_known_types())
     if job_type is not None and body.run is None and (gone := gone_type(here, job_type)):
         raise Problem(409, gone)
     faults = job_type.faults(body.params) if job_type else []
     if faults:
-        raise Problem(
-            422,
-            f"{faults[0][0]}: {faults[0][1]}",
-            errors=faults,
-            known_types=sorted(here.types.all(caller().owner)),
-        )
+        where, what = faults[0]
+        raise Problem(422, f"{where}: {what}", errors=faults, **_known_types())
     foreign = None
     if job_type and job_type.foreign and not body.run:
         foreign = Foreign(sent=False)
