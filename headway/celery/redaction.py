@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from headway.contract.encoding import clip
+from headway.contract.encoding import clip, one_line
 from headway.contract.records import MAX_ERROR_CHARS, MAX_RESULT_BYTES
 
 MAX_ARGUMENT_BYTES = 1024
@@ -85,11 +85,7 @@ class Redaction:
         name = type(error).__name__
         if self._all:
             return name
-        try:
-            text = " ".join(str(error).split())
-        except Exception:  # noqa: BLE001 - a project's exception may do anything
-            text = ""
-        message = clip(f"{name}: {text}" if text else name, MAX_ERROR_CHARS)
+        message = clip(one_line(error), MAX_ERROR_CHARS)
         if self._function is None:
             return message
         seen = self._ask(task, "error", message)

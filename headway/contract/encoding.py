@@ -43,6 +43,16 @@ def clip(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def one_line(error: BaseException) -> str:
+    """An error's class and message on one line; the class alone if it has no message, or cannot say it."""
+    name = type(error).__name__
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001  anybody's exception may do anything
+        text = ""
+    return f"{name}: {text}" if text else name
+
+
 _REPLACED = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 

@@ -38,6 +38,11 @@ class EventId(NamedTuple):
         return cls(int(ms), int(n))
 
     @property
+    def start(self) -> str:
+        """After which Redis is asked for events: itself, or the highest id of which that can be asked."""
+        return str(EventId(*map(min, self, HIGHEST)))
+
+    @property
     def lineage(self) -> int:
         """Of whose writes it is (lua/clock.lua)."""
         return self.n // IDS_PER_MS
@@ -49,8 +54,8 @@ class EventId(NamedTuple):
 ZERO = EventId(0, 0)
 IDS_PER_MS = 4096
 """Of one lineage (lua/clock.lua). An n is its count within the ms, led by the lineage's number."""
-HIGHEST = EventId(2**64 - 1, 2**64 - 1)
-"""The highest id that Redis takes."""
+HIGHEST = EventId(2**64 - 1, 2**64 - 2)
+"""The highest id after which Redis can be asked for more: the next one is the last there is."""
 
 
 class EventType(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headway.contract.database import Database
-from headway.contract.events import HIGHEST, ZERO, Event, EventId
+from headway.contract.events import ZERO, Event, EventId
 from headway.contract.pages import FeedPage, FeedSnapshot, JobPage
 from headway.contract.records import DOCUMENT
 from headway.contract.states import LIVE, State
@@ -40,7 +40,7 @@ class Feeds:
                 keys.jobs(owner, State.WAITING),
                 *([] if group is None else [keys.tally(owner, group)]),
             ],
-            [str(EventId(*map(min, cursor, HIGHEST))), limit, keys.job_head(keys.partition(owner))],
+            [cursor.start, limit, keys.job_head(keys.partition(owner))],
         )
         return FeedPage(
             EventId.of(clock),

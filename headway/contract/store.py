@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import redis
 
@@ -17,7 +17,7 @@ from headway.contract.access import Access
 from headway.contract.alarms import REQUEUE_MS, Alarms
 from headway.contract.database import Call, Database
 from headway.contract.encoding import clip, dumps
-from headway.contract.events import HIGHEST, Event, EventId, EventType
+from headway.contract.events import Event, EventId, EventType
 from headway.contract.feeds import Feeds
 from headway.contract.groups import Groups
 from headway.contract.keys import JobRef, Keys, partition_of
@@ -181,6 +181,12 @@ class JobStore:
             return reply[2].decode(), bytes(reply[1]), False
         return ref.id, bytes(reply[1]), True
 
+    def made_before(self, owner: str, once: tuple[str, str]) -> tuple[str, bytes] | None:
+        """Return the id and document of the job that `once` (see `create`) has made already, or None."""
+        job_id = self._held(self.keys.once(owner, once[0]), once[1])
+        document = self.documents([job_id])[0]
+        return None if document is None else (job_id, document)
+
     def create_many(
         self,
         jobs: Sequence[NewJob],
@@ -222,9 +228,17 @@ class JobStore:
             self.keys.ready(self.keys.partition(owner)),
         )
         _check_creation(reply, limits, len(jobs))
-        parts = reply[1].decode().split(" ")
-        made = [(job_id, flag == "1") for flag, job_id in zip(parts[::2], parts[1::2], strict=True)]
-        return made, reply[0] == b"created"
+        return _made(reply[1].decode()), reply[0] == b"created"
+
+    def many_made_before(self, owner: str, once: tuple[str, str]) -> list[tuple[str, bool]]:
+        """Return what `create_many` has made already for `once`; nothing if it has not."""
+        return _made(self._held(self.keys.batch(owner, once[0]), once[1]))
+
+    def _held(self, key: str, request_hash: str) -> str:
+        """What an idempotency key holds for this request; nothing if it is unknown, or another's."""
+        held = cast(bytes | None, self.database.at(key).get(key)) or b""
+        held_hash, _, made = held.decode().partition(" ")
+        return made if held_hash == request_hash else ""
 
     def remove(self, job_id: str) -> bool:
         """Remove an ended job, its events and its idempotency key; the caller removes its files first.
@@ -477,7 +491,7 @@ class JobStore:
         calls: list[Call] = []
         for job_id, cursor, *owner in wanted:
             if self.keys.holds(job_id):
-                after = "" if cursor is None or max(cursor) > HIGHEST.ms else str(cursor)
+                after = "" if cursor is None else cursor.start
                 keys = [self.keys.clock_of(job_id), self.keys.job(job_id), self.keys.events(job_id)]
                 how = "" if together or cursor is None else "brief"
                 only = dumps(owner[0]) if owner and owner[0] is not None else ""
@@ -498,6 +512,12 @@ class JobStore:
             [(stream, ("XREVRANGE", stream, "+", "-", "COUNT", 1)) for stream in streams]
         )
         return [Event.decoded(*entries[0]) if entries else None for entries in found]
+
+
+def _made(text: str) -> list[tuple[str, bool]]:
+    """The jobs of a batch, and whether each is new, as lua/create_many.lua tells of them."""
+    parts = text.split()
+    return [(job_id, flag == "1") for flag, job_id in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def _parts_of(reports: Iterable[Report]) -> Iterable[Any]:

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from headway import tracing
 from headway.contract.database import Call
-from headway.contract.encoding import RecordError, dumps
+from headway.contract.encoding import RecordError, dumps, one_line
 from headway.contract.files import Files
 from headway.contract.states import ErrorCode, State
 from headway.contract.store import Claim, JobStore, Report, StaleFence
@@ -205,14 +205,18 @@ class Attempt:
             return Failed(ErrorCode.INVALID_INPUT, str(error))
         except NoSpace as error:
             return Failed(ErrorCode.NO_SPACE, str(error))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        # Also what is no Exception, such as the SystemExit of a parser of arguments: it would end the
+        # process, and the job would count as lost.
+        except BaseException as error:
             # A task that fails because its subprocess was ended under it has not failed.
             if self.stop.pending:
                 return self._stopped()
             logger.exception("job %s, attempt %d failed", job.id, job.attempt)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 return Failed(ErrorCode.NO_SPACE, "the worker's disk is full: try again when there is room")
-            message = _one_line(error)
+            message = one_line(error)
             if self.claim.attempts_left > 0 and self._type.retry.covers(error):
                 return RetryLater(self._type.retry.delay_s(job.attempt), message)
             return Failed(ErrorCode.ERROR, message)
@@ -314,8 +318,3 @@ class Attempt:
             logger.exception("job %s: its outcome is not written", self.claim.ref.id)
         finally:
             os._exit(1)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

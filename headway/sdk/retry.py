@@ -32,7 +32,7 @@ class Retry:
         if not (0 <= self.first_s <= self.max_s and 0 <= self.jitter <= 1):
             raise ValueError(f"needs 0 <= first_s <= max_s and 0 <= jitter <= 1, not {self}")
 
-    def covers(self, error: Exception) -> bool:
+    def covers(self, error: BaseException) -> bool:
         """Whether a task that raised this error is retried."""
         return isinstance(error, self.on) and not isinstance(error, self.never)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Annotated
@@ -27,6 +28,9 @@ PLAYLISTS = frozenset({".m3u8", ".mpd"})
 EMBEDDED = frozenset({"audio", "empty", "image", "track", "video"})
 """What a browser says it wants a file for (Sec-Fetch-Dest) that it would not take as an attachment; for
 these the storage's headers do not matter."""
+
+_ONE_PART = re.compile(r"\s*bytes\s*=[^,]*", re.ASCII | re.IGNORECASE)
+"""Of a Range header."""
 
 _BINARY = {"type": "string", "format": "binary"}
 _FILE = {"application/octet-stream": _BINARY, ANY_TYPE: _BINARY}
@@ -56,6 +60,7 @@ class Partly(Headers):
     problems={
         404: "there is no such job, or it has no such artifact",
         503: "Redis or the object storage cannot be reached",
+        412: "it is not the file of If-Match",
         416: "the file has no such part",
     },
 )
@@ -107,7 +112,15 @@ def _send(files: Files, found: Entry, media_type: str, *, shown: bool) -> Respon
     response.content_length = found.size
     response.last_modified = datetime.fromtimestamp(int(found.modified), UTC)
     response.set_etag(found.etag)
-    response.make_conditional(request.environ, accept_ranges=True, complete_length=found.size)
+    # Which part of it is wanted counts only for a client that may have it, and does not (RFC 9110, 13.2.2).
+    response.make_conditional(request)
+    if response.status_code == 412:
+        response.close()
+        raise Problem(412, "the file is not, or no longer, the one of If-Match")
+    if response.status_code == 200:
+        # To what is asked in other units, or for several parts at once, the whole file is the answer.
+        part = _ONE_PART.fullmatch(request.headers.get("Range", ""))
+        response.make_conditional(request, accept_ranges=True, complete_length=part and found.size)
     # What a job made may be anything: it is never run in the name of this origin.
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'; media-src 'self'"

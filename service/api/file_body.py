@@ -63,7 +63,8 @@ def receive(out: Out, settings: Settings, limit: str, quota: tuple[int, Problem]
     `quota` (its problem), that ends early or has broken chunks (400), or comes too slowly (408). An OSError
     is that of `out`. What was written by then is left to the caller.
     """
-    request.max_content_length = _bytes(settings, limit)
+    # One byte more, or a body of just that size would be refused as its end is read.
+    request.max_content_length = _bytes(settings, limit) + 1
     size = 0
     while chunk := _read(_too_large(settings, limit)):
         size += len(chunk)

@@ -24,9 +24,8 @@ from service.api.problems import Problem, job_not_found
 from service.api.submissions import (
     NOT_ACCEPTED,
     answer_made,
-    create,
+    create_once,
     gone_type,
-    refuse_when_full,
     time_ms,
 )
 from service.api.webhooks import target_of
@@ -204,13 +203,15 @@ def retry_job(job_id: str, headers: Submitting) -> Response:
     caller().check_group(page.group)
     if not page.ended:
         raise Problem(409, "the job has not ended yet; cancel it, or wait for its end, and retry then")
-    refuse_when_full(here)
-    try:
-        new = again(here, page)
-    except CannotRepeat as error:
-        raise Problem(409, str(error)) from None
-    new = replace(new, trace=headers.trace or new.trace)
-    return answer_made(*create(here, new, headers.once(lambda: f"retry {page.id}")))
+
+    def accept() -> NewJob:
+        try:
+            new = again(here, page)
+        except CannotRepeat as error:
+            raise Problem(409, str(error)) from None
+        return replace(new, trace=headers.trace or new.trace)
+
+    return answer_made(*create_once(here, headers.once(lambda: f"retry {page.id}"), accept))
 
 
 def retry_once(job_id: str) -> tuple[str, str]:

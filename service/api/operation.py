@@ -92,6 +92,8 @@ class Operation:
     body: type[BaseModel] | None = None
     max_body: int = MAX_BODY_BYTES
     """Of a JSON body, in bytes."""
+    hints: Callable[[], dict[str, Any]] = dict
+    """What a body that does not fit is told beside its faults: members of the problem document."""
     upload: bool = False
     """The body is a file, of any type; the view reads it."""
     store: bool = True
@@ -104,11 +106,17 @@ class Operation:
         if self.headers is not None:
             read["headers"] = _read(lambda model: model.of(request.headers), self.headers, 400)
         if self.body is not None:
-            read["body"] = _read(self._validated, self.body, 422)
+            read["body"] = self._validated(self.body)
         return self.view(**path, **read)
 
     def _validated(self, model: type[BaseModel]) -> BaseModel:
-        return model.model_validate(_json(self.max_body), strict=True)
+        body = _json(self.max_body)
+        try:
+            return model.model_validate(body, strict=True)
+        except ValidationError as error:
+            problem = invalid(error, 422, body)
+            problem.more = self.hints()
+            raise problem from None
 
     @property
     def all_problems(self) -> dict[int, str]:

@@ -12,10 +12,12 @@ import redis
 from flask import Flask, Response, request
 from gunicorn.http.errors import ParseException
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 
 from headway.contract.encoding import clip, dumps, pointer
 from headway.contract.files import FilesUnavailable
+from headway.contract.records import VISIBLE
 from service import metrics
 from service.streaming.opening import BadRequest
 
@@ -51,7 +53,7 @@ class ProblemDocument(BaseModel):
     detail: str
     errors: list[Fault] | None = None
     known_types: list[str] | None = None
-    """With an unknown job type or bad parameters: the types there are."""
+    """With a submission that does not fit: the types there are."""
 
 
 class Problem(Exception):
@@ -127,17 +129,37 @@ def job_not_found(job_id: str) -> Problem:
     return Problem(404, f"there is no job {job_id[:64]!r}")
 
 
-def invalid(error: ValidationError, status: int = 422) -> Problem:
-    """The first faults that pydantic found, with a pointer to each."""
+def invalid(error: ValidationError, status: int = 422, body: Any = None) -> Problem:
+    """The first faults that pydantic found, with a pointer to each; into the `body`, if that was read."""
     count = error.error_count()
     if count > MAX_LISTED:
         return Problem(status, f"there are {count} faults, too many to list them")
-    errors = [
-        (pointer(*e["loc"]), e["msg"].removeprefix("Value error, "))
-        for e in error.errors(include_url=False)[:MAX_ERRORS]
-    ]
+    found = error.errors(include_url=False)[:MAX_ERRORS]
+    errors = [(pointer(*(e["loc"] if body is None else _places(e, body))), _words(e)) for e in found]
     where, what = errors[0]
     return Problem(status, f"{where}: {what}" if where else what, errors=errors)
+
+
+def _places(fault: ErrorDetails, body: Any) -> Iterator[str | int]:
+    """Where in the body a fault is: pydantic's location without what is only in the model, that is the
+    chosen member of a union, and `[key]` where the name of a member is at fault."""
+    for part in fault["loc"]:
+        try:
+            body = body[part]
+        except (LookupError, TypeError):
+            continue
+        yield part
+    if fault["type"] == "missing":
+        yield fault["loc"][-1]
+
+
+def _words(fault: ErrorDetails) -> str:
+    """What is wrong, in words that know nothing of Python."""
+    if fault["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return "Input should be an object"
+    if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == VISIBLE:
+        return "String should have no characters that control, are invisible or turn the writing around"
+    return fault["msg"].removeprefix("Value error, ")
 
 
 def store_problem(error: redis.RedisError) -> Response:

@@ -7,7 +7,7 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -196,11 +196,16 @@ class BatchAnswer(BaseModel):
     items: list[BatchItem]
 
 
+def _known_types() -> dict[str, Any]:
+    return {"known_types": sorted(context().types.all(caller().owner))}
+
+
 @bp.operation(
     "POST",
     "/jobs",
     headers=Submitting,
     body=Submission,
+    hints=_known_types,
     answers={
         202: Answer.json("the new job", BegunJob, Location="the job's path"),
         200: Answer.json(
@@ -220,9 +225,8 @@ class BatchAnswer(BaseModel):
 def submit_job(headers: Submitting, body: Submission) -> Response:
     """Submit a job."""
     here = context()
-    refuse_when_full(here)
-    new = replace(accept(here, body), trace=headers.trace)
-    created = create(here, new, headers.once(lambda: _meaning(body)))
+    once = headers.once(lambda: _meaning(body))
+    created = create_once(here, once, lambda: replace(accept(here, body), trace=headers.trace))
     if body.run is None:
         return answer_made(*created)
     return _begin(here, headers.key, created, body.lease_s)
@@ -233,6 +237,7 @@ def submit_job(headers: Submitting, body: Submission) -> Response:
     "/jobs:batch",
     headers=Submitting,
     body=Submissions,
+    hints=_known_types,
     max_body=MAX_BATCH_BYTES,
     answers={
         202: Answer.json("the new jobs, in the order of the submissions", BatchAnswer),
@@ -248,11 +253,27 @@ def submit_job(headers: Submitting, body: Submission) -> Response:
 def submit_jobs(headers: Submitting, body: Submissions) -> Response:
     """Submit up to 1,000 jobs: all of them, or none."""
     here = context()
-    refuse_when_full(here)
+    once = headers.once(lambda: _meaning(body))
+    try:
+        refuse_when_full(here)
+        new = _accept_all(here, body.jobs)
+    except Problem:
+        # As in create_once.
+        made, are_new = once and here.store.many_made_before(caller().owner, once), False
+        if not made:
+            raise
+    else:
+        made, are_new = create_many(here, new, once, headers.trace)
+    items = [BatchItem(id=job_id, created=created, links=links_of(job_id)) for job_id, created in made]
+    return json_answer(BatchAnswer(items=items).model_dump_json(), 202 if are_new else 200)
+
+
+def _accept_all(here: Context, submissions: list[Submission]) -> list[NewJob]:
+    """Return the jobs that the submissions ask for. Raises Problem with what is wrong with any of them."""
     new: list[NewJob] = []
     errors: list[tuple[str, str]] = []
     refused: Problem | None = None
-    for place, submission in enumerate(body.jobs):
+    for place, submission in enumerate(submissions):
         try:
             if submission.run is not None:
                 detail = "a job that is run here is submitted alone"
@@ -267,9 +288,7 @@ def submit_jobs(headers: Submitting, body: Submissions) -> Response:
     if refused is not None:
         where, what = errors[0]
         raise Problem(refused.status, f"{where}: {what}", errors=errors, **refused.more)
-    made, are_new = create_many(here, new, headers.once(lambda: _meaning(body)), headers.trace)
-    items = [BatchItem(id=job_id, created=created, links=links_of(job_id)) for job_id, created in made]
-    return json_answer(BatchAnswer(items=items).model_dump_json(), 202 if are_new else 200)
+    return new
 
 
 def _meaning(body: BaseModel) -> str:
@@ -281,19 +300,14 @@ def accept(here: Context, body: Submission) -> NewJob:
     caller().check_group(body.group)
     job_type = here.types.get(body.type, caller().owner)
     if job_type is None and body.run is None:
-        known = sorted(here.types.all(caller().owner))
         detail = f"unknown job type {body.type!r}"
-        raise Problem(422, detail, errors=[("/type", detail)], known_types=known)
+        raise Problem(422, detail, errors=[("/type", detail)], **_known_types())
     if job_type is not None and body.run is None and (gone := gone_type(here, job_type)):
         raise Problem(409, gone)
     faults = job_type.faults(body.params) if job_type else []
     if faults:
-        raise Problem(
-            422,
-            f"{faults[0][0]}: {faults[0][1]}",
-            errors=faults,
-            known_types=sorted(here.types.all(caller().owner)),
-        )
+        where, what = faults[0]
+        raise Problem(422, f"{where}: {what}", errors=faults, **_known_types())
     foreign = None
     if job_type and job_type.foreign and not body.run:
         foreign = Foreign(sent=False)
@@ -383,6 +397,25 @@ def create(
     if is_new:
         _tell_workers(here, job_id, new)
     return job_id, document, is_new
+
+
+def create_once(
+    here: Context, once: tuple[str, str] | None, new: Callable[[], NewJob]
+) -> tuple[str, bytes, bool]:
+    """Make a job that `new` accepts, if there is room for it. Raises Problem.
+
+    A request that is repeated was accepted before, and is answered with its job: there may be no room now,
+    or the job's type may have changed, or gone.
+    """
+    try:
+        refuse_when_full(here)
+        accepted = new()
+    except Problem:
+        made = once and here.store.made_before(caller().owner, once)
+        if not made:
+            raise
+        return *made, False
+    return create(here, accepted, once)
 
 
 def create_many(

@@ -265,9 +265,9 @@ def test_what_cannot_be_is_refused(
 @pytest.mark.parametrize(
     ("event", "pointer"),
     [
-        ({"type": "progress", "fraction": 1.5}, "/events/0/progress/fraction"),
-        ({"type": "progress", "current": -1}, "/events/0/progress/current"),
-        ({"type": "progress", "data": {"x": "y" * 20_000}}, "/events/0/progress/data"),
+        ({"type": "progress", "fraction": 1.5}, "/events/0/fraction"),
+        ({"type": "progress", "current": -1}, "/events/0/current"),
+        ({"type": "progress", "data": {"x": "y" * 20_000}}, "/events/0/data"),
         ({"type": "end"}, "/events/0"),
         ({"type": "checkpoint", "value": "x" * 70_000}, "/events/0/value"),
     ],

@@ -51,7 +51,7 @@ def test_a_name_with_something_that_is_not_seen_is_refused(web: Stack, hidden: s
         ({"type": name}, "/type"),
         ({"group": name}, "/group"),
         ({"labels": {"a": name}}, "/labels/a"),
-        ({"labels": {name: "a"}}, f"/labels/{name}/[key]"),
+        ({"labels": {name: "a"}}, f"/labels/{name}"),
         ({"unique": {"key": name, "while": "live"}, "run": None}, "/unique/key"),
     ):
         assert faults(web, "POST", "/jobs", submission(**more)) == [pointer], more

@@ -107,6 +107,31 @@ def test_on_a_disk_that_is_nearly_full_nothing_new_is_taken_and_live_work_goes_o
         assert stack.get(f"/jobs/{job_id}")[1]["state"] == "succeeded"
 
 
+def test_what_was_submitted_before_the_disk_filled_is_still_the_answer_to_its_key(own_stack: Stack) -> None:
+    def submit() -> tuple[int, str]:
+        status, _, body = own_stack.call("POST", "/jobs", {"type": "t"}, {"Idempotency-Key": "submit"})
+        return status, json.loads(body).get("id")
+
+    def retry(job_id: str) -> tuple[int, str]:
+        headers = {"Idempotency-Key": "retry"}
+        status, _, body = own_stack.call("POST", f"/jobs/{job_id}/retry", headers=headers)
+        return status, json.loads(body).get("id")
+
+    own_stack.start_web()
+    register(own_stack)
+    status, job_id = submit()
+    assert status == 202
+    own_stack.store.cancel(job_id)
+    status, again = retry(job_id)
+    assert status == 202
+    own_stack.stop("web")
+    own_stack.environ["MIN_FREE_BYTES"] = str(1 << 60)
+    own_stack.start_web()
+    assert own_stack.call("POST", "/jobs", {"type": "t"})[0] == 503
+    assert submit() == (200, job_id)
+    assert retry(job_id) == (200, again)
+
+
 def test_a_store_that_cannot_write_its_disk_refuses_submissions_and_goes_on_by_itself(
     tmp_path: Path,
 ) -> None:

@@ -27,6 +27,8 @@ from tests.support.stack import STOP_S, Stack
 from tests.support.wait import until
 
 CAP = 50
+LAST_OF_ALL = "-".join(2 * [str(2**64 - 1)])
+"""The highest id that there could be: Redis cannot be asked what comes after it."""
 
 
 @pytest.fixture(scope="module", params=["sockets", "threads"])
@@ -194,7 +196,7 @@ def test_a_reader_cut_off_between_snapshot_and_end_still_gets_the_end(web: Stack
 
 @pytest.mark.parametrize("ended", [False, True])
 @pytest.mark.parametrize(
-    "fault", ["trimmed", "of another job", "ahead", "snowman", "10 kB", "a word", "huge"]
+    "fault", ["trimmed", "of another job", "ahead", "snowman", "10 kB", "a word", "huge", "the last of all"]
 )
 def test_a_cursor_that_cannot_be_resumed_gets_reset_with_the_state(
     capped: Stack, fault: str, ended: bool
@@ -214,6 +216,7 @@ def test_a_cursor_that_cannot_be_resumed_gets_reset_with_the_state(
         "10 kB": "x1" * 5000,
         "a word": "latest",
         "huge": "99999999999999999999-99999999999999999999",
+        "the last of all": LAST_OF_ALL,
     }[fault]
     with Reader(capped.url, f"/jobs/{job_id}/events", cursor) as reader:
         assert reader.status == 200
@@ -229,7 +232,7 @@ def test_a_cursor_that_cannot_be_resumed_gets_reset_with_the_state(
 
 
 @pytest.mark.parametrize("path", ["/events?", "/events?job={job}&", "/events?group=g&"])
-@pytest.mark.parametrize("cursor", ["☃", "99999999999999-0"])
+@pytest.mark.parametrize("cursor", ["☃", "99999999999999-0", LAST_OF_ALL])
 def test_streams_of_many_jobs_reset_too(web: Stack, path: str, cursor: str) -> None:
     job_id = create(web.store, group="g")
     with Reader(web.url, path.format(job=job_id), cursor) as reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -124,6 +125,35 @@ def test_a_checkpoint_outlives_the_attempt(do: Do, worker_stack: WorkerStack) ->
     assert claim is not None
     assert claim.checkpoint == '{"done":[1,2]}'
     worker_stack.store.end(claim, State.SUCCEEDED)
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (SystemExit(2), "SystemExit: 2"),
+        (asyncio.CancelledError(), "CancelledError"),
+        (Speechless(), "Speechless"),
+    ],
+)
+def test_whatever_a_task_raises_is_the_jobs_error_and_leaves_no_file(
+    do: Do, error: BaseException, message: str
+) -> None:
+    workdirs: list[Path] = []
+
+    def task(job: Job[Params]) -> None:
+        workdirs.append(job.workdir)
+        raise error
+
+    job = do(task)
+    assert job.state is State.FAILED
+    assert job.error is not None
+    assert (job.error.code, job.error.message) == (ErrorCode.ERROR, message)
+    assert not workdirs[0].exists()
 
 
 def test_a_type_says_which_errors_are_tried_again(do: Do) -> None:
