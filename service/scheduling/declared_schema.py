@@ -37,6 +37,9 @@ def faults(schema: dict[str, Any]) -> list[tuple[str, str]]:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         return [(pointer("params", *error.absolute_path), error.message)]
+    kind = schema.get("type", "object")
+    if "object" not in ([kind] if isinstance(kind, str) else kind):
+        return [("/params/type", "no job could be submitted: parameters are an object")]
     return []
 
 

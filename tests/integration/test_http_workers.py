@@ -241,6 +241,7 @@ def test_a_beginning_whose_answer_was_lost_gives_the_same_job_and_a_token_that_w
     [
         ("PUT", "/types/a%20b", {}, 422, "/type_name"),
         ("PUT", "/types/t", {"params": {"type": "nothing"}}, 422, "/params/type"),
+        ("PUT", "/types/t", {"params": {"type": ["string", "null"]}}, 422, "/params/type"),
         ("PUT", "/types/t", {"params": {"properties": {"a": {"pattern": "(a+)+"}}}}, 422, None),
         ("PUT", "/types/t", {"params": {"$ref": "http://127.0.0.1:1/"}}, 422, "/params/$ref"),
         ("PUT", "/types/t", {"lease_s": 0}, 422, "/lease_s"),
