@@ -11,6 +11,9 @@ from headway.client.errors import Unavailable, Unreachable
 
 PATIENCE_S = 20.0
 """How long a request is repeated whose answer was lost."""
+TRANSFER_PATIENCE_S = 300.0
+"""The same of a transfer that gains nothing: a tunnel, or a service that is being restarted. As in
+web/client/upload.js."""
 BASE_S = 1.0
 LIMIT_S = 30.0
 
@@ -41,9 +44,9 @@ async def repeated(
 ) -> Any:
     """Call until the answer is not lost, for PATIENCE_S at most. What is asked must be idempotent.
 
-    What takes as long as it takes, as a transfer does, says by `gained` how far it is: the time then counts
-    from the first failure since the last gain. Raises Unreachable at once if the server was never reached,
-    as nothing was begun; the last error when the time is over.
+    A transfer, which takes as long as it takes, says by `gained` how far it is: it is tried until
+    TRANSFER_PATIENCE_S after the first failure since the last gain. Raises Unreachable at once if the
+    server was never reached, as nothing was begun; the last error when the time is over.
     """
     backoff, most = Backoff(), 0
     until = None if gained else time.monotonic() + PATIENCE_S
@@ -57,7 +60,7 @@ async def repeated(
             if isinstance(error, Unreachable) and not (error.sent or most or backoff.failures):
                 raise
             if until is None:
-                until = time.monotonic() + PATIENCE_S
+                until = time.monotonic() + TRANSFER_PATIENCE_S
             delay = (getattr(error, "retry_after_s", None) or 0.0) + backoff.next_s()
             if time.monotonic() + delay > until:
                 raise

@@ -20,7 +20,7 @@ async def upload(transport: Transport, source: BinaryIO, total: int, name: str, 
     """Send `total` bytes of a file, and return the upload's document.
 
     What breaks off goes on at the offset that the service has, until it has not had a byte more for
-    PATIENCE_S. Raises ClientError; NotFound if the service has lost or removed it.
+    TRANSFER_PATIENCE_S. Raises ClientError; NotFound if the service has lost or removed it.
     """
     where: str = await repeated(lambda: _create(transport, total, name), transport.sleep)
     offset = 0
