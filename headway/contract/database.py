@@ -45,8 +45,8 @@ _CHANGES_NO_JOB = {
     *("webhook_take", "webhook_settle", "webhook_rotate", "upload"),
 }
 _INCLUDED = {
-    *("prelude", "claiming", "clock", "creation", "line", "members", "moment", "outcomes", "reports"),
-    *("search", "tally", "webhooks"),
+    *("prelude", "claiming", "clock", "creation", "entries", "line", "members", "moment", "outcomes"),
+    *("reports", "search", "tally", "webhooks"),
 }
 
 
