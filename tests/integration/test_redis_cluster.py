@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -183,8 +184,10 @@ def test_a_primary_that_is_silent_holds_up_neither_the_jobs_of_the_others_nor_re
         broker = stack.environ["REDIS_URL"]
         stack.environ.update(REDIS_URL=cluster.url, CELERY_BROKER_URL=broker)
         stack.use_store()
+        described = {"name": "t", "title": "T", "queue": "q", "params": {}, "max_attempts": None}
+        stack.store.registry.register("worker", {"t": json.dumps(described)}, 3600)
         stack.start_web()
-        assert stack.get("/readyz")[0] == 200
+        assert server_of(cluster, stack.store, stack.submit("t", {})["id"]) is not silent
         job_id = next(
             job_id
             for job_id in (create(stack.store, owner) for owner in OWNERS)
@@ -199,3 +202,10 @@ def test_a_primary_that_is_silent_holds_up_neither_the_jobs_of_the_others_nor_re
         for _ in range(8):
             assert stack.get("/readyz")[0] == 200, stack.call("GET", "/readyz")
             time.sleep(0.25)
+        # It is the server of {types}, too.
+        status, _, body = stack.call("POST", "/jobs", {"type": "t", "params": {}})
+        assert status == 202, "a type that is known can be submitted"
+        status, waiting = stack.get(f"/jobs/{json.loads(body)['id']}")
+        assert (status, waiting["state"]) == (200, "queued")
+        assert "cannot be looked up" in waiting["waiting_reason"]
+        assert stack.get("/jobs")[0] == 200
