@@ -27,15 +27,17 @@ def address(settings: Settings) -> dict[str, Any]:
 def options(settings: Settings, *, timeout_s: float) -> dict[str, Any]:
     """Return the transport's options, for those who send messages and those who take them: both must agree
     on the prefix. `timeout_s` bounds one call to Redis."""
-    if settings.broker_url.startswith("amqp"):
+    server = settings.broker
+    if server is None:
         # Without, a message can be lost on a connection whose end is not known yet.
         return {"confirm_publish": True}
     limits = {"socket_timeout": timeout_s, "socket_connect_timeout": min(5.0, timeout_s)}
     of_sentinels: dict[str, Any] = {}
-    if settings.broker_primary is not None:
+    if server.kind == "sentinel":
         # There are others to ask; redis-py would ask one that is away for half a minute.
-        asked = {**dict.fromkeys(limits, min(2.0, timeout_s)), "retry": Retry(NoBackoff(), 0)}
-        of_sentinels = {"master_name": settings.broker_primary, "sentinel_kwargs": asked}
+        tls = {**settings.tls, "ssl": True} if server.tls else {}
+        asked = {**dict.fromkeys(limits, min(2.0, timeout_s)), "retry": Retry(NoBackoff(), 0), **tls}
+        of_sentinels = {"master_name": server.service, "sentinel_kwargs": asked}
     return {
         **limits,
         **of_sentinels,

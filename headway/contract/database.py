@@ -45,8 +45,8 @@ _CHANGES_NO_JOB = {
     *("webhook_take", "webhook_settle", "webhook_rotate", "upload"),
 }
 _INCLUDED = {
-    *("prelude", "claiming", "clock", "creation", "line", "members", "moment", "outcomes", "reports"),
-    *("search", "tally", "webhooks"),
+    *("prelude", "claiming", "clock", "creation", "entries", "line", "members", "moment", "outcomes"),
+    *("reports", "search", "tally", "webhooks"),
 }
 
 
@@ -75,6 +75,7 @@ class Database:
         self.redis = self.at(keys.layout_key)
         """A client of the server that has what belongs to nobody."""
         self.keys = keys
+        self._writes_checked = 0
         self.limits = (
             -events_per_job if keep_progress else events_per_job,
             events_per_job * FEED_FACTOR,
@@ -255,12 +256,17 @@ class Database:
         self.servers.confirm()
         keys = [self.keys.ready(partition) for partition in range(self.keys.partitions)]
         error: redis.RedisError | None = None
-        for client, numbers in self.by_server(keys):
+        servers = self.by_server(keys)
+        for _ in servers:
+            # The next time with another, also if the caller loses patience with this one.
+            client, numbers = servers[self._writes_checked % len(servers)]
+            self._writes_checked += 1
             try:
                 client.set(keys[numbers[0]], "", px=READY_MS)
             except redis.RedisError as failed:
                 error = failed
             else:
+                self._writes_checked -= 1
                 return
         if error is not None:
             raise error

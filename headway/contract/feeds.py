@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from headway.contract.database import Database
 from headway.contract.events import ZERO, Event, EventId
-from headway.contract.pages import FeedPage, FeedSnapshot, JobPage
+from headway.contract.pages import UNBOUNDED, FeedPage, FeedSnapshot, JobPage
 from headway.contract.records import DOCUMENT
 from headway.contract.states import LIVE, State
 
@@ -21,14 +21,17 @@ class Feeds:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def read(self, owner: str, group: str | None, cursor: EventId, limit: int) -> FeedPage:
-        """Return up to `limit` of the events that the feed keeps after `cursor`.
+    def read(
+        self, owner: str, group: str | None, cursor: EventId, limit: int, most_bytes: int = UNBOUNDED
+    ) -> FeedPage:
+        """Return up to `limit` of the events that the feed keeps after `cursor`, fewer if their data have
+        `most_bytes`, but at least one.
 
         An `end` has the job's whole document as long as the job is kept; after that, `params` and `result`
         are empty.
         """
         keys = self._db.keys
-        clock, now_ms, last, stored, begun, entries, told = self._db.run(
+        clock, now_ms, last, stored, begun, entries, told, more = self._db.run(
             "read_feed",
             [
                 keys.clock(keys.partition(owner)),
@@ -40,7 +43,7 @@ class Feeds:
                 keys.jobs(owner, State.WAITING),
                 *([] if group is None else [keys.tally(owner, group)]),
             ],
-            [cursor.start, limit, keys.job_head(keys.partition(owner))],
+            [cursor.start, limit, keys.job_head(keys.partition(owner)), most_bytes],
         )
         return FeedPage(
             EventId.of(clock),
@@ -49,6 +52,7 @@ class Feeds:
             EventId.of(stored),
             [job_id.decode() for job_id in begun],
             [Event.of(entry) for entry in entries],
+            bool(more),
             _told(told),
         )
 

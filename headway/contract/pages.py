@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from headway.contract.events import Event, EventId
 from headway.contract.records import document
 
+PAGE_BYTES = 1 << 20
+"""Of events, on one page of many: the store does nothing else while it reads them, and a reader that is
+slow may hold them for long."""
+UNBOUNDED = 1 << 53
+
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
@@ -20,6 +25,8 @@ class JobPage:
     clock: EventId
     fields: dict[bytes, bytes]
     events: list[Event]
+    more: bool = False
+    """Whether there may be other events after these."""
 
     @property
     def id(self) -> str:
@@ -59,6 +66,8 @@ class FeedPage:
     begun: list[str]
     """Ids of the feed's jobs that run or wait for their next attempt."""
     events: list[Event]
+    more: bool
+    """Whether there may be other events after these."""
     group: Event | None = None
     """The last event about the group itself, on the feed of one."""
 

@@ -1,15 +1,17 @@
-"""Where a store is: the URLs that REDIS_URL takes."""
+"""Where a store is, or a broker in Redis: the URLs that REDIS_URL takes."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 _SCHEME = re.compile(r"(redis|rediss)\+(sentinel|cluster)|redis|rediss|unix")
 _PORTS = {"one": 6379, "sentinel": 26379, "cluster": 6379}
 _PARAMETERS = {"db", "username", "password", "client_name", "health_check_interval"}
+_NUMBERS = {"db", "health_check_interval"}
+_NUMBER = re.compile(r"[0-9]{1,9}")
 SPELLINGS = (
     "is none of redis://HOST, rediss://HOST, unix://PATH, redis+sentinel://HOST,HOST,…/NAME/DB and "
     "redis+cluster://HOST,HOST,… (rediss+… with TLS)"
@@ -36,9 +38,12 @@ class ServerUrl:
         found = _SCHEME.fullmatch(scheme)
         if not separator or found is None or not rest:
             raise ValueError(SPELLINGS)
+        if "#" in url:
+            # It would be the end of the address.
+            raise ValueError("has a #; percent-encode special characters of a password")
         kind = found[2] or "one"
         head, _, query = rest.partition("?")
-        _check_parameters(query)
+        has_database = _check_parameters(query)
         netloc, slash, path = head.partition("/")
         user, at, hosts = netloc.rpartition("@")
         if kind == "one":
@@ -48,7 +53,13 @@ class ServerUrl:
                     "redis+cluster://HOST,HOST,… do"
                 )
             _check_address(url)
+            if scheme == "unix" and (hosts or not path):
+                raise ValueError("has no absolute path: unix:///PATH")
+            if scheme != "unix" and path and not _NUMBER.fullmatch(path):
+                raise ValueError(f"has no database that is a number: {scheme}://HOST/DB")
             return cls("one", scheme == "rediss", (), "", url)
+        if has_database:
+            raise ValueError("has the parameter 'db', which only a single address has")
         pairs = tuple(_host_and_port(part, _PORTS[kind]) for part in hosts.split(","))
         parts = path.split("/") if path else []
         service, database = "", ""
@@ -56,7 +67,7 @@ class ServerUrl:
             if len(parts) not in (1, 2) or not parts[0]:
                 raise ValueError("lacks the primary's name: redis+sentinel://HOST,HOST,…/NAME/DB")
             service, database = parts[0], (parts[1] if len(parts) == 2 else "") or "0"
-            if not database.isdigit():
+            if not _NUMBER.fullmatch(database):
                 raise ValueError("has no database that is a number: redis+sentinel://HOST,HOST,…/NAME/DB")
         elif slash and path.strip("/") not in ("", "0"):
             raise ValueError("names a database, and a cluster has only the first")
@@ -64,11 +75,31 @@ class ServerUrl:
         plain = f"{'rediss' if tls else 'redis'}://{user}{at}unknown/{database}" + (
             f"?{query}" if query else ""
         )
-        _check_address(plain)
+        if "@" in user or _check_address(plain).hostname != "unknown":
+            raise ValueError("has a password before each host; one for all servers stands before the first")
         return cls("sentinel" if kind == "sentinel" else "cluster", tls, pairs, service, plain)
 
+    @property
+    def kombu(self) -> str:
+        """The same as kombu spells it: without parameters, each sentinel with a URL of its own, and a Unix
+        socket with another scheme."""
+        parts = urlsplit(self.plain)
+        given = dict(parse_qsl(parts.query))
+        username = given.get("username") or unquote(parts.username or "")
+        password = given.get("password") or unquote(parts.password or "")
+        login = f"{quote(username, safe='')}:{quote(password, safe='')}@" if username or password else ""
+        if parts.scheme == "unix":
+            return f"redis+socket://{login}{parts.path}?virtual_host={given.get('db', 0)}"
+        database = given.get("db") or parts.path.lstrip("/") or "0"
+        scheme = "sentinel" if self.kind == "sentinel" else parts.scheme
+        hosts = self.hosts or ((parts.hostname or "localhost", parts.port or _PORTS["one"]),)
+        return ";".join(
+            f"{scheme}://{login}{f'[{host}]' if ':' in host else host}:{port}/{database}"
+            for host, port in hosts
+        )
 
-def _check_address(url: str) -> None:
+
+def _check_address(url: str) -> SplitResult:
     parts = None
     try:
         parts = urlsplit(url)
@@ -82,16 +113,22 @@ def _check_address(url: str) -> None:
         )
     if not (parts.netloc or parts.path):
         raise ValueError(SPELLINGS)
+    return parts
 
 
-def _check_parameters(query: str) -> None:
-    for name, _ in parse_qsl(query, keep_blank_values=True):
+def _check_parameters(query: str) -> bool:
+    """Return whether one of them is the database."""
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    for name, value in given.items():
         if name.startswith("ssl_"):
             raise ValueError(
                 "has an ssl_… parameter; REDIS_CA_FILE and REDIS_TLS_VERIFY say how TLS is verified"
             )
         if name not in _PARAMETERS:
             raise ValueError(f"has the parameter {name!r}; it takes {', '.join(sorted(_PARAMETERS))}")
+        if name in _NUMBERS and not _NUMBER.fullmatch(value):
+            raise ValueError(f"has the parameter {name!r}, which takes a number")
+    return "db" in given
 
 
 def _host_and_port(text: str, port: int) -> tuple[str, int]:
@@ -101,6 +138,6 @@ def _host_and_port(text: str, port: int) -> tuple[str, int]:
         found = parts.hostname, parts.port or port
     except ValueError:
         found = None, port
-    if not found[0] or (parts is not None and (parts.path or parts.username)):
+    if not found[0] or ";" in text or (parts is not None and (parts.path or parts.username)):
         raise ValueError("has a host that cannot be read: it takes HOST or HOST:PORT, separated by commas")
     return found[0], found[1]

@@ -33,7 +33,10 @@ from headway.contract.layout import slot_of
 from headway.contract.server_url import ServerUrl
 
 SENTINEL_S = 1.0
-"""How long a sentinel, or a server asked for the cluster's slots, has to answer."""
+"""How long a sentinel, or a server asked for the cluster's slots, has to answer; also one that did not when
+it was last asked."""
+SILENT_S = 1.0
+"""How long nobody connects to a server after it did not answer one who did."""
 MOVING_S = 3.0
 """How long a call waits for a slot that is on its way to another server."""
 AGAIN_S = 0.1
@@ -59,10 +62,17 @@ class _Home:
         """Where it was said to be, when the last of them was made."""
         self.era = 0
         """Counted up when one of them was lost: those made before are not used again."""
+        self.silent = False
+        """Whether the server did not answer in time when it was last asked."""
+        self.asked_again_at = float("-inf")
+        """Before this nobody connects to one that is silent."""
 
 
 class ToPrimary(AbstractConnection):
-    """A connection to a server that takes writes. Its `connect` raises NotPrimary if there is none."""
+    """A connection to a server that takes writes. Its `connect` raises NotPrimary if there is none.
+
+    One caller finds out that a server is silent, and waits as long as the timeout says. Those after it do
+    not: they may have other servers to talk to."""
 
     def __init__(self, *, home: _Home, any_role: bool = False, **options: Any) -> None:
         self._home = home
@@ -74,9 +84,24 @@ class ToPrimary(AbstractConnection):
 
     def connect(self) -> None:
         """Connect, unless it is connected. Called before each use."""
-        if self._era != self._home.era:
+        home = self._home
+        if self._era != home.era:
             self.disconnect()  # type: ignore[no-untyped-call]
-        super().connect()  # type: ignore[no-untyped-call]
+        if home.silent and time.monotonic() < home.asked_again_at:
+            raise redis.TimeoutError("the server did not answer a moment ago")
+        usual = self.socket_timeout, self.socket_connect_timeout
+        if home.silent:
+            self.socket_timeout = self.socket_connect_timeout = min(SENTINEL_S, usual[0] or SENTINEL_S)
+        try:
+            super().connect()  # type: ignore[no-untyped-call]
+        except redis.TimeoutError:
+            home.silent, home.asked_again_at = True, time.monotonic() + SILENT_S
+            raise
+        finally:
+            self.socket_timeout, self.socket_connect_timeout = usual
+        if home.silent and (sock := self._get_socket()) is not None:
+            home.silent = False
+            sock.settimeout(self.socket_timeout)
 
     def _connect(self) -> Any:
         if self._home.sentinels is not None:
@@ -103,8 +128,9 @@ class ToPrimary(AbstractConnection):
             if not str(error).startswith("UNBLOCKED"):
                 raise
             raise self._lost(str(error)) from None
-        except (redis.ConnectionError, redis.TimeoutError):
+        except (redis.ConnectionError, redis.TimeoutError) as error:
             self._home.era += 1
+            self._home.silent = self._home.silent or isinstance(error, redis.TimeoutError)
             raise
 
     def _lost(self, why: str) -> redis.ConnectionError:

@@ -47,11 +47,8 @@ _JWT_FAMILIES = (
 SHORTEST_TRUSTED = {4: 8, 6: 7}
 """Prefixes of the largest private networks: 10.0.0.0/8 and fc00::/7."""
 _SECRET = ("redis_url", "celery_broker_url", "files_url", "jwt_jwks_url")
-
-
-_SENTINELS = re.compile(
-    r"sentinel://(?P<user>[^@/]*@)?(?P<hosts>[^@/,;]+(,[^@/,;]+)*)/(?P<name>[^/?;]+)(/(?P<database>[0-9]+))?"
-)
+_BROKERS = ("redis", "rediss", "unix", "sentinel", "redis+sentinel", "rediss+sentinel", "amqp", "amqps")
+_AMQP = {"heartbeat", "login_method"}
 
 
 class ConfigError(ValueError):
@@ -134,11 +131,18 @@ class Settings(BaseModel):
     @field_validator("celery_broker_url")
     @classmethod
     def _is_a_broker_url(cls, value: str) -> str:
-        if value.startswith("sentinel:"):
-            if not _SENTINELS.fullmatch(value):
-                raise ValueError("is not sentinel://host:port,host:port/name-of-the-primary/0")
+        scheme = value.partition("://")[0]
+        if value and scheme not in _BROKERS:
+            *others, last = (f"{scheme}://" for scheme in _BROKERS)
+            raise ValueError(f"is not a {', '.join(others)} or {last} URL")
+        if scheme in ("amqp", "amqps"):
+            unknown = {name for name, _ in parse_qsl(urlsplit(_server_url(value, _BROKERS)).query)} - _AMQP
+            if unknown:
+                raise ValueError(f"has the parameter {min(unknown)!r}; it takes {', '.join(sorted(_AMQP))}")
             return value
-        return _server_url(value, ("redis", "rediss", "unix", "sentinel", "amqp", "amqps"))
+        if value:
+            _broker_in_redis(value)
+        return value
 
     @field_validator("files_url")
     @classmethod
@@ -309,32 +313,17 @@ class Settings(BaseModel):
     @property
     def broker_url(self) -> str:
         """Where Celery's messages go: `CELERY_BROKER_URL`, else `REDIS_URL`."""
-        if self.celery_broker_url:
-            return self.celery_broker_url
-        url = ServerUrl.of(self.redis_url)
-        if url.kind != "sentinel":
-            return self.redis_url
-        user, at, _ = self.redis_url.partition("://")[2].partition("/")[0].rpartition("@")
-        hosts = ",".join(
-            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in url.hosts
-        )
-        return f"sentinel://{user}{at}{hosts}/{url.service}{urlsplit(url.plain).path}"
+        return self.celery_broker_url or self.redis_url
+
+    @property
+    def broker(self) -> ServerUrl | None:
+        """The same, if it is in Redis."""
+        return None if self.broker_url.startswith("amqp") else _broker_in_redis(self.broker_url)
 
     @property
     def kombu_url(self) -> str:
-        """The same as kombu spells it: a Unix socket has another scheme there than in redis-py, and each
-        Sentinel a URL of its own."""
-        scheme, _, rest = self.broker_url.partition("://")
-        if sentinels := _SENTINELS.fullmatch(self.broker_url):
-            user, database = sentinels["user"] or "", sentinels["database"] or "0"
-            return ";".join(f"sentinel://{user}{host}/{database}" for host in sentinels["hosts"].split(","))
-        return f"redis+socket://{rest}" if scheme == "unix" else self.broker_url
-
-    @property
-    def broker_primary(self) -> str | None:
-        """Under which name the broker's Sentinels know its primary; None for a broker without Sentinels."""
-        sentinels = _SENTINELS.fullmatch(self.broker_url)
-        return sentinels["name"] if sentinels else None
+        """The same as kombu spells it."""
+        return self.broker_url if self.broker is None else self.broker.kombu
 
     @property
     def tls(self) -> dict[str, Any]:
@@ -350,10 +339,8 @@ class Settings(BaseModel):
     @property
     def kombu_tls(self) -> dict[str, Any] | None:
         """The same for Celery's broker_use_ssl; None for a broker without TLS."""
-        if self.broker_url.startswith("rediss:") or (
-            not self.celery_broker_url and ServerUrl.of(self.redis_url).tls
-        ):
-            return self.tls
+        if self.broker is not None:
+            return self.tls if self.broker.tls else None
         if not self.broker_url.startswith("amqps:"):
             return None
         if not self.redis_tls_verify:
@@ -367,6 +354,11 @@ class Settings(BaseModel):
     def base_url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+
+def _broker_in_redis(url: str) -> ServerUrl:
+    """Parse a broker's URL. Celery's users know Sentinels by a scheme of their own. Raises ValueError."""
+    return ServerUrl.of(f"redis+{url}" if url.startswith("sentinel:") else url)
 
 
 def _server_url(value: str, schemes: tuple[str, ...]) -> str:

@@ -27,7 +27,7 @@ from headway.contract.listings import Listings
 from headway.contract.messages import Messages
 from headway.contract.new_job import NewJob
 from headway.contract.outcomes import Outcomes
-from headway.contract.pages import JobPage, fields_of
+from headway.contract.pages import PAGE_BYTES, UNBOUNDED, JobPage, fields_of
 from headway.contract.pauses import Pauses
 from headway.contract.records import (
     CANCELED,
@@ -460,18 +460,26 @@ class JobStore:
         ]
 
     def read(
-        self, job_id: str, cursor: EventId | None, limit: int, owner: str | None = None
+        self,
+        job_id: str,
+        cursor: EventId | None,
+        limit: int,
+        owner: str | None = None,
+        most_bytes: int = UNBOUNDED,
     ) -> JobPage | None:
-        """Return a job and up to `limit` events after `cursor` (None: no events), or None if there is no
-        such job. With an `owner`, another's job is none, and takes no longer.
+        """Return a job and up to `limit` events after `cursor` (None: no events), fewer if their data have
+        `most_bytes`, but at least one; or None if there is no such job. With an `owner`, another's job is
+        none, and takes no longer.
 
         Raises redis.RedisError, also if there might be one that a former primary does not know."""
-        return self.read_jobs([(job_id, cursor, owner)], limit)[0]
+        return self.read_jobs([(job_id, cursor, owner)], limit, most_bytes)[0]
 
-    def read_jobs(self, wanted: Sequence[Wanted], limit: int) -> list[JobPage | None]:
+    def read_jobs(
+        self, wanted: Sequence[Wanted], limit: int, most_bytes: int = UNBOUNDED
+    ) -> list[JobPage | None]:
         """Read many jobs like `read`, those of one partition as they are at one moment."""
         pages: list[JobPage | None] = []
-        for page in self._read_jobs(wanted, limit, together=True):
+        for page in self._read_jobs(wanted, limit, most_bytes, together=True):
             if isinstance(page, redis.RedisError):
                 raise page
             pages.append(page)
@@ -481,12 +489,13 @@ class JobStore:
         """Read many jobs like `read`, each as it is at a moment of its own; of one whose server cannot be
         reached, return the error.
 
-        The page of a job with a cursor is brief: it knows only whose the job is and where it stands.
+        The page of a job with a cursor is brief: it knows only whose the job is and where it stands. It has
+        at most PAGE_BYTES.
         """
-        return self._read_jobs(wanted, limit, together=False)
+        return self._read_jobs(wanted, limit, PAGE_BYTES, together=False)
 
     def _read_jobs(
-        self, wanted: Sequence[Wanted], limit: int, *, together: bool
+        self, wanted: Sequence[Wanted], limit: int, most_bytes: int, *, together: bool
     ) -> list[JobPage | redis.RedisError | None]:
         calls: list[Call] = []
         for job_id, cursor, *owner in wanted:
@@ -495,7 +504,7 @@ class JobStore:
                 keys = [self.keys.clock_of(job_id), self.keys.job(job_id), self.keys.events(job_id)]
                 how = "" if together or cursor is None else "brief"
                 only = dumps(owner[0]) if owner and owner[0] is not None else ""
-                calls.append(("read", keys, [after, limit, how, only]))
+                calls.append(("read", keys, [after, limit, how, only, most_bytes]))
         replies = iter(self.database.run_many(calls, together=together))
         pages = [_page_of(next(replies)) if self.keys.holds(job_id) else None for job_id, *_ in wanted]
         if any(
@@ -543,6 +552,8 @@ def _page_of(reply: Any) -> JobPage | redis.RedisError | None:
     """What read.lua returned."""
     if isinstance(reply, redis.RedisError):
         return reply
-    clock, job, entries = reply
+    clock, job, entries, more = reply
     fields = fields_of(job)
-    return JobPage(EventId.of(clock), fields, [Event.of(entry) for entry in entries]) if fields else None
+    if not fields:
+        return None
+    return JobPage(EventId.of(clock), fields, [Event.of(entry) for entry in entries], bool(more))

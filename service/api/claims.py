@@ -7,9 +7,11 @@ import secrets
 import select
 import sys
 import time
+from contextlib import suppress
 from typing import Annotated, Any
 
 import gevent.monkey
+import redis
 from flask import Response, request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -141,12 +143,12 @@ def claim_job(body: ClaimRequest) -> Response:
     here, who = context(), caller()
     who.check_group(None)
     _check_types(here, who, body.types)
-    here.store.registry.note_claimer(who.owner, body.worker, body.types, body.wait + ALIVE_S)
+    _note_claimer(here, who, body.worker, body.types, body.wait + ALIVE_S)
     claim = _await_job(here, who, body) if body.wait else _take(here, who, body)
     if claim is None:
         return Response(status=204)
     lease_s = _lease_s(here, who, claim.job.type)
-    here.store.registry.note_claimer(who.owner, body.worker, [claim.job.type], lease_s + ALIVE_S)
+    _note_claimer(here, who, body.worker, [claim.job.type], lease_s + ALIVE_S)
     attributes = tracing.about_job(claim.job.id, who.owner, claim.job.type, claim.job.attempt)
     with tracing.span("claim", claim.trace, kind="consumer", attributes=attributes) as span:
         answer = ClaimedJob(
@@ -158,6 +160,13 @@ def claim_job(body: ClaimRequest) -> Response:
             traceparent=tracing.headers(span.context).get("traceparent"),
         )
     return json_answer(answer.model_dump_json())
+
+
+def _note_claimer(here: Context, who: Caller, worker: str, types: list[str], alive_s: float) -> None:
+    """Have the types shown as alive, if that can be noted: the server that knows all workers may be away
+    while that of the owner's jobs is not, and no job is withheld or lost for that."""
+    with suppress(redis.RedisError):
+        here.store.registry.note_claimer(who.owner, worker, types, alive_s)
 
 
 def _check_name(name: str) -> None:

@@ -9,7 +9,7 @@ from flask import current_app, request
 
 from headway.contract.events import EventId
 from headway.contract.files import Files
-from headway.contract.pages import JobPage
+from headway.contract.pages import PAGE_BYTES, JobPage
 from headway.contract.settings import Settings
 from headway.contract.store import JobStore
 from service.api.auth.authentication import CALLER, Authentication
@@ -58,8 +58,9 @@ def caller() -> Caller:
 
 
 def find_job(job_id: str, cursor: EventId | None = None, limit: int = 0) -> JobPage:
-    """Return a job of the caller's and up to `limit` events after `cursor`. Raises Problem (404)."""
-    page = context().store.read(job_id, cursor, limit, caller().sees_only)
+    """Return a job of the caller's and up to `limit` events after `cursor`, fewer if they are large. Raises
+    Problem (404)."""
+    page = context().store.read(job_id, cursor, limit, caller().sees_only, PAGE_BYTES)
     if page is None or not caller().sees(page):
         raise job_not_found(job_id)
     return page

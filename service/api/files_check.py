@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+import redis
+
 from headway.contract.files import Files, FilesUnavailable
 from headway.contract.files_identity import identity_problem
 from headway.contract.store import JobStore
@@ -24,16 +26,22 @@ class FilesCheck:
         self._until = 0.0
 
     def problem(self) -> str:
-        """Return what is wrong, in words for everybody, or "". An object storage that is away for a while
-        is nothing wrong once it was seen: what needs no files goes on. Raises redis.RedisError."""
+        """Return what is wrong, in words for everybody, or "". An object storage, or a server of the store,
+        that is away for a while is nothing wrong once it was seen: what does not need it goes on. Raises
+        redis.RedisError before."""
         if self._known is None or time.monotonic() > self._until:
+            # Now, so that nobody else waits for one that is silent.
+            self._until = time.monotonic() + PERIOD_S
             try:
                 self._known = identity_problem(self._files, self._store)
             except FilesUnavailable as error:
                 if self._known is None:
                     log.warning("the object storage of FILES_URL was not reached yet: %s", error)
                     return "the object storage of FILES_URL was not reached yet; the log has the reason"
+            except redis.RedisError:
+                if self._known is None:
+                    raise
             except OSError as error:
+                self._until = 0.0
                 return f"the files cannot be read or written: {error.strerror or error}"
-            self._until = time.monotonic() + PERIOD_S
         return self._known or ""

@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import redis
+
 from headway.contract.encoding import dumps, rfc3339
 from headway.contract.keys import SERVICE_QUEUE, is_own_queue
 from headway.contract.listings import Running
@@ -124,6 +126,13 @@ class Fleet:
         return b"null" if group is None else dumps({"counts": json.loads(group)["counts"]}).encode()
 
     def _reason(self, page: JobPage) -> str | None:
+        try:
+            return self._why_it_waits(page)
+        except redis.RedisError:
+            # The job was read, so another server is away: the one that knows all workers.
+            return "why is not known: the workers cannot be looked up now"
+
+    def _why_it_waits(self, page: JobPage) -> str | None:
         fields = page.fields
         if json.loads(fields[b"state"]) == State.WAITING:
             return _AWAITED.get(fields.get(b"_waits_for", b""))

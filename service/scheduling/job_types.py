@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Any
 
+import redis
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from referencing import Registry
@@ -126,8 +127,13 @@ class JobTypes:
             read_at, types = self._read.get(owner, (float("-inf"), {}))
             if fresh or time.monotonic() - read_at > FRESH_S:
                 registry = self._store.registry
-                found = registry.own_types(owner) if owner else registry.types()
-                types = {name: _job_type(name, text, alive) for name, (text, alive) in found.items()}
+                try:
+                    found = registry.own_types(owner) if owner else registry.types()
+                    types = {name: _job_type(name, text, alive) for name, (text, alive) in found.items()}
+                except redis.RedisError:
+                    # What is known goes on: the owner's jobs may be at another server.
+                    if fresh or owner not in self._read:
+                        raise
                 if len(self._read) >= MAX_OWNERS:
                     self._read.clear()
                 self._read[owner] = time.monotonic(), types

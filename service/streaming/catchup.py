@@ -17,7 +17,7 @@ from typing import Protocol
 import redis
 
 from headway.contract.events import ZERO, Event, EventId, EventType
-from headway.contract.pages import FeedPage, FeedSnapshot, JobPage
+from headway.contract.pages import PAGE_BYTES, FeedPage, FeedSnapshot, JobPage
 from headway.contract.store import JobStore
 from service.streaming import sse
 from service.streaming.store_reader import PAGE, StoreReader
@@ -143,7 +143,7 @@ class JobCatchUp:
         return Page(
             page.events[-1].id,
             events=page.events,
-            complete=len(page.events) < PAGE,
+            complete=not page.more,
             closed=page.events[-1].type == EventType.END,
             lasts=(page.last,),
         )
@@ -229,7 +229,7 @@ class JobListCatchUp:
         if cursor != ZERO and not any(_follows(page, cursor) for page in pages):
             return self._read_reset(store, "cursor_unknown")
         # What was read is complete up to where the first full page stops.
-        full = [page.events[-1].id for page in pages if len(page.events) == limit]
+        full = [page.events[-1].id for page in pages if page.more]
         horizon = min(full, default=None)
         events = sorted(
             (e for page in pages for e in page.events if horizon is None or e.id <= horizon),
@@ -244,7 +244,8 @@ class JobListCatchUp:
         )
 
     def _pages(self, store: JobStore, cursor: EventId | None, limit: int) -> list[JobPage]:
-        found = store.read_jobs([(job_id, cursor, self.viewer.sees_only) for job_id in self._ids], limit)
+        wanted = [(job_id, cursor, self.viewer.sees_only) for job_id in self._ids]
+        found = store.read_jobs(wanted, limit, 4 * PAGE_BYTES // len(wanted))
         for job_id, page in zip(self._ids, found, strict=True):
             if page is None or not self.viewer.sees(page):
                 raise JobGone(job_id)
@@ -316,10 +317,10 @@ class FeedCatchUp:
         told = {job.id.encode(): job.last for job in snapshot.jobs}
         cursor, complete = snapshot.clock, False
         while not complete:
-            page = store.feeds.read(self._owner, self._group, cursor, PAGE)
+            page = store.feeds.read(self._owner, self._group, cursor, PAGE, PAGE_BYTES)
             if cursor > page.clock or (page.events and page.events[0].since > cursor):
                 raise redis.ConnectionError("the store has lost what the state was read from")
-            complete = len(page.events) < PAGE
+            complete = not page.more
             events = [*page.events]
             if complete and page.last > snapshot.last:
                 events += self._newest(store, page, snapshot.clock)
@@ -343,7 +344,7 @@ class FeedCatchUp:
         return [event for event in latest if cursor < event.id <= page.clock]
 
     def _read_after(self, store: JobStore, cursor: EventId) -> Page:
-        page = store.feeds.read(self._owner, self._group, cursor, PAGE)
+        page = store.feeds.read(self._owner, self._group, cursor, PAGE, PAGE_BYTES)
         if cursor > page.clock:
             return self._read_reset(store, "cursor_ahead")
         before = page.events[0].since if page.events else page.stored
@@ -355,7 +356,7 @@ class FeedCatchUp:
             if trimmed or forgotten:
                 return self._read_reset(store, "cursor_trimmed")
         events = page.events
-        if len(events) == PAGE:
+        if page.more:
             return Page(events[-1].id, events=events, complete=False)
         # Progress newer than what was read here comes live: before it there may be events not yet read.
         events = sorted([*events, *self._newest(store, page, cursor)], key=lambda e: e.id)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -168,3 +172,40 @@ def test_a_primary_that_is_killed_puts_only_its_own_readers_behind(
     assert store.get(jobs[victim.port]) is not None
     store.end(claim(store, jobs[victim.port]), State.SUCCEEDED)
     until(lambda: hub.topic(watchers[victim.port].topics[0]).last is not None, 10, "the end to be heard")
+
+
+def test_a_primary_that_is_silent_holds_up_neither_the_jobs_of_the_others_nor_readiness(
+    tmp_path: Path,
+) -> None:
+    cluster = ValkeyCluster(tmp_path / "cluster")
+    silent = cluster.servers[0]
+    settings = {"DRAIN_S": "0", "PARTITIONS": "64", "LEASE_S": "2", "AUTH": "none"}
+    with Stack(tmp_path, **settings) as stack, contextlib.closing(cluster):
+        broker = stack.environ["REDIS_URL"]
+        stack.environ.update(REDIS_URL=cluster.url, CELERY_BROKER_URL=broker)
+        stack.use_store()
+        described = {"name": "t", "title": "T", "queue": "q", "params": {}, "max_attempts": None}
+        stack.store.registry.register("worker", {"t": json.dumps(described)}, 3600)
+        stack.start_web()
+        assert server_of(cluster, stack.store, stack.submit("t", {})["id"]) is not silent
+        job_id = next(
+            job_id
+            for job_id in (create(stack.store, owner) for owner in OWNERS)
+            if server_of(cluster, stack.store, job_id) is not silent
+        )
+        silent.process.send_signal(signal.SIGSTOP)
+        ref = stack.store.ref(job_id)
+        assert ref is not None
+        assert stack.store.claim(ref, token="t", lease_s=1, worker="lost")
+        until(lambda: stack.store.waits(job_id), 20, "its alarm to find that the worker was lost")
+        until(lambda: stack.get("/readyz")[0] == 200, what="another server to be asked")
+        for _ in range(8):
+            assert stack.get("/readyz")[0] == 200, stack.call("GET", "/readyz")
+            time.sleep(0.25)
+        # It is the server of {types}, too.
+        status, _, body = stack.call("POST", "/jobs", {"type": "t", "params": {}})
+        assert status == 202, "a type that is known can be submitted"
+        status, waiting = stack.get(f"/jobs/{json.loads(body)['id']}")
+        assert (status, waiting["state"]) == (200, "queued")
+        assert "cannot be looked up" in waiting["waiting_reason"]
+        assert stack.get("/jobs")[0] == 200

@@ -20,11 +20,13 @@ from headway.contract.events import ZERO, Event, EventId
 from headway.contract.keys import Keys
 from headway.contract.layout import Layout
 from headway.contract.new_job import NewJob
+from headway.contract.pages import JobPage
 from headway.contract.records import Job
 from headway.contract.servers import connect
 from headway.contract.states import TRANSITIONS, ErrorCode, State
 from headway.contract.store import Claim, IdempotencyConflict, JobLive, JobStore, Report, StaleFence
-from service.streaming.catchup import cursor_fault
+from service.streaming.catchup import FeedCatchUp, JobCatchUp, cursor_fault
+from service.streaming.store_reader import StoreReader
 from tests.support.clocked_store import ClockedStore
 
 
@@ -643,3 +645,38 @@ def test_a_claim_that_the_store_has_lost_is_not_good_for_the_next_one(store: Job
             write()
     store.append(held, 1, [log("of the other")])
     assert [json.loads(e.data).get("message") for e in events(store, job_id)][-1] == "of the other"
+
+
+class Ann:
+    """Sees what is hers."""
+
+    sees_only = "ann"
+
+    def sees(self, page: JobPage) -> bool:
+        return page.owner == "ann"
+
+    def valid(self) -> bool:
+        return True
+
+
+def test_a_reader_that_catches_up_is_given_large_events_in_small_pages_and_misses_none(
+    store: JobStore,
+) -> None:
+    held = claim(store, create(store))
+    store.append(held, 1, [log("x" * 60_000) for _ in range(40)])
+    feed = [event.id for event in events(store, held.ref.id)]
+    for n in range(20):
+        other = claim(store, create(store, params={"text": "x" * 60_000}), f"token {n}")
+        store.end(other, State.SUCCEEDED, result="x" * 60_000)
+        feed += [event.id for event in events(store, other.ref.id)]
+    reader = StoreReader(store)
+    for view, expected in (
+        (JobCatchUp(reader, Ann(), held.ref.id), [event.id for event in events(store, held.ref.id)]),
+        (FeedCatchUp(reader, Ann(), "ann", None), feed),
+    ):
+        pages = [view.after(ZERO)]
+        while not pages[-1].complete:
+            pages.append(view.after(pages[-1].cursor))
+        assert len(pages) > 2
+        assert max(len(page.frames) for page in pages) < 1.3 * 2**20
+        assert [event.id for page in pages for event in page.events] == expected

@@ -14,7 +14,7 @@ from typing import Any
 
 from headway.contract.events import ZERO, Event, EventId
 from headway.contract.keys import Keys
-from headway.contract.pages import FeedPage, FeedSnapshot, JobPage
+from headway.contract.pages import UNBOUNDED, FeedPage, FeedSnapshot, JobPage
 from headway.contract.store import Wanted
 
 OWNER = "ann"
@@ -184,7 +184,10 @@ class MemoryStore:
         if during is not None:
             during()
 
-    def read_jobs(self, wanted: Sequence[Wanted], limit: int) -> list[JobPage | None]:
+    def read_jobs(
+        self, wanted: Sequence[Wanted], limit: int, most_bytes: int = UNBOUNDED
+    ) -> list[JobPage | None]:
+        """Its pages are bounded by `limit` alone."""
         found = [self._page(job_id, cursor, limit) for job_id, cursor, *_ in wanted]
         self._read()
         return found
@@ -203,7 +206,7 @@ class MemoryStore:
             b"last_event_id": b'"%s"' % str(job.stream.any).encode(),
             b"finished_at": b'"then"' if job.ended else b"null",
         }
-        return JobPage(self.clock, fields, events)
+        return JobPage(self.clock, fields, events, cursor is not None and len(events) == limit)
 
     def last_events(self, job_ids: Sequence[str]) -> list[Event | None]:
         found = [self._jobs[job_id].stream.events[-1:] for job_id in job_ids]
@@ -215,11 +218,14 @@ class MemoryStore:
         known |= {self.keys.feed(OWNER, group): feed.any for group, feed in self._feeds.items()}
         return [known.get(topic, ZERO) for topic in topics]
 
-    def read(self, owner: str, group: str | None, cursor: EventId, limit: int) -> FeedPage:
+    def read(
+        self, owner: str, group: str | None, cursor: EventId, limit: int, most_bytes: int = UNBOUNDED
+    ) -> FeedPage:
         feed = self._feeds.get(group, _Stream())
         begun = [job_id for job_id, job in self._of(group) if job.begun and not job.ended]
         events = [e for e in feed.events if e.id > cursor][:limit]
-        page = FeedPage(self.clock, self.now_ms, feed.any, feed.stored, begun, events)
+        more = len(events) == limit
+        page = FeedPage(self.clock, self.now_ms, feed.any, feed.stored, begun, events, more)
         self._read()
         return page
 

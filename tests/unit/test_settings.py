@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from headway.broker import connect, options
 from headway.contract.server_url import ServerUrl
 from headway.contract.settings import ConfigError, Settings, load, load_or_exit, server_of
 from tests.support.checkout import ROOT
@@ -43,18 +44,26 @@ BAD = {
         *("redis://a:1,b:2", "redis://a/0?cluster=true", "sentinel://a", "redis+sentinel://a,b"),
         *("redis+sentinel://a,b/name/x", "redis+sentinel://a,,b/name", "redis+sentinel://a:x/name"),
         *("redis+cluster://", "redis+cluster://a/1", "unix+cluster://a", "redis+cluster://a,b:99999"),
+        *("redis://a/b", "redis://a/1/2", "redis://a/-1", "redis://a?db=b", "redis://a#b", "unix://a/b"),
+        *("redis://a?health_check_interval=b", "redis+cluster://a?db=1", "redis+sentinel://a/name?db=1"),
+        *("redis+sentinel://u:p@a,u:p@b/name", "redis+sentinel://a;b/name", "redis+sentinel://a/name/²"),
     ],
     "CELERY_BROKER_URL": [
         "localhost",
         "http://h",
         "amqp://",
         "amqp://u:p/w@h",
+        "amqp://h?frame_max=1",
         "sentinel://",
         "sentinel://h1,h2",
         "sentinel://h1,h2/",
         "sentinel://h1,,h2/name",
         "sentinel://h1;sentinel://h2/name",
         "sentinel://h/name/x",
+        "sentinel://h:x/name/0",
+        "redis://h/x",
+        "redis://h?db=x",
+        "redis+cluster://h",
     ],
     "WORKER_CONCURRENCY": ["0", "1025", "all"],
     "MAX_UPLOAD_BYTES": ["0", "-1", "10GB", "1.5"],
@@ -349,16 +358,41 @@ def test_sentinels_and_clusters_are_one_url_also_with_tls() -> None:
 
 def test_celery_reaches_its_broker_through_the_same_sentinels() -> None:
     settings = load({"REDIS_URL": "redis+sentinel://:s3cret@h1,h2:5/main/2"})
-    assert settings.broker_url == "sentinel://:s3cret@h1:26379,h2:5/main/2"
     assert settings.kombu_url == "sentinel://:s3cret@h1:26379/2;sentinel://:s3cret@h2:5/2"
-    assert settings.broker_primary == "main"
+    assert options(settings, timeout_s=1)["master_name"] == "main"
+    named = load({**REDIS, "CELERY_BROKER_URL": "sentinel://:s3cret@h1,h2:5/main/2"})
+    assert named.kombu_url == settings.kombu_url
+    assert options(named, timeout_s=1) == options(settings, timeout_s=1)
+
+
+def test_celery_asks_sentinels_with_tls_if_they_have_it() -> None:
+    settings = load({"REDIS_URL": "rediss+sentinel://h1,h2/main/0"})
+    asked = options(settings, timeout_s=1)["sentinel_kwargs"]
+    assert asked.items() >= {"ssl": True, **settings.tls}.items()
+
+
+@pytest.mark.parametrize(
+    ("url", "kombu"),
+    [
+        ("redis://h", "redis://h:6379/0"),
+        ("redis://h?db=3&client_name=c&health_check_interval=5", "redis://h:6379/3"),
+        ("rediss://u:p%40w@[::1]:7/2", "rediss://u:p%40w@[::1]:7/2"),
+        ("redis+sentinel://h/main/1?password=p%40w", "sentinel://:p%40w@h:26379/1"),
+        ("unix:///run/valkey.sock?db=4&password=s", "redis+socket://:s@/run/valkey.sock?virtual_host=4"),
+    ],
+)
+def test_celery_is_led_to_the_same_database_with_the_same_password(url: str, kombu: str) -> None:
+    settings = load({"REDIS_URL": url})
+    assert settings.kombu_url == kombu
+    with connect(settings, timeout_s=1) as connection:
+        assert not connection.connected
 
 
 def test_with_a_cluster_celery_needs_a_broker_of_its_own() -> None:
     cluster = {"REDIS_URL": "redis+cluster://h1,h2"}
     with pytest.raises(ConfigError, match=r"^CELERY_BROKER_URL is not set"):
         load(cluster)
-    assert load({**cluster, "CELERY_BROKER_URL": "redis://b"}).kombu_url == "redis://b"
+    assert load({**cluster, "CELERY_BROKER_URL": "redis://b/1"}).kombu_url == "redis://b:6379/1"
 
 
 def test_settings_are_read_without_what_gevent_has_yet_to_patch() -> None:
