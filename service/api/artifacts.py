@@ -107,7 +107,11 @@ def _send(files: Files, found: Entry, media_type: str, *, shown: bool) -> Respon
     response.content_length = found.size
     response.last_modified = datetime.fromtimestamp(int(found.modified), UTC)
     response.set_etag(found.etag)
-    response.make_conditional(request.environ, accept_ranges=True, complete_length=found.size)
+    environ = request.environ
+    if request.range is None or request.range.units != "bytes" or len(request.range.ranges) > 1:
+        # What cannot be read, or is not offered, is as if it had not been asked (RFC 9110, 14.2).
+        environ = {name: value for name, value in environ.items() if name != "HTTP_RANGE"}
+    response.make_conditional(environ, accept_ranges=True, complete_length=found.size)
     # What a job made may be anything: it is never run in the name of this origin.
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'; media-src 'self'"
