@@ -305,7 +305,7 @@ def test_workers_tell_what_they_do_and_queues_how_many_wait(web: Stack) -> None:
         assert worker == {
             "name": "one", "host": "here", "pid": 7, "concurrency": 2, "types": ["w"], "queues": ["q-w"],
             "started_at": "2026-11-24T20:00:00.000Z", "sandbox": {"mode": "auto", "missing": ["landlock"]},
-            "dropped_messages": 3,
+            "dropped_messages": 3, "disk_full": False,
             "jobs": [{"id": jobs[0], "type": "w", "attempt": 1, "since": held.job.started_at}],
         }  # fmt: skip
         text = web.call("GET", "/metrics")[2].decode()
