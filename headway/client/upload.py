@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 
 from headway.client.download import Progress
 from headway.client.errors import BadAnswer, ClientError, Conflict, NotFound, Unavailable, Unreachable
-from headway.client.retrying import PATIENCE_S, Backoff, repeated
+from headway.client.retrying import Backoff, repeated
 from headway.client.transport import CHUNK, Transport
 
 VERSION = {"Tus-Resumable": "1.0.0"}
+PATIENCE_S = 300.0
+"""As long as in web/client/upload.js: a tunnel, or a service that is being restarted."""
 
 
 async def upload(transport: Transport, source: BinaryIO, total: int, name: str, progress: Progress) -> Any:
@@ -24,24 +26,56 @@ async def upload(transport: Transport, source: BinaryIO, total: int, name: str, 
     a byte. Raises ClientError; NotFound if the service has lost or removed it.
     """
     where: str = await repeated(lambda: _create(transport, total, name), transport.sleep)
-    offset, until, backoff = 0, time.monotonic() + PATIENCE_S, Backoff()
-    while offset < total:
+    patience = _Patience()
+
+    def sent(done: int, total: int) -> None:
+        patience.sends()
+        progress(done, total)
+
+    offset: int | None = 0
+    while True:
         try:
-            offset = await _send(transport, where, source, offset, total, progress)
-            break
+            if offset is None:
+                offset = await _offset(transport, where)
+                patience.gained(offset)
+            if offset < total:
+                start, offset = offset, None
+                patience.sends(begins=True)
+                offset = await _send(transport, where, source, start, total, sent)
+            return await transport.json("GET", where)
         except (Unreachable, Unavailable, Conflict) as error:
-            delay = backoff.next_s()
-            if time.monotonic() + delay > until:
-                raise
-            await transport.sleep(delay)
-            there: int = await repeated(lambda: _offset(transport, where), transport.sleep)
-            if there > offset:
-                until = time.monotonic() + PATIENCE_S
-                backoff.reset()
-            elif isinstance(error, Conflict) and time.monotonic() > until:
-                raise
-            offset = there
-    return await transport.json("GET", where)
+            await transport.sleep(patience.after(error))
+            offset = None
+
+
+class _Patience:
+    """Says how long to wait before the next try. Time in which bytes go out is none of waiting."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + PATIENCE_S
+        self._backoff = Backoff()
+        self._most = 0
+        self._sent_at = 0.0
+
+    def sends(self, *, begins: bool = False) -> None:
+        """Note that bytes go out; first that they are about to."""
+        now = time.monotonic()
+        if not begins:
+            self._until += now - self._sent_at
+        self._sent_at = now
+
+    def gained(self, offset: int) -> None:
+        """Note how much the service has."""
+        if offset > self._most:
+            self._most, self._until = offset, time.monotonic() + PATIENCE_S
+            self._backoff.reset()
+
+    def after(self, error: ClientError) -> float:
+        """Raises the error if it has lasted too long."""
+        delay: float = getattr(error, "retry_after_s", None) or self._backoff.next_s()
+        if time.monotonic() + delay > self._until:
+            raise error
+        return delay
 
 
 async def _create(transport: Transport, total: int, name: str) -> str:

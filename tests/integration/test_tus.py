@@ -7,10 +7,12 @@ import fcntl
 import hashlib
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
 import termios
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +20,9 @@ from typing import Any
 
 import pytest
 
+import headway.client.upload
 from headway import Client
+from headway.client import transport
 from headway.contract.keys import Keys
 from headway.contract.local_files import LocalFiles
 from headway.contract.resumable import Coming, WriterReplaced
@@ -318,16 +322,22 @@ def test_the_client_goes_on_after_the_service_was_killed(own_stack: Stack, tmp_p
     data = os.urandom(1 << 20) * 96
     file.write_bytes(data)
     seen: list[int] = []
-    kills = [20 << 20, 60 << 20]
+    kills, returning = [20 << 20, 60 << 20], list[threading.Timer]()
 
     def progress(done: int, total: int) -> None:
         assert total == len(data)
         seen.append(done)
         if kills and done > kills[0]:
             kills.pop(0)
-            own_stack.restart_web()
+            # Nobody answers for a while.
+            own_stack.stop("web", signal.SIGKILL)
+            back = threading.Timer(2, own_stack.start_web)
+            returning.append(back)
+            back.start()
 
     made = Client(own_stack.url).upload(file, progress=progress)
+    for timer in returning:
+        timer.join()
     assert not kills
     assert made["size"] == len(data)
     kept = own_stack.directory / "uploads" / made["id"] / "data"
@@ -335,6 +345,26 @@ def test_the_client_goes_on_after_the_service_was_killed(own_stack: Stack, tmp_p
     back = [before - after for before, after in pairwise(seen) if after < before]
     assert len(back) == 2, back
     assert max(back) < 16 << 20, "what was kept is not sent again"
+
+
+def test_an_upload_that_goes_on_for_longer_than_the_client_waits_survives_a_cut(
+    own_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(headway.client.upload, "PATIENCE_S", 5.0)
+    own_stack.start_web()
+    file = tmp_path / "large"
+    file.write_bytes(bytes(40 * transport.CHUNK))
+    began, cuts = time.monotonic(), list[float]()
+
+    def progress(done: int, total: int) -> None:
+        if time.monotonic() - began < 6:
+            time.sleep(0.3)
+        elif not cuts:
+            own_stack.restart_web()
+            cuts.append(time.monotonic())
+
+    assert Client(own_stack.url).upload(file, progress=progress)["size"] == file.stat().st_size
+    assert cuts
 
 
 def test_a_large_upload_takes_no_memory(own_stack: Stack, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ async function send(client, file, { onProgress, signal }, place) {
         onProgress?.(offset / file.size);
         const start = offset;
         offset = null;
-        offset = await sendRest(client, path, file, start, { onProgress, signal });
+        offset = await sendRest(client, path, file, start, patience, { onProgress, signal });
         continue;
       }
       const made = await client.ask("GET", path, { signal });
@@ -125,10 +125,11 @@ async function request(client, method, path, headers, signal) {
  * @param {string} path
  * @param {Blob} file
  * @param {number} offset
+ * @param {Patience} patience
  * @param {Options} options
  * @returns {Promise<number>} how much the service has then
  */
-async function sendRest(client, path, file, offset, { onProgress, signal }) {
+async function sendRest(client, path, file, offset, patience, { onProgress, signal }) {
   const token = client.caller && (await credential(client.caller));
   signal?.throwIfAborted();
   const request = new XMLHttpRequest();
@@ -142,8 +143,11 @@ async function sendRest(client, path, file, offset, { onProgress, signal }) {
   const headers = { ...VERSION, "upload-offset": String(offset), "content-type": "application/offset+octet-stream" };
   for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
   if (token) request.setRequestHeader("authorization", `Bearer ${token}`);
+  let sentAt = Date.now();
   request.upload.onprogress = ({ loaded }) => {
     heard();
+    patience.extend(Date.now() - sentAt);
+    sentAt = Date.now();
     onProgress?.((offset + loaded) / file.size);
   };
   signal?.addEventListener("abort", abort);
@@ -193,6 +197,11 @@ class Patience {
     this.#most = offset;
     this.#failures = this.#refused = 0;
     this.#until = Date.now() + PATIENCE_MS;
+  }
+
+  /** @param {number} ms in which bytes went out, so nothing was waited for */
+  extend(ms) {
+    this.#until += ms;
   }
 
   /**
