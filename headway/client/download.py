@@ -33,10 +33,17 @@ async def download(
     """
     target.parent.mkdir(parents=True, exist_ok=True)
 
-    async def once() -> Path:
-        return await _fetch(transport, path, target, progress)
+    have = 0
 
-    partial: Path = await repeated(once, transport.sleep)
+    def written(done: int, total: int) -> None:
+        nonlocal have
+        have = done
+        progress(done, total)
+
+    async def once() -> Path:
+        return await _fetch(transport, path, target, written)
+
+    partial: Path = await repeated(once, transport.sleep, so_far=lambda: have)
     found = partial.stat().st_size
     if size is not None and found != size:
         partial.unlink()

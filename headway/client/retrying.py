@@ -34,25 +34,31 @@ class Backoff:
         self.failures = 0
 
 
-async def repeated(once: Callable[[], Awaitable[Any]], sleep: Callable[[float], Awaitable[None]]) -> Any:
+async def repeated(
+    once: Callable[[], Awaitable[Any]],
+    sleep: Callable[[float], Awaitable[None]],
+    *,
+    so_far: Callable[[], int] = lambda: 0,
+) -> Any:
     """Call until the answer is not lost, for PATIENCE_S at most. What is asked must be idempotent.
 
-    Raises Unreachable at once if the server was never reached, as nothing was begun; the last error when
-    the time is over.
+    Patience begins anew when `so_far`, how much has been got, has changed before a failure. Raises
+    Unreachable at once if the server was never reached, as nothing was begun; the last error when the time
+    is over.
     """
     backoff = Backoff()
-    until = time.monotonic() + PATIENCE_S
+    until, got = time.monotonic() + PATIENCE_S, so_far()
     while True:
         try:
             return await once()
-        except Unreachable as error:
-            if not error.sent and backoff.failures == 0:
+        except (Unreachable, Unavailable) as error:
+            if so_far() != got:
+                until, got = time.monotonic() + PATIENCE_S, so_far()
+                backoff.reset()
+            if isinstance(error, Unreachable) and not error.sent and backoff.failures == 0:
                 raise
-            delay = backoff.next_s()
-            if time.monotonic() + delay > until:
-                raise
-        except Unavailable as error:
-            delay = (error.retry_after_s or 0.0) + backoff.next_s()
+            asked_s = error.retry_after_s if isinstance(error, Unavailable) else None
+            delay = (asked_s or 0.0) + backoff.next_s()
             if time.monotonic() + delay > until:
                 raise
         await sleep(delay)

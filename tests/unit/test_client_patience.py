@@ -232,3 +232,23 @@ def test_a_password_in_the_url_is_refused_and_not_shown(user: str) -> None:
 def test_a_host_that_cannot_be_one_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Unreachable, match="does not answer"):
         Client(f"http://{'a' * 70}.example").types()
+
+
+def test_what_gets_on_is_not_waited_for_in_vain(clock: Clock) -> None:
+    got = 0
+    failures = [Unreachable("it broke off", sent=True), Unreachable("it is being restarted", sent=False)]
+
+    async def once() -> str:
+        nonlocal got
+        if got == 0:
+            clock.now += 10 * PATIENCE_S
+            got = 1
+        if failures:
+            raise failures.pop(0)
+        return "all of it"
+
+    async def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+
+    assert run(retrying.repeated(once, sleep, so_far=lambda: got)) == "all of it"
+    assert len(clock.slept) == 2
