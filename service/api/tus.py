@@ -143,7 +143,7 @@ def finish(here: Context, owner: str, coming: Coming) -> None:
     if here.files.size(key, pieces) != coming.length:
         raise PartLost(f"{key} does not have {coming.length} bytes")
     made = Upload(id=coming.id, name=coming.name, size=coming.length, media_type=coming.media_type)
-    complete_upload(here.files, made.model_dump(), owner, pieces)
+    complete_upload(here.files, {**made.model_dump(), "metadata": coming.metadata}, owner, pieces)
     here.store.resumable.forget(owner, coming)
 
 

@@ -35,6 +35,13 @@ class SendingByTus(Headers):
     ] = None
 
 
+class Overriding(Headers):
+    method: Annotated[
+        str | None, Field(alias="X-HTTP-Method-Override", description="what is meant: PATCH or DELETE")
+    ] = None
+
+
+ALLOWED = "GET, HEAD, PATCH, DELETE, POST"
 _ANSWERS = {201: Answer.json("the file is kept", Upload)}
 _PROBLEMS = {
     400: "the body ended early, or its chunks cannot be read; nothing was kept",
@@ -43,6 +50,20 @@ _PROBLEMS = {
     422: "the name is not valid; nothing was kept",
     503: "the object storage cannot be reached; nothing was kept",
     507: "the disk is full, or nearly, or the owner's quota is used; nothing was kept",
+}
+
+
+_PATCH_PROBLEMS = {
+    **{status: problem for status, problem in _PROBLEMS.items() if status not in (408, 422)},
+    400: "the body broke off, and what came of it is kept; or a header is not valid",
+    404: "there is no such upload that is coming in",
+    409: "the upload is at another offset, another request sends it now, or the body came too slowly "
+    "and what came of it is kept",
+    410: "a part of it was lost; begin it anew",
+    412: "it speaks another version of tus",
+    415: "the body is not application/offset+octet-stream",
+    460: "the checksum does not fit; nothing of this request was kept",
+    503: "Redis or the object storage cannot be reached",
 }
 
 
@@ -151,8 +172,10 @@ def get_upload(upload_id: str) -> Response:
     if found is None:
         raise tus.unknown(upload_id)
     made = Upload(id=found.id, name=found.name, size=found.size, media_type=found.media_type)
-    size = str(made.size)
-    return json_answer(made.model_dump_json(), headers={"Upload-Offset": size, "Upload-Length": size})
+    headers = {"Upload-Offset": str(made.size), "Upload-Length": str(made.size)}
+    if found.metadata:
+        headers["Upload-Metadata"] = found.metadata
+    return json_answer(made.model_dump_json(), headers=headers)
 
 
 @bp.operation(
@@ -163,23 +186,29 @@ def get_upload(upload_id: str) -> Response:
             "it is kept", {}, {"Upload-Offset": "how many bytes have come", "Upload-Expires": "when"}
         )
     },
-    problems={
-        **{status: problem for status, problem in _PROBLEMS.items() if status not in (408, 422)},
-        400: "the body broke off, and what came of it is kept; or a header is not valid",
-        404: "there is no such upload that is coming in",
-        409: "the upload is at another offset, another request sends it now, or the body came too slowly "
-        "and what came of it is kept",
-        410: "a part of it was lost; begin it anew",
-        412: "it speaks another version of tus",
-        415: "the body is not application/offset+octet-stream",
-        460: "the checksum does not fit; nothing of this request was kept",
-        503: "Redis or the object storage cannot be reached",
-    },
+    problems=_PATCH_PROBLEMS,
     upload=True,
 )
 def patch_upload(upload_id: str) -> Response:
     """Send the next part of an upload, by tus 1.0."""
     return tus.patch(upload_id)
+
+
+@bp.operation(
+    "POST",
+    "/uploads/<upload_id>",
+    answers={204: Answer("it is done", {}, {"Upload-Offset": "how many bytes have come"})},
+    problems={**_PATCH_PROBLEMS, 405: "X-HTTP-Method-Override is not PATCH or DELETE"},
+    headers=Overriding,
+    upload=True,
+)
+def override_upload(upload_id: str, headers: Overriding) -> Response:
+    """The same for clients whose network lets no PATCH or DELETE through (`X-HTTP-Method-Override`)."""
+    if headers.method == "PATCH":
+        return tus.patch(upload_id)
+    if headers.method == "DELETE":
+        return _delete(upload_id)
+    raise Problem(405, "say PATCH or DELETE in X-HTTP-Method-Override", headers={"Allow": ALLOWED})
 
 
 @bp.operation(
@@ -190,6 +219,10 @@ def patch_upload(upload_id: str) -> Response:
 )
 def delete_upload(upload_id: str) -> Response:
     """Remove an upload. A job that still needs it fails."""
+    return _delete(upload_id)
+
+
+def _delete(upload_id: str) -> Response:
     here = context()
     found = find_upload(here.files, upload_id, caller().sees_only)
     if found is None:

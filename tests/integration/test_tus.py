@@ -109,6 +109,7 @@ def test_an_upload_in_parts_is_the_input_that_it_would_have_been_in_one(stack: S
         assert (status, headers["upload-offset"]) == (204, str(end)), body
         offset = end
         assert offset_of(stack, path) == end
+        assert stack.call("HEAD", path, headers=TUS)[1]["upload-metadata"] == named
     found = stack.get(path)[1]
     assert found == {
         "id": path.rpartition("/")[2],
@@ -283,6 +284,16 @@ def test_a_part_that_does_not_fit_is_refused_and_says_why(stack: Stack) -> None:
     broken = {"Upload-Length": "1", "Upload-Metadata": "filename ***"}
     assert stack.call("POST", "/uploads", headers={**TUS, **broken})[0] == 400
     assert stack.call("POST", "/uploads", headers={**TUS, "Upload-Defer-Length": "1"})[0] == 400
+
+
+def test_where_no_patch_comes_through_the_method_is_said_in_a_header(stack: Stack) -> None:
+    path = begin(stack, 3)
+    said = {**TUS, "Upload-Offset": "0", "Content-Type": STREAM}
+    assert stack.call("POST", path, b"abc", said)[0] == 405
+    assert stack.call("POST", path, b"abc", {**said, "X-HTTP-Method-Override": "PATCH"})[0] == 204
+    assert offset_of(stack, path) == 3
+    assert stack.call("POST", path, b"", {**TUS, "X-HTTP-Method-Override": "DELETE"})[0] == 204
+    assert offset_of(stack, path) is None
 
 
 def test_an_upload_that_is_given_up_is_gone(stack: Stack) -> None:
