@@ -155,7 +155,7 @@ def main() -> int:
     queues = sorted({job_type.queue for job_type in types.values()})
     started_at = rfc3339(time.time() * 1000)
     store = make_store(settings)
-    drain = Drain(store.pauses, name)
+    drain = Drain(store.pauses, name, settings.data_dir.resolve(), settings.min_free_bytes)
     registration = Registration(
         store,
         name,
@@ -167,6 +167,7 @@ def main() -> int:
             "sandbox": about_sandbox,
             "started_at": started_at,
             "dropped_messages": broker.drops.counts.total(),
+            "disk_full": drain.disk_full,
         },
         {name: job_type.describe() for name, job_type in types.items()},
         settings.data_dir.resolve(),

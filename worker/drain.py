@@ -1,4 +1,4 @@
-"""Drain: a worker that takes nothing new, and lets its jobs end."""
+"""Drain: a worker that takes nothing new, and lets its jobs end: it was told to, or its disk is full."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 from celery.worker import state
 
+from headway.contract.local_files import LocalFiles
 from headway.contract.pauses import Pauses, Subject
 from headway.loops import retry_until_reachable
 from worker.broker import intake
@@ -21,20 +23,35 @@ TICK_S = 0.1
 class Drain:
     """Whether this worker is paused in the store, and what follows from that.
 
-    The store refuses its claims from then on, so a message that is still on its way changes nothing.
+    The store refuses its claims from then on, so a message that is still on its way changes nothing. And
+    whether it has scratch space: a job that fails for want of it may succeed elsewhere.
     """
 
-    def __init__(self, pauses: Pauses, worker: str) -> None:
+    def __init__(self, pauses: Pauses, worker: str, data_dir: Path, min_free_bytes: int) -> None:
         self._pauses = pauses
         self._worker = worker
+        self._disk = LocalFiles(data_dir)
+        self._min_free_bytes = min_free_bytes
         self._stopping = False
+        self._settle(paused=False)
+
+    @property
+    def disk_full(self) -> bool:
+        free = self._disk.free_bytes()
+        return free is not None and free < self._min_free_bytes
 
     def look(self) -> None:
-        """Take messages, or take none any more, as the store has it. Raises RedisError."""
-        paused = self._pauses.of(Subject("worker", self._worker)) is not None
-        if intake.open == paused and not self._stopping:
-            logger.info("draining: no new jobs are taken" if paused else "jobs are taken again")
-            intake.open = not paused
+        """Take messages, or take none any more, as the store and the disk have it. Raises RedisError."""
+        self._settle(paused=self._pauses.of(Subject("worker", self._worker)) is not None)
+
+    def _settle(self, *, paused: bool) -> None:
+        full = self.disk_full
+        if intake.open == (paused or full) and not self._stopping:
+            if full:
+                logger.warning("the disk of DATA_DIR is full (MIN_FREE_BYTES): no new jobs are taken")
+            else:
+                logger.info("draining: no new jobs are taken" if paused else "jobs are taken again")
+            intake.open = not (paused or full)
 
     def stop(self, limit_s: float, then: Callable[[], None]) -> None:
         """Take nothing new, and call `then` when no job runs, at the latest after `limit_s` seconds.

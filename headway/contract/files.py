@@ -11,7 +11,7 @@ method may block, and raises OSError; FilesUnavailable is one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,10 @@ class FilesRefused(FilesUnavailable):
 
 class FileChanged(FilesUnavailable):
     """The file was replaced while it was read."""
+
+
+class PartLost(OSError):
+    """Of a file that comes in pieces, some that came are not there any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,12 @@ class Files(Protocol):
 
     def add(self, key: str, offset: int, data: bytes, mark: str) -> str:
         """Write a piece of a file that comes in pieces. Returns the piece's name, "" where a file needs no
-        names of its pieces. `mark` keeps apart what two writers write at the same offset."""
+        names of its pieces. `mark` keeps apart what two writers write at the same offset. Raises
+        PartLost."""
+
+    def size(self, key: str, names: Sequence[str]) -> int:
+        """Return how many bytes are there of a file that came in pieces; `names` are those that `add`
+        returned."""
 
     def exclusive(self, key: str) -> AbstractContextManager[None]:
         """Keep others from `add` to this file in the block, where what one adds may overwrite another's."""

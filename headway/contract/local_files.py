@@ -8,12 +8,12 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from headway.contract.files import Entry, FilesUnavailable, is_key
+from headway.contract.files import Entry, PartLost, is_key
 
 LOCK_POLL_S = 0.01
 _OWN_TREE = 3
@@ -114,7 +114,7 @@ class LocalFiles:
             file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
             try:
                 if os.fstat(file).st_size < offset:
-                    raise FilesUnavailable(f"{path.name} is shorter than {offset} bytes: a part was lost")
+                    raise PartLost(f"{key} is shorter than {offset} bytes")
                 view, at = memoryview(data), offset
                 while view:
                     count = os.pwrite(file, view, at)
@@ -124,6 +124,10 @@ class LocalFiles:
 
         self._run(put)
         return ""
+
+    def size(self, key: str, names: Sequence[str]) -> int:  # noqa: ARG002
+        found = self.head(key)
+        return 0 if found is None else found.size
 
     @contextmanager
     def exclusive(self, key: str) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -115,6 +115,14 @@ class ObjectFiles:
         name = f"{offset:012x}-{mark}"
         self.write(f"{key}/{name}", data)
         return name
+
+    def size(self, key: str, names: Sequence[str]) -> int:
+        def look() -> dict[str, int]:
+            pages = obstore.list(self._store, prefix=key)
+            return {each["path"]: each["size"] for page in pages for each in page}
+
+        there = self._call(look)
+        return sum(there.get(f"{key}/{name}", 0) for name in names)
 
     def exclusive(self, key: str) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()

@@ -35,6 +35,8 @@ class Worker:
     """Messages that it took from its queues since it started, and dropped as they were no jobs."""
     seen_at: str
     """When it last registered. Times are RFC 3339."""
+    disk_full: bool = False
+    """It takes no jobs, for want of scratch space."""
 
 
 class Registry:
@@ -51,7 +53,7 @@ class Registry:
         """Register a worker and the job types (name → JSON) that it serves, for the next `alive_s` seconds.
 
         `about` is what `workers` returns of it: host, pid, concurrency, queues, started_at, sandbox,
-        dropped_messages.
+        dropped_messages, disk_full.
         """
         keys = self._db.keys
         now_ms = self._db.now_ms(self._db.keys.types)
@@ -176,4 +178,5 @@ def _worker(name: str, about: Mapping[str, Any], types: Iterable[str]) -> Worker
         about.get("sandbox", {"mode": "off", "missing": []}),
         about.get("dropped_messages", 0),
         about["seen_at"],
+        about.get("disk_full", False),
     )

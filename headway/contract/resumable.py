@@ -97,9 +97,14 @@ class ResumableUploads:
         return self._run("advance", owner, upload_id, ttl_s, offset, token, size, *pieces)[1]
 
     def pieces(self, owner: str, upload_id: str) -> list[str]:
-        """Return the names of the pieces that count, in order."""
-        key = self._keys(owner, upload_id)[1]
-        found = cast(list[bytes], self._db.at(key).lrange(key, 0, -1))
+        """Return the names of the pieces that count, in order. Raises UploadGone."""
+        upload, pieces, _ = self._keys(owner, upload_id)
+        with self._db.at(upload).pipeline(transaction=True) as pipe:
+            pipe.exists(upload)
+            pipe.lrange(pieces, 0, -1)
+            there, found = cast(tuple[int, list[bytes]], tuple(pipe.execute()))
+        if not there:
+            raise UploadGone
         return [name.decode() for name in found]
 
     def forget(self, owner: str, upload: Coming) -> None:

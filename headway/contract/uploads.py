@@ -27,6 +27,8 @@ class Upload:
     size: int
     keys: tuple[str, ...]
     """The files whose bytes, one after the other, are the upload's."""
+    metadata: str
+    """As its client sent it, if by tus."""
 
 
 def find_upload(files: Files, upload_id: str, only: str | None = None) -> Upload | None:
@@ -52,7 +54,7 @@ def find_upload(files: Files, upload_id: str, only: str | None = None) -> Upload
             return None
         size = data_file.size
     kind = str(meta.get("media_type", media_type_of(name)))
-    return Upload(upload_id, owner, name, kind, size, keys)
+    return Upload(upload_id, owner, name, kind, size, keys, str(meta.get("metadata", "")))
 
 
 def complete_upload(files: Files, made: dict[str, Any], owner: str, pieces: Sequence[str] = ()) -> None:

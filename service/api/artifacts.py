@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Annotated
@@ -28,9 +27,6 @@ PLAYLISTS = frozenset({".m3u8", ".mpd"})
 EMBEDDED = frozenset({"audio", "empty", "image", "track", "video"})
 """What a browser says it wants a file for (Sec-Fetch-Dest) that it would not take as an attachment; for
 these the storage's headers do not matter."""
-
-_ONE_PART = re.compile(r"\s*bytes\s*=[^,]*", re.ASCII | re.IGNORECASE)
-"""Of a Range header."""
 
 _BINARY = {"type": "string", "format": "binary"}
 _FILE = {"application/octet-stream": _BINARY, ANY_TYPE: _BINARY}
@@ -118,9 +114,12 @@ def _send(files: Files, found: Entry, media_type: str, *, shown: bool) -> Respon
         response.close()
         raise Problem(412, "the file is not, or no longer, the one of If-Match")
     if response.status_code == 200:
-        # To what is asked in other units, or for several parts at once, the whole file is the answer.
-        part = _ONE_PART.fullmatch(request.headers.get("Range", ""))
-        response.make_conditional(request, accept_ranges=True, complete_length=part and found.size)
+        # Other units, several parts at once and what cannot be read are as if it had not been asked.
+        wanted = request.range  # None if it cannot be read
+        one_part = wanted is not None and wanted.units == "bytes" and len(wanted.ranges) == 1
+        response.make_conditional(
+            request, accept_ranges=True, complete_length=found.size if one_part else None
+        )
     # What a job made may be anything: it is never run in the name of this origin.
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'; media-src 'self'"

@@ -16,7 +16,8 @@ from headway.contract.settings import Settings
 from service.api.problems import Problem, reading_body
 from service.api.room import lacks_room
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16
+"""What is read at a time, and is lost if the connection breaks before it is all there."""
 MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -52,7 +52,8 @@ _PREFLIGHT: Headers = (
     (
         "Access-Control-Allow-Headers",
         "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, Tracestate, "
-        "Tus-Resumable, Upload-Checksum, Upload-Length, Upload-Metadata, Upload-Offset",
+        "Tus-Resumable, Upload-Checksum, Upload-Length, Upload-Metadata, Upload-Offset, "
+        "X-HTTP-Method-Override",
     ),
     ("Access-Control-Max-Age", str(PREFLIGHT_S)),
 )

@@ -9,15 +9,17 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import logging
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
-from typing import Any
 
+import redis
 from flask import Response, request
 
-from headway.contract.files import upload_key
+from headway.contract.files import PartLost, upload_key
 from headway.contract.media_types import media_type_of
 from headway.contract.resumable import MAX_PIECES, Coming, UploadGone, UploadMoved, WriterReplaced
 from headway.contract.uploads import DATA, ID, complete_upload
@@ -27,20 +29,27 @@ from service.api.pieces import Pieces
 from service.api.problems import Problem
 from service.api.upload import MAX_UPLOAD_BYTES, Upload, file_name
 
+log = logging.getLogger(__name__)
+
 VERSION = "1.0.0"
 ALGORITHMS = ("sha1", "sha256", "md5")
 EXTENSIONS = "creation,creation-with-upload,termination,checksum,expiration"
 OFFSET_STREAM = "application/offset+octet-stream"
 MAX_METADATA_CHARS = 8192
 NOT_KEPT = "nothing of this request was kept"
+KEPT_EVERY_S = 5.0
+"""On a slow connection a piece takes long to fill, and what is not kept is lost with the connection."""
+
+
+def check_version() -> None:
+    """Raises Problem (412) for a request that speaks another version of tus."""
+    if request.headers.get("Tus-Resumable", VERSION) != VERSION and request.method != "OPTIONS":
+        raise Problem(412, f"this service speaks tus {VERSION}", headers={"Tus-Version": VERSION})
 
 
 def is_spoken() -> bool:
-    """Return whether the request speaks tus. Raises Problem (412) for another version of it."""
-    said = request.headers.get("Tus-Resumable")
-    if said is not None and said != VERSION:
-        raise Problem(412, f"this service speaks tus {VERSION}", headers={"Tus-Version": VERSION})
-    return said is not None
+    """Return whether the request speaks tus."""
+    return "Tus-Resumable" in request.headers
 
 
 def add_headers(response: Response) -> Response:
@@ -50,7 +59,7 @@ def add_headers(response: Response) -> Response:
         response.headers["Tus-Extension"] = EXTENSIONS
         response.headers["Tus-Max-Size"] = str(context().settings.max_upload_bytes)
         response.headers["Tus-Checksum-Algorithm"] = ",".join(ALGORITHMS)
-    if request.method == "OPTIONS" or "Tus-Resumable" in request.headers:
+    if request.method == "OPTIONS" or is_spoken():
         response.headers["Tus-Resumable"] = VERSION
     return response
 
@@ -71,10 +80,17 @@ def create(name: str) -> Response:
         # From here on it counts as one that is coming in.
         expires_ms = here.store.resumable.create(owner, new, here.settings.upload_ttl_s)
     headers = {"Location": f"/uploads/{new.id}", "Upload-Expires": _date(expires_ms)}
-    if request.mimetype == OFFSET_STREAM and request.content_length != 0:
-        headers |= _take(here, new)
-    elif length == 0:
-        finish(here, owner, new)
+    try:
+        with answering(here, owner, new):
+            if request.mimetype == OFFSET_STREAM and request.content_length != 0:
+                headers |= _take(here, new)
+            elif length == 0:
+                finish(here, owner, new)
+    except BaseException:
+        # Its client is not told its address. What cannot be removed now, is when it is old.
+        with suppress(OSError, redis.RedisError):
+            remove(here, owner, new)
+        raise
     return Response(status=201, headers={"Cache-Control": "no-store", **headers})
 
 
@@ -92,7 +108,6 @@ def describe(coming: Coming) -> dict[str, str]:
 def patch(upload_id: str) -> Response:
     """Take the next part of an upload."""
     here = context()
-    is_spoken()
     coming = here.store.resumable.get(caller().owner, upload_id) if ID.fullmatch(upload_id) else None
     if coming is None:
         raise unknown(upload_id)
@@ -101,29 +116,35 @@ def patch(upload_id: str) -> Response:
     offset = _number("Upload-Offset")
     if coming.offset != offset:
         raise _moved(coming.offset)
-    return Response(status=204, headers=_take(here, coming))
+    with answering(here, caller().owner, coming):
+        return Response(status=204, headers=_take(here, coming))
+
+
+def remove(here: Context, owner: str, coming: Coming) -> None:
+    """Remove an upload that is not complete."""
+    here.store.resumable.forget(owner, coming)
+    here.files.remove(upload_key(coming.id))
 
 
 def unknown(upload_id: str) -> Problem:
     return Problem(404, f"there is no upload {upload_id[:64]!r}, or none that is coming in")
 
 
-def finish(here: Context, owner: str, coming: Coming) -> Upload:
-    """Make an upload of which all has come the input that it was sent for. Raises Problem (410) if it is
-    not all there after all."""
+def finish(here: Context, owner: str, coming: Coming) -> None:
+    """Make an upload of which all has come the input that it was sent for. Does nothing if another request
+    has done so, or has removed it. Raises PartLost."""
+    try:
+        pieces = here.store.resumable.pieces(owner, coming.id)
+    except UploadGone:
+        return
     key = upload_key(coming.id, DATA)
-    pieces = here.store.resumable.pieces(owner, coming.id)
     if not coming.length:
         pieces = [here.files.add(key, 0, b"", "0")]
-    local = here.files.local(key)
-    if local is not None and local.stat().st_size != coming.length:
-        here.files.remove(upload_key(coming.id))
-        here.store.resumable.forget(owner, coming)
-        raise Problem(410, "a part of the upload was lost, as the service broke down; begin it anew")
+    if here.files.size(key, pieces) != coming.length:
+        raise PartLost(f"{key} does not have {coming.length} bytes")
     made = Upload(id=coming.id, name=coming.name, size=coming.length, media_type=coming.media_type)
-    complete_upload(here.files, made.model_dump(), owner, pieces)
+    complete_upload(here.files, {**made.model_dump(), "metadata": coming.metadata}, owner, pieces)
     here.store.resumable.forget(owner, coming)
-    return made
 
 
 def _take(here: Context, coming: Coming) -> dict[str, str]:
@@ -138,28 +159,31 @@ def _take(here: Context, coming: Coming) -> dict[str, str]:
         raise Problem(413, f"a part with a checksum may be too large for this upload; {NOT_KEPT}")
     check_room(here.files, settings, MAX_UPLOAD_BYTES, request.content_length)
     token = secrets.token_hex(8)
-    with _answering_writers(coming.id):
-        here.store.resumable.begin(owner, coming.id, coming.offset, token, settings.upload_ttl_s)
-        out = _Part(here, owner, coming, token, checksum)
-        try:
-            with answering_full():
-                receive(out, settings, MAX_UPLOAD_BYTES, (left, Problem(413, f"it has {left} bytes left")))
-                out.flush()
-        except Problem as problem:
-            if checksum is None and problem.status in (400, 408):
-                out.flush()
-                out.count()
-                raise Problem(
-                    problem.status,
-                    f"the body broke off; the upload is at the offset {out.counted}",
-                    headers=problem.headers,
-                ) from None
+    here.store.resumable.begin(owner, coming.id, coming.offset, token, settings.upload_ttl_s)
+    out = _Part(here, owner, coming, token, checksum)
+    try:
+        with answering_full():
+            receive(out, settings, MAX_UPLOAD_BYTES, (left, Problem(413, f"it has {left} bytes left")))
+            out.flush()
+    except Problem as problem:
+        if problem.status not in (400, 408):
             out.discard()
             raise
-        if checksum is not None and not checksum():
+        if checksum is None:
+            out.flush()
+            out.count()
+        else:
             out.discard()
-            raise Problem(460, f"the bytes do not have the checksum of Upload-Checksum; {NOT_KEPT}")
-        expires_ms = out.count()
+        # tus-js-client and Uppy take a 408 for the end, and ask after a 409 where to go on.
+        raise Problem(
+            409 if problem.status == 408 else 400,
+            f"the body broke off, or came too slowly; the upload is at the offset {out.counted}",
+            headers={"Upload-Offset": str(out.counted)},
+        ) from None
+    if checksum is not None and not checksum():
+        out.discard()
+        raise Problem(460, f"the bytes do not have the checksum of Upload-Checksum; {NOT_KEPT}")
+    expires_ms = out.count()
     if out.counted == coming.length:
         finish(here, owner, coming)
     return {"Upload-Offset": str(out.counted), "Upload-Expires": _date(expires_ms)}
@@ -177,6 +201,7 @@ class _Part(Pieces):
         self._owner = owner
         self._id = coming.id
         self._checksum = checksum
+        self._kept_at = time.monotonic()
         self.counted = coming.offset
         self._unseen = 0
         """How many of the names are counted."""
@@ -185,6 +210,8 @@ class _Part(Pieces):
         if self._checksum is not None:
             self._checksum(data)
         super().write(data)
+        if self._checksum is None and time.monotonic() - self._kept_at > KEPT_EVERY_S:
+            self.flush()
 
     def _add(self, piece: bytes) -> None:
         with self._files.exclusive(self._key):
@@ -193,6 +220,7 @@ class _Part(Pieces):
             super()._add(piece)
             if self._checksum is None:
                 self.count()
+        self._kept_at = time.monotonic()
 
     def flush(self) -> None:
         if self._unsent:
@@ -218,22 +246,22 @@ class _Part(Pieces):
                     self._files.remove(f"{self._key}/{name}")
 
 
-class _answering_writers:  # noqa: N801
-    """Raises a Problem for what the store says against a writer."""
-
-    def __init__(self, upload_id: str) -> None:
-        self._id = upload_id
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, UploadMoved):
-            raise _moved(error.offset) from None
-        if isinstance(error, WriterReplaced):
-            raise Problem(409, "another request sends this upload now") from None
-        if isinstance(error, UploadGone):
-            raise unknown(self._id) from None
+@contextmanager
+def answering(here: Context, owner: str, coming: Coming) -> Iterator[None]:
+    """Raises a Problem for what the store and the files say against an upload. One of which a part is lost
+    is removed (410)."""
+    try:
+        yield
+    except UploadMoved as moved:
+        raise _moved(moved.offset) from None
+    except WriterReplaced:
+        raise Problem(409, "another request sends this upload now") from None
+    except UploadGone:
+        raise unknown(coming.id) from None
+    except PartLost as lost:
+        log.warning("upload %s is removed, as a part of it is lost: %s", coming.id, lost)
+        remove(here, owner, coming)
+        raise Problem(410, "a part of the upload that had come is lost; begin it anew") from None
 
 
 def _moved(offset: int) -> Problem:

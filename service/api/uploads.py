@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Literal
 
 from flask import Response, request
 from flask.blueprints import BlueprintSetupState
@@ -35,6 +35,12 @@ class SendingByTus(Headers):
     ] = None
 
 
+class Overriding(Headers):
+    method: Annotated[
+        Literal["PATCH", "DELETE"], Field(alias="X-HTTP-Method-Override", description="what is meant")
+    ]
+
+
 _ANSWERS = {201: Answer.json("the file is kept", Upload)}
 _PROBLEMS = {
     400: "the body ended early, or its chunks cannot be read; nothing was kept",
@@ -43,6 +49,20 @@ _PROBLEMS = {
     422: "the name is not valid; nothing was kept",
     503: "the object storage cannot be reached; nothing was kept",
     507: "the disk is full, or nearly, or the owner's quota is used; nothing was kept",
+}
+
+
+_PATCH_PROBLEMS = {
+    **{status: problem for status, problem in _PROBLEMS.items() if status not in (408, 422)},
+    400: "the body broke off, and what came of it is kept; or a header is not valid",
+    404: "there is no such upload that is coming in",
+    409: "the upload is at another offset, another request sends it now, or the body came too slowly "
+    "and what came of it is kept",
+    410: "a part of it was lost; begin it anew",
+    412: "it speaks another version of tus",
+    415: "the body is not application/offset+octet-stream",
+    460: "the checksum does not fit; nothing of this request was kept",
+    503: "Redis or the object storage cannot be reached",
 }
 
 
@@ -72,6 +92,7 @@ def upload(query: Naming, headers: SendingByTus) -> Response:  # noqa: ARG001
     return _receive(context(), query.name)
 
 
+bp.before_request(tus.check_version)
 bp.after_request(tus.add_headers)
 
 
@@ -129,27 +150,31 @@ def _receive(here: Context, name: str) -> Response:
             **{"Upload-Offset": "how many bytes have come", "Upload-Length": "how many it will have"},
         ),
     },
-    problems={404: "there is no such upload", 503: "Redis or the object storage cannot be reached"},
+    problems={
+        404: "there is no such upload",
+        410: "a part of it was lost; begin it anew",
+        503: "Redis or the object storage cannot be reached",
+    },
 )
 def get_upload(upload_id: str) -> Response:
     """An upload, complete or still coming in."""
     here, who = context(), caller()
-    if "Tus-Resumable" in request.headers:
-        tus.is_spoken()
     coming = here.store.resumable.get(who.owner, upload_id) if ID.fullmatch(upload_id) else None
     if coming is not None and coming.offset < coming.length:
         made = Upload(id=coming.id, name=coming.name, size=coming.length, media_type=coming.media_type)
         return json_answer(made.model_dump_json(), headers=tus.describe(coming))
     if coming is not None:
-        # All has come, and whoever took the last of it ended before it could say so.
-        made = tus.finish(here, who.owner, coming)
-    else:
-        found = find_upload(here.files, upload_id, who.sees_only)
-        if found is None:
-            raise tus.unknown(upload_id)
-        made = Upload(id=found.id, name=found.name, size=found.size, media_type=found.media_type)
-    size = str(made.size)
-    return json_answer(made.model_dump_json(), headers={"Upload-Offset": size, "Upload-Length": size})
+        # All has come, and whoever took the last of it ended before it could say so, or is about to.
+        with tus.answering(here, who.owner, coming):
+            tus.finish(here, who.owner, coming)
+    found = find_upload(here.files, upload_id, who.sees_only)
+    if found is None:
+        raise tus.unknown(upload_id)
+    made = Upload(id=found.id, name=found.name, size=found.size, media_type=found.media_type)
+    headers = {"Upload-Offset": str(made.size), "Upload-Length": str(made.size)}
+    if found.metadata:
+        headers["Upload-Metadata"] = found.metadata
+    return json_answer(made.model_dump_json(), headers=headers)
 
 
 @bp.operation(
@@ -160,23 +185,25 @@ def get_upload(upload_id: str) -> Response:
             "it is kept", {}, {"Upload-Offset": "how many bytes have come", "Upload-Expires": "when"}
         )
     },
-    problems={
-        **{status: problem for status, problem in _PROBLEMS.items() if status != 422},
-        400: "the body broke off, and what came of it is kept; or a header is not valid",
-        408: "the body came too slowly; what came of it is kept",
-        404: "there is no such upload that is coming in",
-        409: "the upload is at another offset, or another request sends it now",
-        410: "a part of it was lost; begin it anew",
-        412: "it speaks another version of tus",
-        415: "the body is not application/offset+octet-stream",
-        460: "the checksum does not fit; nothing of this request was kept",
-        503: "Redis or the object storage cannot be reached",
-    },
+    problems=_PATCH_PROBLEMS,
     upload=True,
 )
 def patch_upload(upload_id: str) -> Response:
     """Send the next part of an upload, by tus 1.0."""
     return tus.patch(upload_id)
+
+
+@bp.operation(
+    "POST",
+    "/uploads/<upload_id>",
+    answers={204: Answer("it is done", {}, {"Upload-Offset": "how many bytes have come"})},
+    problems=_PATCH_PROBLEMS,
+    headers=Overriding,
+    upload=True,
+)
+def override_upload(upload_id: str, headers: Overriding) -> Response:
+    """The same for clients whose network lets no PATCH or DELETE through (`X-HTTP-Method-Override`)."""
+    return tus.patch(upload_id) if headers.method == "PATCH" else _delete(upload_id)
 
 
 @bp.operation(
@@ -187,14 +214,19 @@ def patch_upload(upload_id: str) -> Response:
 )
 def delete_upload(upload_id: str) -> Response:
     """Remove an upload. A job that still needs it fails."""
-    files = context().files
-    found = find_upload(files, upload_id, caller().sees_only)
+    return _delete(upload_id)
+
+
+def _delete(upload_id: str) -> Response:
+    here = context()
+    found = find_upload(here.files, upload_id, caller().sees_only)
     if found is None:
         # One that is still coming in is known to the store alone.
-        store = context().store
-        coming = store.resumable.get(caller().owner, upload_id) if ID.fullmatch(upload_id) else None
+        owner = caller().owner
+        coming = here.store.resumable.get(owner, upload_id) if ID.fullmatch(upload_id) else None
         if coming is None:
             raise Problem(404, f"there is no upload {upload_id[:64]!r}")
-        store.resumable.forget(caller().owner, coming)
-    files.remove(upload_key(upload_id))
+        tus.remove(here, owner, coming)
+    else:
+        here.files.remove(upload_key(upload_id))
     return Response(status=204)

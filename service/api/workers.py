@@ -35,7 +35,8 @@ class WorkerSandbox(BaseModel):
 
 class Worker(BaseModel):
     """A living worker. `concurrency` is how many jobs it does at once; `jobs` are the caller's.
-    `dropped_messages` counts what it found on its queues since its start that was no job."""
+    `dropped_messages` counts what it found on its queues since its start that was no job. With `disk_full`
+    it takes no jobs, for want of scratch space."""
 
     name: str
     host: str
@@ -47,6 +48,7 @@ class Worker(BaseModel):
     sandbox: WorkerSandbox
     dropped_messages: int
     seen_at: str
+    disk_full: bool
     jobs: list[WorkerJob]
 
 

@@ -126,7 +126,7 @@ class PacedWorker(GeventWorker):  # type: ignore[misc]
         return gevent.Timeout(PATIENCE_S if first else self.cfg.keepalive, False)  # type: ignore[arg-type]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        req.unreader.sock = PacedSocket(sock, PATIENCE_S, 1 << 20)
+        req.unreader.sock = PacedSocket(sock, PATIENCE_S, 1 << 16)
         try:
             super().handle_request(listener_name, req, sock, addr)
         finally:

@@ -65,6 +65,9 @@ class View:
         serving = [worker for worker in serving if ("worker", worker.name) not in self.pauses]
         if not serving:
             return f"all workers that serve {type} are draining"
+        serving = [worker for worker in serving if not worker.disk_full]
+        if not serving:
+            return f"the disks of all workers that serve {type} are full"
         if all(len(self.running.get(worker.name, ())) >= worker.concurrency for worker in serving):
             return f"all workers that serve {type} are busy"
         return None

@@ -14,12 +14,18 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import obstore
 import pytest
 
 from headway import Client
+from headway.contract.files import new_files
+from headway.contract.object_files import PIECE_BYTES
+from headway.contract.resumable import Coming
+from service.api.tus import finish
+from tests.integration.test_tus import TUS, begin, digest_of, half_sent, offset_of, patch
 from tests.support import credentials
 from tests.support.seaweed import ACCESS, Seaweed
 from tests.support.stack import Stack, free_port
@@ -258,6 +264,48 @@ def test_what_one_host_began_to_take_another_goes_on_with(hosts: Hosts) -> None:
     ended = hosts.wait_ended(job["id"])
     assert ended["result"]["hexdigest"] == hashlib.sha256(data).hexdigest(), ended
     assert ended["progress"]["stage"]["count"] == 2, "the download is a stage"
+
+
+def test_what_comes_slowly_is_kept_before_its_connection_breaks(hosts: Hosts) -> None:
+    path = begin(hosts, 1 << 30)
+    with half_sent(hosts, path, 0, 1 << 30, b"") as sender:
+        until(lambda: sender.send(bytes(2_000)) and offset_of(hosts, path), 60, "some of it to be kept")
+        assert offset_of(hosts, path) < PIECE_BYTES  # type: ignore[operator]
+
+
+def test_who_sees_last_that_all_has_come_changes_nothing(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = begin(hosts, 10)
+    upload_id = path.rpartition("/")[2]
+    assert patch(hosts, path, 0, b"abcde")[0] == 204
+    assert patch(hosts, path, 5, b"fghij")[0] == 204
+    # As a HEAD finds it, which asks just before the last PATCH is done.
+    for name, value in ACCESS.items():
+        monkeypatch.setenv(name, value)
+    files = new_files(hosts.environ["FILES_URL"], Path())
+    here: Any = SimpleNamespace(files=files, store=hosts.store)
+    finish(here, "local", Coming(upload_id, 10, 10, "upload", "a/b", "", 0))
+    assert digest_of(hosts, path) == hashlib.sha256(b"abcdefghij").hexdigest()
+
+
+def test_an_upload_that_is_under_way_when_the_files_move_begins_again(
+    seaweed: Seaweed, tmp_path: Path
+) -> None:
+    with Stack(tmp_path, DRAIN_S="0") as stack:
+        stack.start_web()
+        path = begin(stack, 10)
+        assert patch(stack, path, 0, b"abcde")[0] == 204
+        stack.stop("web")
+        bucket = seaweed.store("moved")
+        for file in tmp_path.glob("[au]*/**/*"):
+            if file.is_file():
+                bucket.put(file.relative_to(tmp_path).as_posix(), file)
+        stack.environ |= {**ACCESS, "FILES_URL": seaweed.url("moved")}
+        stack.start_web()
+        status, _, body = patch(stack, path, 5, b"fghij")
+        assert (status, b"begin it anew" in body) == (410, True), body
+        assert stack.call("HEAD", path, headers=TUS)[0] == 404
 
 
 def test_a_storage_that_is_away_fails_no_job(hosts: Hosts, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_schemathesis_finds_nothing_in_any_operation(web: Stack) -> None:
         # It pauses whatever it finds.
         for pause in web.store.pauses.all():
             web.store.pauses.end(pause)
-    assert "Tested: 51" in said, said
+    assert "Tested: 52" in said, said
 
 
 def test_openapi_python_client_makes_a_client_that_submits_a_job_and_reads_it(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
 import socket
+import struct
 import subprocess
+import termios
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
@@ -16,13 +19,17 @@ from typing import Any
 
 import pytest
 
+import headway.client.retrying
 from headway import Client
+from headway.client import transport
 from headway.contract.keys import Keys
 from headway.contract.local_files import LocalFiles
 from headway.contract.resumable import Coming, WriterReplaced
 from headway.contract.store import JobStore
+from service.api.file_body import CHUNK
 from service.api.problems import Problem
 from service.api.upload_quota import UploadQuota
+from service.process.paced_worker import PATIENCE_S
 from tests.support import credentials
 from tests.support.checkout import ROOT
 from tests.support.npm import package
@@ -101,6 +108,7 @@ def test_an_upload_in_parts_is_the_input_that_it_would_have_been_in_one(stack: S
         assert (status, headers["upload-offset"]) == (204, str(end)), body
         offset = end
         assert offset_of(stack, path) == end
+        assert stack.call("HEAD", path, headers=TUS)[1]["upload-metadata"] == named
     found = stack.get(path)[1]
     assert found == {
         "id": path.rpartition("/")[2],
@@ -145,6 +153,56 @@ def test_what_came_before_the_connection_broke_counts(stack: Stack) -> None:
     assert digest_of(stack, path) == hashlib.sha256(data).hexdigest()
 
 
+def test_little_is_lost_with_a_connection_that_is_reset(stack: Stack) -> None:
+    path = begin(stack, 1 << 20)
+    sender = half_sent(stack, path, 0, 1 << 20, bytes(900_000))
+    # When all has arrived, closed in the way that the peer is told by RST.
+    until(lambda: struct.unpack("I", fcntl.ioctl(sender, termios.TIOCOUTQ, b"....")) == (0,), what="ACK")
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    until(lambda: _received(stack, sender), what="it to be read")
+    sender.close()
+    until(lambda: offset_of(stack, path) or 0, what="what came to count")
+    assert offset_of(stack, path) > 900_000 - CHUNK  # type: ignore[operator]
+
+
+def _received(stack: Stack, sender: socket.socket) -> bool:
+    """Whether the service has read all that was sent to it: its socket's queue is empty."""
+    mine, there = sender.getsockname()[1], stack.port
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        local, remote, _, queues = line.split()[1:5]
+        if (int(local[-4:], 16), int(remote[-4:], 16)) == (there, mine):
+            return queues.endswith(":00000000")
+    return False
+
+
+def test_what_comes_too_slowly_is_told_where_to_go_on(stack: Stack) -> None:
+    # With 409, since tus-js-client and Uppy take every other 4xx but 423 for the end.
+    path = begin(stack, 1_000)
+    with half_sent(stack, path, 0, 1_000, b"") as sender:
+        sender.settimeout(PATIENCE_S + 60)
+        answer = sender.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 409 ")
+    assert b"Upload-Offset: 0\r\n" in answer
+
+
+def test_an_upload_that_lost_a_part_is_gone_and_says_so(stack: Stack) -> None:
+    path = begin(stack, 10)
+    assert patch(stack, path, 0, b"abcde")[0] == 204
+    os.truncate(stack.directory / path.lstrip("/") / "data", 3)
+    status, _, body = patch(stack, path, 5, b"fghij")
+    assert (status, b"begin it anew" in body) == (410, True)
+    assert offset_of(stack, path) is None
+
+
+def test_what_is_refused_at_once_leaves_nothing(stack: Stack) -> None:
+    before = stack.store.resumable.announced("local")
+    wrong = {"Upload-Checksum": f"sha1 {b64(hashlib.sha1(b'x').digest())}"}
+    for status, more in ((413, {}), (460, wrong)):
+        headers = {**TUS, "Upload-Length": "5" if more else "2", "Content-Type": STREAM, **more}
+        assert stack.call("POST", "/uploads", b"hello", headers)[0] == status
+    assert stack.store.resumable.announced("local") == before, "nobody could remove it"
+
+
 def test_a_client_that_comes_back_takes_over_from_its_old_connection(stack: Stack) -> None:
     data = os.urandom(3 << 20)
     path = begin(stack, len(data))
@@ -176,6 +234,18 @@ def test_only_the_last_writer_moves_the_offset(store: JobStore) -> None:
     assert (uploads.announced("ann"), uploads.announced("bob")) == (10, 0)
 
 
+def test_what_expired_is_not_remembered(store: JobStore) -> None:
+    uploads = store.resumable
+    key = store.keys.uploading("ann")
+    for name, seconds in (("u", 0.05), ("v", 60)):
+        uploads.create("ann", Coming(name * 22, 10, 0, "x", "a/b", "", 0), seconds)
+    assert store.redis.zcard(key) == 2
+    until(lambda: uploads.get("ann", "u" * 22) is None, what="it to expire")
+    uploads.begin("ann", "v" * 22, 0, "t", 60)
+    uploads.advance("ann", "v" * 22, 0, "t", 1, [], 60)
+    assert store.redis.zcard(key) == 1
+
+
 def test_bytes_that_do_not_have_their_checksum_are_not_kept(stack: Stack) -> None:
     data = os.urandom(1_500_000)
     path = begin(stack, len(data))
@@ -201,6 +271,7 @@ def test_a_part_that_does_not_fit_is_refused_and_says_why(stack: Stack) -> None:
     assert patch(stack, path, 0, b"x", **{"Content-Type": "text/plain"})[0] == 415
     assert stack.call("PATCH", path, b"x", {**TUS, "Content-Type": STREAM})[0] == 400
     assert patch(stack, path, 0, b"x", **{"Tus-Resumable": "2.0"})[0] == 412
+    assert stack.call("DELETE", path, headers={"Tus-Resumable": "2.0"})[0] == 412
     assert patch(stack, "/uploads/" + "A" * 22, 0, b"x")[0] == 404
     assert offset_of(stack, path) == 0
     for refused, more in {
@@ -212,6 +283,16 @@ def test_a_part_that_does_not_fit_is_refused_and_says_why(stack: Stack) -> None:
     broken = {"Upload-Length": "1", "Upload-Metadata": "filename ***"}
     assert stack.call("POST", "/uploads", headers={**TUS, **broken})[0] == 400
     assert stack.call("POST", "/uploads", headers={**TUS, "Upload-Defer-Length": "1"})[0] == 400
+
+
+def test_where_no_patch_comes_through_the_method_is_said_in_a_header(stack: Stack) -> None:
+    path = begin(stack, 3)
+    said = {**TUS, "Upload-Offset": "0", "Content-Type": STREAM}
+    assert stack.call("POST", path, b"abc", said)[0] == 400
+    assert stack.call("POST", path, b"abc", {**said, "X-HTTP-Method-Override": "PATCH"})[0] == 204
+    assert offset_of(stack, path) == 3
+    assert stack.call("POST", path, b"", {**TUS, "X-HTTP-Method-Override": "DELETE"})[0] == 204
+    assert offset_of(stack, path) is None
 
 
 def test_an_upload_that_is_given_up_is_gone(stack: Stack) -> None:
@@ -271,6 +352,26 @@ def test_the_client_goes_on_after_the_service_was_killed(own_stack: Stack, tmp_p
     back = [before - after for before, after in pairwise(seen) if after < before]
     assert len(back) == 2, back
     assert max(back) < 16 << 20, "what was kept is not sent again"
+
+
+def test_an_upload_that_goes_on_for_longer_than_the_client_waits_survives_a_cut(
+    own_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(headway.client.retrying, "TRANSFER_PATIENCE_S", 5.0)
+    own_stack.start_web()
+    file = tmp_path / "large"
+    file.write_bytes(bytes(40 * transport.CHUNK))
+    began, cuts = time.monotonic(), list[float]()
+
+    def progress(done: int, total: int) -> None:
+        if time.monotonic() - began < 6:
+            time.sleep(0.3)
+        elif not cuts:
+            own_stack.restart_web()
+            cuts.append(time.monotonic())
+
+    assert Client(own_stack.url).upload(file, progress=progress)["size"] == file.stat().st_size
+    assert cuts
 
 
 def test_a_large_upload_takes_no_memory(own_stack: Stack, tmp_path: Path) -> None:

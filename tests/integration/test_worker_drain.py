@@ -63,6 +63,25 @@ def test_a_worker_takes_nothing_from_other_queues_than_its_own(new_worker_stack:
     assert set(stack.store.registry.types()) == {"file.checksum", "video.encode"}
 
 
+def test_a_worker_without_scratch_space_leaves_the_jobs_to_others(new_worker_stack: NewStack) -> None:
+    stack = new_worker_stack(MIN_FREE_BYTES=str(1 << 60))
+    jobs = [stack.enqueue("file.checksum", input="sample:1") for _ in range(4)]
+    until(lambda: stack.store.registry.workers()[0].disk_full, what="it to be said")
+    assert "no new jobs are taken" in stack.log("worker")
+    full = stack.processes.pop("worker")
+    stack.environ["MIN_FREE_BYTES"] = "0"
+    stack.start_worker()
+    try:
+        until(lambda: all(stack.job(job_id).ended for job_id in jobs), 60, lambda: stack.log("worker"))
+        children = _children(stack.worker.pid)
+        for job_id in jobs:
+            assert stack.job(job_id).state is State.SUCCEEDED
+            assert stack.pool_process(job_id) in children
+    finally:
+        full.kill()
+        full.wait()
+
+
 @pytest.mark.parametrize(
     ("environ", "words"),
     [

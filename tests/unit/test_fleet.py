@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from headway.contract.listings import Running
@@ -15,6 +17,7 @@ def worker(name: str, *, types: tuple[str, ...], queues: tuple[str, ...]) -> Wor
 
 ENCODES = worker("encodes", types=("video",), queues=("fast",))
 CHECKS = worker("checks", types=("sum",), queues=("slow",))
+FULL = replace(ENCODES, disk_full=True)
 BUSY = {"encodes": [Running("0-x", "video", 1, "", "encodes:1")]}
 
 
@@ -25,6 +28,13 @@ BUSY = {"encodes": [Running("0-x", "video", 1, "", "encodes:1")]}
         (View([CHECKS], {}), "slow", 0, "no living worker serves video"),
         (View([ENCODES, CHECKS], {}), "slow", 0, "no worker that serves video takes from queue slow"),
         (View([ENCODES], {}), "fast", 0, None),
+        (
+            View([FULL], BUSY),
+            "fast",
+            0,
+            "the disks of all workers that serve video",
+        ),
+        (View([FULL, ENCODES], {}), "fast", 0, None),
         (View([ENCODES], BUSY), "fast", 0, "all workers that serve video are busy"),
         (
             View([ENCODES], {}),

@@ -180,6 +180,7 @@ def test_preflights_are_answered_for_every_route_and_kept(path: str) -> None:
     assert (status, body) == (204, b"")
     allowed = {name.strip() for name in headers["access-control-allow-headers"].split(",")}
     tus = {"Tus-Resumable", "Upload-Checksum", "Upload-Length", "Upload-Metadata", "Upload-Offset"}
+    tus |= {"X-HTTP-Method-Override"}
     traced = {"Traceparent", "Tracestate"}
     assert allowed == {"Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"} | tus | traced
     assert {"POST", "PUT", "PATCH", "DELETE"} <= set(headers["access-control-allow-methods"].split(", "))

@@ -36,6 +36,7 @@ function service(...answers) {
       return name === "upload-offset" ? String(here.offset) : null;
     }
     send(body) {
+      here.request = this;
       here.headers.push(this.#headers);
       const next = answers.shift();
       if (next === null) return;
@@ -125,6 +126,22 @@ test("a connection that is silent is given up, and a service that stays away is 
   assert.equal(failed?.status, 503);
   assert.equal(here.aborted, 1);
   assert.ok(Date.now() > 200_000 && Date.now() <= 361_000, String(Date.now()));
+});
+
+test("the time in which bytes go out is not waited for", async () => {
+  mock.method(Math, "random", () => 1);
+  mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  const here = service(null, undefined);
+  let made;
+  const sent = upload(here.client, text(), {}).then((upload) => (made = upload));
+  for (let s = 0; !made && s < 1000; s += 1) {
+    await new Promise((resolve) => setImmediate(resolve));
+    // Ten minutes, and then the connection is silent.
+    if (s < 600) here.request?.upload.onprogress({ loaded: 1 });
+    mock.timers.tick(1000);
+  }
+  await sent;
+  assert.equal(here.aborted, 1);
 });
 
 test("a file that was changed meanwhile is no lost connection", async () => {

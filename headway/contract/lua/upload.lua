@@ -19,6 +19,7 @@ local ends = math.floor(tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000) + t
 local function keep()
   redis.call('PEXPIRE', UPLOAD, ttl)
   redis.call('PEXPIRE', PIECES, ttl)
+  redis.call('ZREMRANGEBYSCORE', UPLOADING, '-inf', ends - ttl)
   redis.call('ZADD', UPLOADING, ends, redis.call('HGET', UPLOAD, 'member'))
   redis.call('PEXPIRE', UPLOADING, ttl)
 end
@@ -42,6 +43,7 @@ local offset = tonumber(held[1])
 if action == 'begin' then
   if offset ~= tonumber(ARGV[3]) then return {'offset', offset} end
   redis.call('HSET', UPLOAD, 'token', ARGV[4])
+  return {'ok', offset, ends}
 else
   if held[2] ~= ARGV[4] then return {'lost'} end
   local after = tonumber(ARGV[3]) + tonumber(ARGV[5])

@@ -52,6 +52,7 @@ ROUTES = {
     "PUT /uploads/<filename:name>": "submit",
     "GET /uploads/<upload_id>": "submit",
     "PATCH /uploads/<upload_id>": "submit",
+    "POST /uploads/<upload_id>": "submit",
     "DELETE /uploads/<upload_id>": "submit",
     "POST /jobs/<job_id>/cancel": "cancel",
     "POST /jobs/<job_id>/messages": "cancel",
