@@ -26,7 +26,7 @@ def test_only_ended_jobs_are_without_an_alarm() -> None:
 
 def test_every_script_is_told_of_and_those_named_can_do_what_is_said_of_them() -> None:
     reads = {"read", "read_feed", "snapshot_feed", "list", "prelude", "clock", "tally", "upload"}
-    reads |= {"claiming", "creation", "members", "moment", "outcomes", "reports", "search"}
+    reads |= {"claiming", "creation", "entries", "members", "moment", "outcomes", "reports", "search"}
     for path in LUA.glob("*.lua"):
         assert path.stem in reads or f"`{path.name}`" in PAGE, path.name
     for _, target, who, _ in ROWS:

@@ -57,7 +57,7 @@ async function send(client, file, { onProgress, signal }, place) {
       patience.gained(offset);
       if (offset < file.size) {
         onProgress?.(offset / file.size);
-        const start = offset;
+        /** @type {number} */ const start = offset;
         offset = null;
         offset = await patience.during(() => sendRest(client, path, file, start, { onProgress, signal }));
         continue;
