@@ -133,7 +133,7 @@ class Reader:
             body, self._raw = self._raw, b""
             if self._left is not None:
                 self._left -= len(body)
-                self.closed = self._left <= 0
+                self.closed = self.closed or self._left <= 0
             return body
         body = b""
         while b"\r\n" in self._raw:
