@@ -180,7 +180,7 @@ def test_a_killed_service_goes_on_where_it_was(web: Stack) -> None:
     os.killpg(web.pid("web"), signal.SIGKILL)
     assert left() > 0
     web.restart_web()
-    job = web.wait_ended(job_id, 60)
+    job = web.wait_ended(job_id, 150)
     assert (job["state"], job["attempt"]) == ("succeeded", 2)
     assert (job["result"]["matched"], job["result"]["dry_run"]) == (count, False)
     found = web.get("/groups/large")[1]["counts"]
