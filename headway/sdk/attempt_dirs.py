@@ -19,7 +19,7 @@ class AttemptDirs:
     @property
     def work(self) -> Path:
         """Scratch space, removed when the attempt ends."""
-        return self.data_dir / "work" / self.job_id / str(self.attempt)
+        return self.data_dir.joinpath("work", self.job_id, str(self.attempt))
 
     def remove_work(self) -> None:
         """Remove the scratch space, and its parent if no other attempt uses it."""
