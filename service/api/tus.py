@@ -174,10 +174,11 @@ def _take(here: Context, coming: Coming) -> dict[str, str]:
             out.count()
         else:
             out.discard()
+        reason = problem.detail.rpartition("; ")[0]  # and not what usually comes of it
         # tus-js-client and Uppy take a 408 for the end, and ask after a 409 where to go on.
         raise Problem(
             409 if problem.status == 408 else 400,
-            f"the body broke off, or came too slowly; the upload is at the offset {out.counted}",
+            f"{reason}; the upload is at the offset {out.counted}",
             headers={"Upload-Offset": str(out.counted)},
         ) from None
     if checksum is not None and not checksum():
