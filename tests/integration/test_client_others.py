@@ -41,10 +41,11 @@ def door(web: Stack) -> Iterator[FaultyProxy]:
 
 
 class Work:
-    """A job that is worked on, and whose stream is cut twice, each time when its reader is back."""
+    """A job that is worked on, and whose stream is cut twice, each time when its reader is back; its first
+    `refused` connections are not."""
 
-    def __init__(self, web: Stack, door: FaultyProxy) -> None:
-        self._store, self._door = web.store, door
+    def __init__(self, web: Stack, door: FaultyProxy, refused: int = 0) -> None:
+        self._store, self._door, self._refused = web.store, door, refused
         self._hold = threading.Event()
         self.job_id = create(web.store)
         made = json.loads(web.call("POST", "/tickets", {"jobs": [self.job_id]})[2])
@@ -57,7 +58,8 @@ class Work:
 
     def _cut(self) -> None:
         for count in (8, 20):
-            until(lambda count=count: self._door.opened and len(stored(self._store, self.job_id)) > count)
+            until(lambda: len(self._door.opened) > self._refused)
+            until(lambda count=count: len(stored(self._store, self.job_id)) > count)
             seen = len(self._door.opened)
             self._door.cut()
             until(lambda seen=seen: len(self._door.opened) > seen, what="the reader to come back")
@@ -117,7 +119,7 @@ def test_eventsource_for_node_reads_and_resumes_and_stays_away_as_long_as_it_is_
         missing(f"eventsource (npm ci: {installed.stderr.strip()[-200:]})")
     # Its own default is three seconds.
     door.refuse(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 3600\n\n")
-    work = Work(web, door)
+    work = Work(web, door, refused=1)
     got: list[tuple[str, str]] = []
     with subprocess.Popen(
         [str(node), str(NODE / "read.js"), work.url, "0"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
