@@ -258,7 +258,8 @@ class Database:
         error: redis.RedisError | None = None
         servers = self.by_server(keys)
         for _ in servers:
-            # The next time with another, also if the caller loses patience with this one.
+            # Counted before the answer and taken back after it: if the caller loses patience with this
+            # server, the next check begins with another.
             client, numbers = servers[self._writes_checked % len(servers)]
             self._writes_checked += 1
             try:

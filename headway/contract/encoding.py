@@ -44,7 +44,8 @@ def clip(text: str, limit: int) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's class and message on one line; the class alone if it has no message, or cannot say it."""
+    """Return an error's class and message on one line; the class alone if it has no message, or its `str`
+    fails."""
     name = type(error).__name__
     try:
         text = " ".join(str(error).split())

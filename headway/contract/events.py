@@ -39,7 +39,7 @@ class EventId(NamedTuple):
 
     @property
     def start(self) -> str:
-        """After which Redis is asked for events: itself, or the highest id of which that can be asked."""
+        """The id to ask Redis for the events after: this one, or HIGHEST if it is beyond that."""
         return str(EventId(*map(min, self, HIGHEST)))
 
     @property

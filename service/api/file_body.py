@@ -17,7 +17,7 @@ from service.api.problems import Problem, reading_body
 from service.api.room import lacks_room
 
 CHUNK = 1 << 16
-"""What is read at a time, and is lost if the connection breaks before it is all there."""
+"""Bytes read at a time. Less than that is lost if the connection breaks meanwhile."""
 MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -93,7 +93,7 @@ class Operation:
     max_body: int = MAX_BODY_BYTES
     """Of a JSON body, in bytes."""
     hints: Callable[[], dict[str, Any]] = dict
-    """What a body that does not fit is told beside its faults: members of the problem document."""
+    """Returns what a 422 says beside the body's faults: more members of the problem document."""
     upload: bool = False
     """The body is a file, of any type; the view reads it."""
     store: bool = True

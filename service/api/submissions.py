@@ -259,9 +259,10 @@ def submit_jobs(headers: Submitting, body: Submissions) -> Response:
         new = _accept_all(here, body.jobs)
     except Problem:
         # As in create_once.
-        made, are_new = once and here.store.many_made_before(caller().owner, once), False
+        made = here.store.many_made_before(caller().owner, once) if once else []
         if not made:
             raise
+        are_new = False
     else:
         made, are_new = create_many(here, new, once, headers.trace)
     items = [BatchItem(id=job_id, created=created, links=links_of(job_id)) for job_id, created in made]
@@ -269,7 +270,7 @@ def submit_jobs(headers: Submitting, body: Submissions) -> Response:
 
 
 def _accept_all(here: Context, submissions: list[Submission]) -> list[NewJob]:
-    """Return the jobs that the submissions ask for. Raises Problem with what is wrong with any of them."""
+    """Return the jobs that the submissions ask for. Raises Problem with the faults of all of them."""
     new: list[NewJob] = []
     errors: list[tuple[str, str]] = []
     refused: Problem | None = None
@@ -402,10 +403,11 @@ def create(
 def create_once(
     here: Context, once: tuple[str, str] | None, new: Callable[[], NewJob]
 ) -> tuple[str, bytes, bool]:
-    """Make a job that `new` accepts, if there is room for it. Raises Problem.
+    """Make the job that `new` returns, if there is room for it, and return what `create` does. Raises
+    Problem, as `new` may.
 
-    A request that is repeated was accepted before, and is answered with its job: there may be no room now,
-    or the job's type may have changed, or gone.
+    A request that is repeated was accepted before. It is answered with its job even if there is no room
+    now, or the job's type has changed or gone.
     """
     try:
         refuse_when_full(here)

@@ -38,11 +38,12 @@ OFFSET_STREAM = "application/offset+octet-stream"
 MAX_METADATA_CHARS = 8192
 NOT_KEPT = "nothing of this request was kept"
 KEPT_EVERY_S = 5.0
-"""On a slow connection a piece takes long to fill, and what is not kept is lost with the connection."""
+"""Seconds after which a piece is kept though it is not full: on a slow connection it takes long to fill,
+and what is not kept is lost with the connection."""
 
 
 def check_version() -> None:
-    """Raises Problem (412) for a request that speaks another version of tus."""
+    """Refuse a request that speaks another version of tus: raises Problem (412)."""
     if request.headers.get("Tus-Resumable", VERSION) != VERSION and request.method != "OPTIONS":
         raise Problem(412, f"this service speaks tus {VERSION}", headers={"Tus-Version": VERSION})
 
@@ -87,7 +88,7 @@ def create(name: str) -> Response:
             elif length == 0:
                 finish(here, owner, new)
     except BaseException:
-        # Its client is not told its address. What cannot be removed now, is when it is old.
+        # Its client never learns its address. If it cannot be removed now, it is once it has expired.
         with suppress(OSError, redis.RedisError):
             remove(here, owner, new)
         raise
@@ -131,8 +132,8 @@ def unknown(upload_id: str) -> Problem:
 
 
 def finish(here: Context, owner: str, coming: Coming) -> None:
-    """Make an upload of which all has come the input that it was sent for. Does nothing if another request
-    has done so, or has removed it. Raises PartLost."""
+    """Make an upload that has come whole usable as an input. Does nothing if another request has done so,
+    or has removed it. Raises PartLost."""
     try:
         pieces = here.store.resumable.pieces(owner, coming.id)
     except UploadGone:
@@ -248,8 +249,8 @@ class _Part(Pieces):
 
 @contextmanager
 def answering(here: Context, owner: str, coming: Coming) -> Iterator[None]:
-    """Raises a Problem for what the store and the files say against an upload. One of which a part is lost
-    is removed (410)."""
+    """Turn what the store and the files raise in the block into a Problem. An upload of which a part is
+    lost is removed (410)."""
     try:
         yield
     except UploadMoved as moved:
