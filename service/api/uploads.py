@@ -202,8 +202,8 @@ def patch_upload(upload_id: str) -> Response:
     upload=True,
 )
 def override_upload(upload_id: str, headers: Overriding) -> Response:
-    """The same for clients whose network lets no PATCH or DELETE through (`X-HTTP-Method-Override`)."""
-    return tus.patch(upload_id) if headers.method == "PATCH" else _delete(upload_id)
+    """Send the next part of an upload, or remove it, where no PATCH or DELETE comes through."""
+    return patch_upload(upload_id) if headers.method == "PATCH" else delete_upload(upload_id)
 
 
 @bp.operation(
@@ -214,10 +214,6 @@ def override_upload(upload_id: str, headers: Overriding) -> Response:
 )
 def delete_upload(upload_id: str) -> Response:
     """Remove an upload. A job that still needs it fails."""
-    return _delete(upload_id)
-
-
-def _delete(upload_id: str) -> Response:
     here = context()
     found = find_upload(here.files, upload_id, caller().sees_only)
     if found is None:
