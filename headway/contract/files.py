@@ -115,10 +115,11 @@ class Files(Protocol):
         these changed, in seconds since 1970."""
 
     def address(self, key: str, seconds: int) -> str | None:
-        """Return a URL from which anyone can get the file for so many seconds; None if there is no such."""
+        """Return a URL from which anyone can get the file for `seconds`; None if the files have no such
+        URLs."""
 
     def free_bytes(self) -> int | None:
-        """Return how many bytes there is room for, None if that has no end that is known."""
+        """Return how many bytes there is room for; None if no limit is known."""
 
 
 def upload_key(upload_id: str, *names: str) -> str:

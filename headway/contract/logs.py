@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 FIELDS = ("job", "attempt", "owner", "trace_id", "span_id")
-"""Of a line about a job, in this order."""
+"""The fields of a line about a job, in their order."""
 
 _about: ContextVar[Mapping[str, Any]] = ContextVar("about", default=MappingProxyType({}))
 

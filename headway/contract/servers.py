@@ -223,7 +223,7 @@ class _Sentinels:
         )
 
     def find(self) -> tuple[str, int]:
-        """Return what the first says that answers."""
+        """Ask the sentinels in turn; return the first answer."""
         host, port = self._asked.discover_master(self._service)
         return str(host), int(port)
 
@@ -262,9 +262,9 @@ class Servers(Protocol):
         ...
 
     def confirm(self) -> None:
-        """Return if no server that is asked can be a former primary, which lacks what was written since.
-
-        Raises redis.RedisError. One of a cluster finds out by itself; a single address is believed."""
+        """Check that no server that is asked can be a former primary, which lacks what was written since.
+        Raises redis.RedisError if one might be. A server of a cluster finds out by itself; a single
+        address is believed."""
         ...
 
     def close(self) -> None: ...
@@ -346,7 +346,8 @@ class Cluster:
             self._asked_at = time.monotonic()
 
     def _ask(self) -> list[Any]:
-        """What the first server says that answers: those that are known, then those of the URL."""
+        """Ask the servers in turn, first those that are known, then those of the URL; return the first
+        answer."""
         error: redis.RedisError = redis.ConnectionError("no server of the cluster answers")
         for address in dict.fromkeys([*self._pools, *self._seeds]):
             pool = self._pools.get(address) or self._make_pool(address)

@@ -363,7 +363,7 @@ def _broker_in_redis(url: str) -> ServerUrl:
 
 
 def _server_url(value: str, schemes: tuple[str, ...]) -> str:
-    """Return the URL. Raises ValueError if it is none with one of the schemes."""
+    """Return the URL. Raises ValueError unless it is one with one of the schemes."""
     try:
         parts = urlsplit(value)
         parts.port  # noqa: B018

@@ -38,9 +38,9 @@ MAX_TYPES = 64
 MAX_OWN_TYPES = 1000
 """Of one owner."""
 LOOK_S = 1.0
-"""Between two looks at the store while a claim waits, at most …"""
+"""Most seconds between two looks at the store while a claim waits."""
 LOOK_AGAIN_S = 0.05
-"""… and at least, however much happens."""
+"""Fewest seconds between two looks, however much happens."""
 ALIVE_S = 10.0
 """A worker counts as alive for this long after its claim or its lease is over."""
 

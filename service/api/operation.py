@@ -208,7 +208,8 @@ def _structure(text: bytes) -> int:
 
 
 def _number(text: str) -> float:
-    """JSON Schema has 5.0 as an integer, and pydantic's strict mode has not."""
+    """Parse a number with a fraction. To JSON Schema 5.0 is an integer, to pydantic's strict mode it is
+    not."""
     value = float(text)
     return int(value) if value.is_integer() and abs(value) <= 2**53 else value
 

@@ -102,8 +102,8 @@ FAILED = Problem(500, "the service failed unexpectedly; its log has the reason")
 
 @contextmanager
 def reading_body(outcome: str, too_large: Problem) -> Iterator[None]:
-    """Raises Problem for a body that cannot be read to its end: `too_large`, or 408 if it comes too slowly,
-    or else 400. The latter two say what came of it: `outcome`."""
+    """Turn what is raised in the block when a body cannot be read to its end into a Problem: `too_large`;
+    408 if it comes too slowly; else 400. The latter two say what came of it: `outcome`."""
     try:
         yield
     except RequestEntityTooLarge:

@@ -335,7 +335,7 @@ def accept(here: Context, body: Submission) -> NewJob:
 
 
 def gone_type(here: Context, job_type: JobType) -> str | None:
-    """Return that the workers of a type are long gone, or None."""
+    """Return a sentence that the workers of a type are long gone, or None if they are not."""
     since = job_type.gone_since(here.settings.type_ttl_s)
     if since is None:
         return None
@@ -452,7 +452,7 @@ def _tell_workers(here: Context, job_id: str, new: NewJob) -> None:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Raises Problem for what keeps the store from making a job."""
+    """Turn what keeps the store from making a job in the block into a Problem."""
     try:
         yield
     except IdempotencyConflict:
@@ -477,7 +477,7 @@ def _refusals() -> Iterator[None]:
 
 
 def refuse_when_full(here: Context) -> None:
-    """Raises Problem (503) if there is no room for more than what the live jobs need."""
+    """Check that there is room for more than what the live jobs need. Raises Problem (503)."""
     if lacks_room(here.files, here.settings.min_free_bytes):
         detail = "the service's disk is nearly full; nothing was done"
         raise Problem(503, detail, headers={"Retry-After": "30"})
