@@ -97,7 +97,8 @@ async def _send(
 
 
 def read(source: BinaryIO, size: int) -> bytes:
-    """Read from the file; in the middle of a request its OSError would look like the connection's."""
+    """Read from the file. Raises ClientError: an OSError in the middle of a request would look like the
+    connection's."""
     try:
         return source.read(size)
     except OSError as error:
