@@ -29,7 +29,7 @@ def warning(path: str) -> str | None:
         return None
     fixed = ", ".join(".".join(map(str, release)) for release in FIXED.values())
     return (
-        f"{path} is ffmpeg {'.'.join(map(str, version))}, which has known holes, unless your "
+        f"{path} is ffmpeg {'.'.join(map(str, version))}, which has known vulnerabilities, unless your "
         f"distribution has mended them: use {fixed} or newer, "
         "or the one that comes with the requirements"
     )
