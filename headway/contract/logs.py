@@ -1,4 +1,4 @@
-"""How a log line looks, in every process: text for people, or one JSON object a line.
+"""How a log line looks, in every process: text for people, or one JSON object per line.
 
 A line that is about a job says which, as fields: those of its `extra`, or those of the block that it is
 logged in (`about`).

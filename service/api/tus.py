@@ -106,10 +106,15 @@ def describe(coming: Coming) -> dict[str, str]:
     return {**found, "Upload-Metadata": coming.metadata} if coming.metadata else found
 
 
+def incoming(here: Context, owner: str, upload_id: str) -> Coming | None:
+    """Return an upload that is coming in, or None if there is none with this id."""
+    return here.store.resumable.get(owner, upload_id) if ID.fullmatch(upload_id) else None
+
+
 def patch(upload_id: str) -> Response:
     """Take the next part of an upload."""
     here = context()
-    coming = here.store.resumable.get(caller().owner, upload_id) if ID.fullmatch(upload_id) else None
+    coming = incoming(here, caller().owner, upload_id)
     if coming is None:
         raise unknown(upload_id)
     if request.mimetype != OFFSET_STREAM:
@@ -204,8 +209,8 @@ class _Part(Pieces):
         self._checksum = checksum
         self._kept_at = time.monotonic()
         self.counted = coming.offset
-        self._unseen = 0
-        """How many of the names are counted."""
+        self._names_counted = 0
+        """How many of the names count already."""
 
     def write(self, data: bytes) -> None:
         if self._checksum is not None:
@@ -229,9 +234,9 @@ class _Part(Pieces):
 
     def count(self) -> float:
         """Let what is kept count. Returns when the upload expires, in ms since 1970."""
-        names = [name for name in self.names[self._unseen :] if name]
+        names = [name for name in self.names[self._names_counted :] if name]
         expires_ms = self._advance(self.offset - self.counted, names)
-        self._unseen, self.counted = len(self.names), self.offset
+        self._names_counted, self.counted = len(self.names), self.offset
         return expires_ms
 
     def _advance(self, size: int, names: list[str]) -> float:
@@ -241,7 +246,7 @@ class _Part(Pieces):
 
     def discard(self) -> None:
         """Remove what does not count, where it lies apart. Elsewhere the next part is written over it."""
-        for name in self.names[self._unseen :]:
+        for name in self.names[self._names_counted :]:
             if name:
                 with suppress(OSError):
                     self._files.remove(f"{self._key}/{name}")
