@@ -55,12 +55,12 @@ from worker.registration import Registration
 from worker.selection import select
 
 CHECK_TIMEOUT_S = 5.0
-"""Of one question to Redis or the broker, at the start and by the watchdog."""
+"""Seconds that Redis or the broker has to answer a question, at the start and to the watchdog."""
 STOP_S = 4.0
-"""From the signal to the end, whatever the jobs do. Honcho kills after 5."""
+"""Seconds from the signal to the end, whatever the jobs do. Honcho kills after 5."""
 REAP_S = 1.0
 RESTART_PAUSE_S = 1.0
-"""After an error that Celery does not recover from."""
+"""Seconds before the restart after an error that Celery does not recover from."""
 
 logger = logging.getLogger("worker")
 
@@ -114,7 +114,8 @@ class Server(Worker):  # type: ignore[misc]
                 os.kill(process.pid, number)
 
     def _give_up(self) -> None:
-        """Their subprocesses die with the pool's processes, their jobs' leases run out."""
+        """Kill the pool and exit. The subprocesses die with the pool's processes, and the jobs' leases
+        run out."""
         self._signal_pool(signal.SIGKILL)
         # No exit handler runs from here on, and billiard's would have removed this.
         shutil.rmtree(get_temp_dir(), ignore_errors=True)

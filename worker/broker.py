@@ -26,9 +26,9 @@ from kombu.transport import redis as kombu_redis
 from headway.contract.keys import JOB_ID
 
 PAUSE_S = 1.0
-"""After the broker refused a command, before the worker connects anew."""
+"""Seconds before the worker connects anew after the broker refused a command."""
 FOLLOW_S = 0.2
-"""Between two looks whether messages of RabbitMQ are to be taken."""
+"""Seconds between two looks whether messages of RabbitMQ are to be taken."""
 SAY_AGAIN_S = 60.0
 """Dropped messages are logged at most once in this time for each reason."""
 MAX_BODY_CHARS = 4096
@@ -36,9 +36,9 @@ MAX_BODY_CHARS = 4096
 MAX_HEADERS_CHARS = 8192
 """Those of a job's message are about 600."""
 MAX_PASSED_ON = 100
-"""Messages that wait in the queue of one type, in Redis …"""
+"""Most messages that wait in the queue of one type, in Redis."""
 PASSED_ON_MS = 60_000
-"""… and how long one waits, in RabbitMQ. Its job's alarm sends another."""
+"""How long a message waits in the queue of one type, in RabbitMQ. Its job's alarm sends another."""
 _NEVER_SET = ("eta", "expires", "retries", "group", "chord", "stamped_headers", "replaced_task_nesting")
 
 logger = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ class QoS(kombu_redis.QoS):
 
 
 class _RedisChannel:
-    """Of Redis: a message that cannot even be decoded is dropped."""
+    """A channel of Redis that drops messages which cannot even be decoded."""
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -190,8 +190,8 @@ class _RedisChannel:
 
 
 class _RedisTransport:
-    """Of Redis: delivers what is the id of a job; if its type is one that this worker is to leave to
-    others, the message is passed on to them."""
+    """A transport of Redis that delivers only ids of jobs. One whose type this worker is to leave to
+    others is passed on to them."""
 
     channels: list[Any]
 
@@ -226,7 +226,8 @@ class SentinelTransport(_RedisTransport, kombu_redis.SentinelTransport):
 
 
 class AmqpChannel(pyamqp.Channel):
-    """Of RabbitMQ: delivers what is the id of a job, and has the rest forgotten."""
+    """A channel of RabbitMQ that delivers only ids of jobs, like _RedisTransport, and rejects the
+    rest."""
 
     def basic_consume(self, queue: str = "", *args: Any, callback: Any = None, **options: Any) -> Any:
         def checked(message: Any) -> None:

@@ -1,4 +1,4 @@
-"""Drain: a worker that takes nothing new, and lets its jobs end: it was told to, or its disk is full."""
+"""Drain: a worker takes no new jobs and lets its own end, as it was told to or as its disk is full."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ TICK_S = 0.1
 
 
 class Drain:
-    """Whether this worker is paused in the store, and what follows from that.
+    """Keeps this worker from taking jobs while it is paused in the store, or lacks scratch space.
 
-    The store refuses its claims from then on, so a message that is still on its way changes nothing. And
-    whether it has scratch space: a job that fails for want of it may succeed elsewhere.
+    While it is paused, the store refuses its claims, so a message that is still on its way changes
+    nothing. For want of scratch space, a job would fail here that may succeed elsewhere.
     """
 
     def __init__(self, pauses: Pauses, worker: str, data_dir: Path, min_free_bytes: int) -> None:

@@ -10,9 +10,9 @@ from headway.contract.settings import Settings
 from headway.contract.store import JobStore
 
 TIMEOUT_S = 1.0
-"""Of one question: nothing else is received meanwhile."""
+"""Seconds for one question to the store; no message is received meanwhile."""
 PAUSE_S = 10.0
-"""For which nothing is asked after one that was not answered."""
+"""Seconds without another question after one that was not answered."""
 
 
 class Hints:

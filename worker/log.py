@@ -22,6 +22,6 @@ def configure(level: str, style: Literal["text", "json"]) -> None:
 
 
 def _instead_of_celery(**_: object) -> None:
-    """Celery sets logging up only if nobody listens to this signal. The pool's logger has just been
-    made anew, and keeps to itself."""
+    """Listen to this signal, so that Celery does not set up logging. The pool's logger has just been made
+    anew, and would keep its lines to itself."""
     billiard_logger().propagate = True

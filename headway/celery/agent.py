@@ -35,7 +35,7 @@ REGISTER_S = 3.0
 ALIVE_S = 10.0
 """A worker counts as alive this long after it registered last."""
 LOOK_S = 0.5
-"""Between two looks for submitted and for canceled jobs."""
+"""Seconds between two looks for submitted and for canceled jobs."""
 PAGE = 100
 STOP_S = 1.0
 

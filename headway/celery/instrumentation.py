@@ -126,7 +126,7 @@ def _harmless(handler: Callable[..., None]) -> Callable[..., None]:
 
 
 def _counted(apply_async: Any) -> Any:
-    """No signal says how many tasks a group has."""
+    """Wrap `group.apply_async`, since no signal says how many tasks a group has."""
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = apply_async(self, *args, **kwargs)
@@ -139,7 +139,8 @@ def _counted(apply_async: Any) -> Any:
 
 
 def _noticed(replace: Any) -> Any:
-    """No signal says that a task puts others in its place, which may come back to it much later."""
+    """Wrap `Task.replace`, since no signal says that a task puts others in its place, which may come back
+    to it much later."""
 
     def call(self: Any, sig: Any) -> Any:
         run = current_run()

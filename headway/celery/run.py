@@ -36,7 +36,7 @@ RUN = "headway_run"
 _REPLACEMENT = 10**6
 """How far one task that was put in the place of another is behind it, however often that retried."""
 MAX_ATTEMPTS = 100
-"""The most that a job may say; a task without max_retries has no limit."""
+"""The highest number that a job may have; a task without max_retries has no limit."""
 
 
 def max_attempts(task: Any) -> int:

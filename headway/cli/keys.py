@@ -19,7 +19,7 @@ from typing import Any
 
 USAGE = 2
 REVOKED_S = 2.5
-"""Within which every web process refuses a revoked key: two looks of each at the keys, and more."""
+"""Seconds within which every web process refuses a revoked key: it looks at the keys twice in them."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SOCKET = re.compile(r'^unixsocket "(.*)"$', re.MULTILINE)
 

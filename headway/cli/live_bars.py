@@ -64,8 +64,8 @@ class Layout:
 class LiveView:
     """A line for each live job, redrawn in place; jobs that end are printed above them, and stay.
 
-    Refreshed by a thread of its own: rich's would draw over a line that is printed at the same moment, as
-    it has worked out before it how many rows to go up.
+    It refreshes in a thread of its own. rich's thread works out how many rows to go up before it takes the
+    console, so it would draw over a line that is printed in between.
     """
 
     def __init__(self, tracker: JobTracker, watch: Watch) -> None:

@@ -467,7 +467,7 @@ def _one_of(queue: str | None, type: str | None, worker: str | None = None) -> t
 
 
 def as_list(jobs: Iterable[str]) -> list[str]:
-    """Outside of the class, where `list` is the built-in."""
+    """Return a list of the jobs. In the class `list` is a method."""
     return list(jobs)
 
 

@@ -1,4 +1,4 @@
-"""A file from the service, which goes on where it broke off."""
+"""Downloads a file; what breaks off goes on where it was."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ Progress = Callable[[int, int], object]
 
 
 def safe_join(directory: Path, name: str) -> Path:
-    """Where in a directory the artifact is put. Raises DownloadFailed for a name that leads out of it."""
+    """Return the path of the artifact in a directory. Raises DownloadFailed for a name that leads out of
+    it."""
     path = PurePosixPath(name)
     if not path.parts or path.is_absolute() or ".." in path.parts or not name.isprintable():
         raise DownloadFailed(f"{name!r} is no name for a file here")
@@ -73,7 +74,7 @@ async def _fetch(transport: Transport, path: str, target: Path, progress: Progre
 
 
 def _partial(target: Path, etag: str) -> Path:
-    """Its name tells of which version it is a part."""
+    """Return where a part of the file is kept; the name tells of which version (ETag) it is."""
     version = hashlib.blake2b(etag.encode(), digest_size=6).hexdigest()
     return target.with_name(f".{target.name}.{version}.part")
 

@@ -75,7 +75,7 @@ class Unavailable(Problem):
 
 
 def problem(status: int, body: bytes, retry_after: str | None, location: str | None = None) -> Problem:
-    """The error for an answer that is no success."""
+    """Return the error for an answer that is no success."""
     try:
         document = json.loads(body)
     except ValueError:
@@ -103,6 +103,6 @@ _KINDS: dict[int, type[Problem]] = {
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """A date there is taken for nothing: the service sends seconds."""
+    """Return the seconds of a Retry-After; None for a date, which the service does not send."""
     text = (retry_after or "").strip()
     return float(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

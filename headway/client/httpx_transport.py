@@ -1,6 +1,6 @@
 """HttpxTransport: requests by httpx, under asyncio.
 
-The standard library has no HTTP client that does. One connection a request, as BlockingTransport has:
+The standard library has no HTTP client that does. One connection per request, as BlockingTransport has:
 nothing is shared between event loops, and what a canceled task leaves is closed with its request.
 """
 

@@ -175,7 +175,7 @@ def is_event_id(text: str) -> bool:
 
 
 def order(event_id: str | None) -> tuple[int, int]:
-    """By which ids compare; as text they do not. The time before the first event for what is no id."""
+    """Return the sort key of an event id; (0, 0), the time before the first event, for what is no id."""
     match = _EVENT_ID.fullmatch(event_id or "")
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
@@ -186,8 +186,8 @@ def is_live(job: Job) -> bool:
 
 
 def newer(held: Job | None, found: Job) -> Job:
-    """Of two documents of one job the one to keep. A document that was read while events came in may be
-    older than what those events made of the job."""
+    """Return which of two documents of one job to keep. A document that was read while events came in may
+    be older than what those events made of the job."""
     return held if held and order(found["last_event_id"]) < order(held["last_event_id"]) else found
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from headway.client.errors import Unavailable, Unreachable
+from headway.client.errors import ClientError, Unavailable, Unreachable
 
 PATIENCE_S = 20.0
 """How long a request is repeated whose answer was lost."""
 TRANSFER_PATIENCE_S = 300.0
-"""The same of a transfer that gains nothing: a tunnel, or a service that is being restarted. As in
-web/client/upload.js."""
+"""How long a transfer that gets no further is tried: the client is in a tunnel, or the service is being
+restarted. The same as in web/client/upload.js."""
 BASE_S = 1.0
 LIMIT_S = 30.0
 
@@ -37,31 +38,62 @@ class Backoff:
         self.failures = 0
 
 
+class Patience:
+    """For how long, and after which pauses, something is tried again: a request for PATIENCE_S from now; a
+    transfer, which takes as long as it takes, for TRANSFER_PATIENCE_S from the first failure since it last
+    got on."""
+
+    def __init__(self, sleep: Callable[[float], Awaitable[None]], *, transfer: bool = False) -> None:
+        self._sleep = sleep
+        self._backoff = Backoff()
+        self._most = 0
+        self._until = None if transfer else time.monotonic() + PATIENCE_S
+
+    def gained(self, done: int) -> None:
+        """Begin anew if the transfer is further than it ever was."""
+        if done > self._most:
+            self._most, self._until = done, None
+            self._backoff.reset()
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Leave out the time that the block takes: how much has arrived is known only afterwards."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            if self._until is not None:
+                self._until += time.monotonic() - began
+
+    async def pause(self, error: ClientError) -> None:
+        """Wait until the next try. Raises the error if that would be too late."""
+        if self._until is None:
+            self._until = time.monotonic() + TRANSFER_PATIENCE_S
+        delay = (getattr(error, "retry_after_s", None) or 0.0) + self._backoff.next_s()
+        if time.monotonic() + delay > self._until:
+            raise error
+        await self._sleep(delay)
+
+
 async def repeated(
     once: Callable[[], Awaitable[Any]],
     sleep: Callable[[float], Awaitable[None]],
     gained: Callable[[], int] | None = None,
 ) -> Any:
-    """Call until the answer is not lost, for PATIENCE_S at most. What is asked must be idempotent.
+    """Call until the answer is not lost, as long as Patience says. What is asked must be idempotent. A
+    transfer says by `gained` how far it is.
 
-    A transfer, which takes as long as it takes, says by `gained` how far it is: it is tried until
-    TRANSFER_PATIENCE_S after the first failure since the last gain. Raises Unreachable at once if the
-    server was never reached, as nothing was begun; the last error when the time is over.
+    Raises Unreachable at once if the server was never reached, as nothing was begun; the last error when
+    the time is over.
     """
-    backoff, most = Backoff(), 0
-    until = None if gained else time.monotonic() + PATIENCE_S
+    patience, reached = Patience(sleep, transfer=gained is not None), False
     while True:
         try:
             return await once()
         except (Unreachable, Unavailable) as error:
-            if gained and (now := gained()) > most:
-                most, until = now, None
-                backoff.reset()
-            if isinstance(error, Unreachable) and not (error.sent or most or backoff.failures):
+            done = gained() if gained else 0
+            reached = reached or done > 0 or not isinstance(error, Unreachable) or error.sent
+            if not reached:
                 raise
-            if until is None:
-                until = time.monotonic() + TRANSFER_PATIENCE_S
-            delay = (getattr(error, "retry_after_s", None) or 0.0) + backoff.next_s()
-            if time.monotonic() + delay > until:
-                raise
-        await sleep(delay)
+            patience.gained(done)
+            await patience.pause(error)

@@ -38,7 +38,7 @@ class Decoder:
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> Iterator[Frame]:
-        """The events that the chunk completes. Take them all before the next chunk."""
+        """Yield the events that the chunk completes. Take them all before the next chunk."""
         if chunk and self._after_cr:
             # The line ended with its CR already: an event is not kept back until the LF has come.
             chunk = chunk.removeprefix(b"\n")

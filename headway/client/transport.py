@@ -59,7 +59,8 @@ class Response(ABC):
             raise self._broke_off("it took too long") from None
 
     async def expect(self, *statuses: int) -> None:
-        """Raises Problem for any other status; BadAnswer if it cannot come from a Headway."""
+        """Check the status. Raises Problem for any other; BadAnswer if that cannot come from a
+        Headway."""
         if self.status not in statuses:
             body = await self.all()
             if self.status in NEVER_BARE and not body.lstrip().startswith(b"{"):

@@ -1,4 +1,4 @@
-"""A file to the service by tus 1.0, which goes on where it broke off."""
+"""Uploads a file by tus 1.0; what breaks off goes on where it was."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from headway.client.download import Progress
 from headway.client.errors import BadAnswer, ClientError, Conflict, NotFound, Unavailable, Unreachable
-from headway.client.retrying import repeated
+from headway.client.retrying import Patience, repeated
 from headway.client.transport import CHUNK, Transport
 
 VERSION = {"Tus-Resumable": "1.0.0"}
@@ -23,22 +23,20 @@ async def upload(transport: Transport, source: BinaryIO, total: int, name: str, 
     TRANSFER_PATIENCE_S. Raises ClientError; NotFound if the service has lost or removed it.
     """
     where: str = await repeated(lambda: _create(transport, total, name), transport.sleep)
-    offset = 0
-
-    async def rest() -> None:
-        nonlocal offset
+    patience = Patience(transport.sleep, transfer=True)
+    offset: int | None = 0
+    while offset is None or offset < total:
         try:
-            while offset < total:
-                offset = await _send(transport, where, source, offset, total, progress)
+            if offset is None:
+                offset = await _offset(transport, where)
+                patience.gained(offset)
+            else:
+                start, offset = offset, None
+                with patience.sending():
+                    offset = await _send(transport, where, source, start, total, progress)
+        # A Conflict: the service has more than was thought, or is still busy with what broke off.
         except (Unreachable, Unavailable, Conflict) as error:
-            # For how long it is tried depends on how far it is.
-            offset = await repeated(lambda: _offset(transport, where), transport.sleep, lambda: 1)
-            if isinstance(error, Conflict):
-                # It has more than was thought, or is still busy with what broke off.
-                raise Unreachable(str(error), sent=True) from None
-            raise
-
-    await repeated(rest, transport.sleep, lambda: offset)
+            await patience.pause(error)
     return await transport.json("GET", where)
 
 
@@ -99,7 +97,8 @@ async def _send(
 
 
 def read(source: BinaryIO, size: int) -> bytes:
-    """Read from the file; in the middle of a request its OSError would look like the connection's."""
+    """Read from the file. Raises ClientError: an OSError in the middle of a request would look like the
+    connection's."""
     try:
         return source.read(size)
     except OSError as error:

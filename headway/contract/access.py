@@ -28,7 +28,7 @@ OWNER = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 
 
 def check_owner(owner: str) -> None:
-    """Raises ValueError for what cannot be an owner."""
+    """Check that a text can be an owner's name. Raises ValueError."""
     if not isinstance(owner, str) or not OWNER.fullmatch(owner):
         raise ValueError(f"{owner!r} is not an owner: 1 to 64 of A-Z a-z 0-9 . _ ~ -")
 
@@ -38,7 +38,7 @@ LOCAL = "local"
 REFRESH_S = 1.0
 """How often the service looks for changes."""
 LOGGED = 1000
-"""Changes of keys that wait for a web process to record them, at most."""
+"""Most changes of keys that are kept until a web process has recorded them."""
 _TOKEN = re.compile(r"hw_([A-Za-z0-9]{8})_([A-Za-z0-9_-]{43})")
 
 

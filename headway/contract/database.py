@@ -34,7 +34,7 @@ FEED_FACTOR = 10
 REPLICAS_MS = 1000
 """How long replicas have to take a write that must not be lost with the primary."""
 READY_MS = 1000
-"""For which a server keeps what is written to see whether it takes writes."""
+"""How long a server keeps the key that is written to see whether it takes writes."""
 
 _UNREACHABLE = (redis.ConnectionError, redis.TimeoutError)
 _MOVED = (MovedError, AskError, TryAgainError)
@@ -69,7 +69,7 @@ class Database:
         keep_progress: bool = False,
         retention_s: float = 7 * 86_400,
     ) -> None:
-        """With a client in place of servers, it is that of the only one."""
+        """`servers` may also be a client: that of the only server."""
         self.servers = OneServer(servers) if isinstance(servers, redis.Redis) else servers
         self.at = self.servers.at
         self.redis = self.at(keys.layout_key)
@@ -249,16 +249,15 @@ class Database:
         return cast(bytes, reply[0])
 
     def check_writes(self) -> None:
-        """Return if a server takes writes now, and will keep them: one that does not is the trouble of its
-        own jobs.
-
-        Raises redis.RedisError, with what a server says, if none does."""
+        """Check that at least one server takes writes now, and will keep them: one that does not affects
+        its own jobs alone. Raises redis.RedisError, with what a server says, if none does."""
         self.servers.confirm()
         keys = [self.keys.ready(partition) for partition in range(self.keys.partitions)]
         error: redis.RedisError | None = None
         servers = self.by_server(keys)
         for _ in servers:
-            # The next time with another, also if the caller loses patience with this one.
+            # Counted before the answer and taken back after it: if the caller loses patience with this
+            # server, the next check begins with another.
             client, numbers = servers[self._writes_checked % len(servers)]
             self._writes_checked += 1
             try:

@@ -19,8 +19,8 @@ class RecordTooLarge(RecordError):
 
 
 def dumps(value: Any, limit: int | None = None, what: str = "value") -> str:
-    """Compact JSON on one line. Raises RecordError for what is no JSON (NaN among it), RecordTooLarge
-    for more than `limit` bytes of it."""
+    """Return compact JSON on one line. Raises RecordError for a value that JSON does not have, such as
+    NaN; RecordTooLarge if it has more than `limit` bytes."""
     try:
         text = _encode(value)
         size = len(text.encode())
@@ -32,19 +32,21 @@ def dumps(value: Any, limit: int | None = None, what: str = "value") -> str:
 
 
 def rfc3339(ms: float) -> str:
-    """Milliseconds since 1970 as all our times are written: UTC, with milliseconds."""
+    """Format milliseconds since 1970 as all our times are: in UTC, with milliseconds."""
     at = datetime.fromtimestamp(ms / 1000, UTC)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def clip(text: str, limit: int) -> str:
-    """At most `limit` characters, the cut made visible; lone surrogates replaced, so that it encodes."""
+    """Return at most `limit` characters of a text, with an ellipsis if it was cut. Lone surrogates are
+    replaced, so that it can be encoded."""
     text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def one_line(error: BaseException) -> str:
-    """An error's class and message on one line; the class alone if it has no message, or cannot say it."""
+    """Return an error's class and message on one line; the class alone if it has no message, or its `str`
+    fails."""
     name = type(error).__name__
     try:
         text = " ".join(str(error).split())

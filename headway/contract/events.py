@@ -23,7 +23,7 @@ class EventId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> EventId:
-        """Raises BadEventId. `0` stands for the time before the first event."""
+        """Parse an id; `0` stands for the time before the first event. Raises BadEventId."""
         if text == "0":
             return ZERO
         match = _EVENT_ID.fullmatch(text)
@@ -39,12 +39,12 @@ class EventId(NamedTuple):
 
     @property
     def start(self) -> str:
-        """After which Redis is asked for events: itself, or the highest id of which that can be asked."""
+        """The id to ask Redis for the events after: this one, or HIGHEST if it is beyond that."""
         return str(EventId(*map(min, self, HIGHEST)))
 
     @property
     def lineage(self) -> int:
-        """Of whose writes it is (lua/clock.lua)."""
+        """The number of the lineage that it belongs to (lua/clock.lua)."""
         return self.n // IDS_PER_MS
 
     def __str__(self) -> str:
@@ -53,7 +53,8 @@ class EventId(NamedTuple):
 
 ZERO = EventId(0, 0)
 IDS_PER_MS = 4096
-"""Of one lineage (lua/clock.lua). An n is its count within the ms, led by the lineage's number."""
+"""How many ids a lineage has in a millisecond (lua/clock.lua). An n is the count within the ms, led by
+the lineage's number."""
 HIGHEST = EventId(2**64 - 1, 2**64 - 2)
 """The highest id after which Redis can be asked for more: the next one is the last there is."""
 

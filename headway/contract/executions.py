@@ -23,7 +23,7 @@ TAKEN_MS = 30_000
 """An agent that took a job has so long to send the task before the job is put back in the line."""
 
 LAST_PLACE = 10**9
-"""Of an execution after which none follows."""
+"""The `place` of an execution that no other follows."""
 
 AT_ONCE = 50
 """Jobs that one script makes. Meanwhile Redis answers nobody else."""
@@ -37,7 +37,7 @@ class Outcome:
     result: Any = None
     code: ErrorCode = ErrorCode.ERROR
     message: str = ""
-    """Of the error, or the reason of a retry."""
+    """The error's message, or the reason of a retry."""
     delay_s: float = 0.0
     progress: str = ""
     """The last progress, in JSON; empty to leave it."""
@@ -86,7 +86,7 @@ class Recorded:
     hold: Hold | None = None
     cancel_requested: bool = False
     state: str = ""
-    """In which the job had ended; or why it was refused."""
+    """The state in which the job had ended; or why the report was refused."""
     again: str = ""
     """The id of the job that took the place of one that had ended."""
 

@@ -24,7 +24,7 @@ class Feeds:
     def read(
         self, owner: str, group: str | None, cursor: EventId, limit: int, most_bytes: int = UNBOUNDED
     ) -> FeedPage:
-        """Return up to `limit` of the events that the feed keeps after `cursor`, fewer if their data have
+        """Return the events that the feed keeps after `cursor`: up to `limit` of them, fewer if they reach
         `most_bytes`, but at least one.
 
         An `end` has the job's whole document as long as the job is kept; after that, `params` and `result`

@@ -37,7 +37,7 @@ class FileChanged(FilesUnavailable):
 
 
 class PartLost(OSError):
-    """Of a file that comes in pieces, some that came are not there any more."""
+    """Pieces of a file that had come are not there any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +97,11 @@ class Files(Protocol):
 
     def add(self, key: str, offset: int, data: bytes, mark: str) -> str:
         """Write a piece of a file that comes in pieces. Returns the piece's name, "" where a file needs no
-        names of its pieces. `mark` keeps apart what two writers write at the same offset. Raises
-        PartLost."""
+        names of its pieces. `mark` keeps apart what two writers write at the same offset. Raises PartLost
+        if something before the piece is missing."""
 
     def size(self, key: str, names: Sequence[str]) -> int:
-        """Return how many bytes are there of a file that came in pieces; `names` are those that `add`
+        """Return how many bytes there are of a file that came in pieces. `names` are what `add`
         returned."""
 
     def exclusive(self, key: str) -> AbstractContextManager[None]:
@@ -115,10 +115,11 @@ class Files(Protocol):
         these changed, in seconds since 1970."""
 
     def address(self, key: str, seconds: int) -> str | None:
-        """Return a URL from which anyone can get the file for so many seconds; None if there is no such."""
+        """Return a URL from which anyone can get the file for `seconds`; None if the files have no such
+        URLs."""
 
     def free_bytes(self) -> int | None:
-        """Return how many bytes there is room for, None if that has no end that is known."""
+        """Return how many bytes there is room for; None if no limit is known."""
 
 
 def upload_key(upload_id: str, *names: str) -> str:

@@ -13,7 +13,7 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition's tag (headwa
                                          before, d data, k the kept one before (events.py)
     P{p}:unread:<id>             stream  messages to the job that its task has not read; ids are the events'
     P{p}:watch                   hash    when an alarm loop last reached the store, and until when leases
-                                         have a grace because none did (lua/watch.lua)
+                                         have a grace because none did (lua/look.lua)
     P{p}:ready                   string  nothing: written to see whether the server takes writes
     P{p}:waiting:<queue>         zset    the jobs that wait for a worker; from 1e15 on, before their time
     P{p}:line:<queue>            zset    owner -> the place of its next turn (lua/line.lua)

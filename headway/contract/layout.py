@@ -18,7 +18,7 @@ DEFAULT_PARTITIONS = 64
 """Of a new store. A primary takes some of them, so they are the most primaries that carry load."""
 MAX_PARTITIONS = 4096
 SLOTS = 16384
-"""Of a Redis Cluster."""
+"""Number of hash slots of a Redis Cluster."""
 VERSION = 1
 EVEN = "even"
 """Tags whose slots are spread evenly over all slots, however many of the partitions there are."""
@@ -57,7 +57,7 @@ def even_tags() -> tuple[str, ...]:
 
 
 class Layout:
-    """A layout that is nowhere written down. All owners are in one of so many partitions, by hash."""
+    """A layout that is not stored: which of the partitions an owner is in follows from its hash alone."""
 
     def __init__(self, partitions: int = 1) -> None:
         self._partitions = partitions
@@ -86,7 +86,7 @@ class Layout:
 
 
 def by_hash(owner: str, partitions: int) -> int:
-    """Return the partition that a new owner comes to."""
+    """Return the partition that a new owner is put in."""
     return int.from_bytes(hashlib.blake2b(owner.encode(), digest_size=8).digest()) % partitions
 
 

@@ -18,9 +18,9 @@ PAGE_BYTES = 2 << 20
 PAGE_READS = 2_000
 """Entries of the index looked at for one page, whether they match its filters or not."""
 READS_AT_ONCE = 500
-"""Of these, in one script, so that nobody waits for long …"""
+"""Most entries of the index that one script looks at, so that nobody waits for long."""
 JOBS_AT_ONCE = 100
-"""… and the jobs that it returns."""
+"""Most jobs that one script returns, for the same reason."""
 
 CHUNK = 500
 """Jobs read in one round trip."""

@@ -1,4 +1,4 @@
-"""How a log line looks, in every process: text for people, or one JSON object a line.
+"""How a log line looks, in every process: text for people, or one JSON object per line.
 
 A line that is about a job says which, as fields: those of its `extra`, or those of the block that it is
 logged in (`about`).
@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 FIELDS = ("job", "attempt", "owner", "trace_id", "span_id")
-"""Of a line about a job, in this order."""
+"""The fields of a line about a job, in their order."""
 
 _about: ContextVar[Mapping[str, Any]] = ContextVar("about", default=MappingProxyType({}))
 

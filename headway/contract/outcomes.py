@@ -28,7 +28,7 @@ class Times:
 
 @dataclass(slots=True)
 class Outcome:
-    """Of one type."""
+    """What became of the jobs of one type."""
 
     attempts: int = 0
     ended: Counter[State] = field(default_factory=Counter)

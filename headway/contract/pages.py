@@ -9,9 +9,10 @@ from headway.contract.events import Event, EventId
 from headway.contract.records import document
 
 PAGE_BYTES = 1 << 20
-"""Of events, on one page of many: the store does nothing else while it reads them, and a reader that is
-slow may hold them for long."""
+"""Bytes of events that end a page: the store does nothing else while it reads them, and a slow reader may
+hold them for long."""
 UNBOUNDED = 1 << 53
+"""More bytes than there are; a Lua number has it exactly."""
 
 
 @dataclass(frozen=True, slots=True)

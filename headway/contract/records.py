@@ -28,19 +28,19 @@ MAX_RESULT_BYTES = 65_536
 MAX_PARAMS_BYTES = 65_536
 """Encoded size of a job's parameters; more is refused with RecordTooLarge."""
 HIGHEST_FRACTION = 0.999
-"""Of a job that has not succeeded: 1 is for success."""
+"""The highest fraction of a job that has not succeeded: 1 is for success."""
 ARTIFACT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 MAX_LABELS = 32
 MAX_LABEL_CHARS = 128
-"""Of a label's name, of a group's and of a message's."""
+"""Most characters of the name of a label, a group or a message."""
 VISIBLE = r"^[^\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]*$"
-"""Text that is what it looks like: without control characters, those that turn the direction of writing,
-and those of no width, but for the joiners that some scripts and emoji need."""
+"""Text that is what it looks like: without control characters, those that change the direction of
+writing, and those without width except the joiners that some scripts and emoji need."""
 MAX_LABEL_VALUE_CHARS = 256
 MAX_UNIQUE_CHARS = 256
-"""Of a unique key."""
+"""Most characters of a unique key."""
 USUAL_PRIORITY = 4
-"""Of 0 to 9; lua/line.lua knows it too."""
+"""The priority, of 0 to 9, of a job that names none; lua/line.lua has it too."""
 MAX_MESSAGE_BYTES = 65_536
 """Encoded size of a message's data; more is refused with RecordTooLarge."""
 MAX_CHECKPOINT_BYTES = 65_536

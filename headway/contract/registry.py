@@ -36,7 +36,7 @@ class Worker:
     seen_at: str
     """When it last registered. Times are RFC 3339."""
     disk_full: bool = False
-    """It takes no jobs, for want of scratch space."""
+    """Whether it takes no jobs because it lacks scratch space."""
 
 
 class Registry:

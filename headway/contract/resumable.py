@@ -15,7 +15,7 @@ from typing import Any, cast
 from headway.contract.database import Database
 
 MAX_PIECES = 4000
-"""In one call; Lua's stack holds 8,000."""
+"""Most names of pieces in one call of a script: Lua's stack holds 8,000 values."""
 
 
 class UploadGone(Exception):
@@ -44,7 +44,7 @@ class Coming:
     name: str
     media_type: str
     metadata: str
-    """As its client sent it: the Upload-Metadata of tus."""
+    """`Upload-Metadata` as its client sent it."""
     expires_ms: float
 
 
@@ -55,7 +55,7 @@ class ResumableUploads:
         self._db = database
 
     def create(self, owner: str, new: Coming, ttl_s: float) -> float:
-        """Returns when it expires, in ms since 1970."""
+        """Register an upload that is about to come in. Returns when it expires, in ms since 1970."""
         facts = {
             "length": new.length,
             "name": new.name,
@@ -111,7 +111,7 @@ class ResumableUploads:
         self._run("forget", owner, upload.id, 0, f"{upload.id} {upload.length}")
 
     def announced(self, owner: str) -> int:
-        """Return how many bytes the owner's uploads will have that are coming in."""
+        """Return how many bytes the owner's incomplete uploads will have together."""
         key = self._db.keys.uploading(owner)
         members = self._db.at(key).zrange(key, self._db.now_ms(key), math.inf, byscore=True)
         return sum(int(member.rpartition(b" ")[2]) for member in cast(list[bytes], members))

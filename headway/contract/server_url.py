@@ -81,7 +81,7 @@ class ServerUrl:
 
     @property
     def kombu(self) -> str:
-        """The same as kombu spells it: without parameters, each sentinel with a URL of its own, and a Unix
+        """The URL as kombu spells it: without parameters, each sentinel with a URL of its own, and a Unix
         socket with another scheme."""
         parts = urlsplit(self.plain)
         given = dict(parse_qsl(parts.query))
@@ -100,6 +100,7 @@ class ServerUrl:
 
 
 def _check_address(url: str) -> SplitResult:
+    """Return the parts of a URL with one host. Raises ValueError if it cannot be read."""
     parts = None
     try:
         parts = urlsplit(url)
@@ -117,7 +118,8 @@ def _check_address(url: str) -> SplitResult:
 
 
 def _check_parameters(query: str) -> bool:
-    """Return whether one of them is the database."""
+    """Return whether the database is among the parameters. Raises ValueError for one that is not known, or
+    is no number where it has to be one."""
     given = dict(parse_qsl(query, keep_blank_values=True))
     for name, value in given.items():
         if name.startswith("ssl_"):

@@ -33,10 +33,9 @@ from headway.contract.layout import slot_of
 from headway.contract.server_url import ServerUrl
 
 SENTINEL_S = 1.0
-"""How long a sentinel, or a server asked for the cluster's slots, has to answer; also one that did not when
-it was last asked."""
+"""How long a sentinel, a server asked for the cluster's slots, or one that was silent has to answer."""
 SILENT_S = 1.0
-"""How long nobody connects to a server after it did not answer one who did."""
+"""How long nobody tries to connect to a server that has just not answered."""
 MOVING_S = 3.0
 """How long a call waits for a slot that is on its way to another server."""
 AGAIN_S = 0.1
@@ -65,14 +64,15 @@ class _Home:
         self.silent = False
         """Whether the server did not answer in time when it was last asked."""
         self.asked_again_at = float("-inf")
-        """Before this nobody connects to one that is silent."""
+        """Before this time (monotonic) nobody tries to connect to it if it is silent."""
 
 
 class ToPrimary(AbstractConnection):
     """A connection to a server that takes writes. Its `connect` raises NotPrimary if there is none.
 
-    One caller finds out that a server is silent, and waits as long as the timeout says. Those after it do
-    not: they may have other servers to talk to."""
+    The caller that finds out that a server is silent waits for the usual timeout. Those after it do not,
+    as they may have other servers to talk to: they get a TimeoutError at once, or once in SILENT_S after
+    at most SENTINEL_S."""
 
     def __init__(self, *, home: _Home, any_role: bool = False, **options: Any) -> None:
         self._home = home
@@ -223,7 +223,7 @@ class _Sentinels:
         )
 
     def find(self) -> tuple[str, int]:
-        """Return what the first says that answers."""
+        """Ask the sentinels in turn; return the first answer."""
         host, port = self._asked.discover_master(self._service)
         return str(host), int(port)
 
@@ -262,9 +262,9 @@ class Servers(Protocol):
         ...
 
     def confirm(self) -> None:
-        """Return if no server that is asked can be a former primary, which lacks what was written since.
-
-        Raises redis.RedisError. One of a cluster finds out by itself; a single address is believed."""
+        """Check that no server that is asked can be a former primary, which lacks what was written since.
+        Raises redis.RedisError if one might be. A server of a cluster finds out by itself; a single
+        address is believed."""
         ...
 
     def close(self) -> None: ...
@@ -346,7 +346,8 @@ class Cluster:
             self._asked_at = time.monotonic()
 
     def _ask(self) -> list[Any]:
-        """What the first server says that answers: those that are known, then those of the URL."""
+        """Ask the servers in turn, first those that are known, then those of the URL; return the first
+        answer."""
         error: redis.RedisError = redis.ConnectionError("no server of the cluster answers")
         for address in dict.fromkeys([*self._pools, *self._seeds]):
             pool = self._pools.get(address) or self._make_pool(address)

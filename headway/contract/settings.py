@@ -317,12 +317,12 @@ class Settings(BaseModel):
 
     @property
     def broker(self) -> ServerUrl | None:
-        """The same, if it is in Redis."""
+        """Where Celery's messages go if that is Redis, behind Sentinels or not; None for RabbitMQ."""
         return None if self.broker_url.startswith("amqp") else _broker_in_redis(self.broker_url)
 
     @property
     def kombu_url(self) -> str:
-        """The same as kombu spells it."""
+        """`broker_url` as kombu spells it."""
         return self.broker_url if self.broker is None else self.broker.kombu
 
     @property
@@ -357,12 +357,13 @@ class Settings(BaseModel):
 
 
 def _broker_in_redis(url: str) -> ServerUrl:
-    """Parse a broker's URL. Celery's users know Sentinels by a scheme of their own. Raises ValueError."""
+    """Parse the URL of a broker in Redis. `sentinel://` is what Celery's users call `redis+sentinel://`.
+    Raises ValueError."""
     return ServerUrl.of(f"redis+{url}" if url.startswith("sentinel:") else url)
 
 
 def _server_url(value: str, schemes: tuple[str, ...]) -> str:
-    """Return the URL. Raises ValueError if it is none with one of the schemes."""
+    """Return the URL. Raises ValueError unless it is one with one of the schemes."""
     try:
         parts = urlsplit(value)
         parts.port  # noqa: B018

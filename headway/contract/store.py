@@ -231,11 +231,11 @@ class JobStore:
         return _made(reply[1].decode()), reply[0] == b"created"
 
     def many_made_before(self, owner: str, once: tuple[str, str]) -> list[tuple[str, bool]]:
-        """Return what `create_many` has made already for `once`; nothing if it has not."""
+        """Return what `create_many` has made for `once` already, as it would; [] if that is nothing."""
         return _made(self._held(self.keys.batch(owner, once[0]), once[1]))
 
     def _held(self, key: str, request_hash: str) -> str:
-        """What an idempotency key holds for this request; nothing if it is unknown, or another's."""
+        """Return what was made for an idempotency key; "" if nothing was, or by another request."""
         held = cast(bytes | None, self.database.at(key).get(key)) or b""
         held_hash, _, made = held.decode().partition(" ")
         return made if held_hash == request_hash else ""
@@ -467,9 +467,9 @@ class JobStore:
         owner: str | None = None,
         most_bytes: int = UNBOUNDED,
     ) -> JobPage | None:
-        """Return a job and up to `limit` events after `cursor` (None: no events), fewer if their data have
-        `most_bytes`, but at least one; or None if there is no such job. With an `owner`, another's job is
-        none, and takes no longer.
+        """Return a job and its events after `cursor` (None: no events): up to `limit` of them, fewer if
+        they reach `most_bytes`, but at least one. Return None if there is no such job; with an `owner`,
+        also if it is another's, which takes just as long.
 
         Raises redis.RedisError, also if there might be one that a former primary does not know."""
         return self.read_jobs([(job_id, cursor, owner)], limit, most_bytes)[0]
@@ -524,7 +524,7 @@ class JobStore:
 
 
 def _made(text: str) -> list[tuple[str, bool]]:
-    """The jobs of a batch, and whether each is new, as lua/create_many.lua tells of them."""
+    """Parse what lua/create_many.lua returns: the jobs' ids, and whether each is new."""
     parts = text.split()
     return [(job_id, flag == "1") for flag, job_id in zip(parts[::2], parts[1::2], strict=True)]
 

@@ -28,7 +28,7 @@ class Upload:
     keys: tuple[str, ...]
     """The files whose bytes, one after the other, are the upload's."""
     metadata: str
-    """As its client sent it, if by tus."""
+    """`Upload-Metadata` as its client sent it; "" if it was not sent by tus."""
 
 
 def find_upload(files: Files, upload_id: str, only: str | None = None) -> Upload | None:

@@ -207,8 +207,8 @@ class Attempt:
             return Failed(ErrorCode.NO_SPACE, str(error))
         except KeyboardInterrupt:
             raise
-        # Also what is no Exception, such as the SystemExit of a parser of arguments: it would end the
-        # process, and the job would count as lost.
+        # Not only Exception: the SystemExit of argparse, for one, would end the process, and the job would
+        # count as lost.
         except BaseException as error:
             # A task that fails because its subprocess was ended under it has not failed.
             if self.stop.pending:

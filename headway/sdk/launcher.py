@@ -100,7 +100,7 @@ DENIED: dict[str, tuple[int, int | None]] = {
     "lremovexattr": (198, 15), "fremovexattr": (199, 16), "utime": (132, None), "utimes": (235, None),
     "futimesat": (261, None), "utimensat": (280, 88), "mknod": (133, None), "mknodat": (259, 33),
     "truncate": (76, 45),
-    # parts of the kernel that no encoder needs, and that holes are found in
+    # parts of the kernel that no encoder needs, and in which vulnerabilities are found
     "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
     "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282), "keyctl": (250, 219),
     "add_key": (248, 217), "request_key": (249, 218), "init_module": (175, 105),

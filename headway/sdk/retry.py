@@ -23,9 +23,9 @@ class Retry:
     max_s: float = 60.0
     jitter: float = 1.0
     on: tuple[type[Exception], ...] = (Exception,)
-    """Errors that are retried …"""
+    """Errors that are retried."""
     never: tuple[type[Exception], ...] = ()
-    """… unless they are one of these."""
+    """Errors that are not retried, though `on` has them."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a delay or a jitter out of bounds."""

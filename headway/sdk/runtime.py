@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TURN_S = 0.1
-"""For one message a process takes jobs so long. Then the messages of other queues have their turn."""
+"""How long a process takes jobs for one message. Then the messages of other queues have their turn."""
 
 
 class _EndAndTake:
@@ -47,10 +47,10 @@ class _EndAndTake:
         self._place = place
         self._wanted = wanted
         self._token: str | None = None
-        """Of the take; empty if none is wanted, None while that is not decided."""
+        """The token of the take; empty if none is wanted, None while that is not decided."""
 
     def __call__(self, call: Call) -> None:
-        """Raises StaleFence."""
+        """Make the call that ends the job, and take the next one if it is wanted. Raises StaleFence."""
         # Once: when the reply was lost, one may have been taken.
         if self._token is None:
             self._token = secrets.token_urlsafe(16) if self._wanted() else ""

@@ -108,13 +108,13 @@ def _send(files: Files, found: Entry, media_type: str, *, shown: bool) -> Respon
     response.content_length = found.size
     response.last_modified = datetime.fromtimestamp(int(found.modified), UTC)
     response.set_etag(found.etag)
-    # Which part of it is wanted counts only for a client that may have it, and does not (RFC 9110, 13.2.2).
+    # The conditions come first: Range counts only if they lead to a 200 (RFC 9110, 13.2.2).
     response.make_conditional(request)
     if response.status_code == 412:
         response.close()
         raise Problem(412, "the file is not, or no longer, the one of If-Match")
     if response.status_code == 200:
-        # Other units, several parts at once and what cannot be read are as if it had not been asked.
+        # A Range in other units, of several parts, or that cannot be read is ignored.
         wanted = request.range  # None if it cannot be read
         one_part = wanted is not None and wanted.units == "bytes" and len(wanted.ranges) == 1
         response.make_conditional(

@@ -38,9 +38,9 @@ MAX_TYPES = 64
 MAX_OWN_TYPES = 1000
 """Of one owner."""
 LOOK_S = 1.0
-"""Between two looks at the store while a claim waits, at most …"""
+"""Most seconds between two looks at the store while a claim waits."""
 LOOK_AGAIN_S = 0.05
-"""… and at least, however much happens."""
+"""Fewest seconds between two looks, however much happens."""
 ALIVE_S = 10.0
 """A worker counts as alive for this long after its claim or its lease is over."""
 
@@ -163,8 +163,8 @@ def claim_job(body: ClaimRequest) -> Response:
 
 
 def _note_claimer(here: Context, who: Caller, worker: str, types: list[str], alive_s: float) -> None:
-    """Have the types shown as alive, if that can be noted: the server that knows all workers may be away
-    while that of the owner's jobs is not, and no job is withheld or lost for that."""
+    """Note that the types are served, for `alive_s` seconds; or do without, if that server is away: the
+    owner's jobs may be at another one, and are handed out all the same."""
     with suppress(redis.RedisError):
         here.store.registry.note_claimer(who.owner, worker, types, alive_s)
 

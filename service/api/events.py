@@ -261,7 +261,7 @@ STREAMS = ("streams.get_job_events", "streams.get_events")
 
 @bp.errorhandler(redis.RedisError)
 def _store_away(error: redis.RedisError) -> Response:
-    """Where the jobs are may not be known yet, or who asks."""
+    """Answer a request for events whose caller, or whose jobs' partition, cannot be looked up now."""
     return store_problem(error) if wants_json() else come_back()
 
 

@@ -17,7 +17,7 @@ from service.api.problems import Problem, reading_body
 from service.api.room import lacks_room
 
 CHUNK = 1 << 16
-"""What is read at a time, and is lost if the connection breaks before it is all there."""
+"""Bytes read at a time. Less than that is lost if the connection breaks meanwhile."""
 MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -37,8 +37,8 @@ class Out(Protocol):
 
 
 def check_room(files: Files, settings: Settings, limit: str, announced: int | None) -> None:
-    """Raises Problem if a body is announced as larger than the setting `limit` allows (413), or than the
-    disk has room for (507)."""
+    """Check that the announced body is not larger than the setting `limit` allows, or than the disk has
+    room for. Raises Problem (413, 507)."""
     announced = announced or 0
     if announced > _bytes(settings, limit):
         raise _too_large(settings, limit)
@@ -48,7 +48,7 @@ def check_room(files: Files, settings: Settings, limit: str, announced: int | No
 
 @contextmanager
 def answering_full() -> Iterator[None]:
-    """Raises Problem (507) for the OSError of a full disk."""
+    """Turn the OSError of a full disk in the block into a Problem (507)."""
     try:
         yield
     except OSError as error:

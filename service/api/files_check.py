@@ -26,11 +26,11 @@ class FilesCheck:
         self._until = 0.0
 
     def problem(self) -> str:
-        """Return what is wrong, in words for everybody, or "". An object storage, or a server of the store,
-        that is away for a while is nothing wrong once it was seen: what does not need it goes on. Raises
-        redis.RedisError before."""
+        """Return what is wrong, in words for everybody, or "". Once the files were seen, it is no fault if
+        the object storage or a server of the store is away: what does not need it goes on. Until then,
+        raises redis.RedisError."""
         if self._known is None or time.monotonic() > self._until:
-            # Now, so that nobody else waits for one that is silent.
+            # Before it is asked, so that others do not wait for a silent server too.
             self._until = time.monotonic() + PERIOD_S
             try:
                 self._known = identity_problem(self._files, self._store)

@@ -115,7 +115,7 @@ class Gate:
         )
 
     def _check_host(self, environ: WSGIEnvironment, host: str) -> None:
-        """Raises Problem for a host that is not ours."""
+        """Check that the request's Host is ours. Raises Problem."""
         if not self._is_ours(host.lower()) and environ.get("PATH_INFO") not in PROBES:
             raise Problem(
                 421,
@@ -124,7 +124,7 @@ class Gate:
             )
 
     def _check_origin(self, environ: WSGIEnvironment, origin: str) -> None:
-        """Raises Problem for a request of a page that must not come in."""
+        """Check that the page which sends the request may do so. Raises Problem."""
         if origin in self._origins or not _is_cross_site(environ, origin, environ.get("HTTP_HOST", "")):
             return
         if _is_navigation(environ):

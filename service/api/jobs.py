@@ -215,8 +215,8 @@ def retry_job(job_id: str, headers: Submitting) -> Response:
 
 
 def retry_once(job_id: str) -> tuple[str, str]:
-    """Return the idempotency key, and hash, with which a job is retried once, whoever asks for many to
-    be retried."""
+    """Return the idempotency key and hash with which a job is retried once only, however many requests
+    that retry many jobs find it."""
     return "retry-in-group-" + job_id, job_id
 
 

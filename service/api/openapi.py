@@ -68,8 +68,8 @@ Schema = dict[str, Any]
 
 
 class _Schemas(GenerateJsonSchema):
-    """Without what disturbs generators: a title for each field, which would name a type after it, and
-    defaults of null, which would make the field required in TypeScript."""
+    """Schemas without what misleads code generators: a title for each field, which would name a type
+    after it, and defaults of null, which would make the field required in TypeScript."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
         return False

@@ -93,7 +93,7 @@ class Operation:
     max_body: int = MAX_BODY_BYTES
     """Of a JSON body, in bytes."""
     hints: Callable[[], dict[str, Any]] = dict
-    """What a body that does not fit is told beside its faults: members of the problem document."""
+    """Returns what a 422 says beside the body's faults: more members of the problem document."""
     upload: bool = False
     """The body is a file, of any type; the view reads it."""
     store: bool = True
@@ -208,7 +208,8 @@ def _structure(text: bytes) -> int:
 
 
 def _number(text: str) -> float:
-    """JSON Schema has 5.0 as an integer, and pydantic's strict mode has not."""
+    """Parse a number with a fraction. To JSON Schema 5.0 is an integer, to pydantic's strict mode it is
+    not."""
     value = float(text)
     return int(value) if value.is_integer() and abs(value) <= 2**53 else value
 

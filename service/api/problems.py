@@ -102,8 +102,8 @@ FAILED = Problem(500, "the service failed unexpectedly; its log has the reason")
 
 @contextmanager
 def reading_body(outcome: str, too_large: Problem) -> Iterator[None]:
-    """Raises Problem for a body that cannot be read to its end: `too_large`, or 408 if it comes too slowly,
-    or else 400. The latter two say what came of it: `outcome`."""
+    """Turn what is raised in the block when a body cannot be read to its end into a Problem: `too_large`;
+    408 if it comes too slowly; else 400. The latter two say what came of it: `outcome`."""
     try:
         yield
     except RequestEntityTooLarge:
@@ -130,7 +130,8 @@ def job_not_found(job_id: str) -> Problem:
 
 
 def invalid(error: ValidationError, status: int = 422, body: Any = None) -> Problem:
-    """The first faults that pydantic found, with a pointer to each; into the `body`, if that was read."""
+    """Return the problem for what pydantic found: its first faults, each with a pointer, into `body` if
+    that is given."""
     count = error.error_count()
     if count > MAX_LISTED:
         return Problem(status, f"there are {count} faults, too many to list them")
@@ -141,8 +142,8 @@ def invalid(error: ValidationError, status: int = 422, body: Any = None) -> Prob
 
 
 def _places(fault: ErrorDetails, body: Any) -> Iterator[str | int]:
-    """Where in the body a fault is: pydantic's location without what is only in the model, that is the
-    chosen member of a union, and `[key]` where the name of a member is at fault."""
+    """Yield the way to a fault in the body. pydantic's location also has steps that are in the model
+    alone: the chosen member of a union, and `[key]` if a member's name is at fault."""
     for part in fault["loc"]:
         try:
             body = body[part]
@@ -154,11 +155,11 @@ def _places(fault: ErrorDetails, body: Any) -> Iterator[str | int]:
 
 
 def _words(fault: ErrorDetails) -> str:
-    """What is wrong, in words that know nothing of Python."""
+    """Say what is wrong without a word of Python."""
     if fault["type"] in ("model_type", "model_attributes_type", "dict_type"):
         return "Input should be an object"
     if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == VISIBLE:
-        return "String should have no characters that control, are invisible or turn the writing around"
+        return "String should have no control, invisible or bidirectional formatting characters"
     return fault["msg"].removeprefix("Value error, ")
 
 

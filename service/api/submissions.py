@@ -259,9 +259,10 @@ def submit_jobs(headers: Submitting, body: Submissions) -> Response:
         new = _accept_all(here, body.jobs)
     except Problem:
         # As in create_once.
-        made, are_new = once and here.store.many_made_before(caller().owner, once), False
+        made = here.store.many_made_before(caller().owner, once) if once else []
         if not made:
             raise
+        are_new = False
     else:
         made, are_new = create_many(here, new, once, headers.trace)
     items = [BatchItem(id=job_id, created=created, links=links_of(job_id)) for job_id, created in made]
@@ -269,7 +270,7 @@ def submit_jobs(headers: Submitting, body: Submissions) -> Response:
 
 
 def _accept_all(here: Context, submissions: list[Submission]) -> list[NewJob]:
-    """Return the jobs that the submissions ask for. Raises Problem with what is wrong with any of them."""
+    """Return the jobs that the submissions ask for. Raises Problem with the faults of all of them."""
     new: list[NewJob] = []
     errors: list[tuple[str, str]] = []
     refused: Problem | None = None
@@ -334,7 +335,7 @@ def accept(here: Context, body: Submission) -> NewJob:
 
 
 def gone_type(here: Context, job_type: JobType) -> str | None:
-    """Return that the workers of a type are long gone, or None."""
+    """Return a sentence that the workers of a type are long gone, or None if they are not."""
     since = job_type.gone_since(here.settings.type_ttl_s)
     if since is None:
         return None
@@ -402,10 +403,11 @@ def create(
 def create_once(
     here: Context, once: tuple[str, str] | None, new: Callable[[], NewJob]
 ) -> tuple[str, bytes, bool]:
-    """Make a job that `new` accepts, if there is room for it. Raises Problem.
+    """Make the job that `new` returns, if there is room for it, and return what `create` does. Raises
+    Problem, as `new` may.
 
-    A request that is repeated was accepted before, and is answered with its job: there may be no room now,
-    or the job's type may have changed, or gone.
+    A request that is repeated was accepted before. It is answered with its job even if there is no room
+    now, or the job's type has changed or gone.
     """
     try:
         refuse_when_full(here)
@@ -450,7 +452,7 @@ def _tell_workers(here: Context, job_id: str, new: NewJob) -> None:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Raises Problem for what keeps the store from making a job."""
+    """Turn what keeps the store from making a job in the block into a Problem."""
     try:
         yield
     except IdempotencyConflict:
@@ -475,7 +477,7 @@ def _refusals() -> Iterator[None]:
 
 
 def refuse_when_full(here: Context) -> None:
-    """Raises Problem (503) if there is no room for more than what the live jobs need."""
+    """Check that there is room for more than what the live jobs need. Raises Problem (503)."""
     if lacks_room(here.files, here.settings.min_free_bytes):
         detail = "the service's disk is nearly full; nothing was done"
         raise Problem(503, detail, headers={"Retry-After": "30"})

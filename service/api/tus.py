@@ -38,11 +38,12 @@ OFFSET_STREAM = "application/offset+octet-stream"
 MAX_METADATA_CHARS = 8192
 NOT_KEPT = "nothing of this request was kept"
 KEPT_EVERY_S = 5.0
-"""On a slow connection a piece takes long to fill, and what is not kept is lost with the connection."""
+"""Seconds after which a piece is kept though it is not full: on a slow connection it takes long to fill,
+and what is not kept is lost with the connection."""
 
 
 def check_version() -> None:
-    """Raises Problem (412) for a request that speaks another version of tus."""
+    """Refuse a request that speaks another version of tus: raises Problem (412)."""
     if request.headers.get("Tus-Resumable", VERSION) != VERSION and request.method != "OPTIONS":
         raise Problem(412, f"this service speaks tus {VERSION}", headers={"Tus-Version": VERSION})
 
@@ -87,7 +88,7 @@ def create(name: str) -> Response:
             elif length == 0:
                 finish(here, owner, new)
     except BaseException:
-        # Its client is not told its address. What cannot be removed now, is when it is old.
+        # Its client never learns its address. If it cannot be removed now, it is once it has expired.
         with suppress(OSError, redis.RedisError):
             remove(here, owner, new)
         raise
@@ -105,10 +106,15 @@ def describe(coming: Coming) -> dict[str, str]:
     return {**found, "Upload-Metadata": coming.metadata} if coming.metadata else found
 
 
+def incoming(here: Context, owner: str, upload_id: str) -> Coming | None:
+    """Return an upload that is coming in, or None if there is none with this id."""
+    return here.store.resumable.get(owner, upload_id) if ID.fullmatch(upload_id) else None
+
+
 def patch(upload_id: str) -> Response:
     """Take the next part of an upload."""
     here = context()
-    coming = here.store.resumable.get(caller().owner, upload_id) if ID.fullmatch(upload_id) else None
+    coming = incoming(here, caller().owner, upload_id)
     if coming is None:
         raise unknown(upload_id)
     if request.mimetype != OFFSET_STREAM:
@@ -131,8 +137,8 @@ def unknown(upload_id: str) -> Problem:
 
 
 def finish(here: Context, owner: str, coming: Coming) -> None:
-    """Make an upload of which all has come the input that it was sent for. Does nothing if another request
-    has done so, or has removed it. Raises PartLost."""
+    """Make an upload that has come whole usable as an input. Does nothing if another request has done so,
+    or has removed it. Raises PartLost."""
     try:
         pieces = here.store.resumable.pieces(owner, coming.id)
     except UploadGone:
@@ -204,8 +210,8 @@ class _Part(Pieces):
         self._checksum = checksum
         self._kept_at = time.monotonic()
         self.counted = coming.offset
-        self._unseen = 0
-        """How many of the names are counted."""
+        self._names_counted = 0
+        """How many of the names count already."""
 
     def write(self, data: bytes) -> None:
         if self._checksum is not None:
@@ -229,9 +235,9 @@ class _Part(Pieces):
 
     def count(self) -> float:
         """Let what is kept count. Returns when the upload expires, in ms since 1970."""
-        names = [name for name in self.names[self._unseen :] if name]
+        names = [name for name in self.names[self._names_counted :] if name]
         expires_ms = self._advance(self.offset - self.counted, names)
-        self._unseen, self.counted = len(self.names), self.offset
+        self._names_counted, self.counted = len(self.names), self.offset
         return expires_ms
 
     def _advance(self, size: int, names: list[str]) -> float:
@@ -241,7 +247,7 @@ class _Part(Pieces):
 
     def discard(self) -> None:
         """Remove what does not count, where it lies apart. Elsewhere the next part is written over it."""
-        for name in self.names[self._unseen :]:
+        for name in self.names[self._names_counted :]:
             if name:
                 with suppress(OSError):
                     self._files.remove(f"{self._key}/{name}")
@@ -249,8 +255,8 @@ class _Part(Pieces):
 
 @contextmanager
 def answering(here: Context, owner: str, coming: Coming) -> Iterator[None]:
-    """Raises a Problem for what the store and the files say against an upload. One of which a part is lost
-    is removed (410)."""
+    """Turn what the store and the files raise in the block into a Problem. An upload of which a part is
+    lost is removed (410)."""
     try:
         yield
     except UploadMoved as moved:

@@ -12,7 +12,7 @@ from pydantic import Field
 from werkzeug.routing import BaseConverter
 
 from headway.contract.files import upload_key
-from headway.contract.uploads import DATA, ID, complete_upload, find_upload
+from headway.contract.uploads import DATA, complete_upload, find_upload
 from service.api import tus
 from service.api.context import Context, caller, context
 from service.api.file_body import answering_full, check_room, media_type, receive
@@ -159,7 +159,7 @@ def _receive(here: Context, name: str) -> Response:
 def get_upload(upload_id: str) -> Response:
     """An upload, complete or still coming in."""
     here, who = context(), caller()
-    coming = here.store.resumable.get(who.owner, upload_id) if ID.fullmatch(upload_id) else None
+    coming = tus.incoming(here, who.owner, upload_id)
     if coming is not None and coming.offset < coming.length:
         made = Upload(id=coming.id, name=coming.name, size=coming.length, media_type=coming.media_type)
         return json_answer(made.model_dump_json(), headers=tus.describe(coming))
@@ -169,7 +169,7 @@ def get_upload(upload_id: str) -> Response:
             tus.finish(here, who.owner, coming)
     found = find_upload(here.files, upload_id, who.sees_only)
     if found is None:
-        raise tus.unknown(upload_id)
+        raise _not_found(upload_id)
     made = Upload(id=found.id, name=found.name, size=found.size, media_type=found.media_type)
     headers = {"Upload-Offset": str(made.size), "Upload-Length": str(made.size)}
     if found.metadata:
@@ -202,8 +202,8 @@ def patch_upload(upload_id: str) -> Response:
     upload=True,
 )
 def override_upload(upload_id: str, headers: Overriding) -> Response:
-    """The same for clients whose network lets no PATCH or DELETE through (`X-HTTP-Method-Override`)."""
-    return tus.patch(upload_id) if headers.method == "PATCH" else _delete(upload_id)
+    """Send the next part of an upload, or remove it, where no PATCH or DELETE comes through."""
+    return patch_upload(upload_id) if headers.method == "PATCH" else delete_upload(upload_id)
 
 
 @bp.operation(
@@ -214,19 +214,19 @@ def override_upload(upload_id: str, headers: Overriding) -> Response:
 )
 def delete_upload(upload_id: str) -> Response:
     """Remove an upload. A job that still needs it fails."""
-    return _delete(upload_id)
-
-
-def _delete(upload_id: str) -> Response:
     here = context()
     found = find_upload(here.files, upload_id, caller().sees_only)
     if found is None:
         # One that is still coming in is known to the store alone.
         owner = caller().owner
-        coming = here.store.resumable.get(owner, upload_id) if ID.fullmatch(upload_id) else None
+        coming = tus.incoming(here, owner, upload_id)
         if coming is None:
-            raise Problem(404, f"there is no upload {upload_id[:64]!r}")
+            raise _not_found(upload_id)
         tus.remove(here, owner, coming)
     else:
         here.files.remove(upload_key(upload_id))
     return Response(status=204)
+
+
+def _not_found(upload_id: str) -> Problem:
+    return Problem(404, f"there is no upload {upload_id[:64]!r}")

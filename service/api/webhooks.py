@@ -297,7 +297,7 @@ def _find(name: str) -> Webhook:
 
 
 def _whole_owner() -> None:
-    """Raises Problem (403) for a caller that is restricted to some jobs or groups."""
+    """Check that the caller is not restricted to some jobs or groups. Raises Problem (403)."""
     caller().check_group(None)
 
 

@@ -15,11 +15,11 @@ from gunicorn.http.message import Request
 from gunicorn.workers.ggevent import GeventWorker
 
 PATIENCE_S = 10.0
-"""How long a connection's first head, and any body, may keep the service waiting for bytes …"""
+"""Seconds that a connection's first head, and any body, may keep the service waiting for bytes."""
 BYTES_PER_S = 1_000
-"""… and a body a second more for as many of them as have come."""
+"""A body may take a second longer for each of this many bytes that have come."""
 MAX_FIELDS_BYTES = 24_576
-"""Of all header fields of a request together, and of a trailer's."""
+"""Most bytes of all header fields of a request together, and of a trailer's."""
 TURN_S = 0.005
 """How long a connection may keep all others waiting."""
 

@@ -114,6 +114,6 @@ def _say_ended(job: Ended) -> None:
 
 
 def _span(name: str, job: Due | Ended) -> AbstractContextManager[tracing.Span]:
-    """What no worker records, as none is there."""
+    """Record what no worker can record, as none is there."""
     attributes = tracing.about_job(job.id, job.owner, job.type, job.attempt)
     return tracing.span(name, job.trace, attributes=attributes)

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 BROKER_TIMEOUT_S = 2.0
 PAUSE_S = 1.0
-"""After a message could not be sent."""
+"""Seconds before the next try after a message could not be sent."""
 MAX_PENDING = 10_000
 """Messages kept while the broker is away; more are left to the alarms of their jobs."""
 AT_ONCE = 200

@@ -35,7 +35,7 @@ class Keeper:
         self._known: tuple[int, frozenset[str]] = (0, frozenset())
         self._share: list[int] = []
         self._paused_in = 0
-        """In so many partitions what is paused is so."""
+        """In how many partitions the pauses are known to hold."""
         self._stopped = False
 
     def start(self) -> None:

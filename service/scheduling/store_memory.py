@@ -20,7 +20,7 @@ class StoreMemory:
     def __init__(self, store: JobStore) -> None:
         self._store = store
         self._full: set[int] = set()
-        """The servers that are, by their connection pools."""
+        """The servers that are nearly full, by their connection pools."""
         self._looked_at = float("-inf")
 
     def look(self) -> None:

@@ -23,11 +23,11 @@ from headway.contract.settings import Network
 from service.scheduling import outgoing
 
 LIMIT_S = 10.0
-"""For all of it: the name, the connection, the request, the answer."""
+"""Seconds for all of it: the name, the connection, the request, the answer."""
 MAX_ANSWER_BYTES = 65_536
-"""Of its head and the part of its body that is read."""
+"""Most bytes of an answer: its head, and the part of its body that is read."""
 MAX_TEXT_BYTES = 1_024
-"""Of its body; the rest is not read."""
+"""Most bytes of an answer's body; the rest is not read."""
 TEXT_S = 1.0
 """How long a body may take to begin, once its head was there."""
 MAX_RETRY_AFTER_S = 3_600.0
@@ -84,7 +84,7 @@ def _embedded(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
 
 
 def check(url: str, allowed: Collection[Network]) -> None:
-    """Raises Refused for an address that can be seen to be refused without resolving its name."""
+    """Check an address as far as that goes without resolving its name. Raises Refused."""
     parts = urlsplit(url)
     try:
         address = ipaddress.ip_address(parts.hostname or "")
@@ -179,7 +179,8 @@ def _complaint(status: int) -> str:
 
 
 def _retry_after(response: http.client.HTTPResponse) -> float:
-    """What a 429 or 503 asks for, in seconds; a date, or what is not a number, counts as nothing."""
+    """Return the Retry-After of a 429 or 503 in seconds; a date, or what is not a number, counts as
+    none."""
     given = response.headers.get("Retry-After", "").strip()
     if response.status not in (429, 503) or not (given.isascii() and given.isdigit()):
         return 0.0

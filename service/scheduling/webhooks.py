@@ -34,14 +34,14 @@ LEASE_S = 30.0
 BATCH = 4
 """Jobs of which something is sent to one webhook at once."""
 SLOTS = 64
-"""Webhooks that this process sends to at once …"""
+"""Most webhooks that this process sends to at once."""
 FAILING_SLOTS = 32
-"""… and how many of them may be such as keep failing: they take the whole time limit."""
+"""Most of these that may be failing ones, which tend to take the whole time limit."""
 DELAYS_S = (5, 30, 120, 600, 3_600, 10_800, 21_600, 43_200)
-"""Before each next try of one event: a day in all."""
+"""Seconds before each further try to deliver an event: a day in all."""
 JITTER = 0.1
 MAX_RECORDED_CHARS = 512
-"""Of an answer, in the log of deliveries."""
+"""Most characters of an answer in the log of deliveries."""
 
 
 class WebhookLoop:

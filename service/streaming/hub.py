@@ -129,7 +129,8 @@ class Hub:
         return None if pool is None else self.links.get(id(pool))
 
     def lose(self, topic: Topic) -> None:
-        """Without a subscription, all its readers are behind. Called with the lock held."""
+        """Mark all readers of a topic as behind, as it has lost its subscription. Called with the lock
+        held."""
         if self.writer is not None and topic.live:
             self.writer.fall_behind(topic)
         topic.lose()
@@ -161,7 +162,8 @@ class Hub:
                 topic.watchers.add(watcher)
 
     def leave(self, watcher: Watcher) -> None:
-        """The opposite. Harmless for a watcher that never joined or has left."""
+        """Unsubscribe from those of the watcher's topics that nobody here watches any more. Harmless for
+        a watcher that never joined, or has left."""
         with self.lock:
             for name in watcher.topics:
                 topic = self._topics.get(name)

@@ -103,7 +103,7 @@ class Link:
     # -- topics ------------------------------------------------------------------------------------
 
     def add(self, name: str, topic: Topic) -> None:
-        """Hear of a topic."""
+        """Have a topic subscribed."""
         self.topics[name] = topic
         topic.link = self
         if name in self._to_unsubscribe:
@@ -116,7 +116,7 @@ class Link:
             self._outbox_filled.set()
 
     def remove(self, name: str) -> None:
-        """The opposite."""
+        """Have a topic unsubscribed."""
         topic = self.topics.pop(name)
         topic.link = None
         if topic.asked:

@@ -1,4 +1,4 @@
-"""The queue: how fast jobs are taken in and worked off, and how soon one begins, beside other queues."""
+"""The queue: how fast jobs are accepted and done, and how soon one begins, beside other queues."""
 
 from __future__ import annotations
 

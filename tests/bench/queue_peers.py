@@ -1,5 +1,5 @@
-"""The queues that Headway's is compared with: Celery, huey, dramatiq, RQ and BullMQ, each with a Valkey of
-its own, two processes that work, and the tasks of tests/bench/queue_projects."""
+"""The queues that Headway's is compared with: Celery, huey, dramatiq, RQ and BullMQ. Each has a Valkey of
+its own, a worker of two processes, and the tasks of tests/bench/queue_projects."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ BULLMQ = ("bullmq@6.7.0", "ioredis@5.11.1")
 class Peer:
     name: str
     sender: list[str | Path]
-    """The command that sends; what it sends is added."""
+    """The command that sends tasks; NAME COUNT PAUSE_S are added to it."""
     worker: list[str | Path]
     left: list[tuple[str, str]]
-    """The commands that count the tasks that wait or are worked on, as far as Valkey has them."""
+    """Redis commands whose numbers add up to the tasks that wait or are being run."""
     updates: bool = True
     """Whether it can report progress."""
     slow: bool = False
-    """Whether a tenth of the tasks is enough."""
+    """Whether it gets a tenth of the tasks, as more would take too long."""
     node_modules: str = ""
 
 
 class Project:
-    """A peer that is installed, with a server and nobody who works yet."""
+    """A peer with its server, and no worker yet."""
 
     def __init__(self, peer: Peer, directory: Path) -> None:
         self.peer = peer
@@ -57,7 +57,7 @@ class Project:
         }
 
     def send(self, name: str, count: int, pause_s: float = 0) -> list[str]:
-        """Send a task so often. Returns the time of each, in ns, and at last the seconds that it took."""
+        """Send a task `count` times. Returns when each was sent, in ns, and at last the seconds it took."""
         command = [*self.peer.sender, name, str(count), str(pause_s)]
         sent = subprocess.run(
             command, cwd=ROOT, env=self._environ, stdout=subprocess.PIPE, text=True, check=True
@@ -65,12 +65,12 @@ class Project:
         return sent.stdout.split()
 
     def left(self) -> int:
-        """How many tasks wait or are worked on."""
+        """Return how many tasks wait or are being run."""
         return sum(int(self._redis.execute_command(*count)) for count in self.peer.left)
 
     @contextmanager
     def working(self) -> Iterator[int]:
-        """While two processes of it work. Yields the pid of what they are children of."""
+        """Run the worker in the block. Yields the pid of the parent of its two processes."""
         with (self._directory / "worker.log").open("ab") as log:
             worker = subprocess.Popen(self.peer.worker, cwd=ROOT, env=self._environ, stdout=log, stderr=log)
         try:
@@ -85,7 +85,7 @@ class Project:
 
 
 def peers(bench: Bench) -> Iterator[Peer]:
-    """Those that are there; of the others a note says what they lack."""
+    """Yield the peers that can run here; a note says what the others lack."""
     celery = f"{PROJECTS}.celery_project"
     yield Peer(
         "Celery",

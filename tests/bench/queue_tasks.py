@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headway import Job, Params, job
-from tests.bench.queue_projects.common import UPDATES, note_begin
+from tests.bench.queue_projects.measuring import UPDATES, note_begin
 
 
 class Nothing(Params):

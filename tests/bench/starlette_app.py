@@ -1,4 +1,4 @@
-"""The peer sse-starlette: one queue a reader, as its documentation has it. Run by uvicorn, not by us."""
+"""The peer sse-starlette: one queue per reader, as its documentation has it. Run by uvicorn, not by us."""
 
 from __future__ import annotations
 

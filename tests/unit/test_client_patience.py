@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import random
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,7 @@ import pytest
 
 import headway.client.blocking
 import headway.client.retrying
+import headway.client.upload
 import headway.client.watch
 from headway.client import Client, ClientError, Unavailable, Unreachable, retrying
 from headway.client.blocking import BlockingTransport
@@ -168,6 +170,68 @@ class Script(BlockingTransport):
             limit=lambda _: None,
             read=read,
         )
+
+
+class Refusing(BlockingTransport):
+    """A service that takes new uploads, and does with what comes after that as `then` says."""
+
+    def __init__(self, then: Callable[[str], None]) -> None:
+        super().__init__("http://127.0.0.1:1")
+        self.then = then
+        self.asked: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def request(self, method: str, *_: Any, **__: Any) -> AsyncIterator[Response]:
+        self.asked.append(method)
+        if method != "POST":
+            self.then(method)
+
+        async def expect(_: int) -> None:
+            pass
+
+        offset = "1" if method == "PATCH" else "0"
+        headers = {"Location": "/uploads/x", "Tus-Resumable": "1.0.0", "Upload-Offset": offset}
+        yield SimpleNamespace(status=200, expect=expect, header=headers.get)  # type: ignore[misc]
+
+    def upload(self) -> None:
+        run(headway.client.upload.upload(self, io.BytesIO(b"x"), 1, "x", lambda *_: None))
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_an_upload_that_nobody_answers_is_given_up_after_five_minutes(
+    clock: Clock, longest: None, sent: bool
+) -> None:
+    service = Refusing(lambda _: _raise(Unreachable("gone", sent=sent)))
+    with pytest.raises(Unreachable):
+        service.upload()
+    assert TRANSFER_PATIENCE_S - LIMIT_S < sum(clock.slept) <= TRANSFER_PATIENCE_S
+
+
+def test_an_upload_whose_bytes_are_all_refused_is_given_up_after_five_minutes(
+    clock: Clock, longest: None
+) -> None:
+    def refuse(method: str) -> None:
+        if method == "PATCH":
+            raise Unreachable("refused", sent=False)
+
+    with pytest.raises(Unreachable):
+        Refusing(refuse).upload()
+    assert TRANSFER_PATIENCE_S - LIMIT_S < sum(clock.slept) <= TRANSFER_PATIENCE_S
+
+
+def test_the_time_in_which_an_upload_sends_does_not_count(clock: Clock, longest: None) -> None:
+    service = Refusing(lambda _: None)
+
+    def break_off(method: str) -> None:
+        if method == "PATCH" and service.asked.count("PATCH") < 4:
+            clock.now += 3600
+            raise Unreachable("gone", sent=True)
+        if method == "GET":
+            raise ClientError("complete")
+
+    service.then = break_off
+    with pytest.raises(ClientError, match="complete"):
+        service.upload()
 
 
 def watch(*answers: ClientError | bytes, **more: Any) -> headway.client.watch.Watch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
 import re
@@ -144,6 +145,18 @@ def test_every_state_error_code_and_reason_is_in_the_docs() -> None:
     assert set(re.findall(r'"(cursor_\w+|events_missed)"', source)) == reasons
     for word in [*State, *ErrorCode, *sorted(reasons)]:
         assert f"`{word}`" in PROTOCOL, word
+
+
+def test_every_reason_why_a_job_waits_is_in_the_docs() -> None:
+    table = PROTOCOL.partition("| `waiting_reason` |")[2].partition("\n\n")[0]
+    tree = ast.parse((ROOT / "service" / "scheduling" / "fleet.py").read_text())
+    returned = [
+        ast.unparse(node.value) for node in ast.walk(tree) if isinstance(node, ast.Return) and node.value
+    ]
+    reasons = [re.split(r"{.*?}", text.lstrip("f")[1:-1]) for text in returned if re.match("f?['\"]", text)]
+    assert len(reasons) > 9
+    missing = [each for each in reasons if not re.search(f"`{'.+'.join(map(re.escape, each))}`", table)]
+    assert missing == []
 
 
 def test_every_job_type_and_parameter_is_in_the_readme() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 _HEADER = 7
 _SURE = 3
-"""So many frames in a row are no chance."""
+"""How many frames in a row cannot be there by chance."""
 
 
 def changes_rate(path: Path) -> bool:

@@ -40,7 +40,7 @@ _UNKNOWN_CODEC = re.compile(r"Codec \((?P<codec>[^)]+)\) not on whitelist")
 _PLAYLISTS = (b"#EXTM3U", b"<MPD")
 _FULL = ("No space left on device", "Disk quota exceeded", "Error code: -28", "error code: -28")
 _NO_ROOM_BYTES = 1 << 20
-"""So little is none: what a failed write leaves free."""
+"""With less free space the disk counts as full: a failed write may leave some."""
 _MACHINE = {
     # Sizes and rates are checked before. x264 does not always say which of its allocations failed.
     "Error while opening encoder": (

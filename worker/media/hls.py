@@ -116,7 +116,7 @@ class Playlist:
 
     @property
     def peak_bits(self) -> int:
-        """Of the largest segment, bits per second."""
+        """Bits per second of the largest segment."""
         rates = zip(self.segments, self.lengths_s, strict=True)
         return max(round(path.stat().st_size * 8 / max(length, 0.04)) for path, length in rates)
 

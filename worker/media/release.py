@@ -1,4 +1,4 @@
-"""Whether an ffmpeg has holes that everybody knows of."""
+"""Whether an ffmpeg has publicly known vulnerabilities."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 import subprocess
 
 FIXED = {5: (5, 1, 10), 6: (6, 1, 6), 7: (7, 1, 5), 8: (8, 1, 2)}
-"""By series, the release that closed the last known hole (CVE-2026-8461, "PixelSmash"). What is older than
-the oldest series is not mended any more."""
+"""By series, the release that fixed the last known vulnerability (CVE-2026-8461, "PixelSmash"). Series
+older than these are no longer maintained."""
 _TIMEOUT_S = 30.0
 
 
@@ -29,7 +29,7 @@ def warning(path: str) -> str | None:
         return None
     fixed = ", ".join(".".join(map(str, release)) for release in FIXED.values())
     return (
-        f"{path} is ffmpeg {'.'.join(map(str, version))}, which has known holes, unless your "
+        f"{path} is ffmpeg {'.'.join(map(str, version))}, which has known vulnerabilities, unless your "
         f"distribution has mended them: use {fixed} or newer, "
         "or the one that comes with the requirements"
     )
@@ -42,6 +42,7 @@ def parse(text: str) -> tuple[int, ...] | None:
 
 
 def is_old(version: tuple[int, ...]) -> bool:
-    """Return whether a release is older than the one of its series that closed the last known hole."""
+    """Return whether a release is older than the one of its series that fixed the last known
+    vulnerability."""
     series = version[0]
     return version < FIXED[series] if series in FIXED else series < min(FIXED)

@@ -104,7 +104,8 @@ def _artifact(job: Job[Any], rest: str) -> Source:
 
 
 def _fetch(job: Job[Any], keys: Sequence[str]) -> Path:
-    """Raises FileNotFoundError."""
+    """Return where the file with these pieces is on this machine; download it if need be. Raises
+    FileNotFoundError."""
     local = job.files.kept.local(keys[0]) if len(keys) == 1 else None
     if local is not None:
         return local

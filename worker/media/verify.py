@@ -56,8 +56,8 @@ def examine(job: Job[Any], path: Path, artifact: str) -> Made:
 def check_streams(
     made: Made, codecs: tuple[str | None, str], *, shape: tuple[int, int] | None, sound: bool
 ) -> None:
-    """Raises ResultUnfit if a stream that should be there is not, is empty, or has another shape. Without a
-    shape no picture is expected."""
+    """Check the streams of a result. Raises ResultUnfit if one that should be there is not, is empty, or
+    has another shape. Without a shape no picture is expected."""
     pictures = [v for v in made.media.videos if v.codec == codecs[0] and made.scan.of(v).packets]
     sounds = [a for a in made.media.audios if a.codec == codecs[1] and made.scan.of(a).packets]
     if sound and not sounds:

@@ -1,7 +1,7 @@
 -- Answers one job's alarm, if it is due. It is set anew in the same step, so no crash can lose it, and
 -- any number of processes may answer: all but the first find it not due.
 --
--- keys: prelude; last: watch (watch.lua)
+-- keys: prelude; last: watch (look.lua)
 -- args: 5 first delay in ms before a message is sent again, 6 the longest such delay,
 --       7 error (JSON) of a lost worker, 8 error of a deadline that is over, 9 error of a cancellation,
 --       10 reason (JSON string) of the next attempt, 11 that of a job which need not wait any more, 12 error of

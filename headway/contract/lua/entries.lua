@@ -2,8 +2,8 @@
 
 local STEP = 100 -- Entries read at once: they may be large.
 
--- Returns up to `most` entries after an id, fewer if they have `bytes` together, but at least one; and '1' if
--- there may be more. `complete` is called with the fields of each.
+-- Returns up to `most` entries after an id, fewer if their data have `bytes` together, but at least one; and '1'
+-- if there may be more, else ''. `complete`, if given, may first change the fields of each: the 6th is its data.
 local function entries_after(stream, id, most, bytes, complete)
   local found = {}
   while #found < most do

@@ -1,7 +1,7 @@
 -- What every script that changes a job begins with.
 --
 -- keys: 1 clock, 2 alarms, 3 expiring, 4 job, 5 events, 6 the job's unread messages, 7 the owner's feed,
---       8 its last ids, 9 the owner's jobs, then one index a state in the order of states.py, then the jobs that wait
+--       8 its last ids, 9 the owner's jobs, then one index per state in the order of states.py, then the jobs that wait
 --       for its queue and the owners' turns there, the jobs that ended before their children, then, for each
 --       group that the job is in: the group's feed, its last ids, its jobs, its tally, the groups of which
 --       something is to be told

@@ -82,7 +82,8 @@ class Caller:
         return time.time() < self.expires_at and not self.revoked()
 
     def check_group(self, group: str | None) -> None:
-        """Raises Problem for a list, a feed or a submission outside of a restricted caller's groups."""
+        """Check that a caller who is restricted to some groups may list, watch or submit in this one.
+        Raises Problem."""
         if self.restricted and group not in (self.groups or ()):
             raise Problem(403, "this credential is restricted to certain jobs or groups; name one of them")
 

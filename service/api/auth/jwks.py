@@ -162,7 +162,8 @@ def parse_jwks(document: Any) -> list[VerificationKey]:
 
 
 def _named(keys: list[VerificationKey], kid: str | None) -> list[VerificationKey]:
-    """A token without a key id may be signed with the only key; one whose key has none, with that."""
+    """Return the keys that may have signed a token with this key id: those of that id or of none. A token
+    without an id must be signed with the only key."""
     if kid is None:
         return keys if len(keys) == 1 else []
     return [key for key in keys if key.id in (kid, None)]

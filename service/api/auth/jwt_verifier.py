@@ -112,7 +112,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _caller(claims: dict[str, Any]) -> Caller:
-    """Raises ValueError unless every detail is as docs/security.md has it."""
+    """Return the caller that the claims describe. Raises ValueError unless every detail is as in
+    docs/security.md."""
     ours = claims.get("headway")
     if not isinstance(ours, dict) or not ours.keys() <= _MEMBERS:
         raise ValueError("headway")

@@ -89,7 +89,7 @@ TICKET_ROUTES = {
 
 
 def check_role(caller: Caller, route: str) -> None:
-    """Raises Problem (403) unless the caller may use the route."""
+    """Check that the caller may use the route. Raises Problem (403)."""
     if caller.kind == "ticket":
         if TICKET_ROUTES.get(route) not in caller.roles:
             raise Problem(403, "a ticket opens nothing but the jobs that it was made for")

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery
 
-from tests.bench.queue_projects.common import BROKER, UPDATES, note_begin, send
+from tests.bench.queue_projects.measuring import BROKER, UPDATES, note_begin, send
 
 app = Celery("bench", broker=BROKER, backend=BROKER)
 app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)

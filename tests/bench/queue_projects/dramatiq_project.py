@@ -5,9 +5,9 @@ from __future__ import annotations
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
-from tests.bench.queue_projects import common
+from tests.bench.queue_projects import measuring
 
-dramatiq.set_broker(RedisBroker(url=common.BROKER))
+dramatiq.set_broker(RedisBroker(url=measuring.BROKER))
 
 
 @dramatiq.actor
@@ -17,8 +17,8 @@ def noop() -> None:
 
 @dramatiq.actor
 def begin() -> None:
-    common.note_begin()
+    measuring.note_begin()
 
 
 if __name__ == "__main__":
-    common.send(lambda name: globals()[name].send())
+    measuring.send(lambda name: globals()[name].send())

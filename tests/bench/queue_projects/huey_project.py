@@ -8,9 +8,9 @@ from typing import Any
 
 from huey import RedisHuey
 
-from tests.bench.queue_projects import common
+from tests.bench.queue_projects import measuring
 
-huey = RedisHuey("bench", url=common.BROKER, results=False)
+huey = RedisHuey("bench", url=measuring.BROKER, results=False)
 
 
 @huey.task()
@@ -20,16 +20,16 @@ def noop() -> None:
 
 @huey.task(context=True)
 def updates(task: Any) -> None:
-    for n in range(common.UPDATES):
-        huey.put(f"progress.{task.id}", {"current": n + 1, "total": common.UPDATES})
+    for n in range(measuring.UPDATES):
+        huey.put(f"progress.{task.id}", {"current": n + 1, "total": measuring.UPDATES})
 
 
 @huey.task()
 def begin() -> None:
-    common.note_begin()
+    measuring.note_begin()
 
 
 if __name__ == "__main__":
     # By its name in the module, as the consumer knows it: this one is `__main__`.
     project = import_module("tests.bench.queue_projects.huey_project")
-    common.send(lambda name: getattr(project, name)())
+    measuring.send(lambda name: getattr(project, name)())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis
 from rq import Queue, get_current_job
 
-from tests.bench.queue_projects import common
+from tests.bench.queue_projects import measuring
 
 
 def noop() -> None:
@@ -14,15 +14,15 @@ def noop() -> None:
 
 def updates() -> None:
     job = get_current_job()
-    for n in range(common.UPDATES):
-        job.meta.update(current=n + 1, total=common.UPDATES)
+    for n in range(measuring.UPDATES):
+        job.meta.update(current=n + 1, total=measuring.UPDATES)
         job.save_meta()
 
 
 def begin() -> None:
-    common.note_begin()
+    measuring.note_begin()
 
 
 if __name__ == "__main__":
-    queue = Queue(connection=redis.from_url(common.BROKER))
-    common.send(lambda name: queue.enqueue(f"tests.bench.queue_projects.rq_project.{name}"))
+    queue = Queue(connection=redis.from_url(measuring.BROKER))
+    measuring.send(lambda name: queue.enqueue(f"tests.bench.queue_projects.rq_project.{name}"))
