@@ -169,6 +169,9 @@ sound("noxing.mp3", "-c:a", "libmp3lame", "-write_xing", "0", slack_s=0.06)
 sound("fast.wav", "-ar", "192000")
 sound("slow.wav", "-ar", "8000")
 sound("many.wav", "-ac", "10", more=",pan=10c|c0=c0|c1=c0|c2=c0|c3=c0")
+# What ffmpeg leaves out when it makes two channels: heights, and what it takes for the low frequencies.
+sound("lastchannel.wav", more=",volume=1.3,pan=10c|c9=c0")
+sound("fourth.mka", "-c:a", "pcm_s16le", more=",pan=6c|c3=c0")
 usual("surround.mkv", *H264, "-c:a", "ac3", "-ac", "6")
 
 
