@@ -798,7 +798,8 @@ add("wavpack.wv", lambda s: s.run(*tone()), invalid="it is WavPack sound")
 add("sun.au", lambda s: s.run(*tone()), invalid="it is AU sound")
 add("raw.h264", lambda s: s.run(*picture(), *H264), invalid="raw H.264")
 add("text.mp4", _bytes(b"just text\n" * 50), invalid="not a video")
-add("empty.mp4", _bytes(b""), invalid="not a video")
+add("empty.mp4", _bytes(b""), invalid="it is empty")
+add("raw.m2v", lambda s: s.run(*picture(), "-c:v", "mpeg2video"), invalid="raw MPEG video")
 add("noise.mp4", _bytes(random.Random(7).randbytes(60_000)), invalid="not a video")
 add(
     "list.mp4",
@@ -812,6 +813,15 @@ usual(
     sound_is_fine=True,
 )
 usual("snow.mkv", "-c:v", "snow", source={"sound": False}, invalid="'snow', which is rare")
+
+
+def _enormous(studio: Studio) -> None:
+    """A header that asks for 65,535 x 65,535 pixels."""
+    studio.run(*picture(rate=10), to="a.gif")
+    studio.write(studio.part("a.gif")[:6] + b"\xff" * 4 + studio.part("a.gif")[10:])
+
+
+add("enormous.gif", _enormous, invalid="larger than what can be handled", sound=False)
 
 
 def _encrypted(studio: Studio) -> None:
