@@ -516,6 +516,14 @@ def _broadcast(first: tuple[str, ...], then: tuple[str, ...]) -> Make:
     return make
 
 
+def _sound_changes(studio: Studio) -> None:
+    """With timestamps that start anew, and frames of sound that do not end with the pictures."""
+    studio.clip(*H264, *AAC, "-f", "mpegts", to="a.ts")
+    studio.clip(*H264, *AAC, "-ac", "2", "-ar", "44100", "-f", "mpegts", to="b.ts", flash=9)
+    studio.write(studio.part("a.ts") + studio.part("b.ts"))
+
+
+add("stereolater.ts", _sound_changes, length_s=2 * LENGTH_S, slack_s=0.12)
 AC3 = ("-c:a", "ac3", "-ac")
 add("layout.ts", _broadcast((*AC3, "2"), (*AC3, "6")), length_s=2 * LENGTH_S, slack_s=0.12)
 MP2 = ("-c:a", "mp2", "-ar")
@@ -813,6 +821,26 @@ usual(
     sound_is_fine=True,
 )
 usual("snow.mkv", "-c:v", "snow", source={"sound": False}, invalid="'snow', which is rare")
+
+
+def _elsewhere(studio: Studio) -> None:
+    """A table whose pictures and sounds lie behind the end of the file."""
+    studio.clip(*H264, *AAC, to="whole.mp4")
+    before, *tables = studio.part("whole.mp4").split(b"stco")
+    for table in tables:
+        count = int.from_bytes(table[4:8], "big")
+        before += b"stco" + table[:8] + b"\x7f" * 4 * count + table[8 + 4 * count :]
+    studio.write(before)
+
+
+add("elsewhere.mp4", _elsewhere, invalid="0.00 s of 1.60 s are there")
+
+
+def _crowded(studio: Studio) -> None:
+    studio.run(*picture(), *tone(), "-map", "0", *("-map", "1") * 64, "-c:v", "mpeg4", "-c:a", "pcm_s16le")
+
+
+add("crowded.mov", _crowded, invalid="more than 64 tracks")
 
 
 def _enormous(studio: Studio) -> None:

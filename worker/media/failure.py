@@ -11,7 +11,7 @@ from pathlib import Path
 from headway.sdk.stopping import InvalidInput, NoSpace
 from worker.media.ffmpeg import FFmpegFailed
 from worker.media.said import last_words, plain
-from worker.media.sandbox import OutOfMemory, ran_out_of_memory
+from worker.media.sandbox import MAX_STREAMS, OutOfMemory, ran_out_of_memory
 
 READ_HERE = "MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG, FLV, Ogg, MXF, GIF, MP3, AAC, FLAC, WAV and others"
 _NAMES = {
@@ -66,6 +66,7 @@ _INPUT = {
     "Invalid data found": "it is damaged, cut off, or no media file",
     "End of file": "it is damaged, cut off, or no media file",
     "Picture size": TOO_LARGE,
+    "max_streams": f"it has more than {MAX_STREAMS} tracks; export it with fewer",
     "maximum allowed frame rate": "it has more pictures per second than this preset can hold",
     "width": "its pictures are too large or too small for this preset; give a width and a height",
 }

@@ -319,7 +319,7 @@ def _missing(source: Source, media: Media, scanned: Scan) -> list[str]:
     )
     if not short or promised is None:
         return [f"{cut_off}: {there:.2f} s are there"] if scanned.cut else []
-    if not scanned.cut and not scanned.complaints:
+    if there and not scanned.cut and not scanned.complaints:
         return [f"{source.name} says that it lasts {promised:.2f} s, but has only {there:.2f} s"]
     cut_off += f": {there:.2f} s of {promised:.2f} s are there"
     if there < promised * (1 - MOST_LOST):
