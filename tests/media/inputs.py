@@ -172,6 +172,8 @@ sound("many.wav", "-ac", "10", more=",pan=10c|c0=c0|c1=c0|c2=c0|c3=c0")
 # What ffmpeg leaves out when it makes two channels: heights, and what it takes for the low frequencies.
 sound("lastchannel.wav", more=",volume=1.3,pan=10c|c9=c0")
 sound("fourth.mka", "-c:a", "pcm_s16le", more=",pan=6c|c3=c0")
+AMBISONIC = ",pan=ambisonic 1|c0=c0|c1=c0"
+sound("ambisonic.mka", "-c:a", "libopus", "-mapping_family", "2", more=AMBISONIC)
 usual("surround.mkv", *H264, "-c:a", "ac3", "-ac", "6")
 
 

@@ -277,6 +277,9 @@ MIXED = 8
 def _every_channel(audio: Audio) -> list[str]:
     """Return the filters that make two channels of those that ffmpeg would leave out in part: what it takes
     for the low frequencies may be any microphone where the file does not say."""
+    if audio.layout.startswith("ambisonic"):
+        # The first one hears all directions alike; the others only tell them apart.
+        return ["pan=stereo|c0=c0|c1=c0"]
     if audio.channels > MIXED:
         rest = "".join(f"+c{n}" for n in range(2, audio.channels))
         return [f"pan=stereo|c0<c0{rest}|c1<c1{rest}"]
