@@ -169,6 +169,11 @@ sound("noxing.mp3", "-c:a", "libmp3lame", "-write_xing", "0", slack_s=0.06)
 sound("fast.wav", "-ar", "192000")
 sound("slow.wav", "-ar", "8000")
 sound("many.wav", "-ac", "10", more=",pan=10c|c0=c0|c1=c0|c2=c0|c3=c0")
+# What ffmpeg leaves out when it makes two channels: heights, and what it takes for the low frequencies.
+sound("lastchannel.wav", more=",volume=1.3,pan=10c|c9=c0")
+sound("fourth.mka", "-c:a", "pcm_s16le", more=",pan=6c|c3=c0")
+AMBISONIC = ",pan=ambisonic 1|c0=c0|c1=c0"
+sound("ambisonic.mka", "-c:a", "libopus", "-mapping_family", "2", more=AMBISONIC)
 usual("surround.mkv", *H264, "-c:a", "ac3", "-ac", "6")
 
 
@@ -513,6 +518,14 @@ def _broadcast(first: tuple[str, ...], then: tuple[str, ...]) -> Make:
     return make
 
 
+def _sound_changes(studio: Studio) -> None:
+    """With timestamps that start anew, and frames of sound that do not end with the pictures."""
+    studio.clip(*H264, *AAC, "-f", "mpegts", to="a.ts")
+    studio.clip(*H264, *AAC, "-ac", "2", "-ar", "44100", "-f", "mpegts", to="b.ts", flash=9)
+    studio.write(studio.part("a.ts") + studio.part("b.ts"))
+
+
+add("stereolater.ts", _sound_changes, length_s=2 * LENGTH_S, slack_s=0.12)
 AC3 = ("-c:a", "ac3", "-ac")
 add("layout.ts", _broadcast((*AC3, "2"), (*AC3, "6")), length_s=2 * LENGTH_S, slack_s=0.12)
 MP2 = ("-c:a", "mp2", "-ar")
@@ -795,7 +808,8 @@ add("wavpack.wv", lambda s: s.run(*tone()), invalid="it is WavPack sound")
 add("sun.au", lambda s: s.run(*tone()), invalid="it is AU sound")
 add("raw.h264", lambda s: s.run(*picture(), *H264), invalid="raw H.264")
 add("text.mp4", _bytes(b"just text\n" * 50), invalid="not a video")
-add("empty.mp4", _bytes(b""), invalid="not a video")
+add("empty.mp4", _bytes(b""), invalid="it is empty")
+add("raw.m2v", lambda s: s.run(*picture(), "-c:v", "mpeg2video"), invalid="raw MPEG video")
 add("noise.mp4", _bytes(random.Random(7).randbytes(60_000)), invalid="not a video")
 add(
     "list.mp4",
@@ -809,6 +823,35 @@ usual(
     sound_is_fine=True,
 )
 usual("snow.mkv", "-c:v", "snow", source={"sound": False}, invalid="'snow', which is rare")
+
+
+def _elsewhere(studio: Studio) -> None:
+    """A table whose pictures and sounds lie behind the end of the file."""
+    studio.clip(*H264, *AAC, to="whole.mp4")
+    before, *tables = studio.part("whole.mp4").split(b"stco")
+    for table in tables:
+        count = int.from_bytes(table[4:8], "big")
+        before += b"stco" + table[:8] + b"\x7f" * 4 * count + table[8 + 4 * count :]
+    studio.write(before)
+
+
+add("elsewhere.mp4", _elsewhere, invalid="0.00 s of 1.60 s are there")
+
+
+def _crowded(studio: Studio) -> None:
+    studio.run(*picture(), *tone(), "-map", "0", *("-map", "1") * 64, "-c:v", "mpeg4", "-c:a", "pcm_s16le")
+
+
+add("crowded.mov", _crowded, invalid="more than 64 tracks")
+
+
+def _enormous(studio: Studio) -> None:
+    """A header that asks for 65,535 x 65,535 pixels."""
+    studio.run(*picture(rate=10), to="a.gif")
+    studio.write(studio.part("a.gif")[:6] + b"\xff" * 4 + studio.part("a.gif")[10:])
+
+
+add("enormous.gif", _enormous, invalid="larger than what can be handled", sound=False)
 
 
 def _encrypted(studio: Studio) -> None:

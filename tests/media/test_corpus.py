@@ -147,6 +147,8 @@ def _has_its_length(result: Result, came: Encoded, expected: Expected, preset: s
     if expected.sound:
         assert audio["codec_name"] == ("opus" if preset in ("webm", "av1") else "aac")
         assert audio["channels"] == 2
+        if expected.flash_s is not None and preset != "av1":
+            assert result.tone_s is not None, "it is heard"
         assert preset in ("webm", "av1") or audio["sample_rate"] in ("44100", "48000")
     else:
         assert not audio

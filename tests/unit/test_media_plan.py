@@ -6,6 +6,7 @@ import errno
 import math
 import random
 import signal
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +34,8 @@ def stream(**fields: Any) -> dict[str, Any]:
 
 
 CROPPING = {"side_data_type": "Frame Cropping"}
+
+PLAIN = Audio(1, "audio", "aac", channels=2, layout="stereo")
 
 
 def only(**fields: Any) -> Video:
@@ -255,13 +258,23 @@ def test_a_part_is_cut_by_the_filters_and_its_last_picture_held() -> None:
     assert "fps=25:start_time=0" in cut
     assert cut.endswith("tpad=stop=-1:stop_mode=clone,trim=end=2.000000")
     assert "tpad" not in chain(only(pix_fmt="yuv420p"))
-    assert sound_filters(Cut(), from_zero=False) == "aresample=async=1"
-    assert sound_filters(Cut(1, 2), from_zero=True).startswith("atrim=start=0:end=2")
+    assert sound_filters(Cut(), PLAIN, from_zero=False) == "aresample=async=1"
+    assert sound_filters(Cut(1, 2), PLAIN, from_zero=True).startswith("atrim=start=0:end=2")
+
+
+def test_no_channel_is_left_out_because_nobody_says_what_it_is() -> None:
+    def filters(channels: int, layout: str) -> str:
+        return sound_filters(Cut(), replace(PLAIN, channels=channels, layout=layout), from_zero=False)
+
+    assert filters(6, "5.1") == filters(2, "unknown") == "aresample=async=1"
+    assert filters(6, "unknown") == "aresample=ochl=stereo:lfe_mix_level=1,aresample=async=1"
+    assert filters(9, "unknown").startswith("pan=stereo|c0<c0+c2+c3+c4+c5+c6+c7+c8|c1<c1+c2+")
+    assert filters(12, "7.1.4").startswith("pan=stereo|c0<c0+c2")
 
 
 def test_only_a_sound_that_begins_later_gets_a_silence_before_it() -> None:
-    assert "first_pts=0" in sound_filters(Cut(), from_zero=True)
-    assert "first_pts=0" not in sound_filters(Cut(sound_from_zero=True), from_zero=True)
+    assert "first_pts=0" in sound_filters(Cut(), PLAIN, from_zero=True)
+    assert "first_pts=0" not in sound_filters(Cut(sound_from_zero=True), PLAIN, from_zero=True)
 
 
 def test_sizes_keep_the_shape_and_are_even() -> None:

@@ -253,9 +253,9 @@ def matrix(color: Color, height: int) -> str:
     return "bt709" if height >= 720 else "smpte170m"
 
 
-def sound_filters(cut: Cut, *, from_zero: bool) -> str:
-    """Return the chain for the sound: cut like the picture, gaps filled with silence, with `from_zero` also
-    one at the beginning.
+def sound_filters(cut: Cut, audio: Audio, *, from_zero: bool) -> str:
+    """Return the chain for the sound: cut like the picture, all channels heard, gaps filled with silence,
+    with `from_zero` also one at the beginning.
 
     Only if there is one: where the format of the sound changes, ffmpeg begins the chain anew, and a silence
     with it.
@@ -267,7 +267,25 @@ def sound_filters(cut: Cut, *, from_zero: bool) -> str:
         )
         chain.append(f"atrim={':'.join(limits)}")
     silence = ":first_pts=0" if from_zero and not cut.sound_from_zero else ""
-    return ",".join([*chain, f"aresample=async=1{silence}"])
+    return ",".join([*chain, *_every_channel(audio), f"aresample=async=1{silence}"])
+
+
+MIXED = 8
+"""Of more channels ffmpeg leaves most out when it makes two of them."""
+
+
+def _every_channel(audio: Audio) -> list[str]:
+    """Return the filters that make two channels of those that ffmpeg would leave out in part: what it takes
+    for the low frequencies may be any microphone where the file does not say."""
+    if audio.layout.startswith("ambisonic"):
+        # The first one hears all directions alike; the others only tell them apart.
+        return ["pan=stereo|c0=c0|c1=c0"]
+    if audio.channels > MIXED:
+        rest = "".join(f"+c{n}" for n in range(2, audio.channels))
+        return [f"pan=stereo|c0<c0{rest}|c1<c1{rest}"]
+    if audio.channels > 2 and audio.layout == "unknown":
+        return ["aresample=ochl=stereo:lfe_mix_level=1"]
+    return []
 
 
 def sound_arguments(recipe: Recipe, audio: Audio | None) -> tuple[str, ...]:

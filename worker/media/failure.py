@@ -11,7 +11,7 @@ from pathlib import Path
 from headway.sdk.stopping import InvalidInput, NoSpace
 from worker.media.ffmpeg import FFmpegFailed
 from worker.media.said import last_words, plain
-from worker.media.sandbox import OutOfMemory, ran_out_of_memory
+from worker.media.sandbox import MAX_STREAMS, OutOfMemory, ran_out_of_memory
 
 READ_HERE = "MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG, FLV, Ogg, MXF, GIF, MP3, AAC, FLAC, WAV and others"
 _NAMES = {
@@ -26,6 +26,11 @@ _NAMES = {
     "h264": "raw H.264 without a container",
     "hevc": "raw HEVC without a container",
     "m4v": "raw MPEG-4 video without a container",
+    "mpegvideo": "raw MPEG video without a container",
+    "obu": "raw AV1 without a container",
+    "yuv4mpegpipe": "uncompressed video without a container",
+    "rm": "RealMedia",
+    "sdp": "a description of a stream, which is elsewhere",
     "hls": "a playlist",
     "dash": "a playlist",
     "concat": "a list of other files",
@@ -54,12 +59,14 @@ _MACHINE = {
     "No such filter": "the ffmpeg on the worker is built without a filter that this file needs",
     "Option not found": "the ffmpeg on the worker is too old: it does not know an option",
 }
+TOO_LARGE = "its pictures are larger than what can be handled; give a file with smaller ones"
 _INPUT = {
     "moov atom not found": "it is not a video, or its end is missing; export it or upload it again",
     "ended prematurely": "its end is missing; export it or upload it again",
     "Invalid data found": "it is damaged, cut off, or no media file",
     "End of file": "it is damaged, cut off, or no media file",
-    "Picture size": "its pictures are larger than what can be handled; give a file with smaller ones",
+    "Picture size": TOO_LARGE,
+    "max_streams": f"it has more than {MAX_STREAMS} tracks; export it with fewer",
     "maximum allowed frame rate": "it has more pictures per second than this preset can hold",
     "width": "its pictures are too large or too small for this preset; give a width and a height",
 }
@@ -115,6 +122,8 @@ def unreadable(error: FFmpegFailed, name: str, path: Path) -> Exception:
     """Return what to raise for an ffprobe that could not read an input."""
     if error.status < 0 or error.status == 127:
         return explain(error, name, path, path.parent)
+    if path.stat().st_size == 0:
+        return InvalidInput(f"{name} cannot be read as media: it is empty. Upload it again")
     for line in error.words:
         if found := _FORBIDDEN.search(line):
             kind = _kind(found["format"])

@@ -14,6 +14,7 @@ from headway.sdk.stopping import InvalidInput
 from worker.media import selection
 from worker.media.adts import changes_rate
 from worker.media.command import SAME_SHAPE, Cut
+from worker.media.failure import TOO_LARGE
 from worker.media.joined import holds_another
 from worker.media.probe import (
     KEYS_APART_S,
@@ -253,6 +254,8 @@ def _none_of(source: Source, scanned: Scan, what: str, tracks: Sequence[Track]) 
             f"the {what} of {source.name} is encrypted (DRM) and cannot be decoded without its key. "
             f"A copy without copy protection would work"
         )
+    if what == "video" and scanned.too_large:
+        return f"the video of {source.name} cannot be decoded here: {TOO_LARGE}"
     codecs = ", ".join(sorted({track.codec for track in tracks}))
     return (
         f"the {what} of {source.name} cannot be decoded here: its format ({codecs}) is not known, or it is "
@@ -316,7 +319,7 @@ def _missing(source: Source, media: Media, scanned: Scan) -> list[str]:
     )
     if not short or promised is None:
         return [f"{cut_off}: {there:.2f} s are there"] if scanned.cut else []
-    if not scanned.cut and not scanned.complaints:
+    if there and not scanned.cut and not scanned.complaints:
         return [f"{source.name} says that it lasts {promised:.2f} s, but has only {there:.2f} s"]
     cut_off += f": {there:.2f} s of {promised:.2f} s are there"
     if there < promised * (1 - MOST_LOST):

@@ -116,6 +116,8 @@ class Video(Track):
 @dataclass(frozen=True, slots=True)
 class Audio(Track):
     channels: int = 0
+    layout: str = "unknown"
+    """As ffprobe names it; "unknown" where the file does not say which channel is which."""
     sample_rate: int | None = None
 
 
@@ -222,6 +224,7 @@ def _track(stream: dict[str, Any]) -> Track:
         return Audio(
             **base,
             channels=int(positive(stream.get("channels")) or 0),
+            layout=stream.get("channel_layout", "unknown"),
             sample_rate=None if rate is None else int(rate),
         )
     return Track(**base)

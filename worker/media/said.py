@@ -10,7 +10,7 @@ KEPT_LINES = 20
 
 _ADDRESS = re.compile(r"\[([^\]]*?) @ 0x[0-9a-f]+\] ")
 _LEVEL = re.compile(r"\[(?:error|fatal|panic)\] ")
-_WRITING = re.compile(r"\[(?:libx26\d|libsvtav1|libopus|out#|[vas]ost#)")
+_WRITING = re.compile(r"\[(?:libx26\d|libsvtav1|libopus|null|out#|[vas]ost#)")
 _OURS = "not on whitelist"
 """What is not allowed is not damaged."""
 _VIDEO_DECODER = re.compile(r"\[vist#\d+:\d+")

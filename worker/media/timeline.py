@@ -8,6 +8,7 @@ far as that can be read in SCAN_S; only beyond that the header is asked.
 from __future__ import annotations
 
 import os
+import re
 import select
 import time
 from collections.abc import Collection, Sequence
@@ -37,6 +38,7 @@ SAMPLES = frozenset({"wav", "w64", "aiff", "caf"})
 _ENTRIES = (
     "packet=stream_index,pts_time,dts_time,duration_time,size,pos,flags:packet_side_data=side_data_type"
 )
+_TOO_LARGE = re.compile(r"Picture size (?!0x0)\d+x\d+ (?:is invalid|exceeds)")
 _CUT = ("partial file", "prematurely", "runcated")
 _GIVEN_UP = "Channel change is not supported"
 _NEAR_THE_END = 4
@@ -95,6 +97,8 @@ class Scan:
     """Whether the file ends before its own tables say that it does, or within a packet."""
     complaints: bool = False
     """Whether there was anything wrong with how it is put together."""
+    too_large: bool = False
+    """Whether its header asks for pictures larger than what is decoded here."""
     position: int = 0
     """Bytes, as far as it was read."""
     went_back: bool = False
@@ -205,6 +209,7 @@ def _read(
                 break
         process.stdout.close()
     result.complaints = bool(said.lines)
+    result.too_large = any(_TOO_LARGE.search(line) for line in said.lines)
     result.given_up = any(_GIVEN_UP in line for line in said.lines)
     result.went_back = clock.went_back
     result.cut = result.complete and (

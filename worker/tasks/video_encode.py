@@ -264,7 +264,7 @@ def _encoders(
         args += ["-max_interleave_delta", "0"]
     if found.audio is not None:
         # MP4 and WebM can say that a track begins later; a segment, or sound alone, had better not.
-        filters = sound_filters(found.cut, from_zero=params.preset in ("hls", "audio"))
+        filters = sound_filters(found.cut, found.audio, from_zero=params.preset in ("hls", "audio"))
         args += ["-af", filters, *sound_arguments(recipe, found.audio)]
     return [*args, *metadata_arguments(recipe, params.keep_metadata)]
 
