@@ -118,7 +118,9 @@ def look(
     scanned = scan(job, source.path, media)
     likely = selection.videos(media, scanned) or _encrypted(media, "video")
     video = _first_decodable(job, source, scanned, likely) if picture else None
-    heard = selection.audios(media, scanned, video) or _encrypted(media, "audio")
+    # Sound alone is that of the program whose picture would be taken.
+    seen = video or next(iter(likely), None)
+    heard = selection.audios(media, scanned, seen) or _encrypted(media, "audio")
     audio = _first_decodable(job, source, scanned, heard)
     warnings = _missing(source, media, scanned)
     if listed.damaged and not warnings:
