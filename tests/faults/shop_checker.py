@@ -6,6 +6,7 @@ checked by the rules of checker.py.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -141,12 +142,17 @@ def each_job_ends_as_its_task_did(h: ShopHistory) -> Found:
     """The newest job of each task ended as its last execution did. One that was cut off is `worker_lost`.
 
     So may be one whose process was killed before its end was written, or stood still longer than a lease.
-    If not even the beginning was written, the job still waits for a start: nobody can know.
+    If not even the beginning was written, the job still waits for a start: nobody can know. There is none
+    if the process that sent it, for another task, was killed as early.
     """
-    for task, executions in h.of_tasks().items():
+    ran = h.of_tasks()
+    for task, executions in ran.items():
         jobs = h.jobs_of(task)
         if not jobs:
-            yield task, "has no job"
+            senders = ran.get(h.parents.get(task, ""), [])
+            sent_unnoted = any(_killed_at(h, e) - executions[0].began < NOTED_S for e in senders)
+            if not (sent_unnoted and all(_began_unnoted(h, e) for e in executions)):
+                yield task, "has no job"
             continue
         state = jobs[-1]["state"]
         code = (jobs[-1]["error"] or {}).get("code")
@@ -161,18 +167,29 @@ def each_job_ends_as_its_task_did(h: ShopHistory) -> Found:
             yield task, f"is {state} ({code}), and its executions are {executions}"
 
 
+def _killed_at(h: ShopHistory, e: Execution) -> float:
+    """When the execution's process was killed; infinity if it was not."""
+    return min((s.since for s in h.spans if s.pid == e.pid and s.what == "killed"), default=math.inf)
+
+
+def _began_unnoted(h: ShopHistory, e: Execution) -> bool:
+    """Whether its process may have been killed before its beginning was written."""
+    killed = _killed_at(h, e)
+    return killed < math.inf and (
+        killed - e.began < NOTED_S or h.away(e.began - NOTED_S, e.began + NOTED_S, "valkey")
+    )
+
+
 def _fits(h: ShopHistory, e: Execution, state: str, code: str | None) -> bool:
     lost = (state, code) == ("failed", "worker_lost")
-    killed = min((s.since for s in h.spans if s.pid == e.pid and s.what == "killed"), default=None)
+    killed = _killed_at(h, e)
     if state in ("queued", "retrying"):
-        return killed is not None and (
-            killed - e.began < NOTED_S or h.away(e.began - NOTED_S, e.began + NOTED_S, "valkey")
-        )
+        return _began_unnoted(h, e)
     if e.ended is None or e.how is None:
         return lost
     if (state, code) == (STATES.get(e.how), "error" if e.how == "raised" else None):
         return True
-    unwritten = killed is not None and (
+    unwritten = killed < math.inf and (
         killed - e.ended < NOTED_S or h.away(e.ended - NOTED_S, killed, "valkey")
     )
     stood_still = any(

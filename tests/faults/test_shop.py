@@ -113,3 +113,15 @@ def test_an_end_that_could_not_be_written_is_no_lie() -> None:
     assert check(h) == []
     change(h, "d", state="queued", error=None)
     assert check(h) == [], "its beginning was not written either"
+
+
+def test_a_task_whose_sender_and_worker_are_killed_at_once_need_have_no_job() -> None:
+    h = good()
+    del h.headway.documents["0-d"]
+    h.executions[-1].ended = h.executions[-1].how = None
+    h.spans.append(Span("killed", 12.2, float("inf"), 8))
+    assert check(h) != []
+    h.spans.append(Span("killed", 12.2, float("inf"), 7))
+    assert check(h) == []
+    h.spans[-1].since = 13.5
+    assert check(h) != []
