@@ -252,9 +252,6 @@ def test_a_fastapi_application_submits_waits_and_streams_with_the_asynchronous_c
             found: str = json.loads(answer.read())["id"]
             return found
 
-    def streams() -> float:
-        return stack.metric("headway_streams_open")
-
     job_id = start(1)
     with urllib.request.urlopen(f"{fastapi_app}/fractions/{job_id}", timeout=30) as answer:
         fractions = [float(line) for line in answer]
@@ -263,12 +260,16 @@ def test_a_fastapi_application_submits_waits_and_streams_with_the_asynchronous_c
     with urllib.request.urlopen(f"{fastapi_app}/result/{job_id}", timeout=30) as answer:
         assert json.loads(answer.read())["state"] == "succeeded"
     # A page that goes away takes its stream with it.
-    until(lambda: streams() == 0, what="the streams before to be closed")
     long = start(60)
+    channel = stack.store.keys.events(long)
+
+    def subscribed() -> int:
+        return int(stack.store.redis.pubsub_shardnumsub(channel)[0][1])
+
     with urllib.request.urlopen(f"{fastapi_app}/fractions/{long}", timeout=30) as answer:
         answer.readline()
-        until(lambda: streams() == 1, what="the stream to be counted")
-    until(lambda: streams() == 0, what="the stream to be closed")
+        assert subscribed() == 1
+    until(lambda: subscribed() == 0, what="the stream to be closed")
     stack.call("POST", f"/jobs/{long}/cancel")
     with pytest.raises(urllib.error.HTTPError) as refused:
         start(-1)

@@ -209,7 +209,7 @@ def test_what_is_no_media_fails_with_ffmpegs_own_words_and_no_path(worker_stack:
     whole = (worker_stack.directory / "films" / "whole.mp4").read_bytes()
     for content in (b"just text\n", b"", whole[:5000], bytes(range(256)) * 400):
         message = invalid(worker_stack.do("video.encode", input=worker_stack.upload(content, "mine.mp4")))
-        assert "Invalid data found when processing input" in message
+        assert ("Invalid data found when processing input" if content else "it is empty") in message
         assert "mine.mp4" in message
         assert str(worker_stack.directory) not in message
 
