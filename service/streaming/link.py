@@ -18,9 +18,9 @@ from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection
 from redis.retry import Retry
 
+from headway.contract.connections import NotPrimary, ToPrimary, renew
 from headway.contract.events import Published
 from headway.contract.layout import slot_of
-from headway.contract.servers import NotPrimary, ToPrimary, renew
 from headway.loops import forever
 from service import metrics
 from service.streaming.primitives import new_event

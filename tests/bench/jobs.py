@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import hiredis
 
+from headway.contract.connections import connect
 from headway.contract.database import Database
 from headway.contract.keys import JobRef, Keys
 from headway.contract.new_job import NewJob
 from headway.contract.records import Job
-from headway.contract.servers import connect
 from headway.contract.store import Claim, JobStore
 
 OWNER = "local"

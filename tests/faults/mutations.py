@@ -347,7 +347,7 @@ BREAKS = (
     ),
     Break(
         "a replica is not written to",
-        "headway/contract/servers.py",
+        "headway/contract/connections.py",
         'if said.get("role") == "slave" and not self._any_role:',
         "if False:",
         ("tests/integration/test_failover.py::test_a_replica_is_not_where_to_begin",),

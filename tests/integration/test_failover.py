@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from headway.contract.servers import NotPrimary, connect
+from headway.contract.connections import NotPrimary, connect
 from service.process import valkey
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.sse import Reader

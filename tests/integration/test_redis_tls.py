@@ -14,7 +14,7 @@ import kombu.pools
 import pytest
 import redis
 
-from headway.contract.servers import connect
+from headway.contract.connections import connect
 from headway.contract.settings import Settings, load
 from service.scheduling.dispatch import Dispatch
 from tests.support.checkout import ROOT

@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from headway.contract import listings
+from headway.contract.connections import connect
 from headway.contract.database import Database
 from headway.contract.encoding import RecordError, RecordTooLarge, dumps
 from headway.contract.events import ZERO, Event, EventId
@@ -22,7 +23,6 @@ from headway.contract.layout import Layout
 from headway.contract.new_job import NewJob
 from headway.contract.pages import JobPage
 from headway.contract.records import Job
-from headway.contract.servers import connect
 from headway.contract.states import TRANSITIONS, ErrorCode, State
 from headway.contract.store import Claim, IdempotencyConflict, JobLive, JobStore, Report, StaleFence
 from service.streaming.catchup import FeedCatchUp, JobCatchUp, cursor_fault

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from headway.contract.connections import connect
 from headway.contract.database import Database
 from headway.contract.keys import Keys
-from headway.contract.servers import connect
 from headway.contract.store import JobStore
 
 ASKS = "redis.call('TIME')"
