@@ -21,12 +21,12 @@ from service.api.context import Context, caller, context, find_job
 from service.api.idempotency import Submitting
 from service.api.operation import Answer, Query, Resource, json_answer
 from service.api.problems import Problem, job_not_found
+from service.api.submission import time_ms
 from service.api.submissions import (
     NOT_ACCEPTED,
     answer_made,
     create_once,
     gone_type,
-    time_ms,
 )
 from service.api.webhooks import target_of
 

@@ -36,7 +36,8 @@ from service.api.jobs import CannotRepeat, again, remove, retry_once
 from service.api.names import Name
 from service.api.operation import Answer, Resource
 from service.api.problems import Problem
-from service.api.submissions import LabelValue, answer_new, create, refuse_when_full
+from service.api.submission import LabelValue
+from service.api.submissions import answer_new, create, refuse_when_full
 
 bp = Resource("many", "Jobs")
 

@@ -28,7 +28,7 @@ from headway.contract.records import (
 )
 from headway.contract.states import ErrorCode, State
 from service.api.many import Selection
-from service.api.submissions import Submission, UniqueKey
+from service.api.submission import Submission, UniqueKey
 from service.api.webhooks import WebhookTarget
 from tests.support.npm import package
 from tests.web.test_javascript import node  # noqa: F401
