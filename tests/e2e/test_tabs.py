@@ -99,7 +99,7 @@ def test_20_tabs_have_one_connection_and_miss_nothing_when_it_moves(
     with talking(service, claims):
         for held in claims:
             tabs.follow(held.ref.id)
-        until(lambda: service.metric("headway_streams_open") == 1, what="one connection")
+        assert service.metric("headway_streams_open") == 1
         for how in ("closed", "killed", "closed"):
             leader = tabs.leader
             if how == "killed":

@@ -480,7 +480,7 @@ def test_rabbitmq_and_that_it_and_a_worker_are_killed(tmp_path: Path, rabbitmq: 
         worker.wait()
         del shop.processes["shop"]
         # The broker notices it at once, and the other worker has the task before the lease is over.
-        shop.until(late, lambda job: job.attempt == 2)
+        shop.until(late, lambda job: job.attempt == 2 and job.state is State.RUNNING)
         assert shop.ended(bar).error.code is ErrorCode.WORKER_LOST  # type: ignore[union-attr]
 
         bar = shop.send("count.delay(100)")
