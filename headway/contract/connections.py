@@ -47,10 +47,9 @@ class Home:
         """Where it was said to be, when the last of them was made."""
         self.era = 0
         """Counted up when one of them was lost: those made before are not used again."""
-        self.silent = False
-        """Whether the server did not answer in time when it was last asked."""
-        self.asked_again_at = float("-inf")
-        """Before this time (monotonic) nobody tries to connect to it if it is silent."""
+        self.silent_until: float | None = None
+        """If the server did not answer in time when it was last asked: the time (monotonic) before which
+        nobody tries to connect to it."""
 
 
 class ToPrimary(AbstractConnection):
@@ -73,20 +72,20 @@ class ToPrimary(AbstractConnection):
         home = self._home
         if self._era != home.era:
             self.disconnect()  # type: ignore[no-untyped-call]
-        if home.silent and time.monotonic() < home.asked_again_at:
-            raise redis.TimeoutError("the server did not answer a moment ago")
         usual = self.socket_timeout, self.socket_connect_timeout
-        if home.silent:
+        if home.silent_until is not None:
+            if time.monotonic() < home.silent_until:
+                raise redis.TimeoutError("the server did not answer a moment ago")
             self.socket_timeout = self.socket_connect_timeout = min(SENTINEL_S, usual[0] or SENTINEL_S)
         try:
             super().connect()  # type: ignore[no-untyped-call]
         except redis.TimeoutError:
-            home.silent, home.asked_again_at = True, time.monotonic() + SILENT_S
+            home.silent_until = time.monotonic() + SILENT_S
             raise
         finally:
             self.socket_timeout, self.socket_connect_timeout = usual
-        if home.silent and (sock := self._get_socket()) is not None:
-            home.silent = False
+        if home.silent_until is not None and (sock := self._get_socket()) is not None:
+            home.silent_until = None
             sock.settimeout(self.socket_timeout)
 
     def _connect(self) -> Any:
@@ -116,7 +115,9 @@ class ToPrimary(AbstractConnection):
             raise self._lost(str(error)) from None
         except (redis.ConnectionError, redis.TimeoutError) as error:
             self._home.era += 1
-            self._home.silent = self._home.silent or isinstance(error, redis.TimeoutError)
+            if isinstance(error, redis.TimeoutError) and self._home.silent_until is None:
+                # The next one to connect finds out whether it still is.
+                self._home.silent_until = time.monotonic()
             raise
 
     def _lost(self, why: str) -> redis.ConnectionError:
