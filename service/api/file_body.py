@@ -13,7 +13,7 @@ from flask import request
 from headway.contract.files import Files
 from headway.contract.media_types import media_type_of
 from headway.contract.settings import Settings
-from service.api.problems import Problem, reading_body
+from service.api.problems import BodyBroken, Problem, reading_body
 from service.api.room import lacks_room
 
 CHUNK = 1 << 16
@@ -75,8 +75,8 @@ def receive(out: Out, settings: Settings, limit: str, quota: tuple[int, Problem]
             raise quota[1]
         out.write(chunk)
     if request.content_length is not None and size != request.content_length:
-        raise Problem(
-            400, f"the body ended after {size} of {request.content_length} bytes; nothing was kept"
+        raise BodyBroken(
+            400, f"the body ended after {size} of {request.content_length} bytes", "nothing was kept"
         )
     return size
 

@@ -100,21 +100,30 @@ class Problem(Exception):
 FAILED = Problem(500, "the service failed unexpectedly; its log has the reason")
 
 
+class BodyBroken(Problem):
+    """A body cannot be read to its end: it comes too slowly (408), ends early or has broken chunks (400).
+    `reason` is which, and `outcome` what came of it."""
+
+    def __init__(self, status: int, reason: str, outcome: str) -> None:
+        super().__init__(status, f"{reason}; {outcome}")
+        self.reason = reason
+
+
 @contextmanager
 def reading_body(outcome: str, too_large: Problem) -> Iterator[None]:
-    """Turn what is raised in the block when a body cannot be read to its end into a Problem: `too_large`;
-    408 if it comes too slowly; else 400. The latter two say what came of it: `outcome`."""
+    """Turn what is raised in the block when a body cannot be read to its end into `too_large` or
+    BodyBroken."""
     try:
         yield
     except RequestEntityTooLarge:
         raise too_large from None
     except ParseException as error:
         what = clip(str(error), MAX_DETAIL_CHARS)
-        raise Problem(400, f"the body's chunks cannot be read: {what}; {outcome}") from None
+        raise BodyBroken(400, f"the body's chunks cannot be read: {what}", outcome) from None
     except (ClientDisconnected, OSError) as error:
         if _is_timeout(error):
-            raise Problem(408, f"the body came too slowly; {outcome}") from None
-        raise Problem(400, f"the body ended early; {outcome}") from None
+            raise BodyBroken(408, "the body came too slowly", outcome) from None
+        raise BodyBroken(400, "the body ended early", outcome) from None
 
 
 def _is_timeout(error: BaseException | None) -> bool:

@@ -26,7 +26,7 @@ from headway.contract.uploads import DATA, ID, complete_upload
 from service.api.context import Context, caller, context
 from service.api.file_body import MEDIA_TYPE, answering_full, check_room, receive
 from service.api.pieces import Pieces
-from service.api.problems import Problem
+from service.api.problems import BodyBroken, Problem
 from service.api.upload import MAX_UPLOAD_BYTES, Upload, file_name
 
 log = logging.getLogger(__name__)
@@ -171,22 +171,21 @@ def _take(here: Context, coming: Coming) -> dict[str, str]:
         with answering_full():
             receive(out, settings, MAX_UPLOAD_BYTES, (left, Problem(413, f"it has {left} bytes left")))
             out.flush()
-    except Problem as problem:
-        if problem.status not in (400, 408):
-            out.discard()
-            raise
+    except BodyBroken as broken:
         if checksum is None:
             out.flush()
             out.count()
         else:
             out.discard()
-        reason = problem.detail.rpartition("; ")[0]  # and not what usually comes of it
         # tus-js-client and Uppy take a 408 for the end, and ask after a 409 where to go on.
         raise Problem(
-            409 if problem.status == 408 else 400,
-            f"{reason}; the upload is at the offset {out.counted}",
+            409 if broken.status == 408 else 400,
+            f"{broken.reason}; the upload is at the offset {out.counted}",
             headers={"Upload-Offset": str(out.counted)},
         ) from None
+    except Problem:
+        out.discard()
+        raise
     if checksum is not None and not checksum():
         out.discard()
         raise Problem(460, f"the bytes do not have the checksum of Upload-Checksum; {NOT_KEPT}")
