@@ -15,7 +15,7 @@ import mmap
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from celery.worker import state
@@ -35,6 +35,8 @@ MAX_BODY_CHARS = 4096
 """A job's id and what Celery puts around it are about 150."""
 MAX_HEADERS_CHARS = 8192
 """Those of a job's message are about 600."""
+MAX_STALE = 20
+"""Most messages of Redis that are looked at together when one of them meant nothing any more."""
 MAX_PASSED_ON = 100
 """Most messages that wait in the queue of one type, in Redis."""
 PASSED_ON_MS = 60_000
@@ -113,8 +115,8 @@ class Served:
         self.types: frozenset[str] = frozenset()
         self.left_to_others: frozenset[str] = frozenset()
         """Types whose messages are passed on to other workers."""
-        self.waits: Callable[[str], bool] = lambda _: True
-        """Whether the message of a job means something still (worker/hints.py)."""
+        self.waiting: Callable[[Sequence[str]], Collection[str]] = lambda job_ids: job_ids
+        """Those of these jobs whose message means something still (worker/hints.py)."""
 
 
 served = Served()
@@ -142,12 +144,17 @@ class Intake:
 intake = Intake()
 
 
-def is_stale(message: dict[str, Any]) -> bool:
-    """Return whether a message, one without a fault, is of a job that does not wait any more."""
+def job_of(message: dict[str, Any]) -> str:
+    """Return the job that a message, one without a fault, is of."""
     body = message["body"]
     is_base64 = message["properties"].get("body_encoding") == "base64"
-    job_id = json.loads(base64.b64decode(body) if is_base64 else body)[0][0]
-    if served.waits(job_id):
+    job_id: str = json.loads(base64.b64decode(body) if is_base64 else body)[0][0]
+    return job_id
+
+
+def is_stale(message: dict[str, Any]) -> bool:
+    """Return whether a message, one without a fault, is of a job that does not wait any more."""
+    if served.waiting([job_of(message)]):
         return False
     intake.dropped_at = time.monotonic()
     return True
@@ -160,11 +167,11 @@ def queue_of(queue: str, type: str) -> str:
 
 
 def destination(message: dict[str, Any], queue: str) -> str | None:
-    """Return where a message of a queue, as Redis has it, is to go: to this queue's consumer, to another
-    queue, or nowhere, for which a message with a fault is counted."""
+    """Return where a message of a queue, as Redis has it, is to go: to this queue's consumer, unless it is
+    stale; to another queue; or, as it has a fault and is counted, nowhere."""
     fault = fault_of(message, served.types)
     if fault is None:
-        return None if is_stale(message) else queue
+        return queue
     if fault_of(message, served.left_to_others) is None:
         return queue_of(queue, message["headers"]["task"])
     drops.drop(queue, fault)
@@ -197,10 +204,25 @@ class _RedisTransport:
 
     def _deliver(self, message: Any, queue: str) -> None:
         to = destination(message, queue)
-        if to == queue:
+        if to == queue and is_stale(message):
+            self._drop_stale(queue)
+        elif to == queue:
             super()._deliver(message, queue)  # type: ignore[misc]
         elif to is not None:
             self._pass_on(message, to)
+
+    def _drop_stale(self, queue: str) -> None:
+        """Drop those of the next messages that are stale as well: of a backlog that was worked off most
+        are, and one by one they cost more than the jobs did."""
+        with self.channels[0].conn_or_acquire() as client:
+            taken = client.rpop(queue, MAX_STALE) or []
+            jobs = [_job_in(message) for message in taken]
+            waiting = served.waiting([job for job in jobs if job is not None])
+            kept = [m for m, job in zip(taken, jobs, strict=True) if job is None or job in waiting]
+            if kept:
+                # To where they were: the first that was taken is the next to be taken again. If that
+                # fails, the alarms of their jobs send others.
+                client.rpush(queue, *reversed(kept))
 
     def _pass_on(self, message: Any, queue: str) -> None:
         channel = self.channels[0]
@@ -231,11 +253,12 @@ class AmqpChannel(pyamqp.Channel):
 
     def basic_consume(self, queue: str = "", *args: Any, callback: Any = None, **options: Any) -> Any:
         def checked(message: Any) -> None:
-            to = destination(_as_in_redis(message), queue)
-            if to == queue:
+            as_in_redis = _as_in_redis(message)
+            to = destination(as_in_redis, queue)
+            if to == queue and not is_stale(as_in_redis):
                 callback(message)
                 return
-            if to is not None:
+            if to not in (queue, None):
                 self._pass_on(message, to)
             self.basic_reject(message.delivery_tag, requeue=False)
 
@@ -257,6 +280,15 @@ class AmqpTransport(pyamqp.Transport):
 
 class AmqpTlsTransport(pyamqp.SSLTransport):
     Connection = AmqpConnection
+
+
+def _job_in(text: bytes) -> str | None:
+    """Return the job that a message in Redis is of; None if it has a fault, or its type is not served."""
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return None if fault_of(message, served.types) else job_of(message)
 
 
 def _as_in_redis(message: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Sequence
 
 import redis
 
@@ -16,19 +17,19 @@ PAUSE_S = 10.0
 
 
 class Hints:
-    """Asks the store about the job that a message names, in the worker's main process. To have one of the
+    """Asks the store about the jobs that messages name, in the worker's main process. To have one of the
     pool's find out costs many times as much."""
 
     def __init__(self, settings: Settings) -> None:
         self._store = JobStore.of(settings, connections=1, timeout_s=TIMEOUT_S)
         self._not_before = float("-inf")
 
-    def waits(self, job_id: str) -> bool:
-        """Return whether the job waits for a worker; True too if that cannot be found out."""
+    def waiting(self, job_ids: Sequence[str]) -> Collection[str]:
+        """Return those of the jobs that wait for a worker; all of them if that cannot be found out."""
         if time.monotonic() < self._not_before:
-            return True
+            return job_ids
         try:
-            return self._store.waits(job_id)
+            return self._store.waiting(job_ids)
         except redis.RedisError:
             self._not_before = time.monotonic() + PAUSE_S
-            return True
+            return job_ids

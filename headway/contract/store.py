@@ -259,12 +259,16 @@ class JobStore:
         """Return the unchanging facts of a job, or None if there is no such job."""
         return self.database.ref(job_id)
 
-    def waits(self, job_id: str) -> bool:
-        """Return whether there is such a job and it waits for a worker, or for the time of its next try."""
-        if not self.keys.holds(job_id):
-            return False
-        key = self.keys.job(job_id)
-        return self.database.at(key).hget(key, "state") in (b'"queued"', b'"retrying"')
+    def waiting(self, job_ids: Iterable[str]) -> set[str]:
+        """Return those of the jobs that wait for a worker, or for the time of their next try."""
+        asked = [job_id for job_id in job_ids if self.keys.holds(job_id)]
+        keys = [self.keys.job(job_id) for job_id in asked]
+        states = self.database.each([(key, ("HGET", key, "state")) for key in keys])
+        return {
+            job_id
+            for job_id, state in zip(asked, states, strict=True)
+            if state in (b'"queued"', b'"retrying"')
+        }
 
     def next(self, partition: int, queue: str, types: Iterable[str] = ()) -> tuple[JobRef, str] | None:
         """Return the job that is next in the line of a queue, and its type; None if there is none to take.

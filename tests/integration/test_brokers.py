@@ -5,16 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import amqp.exceptions
 import pytest
-from kombu import Producer
+from kombu import Consumer, Producer, Queue
 from kombu.transport import resolve_transport
 
-import worker.broker  # noqa: F401
+import worker.broker
 from headway.broker import connect, errors_of, waiting
 from headway.contract.pauses import Subject
 from headway.contract.settings import load
@@ -163,6 +163,43 @@ def test_a_worker_whose_broker_does_not_answer_says_so_in_one_line(
 def test_celery_takes_our_transports() -> None:
     for scheme in ("redis", "rediss", "sentinel", "amqp", "amqps"):
         assert resolve_transport(scheme).__module__ == "worker.broker", scheme
+
+
+def test_of_a_backlog_that_was_worked_off_many_messages_are_dropped_together(
+    valkey_server: valkey.Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"0-{n:022}" for n in range(100)]
+    still_wait = {ids[5], ids[7], ids[8], ids[60]}
+    questions = 0
+
+    def waiting_of(job_ids: Sequence[str]) -> set[str]:
+        nonlocal questions
+        questions += 1
+        return still_wait.intersection(job_ids)
+
+    monkeypatch.setattr(worker.broker, "served", worker.broker.Served())
+    worker.broker.served.types = frozenset({"simulate"})
+    worker.broker.served.waiting = waiting_of
+    queue, received = "backlog", list[str]()
+    with connect(settings(valkey_server.url, KEY_PREFIX="stale-test:"), timeout_s=5) as connection:
+        assert isinstance(connection.transport, worker.broker.Transport)
+        channel = connection.default_channel
+        for job_id in ids:
+            channel._put(queue, sent(job_id))
+        channel._put(queue, {"rubbish": True})
+
+        def receive(body: Any, message: Any) -> None:
+            received.append(body[0][0])
+            message.ack()
+
+        with Consumer(channel, queues=[Queue(queue)], callbacks=[receive], accept=["json"]):
+            until(lambda: len(received) == 4 or connection.drain_events(timeout=5), what="all that wait")
+            until(
+                lambda: not channel._size(queue) or connection.drain_events(timeout=5),
+                what="the last of them",
+            )
+    assert received == sorted(still_wait), "in their order, and each once"
+    assert questions < 20
 
 
 def test_a_worker_that_drains_leaves_messages_at_rabbitmq_and_takes_them_later(

@@ -117,5 +117,5 @@ def test_a_process_takes_what_waits_behind_the_job_of_its_message_unless_it_may_
     while store.next(0, QUEUE):
         runtime.run_next(types, "t", ids[2])
     assert done == ids
-    assert not any(store.waits(job_id) for job_id in ids)
+    assert not store.waiting(ids)
     assert all(store.get(job_id).attempt == 1 for job_id in ids)  # type: ignore[union-attr]

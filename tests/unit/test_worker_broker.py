@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ TYPES = {"simulate"}
 JOB = "0-" + "x" * 22
 
 
-def sent() -> dict[str, Any]:
+def sent(job_id: str = JOB) -> dict[str, Any]:
     """A message as the service sends it."""
     app = Celery("test", broker="memory://", set_as_current=False)
     app.conf.update(task_ignore_result=True, task_serializer="json")
@@ -27,7 +28,7 @@ def sent() -> dict[str, Any]:
         channel = connection.default_channel
         channel._put = lambda queue, message, **_: caught.append(message)
         with app.amqp.Producer(channel) as producer:
-            app.send_task("simulate", args=[JOB], queue="q", producer=producer)
+            app.send_task("simulate", args=[job_id], queue="q", producer=producer)
     (message,) = caught
     return json.loads(json.dumps(message))
 
@@ -100,11 +101,11 @@ def test_anything_else_is_not(message: Any) -> None:
 def test_a_message_of_a_job_that_does_not_wait_any_more_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def waits(job_id: str) -> bool:
-        asked.append(job_id)
-        return len(asked) > 1
+    def waiting(job_ids: Sequence[str]) -> Sequence[str]:
+        asked.extend(job_ids)
+        return job_ids if len(asked) > 1 else []
 
-    monkeypatch.setattr(broker.served, "waits", waits)
+    monkeypatch.setattr(broker.served, "waiting", waiting)
     assert broker.is_stale(sent())
     assert not broker.is_stale(sent())
     assert asked == [JOB, JOB]
@@ -112,5 +113,5 @@ def test_a_message_of_a_job_that_does_not_wait_any_more_is_stale(monkeypatch: py
 
 def test_whether_a_store_is_away_or_not_known_the_message_counts() -> None:
     hints = Hints(load({"REDIS_URL": "redis://127.0.0.1:1/0"}))
-    assert hints.waits(JOB)
-    assert hints.waits(JOB)
+    assert hints.waiting([JOB]) == [JOB]
+    assert hints.waiting([JOB]) == [JOB]
