@@ -230,3 +230,14 @@ add(
     length_s=None,
     warns="changes in the middle",
 )
+
+
+def _overtaken(studio: Studio) -> None:
+    """Two recordings, in whose second one two pictures come before the first sound: what was held back of
+    the first one's sound comes in between."""
+    for name, rate, flash in (("a", "48000", 0.6), ("b", "32000", 9.0)):
+        studio.clip(*H264, "-c:a", "ac3", "-ar", rate, "-f", "mpegts", to=f"{name}.ts", flash=flash)
+    studio.write(studio.part("a.ts") + studio.part("b.ts"))
+
+
+add("overtaken.ts", _overtaken, length_s=2 * LENGTH_S, slack_s=0.12)

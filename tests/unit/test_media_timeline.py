@@ -24,6 +24,19 @@ def test_timestamps_that_start_anew_go_on_where_they_were() -> None:
     assert not clock.went_back
 
 
+def test_what_is_overtaken_by_a_new_start_stays_where_it_was_if_that_can_be_told() -> None:
+    """The last sound of the first recording comes behind the first picture of the second one."""
+    first = [(0, 0.0), (1, 0.0), (0, 1.0), (1, 1.0), (0, 2.0)]
+    order = [*first, (0, 0.0), (1, 2.0), (0, 1.0), (1, 0.0), (1, 1.0)]
+
+    def placed(jump_s: float) -> tuple[list[float], bool]:
+        clock = Clock(joined=True, jump_s=jump_s)
+        return [at + clock.shift(index, at, 1.0) for index, at in order], clock.torn_apart
+
+    assert placed(1.5) == ([0, 0, 1, 1, 2, 3, 2, 4, 3, 4], False)
+    assert placed(10) == ([0, 0, 1, 1, 2, 3, 5, 4, 6, 7], True)
+
+
 def test_elsewhere_it_is_noticed_that_timestamps_start_anew() -> None:
     clock = Clock(joined=False)
     assert [clock.shift(0, dts, 0.04) for dts in (0.0, 100.0, 99.9)] == [0, 0, 0]

@@ -242,7 +242,7 @@ def _inputs(found: Input) -> list[str]:
     if found.cut.seek_s:
         # The picture on show at the start may have begun long before: the filters cut, not the seek.
         options += ["-ss", f"{found.cut.seek_s:g}", "-noaccurate_seek"]
-    if found.scan.jump_s > JUMP_S:
+    if found.scan.jump_s != JUMP_S:
         options += ["-dts_delta_threshold", f"{found.scan.jump_s:.3f}"]
     # As much as can be decoded: how much that was is looked at afterwards.
     return ["-max_error_rate", "1", *found.source.arguments(options)]
