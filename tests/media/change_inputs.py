@@ -49,6 +49,31 @@ add(
     warns="has another track up to",
 )
 
+# -- other formats -------------------------------------------------------------------------------------
+
+
+def _joined(first: tuple[str, ...], then: tuple[str, ...], flash: float, late: float) -> Make:
+    """What `cat` makes of two recordings of two devices."""
+
+    def make(studio: Studio) -> None:
+        studio.clip(*first, *TS, to="a.ts", flash=flash)
+        studio.clip(*then, *TS, to="b.ts", flash=late)
+        studio.write(studio.part("a.ts") + studio.part("b.ts"))
+
+    return make
+
+
+HEVC = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error", *AAC)
+LONGEST = {"slack_s": 0.06}
+add("hevclater.ts", _joined(USUAL, HEVC, 0.6, 9), **LONGEST, warns="(h264 to hevc): only the longest part")
+add("hevcfirst.ts", _joined(HEVC, USUAL, 9, 0.6), **LONGEST, warns="(hevc to h264): only the longest part")
+add(
+    "mp2first.ts",
+    _joined((*H264, "-c:a", "mp2"), USUAL, 0.6, 9),
+    **LONGEST,
+    warns="(mp2 to aac): only the longest part",
+)
+
 # -- other sizes and shapes ----------------------------------------------------------------------------
 
 LONGER = {"length_s": 3.0}

@@ -29,9 +29,9 @@ from worker.media.probe import (
 from worker.media.rare import probe_listed
 from worker.media.rate import Rate, measure_rate
 from worker.media.sandbox import MAX_PIXELS
-from worker.media.scrambled import scrambled_shares
 from worker.media.source import Source
 from worker.media.timeline import JOINED, Scan, Timeline, scan
+from worker.media.transport import one_format, scrambled_shares
 from worker.media.verify import MOST_LOST
 
 MAX_TRIED = 8
@@ -110,6 +110,7 @@ def look(
     """
     if source.path is None:
         return _sample(source, start_s, duration_s)
+    source, changed = one_format(job, source)
     listed = probe_listed(job, source)
     source, media = listed.source, listed.media
     assert source.path is not None  # noqa: S101
@@ -123,6 +124,8 @@ def look(
     heard = selection.audios(media, scanned, seen) or _encrypted(media, "audio")
     audio = _first_decodable(job, source, scanned, heard)
     warnings = _missing(source, media, scanned)
+    if changed is not None:
+        warnings.append(changed)
     if listed.damaged and not warnings:
         warnings.append(f"{source.name} is cut off or damaged")
     if scanned.went_back:
