@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
-from worker.media import selection
+from worker.media import fields, selection
 from worker.media.adts import changes_rate
 from worker.media.command import SAME_SHAPE, Cut
 from worker.media.failure import TOO_LARGE
@@ -88,9 +87,9 @@ class Input:
         if self.video is not None:
             rate = "" if self.rate is None else f" {float(self.rate.fps):.5g} fps"
             variable = "" if self.rate is None or self.rate.constant else " (variable)"
-            fields = " interlaced" if self.video.interlaced else ""
+            halves = " interlaced" if self.video.interlaced and not self.video.whole else ""
             parts.append(
-                f"{self.video.codec} {self.video.width}x{self.video.height}{fields}{rate}{variable}"
+                f"{self.video.codec} {self.video.width}x{self.video.height}{halves}{rate}{variable}"
             )
         if self.audio is not None:
             channels = self.audio.channels
@@ -165,8 +164,10 @@ def look(
     if video is not None and video.dolby_vision == 5:
         warnings.append(f"{source.name} is Dolby Vision profile 5, whose colours cannot be converted here")
     if video is not None:
-        later = _later(job, source.path, source.name, video, media.start_s, scanned.of(video).end_s)
-        video = with_later(video, later)
+        moments = _moments(scanned.of(video).end_s)
+        at = [media.start_s + moment for moment in moments]
+        later = decode_later(job, source.path, source.name, video, at) if at else Later()
+        video = fields.see(job, source, with_later(video, later), moments or [0.0])
         shapes = {shape.shown(video.rotation) for shape in (*later.shapes, video.shape)}
         if len(shapes) > 1:
             job.log(
@@ -207,11 +208,11 @@ def _first_decodable(job: Job[Any], source: Source, scanned: Scan, tracks: Seque
     return None
 
 
-def _later(job: Job[Any], path: Path, name: str, video: Video, start_s: float, length_s: float) -> Later:
+def _moments(length_s: float) -> list[float]:
+    """Return when to look at a track once more, from its beginning."""
     if length_s < SAMPLED_FROM_S:
-        return Later()
-    moments = [start_s + length_s * n / (SAMPLES + 1) for n in range(1, SAMPLES + 1)]
-    return decode_later(job, path, name, video, moments)
+        return []
+    return [length_s * n / (SAMPLES + 1) for n in range(1, SAMPLES + 1)]
 
 
 def with_later(video: Video, later: Later) -> Video:

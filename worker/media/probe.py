@@ -101,6 +101,10 @@ class Video(Track):
     color: Color = field(default_factory=Color)
     field_order: str = "unknown"
     interlaced_frames: bool = False
+    combed: str = ""
+    """Which half of the pictures is the earlier one (tff, bff) if they are made of two, as was seen."""
+    whole: bool = False
+    """Whether they were seen to be whole, though the stream says that they are interlaced."""
     rotation: int = 0
     alpha: bool = False
     peak_nits: float | None = None
@@ -110,7 +114,7 @@ class Video(Track):
 
     @property
     def interlaced(self) -> bool:
-        return self.interlaced_frames or self.field_order in ("tt", "bb", "tb", "bt")
+        return bool(self.combed) or self.interlaced_frames or self.field_order in ("tt", "bb", "tb", "bt")
 
 
 @dataclass(frozen=True, slots=True)
