@@ -180,7 +180,8 @@ def _ffprobe(
         out = process.stdout.read(_MAX_PROBE_BYTES)
         process.stdout.close()
         status = process.wait()
-    if status != 0:
+    # Of some formats ffprobe reads what is left, and loses its way there.
+    if status != 0 or any(failure.TOO_MANY in line for line in said.lines):
         raise failure.unreadable(ffmpeg.FFmpegFailed("ffprobe", status, said.lines), name, path)
     return out
 
