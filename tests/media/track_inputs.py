@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from typing import Any
 
@@ -101,6 +102,27 @@ def _bitmap(studio: Studio) -> None:
 
 
 add("bitmap.mp3", _bitmap, **ONLY_SOUND, slack_s=0.06)
+
+# -- what is broken beside what is taken ---------------------------------------------------------------
+
+
+def _broken_third(*options: str, third: list[str]) -> Make:
+    def make(studio: Studio) -> None:
+        maps = ("-map", "0", "-map", "1", "-map", "2")
+        studio.run(*picture(), *tone(), *third, *maps, *H264, *options, to="whole.ts")
+        data = bytearray(studio.part("whole.ts"))
+        luck = random.Random(2)
+        for at in range(0, len(data), 188):
+            if data[at + 1] == 1 and data[at + 2] == 2 and not data[at + 3] & 0x20:
+                data[at + 60 : at + 188] = luck.randbytes(128)
+        studio.write(bytes(data))
+
+    return make
+
+
+SMALL = picture("64x48", flash=9)
+add("brokensound.ts", _broken_third("-c:a:0", "aac", "-c:a:1", "ac3", third=tone(flash=9)), logs="left out")
+add("brokenpicture.ts", _broken_third(*AAC, third=SMALL), logs="left out of brokenpicture.ts: video")
 
 # -- what begins late ----------------------------------------------------------------------------------
 

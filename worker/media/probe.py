@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -137,6 +137,9 @@ class Media:
     programs: tuple[frozenset[int], ...] = ()
     """Stream indexes by program, where there are programs."""
     chapters: int = 0
+    said: Mapping[str, int] = field(default_factory=dict)
+    """What the decoders complained of when the beginning of every track was tried, and how often: of tracks
+    that are left out, too, which is nothing against the others."""
 
     @property
     def videos(self) -> list[Video]:
@@ -145,6 +148,11 @@ class Media:
     @property
     def audios(self) -> list[Audio]:
         return [track for track in self.tracks if isinstance(track, Audio)]
+
+    @property
+    def mark(self) -> str:
+        """How the keys of `Said.by_text` begin that are about the container."""
+        return f"[{self.format}] "
 
     @property
     def formats(self) -> frozenset[str]:
@@ -160,20 +168,27 @@ def probe(job: Job[Any], path: Path, name: str, allowed: Sequence[str] = ffmpeg.
     Raises InvalidInput if it is not media that is read here; FFmpegMissing.
     """
     show = ("-show_format", "-show_streams", "-show_programs", "-show_chapters", "-of", "json")
-    out = _ffprobe(job, path, name, *show, allowed=allowed)
-    return media(json.loads(out))
+    said = Said()
+    found = media(json.loads(_ffprobe(job, path, name, *show, allowed=allowed, said=said)))
+    decoders = {text: count for text, count in said.by_text.items() if not text.startswith(found.mark)}
+    return replace(found, said=decoders)
 
 
 def _ffprobe(
-    job: Job[Any], path: Path, name: str, *args: str, allowed: Sequence[str] = ffmpeg.SAFE
+    job: Job[Any],
+    path: Path,
+    name: str,
+    *args: str,
+    allowed: Sequence[str] = ffmpeg.SAFE,
+    said: Said | None = None,
 ) -> bytes:
     command = [
-        *(ffmpeg.locate("ffprobe"), "-hide_banner", "-loglevel", "error"),
+        *(ffmpeg.locate("ffprobe"), "-hide_banner", "-loglevel", ffmpeg.LOG_LEVEL),
         *args,
         *allowed,
         *("-i", f"file:{path}"),
     ]
-    said = Said()
+    said = said or Said()
     box = sandbox_for(command, job.workdir if allowed is ffmpeg.OURS else None)
     with run_program(job, command, said, sandbox=box) as process:
         assert process.stdout is not None  # noqa: S101

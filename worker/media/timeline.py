@@ -190,13 +190,20 @@ def _read(
     job: Job[Any], path: Path, found: Media, clock: Clock, allowed: Sequence[str], limit_s: float
 ) -> Scan:
     command = [
-        *(ffmpeg.locate("ffprobe"), "-hide_banner", "-loglevel", "error", "-of", "compact=p=0:nk=1"),
+        *(
+            ffmpeg.locate("ffprobe"),
+            "-hide_banner",
+            "-loglevel",
+            ffmpeg.LOG_LEVEL,
+            "-of",
+            "compact=p=0:nk=1",
+        ),
         *("-show_entries", _ENTRIES),
         *allowed,
         *("-i", f"file:{path}"),
     ]
     result = Scan()
-    said = Said()
+    said = Said(found.said)
     deadline = time.monotonic() + limit_s
     rest = b""
     box = sandbox_for(command, job.workdir if allowed is ffmpeg.OURS else None)
@@ -218,12 +225,13 @@ def _read(
                 result.complete = False
                 break
         process.stdout.close()
-    result.complaints = bool(said.lines)
+    result.complaints = said.complaints > 0
     result.too_large = any(_TOO_LARGE.search(line) for line in said.lines)
     result.given_up = any(_GIVEN_UP in line for line in said.lines)
     result.went_back = clock.went_back
+    # A decoder may say so of a part of a picture, of any track.
     result.cut = result.complete and (
-        any(words in line for line in said.lines for words in _CUT)
+        any(words in text for text in said.by_text for words in _CUT if text.startswith(found.mark))
         or (
             result.since_torn is not None
             and result.since_torn < _NEAR_THE_END

@@ -276,7 +276,7 @@ def _encode(
     those of all pictures that are made at a time."""
     if found.video is not None:
         pixels += found.video.width * found.video.height
-    said = Said()
+    said = Said(found.media.said)
     path = found.source.path
     yardstick = Yardstick.of(found.cut.length_s, rate, path)
     follow = path if yardstick.by_position else None
