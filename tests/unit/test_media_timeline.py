@@ -80,3 +80,12 @@ def test_a_result_whose_sound_is_there_twice_is_not_fit() -> None:
     check(packets(length_s=0.02, step_s=0.02, count=80))
     with pytest.raises(verify.ResultUnfit, match="there twice"):
         check(packets(length_s=0.02, step_s=0.01, count=160))
+
+
+def test_a_result_that_takes_long_to_read_lasts_as_long_as_its_header_says() -> None:
+    media = Media("mov,mp4", 36_000.0, 0, None, (Video(0, "video", "h264", width=64, height=48),))
+    read = packets(length_s=0.04)
+    whole = verify.Made(media, Scan({0: read}), 100)
+    assert (whole.duration_s, whole.pictures) == (pytest.approx(1.6), 40)
+    partly = verify.Made(media, Scan({0: read}, complete=False), 100)
+    assert (partly.duration_s, partly.pictures) == (36_000, None)
