@@ -20,6 +20,8 @@ _OGG_PAGE = 27 + 255 + 255 * 255
 """Bytes of the longest page."""
 _OGG_LAST = 4
 """The flag of a stream's last page."""
+_MAX_BOXES = 1_000_000
+"""At the top level: more than hours of fragments have."""
 _GIF_EXTENSION, _GIF_PICTURE, _GIF_TRAILER = b"!,;"
 _GIF_COLORS = 0x80
 """The flag of a table of colours; the three lowest bits have its size."""
@@ -38,6 +40,8 @@ def is_torn(path: Path, formats: frozenset[str]) -> bool:
             return _ends_within_ogg(file, size)
         if "gif" in formats:
             return _gif_breaks_off(file)
+        if "mov" in formats:
+            return _ends_within_table(file, size)
         head = file.read(_MAX_HEADER)
     if "asf" in formats:
         return size < int.from_bytes(head.partition(ASF_PROPERTIES)[2][24:32], "little")
@@ -78,6 +82,24 @@ def _ends_within_ogg(file: BinaryIO, size: int) -> bool:
         return True
     lengths = page[23 : 23 + page[22]]
     return len(page) < 23 + len(lengths) + sum(lengths) or not page[1] & _OGG_LAST
+
+
+def _ends_within_table(file: BinaryIO, size: int) -> bool:
+    """Return whether the file ends within what says where its media is: a track whose part of that is
+    missing is none. Of media that is missing, ffmpeg tells."""
+    at = 0
+    for _ in range(_MAX_BOXES):
+        file.seek(at)
+        head = file.read(16)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if length == 1:
+            length = int.from_bytes(head[8:], "big")
+        if length < 8:
+            return False
+        at += length
+        if at > size:
+            return kind in (b"moov", b"moof")
+    return False
 
 
 def _gif_breaks_off(file: BinaryIO) -> bool:
