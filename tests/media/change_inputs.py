@@ -187,6 +187,15 @@ for suffix in ("wav", "w64", "aiff", "caf"):
 # -- what looks like a loss and is none ----------------------------------------------------------------
 
 
+def _led(studio: Studio) -> None:
+    """As a recorder cuts a transport stream: not between packets."""
+    studio.clip(*USUAL, to="a.ts")
+    studio.write(b"the end of a packet" + studio.part("a.ts"))
+
+
+add("led.ts", _led)
+
+
 def _fragments_with_headers(studio: Studio) -> None:
     """As what a browser is fed with may be kept: the header again before every fragment."""
     flags = ("-movflags", "frag_keyframe+empty_moov+default_base_moof", "-frag_duration", "400000")

@@ -243,6 +243,16 @@ add(
     **ONLY_SOUND,
     warns="the rest is left out",
 )
+
+
+def _another_codec(studio: Studio) -> None:
+    noise = "anoisesrc=duration=1.6:sample_rate=48000"
+    studio.run(*tone(), *OPUS, "1", to="a.ogg")
+    studio.run("-f", "lavfi", "-i", noise, "-c:a", "flac", to="b.ogg")
+    studio.write(studio.part("a.ogg") + studio.part("b.ogg"))
+
+
+add("codecs.ogg", _another_codec, **ONLY_SOUND, warns="of codecs.ogg are left out")
 add("plain.aac", lambda studio: studio.run(*tone(), *AAC), **ONLY_SOUND, slack_s=0.06)
 LATER_RATE = (*AAC, "-ar", "32000")
 add(

@@ -62,3 +62,20 @@ def box(kind: bytes, length: int, data: bytes = b"") -> bytes:
 def test_an_mp4_is_torn_if_it_ends_within_its_tables(tmp_path: Path, data: bytes, expected: bool) -> None:
     (tmp_path / "a.mp4").write_bytes(data)
     assert is_torn(tmp_path / "a.mp4", frozenset({"mov", "mp4"})) == expected
+
+
+@pytest.mark.parametrize("length", [188, 192, 204])
+def test_a_transport_stream_is_torn_if_it_ends_within_a_packet(tmp_path: Path, length: int) -> None:
+    packet = b"\x47" + bytes(187)
+    packet = bytes(4) + packet if length == 192 else packet + bytes(length - 188)
+
+    def is_so(data: bytes) -> bool:
+        (tmp_path / "a.ts").write_bytes(data)
+        return is_torn(tmp_path / "a.ts", frozenset({"mpegts"}))
+
+    assert not is_so(packet * 9)
+    assert not is_so(packet)
+    assert not is_so(b"what was there before" + packet * 9)
+    assert is_so((packet * 9)[:-1])
+    assert is_so(packet * 9 + packet[:100])
+    assert is_so(packet[:-1])

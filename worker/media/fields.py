@@ -16,7 +16,7 @@ from worker.media.source import Source
 MIN_HEIGHT, MAX_HEIGHT = 240, 1088
 """In smaller pictures two lines show different things anyway; larger ones are never interlaced."""
 MAX_FPS = 31.0
-PICTURES = 10
+PICTURES = 12
 """That are looked at in each place."""
 COLUMNS = 24
 """Of pixels, in each picture."""

@@ -52,6 +52,8 @@ NOTICED = 0.02
 """Share of a track."""
 UNREAD = 0.1
 """Share of a file behind the last packet that was read: the rest of that packet and tables are less."""
+OGG_PAGE = 1 << 16
+"""Bytes: a packet is known to be somewhere in a piece of up to that many."""
 
 SAMPLED_FROM_S = 2.0
 SAMPLES = 3
@@ -150,7 +152,8 @@ def look(
             warnings.append(f"{why}. The result has no sound")
     if video is not None and video.width * video.height > MAX_PIXELS:
         raise InvalidInput(f"a picture of {video.width}x{video.height}, as in {source.name}, is too large")
-    warnings += unread(source, media, scanned, shares, (video, audio))
+    if not scanned.given_up:
+        warnings += unread(source, media, scanned, shares, (video, audio))
     cut, silent = _cut(source, media, scanned, video, audio, start_s or 0.0, duration_s)
     if silent:
         nothing = f"{source.name} has no sound in the part that is encoded"
@@ -301,10 +304,11 @@ def unread(
             )
     size = source.path.stat().st_size
     rest = size - scanned.position
-    if not found and "mpegts" in media.formats and scanned.complete and rest > size * UNREAD:
+    least = {"mpegts": 0, "ogg": OGG_PAGE}.get(media.format)
+    if not found and least is not None and scanned.complete and rest > max(size * UNREAD, least):
         found.append(
-            f"the last {rest / size:.0%} of {source.name} are left out: other tracks begin there than at "
-            f"the beginning"
+            f"the last {rest / size:.0%} of {source.name} are left out: what it goes on with there is not "
+            f"what it begins with"
         )
     return found
 

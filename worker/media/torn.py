@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 TS_PACKETS = (188, 192, 204)
 """Bytes of a packet of a transport stream, in its variants."""
+_TS_SYNC = 0x47
+_LAST_PACKETS = 8
 _MAX_HEADER = 65_536
 ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _UNKNOWN_RIFF = 1 << 31
@@ -31,9 +33,9 @@ def is_torn(path: Path, formats: frozenset[str]) -> bool:
     """Return whether a file of these formats (ffprobe's names) is shorter than its header says, ends within
     a packet, or goes on with something that cannot be read."""
     size = path.stat().st_size
-    if "mpegts" in formats:
-        return all(size % packet for packet in TS_PACKETS)
     with path.open("rb") as file:
+        if "mpegts" in formats:
+            return _ends_within_packet(file, size)
         if "mp3" in formats:
             return size < _mp3_size(file)
         if "ogg" in formats:
@@ -51,6 +53,19 @@ def is_torn(path: Path, formats: frozenset[str]) -> bool:
         # Some programs count in the 8 bytes of this header.
         return size < int.from_bytes(head[4:8], "little") < _UNKNOWN_RIFF
     return False
+
+
+def _ends_within_packet(file: BinaryIO, size: int) -> bool:
+    """Return whether the last few packets do not end where the file does; it may begin with anything."""
+    for length in TS_PACKETS:
+        # In packets of 192 bytes the time comes first.
+        head = 4 if length == 192 else 0
+        count = min(size // length, _LAST_PACKETS)
+        file.seek(size - count * length)
+        last = file.read()
+        if count and all(last[at] == _TS_SYNC for at in range(head, len(last), length)):
+            return False
+    return True
 
 
 def _mp3_size(file: BinaryIO) -> int:
