@@ -209,6 +209,17 @@ def _fragments_with_headers(studio: Studio) -> None:
 add("headers.mp4", _fragments_with_headers)
 
 
+def _cut_without_encoding(studio: Studio) -> None:
+    """From where there is no key picture: those before it are in the file, and a table says from when on it
+    is to be shown."""
+    studio.clip(*H264, "-g", "1000", *AAC, to="a.mp4", length_s=LENGTH_S + 1, flash=1.6)
+    studio.run("-ss", "1", "-i", "a.mp4", "-c", "copy")
+
+
+add("editlist.mp4", _cut_without_encoding, slack_s=0.06)
+add("disc.m2ts", lambda s: s.clip(*H264, "-c:a", "ac3", "-mpegts_m2ts_mode", "1", *TS))
+
+
 def _counted_in(studio: Studio) -> None:
     """Its header says the size of the file, where that of the rest is meant."""
     studio.run(*tone(), to="a.wav")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from headway.sdk.job import Job
 from tests.media.inputs import H264
 from tests.support.encode_bench import Encoded, run_encode
 from worker.media import ffmpeg
-from worker.media.fields import COLUMNS, Seen, judge
+from worker.media.fields import COLUMNS, Seen, judge, see
+from worker.media.probe import Shape, Video
+from worker.media.source import Source
 
 MOVING = (
     "mandelbrot=size=640x360:start_scale=0.5,trim=end_frame=1,loop=loop=-1:size=1,fps={0},"
@@ -57,6 +61,22 @@ def test_whole_pictures_stay_sharp_though_the_stream_calls_them_halves(tmp_path:
     assert "320x240 25 fps" in came.logs[0][1]
     said = run("-i", str(source), "-i", str(came.files["video.mp4"]), "-lavfi", "psnr", "-f", "null", "-")
     assert float(re.findall(r"average:([\d.]+)", said)[0]) > 33, "it is 24 where lines are made up"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"rotation": 90},
+        {"crop": (0, 8)},
+        {"shape": Shape(320, 200)},
+        {"shape": Shape(3840, 2160)},
+        {"fps": 50.0},
+    ],
+    ids=str,
+)
+def test_pictures_whose_lines_tell_nothing_are_not_looked_at(told: dict[str, Any]) -> None:
+    video = Video(0, "video", "h264", **{"shape": Shape(720, 576), "fps": 25.0, **told})
+    assert see(cast(Job[Any], None), Source("x", None), video, [0.0]) is video
 
 
 def bars(height: int, at: list[tuple[int, int]]) -> list[bytes]:

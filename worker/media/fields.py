@@ -59,8 +59,14 @@ class Seen:
 def see(job: Job[Any], source: Source, video: Video, moments: Sequence[float]) -> Video:
     """Return the track with what its pictures are made of, near these moments; as it is if that cannot be
     told."""
-    likely = MIN_HEIGHT <= video.shape.height <= MAX_HEIGHT and (video.fps or 0) <= MAX_FPS
-    if not (video.interlaced or likely) or video.shape.height < MIN_HEIGHT:
+    likely = video.shape.height <= MAX_HEIGHT and (video.fps or 0) <= MAX_FPS
+    # What is turned or cut has other lines than those that were recorded.
+    if (
+        not (video.interlaced or likely)
+        or video.shape.height < MIN_HEIGHT
+        or video.rotation
+        or any(video.crop)
+    ):
         return video
     pictures = _pictures(job, source, video, moments)
     seen = judge(pictures, video.shape.height)
