@@ -11,7 +11,6 @@ from typing import Any, TypeVar, cast
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
 from worker.media import fields, selection
-from worker.media.adts import changes_rate
 from worker.media.command import SAME_SHAPE, Cut
 from worker.media.failure import TOO_LARGE
 from worker.media.joined import holds_another
@@ -27,6 +26,7 @@ from worker.media.probe import (
 )
 from worker.media.rare import probe_listed
 from worker.media.rate import Rate, measure_rate
+from worker.media.rejoin import rejoin
 from worker.media.sandbox import MAX_PIXELS
 from worker.media.source import Source
 from worker.media.timeline import JOINED, Scan, Timeline, scan
@@ -52,8 +52,6 @@ NOTICED = 0.02
 """Share of a track."""
 UNREAD = 0.1
 """Share of a file behind the last packet that was read: the rest of that packet and tables are less."""
-OGG_PAGE = 1 << 16
-"""Bytes: a packet is known to be somewhere in a piece of up to that many."""
 
 SAMPLED_FROM_S = 2.0
 SAMPLES = 3
@@ -112,7 +110,7 @@ def look(
     if source.path is None:
         return _sample(source, start_s, duration_s)
     source, changed = one_format(job, source)
-    listed = probe_listed(job, source)
+    listed = rejoin(job, probe_listed(job, source))
     source, media = listed.source, listed.media
     assert source.path is not None  # noqa: S101
     shares = scrambled_shares(source.path) if "mpegts" in media.formats else {}
@@ -134,8 +132,6 @@ def look(
     elif scanned.given_up:
         here = f"after {scanned.end_s:.2f} s the number of channels of {source.name} changes"
         warnings.append(f"{here}: the rest is left out")
-    elif media.format == "aac" and changes_rate(source.path):
-        warnings.append(f"the sample rate of {source.name} changes in the middle: parts of it are lost")
     elif scanned.unclear:
         warnings.append(f"the timestamps of {source.name} jump: picture and sound may be out of step")
     elif holds_another(source.path, media.formats):
@@ -152,8 +148,7 @@ def look(
             warnings.append(f"{why}. The result has no sound")
     if video is not None and video.width * video.height > MAX_PIXELS:
         raise InvalidInput(f"a picture of {video.width}x{video.height}, as in {source.name}, is too large")
-    if not scanned.given_up:
-        warnings += unread(source, media, scanned, shares, (video, audio))
+    warnings += unread(source, media, scanned, shares, (video, audio))
     cut, silent = _cut(source, media, scanned, video, audio, start_s or 0.0, duration_s)
     if silent:
         nothing = f"{source.name} has no sound in the part that is encoded"
@@ -304,11 +299,10 @@ def unread(
             )
     size = source.path.stat().st_size
     rest = size - scanned.position
-    least = {"mpegts": 0, "ogg": OGG_PAGE}.get(media.format)
-    if not found and least is not None and scanned.complete and rest > max(size * UNREAD, least):
+    if not found and "mpegts" in media.formats and scanned.complete and rest > size * UNREAD:
         found.append(
-            f"the last {rest / size:.0%} of {source.name} are left out: what it goes on with there is not "
-            f"what it begins with"
+            f"the last {rest / size:.0%} of {source.name} are left out: other tracks begin there than at "
+            f"the beginning"
         )
     return found
 

@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from headway.sdk.job import Job
-from headway.sdk.stopping import NoSpace
-from worker.media import failure
+from worker.media.part import copy_part
 from worker.media.source import Source
 from worker.media.torn import TS_PACKETS
 
 _SPOT = 1 << 18
 """Bytes that are looked at in one place."""
 _SPOTS = 64
-_COPIED = 1 << 20
-"""Bytes that are copied at a time."""
 _SYNC = 0x47
 _BEGINS, _PID = 0x40, 0x1FFF
 _SCRAMBLED, _ADAPTED = 0xC0, 0x20
@@ -115,18 +112,7 @@ def one_format(job: Job[Any], source: Source) -> tuple[Source, str | None]:
     if len(parts) < 2:
         return source, None
     part = max(parts, key=lambda part: part.end - part.start)
-    copy = job.workdir / f"{source.path.stem[:80]}.part.ts"
-    try:
-        with source.path.open("rb") as whole, copy.open("wb") as target:
-            whole.seek(part.start)
-            left = part.end - part.start
-            while left and (data := whole.read(min(left, _COPIED))):
-                job.check()
-                left -= target.write(data)
-    except OSError as error:
-        if failure.is_full([str(error)], job.workdir):
-            raise NoSpace(failure.full(source.name)) from None
-        raise
+    copy = copy_part(job, source, part.start, part.end, f"{source.path.stem[:80]}.part.ts")
     size = parts[-1].end
     changes = dict.fromkeys(
         f"{one.formats[pid]} to {other.formats[pid]}"
