@@ -17,16 +17,14 @@ from worker.media.joined import holds_another
 from worker.media.probe import (
     KEYS_APART_S,
     Audio,
-    Later,
     Media,
     Track,
     Video,
-    decode_first,
-    decode_later,
 )
 from worker.media.rare import probe_listed
 from worker.media.rate import Rate, measure_rate
 from worker.media.rejoin import rejoin
+from worker.media.samples import Later, decode_first, decode_later
 from worker.media.sandbox import MAX_PIXELS
 from worker.media.source import Source
 from worker.media.timeline import JOINED, Scan, Timeline, scan
