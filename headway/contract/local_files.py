@@ -76,8 +76,13 @@ class LocalFiles:
                 raise
             # From another file system: copied beside it, and put in its place in one step.
             near = target.with_name(f".{target.name}.moving")
-            shutil.move(path, near)
-            os.replace(near, target)  # noqa: PTH105
+            try:
+                _copy(path, near)
+                os.replace(near, target)  # noqa: PTH105
+            except OSError:
+                _remove(near)
+                raise
+            _remove(path)
 
     def write(self, key: str, data: bytes) -> None:
         with self.writing(key) as out:
@@ -229,3 +234,19 @@ class _LocalWriter:
     def commit(self) -> None:
         self._file.close()
         self._run(lambda: os.replace(self._partial, self._target))  # noqa: PTH105
+
+
+def _copy(path: Path, target: Path) -> None:
+    """Copy a file or a directory. Unlike shutil's, the error says why a file of a directory failed."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            copy = target / file.relative_to(path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

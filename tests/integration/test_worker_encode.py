@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from headway.contract.records import Job
 from headway.contract.states import ErrorCode, State
+from tests.support.programs import missing
 from tests.support.worker_stack import WorkerStack
 
 SECOND = ("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=1")
@@ -278,3 +281,32 @@ def test_what_another_owner_uploaded_or_made_is_as_absent(worker_stack: WorkerSt
 
 def test_a_crf_that_the_codec_does_not_know_is_invalid(worker_stack: WorkerStack) -> None:
     assert "at most 51" in invalid(worker_stack.do("video.encode", input="sample:1", crf=60))
+
+
+@pytest.fixture
+def small_artifacts(tmp_path: Path) -> Iterator[Path]:
+    """A DATA_DIR whose artifacts have a disk of their own, of 64 KiB."""
+    artifacts = tmp_path / "artifacts"
+    artifacts.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(artifacts)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        missing("the right to mount a small file system")
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(artifacts)], check=True)
+
+
+def test_a_disk_that_is_full_when_the_artifacts_are_moved_is_told_as_such(small_artifacts: Path) -> None:
+    with WorkerStack(small_artifacts, LEASE_S="12") as stack:
+        for preset in ("mp4", "hls"):
+            job = stack.do("video.encode", input="sample:2", preset=preset, crf=10)
+            assert job.error is not None
+            assert (job.error.code, job.attempt) == (ErrorCode.NO_SPACE, 1)
+            assert not job.artifacts
+            assert stack.work_files() == []
+            kept = small_artifacts / "artifacts" / job.id
+            assert [file for file in kept.rglob("*") if file.is_file()] == []
+        succeeded(stack.do("video.encode", input="sample:1", preset="mp4", height=64, poster=False))

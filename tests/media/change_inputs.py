@@ -49,6 +49,31 @@ add(
     warns="has another track up to",
 )
 
+# -- other formats -------------------------------------------------------------------------------------
+
+
+def _joined(first: tuple[str, ...], then: tuple[str, ...], flash: float, late: float) -> Make:
+    """What `cat` makes of two recordings of two devices."""
+
+    def make(studio: Studio) -> None:
+        studio.clip(*first, *TS, to="a.ts", flash=flash)
+        studio.clip(*then, *TS, to="b.ts", flash=late)
+        studio.write(studio.part("a.ts") + studio.part("b.ts"))
+
+    return make
+
+
+HEVC = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error", *AAC)
+LONGEST = {"slack_s": 0.06}
+add("hevclater.ts", _joined(USUAL, HEVC, 0.6, 9), **LONGEST, warns="(h264 to hevc): only the longest part")
+add("hevcfirst.ts", _joined(HEVC, USUAL, 9, 0.6), **LONGEST, warns="(hevc to h264): only the longest part")
+add(
+    "mp2first.ts",
+    _joined((*H264, "-c:a", "mp2"), USUAL, 0.6, 9),
+    **LONGEST,
+    warns="(mp2 to aac): only the longest part",
+)
+
 # -- other sizes and shapes ----------------------------------------------------------------------------
 
 LONGER = {"length_s": 3.0}
@@ -162,6 +187,15 @@ for suffix in ("wav", "w64", "aiff", "caf"):
 # -- what looks like a loss and is none ----------------------------------------------------------------
 
 
+def _led(studio: Studio) -> None:
+    """As a recorder cuts a transport stream: not between packets."""
+    studio.clip(*USUAL, to="a.ts")
+    studio.write(b"the end of a packet" + studio.part("a.ts"))
+
+
+add("led.ts", _led)
+
+
 def _fragments_with_headers(studio: Studio) -> None:
     """As what a browser is fed with may be kept: the header again before every fragment."""
     flags = ("-movflags", "frag_keyframe+empty_moov+default_base_moof", "-frag_duration", "400000")
@@ -173,6 +207,17 @@ def _fragments_with_headers(studio: Studio) -> None:
 
 
 add("headers.mp4", _fragments_with_headers)
+
+
+def _cut_without_encoding(studio: Studio) -> None:
+    """From where there is no key picture: those before it are in the file, and a table says from when on it
+    is to be shown."""
+    studio.clip(*H264, "-g", "1000", *AAC, to="a.mp4", length_s=LENGTH_S + 1, flash=1.6)
+    studio.run("-ss", "1", "-i", "a.mp4", "-c", "copy")
+
+
+add("editlist.mp4", _cut_without_encoding, slack_s=0.06)
+add("disc.m2ts", lambda s: s.clip(*H264, "-c:a", "ac3", "-mpegts_m2ts_mode", "1", *TS))
 
 
 def _counted_in(studio: Studio) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from typing import Any
 
@@ -101,6 +102,27 @@ def _bitmap(studio: Studio) -> None:
 
 
 add("bitmap.mp3", _bitmap, **ONLY_SOUND, slack_s=0.06)
+
+# -- what is broken beside what is taken ---------------------------------------------------------------
+
+
+def _broken_third(*options: str, third: list[str]) -> Make:
+    def make(studio: Studio) -> None:
+        maps = ("-map", "0", "-map", "1", "-map", "2")
+        studio.run(*picture(), *tone(), *third, *maps, *H264, *options, to="whole.ts")
+        data = bytearray(studio.part("whole.ts"))
+        luck = random.Random(2)
+        for at in range(0, len(data), 188):
+            if data[at + 1] == 1 and data[at + 2] == 2 and not data[at + 3] & 0x20:
+                data[at + 60 : at + 188] = luck.randbytes(128)
+        studio.write(bytes(data))
+
+    return make
+
+
+SMALL = picture("64x48", flash=9)
+add("brokensound.ts", _broken_third("-c:a:0", "aac", "-c:a:1", "ac3", third=tone(flash=9)), logs="left out")
+add("brokenpicture.ts", _broken_third(*AAC, third=SMALL), logs="left out of brokenpicture.ts: video")
 
 # -- what begins late ----------------------------------------------------------------------------------
 
@@ -215,18 +237,21 @@ def _after_another(suffix: str, first: tuple[str, ...], then: tuple[str, ...]) -
 
 
 OPUS = ("-c:a", "libopus", "-ac")
-add(
-    "channels.ogg",
-    _after_another("ogg", (*OPUS, "1"), (*OPUS, "2")),
-    **ONLY_SOUND,
-    warns="the rest is left out",
-)
+BOTH = {**ONLY_SOUND, "length_s": 2 * LENGTH_S, "slack_s": 0.1}
+add("channels.ogg", _after_another("ogg", (*OPUS, "1"), (*OPUS, "2")), **BOTH)
+add("codecs.ogg", _after_another("ogg", ("-c:a", "flac"), (*OPUS, "1")), **BOTH)
+add("rates.ogg", _after_another("ogg", ("-c:a", "flac", "-ar", "44100"), ("-c:a", "flac")), **BOTH)
 add("plain.aac", lambda studio: studio.run(*tone(), *AAC), **ONLY_SOUND, slack_s=0.06)
 LATER_RATE = (*AAC, "-ar", "32000")
-add(
-    "rates.aac",
-    _after_another("aac", (*AAC, "-ar", "44100"), LATER_RATE),
-    **ONLY_SOUND,
-    length_s=None,
-    warns="changes in the middle",
-)
+add("rates.aac", _after_another("aac", (*AAC, "-ar", "44100"), LATER_RATE), **BOTH)
+
+
+def _overtaken(studio: Studio) -> None:
+    """Two recordings, in whose second one two pictures come before the first sound: what was held back of
+    the first one's sound comes in between."""
+    for name, rate, flash in (("a", "48000", 0.6), ("b", "32000", 9.0)):
+        studio.clip(*H264, "-c:a", "ac3", "-ar", rate, "-f", "mpegts", to=f"{name}.ts", flash=flash)
+    studio.write(studio.part("a.ts") + studio.part("b.ts"))
+
+
+add("overtaken.ts", _overtaken, length_s=2 * LENGTH_S, slack_s=0.12)

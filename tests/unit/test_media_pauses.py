@@ -45,3 +45,16 @@ def test_a_first_packet_that_comes_late_in_the_file_is_no_new_start() -> None:
 
 def test_usual_files_have_neither() -> None:
     assert read(*((index, n / 2) for n in range(20) for index in (0, 1))) == (0.0, math.inf)
+
+
+def test_how_far_apart_tracks_may_begin_is_less_than_the_shortest_recording_lasts() -> None:
+    def apart_s(*lengths: int) -> float | None:
+        pauses = Pauses()
+        for length in lengths:
+            for n in range(length):
+                pauses.add(0, n / 2, 0.5)
+        return pauses.apart_s()
+
+    assert apart_s(20) is None
+    assert apart_s(20, 20) == 1.0
+    assert apart_s(2, 20) == 0.5

@@ -20,9 +20,10 @@ from worker.media import failure, hls, selection, tonemap, verify
 from worker.media.command import CAP, CONSTANT_CAP, Cut, Picture, output_rate, pictures, size, sound_filters
 from worker.media.ffmpeg import FFmpegFailed, Tick
 from worker.media.inspection import unread, with_later
-from worker.media.probe import Audio, Color, Later, Media, Shape, Track, Video, media
+from worker.media.probe import Audio, Color, Media, Shape, Track, Video, media
 from worker.media.rate import Rate, measure_rate
 from worker.media.said import Said
+from worker.media.samples import Later
 from worker.media.sandbox import OutOfMemory
 from worker.media.source import Source
 from worker.media.timeline import Scan, Timeline

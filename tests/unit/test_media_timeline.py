@@ -24,6 +24,19 @@ def test_timestamps_that_start_anew_go_on_where_they_were() -> None:
     assert not clock.went_back
 
 
+def test_what_is_overtaken_by_a_new_start_stays_where_it_was_if_that_can_be_told() -> None:
+    """The last sound of the first recording comes behind the first picture of the second one."""
+    first = [(0, 0.0), (1, 0.0), (0, 1.0), (1, 1.0), (0, 2.0)]
+    order = [*first, (0, 0.0), (1, 2.0), (0, 1.0), (1, 0.0), (1, 1.0)]
+
+    def placed(jump_s: float) -> tuple[list[float], bool]:
+        clock = Clock(joined=True, jump_s=jump_s)
+        return [at + clock.shift(index, at, 1.0) for index, at in order], clock.torn_apart
+
+    assert placed(1.5) == ([0, 0, 1, 1, 2, 3, 2, 4, 3, 4], False)
+    assert placed(10) == ([0, 0, 1, 1, 2, 3, 5, 4, 6, 7], True)
+
+
 def test_elsewhere_it_is_noticed_that_timestamps_start_anew() -> None:
     clock = Clock(joined=False)
     assert [clock.shift(0, dts, 0.04) for dts in (0.0, 100.0, 99.9)] == [0, 0, 0]
@@ -67,3 +80,12 @@ def test_a_result_whose_sound_is_there_twice_is_not_fit() -> None:
     check(packets(length_s=0.02, step_s=0.02, count=80))
     with pytest.raises(verify.ResultUnfit, match="there twice"):
         check(packets(length_s=0.02, step_s=0.01, count=160))
+
+
+def test_a_result_that_takes_long_to_read_lasts_as_long_as_its_header_says() -> None:
+    media = Media("mov,mp4", 36_000.0, 0, None, (Video(0, "video", "h264", width=64, height=48),))
+    read = packets(length_s=0.04)
+    whole = verify.Made(media, Scan({0: read}), 100)
+    assert (whole.duration_s, whole.pictures) == (pytest.approx(1.6), 40)
+    partly = verify.Made(media, Scan({0: read}, complete=False), 100)
+    assert (partly.duration_s, partly.pictures) == (36_000, None)

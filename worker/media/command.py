@@ -162,7 +162,11 @@ def _begun(cut: Cut, setpts: str) -> list[str]:
 def _deinterlaced(video: Video) -> list[str]:
     if not video.interlaced or video.height < 8 or not video.pix_fmt.startswith(("yuv", "nv", "gray")):
         return []
-    return [f"bwdif=mode=send_frame:deint={'interlaced' if video.interlaced_frames else 'all'}"]
+    if video.whole:
+        # Elsewhere in the file they may be what the stream says: that is looked at in each.
+        return ["idet", "bwdif=mode=send_frame:deint=interlaced"]
+    which = "interlaced" if video.interlaced_frames else "all"
+    return [f"bwdif=mode=send_frame:deint={which}:parity={video.combed or 'auto'}"]
 
 
 def _colored(video: Video, width: int, height: int) -> list[str]:

@@ -60,13 +60,14 @@ _MACHINE = {
     "Option not found": "the ffmpeg on the worker is too old: it does not know an option",
 }
 TOO_LARGE = "its pictures are larger than what can be handled; give a file with smaller ones"
+TOO_MANY = "max_streams"
 _INPUT = {
+    TOO_MANY: f"it has more than {MAX_STREAMS} tracks; export it with fewer",
     "moov atom not found": "it is not a video, or its end is missing; export it or upload it again",
     "ended prematurely": "its end is missing; export it or upload it again",
     "Invalid data found": "it is damaged, cut off, or no media file",
     "End of file": "it is damaged, cut off, or no media file",
     "Picture size": TOO_LARGE,
-    "max_streams": f"it has more than {MAX_STREAMS} tracks; export it with fewer",
     "maximum allowed frame rate": "it has more pictures per second than this preset can hold",
     "width": "its pictures are too large or too small for this preset; give a width and a height",
 }

@@ -30,6 +30,8 @@ SAFE = ("-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS, *LIMIT
 """To be put before every input that a user chose."""
 OURS = ("-protocol_whitelist", "file,pipe", "-format_whitelist", f"hls,{FORMATS}")
 """To be put before what was made here, playlists among it."""
+LOG_LEVEL = "repeat+level+error"
+"""What `Said` reads."""
 _MAX_LINE = 65_536
 
 
@@ -160,7 +162,7 @@ def run(
     FFmpegFailed, StoodStill, FFmpegMissing.
     """
     command = [
-        *(locate("ffmpeg"), "-nostdin", "-hide_banner", "-loglevel", "repeat+level+error"),
+        *(locate("ffmpeg"), "-nostdin", "-hide_banner", "-loglevel", LOG_LEVEL),
         *("-nostats", "-stats_period", "0.25", "-progress", "pipe:1", "-y"),
         *args,
     ]

@@ -6,32 +6,29 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
-from worker.media import selection
-from worker.media.adts import changes_rate
+from worker.media import fields, selection
 from worker.media.command import SAME_SHAPE, Cut
 from worker.media.failure import TOO_LARGE
 from worker.media.joined import holds_another
 from worker.media.probe import (
     KEYS_APART_S,
     Audio,
-    Later,
     Media,
     Track,
     Video,
-    decode_first,
-    decode_later,
 )
 from worker.media.rare import probe_listed
 from worker.media.rate import Rate, measure_rate
+from worker.media.rejoin import rejoin
+from worker.media.samples import Later, decode_first, decode_later
 from worker.media.sandbox import MAX_PIXELS
-from worker.media.scrambled import scrambled_shares
 from worker.media.source import Source
 from worker.media.timeline import JOINED, Scan, Timeline, scan
+from worker.media.transport import one_format, scrambled_shares
 from worker.media.verify import MOST_LOST
 
 MAX_TRIED = 8
@@ -88,9 +85,9 @@ class Input:
         if self.video is not None:
             rate = "" if self.rate is None else f" {float(self.rate.fps):.5g} fps"
             variable = "" if self.rate is None or self.rate.constant else " (variable)"
-            fields = " interlaced" if self.video.interlaced else ""
+            halves = " interlaced" if self.video.interlaced and not self.video.whole else ""
             parts.append(
-                f"{self.video.codec} {self.video.width}x{self.video.height}{fields}{rate}{variable}"
+                f"{self.video.codec} {self.video.width}x{self.video.height}{halves}{rate}{variable}"
             )
         if self.audio is not None:
             channels = self.audio.channels
@@ -110,7 +107,8 @@ def look(
     """
     if source.path is None:
         return _sample(source, start_s, duration_s)
-    listed = probe_listed(job, source)
+    source, changed = one_format(job, source)
+    listed = rejoin(job, probe_listed(job, source))
     source, media = listed.source, listed.media
     assert source.path is not None  # noqa: S101
     shares = scrambled_shares(source.path) if "mpegts" in media.formats else {}
@@ -123,6 +121,8 @@ def look(
     heard = selection.audios(media, scanned, seen) or _encrypted(media, "audio")
     audio = _first_decodable(job, source, scanned, heard)
     warnings = _missing(source, media, scanned)
+    if changed is not None:
+        warnings.append(changed)
     if listed.damaged and not warnings:
         warnings.append(f"{source.name} is cut off or damaged")
     if scanned.went_back:
@@ -130,8 +130,6 @@ def look(
     elif scanned.given_up:
         here = f"after {scanned.end_s:.2f} s the number of channels of {source.name} changes"
         warnings.append(f"{here}: the rest is left out")
-    elif media.format == "aac" and changes_rate(source.path):
-        warnings.append(f"the sample rate of {source.name} changes in the middle: parts of it are lost")
     elif scanned.unclear:
         warnings.append(f"the timestamps of {source.name} jump: picture and sound may be out of step")
     elif holds_another(source.path, media.formats):
@@ -162,8 +160,10 @@ def look(
     if video is not None and video.dolby_vision == 5:
         warnings.append(f"{source.name} is Dolby Vision profile 5, whose colours cannot be converted here")
     if video is not None:
-        later = _later(job, source.path, source.name, video, media.start_s, scanned.of(video).end_s)
-        video = with_later(video, later)
+        moments = _moments(scanned.of(video).end_s)
+        at = [media.start_s + moment for moment in moments]
+        later = decode_later(job, source.path, source.name, video, at) if at else Later()
+        video = fields.see(job, source, with_later(video, later), moments or [0.0])
         shapes = {shape.shown(video.rotation) for shape in (*later.shapes, video.shape)}
         if len(shapes) > 1:
             job.log(
@@ -204,11 +204,11 @@ def _first_decodable(job: Job[Any], source: Source, scanned: Scan, tracks: Seque
     return None
 
 
-def _later(job: Job[Any], path: Path, name: str, video: Video, start_s: float, length_s: float) -> Later:
+def _moments(length_s: float) -> list[float]:
+    """Return when to look at a track once more, from its beginning."""
     if length_s < SAMPLED_FROM_S:
-        return Later()
-    moments = [start_s + length_s * n / (SAMPLES + 1) for n in range(1, SAMPLES + 1)]
-    return decode_later(job, path, name, video, moments)
+        return []
+    return [length_s * n / (SAMPLES + 1) for n in range(1, SAMPLES + 1)]
 
 
 def with_later(video: Video, later: Later) -> Video:

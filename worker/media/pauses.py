@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-JUMP_S, BACK_S = 10.0, 1.0
+JUMP_S, BACK_S = 10.0, 0.1
 """What ffmpeg takes for timestamps that start anew: a jump ahead by more than one or back by more than the
 other."""
+APART_S = 1.0
+"""Two tracks of a recording may begin or end so far from each other."""
 
 
 @dataclass(slots=True)
@@ -19,6 +21,8 @@ class Run:
     """How often the timestamps of the track had gone back before."""
     start_s: float
     end_s: float
+    last_s: float
+    """When its last packet begins."""
 
 
 class Pauses:
@@ -29,19 +33,23 @@ class Pauses:
         self._firsts: list[tuple[float, float, Run]] = []
         """Of each track but the first: where it begins, how far that is from what was read last of another
         one, and the latter's run."""
+        self.gap_s = 0.0
+        """The longest time between two packets of a track that is no jump."""
 
     def add(self, index: int, at: float, length: float) -> None:
         runs = self._runs.setdefault(index, [])
         if not runs:
             others = [track[-1] for other, track in self._runs.items() if other != index]
             self._firsts += [(at, abs(at - run.end_s), run) for run in others]
-            runs.append(Run(0, at, at + length))
-        elif at < runs[-1].end_s - BACK_S:
-            runs.append(Run(runs[-1].age + 1, at, at + length))
+            runs.append(Run(0, at, at + length, at))
+        elif at < runs[-1].last_s - BACK_S:
+            runs.append(Run(runs[-1].age + 1, at, at + length, at))
         elif at > runs[-1].end_s + JUMP_S:
-            runs.append(Run(runs[-1].age, at, at + length))
+            runs.append(Run(runs[-1].age, at, at + length, at))
         else:
-            runs[-1].end_s = max(runs[-1].end_s, at + length)
+            run = runs[-1]
+            self.gap_s = max(self.gap_s, at - run.last_s)
+            run.end_s, run.last_s = max(run.end_s, at + length), at
 
     def measure(self) -> tuple[float, float]:
         """Return the length of the longest pause that ffmpeg takes for a new start, 0 if there is none, and
@@ -49,7 +57,7 @@ class Pauses:
         pause_s, jump_s = 0.0, math.inf
         for at, away, run in self._firsts:
             # Of a slow track in a transport stream a packet comes only when the next one begins.
-            if away > JUMP_S and run.start_s - BACK_S <= at <= run.end_s + BACK_S:
+            if away > JUMP_S and run.start_s - APART_S <= at <= run.end_s + APART_S:
                 pause_s = max(pause_s, away)
         for index, runs in self._runs.items():
             for before, after in pairwise(runs):
@@ -61,6 +69,13 @@ class Pauses:
                 else:
                     jump_s = min(jump_s, gap_s)
         return pause_s, jump_s
+
+    def apart_s(self) -> float | None:
+        """Return how far apart the tracks of a recording may begin or end, which is less than it lasts, if
+        others follow it; None if the timestamps never go back."""
+        steps = [step for runs in self._runs.values() for step in pairwise(runs)]
+        lengths = [before.end_s - before.start_s for before, after in steps if before.age != after.age]
+        return min(APART_S, min(lengths) / 2) if lengths else None
 
     def _covered_s(self, index: int, before: Run, after: Run) -> float:
         """Return how much another track has of the time between two runs of a track."""

@@ -1,9 +1,9 @@
-"""Probe: what a file says of itself, and whether it can be decoded."""
+"""Probe: what a file says of itself."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,17 +11,12 @@ from typing import Any
 
 from headway.contract.encoding import displayable
 from headway.sdk.job import Job
-from headway.sdk.stopping import InvalidInput
 from worker.media import failure, ffmpeg
 from worker.media.ffmpeg import number
 from worker.media.program import run_program
 from worker.media.said import Said
 from worker.media.sandbox import sandbox_for
 
-FIRST_PACKETS = (40, 600)
-"""Packets of a track that are decoded to see whether that can be done; more if the first give nothing."""
-LATER_PACKETS = 25
-"""The same of each later place."""
 KEYS_APART_S = 12.0
 """Longer than key pictures are apart, usually."""
 _SQUARE = frozenset({"vp8", "vp9"})
@@ -101,6 +96,10 @@ class Video(Track):
     color: Color = field(default_factory=Color)
     field_order: str = "unknown"
     interlaced_frames: bool = False
+    combed: str = ""
+    """Which half of the pictures is the earlier one (tff, bff) if they are made of two, as was seen."""
+    whole: bool = False
+    """Whether they were seen to be whole, though the stream says that they are interlaced."""
     rotation: int = 0
     alpha: bool = False
     peak_nits: float | None = None
@@ -110,7 +109,7 @@ class Video(Track):
 
     @property
     def interlaced(self) -> bool:
-        return self.interlaced_frames or self.field_order in ("tt", "bb", "tb", "bt")
+        return bool(self.combed) or self.interlaced_frames or self.field_order in ("tt", "bb", "tb", "bt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +132,9 @@ class Media:
     programs: tuple[frozenset[int], ...] = ()
     """Stream indexes by program, where there are programs."""
     chapters: int = 0
+    said: Mapping[str, int] = field(default_factory=dict)
+    """What the decoders complained of when the beginning of every track was tried, and how often: of tracks
+    that are left out, too, which is nothing against the others."""
 
     @property
     def videos(self) -> list[Video]:
@@ -143,11 +145,13 @@ class Media:
         return [track for track in self.tracks if isinstance(track, Audio)]
 
     @property
+    def mark(self) -> str:
+        """How the keys of `Said.by_text` begin that are about the container."""
+        return f"[{self.format}] "
+
+    @property
     def formats(self) -> frozenset[str]:
         return frozenset(self.format.split(","))
-
-
-# -- headers -------------------------------------------------------------------------------------------
 
 
 def probe(job: Job[Any], path: Path, name: str, allowed: Sequence[str] = ffmpeg.SAFE) -> Media:
@@ -156,27 +160,36 @@ def probe(job: Job[Any], path: Path, name: str, allowed: Sequence[str] = ffmpeg.
     Raises InvalidInput if it is not media that is read here; FFmpegMissing.
     """
     show = ("-show_format", "-show_streams", "-show_programs", "-show_chapters", "-of", "json")
-    out = _ffprobe(job, path, name, *show, allowed=allowed)
-    return media(json.loads(out))
+    said = Said()
+    found = media(json.loads(run_ffprobe(job, path, name, *show, allowed=allowed, said=said)))
+    decoders = {text: count for text, count in said.by_text.items() if not text.startswith(found.mark)}
+    return replace(found, said=decoders)
 
 
-def _ffprobe(
-    job: Job[Any], path: Path, name: str, *args: str, allowed: Sequence[str] = ffmpeg.SAFE
+def run_ffprobe(
+    job: Job[Any],
+    path: Path,
+    name: str,
+    *args: str,
+    allowed: Sequence[str] = ffmpeg.SAFE,
+    said: Said | None = None,
 ) -> bytes:
+    """Return what ffprobe prints about a file; `said` takes what it complains of. Raises InvalidInput."""
     command = [
-        *(ffmpeg.locate("ffprobe"), "-hide_banner", "-loglevel", "error"),
+        *(ffmpeg.locate("ffprobe"), "-hide_banner", "-loglevel", ffmpeg.LOG_LEVEL),
         *args,
         *allowed,
         *("-i", f"file:{path}"),
     ]
-    said = Said()
+    said = said or Said()
     box = sandbox_for(command, job.workdir if allowed is ffmpeg.OURS else None)
     with run_program(job, command, said, sandbox=box) as process:
         assert process.stdout is not None  # noqa: S101
         out = process.stdout.read(_MAX_PROBE_BYTES)
         process.stdout.close()
         status = process.wait()
-    if status != 0:
+    # Of some formats ffprobe reads what is left, and loses its way there.
+    if status != 0 or any(failure.TOO_MANY in line for line in said.lines):
         raise failure.unreadable(ffmpeg.FFmpegFailed("ffprobe", status, said.lines), name, path)
     return out
 
@@ -237,7 +250,7 @@ def _pid(text: str | None) -> int | None:
 def _video(stream: dict[str, Any], base: dict[str, Any], tags: dict[str, str]) -> Video:
     rotation = _rotation(stream, tags)
     crop = _crop(stream.get("side_data_list", []))
-    shape = _shape(stream, crop)
+    shape = shape_of(stream, crop)
     width, height = shape.shown(rotation)
     rate = ratio(stream.get("avg_frame_rate")) or ratio(stream.get("r_frame_rate"))
     frames = positive(stream.get("nb_frames"))
@@ -252,11 +265,11 @@ def _video(stream: dict[str, Any], base: dict[str, Any], tags: dict[str, str]) -
         fps=None if rate is None else round(float(rate), 3),
         frames=None if frames is None else int(frames),
         pix_fmt=pix_fmt,
-        color=_color(stream),
+        color=color_of(stream),
         field_order=stream.get("field_order", "unknown"),
         rotation=rotation,
         alpha=pix_fmt.startswith(ALPHA) or tags.get("alpha_mode") == "1",
-        peak_nits=_peak_nits(stream.get("side_data_list", [])),
+        peak_nits=peak_nits_of(stream.get("side_data_list", [])),
         dolby_vision=next(
             (int(side["dv_profile"]) for side in stream.get("side_data_list", []) if "dv_profile" in side),
             None,
@@ -274,7 +287,7 @@ def _crop(side_data: Iterable[dict[str, Any]]) -> tuple[int, int]:
     return 0, 0
 
 
-def _shape(found: dict[str, Any], crop: tuple[int, int]) -> Shape:
+def shape_of(found: dict[str, Any], crop: tuple[int, int]) -> Shape:
     """Decode what ffprobe says of a stream or of a picture."""
     pixel = ratio(found.get("sample_aspect_ratio", "").replace(":", "/")) or Fraction(1)
     width, height = int(found["width"]), int(found["height"])
@@ -283,7 +296,7 @@ def _shape(found: dict[str, Any], crop: tuple[int, int]) -> Shape:
     return Shape(width, height, pixel)
 
 
-def _color(found: dict[str, Any]) -> Color:
+def color_of(found: dict[str, Any]) -> Color:
     return Color(
         matrix=found.get("color_space", "unknown"),
         primaries=found.get("color_primaries", "unknown"),
@@ -292,7 +305,7 @@ def _color(found: dict[str, Any]) -> Color:
     )
 
 
-def _peak_nits(side_data: Iterable[dict[str, Any]]) -> float | None:
+def peak_nits_of(side_data: Iterable[dict[str, Any]]) -> float | None:
     peaks = [ratio(str(side.get("max_luminance", ""))) for side in side_data]
     peaks += [ratio(str(side.get("max_content", ""))) for side in side_data]
     return min((float(peak) for peak in peaks if peak), default=None)
@@ -317,79 +330,3 @@ def ratio(text: str | None) -> Fraction | None:
 def positive(value: Any) -> float | None:
     found = number(None if value is None else str(value))
     return found if found is not None and found > 0 else None
-
-
-# -- the first pictures --------------------------------------------------------------------------------
-
-
-def decode_first(job: Job[Any], path: Path, name: str, track: Track) -> Track | None:
-    """Decode the beginning of a track. Returns the track with what its pictures say of themselves, or None
-    if nothing of it can be decoded."""
-    for packets in FIRST_PACKETS:
-        which = ("-select_streams", str(track.index), "-read_intervals", f"%+#{packets}")
-        try:
-            out = _ffprobe(job, path, name, *which, "-show_frames", "-of", "json")
-            frames = json.loads(out).get("frames", [])
-        except (InvalidInput, ValueError):
-            frames = []
-        if frames:
-            return _seen(track, frames)
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """What a look at later pictures found."""
-
-    interlaced: bool = False
-    shapes: tuple[Shape, ...] = ()
-    """Of each picture."""
-
-
-def decode_later(job: Job[Any], path: Path, name: str, track: Video, moments: Sequence[float]) -> Later:
-    """Decode a few pictures from each of these timestamps on: the first ones may be different, as a
-    broadcast changes with what is shown."""
-    which = ("-select_streams", str(track.index), "-of", "json")
-    entries = ("-show_entries", "frame=interlaced_frame,width,height,sample_aspect_ratio")
-
-    def read(interval: str, *options: str) -> list[dict[str, Any]]:
-        try:
-            out = _ffprobe(job, path, name, *which, *entries, *options, "-read_intervals", interval)
-            frames: list[dict[str, Any]] = json.loads(out).get("frames", [])
-        except (InvalidInput, ValueError):
-            return []
-        return frames
-
-    found: list[dict[str, Any]] = []
-    for at in moments:
-        # Without an index, a seek may land behind the key picture that is needed: that one tells as well.
-        before = f"{max(0.0, at - KEYS_APART_S):.3f}%{at:.3f}"
-        found += (
-            read(f"{at:.3f}%+#{LATER_PACKETS}") or read(before, "-skip_frame", "nokey")[-1:] * LATER_PACKETS
-        )
-    return Later(
-        any(int(frame.get("interlaced_frame", 0)) for frame in found),
-        tuple(_shape(frame, track.crop) for frame in found if frame.get("width")),
-    )
-
-
-def _seen(track: Track, frames: list[dict[str, Any]]) -> Track:
-    if not isinstance(track, Video):
-        return track
-    said = _color(frames[0])
-    color = Color(
-        *(b if b != "unknown" else a for a, b in zip(_fields(track.color), _fields(said), strict=True))
-    )
-    pix_fmt = frames[0].get("pix_fmt", track.pix_fmt)
-    return replace(
-        track,
-        pix_fmt=pix_fmt,
-        color=color,
-        alpha=track.alpha or pix_fmt.startswith(ALPHA),
-        interlaced_frames=any(int(frame.get("interlaced_frame", 0)) for frame in frames),
-        peak_nits=track.peak_nits or _peak_nits(frames[0].get("side_data_list", [])),
-    )
-
-
-def _fields(color: Color) -> tuple[str, ...]:
-    return color.matrix, color.primaries, color.transfer, color.range

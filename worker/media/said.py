@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 
 KEPT_LINES = 20
 
 _ADDRESS = re.compile(r"\[([^\]]*?) @ 0x[0-9a-f]+\] ")
 _LEVEL = re.compile(r"\[(?:error|fatal|panic)\] ")
 _WRITING = re.compile(r"\[(?:libx26\d|libsvtav1|libopus|null|out#|[vas]ost#)")
+_WHERE = re.compile(r" @ 0x[0-9a-f]+")
+_MAX_KINDS = 1000
+"""Different complaints that are counted apart."""
 _OURS = "not on whitelist"
 """What is not allowed is not damaged."""
 _VIDEO_DECODER = re.compile(r"\[vist#\d+:\d+")
@@ -18,9 +21,15 @@ _AUDIO_DECODER = re.compile(r"\[aist#\d+:\d+")
 
 
 class Said:
-    """What a program said on stderr: the first and the last lines, and how much of it was about damage."""
+    """What a program said on stderr: the first and the last lines, and how much of it was about damage.
 
-    def __init__(self) -> None:
+    `before` are complaints that are not counted again, as often as they came.
+    """
+
+    def __init__(self, before: Mapping[str, int] | None = None) -> None:
+        self._before = Counter(before)
+        self.by_text: Counter[str] = Counter()
+        """Complaints, with who says so."""
         self._first: list[str] = []
         self._last: deque[str] = deque(maxlen=KEPT_LINES)
         self.complaints = 0
@@ -30,8 +39,8 @@ class Said:
         self.lost_sounds = 0
 
     def add(self, line: str) -> None:
-        wrong = _LEVEL.search(line) is not None and _OURS not in line
-        self.complaints += wrong and _WRITING.match(line) is None
+        if _LEVEL.search(line) is not None and _OURS not in line and _WRITING.match(line) is None:
+            self._complain(_WHERE.sub("", line))
         if "submitting packet to decoder" in line or "while decoding" in line.lower():
             self.lost_pictures += _VIDEO_DECODER.search(line) is not None
             self.lost_sounds += _AUDIO_DECODER.search(line) is not None
@@ -40,6 +49,14 @@ class Said:
             self._first.append(text)
         else:
             self._last.append(text)
+
+    def _complain(self, text: str) -> None:
+        if self._before[text] > 0:
+            self._before[text] -= 1
+            return
+        self.complaints += 1
+        if len(self.by_text) < _MAX_KINDS or text in self.by_text:
+            self.by_text[text] += 1
 
     @property
     def lines(self) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any
 from headway.sdk.job import Job
 from worker.media import ffmpeg
 from worker.media.ffmpeg import number
-from worker.media.pauses import BACK_S, JUMP_S, Pauses
+from worker.media.pauses import APART_S, BACK_S, JUMP_S, Pauses
 from worker.media.probe import Media, Track
 from worker.media.program import run_program
 from worker.media.rate import intervals
@@ -110,7 +110,7 @@ class Scan:
     jump_s: float = JUMP_S
     """What ffmpeg has to take for a new start: a jump ahead by more than this."""
     unclear: bool = False
-    """Whether that is more than some new starts have."""
+    """Whether some new starts are not told from pauses by that."""
 
     def of(self, track: Track | None) -> Timeline:
         return Timeline() if track is None else self.tracks.get(track.index, Timeline())
@@ -133,8 +133,12 @@ class Clock:
         self._jump_s = jump_s
         self._aside = aside
         self._offset = 0.0
+        self._last: dict[int, float] = {}
         self._next: dict[int, float] = {}
+        self._raw: dict[int, float] = {}
         self.went_back = False
+        self.torn_apart = False
+        """Whether a packet went along with a new start that is not its own track's."""
 
     def shift(self, index: int, dts: float | None, length: float | None) -> float:
         """Return what to add to the timestamps of this packet."""
@@ -143,12 +147,15 @@ class Clock:
         self.pauses.add(index, dts, length or 0.0)
         at = dts + self._offset
         expected = self._next.get(index, at)
-        back = at < expected - BACK_S
+        last = self._last.get(index, at)
         if not self._joined:
-            self.went_back |= back
-        elif back or at - expected > self._jump_s:
+            self.went_back |= at < last - APART_S
+        elif at < last - BACK_S or at - expected > self._jump_s:
             self._offset += expected - at
             at = expected
+        elif index in self._raw and -BACK_S <= (step := dts - self._raw[index]) <= self._jump_s:
+            self.torn_apart |= abs(step - (at - last)) > 2 * BACK_S
+        self._raw[index], self._last[index] = dts, at
         # Elsewhere what a header says of the lengths may be false.
         self._next[index] = at + (length or 0.0 if self._joined else 0.0)
         return self._offset
@@ -163,16 +170,19 @@ def scan(
     limit_s: float = SCAN_S,
 ) -> Scan:
     """Read the file's packets for their timestamps, for `limit_s` seconds at most; twice if one of its
-    tracks pauses for so long that its timestamps seem to start anew."""
+    tracks pauses for so long that its timestamps seem to start anew, or if they do: the last packet of a
+    track may then come behind the first of another one's new start, and has to be taken for what it is."""
     joined = bool(found.formats & JOINED)
     aside = [track.index for track in found.tracks if track.kind not in ("video", "audio")]
     clock = Clock(joined, aside=aside)
     result = _read(job, path, found, clock, allowed, limit_s)
     pause_s, new_start_s = clock.pauses.measure()
-    if joined and pause_s:
-        jump_s = pause_s + BACK_S
-        result = _read(job, path, found, Clock(joined, jump_s, aside), allowed, limit_s)
-        result.jump_s, result.unclear = jump_s, jump_s >= new_start_s
+    apart_s = clock.pauses.apart_s()
+    if joined and (pause_s or apart_s is not None):
+        jump_s = (pause_s or clock.pauses.gap_s) + (APART_S if apart_s is None else apart_s)
+        clock = Clock(joined, jump_s, aside)
+        result = _read(job, path, found, clock, allowed, limit_s)
+        result.jump_s, result.unclear = jump_s, jump_s >= new_start_s or clock.torn_apart
     return result
 
 
@@ -180,13 +190,20 @@ def _read(
     job: Job[Any], path: Path, found: Media, clock: Clock, allowed: Sequence[str], limit_s: float
 ) -> Scan:
     command = [
-        *(ffmpeg.locate("ffprobe"), "-hide_banner", "-loglevel", "error", "-of", "compact=p=0:nk=1"),
+        *(
+            ffmpeg.locate("ffprobe"),
+            "-hide_banner",
+            "-loglevel",
+            ffmpeg.LOG_LEVEL,
+            "-of",
+            "compact=p=0:nk=1",
+        ),
         *("-show_entries", _ENTRIES),
         *allowed,
         *("-i", f"file:{path}"),
     ]
     result = Scan()
-    said = Said()
+    said = Said(found.said)
     deadline = time.monotonic() + limit_s
     rest = b""
     box = sandbox_for(command, job.workdir if allowed is ffmpeg.OURS else None)
@@ -208,12 +225,13 @@ def _read(
                 result.complete = False
                 break
         process.stdout.close()
-    result.complaints = bool(said.lines)
+    result.complaints = said.complaints > 0
     result.too_large = any(_TOO_LARGE.search(line) for line in said.lines)
     result.given_up = any(_GIVEN_UP in line for line in said.lines)
     result.went_back = clock.went_back
+    # A decoder may say so of a part of a picture, of any track.
     result.cut = result.complete and (
-        any(words in line for line in said.lines for words in _CUT)
+        any(words in text for text in said.by_text for words in _CUT if text.startswith(found.mark))
         or (
             result.since_torn is not None
             and result.since_torn < _NEAR_THE_END

@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 TS_PACKETS = (188, 192, 204)
 """Bytes of a packet of a transport stream, in its variants."""
+_TS_SYNC = 0x47
+_LAST_PACKETS = 8
 _MAX_HEADER = 65_536
 ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _UNKNOWN_RIFF = 1 << 31
@@ -20,6 +22,8 @@ _OGG_PAGE = 27 + 255 + 255 * 255
 """Bytes of the longest page."""
 _OGG_LAST = 4
 """The flag of a stream's last page."""
+_MAX_BOXES = 1_000_000
+"""At the top level: more than hours of fragments have."""
 _GIF_EXTENSION, _GIF_PICTURE, _GIF_TRAILER = b"!,;"
 _GIF_COLORS = 0x80
 """The flag of a table of colours; the three lowest bits have its size."""
@@ -29,15 +33,17 @@ def is_torn(path: Path, formats: frozenset[str]) -> bool:
     """Return whether a file of these formats (ffprobe's names) is shorter than its header says, ends within
     a packet, or goes on with something that cannot be read."""
     size = path.stat().st_size
-    if "mpegts" in formats:
-        return all(size % packet for packet in TS_PACKETS)
     with path.open("rb") as file:
+        if "mpegts" in formats:
+            return _ends_within_packet(file, size)
         if "mp3" in formats:
             return size < _mp3_size(file)
         if "ogg" in formats:
             return _ends_within_ogg(file, size)
         if "gif" in formats:
             return _gif_breaks_off(file)
+        if "mov" in formats:
+            return _ends_within_table(file, size)
         head = file.read(_MAX_HEADER)
     if "asf" in formats:
         return size < int.from_bytes(head.partition(ASF_PROPERTIES)[2][24:32], "little")
@@ -47,6 +53,19 @@ def is_torn(path: Path, formats: frozenset[str]) -> bool:
         # Some programs count in the 8 bytes of this header.
         return size < int.from_bytes(head[4:8], "little") < _UNKNOWN_RIFF
     return False
+
+
+def _ends_within_packet(file: BinaryIO, size: int) -> bool:
+    """Return whether the last few packets do not end where the file does; it may begin with anything."""
+    for length in TS_PACKETS:
+        # In packets of 192 bytes the time comes first.
+        head = 4 if length == 192 else 0
+        count = min(size // length, _LAST_PACKETS)
+        file.seek(size - count * length)
+        last = file.read()
+        if count and all(last[at] == _TS_SYNC for at in range(head, len(last), length)):
+            return False
+    return True
 
 
 def _mp3_size(file: BinaryIO) -> int:
@@ -78,6 +97,24 @@ def _ends_within_ogg(file: BinaryIO, size: int) -> bool:
         return True
     lengths = page[23 : 23 + page[22]]
     return len(page) < 23 + len(lengths) + sum(lengths) or not page[1] & _OGG_LAST
+
+
+def _ends_within_table(file: BinaryIO, size: int) -> bool:
+    """Return whether the file ends within what says where its media is: a track whose part of that is
+    missing is none. Of media that is missing, ffmpeg tells."""
+    at = 0
+    for _ in range(_MAX_BOXES):
+        file.seek(at)
+        head = file.read(16)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if length == 1:
+            length = int.from_bytes(head[8:], "big")
+        if length < 8:
+            return False
+        at += length
+        if at > size:
+            return kind in (b"moov", b"moof")
+    return False
 
 
 def _gif_breaks_off(file: BinaryIO) -> bool:

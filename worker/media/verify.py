@@ -37,11 +37,16 @@ class Made:
 
     @property
     def duration_s(self) -> float:
-        """From the first picture or sound to the end of the last."""
-        return round(self.scan.end_s, 3)
+        """From the first picture or sound to the end of the last; of one that takes long to read, as its
+        header says."""
+        promised_s = 0.0 if self.scan.complete else self.media.duration_s or 0.0
+        return round(max(self.scan.end_s, promised_s), 3)
 
     @property
-    def pictures(self) -> int:
+    def pictures(self) -> int | None:
+        """None if not all were read."""
+        if not self.scan.complete:
+            return None
         return sum(self.scan.of(track).packets for track in self.media.videos)
 
 

@@ -24,6 +24,7 @@ from worker.media.command import (
     decoder_arguments,
     metadata_arguments,
     output_rate,
+    pictures,
     size,
     sound_arguments,
     sound_filters,
@@ -242,7 +243,7 @@ def _inputs(found: Input) -> list[str]:
     if found.cut.seek_s:
         # The picture on show at the start may have begun long before: the filters cut, not the seek.
         options += ["-ss", f"{found.cut.seek_s:g}", "-noaccurate_seek"]
-    if found.scan.jump_s > JUMP_S:
+    if found.scan.jump_s != JUMP_S:
         options += ["-dts_delta_threshold", f"{found.scan.jump_s:.3f}"]
     # As much as can be decoded: how much that was is looked at afterwards.
     return ["-max_error_rate", "1", *found.source.arguments(options)]
@@ -276,7 +277,7 @@ def _encode(
     those of all pictures that are made at a time."""
     if found.video is not None:
         pixels += found.video.width * found.video.height
-    said = Said()
+    said = Said(found.media.said)
     path = found.source.path
     yardstick = Yardstick.of(found.cut.length_s, rate, path)
     follow = path if yardstick.by_position else None
@@ -329,11 +330,11 @@ def _look_at(
 
 def _warnings(job: Job[EncodeParams], found: Input, said: Said, made_s: float) -> list[str]:
     """All that the result lacks, the newly found also logged. Raises InvalidInput if that is nearly all."""
-    pictures = found.scan.of(found.video).packets
+    packets = found.scan.of(found.video).packets
     path = found.source.path
     # A large file is not read once more for nothing.
     tags = tags_within(path, found.media.formats) if said.lost_sounds and path is not None else 0
-    lost = verify.losses(found.source.name, found.cut.length_s, made_s, said, pictures, tags)
+    lost = verify.losses(found.source.name, found.cut.length_s, made_s, said, packets, tags)
     for warning in lost.words:
         job.log(warning, "warning")
     if lost.share > verify.MOST_LOST:
@@ -381,7 +382,7 @@ def _result(recipe: Recipe, made: verify.Made, picture: Picture | None) -> dict[
             "width": picture.width,
             "height": picture.height,
             "fps": round(float(picture.rate), 3),
-            "frames": made.pictures,
+            "frames": made.pictures or pictures(made.duration_s, picture.rate),
         }
     return result
 
