@@ -32,6 +32,7 @@ from service import metrics
 from service.api.attempt_token import attempt_token
 from service.api.context import Context, caller, context, find_job
 from service.api.idempotency import Submitting, hashed
+from service.api.inputs import check_inputs
 from service.api.operation import Answer, Resource, json_answer
 from service.api.problems import MAX_ERRORS, Problem
 from service.api.room import lacks_room
@@ -161,6 +162,7 @@ def accept(here: Context, body: Submission) -> NewJob:
         raise Problem(422, detail, errors=[("/type", detail)], **_known_types())
     if job_type is not None and body.run is None and (gone := gone_type(here, job_type)):
         raise Problem(409, gone)
+    check_inputs(body.params)
     faults = job_type.faults(body.params) if job_type else []
     if faults:
         where, what = faults[0]
