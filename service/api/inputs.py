@@ -11,7 +11,7 @@ from typing import Any
 
 from headway.contract.encoding import pointer
 from headway.contract.uploads import Upload, find_upload
-from service.api.context import Context, caller, context, find_job
+from service.api.context import Context, caller, context, opens_job
 from service.api.problems import Problem
 
 _REFERENCE = re.compile(
@@ -42,11 +42,7 @@ def check_inputs(params: dict[str, Any]) -> None:
 def _opens(upload_id: str | None, job_id: str | None) -> bool:
     if upload_id is not None:
         return visible_upload(context(), upload_id) is not None
-    try:
-        find_job(job_id or "")
-    except Problem:
-        return False
-    return True
+    return job_id is not None and opens_job(job_id)
 
 
 def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:

@@ -30,7 +30,7 @@ from headway.contract.records import (
 from headway.contract.store import IdempotencyConflict
 from service import metrics
 from service.api.attempt_token import attempt_token
-from service.api.context import Context, caller, context, find_job
+from service.api.context import Context, caller, context, opens_job
 from service.api.idempotency import Submitting, hashed
 from service.api.inputs import check_inputs
 from service.api.operation import Answer, Resource, json_answer
@@ -117,7 +117,7 @@ def submit_jobs(headers: Submitting, body: Submissions) -> Response:
     except Problem:
         # As in create_once.
         made = here.store.many_made_before(caller().owner, once) if once else []
-        if not made:
+        if not made or not all(opens_job(job_id) for job_id, _ in made):
             raise
         are_new = False
     else:
@@ -228,11 +228,8 @@ def _begin(
 
 def answer_made(job_id: str, document: bytes, is_new: bool) -> Response:
     """Answer with a new job, or the one that there is. Raises Problem if the caller may not see that."""
-    if not is_new and caller().restricted:
-        try:
-            find_job(job_id)
-        except Problem:
-            raise Problem(409, "a job that this credential does not open has this unique key") from None
+    if not is_new and not opens_job(job_id):
+        raise Problem(409, "a job that this credential does not open has this unique key")
     return answer_new(job_id, document, is_new)
 
 
@@ -272,7 +269,8 @@ def create_once(
         accepted = new()
     except Problem:
         made = once and here.store.made_before(caller().owner, once)
-        if not made:
+        # What was refused may have been refused since this credential does not open it.
+        if not made or not opens_job(made[0]):
             raise
         return *made, False
     return create(here, accepted, once)

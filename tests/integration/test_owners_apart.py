@@ -189,3 +189,19 @@ def test_an_upload_and_an_artifact_are_closed_to_a_credential_of_other_groups(
     assert submitted(in_a, "a", f"artifact:{job['id']}/x") == 202
     # What is no reference is nobody's business.
     assert submitted(in_b, "b", "upload: a film") == 202
+
+
+def test_an_idempotency_key_of_another_group_gives_neither_its_jobs_nor_a_token(
+    web: Stack, ann: dict[str, str]
+) -> None:
+    call(web, "PUT", "/types/order", ann, {})
+    here = {"type": "order", "run": "here", "group": "a"}
+    job = {"type": "order", "group": "a"}
+    asked = {"one": ("/jobs", job), "here": ("/jobs", here), "many": ("/jobs:batch", {"jobs": [job] * 2})}
+    for name, (path, body) in asked.items():
+        key = {"Idempotency-Key": f"order {name}"}
+        assert call(web, "POST", path, ann | key, body)[0] == 202
+        for headers in (restricted("ann", "b"), jwt_header("ann", ROLES[:-1], jobs=["0-" + "x" * 22])):
+            status, problem = call(web, "POST", path, headers | key, body)
+            assert (status, "restricted" in problem["detail"]) == (403, True), name
+        assert call(web, "POST", path, restricted("ann", "a") | key, body)[0] == 200
