@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_origin
@@ -173,12 +174,23 @@ def _read(of: Callable[[Any], Any], model: type[BaseModel], status: int) -> Any:
         raise invalid(error, status) from None
 
 
+def give_way() -> None:
+    """Let other requests go on, between two steps that take long if a body is large."""
+    # gevent would not look for new ones during a sleep of 0.
+    time.sleep(0.001)
+
+
 def _fitting(model: type[BaseModel], limit: int) -> BaseModel | Problem:
     body = _json(limit)
+    if limit > MAX_BODY_BYTES:
+        give_way()
     try:
-        return model.model_validate(body, strict=True)
+        found = model.model_validate(body, strict=True)
     except ValidationError as error:
         return invalid(error, 422, body)
+    if limit > MAX_BODY_BYTES:
+        give_way()
+    return found
 
 
 def _json(limit: int) -> Any:

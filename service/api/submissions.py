@@ -33,7 +33,7 @@ from service.api.attempt_token import attempt_token
 from service.api.context import Context, caller, context, opens_job
 from service.api.idempotency import Submitting, hashed
 from service.api.inputs import check_inputs
-from service.api.operation import Answer, Resource, json_answer
+from service.api.operation import Answer, Resource, give_way, json_answer
 from service.api.problems import MAX_ERRORS, Problem
 from service.api.room import lacks_room
 from service.api.submission import BatchAnswer, BatchItem, BegunJob, Submission, Submissions, time_ms
@@ -51,6 +51,8 @@ BURST_S = 10.0
 """How many seconds' worth of SUBMIT_RATE an owner may submit at once."""
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
+ACCEPTED_AT_ONCE = 100
+"""Submissions of a batch, before other requests have their turn."""
 
 
 def _known_types() -> dict[str, Any]:
@@ -132,6 +134,8 @@ def _accept_all(here: Context, submissions: list[Submission]) -> list[NewJob]:
     errors: list[tuple[str, str]] = []
     refused: Problem | None = None
     for place, submission in enumerate(submissions):
+        if place % ACCEPTED_AT_ONCE == 0:
+            give_way()
         try:
             if submission.run is not None:
                 detail = "a job that is run here is submitted alone"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from typing import Any
+from typing import Any, Self
 
+import pytest
 from flask import Flask, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from service.api.operation import JSON, Resource
+from service.api.operation import JSON, MAX_BODY_BYTES, Resource
 from service.api.problems import answer_problems
 
 
@@ -44,3 +45,28 @@ def test_neither_a_body_that_does_not_fit_nor_its_faults_are_held_while_hints_ar
 
 
 BODY = {f"key {i}": i for i in range(50)}
+
+
+def test_others_have_their_turn_between_the_steps_of_a_large_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    monkeypatch.setattr("service.api.operation.give_way", lambda: steps.append("others"))
+
+    class Steps(BaseModel):
+        @model_validator(mode="after")
+        def _validated(self) -> Self:
+            steps.append("validated")
+            return self
+
+    app, resource = Flask(__name__), Resource("r", "R")
+    for path, most in (("/large", MAX_BODY_BYTES + 1), ("/small", MAX_BODY_BYTES)):
+
+        def view(body: Steps) -> Response:
+            steps.append("view")
+            return Response()
+
+        view.__name__ = path[1:]
+        resource.operation("POST", path, {}, body=Steps, max_body=most)(view)
+    app.register_blueprint(resource)
+    for path in ("/large", "/small"):
+        assert app.test_client().post(path, data="{}", content_type=JSON).status_code == 200
+    assert steps == ["others", "validated", "others", "view", "validated", "view"]
