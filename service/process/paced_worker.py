@@ -8,11 +8,13 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+from gunicorn.http import parser
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
 from service.api.probes import PROBES
-from service.process.paced_socket import HEAD_PIECE_BYTES
+from service.process.paced_socket import HEAD_PIECE_BYTES, PacedSocket
+from service.process.request_head import BoundedRequest
 from service.process.turns import turns
 
 
@@ -37,10 +39,29 @@ class ConnectionLimit:
             del self._held[peer]
 
 
+class PacedRequest(BoundedRequest):
+    """A request that is read from a PacedSocket."""
+
+    def parse(self, unreader: Any) -> Any:
+        if self.req_number == 1:
+            unreader.sock = PacedSocket(unreader.sock)
+        else:
+            unreader.sock.await_head(self.cfg.keepalive)
+            if unreader.buf.tell():
+                # It came with the one before it, whose turn this is not.
+                turns.take()
+        return super().parse(unreader)
+
+
 class PacedWorker(GeventWorker):  # type: ignore[misc]
     connection_limit: ConnectionLimit
     refusals: Any
     """Refusals, of a module that the master must not import. Both are set before the worker runs."""
+
+    def init_process(self) -> None:
+        # Not for other workers of gunicorn, which have no greenlets that could take turns.
+        parser.RequestParser.mesg_class = PacedRequest
+        super().init_process()
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         peer = _peer(addr)

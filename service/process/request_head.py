@@ -7,9 +7,6 @@ from typing import Any
 from gunicorn.http.errors import LimitRequestHeaders, ParseException
 from gunicorn.http.message import Request
 
-from service.process.paced_socket import PacedSocket
-from service.process.turns import turns
-
 MAX_LINE_BYTES = 40_960
 """Of the request line: a list of 1,000 jobs takes 30 kB."""
 MAX_FIELDS_BYTES = 24_576
@@ -29,13 +26,6 @@ class BoundedRequest(Request):  # type: ignore[misc]
 
     def parse(self, unreader: Any) -> Any:
         self.max_buffer_headers = MAX_FIELDS_BYTES
-        if self.req_number == 1:
-            unreader.sock = PacedSocket(unreader.sock)
-        else:
-            unreader.sock.await_head(self.cfg.keepalive)
-            if unreader.buf.tell():
-                # It came with the one before it, whose turn this is not.
-                turns.take()
         unreader.unread(_read_head(unreader))
         return super().parse(unreader)
 
