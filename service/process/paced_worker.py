@@ -16,6 +16,7 @@ from service.api.probes import PROBES
 from service.process.paced_socket import HEAD_PIECE_BYTES, PacedSocket
 from service.process.request_head import BoundedRequest
 from service.process.turns import turns
+from service.streaming.stream_limits import whose
 
 
 class ConnectionLimit:
@@ -28,15 +29,17 @@ class ConnectionLimit:
 
     def take(self, peer: str) -> bool:
         """Count one more, until `give_back`. Returns False, without counting it, if that is too many."""
-        if self._most and self._held[peer] >= self._most and not self._is_proxy(peer):
+        client = whose(peer)
+        if self._most and self._held[client] >= self._most and not self._is_proxy(peer):
             return False
-        self._held[peer] += 1
+        self._held[client] += 1
         return True
 
     def give_back(self, peer: str) -> None:
-        self._held[peer] -= 1
-        if not self._held[peer]:
-            del self._held[peer]
+        client = whose(peer)
+        self._held[client] -= 1
+        if not self._held[client]:
+            del self._held[client]
 
 
 class PacedRequest(BoundedRequest):
