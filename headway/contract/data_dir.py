@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 UPLOADS = "uploads"
@@ -31,8 +33,13 @@ def protect(data_dir: Path, group: str = "", *, files: Path | None = None) -> No
     `files` is the directory of uploads and artifacts, if they are in one (FILES_URL), by default DATA_DIR.
 
     With a group (DATA_GROUP) its members can read and write the directories that web and workers share.
-    Raises OSError if this user may not give files to that group, KeyError if there is none.
+    Raises OSError if this user may not give files to that group or one of the two is no directory (there
+    need be none yet), KeyError if there is no such group.
     """
+    for directory in (data_dir, files or data_dir):
+        with suppress(FileNotFoundError):
+            if not stat.S_ISDIR(directory.stat().st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
     os.umask(0o007 if group else 0o077)
     shared = [(data_dir if files is None else files) / name for name in FILES] + [data_dir / WORK]
     if group:

@@ -57,8 +57,8 @@ Redis Cluster. With `P` for the prefix and `{p}` for the partition's tag (headwa
     P{p}:tries:<owner>:<name>    hash    job id -> how often its first was tried in vain
     P{p}:sent:<owner>:<name>     list    the log of deliveries in JSON, newest first
     P{types}:seen                zset    name of a job type -> when a worker last registered it, in s
-    P{p}:upload:<owner>:<id>     hash    an upload that comes in parts: length, offset, token of its writer;
-                                         expires some time after its last byte
+    P{p}:upload:<owner>:<id>     hash    an upload that comes in parts: length, offset, groups, token of its
+                                         writer; expires some time after its last byte
     P{p}:upload:<owner>:<id>:pieces list  names of the pieces that count
     P{p}:uploading:<owner>       zset    "<id> <length>" of these -> ms when it expires
     P{meta}:layout               hash    partitions, tags, version (headway/contract/layout.py)

@@ -7,12 +7,14 @@ and what the old one still writes does not count.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from headway.contract.database import Database
+from headway.contract.encoding import dumps
 
 MAX_PIECES = 4000
 """Most names of pieces in one call of a script: Lua's stack holds 8,000 values."""
@@ -46,6 +48,8 @@ class Coming:
     metadata: str
     """`Upload-Metadata` as its client sent it."""
     expires_ms: float
+    groups: tuple[str, ...] | None = None
+    """As of headway.contract.uploads.Upload."""
 
 
 class ResumableUploads:
@@ -62,20 +66,24 @@ class ResumableUploads:
             "media_type": new.media_type,
             "metadata": new.metadata,
         }
+        if new.groups is not None:
+            facts["groups"] = dumps(new.groups)
         flat = [part for fact in facts.items() for part in fact]
         return self._run("create", owner, new.id, ttl_s, f"{new.id} {new.length}", *flat)[1]
 
     def get(self, owner: str, upload_id: str) -> Coming | None:
         key = self._db.keys.upload(owner, upload_id)
         with self._db.at(key).pipeline(transaction=False) as pipe:
-            pipe.hmget(key, ["length", "offset", "name", "media_type", "metadata"])
+            pipe.hmget(key, ["length", "offset", "name", "media_type", "metadata", "groups"])
             pipe.pttl(key)
             values, left_ms = cast(tuple[list[bytes | None], int], tuple(pipe.execute()))
-        if None in values:
+        *facts, groups = values
+        if None in facts:
             return None
-        length, offset, name, kind, metadata = (cast(bytes, value).decode() for value in values)
+        length, offset, name, kind, metadata = (cast(bytes, fact).decode() for fact in facts)
         expires_ms = self._db.now_ms(key) + left_ms
-        return Coming(upload_id, int(length), int(offset), name, kind, metadata, expires_ms)
+        scope = None if groups is None else tuple(json.loads(groups))
+        return Coming(upload_id, int(length), int(offset), name, kind, metadata, expires_ms, scope)
 
     def begin(self, owner: str, upload_id: str, offset: int, token: str, ttl_s: float) -> None:
         """Become its writer. Raises UploadGone, UploadMoved."""

@@ -457,14 +457,16 @@ def load_client(environ: Mapping[str, str], redis_url: str | None = None) -> Set
 
 
 def protect_data_dir_or_exit(settings: Settings) -> None:
-    """Close DATA_DIR to others, for a process that uses it; one line and exit status 2 if DATA_GROUP is
-    not a group of this user's."""
+    """Close DATA_DIR to others, for a process that uses it; one line and exit status 2 if it, or that of
+    FILES_URL, is no directory, or DATA_GROUP not a group of this user's."""
     try:
         protect(settings.data_dir, settings.data_group, files=settings.files.directory)
     except OSError as error:
+        to = f"given to DATA_GROUP {settings.data_group}" if settings.data_group else "used"
+        path = error.filename or settings.data_dir
         print(
-            f"headway: DATA_DIR {settings.data_dir} cannot be given to DATA_GROUP {settings.data_group}: "
-            f"{error.strerror}",
+            f"headway: {path} cannot be {to}: {error.strerror}; "
+            "set DATA_DIR or FILES_URL to another directory",
             file=sys.stderr,
         )
         raise SystemExit(2) from None

@@ -29,6 +29,9 @@ class Upload:
     """The files whose bytes, one after the other, are the upload's."""
     metadata: str
     """`Upload-Metadata` as its client sent it; "" if it was not sent by tus."""
+    groups: tuple[str, ...] | None
+    """Those of the restricted credential that it came with, of which another must have all; None: it came
+    with one that opens everything of the owner's."""
 
 
 def find_upload(files: Files, upload_id: str, only: str | None = None) -> Upload | None:
@@ -42,6 +45,7 @@ def find_upload(files: Files, upload_id: str, only: str | None = None) -> Upload
         data = upload_key(upload_id, DATA)
         keys = tuple(f"{data}/{piece}" for piece in meta.get("pieces", ())) or (data,)
         # Before there were owners, every upload was local.
+        groups = None if meta.get("groups") is None else tuple(map(str, meta["groups"]))
         owner, name, size = str(meta.get("owner", LOCAL)), str(meta["name"]), int(meta.get("size", 0))
     except (ValueError, LookupError, AttributeError, TypeError):
         return None
@@ -54,13 +58,21 @@ def find_upload(files: Files, upload_id: str, only: str | None = None) -> Upload
             return None
         size = data_file.size
     kind = str(meta.get("media_type", media_type_of(name)))
-    return Upload(upload_id, owner, name, kind, size, keys, str(meta.get("metadata", "")))
+    return Upload(upload_id, owner, name, kind, size, keys, str(meta.get("metadata", "")), groups)
 
 
-def complete_upload(files: Files, made: dict[str, Any], owner: str, pieces: Sequence[str] = ()) -> None:
+def complete_upload(
+    files: Files,
+    made: dict[str, Any],
+    owner: str,
+    pieces: Sequence[str] = (),
+    groups: Sequence[str] | None = None,
+) -> None:
     """Write what makes an upload complete. `made` is what its client is told of it; `pieces` are the names
     that `Files.add` returned, in order."""
     meta = {**made, "owner": owner}
+    if groups is not None:
+        meta["groups"] = list(groups)
     if named := [piece for piece in pieces if piece]:
         meta["pieces"] = named
     files.write(upload_key(made["id"], META), dumps(meta).encode())

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 import redis
 from pydantic import BaseModel
@@ -35,6 +35,7 @@ P = TypeVar("P", bound=BaseModel)
 T = TypeVar("T")
 
 Level = Literal["debug", "info", "warning", "error"]
+LEVELS = get_args(Level)
 
 MESSAGES_POLL_S = 0.2
 """Between two looks for messages, while a task waits for one."""
@@ -142,7 +143,10 @@ class Job(Generic[P]):
 
     def log(self, message: str, level: Level = "info") -> None:
         """Add a line to the job's log: an event of its own, in order. Beyond 200 lines a second, or 5,000
-        while Redis is unreachable, one line says how many were left out."""
+        while Redis is unreachable, one line says how many were left out. Raises ValueError for another
+        level."""
+        if level not in LEVELS:
+            raise ValueError(f"a log line's level is one of {', '.join(LEVELS)}, and not {level!r}")
         self._reports.log(level, str(message))
         self._stop.check()
 

@@ -15,7 +15,7 @@ from headway.contract.store import JobStore
 from service.api.auth.authentication import CALLER, Authentication
 from service.api.auth.caller import Caller
 from service.api.files_check import FilesCheck
-from service.api.problems import job_not_found
+from service.api.problems import Problem, job_not_found
 from service.api.upload_quota import UploadQuota
 from service.scheduling.dispatch import Dispatch
 from service.scheduling.fleet import Fleet
@@ -64,3 +64,13 @@ def find_job(job_id: str, cursor: EventId | None = None, limit: int = 0) -> JobP
     if page is None or not caller().sees(page):
         raise job_not_found(job_id)
     return page
+
+
+def opens_job(job_id: str) -> bool:
+    """Return whether the caller may see a job of its owner."""
+    if caller().restricted:
+        try:
+            find_job(job_id)
+        except Problem:
+            return False
+    return True

@@ -17,14 +17,13 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from headway.contract.settings import Settings
 from service import metrics
 from service.api.auth import audit
+from service.api.probes import PROBES
 from service.api.problems import Problem
 from service.api.trusted_proxies import TrustedProxies
 
 HEADERS = "headway.headers"
 """In the environ: headers for answers that do not pass through start_response."""
 LOOPBACK = frozenset({"127.0.0.1", "[::1]", "localhost"})
-PROBES = frozenset({"/healthz", "/readyz"})
-"""Answered for any Host: load balancers call them by address, and they tell nothing."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PREFLIGHT_S = 7200
 """How long a browser may keep the answer to a preflight; Chromium keeps none longer."""

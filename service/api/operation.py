@@ -7,6 +7,8 @@ service/api/openapi.py builds the document at /openapi.json from it. So neither 
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_origin
@@ -110,13 +112,13 @@ class Operation:
         return self.view(**path, **read)
 
     def _validated(self, model: type[BaseModel]) -> BaseModel:
-        body = _json(self.max_body)
-        try:
-            return model.model_validate(body, strict=True)
-        except ValidationError as error:
-            problem = invalid(error, 422, body)
-            problem.more = self.hints()
-            raise problem from None
+        # The body and all its faults have been let go of when the hints are looked up, for which others may
+        # have to wait.
+        found = _fitting(model, self.max_body)
+        if isinstance(found, Problem):
+            found.more = self.hints()
+            raise found
+        return found
 
     @property
     def all_problems(self) -> dict[int, str]:
@@ -172,6 +174,25 @@ def _read(of: Callable[[Any], Any], model: type[BaseModel], status: int) -> Any:
         raise invalid(error, status) from None
 
 
+def give_way() -> None:
+    """Let other requests go on, between two steps that take long if a body is large."""
+    # gevent would not look for new ones during a sleep of 0.
+    time.sleep(0.001)
+
+
+def _fitting(model: type[BaseModel], limit: int) -> BaseModel | Problem:
+    body = _json(limit)
+    if limit > MAX_BODY_BYTES:
+        give_way()
+    try:
+        found = model.model_validate(body, strict=True)
+    except ValidationError as error:
+        return invalid(error, 422, body)
+    if limit > MAX_BODY_BYTES:
+        give_way()
+    return found
+
+
 def _json(limit: int) -> Any:
     """The body, read as RFC 8259 has it: Python would also take NaN and Infinity."""
     if request.mimetype != JSON:
@@ -189,8 +210,15 @@ def _json(limit: int) -> Any:
         return json.loads(text, parse_constant=_refuse_constant, parse_float=_number)
     except RecursionError:
         raise Problem(400, "the body is nested too deeply") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise Problem(400, f"the body is not JSON: {error}") from None
+    except UnicodeDecodeError:
+        raise Problem(400, "the body is not JSON: it is not in UTF-8") from None
+    except ValueError:
+        # The one thing that is left which Python says of JSON, in words of its own.
+        raise Problem(
+            400, f"the body has an integer of more than {sys.get_int_max_str_digits()} digits"
+        ) from None
 
 
 def _has_more_values(text: bytes, most: int) -> bool:
@@ -215,4 +243,4 @@ def _number(text: str) -> float:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
+    raise Problem(400, f"the body is not JSON: {name} is no number of it")

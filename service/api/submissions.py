@@ -30,9 +30,10 @@ from headway.contract.records import (
 from headway.contract.store import IdempotencyConflict
 from service import metrics
 from service.api.attempt_token import attempt_token
-from service.api.context import Context, caller, context, find_job
+from service.api.context import Context, caller, context, opens_job
 from service.api.idempotency import Submitting, hashed
-from service.api.operation import Answer, Resource, json_answer
+from service.api.inputs import check_inputs
+from service.api.operation import Answer, Resource, give_way, json_answer
 from service.api.problems import MAX_ERRORS, Problem
 from service.api.room import lacks_room
 from service.api.submission import BatchAnswer, BatchItem, BegunJob, Submission, Submissions, time_ms
@@ -50,6 +51,8 @@ BURST_S = 10.0
 """How many seconds' worth of SUBMIT_RATE an owner may submit at once."""
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
+ACCEPTED_AT_ONCE = 100
+"""Submissions of a batch, before other requests have their turn."""
 
 
 def _known_types() -> dict[str, Any]:
@@ -116,7 +119,7 @@ def submit_jobs(headers: Submitting, body: Submissions) -> Response:
     except Problem:
         # As in create_once.
         made = here.store.many_made_before(caller().owner, once) if once else []
-        if not made:
+        if not made or not all(opens_job(job_id) for job_id, _ in made):
             raise
         are_new = False
     else:
@@ -131,6 +134,8 @@ def _accept_all(here: Context, submissions: list[Submission]) -> list[NewJob]:
     errors: list[tuple[str, str]] = []
     refused: Problem | None = None
     for place, submission in enumerate(submissions):
+        if place % ACCEPTED_AT_ONCE == 0:
+            give_way()
         try:
             if submission.run is not None:
                 detail = "a job that is run here is submitted alone"
@@ -161,6 +166,7 @@ def accept(here: Context, body: Submission) -> NewJob:
         raise Problem(422, detail, errors=[("/type", detail)], **_known_types())
     if job_type is not None and body.run is None and (gone := gone_type(here, job_type)):
         raise Problem(409, gone)
+    check_inputs(body.params)
     faults = job_type.faults(body.params) if job_type else []
     if faults:
         where, what = faults[0]
@@ -226,11 +232,8 @@ def _begin(
 
 def answer_made(job_id: str, document: bytes, is_new: bool) -> Response:
     """Answer with a new job, or the one that there is. Raises Problem if the caller may not see that."""
-    if not is_new and caller().restricted:
-        try:
-            find_job(job_id)
-        except Problem:
-            raise Problem(409, "a job that this credential does not open has this unique key") from None
+    if not is_new and not opens_job(job_id):
+        raise Problem(409, "a job that this credential does not open has this unique key")
     return answer_new(job_id, document, is_new)
 
 
@@ -270,7 +273,8 @@ def create_once(
         accepted = new()
     except Problem:
         made = once and here.store.made_before(caller().owner, once)
-        if not made:
+        # What was refused may have been refused since this credential does not open it.
+        if not made or not opens_job(made[0]):
             raise
         return *made, False
     return create(here, accepted, once)

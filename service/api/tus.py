@@ -76,7 +76,7 @@ def create(name: str) -> Response:
     said = (told.get("filetype") or told.get("type") or "").lower()
     kind = said if MEDIA_TYPE.fullmatch(said) else media_type_of(name)
     check_room(here.files, here.settings, MAX_UPLOAD_BYTES, length)
-    new = Coming(secrets.token_urlsafe(16), length, 0, name, kind, metadata, 0)
+    new = Coming(secrets.token_urlsafe(16), length, 0, name, kind, metadata, 0, caller().scope)
     with here.upload_quota.reserve(owner, length):
         # From here on it counts as one that is coming in.
         expires_ms = here.store.resumable.create(owner, new, here.settings.upload_ttl_s)
@@ -106,15 +106,16 @@ def describe(coming: Coming) -> dict[str, str]:
     return {**found, "Upload-Metadata": coming.metadata} if coming.metadata else found
 
 
-def incoming(here: Context, owner: str, upload_id: str) -> Coming | None:
-    """Return an upload that is coming in, or None if there is none with this id."""
-    return here.store.resumable.get(owner, upload_id) if ID.fullmatch(upload_id) else None
+def incoming(here: Context, upload_id: str) -> Coming | None:
+    """Return an upload of the caller's that is coming in, or None if there is none with this id."""
+    found = here.store.resumable.get(caller().owner, upload_id) if ID.fullmatch(upload_id) else None
+    return found if found is not None and caller().opens(found.groups) else None
 
 
 def patch(upload_id: str) -> Response:
     """Take the next part of an upload."""
     here = context()
-    coming = incoming(here, caller().owner, upload_id)
+    coming = incoming(here, upload_id)
     if coming is None:
         raise unknown(upload_id)
     if request.mimetype != OFFSET_STREAM:
@@ -149,7 +150,9 @@ def finish(here: Context, owner: str, coming: Coming) -> None:
     if here.files.size(key, pieces) != coming.length:
         raise PartLost(f"{key} does not have {coming.length} bytes")
     made = Upload(id=coming.id, name=coming.name, size=coming.length, media_type=coming.media_type)
-    complete_upload(here.files, {**made.model_dump(), "metadata": coming.metadata}, owner, pieces)
+    complete_upload(
+        here.files, {**made.model_dump(), "metadata": coming.metadata}, owner, pieces, coming.groups
+    )
     here.store.resumable.forget(owner, coming)
 
 

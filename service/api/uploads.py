@@ -12,10 +12,11 @@ from pydantic import Field
 from werkzeug.routing import BaseConverter
 
 from headway.contract.files import upload_key
-from headway.contract.uploads import DATA, complete_upload, find_upload
+from headway.contract.uploads import DATA, complete_upload
 from service.api import tus
 from service.api.context import Context, caller, context
 from service.api.file_body import answering_full, check_room, media_type, receive
+from service.api.inputs import visible_upload
 from service.api.operation import Answer, Headers, Query, Resource, json_answer
 from service.api.pieces import Pieces
 from service.api.problems import Problem
@@ -131,7 +132,7 @@ def _receive(here: Context, name: str) -> Response:
             out.flush()
             made = Upload(id=upload_id, name=name, size=size, media_type=media_type(name))
             # Until here its room is held; from here on it is found among the uploads.
-            complete_upload(here.files, made.model_dump(), caller().owner, out.names)
+            complete_upload(here.files, made.model_dump(), caller().owner, out.names, caller().scope)
     except BaseException:
         # What cannot be removed now, the sweeper removes when it is old.
         with suppress(OSError):
@@ -159,7 +160,7 @@ def _receive(here: Context, name: str) -> Response:
 def get_upload(upload_id: str) -> Response:
     """An upload, complete or still coming in."""
     here, who = context(), caller()
-    coming = tus.incoming(here, who.owner, upload_id)
+    coming = tus.incoming(here, upload_id)
     if coming is not None and coming.offset < coming.length:
         made = Upload(id=coming.id, name=coming.name, size=coming.length, media_type=coming.media_type)
         return json_answer(made.model_dump_json(), headers=tus.describe(coming))
@@ -167,7 +168,7 @@ def get_upload(upload_id: str) -> Response:
         # All has come, and whoever took the last of it ended before it could say so, or is about to.
         with tus.answering(here, who.owner, coming):
             tus.finish(here, who.owner, coming)
-    found = find_upload(here.files, upload_id, who.sees_only)
+    found = visible_upload(here, upload_id)
     if found is None:
         raise _not_found(upload_id)
     made = Upload(id=found.id, name=found.name, size=found.size, media_type=found.media_type)
@@ -215,11 +216,11 @@ def override_upload(upload_id: str, headers: Overriding) -> Response:
 def delete_upload(upload_id: str) -> Response:
     """Remove an upload. A job that still needs it fails."""
     here = context()
-    found = find_upload(here.files, upload_id, caller().sees_only)
+    found = visible_upload(here, upload_id)
     if found is None:
         # One that is still coming in is known to the store alone.
         owner = caller().owner
-        coming = tus.incoming(here, owner, upload_id)
+        coming = tus.incoming(here, upload_id)
         if coming is None:
             raise _not_found(upload_id)
         tus.remove(here, owner, coming)

@@ -15,7 +15,8 @@ from gunicorn.http import message, parser, wsgi
 from headway.contract.settings import load_or_exit, protect_data_dir_or_exit
 from service.api.auth import signing
 from service.process import metrics_dir
-from service.process.paced_worker import BoundedRequest, ConnectionLimit
+from service.process.paced_worker import ConnectionLimit
+from service.process.request_head import MAX_LINE_BYTES, BoundedRequest
 
 _settings = load_or_exit()
 protect_data_dir_or_exit(_settings)
@@ -40,9 +41,8 @@ keepalive = 75
 timeout = 60
 # The drain is over before this; what is left then is cut off.
 graceful_timeout = max(1, round(_settings.drain_s) + 1)
-# The parser's time grows with the square of what it has not parsed yet. A list of 1,000 jobs is a request
-# line of 30 kB, for which gunicorn's own limit has no room.
-limit_request_line = message.MAX_REQUEST_LINE = 40_960
+# gunicorn's own limit has no room for it.
+limit_request_line = message.MAX_REQUEST_LINE = MAX_LINE_BYTES
 limit_request_fields = 40
 limit_request_field_size = 12_288
 parser.RequestParser.mesg_class = BoundedRequest

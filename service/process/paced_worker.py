@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
-import gevent
+from gunicorn.http import parser
 from gunicorn.http.errors import ParseException
-from gunicorn.http.message import Request
 from gunicorn.workers.ggevent import GeventWorker
 
-PATIENCE_S = 10.0
-"""Seconds that a connection's first head, and any body, may keep the service waiting for bytes."""
-BYTES_PER_S = 1_000
-"""A body may take a second longer for each of this many bytes that have come."""
-MAX_FIELDS_BYTES = 24_576
-"""Most bytes of all header fields of a request together, and of a trailer's."""
-TURN_S = 0.005
-"""How long a connection may keep all others waiting."""
+from service.api.probes import PROBES
+from service.process.paced_socket import HEAD_PIECE_BYTES, PacedSocket
+from service.process.request_head import BoundedRequest
+from service.process.turns import turns
+from service.streaming.stream_limits import whose
 
 
 class ConnectionLimit:
@@ -34,71 +29,42 @@ class ConnectionLimit:
 
     def take(self, peer: str) -> bool:
         """Count one more, until `give_back`. Returns False, without counting it, if that is too many."""
-        if self._most and self._held[peer] >= self._most and not self._is_proxy(peer):
+        client = whose(peer)
+        if self._most and self._held[client] >= self._most and not self._is_proxy(peer):
             return False
-        self._held[peer] += 1
+        self._held[client] += 1
         return True
 
     def give_back(self, peer: str) -> None:
-        self._held[peer] -= 1
-        if not self._held[peer]:
-            del self._held[peer]
+        client = whose(peer)
+        self._held[client] -= 1
+        if not self._held[client]:
+            del self._held[client]
 
 
-class BoundedRequest(Request):  # type: ignore[misc]
-    """A request whose header fields are limited together: gunicorn would take as many bytes as the largest
-    number of them may have if each is of the largest size, and search all of them anew at each read."""
+class PacedRequest(BoundedRequest):
+    """A request that is read from a PacedSocket."""
 
     def parse(self, unreader: Any) -> Any:
-        self.max_buffer_headers = MAX_FIELDS_BYTES
+        if self.req_number == 1:
+            unreader.sock = PacedSocket(unreader.sock)
+        else:
+            unreader.sock.await_head(self.cfg.keepalive)
+            if unreader.buf.tell():
+                # It came with the one before it, whose turn this is not.
+                turns.take()
         return super().parse(unreader)
-
-
-def give_way() -> None:
-    """Let all others go on if the connection that is served here has kept them waiting for long. Nothing
-    else does while its bytes are there before they are asked for, of one request or of a thousand."""
-    connection: Any = gevent.getcurrent()
-    # The loop counts how often it has looked at all sockets: also while this connection waited for bytes.
-    look: int = gevent.get_hub().loop.iteration
-    now = time.monotonic()
-    if vars(connection).get("turn") != look:
-        connection.turn, connection.turn_began = look, now
-    elif now - connection.turn_began > TURN_S:
-        # With 0, gevent would come back up to 50 times before it looks at other sockets.
-        gevent.sleep(0.001)
-
-
-class PacedSocket:
-    """What gunicorn reads a request's body from: `recv` raises TimeoutError when it comes too slowly.
-
-    Time counts only while the service waits for bytes.
-    """
-
-    def __init__(self, sock: socket.socket, patience_s: float, most: int) -> None:
-        self._sock = sock
-        self._left_s = patience_s
-        self._most = most
-
-    def recv(self, size: int) -> bytes:
-        give_way()
-        self._sock.settimeout(max(0.001, self._left_s))
-        began = time.monotonic()
-        try:
-            data = self._sock.recv(min(size, self._most))
-        except TimeoutError:
-            # With this number gunicorn closes the connection without a traceback in its log.
-            raise TimeoutError(errno.ECONNRESET, "the request came too slowly") from None
-        finally:
-            self._left_s -= time.monotonic() - began
-            self._sock.settimeout(None)
-        self._left_s += len(data) / BYTES_PER_S
-        return data
 
 
 class PacedWorker(GeventWorker):  # type: ignore[misc]
     connection_limit: ConnectionLimit
     refusals: Any
     """Refusals, of a module that the master must not import. Both are set before the worker runs."""
+
+    def init_process(self) -> None:
+        # Not for other workers of gunicorn, which have no greenlets that could take turns.
+        parser.RequestParser.mesg_class = PacedRequest
+        super().init_process()
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         peer = _peer(addr)
@@ -118,21 +84,18 @@ class PacedWorker(GeventWorker):  # type: ignore[misc]
             self.refusals.failure(client, exc)
 
     def timeout_ctx(self) -> Any:
-        """Limit the time in which a head comes, which includes how long a connection was idle before it."""
-        connection: Any = gevent.getcurrent()
-        first = not hasattr(connection, "served")
-        connection.served = True
-        give_way()
-        return gevent.Timeout(PATIENCE_S if first else self.cfg.keepalive, False)  # type: ignore[arg-type]
+        """gunicorn's limit of time for a head, which would count the time that others take."""
+        return nullcontext()
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        req.unreader.sock = PacedSocket(sock, PATIENCE_S, 1 << 16)
+        # Probes are answered in no time, and must be when all others wait.
+        if req.path not in PROBES:
+            turns.take()
+        req.unreader.sock.await_body()
         try:
             super().handle_request(listener_name, req, sock, addr)
         finally:
-            # gunicorn reads what is left of the body before the next head, and copies what it has received
-            # for each 1,024 bytes of that.
-            req.unreader.sock = PacedSocket(sock, self.cfg.keepalive, 8_192)
+            req.unreader.sock.most = HEAD_PIECE_BYTES
 
 
 def _peer(addr: Any) -> str:

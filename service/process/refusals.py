@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+from functools import cache
 
 from gunicorn import util
 from gunicorn.http import errors
@@ -18,6 +19,7 @@ from service.api.auth import audit
 from service.api.gate import ALWAYS
 from service.api.problems import FAILED, Problem
 from service.api.socket_handover import answer_head
+from service.process.request_head import TooManyUnfinished
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +28,14 @@ TOO_MANY = Problem(
     "this address has too many connections (MAX_CONNECTIONS_PER_CALLER); close some of them",
     headers={"Retry-After": "10"},
 )
+_UNFINISHED = Problem(
+    503,
+    "too many requests whose heads are not whole are coming in; try again later, with a shorter head",
+    headers={"Retry-After": "10"},
+)
 _BROKEN = Problem(400, "a header field is not valid, or is there twice")
 _KINDS: dict[type[errors.ParseException], Problem] = {
+    TooManyUnfinished: _UNFINISHED,
     errors.LimitRequestLine: Problem(414, "the request line is too long"),
     errors.LimitRequestHeaders: Problem(431, "the header fields are too many or too long"),
     errors.ExpectationFailed: Problem(417, "the only expectation that can be met is 100-continue"),
@@ -65,7 +73,11 @@ class Refusals:
 
 
 def _send(client: socket.socket, problem: Problem) -> None:
-    answer = problem.response()
-    head = answer_head(answer.status, tuple(answer.headers), ALWAYS)
     with contextlib.suppress(OSError):
-        util.write_nonblock(client, head + answer.get_data())
+        util.write_nonblock(client, _answer(problem))
+
+
+@cache
+def _answer(problem: Problem) -> bytes:
+    answer = problem.response()
+    return answer_head(answer.status, tuple(answer.headers), ALWAYS) + answer.get_data()

@@ -1,5 +1,5 @@
-"""The Procfile's `web`: checks that Redis and the port are available (else one line, exit 2), then execs
-gunicorn."""
+"""The Procfile's `web`: checks that DATA_DIR, Redis and the port are available (else one line, exit 2),
+then execs gunicorn."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import NoReturn
 import redis
 
 from headway.contract.layout import LayoutError
-from headway.contract.settings import Settings, server_of
+from headway.contract.settings import Settings, protect_data_dir_or_exit, server_of
 from headway.contract.store import JobStore
 from service.api.auth.signing import Signer
 
 
 def check(settings: Settings) -> None:
-    """Exit with status 2 and one line on stderr if Redis cannot be used, the port is taken, or a key or
-    secret cannot be used."""
+    """Exit with status 2 and one line on stderr if DATA_DIR or Redis cannot be used, the port is taken, or
+    a key or secret cannot be used."""
+    protect_data_dir_or_exit(settings)
     trouble = _access_trouble(settings) or _redis_trouble(settings) or port_trouble(settings)
     if trouble:
         print(f"headway: {trouble}", file=sys.stderr)

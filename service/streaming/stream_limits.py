@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 from collections import Counter
 from typing import NamedTuple
@@ -15,6 +16,18 @@ class Holder(NamedTuple):
 
     address: str
     owner: str
+
+
+def whose(address: str) -> str:
+    """Return what addresses of one client have in common: of an IPv6 address its first 64 bits, as hardly
+    anybody is given less than all that begin with them."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    return str(parsed.ipv4_mapped or ipaddress.IPv6Address(int(parsed) >> 64 << 64))
 
 
 class StreamLimits:
@@ -40,7 +53,7 @@ class StreamLimits:
             if self._in_all and self.open >= self._in_all:
                 return False
             for kind, limit in self._limits:
-                if self._held[kind, getattr(holder, kind)] >= limit and not self._spares(kind, holder):
+                if self._held[_key(kind, holder)] >= limit and not self._spares(kind, holder):
                     return False
             self._count(holder, 1)
             return True
@@ -56,7 +69,11 @@ class StreamLimits:
     def _count(self, holder: Holder, by: int) -> None:
         self.open += by
         for kind, _ in self._limits:
-            key = (kind, getattr(holder, kind))
+            key = _key(kind, holder)
             self._held[key] += by
             if not self._held[key]:
                 del self._held[key]
+
+
+def _key(kind: str, holder: Holder) -> tuple[str, str]:
+    return kind, whose(holder.address) if kind == "address" else holder.owner

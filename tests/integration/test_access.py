@@ -16,6 +16,7 @@ from service.api.app import create_app
 from service.api.auth.roles import ANY, ATTEMPT, PUBLIC, READ_OR_WORK, ROUTES, TICKET_ROUTES
 from service.api.openapi import document
 from tests.support.credentials import bearer, jwt_header, keys_and_jwts
+from tests.support.routes import refusal, requests
 from tests.support.sse import Reader
 from tests.support.stack import Stack
 from tests.support.wait import until
@@ -80,47 +81,6 @@ def end(web: Stack, job_id: str) -> None:
 
 def upload_of(web: Stack, headers: dict[str, str]) -> str:
     return str(json.loads(web.call("POST", "/uploads", b"x", headers)[2])["id"])
-
-
-def requests(job_id: str, upload_id: str = "x" * 22) -> list[tuple[str, str, Any]]:
-    """Every operation that is not public: its route, a path, and a body that would do."""
-    bodies = {
-        "POST /jobs": {"type": "t"},
-        "POST /jobs/<job_id>/messages": {"name": "n"},
-        "POST /uploads": b"x",
-        "PUT /uploads/<filename:name>": b"x",
-        "PUT /types/<type_name>": {},
-        "POST /claims": {"types": ["x"], "worker": "w"},
-        "PUT /webhooks/<webhook_name>": {"url": "https://hooks.example/"},
-        "POST /webhooks/<webhook_name>/redeliver": {"id": "x"},
-    }
-    return [
-        (
-            route,
-            route.partition(" ")[2]
-            .replace("<job_id>", job_id)
-            .replace("<upload_id>", upload_id)
-            .replace("<path:group>", "g")
-            .replace("<group:group>", "g")
-            .replace("<path:name>", "video.mp4")
-            .replace("<filename:name>", "x")
-            .replace("<type_name>", "x")
-            .replace("<webhook_name>", "x"),
-            bodies.get(route),
-        )
-        for route, role in ROUTES.items()
-        if role != PUBLIC
-    ]
-
-
-def refusal(web: Stack, method: str, path: str, body: Any, headers: dict[str, str]) -> int:
-    """The status, or 0 for a stream that opens."""
-    with_body = json.dumps(body).encode() if isinstance(body, dict) else body or b""
-    more = {"Content-Type": "application/json", "Content-Length": str(len(with_body))}
-    if method == "GET":
-        with Reader(web.url, path, timeout=10, **{"Authorization": "", **headers}) as reader:
-            return reader.status
-    return web.call(method, path, with_body, {**more, **headers})[0]
 
 
 def test_every_route_has_a_role_and_no_role_has_no_route() -> None:

@@ -132,6 +132,13 @@ def test_a_bad_submission_is_refused_with_pointers_and_makes_no_job(
 def test_what_is_said_of_a_bad_submission_needs_no_python_to_be_understood(web: Stack) -> None:
     for body in ([], {**GOOD, "params": []}, {**GOOD, "unique": "u"}):
         assert "should be an object" in problem(web, "POST", "/jobs", body)["detail"]
+    for text, words in {
+        b'{"type": ' + b"9" * 5000 + b"}": "an integer of more than 4300 digits",
+        b'{"type": "\xff"}': "not JSON: it is not in UTF-8",
+        b'{"type": -Infinity}': "not JSON: -Infinity is no number of it",
+    }.items():
+        found = problem(web, "POST", "/jobs", text, {"Content-Type": "application/json"})
+        assert (found["status"], words in found["detail"]) == (400, True), found
     assert "[^" not in problem(web, "POST", "/jobs", {**GOOD, "group": "a\nb"})["detail"]
 
 

@@ -51,3 +51,25 @@ def test_a_worker_finds_types_elsewhere_and_leaves_out_what_is_broken(tmp_path: 
 def test_what_is_no_name_of_a_module_is_a_bad_setting() -> None:
     with pytest.raises(ConfigError, match=r"HEADWAY_TASKS='my-jobs'.*is not the name of a module"):
         load({"REDIS_URL": "redis://127.0.0.1", "HEADWAY_TASKS": "my-jobs"})
+
+
+LEVELS = """
+from headway import Job, Params, job
+
+class Level(Params):
+    level: str
+
+@job("level", params=Level, title="It")
+def run(job: Job[Level]) -> None:
+    job.log("a line", job.params.level)
+"""
+
+
+def test_a_task_that_logs_at_a_level_that_is_none_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "levels.py").write_text(LEVELS)
+    environ = {"PYTHONPATH": f"{ROOT}:{tmp_path}", "HEADWAY_TASKS": "levels"}
+    with WorkerStack(tmp_path / "data", **environ) as stack:
+        assert stack.do("level", level="warning").state is State.SUCCEEDED
+        failed = stack.do("level", level="warn", max_attempts=1)
+        assert failed.error is not None
+        assert "debug, info, warning, error, and not 'warn'" in failed.error.message

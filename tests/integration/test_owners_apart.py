@@ -132,3 +132,76 @@ def test_a_unique_key_opens_no_job_outside_of_ones_groups(web: Stack, ann: dict[
     inside = {**body, "group": "g", "unique": {"key": "of g"}}
     made = call(web, "POST", "/jobs", restricted("ann", "g"), inside)[1]["id"]
     assert call(web, "POST", "/jobs", restricted("ann", "g"), inside)[1]["id"] == made
+
+
+def test_an_upload_and_an_artifact_are_closed_to_a_credential_of_other_groups(
+    web: Stack, ann: dict[str, str], bob: dict[str, str]
+) -> None:
+    tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "9"}
+
+    def uploads(headers: dict[str, str]) -> list[str]:
+        """One that is complete, and one that is coming in."""
+        made = call(web, "POST", "/uploads", headers, b"x")[1]["id"]
+        begun = web.call("POST", "/uploads", b"", {**headers, **tus})[1]["location"]
+        return [made, begun.rpartition("/")[2]]
+
+    call(web, "PUT", "/types/reader", ann, {})
+    job = call(web, "POST", "/jobs", ann, {"type": "reader", "run": "here", "group": "a"})[1]
+    attempt = bearer(job["token"])
+    assert call(web, "PUT", f"/jobs/{job['id']}/artifacts/x", attempt, b"x")[0] == 201
+    ticket = bearer(call(web, "POST", "/tickets", ann, {"group": "a", "artifacts": True})[1]["ticket"])
+    in_a, in_b, in_both = restricted("ann", "a"), restricted("ann", "b"), restricted("ann", "a", "b")
+    one_job = jwt_header("ann", ROLES[:-1], jobs=[job["id"]])
+
+    def refusals(headers: dict[str, str], upload_id: str) -> set[int]:
+        part = {**headers, "Tus-Resumable": "1.0.0", "Upload-Offset": "0"}
+        part["Content-Type"] = "application/offset+octet-stream"
+        override = {**part, "X-HTTP-Method-Override": "DELETE"}
+        path = f"/uploads/{upload_id}"
+        asked = [(method, headers) for method in ("GET", "HEAD", "DELETE")]
+        asked += [("PATCH", part), ("POST", part | {"X-HTTP-Method-Override": "PATCH"}), ("POST", override)]
+        return {web.call(method, path, b"" if "P" in method else None, given)[0] for method, given in asked}
+
+    def submitted(headers: dict[str, str], group: str, reference: str) -> int:
+        body = {"type": "reader", "group": group, "params": {"of": [{"input": reference}]}}
+        return call(web, "POST", "/jobs", headers, body)[0]
+
+    for complete, coming in (uploads(ann), uploads(in_a)):
+        for upload_id in (complete, coming):
+            for headers in (in_b, one_job, restricted("bob", "a"), bob):
+                assert refusals(headers, upload_id) == {404}
+            assert refusals(attempt, upload_id) == {403}
+            assert refusals(ticket, upload_id) <= {403, 401}
+        for reference in (f"upload:{complete}", f"upload:{'x' * 22}"):
+            assert submitted(in_b, "b", reference) == 422
+        assert submitted(ann, "a", f"upload:{complete}") == 202
+        assert call(web, "GET", f"/uploads/{complete}", ann)[0] == 200
+        assert call(web, "GET", f"/uploads/{coming}", ann)[0] == 200
+    # The last two are of a credential that opens `a` alone.
+    for headers in (in_a, in_both):
+        assert call(web, "GET", f"/uploads/{complete}", headers)[0] == 200
+        assert call(web, "GET", f"/uploads/{coming}", headers)[0] == 200
+        assert submitted(headers, "a", f"upload:{complete}") == 202
+    for reference, status in ((f"artifact:{job['id']}/x", 422), (f"artifact:{'x' * 22}/x", 422)):
+        assert submitted(in_b, "b", reference) == status
+        batch = {"jobs": [{"type": "reader", "group": "b", "params": {"input": reference}}]}
+        assert call(web, "POST", "/jobs:batch", in_b, batch)[0] == status
+    assert submitted(in_a, "a", f"artifact:{job['id']}/x") == 202
+    # What is no reference is nobody's business.
+    assert submitted(in_b, "b", "upload: a film") == 202
+
+
+def test_an_idempotency_key_of_another_group_gives_neither_its_jobs_nor_a_token(
+    web: Stack, ann: dict[str, str]
+) -> None:
+    call(web, "PUT", "/types/order", ann, {})
+    here = {"type": "order", "run": "here", "group": "a"}
+    job = {"type": "order", "group": "a"}
+    asked = {"one": ("/jobs", job), "here": ("/jobs", here), "many": ("/jobs:batch", {"jobs": [job] * 2})}
+    for name, (path, body) in asked.items():
+        key = {"Idempotency-Key": f"order {name}"}
+        assert call(web, "POST", path, ann | key, body)[0] == 202
+        for headers in (restricted("ann", "b"), jwt_header("ann", ROLES[:-1], jobs=["0-" + "x" * 22])):
+            status, problem = call(web, "POST", path, headers | key, body)
+            assert (status, "restricted" in problem["detail"]) == (403, True), name
+        assert call(web, "POST", path, restricted("ann", "a") | key, body)[0] == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from service.api.gate import ALWAYS
-from service.process.paced_worker import PATIENCE_S
+from service.process.paced_socket import PATIENCE_S
+from service.process.request_head import MAX_UNFINISHED_BYTES
 from tests.support import credentials
 from tests.support.manual_jobs import running_by_hand
 from tests.support.sse import Reader
@@ -134,6 +136,38 @@ def test_nobody_waits_for_one_who_sends_without_end(web: Stack, head: bytes, pie
         assert web.get("/healthz")[0] == 200
         # On a quiet machine it takes 20 ms; without turns, as long as the flood lasts.
         assert time.monotonic() - asked < flooding_s / 2
+
+
+def test_unfinished_heads_take_a_bounded_memory_and_a_request_beside_them_is_served(web: Stack) -> None:
+    line = b"GET /" + b"a" * 40_000
+    with ExitStack() as opened:
+        socks = [opened.enter_context(connect(web)) for _ in range(MAX_UNFINISHED_BYTES // len(line) + 50)]
+        for sock in socks:
+            with suppress(ConnectionError):
+                sock.sendall(line)
+        assert web.get("/jobs")[0] == 200
+        refused = until(lambda: len(found := _answered(socks)) >= 40 and found, what="some to be refused")
+        assert all(_status(sock) == b"503" for sock in refused)
+        socks = [sock for sock in socks if sock not in refused]
+        for sock in socks:
+            with suppress(ConnectionError):
+                sock.sendall(b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert sum(_status(sock) == b"404" for sock in socks) > 100
+
+
+def _answered(socks: list[socket.socket]) -> list[socket.socket]:
+    """Those that have something to read."""
+    poll = select.poll()
+    by_fd = {sock.fileno(): sock for sock in socks}
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN)
+    return [by_fd[fd] for fd, _ in poll.poll(0)]
+
+
+def _status(sock: socket.socket) -> bytes:
+    with suppress(ConnectionError):
+        return sock.recv(5000)[9:12]
+    return b""
 
 
 def test_an_address_that_opens_connections_without_end_is_refused_the_next_and_served_again_later(

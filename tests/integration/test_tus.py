@@ -29,7 +29,7 @@ from headway.contract.store import JobStore
 from service.api.file_body import CHUNK
 from service.api.problems import Problem
 from service.api.upload_quota import UploadQuota
-from service.process.paced_worker import PATIENCE_S
+from service.process.paced_socket import PATIENCE_S
 from tests.support import credentials
 from tests.support.checkout import ROOT
 from tests.support.npm import package

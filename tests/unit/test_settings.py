@@ -333,6 +333,26 @@ def test_each_process_refuses_a_bad_value_before_anything_starts(
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize("command", [["service", "web"], ["service", "run"], ["worker"]])
+@pytest.mark.parametrize("below", ["", "/var", "/in/var"])
+def test_each_process_refuses_a_data_dir_that_is_a_file_or_below_one(
+    command: list[str], below: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "data"
+    file.write_text("")
+    ran = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=Path(__file__).parent.parent.parent,
+        env={**os.environ, **REDIS, "DATA_DIR": f"{file}{below}"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1), ran.stderr
+    assert ran.stderr.startswith(f"headway: {file}{below} cannot be used: Not a directory")
+
+
 @pytest.mark.parametrize("command", [["service", "web"], ["worker"]])
 def test_a_process_of_the_procfile_says_that_it_needs_redis_url(command: list[str]) -> None:
     ran = subprocess.run(

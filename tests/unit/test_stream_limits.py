@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from service.process.paced_worker import ConnectionLimit
 from service.streaming.stream_limits import Holder, StreamLimits
 
 A1, A2, B1 = Holder("10.0.0.1", "a"), Holder("10.0.0.2", "a"), Holder("10.0.0.1", "b")
@@ -35,3 +36,20 @@ def test_programs_of_this_machine_may_be_spared_the_limit_of_an_address() -> Non
     for address in ("127.0.0.1", "::1"):
         assert [limits.admit(Holder(address, "ann")) for _ in range(3)] == [True] * 3
     assert [limits.admit(Holder("198.51.100.7", "ann")) for _ in range(2)] == [True, False]
+
+
+def test_addresses_that_one_client_of_ipv6_has_are_counted_together() -> None:
+    # The last is another's; and of two IPv4 addresses each is one, however it is written.
+    one, other = ("2001:db8:0:1::1", "2001:db8:0:1:ffff::9"), "2001:db8:0:2::1"
+    limits = StreamLimits(0, 2)
+    admitted = [limits.admit(Holder(address, "a")) for address in (*one, one[0], other, "::ffff:10.0.0.1")]
+    assert admitted == [True, True, False, True, True]
+    assert [limits.admit(Holder("10.0.0.1", "a")) for _ in range(2)] == [True, False]
+    limits.release(Holder(one[1], "a"))
+    assert limits.admit(Holder(one[0], "a"))
+    connections = ConnectionLimit(1, lambda peer: peer == "2001:db8:0:3::1")
+    assert [connections.take(address) for address in (*one, other)] == [True, False, True]
+    connections.give_back(one[0])
+    assert connections.take(one[1])
+    assert all(connections.take("2001:db8:0:3::1") for _ in range(3)), "a proxy"
+    assert [connections.take(address) for address in ("not an address: but two", "")] == [True, True]

@@ -78,6 +78,16 @@ class Caller:
             return False
         return not self.restricted or page.id in (self.jobs or ()) or page.group in (self.groups or ())
 
+    @property
+    def scope(self) -> tuple[str, ...] | None:
+        """The groups that what this caller uploads belongs to; None, if it is not restricted: all of the
+        owner's."""
+        return tuple(sorted(self.groups or ())) if self.restricted else None
+
+    def opens(self, scope: tuple[str, ...] | None) -> bool:
+        """Whether an upload of this scope, and of an owner whose things are visible, is so, too."""
+        return not self.restricted or (bool(scope) and set(scope or ()) <= (self.groups or set()))
+
     def valid(self) -> bool:
         return time.time() < self.expires_at and not self.revoked()
 
