@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from celery import Celery, current_app, group, signals, states
@@ -16,6 +16,7 @@ from celery._state import _apps
 from celery.app.task import Task
 from celery.exceptions import Ignore
 from celery.result import AsyncResult
+from kombu.entity import Queue
 
 from headway.celery import bars
 from headway.celery.agent import Agent
@@ -172,6 +173,8 @@ class Instrumentation:
         self._runs: dict[str, Run] = {}
         """By their tasks' ids. Of a task that retries at once, in another thread, the newest."""
         self._signatures: dict[str, TaskSignature] = {}
+        self._sending = threading.local()
+        """`here`: whether it is this app's task that the thread is sending."""
         self._after: dict[str, int] = {}
         """How many tasks follow those of a group that is being sent: the body of a chord."""
         self._handlers = (
@@ -199,8 +202,11 @@ class Instrumentation:
 
     # -- where tasks are sent ----------------------------------------------------------------------
 
-    def _before_publish(self, sender: Any = None, headers: Any = None, body: Any = None, **_: Any) -> None:
-        if isinstance(headers, dict) and sender is not None:
+    def _before_publish(
+        self, sender: Any = None, headers: Any = None, body: Any = None, declare: Any = None, **_: Any
+    ) -> None:
+        self._sending.here = isinstance(headers, dict) and self._sends(sender, declare)
+        if self._sending.here:
             run = self._running()
             group = group_of(headers, body, run)
             if group is not None:
@@ -210,10 +216,10 @@ class Instrumentation:
                 headers[PARENT_HEADER] = parent
 
     def _published(self, headers: Any = None, body: Any = None, **_: Any) -> None:
+        if not self._sending.here:
+            return
         message = TaskMessage.sent(headers, body)
         if message is None or not self._selection.takes(message.name, message.root_id):
-            return
-        if not self._sends(message.name):
             return
         run = self._running()
         if run is not None and run.task_id == message.id:
@@ -242,12 +248,18 @@ class Instrumentation:
         if self._selection.takes_all(self._app.tasks):
             self.recorder.put(Total(self._owner, group[:MAX_LABEL_CHARS], jobs))
 
-    def _sends(self, name: str) -> bool:
-        """Whether it is this app that sends a task of this name: the signal does not say which it is."""
+    def _sends(self, name: str | None, queues: Sequence[Queue] | None) -> bool:
+        """Whether it is this app that sends a task of this name to these queues: the signal does not say
+        which it is. Apps have tasks in common (by default all that one of them has), but no queues."""
+        if queues and _has(self._app, queues[0]):
+            return True
+        others = [app for app in list(_apps) if app is not self._app]
+        if queues and any(_has(other, queues[0]) for other in others):
+            return False
         if name in self._app.tasks:
             return True
         return current_app._get_current_object() is self._app and not any(
-            name in other._tasks for other in list(_apps) if other is not self._app
+            name in other._tasks for other in others
         )
 
     def _job_id(self, task_id: str) -> str:
@@ -345,7 +357,7 @@ class Instrumentation:
         self, task_id: str = "", task: Any = None, retval: Any = None, state: str | None = None, **_: Any
     ) -> None:
         run = getattr(task.request, RUN, None)
-        if not isinstance(run, Run) or run.task_id != task_id:
+        if task.app is not self._app or not isinstance(run, Run) or run.task_id != task_id:
             return
         if self._runs.get(task_id) is run:
             del self._runs[task_id]
@@ -378,7 +390,7 @@ class Instrumentation:
             self._abandon(sender, request.id, Outcome(State.CANCELED))
 
     def _abandon(self, task: Any, task_id: str, outcome: Outcome) -> None:
-        if self._selection.takes_type(_name(task)):
+        if getattr(task, "app", self._app) is self._app and self._selection.takes_type(_name(task)):
             self.recorder.put(Abandoned(self._job_id(task_id), self._owner, outcome))
 
     # -- the worker's own process ------------------------------------------------------------------
@@ -396,6 +408,13 @@ class Instrumentation:
 
     def _flush(self, **_: Any) -> None:
         self.recorder.flush(FLUSH_S)
+
+
+def _has(app: Celery, queue: Queue) -> bool:
+    """Whether a queue is this app's own. An app that has sent nothing yet has none, and is not made to read
+    its configuration."""
+    amqp = vars(app).get("amqp")
+    return amqp is not None and vars(amqp).get("queues", {}).get(queue.name) is queue
 
 
 def _name(task: Any) -> str:

@@ -15,7 +15,7 @@ import redis
 
 from headway.celery.run import Run
 from headway.contract.executions import Executions, Outcome
-from headway.contract.foreign import placed
+from headway.contract.foreign import job_id_of, placed
 from headway.contract.new_job import NewJob
 from headway.contract.settings import Settings
 from headway.contract.store import Claim, JobStore
@@ -213,8 +213,7 @@ class Recorder:
         knows of the owner."""
         keys = self.store().keys
         if isinstance(note, Announcement):
-            new = self._placed_job(note.new)
-            return replace(note, job_id=placed(keys, new.owner, note.job_id), new=new)
+            return Announcement(placed(keys, note.new.owner, note.job_id), self._placed_job(note.new))
         if isinstance(note, Abandoned):
             return replace(note, job_id=placed(keys, note.owner, note.job_id))
         if isinstance(note, Run):
@@ -228,6 +227,8 @@ class Recorder:
 
     def _placed_job(self, new: NewJob) -> NewJob:
         group, parent = self._family(new.owner, new.group, new.parent)
+        if parent == new.parent and group == new.group:
+            return new
         return replace(new, group=group, parent=parent)
 
     def _family(self, owner: str, group: str | None, parent: str | None) -> tuple[str | None, str | None]:
@@ -264,10 +265,12 @@ class Recorder:
                     run.ref = replace(run.ref, id=recorded.again)
                     again.append(run)
                 elif recorded.what == "ended":
-                    # The task came again after its job's end, and an end is final.
-                    keys = self.store().keys
+                    # The task came again after its job's end, and an end is final. The next one has an id
+                    # that follows: another process may find the same, with another attempt of the task.
+                    owner = run.ref.owner
                     run.new = replace(run.new, retry_of=run.first_job)
-                    run.ref = replace(run.ref, id=keys.new_job_id(run.ref.owner))
+                    next_id = placed(self.store().keys, owner, job_id_of(owner, f"after {run.ref.id}"))
+                    run.ref = replace(run.ref, id=next_id)
                     missing.append(run)
                 else:
                     if recorded.what == "refused":

@@ -61,6 +61,16 @@ def test_what_tasks_use_already_moves_their_bars(shop: ShopStack, task: str) -> 
     assert totals == {20}
 
 
+def test_a_task_that_two_apps_have_is_a_job_of_the_one_that_sends_it(shop: ShopStack) -> None:
+    ours = [shop.send(f"add.delay({n})") for n in range(20)]
+    theirs = [shop.send(f"annex.tasks[add.name].apply_async(({n},), queue='unserved')") for n in range(20)]
+    found = [(job.owner, job.result) for job in map(shop.ended, ours)]
+    assert found == [("local", n) for n in range(20)]
+    count = shop.store.listings.counts
+    until(lambda: sum(count("annex").get(ADD, {}).values()) >= len(theirs), what="the other app's jobs")
+    assert count("annex") == {ADD: {State.QUEUED: len(theirs)}}
+
+
 def test_retries_are_attempts_of_one_job(shop: ShopStack) -> None:
     task_id = shop.send("flaky.delay(2, 1)")
     job = shop.ended(task_id)
