@@ -380,18 +380,32 @@ class Instrumentation:
             # Celery keeps no state of a task that ends by its own wish.
             task.backend.mark_as_revoked(task_id, "its job ended in Headway", request=task.request)
 
-    def _failed(self, sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
+    def _failed(
+        self,
+        sender: Any = None,
+        task_id: str = "",
+        exception: Any = None,
+        args: Any = None,
+        kwargs: Any = None,
+        **_: Any,
+    ) -> None:
         """In a worker's main process: the process of the task could not say it itself."""
-        if not self._runs_here(task_id) and exception is not None:
-            self._abandon(sender, task_id, failure(_name(sender), exception, self._redaction))
+        if self._runs_here(task_id) or exception is None:
+            return
+        new, request = None, getattr(sender, "request", None)
+        # Not every version of Celery has it there, and not for every failure.
+        if request is not None and request.id == task_id:
+            message = TaskMessage.started(task_id, sender.name, args, kwargs, request)
+            new = self._job(message) if self._selection.takes(message.name, message.root_id) else None
+        self._abandon(sender, task_id, failure(_name(sender), exception, self._redaction), new)
 
     def _revoked(self, sender: Any = None, request: Any = None, terminated: Any = False, **_: Any) -> None:
         if not terminated or not self._runs_here(request.id):
             self._abandon(sender, request.id, Outcome(State.CANCELED))
 
-    def _abandon(self, task: Any, task_id: str, outcome: Outcome) -> None:
+    def _abandon(self, task: Any, task_id: str, outcome: Outcome, new: NewJob | None = None) -> None:
         if getattr(task, "app", self._app) is self._app and self._selection.takes_type(_name(task)):
-            self.recorder.put(Abandoned(self._job_id(task_id), self._owner, outcome))
+            self.recorder.put(Abandoned(self._job_id(task_id), self._owner, outcome, new))
 
     # -- the worker's own process ------------------------------------------------------------------
 

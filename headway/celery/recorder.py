@@ -63,6 +63,9 @@ class Abandoned:
     job_id: str
     owner: str
     outcome: Outcome
+    new: NewJob | None = None
+    """The job, to be made if there is none: those who sent and began it may have been killed before they
+    said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +203,11 @@ class Recorder:
         # Those that run before those that they have sent.
         self._report(executions, [run for run in runs if run.hold is None and not run.over])
         executions.announce(
-            [(note.job_id, note.new) for note in batch if isinstance(note, Announcement)],
+            [
+                (note.job_id, note.new)
+                for note in batch
+                if isinstance(note, Announcement | Abandoned) and note.new is not None
+            ],
             [(note.owner, note.group, note.jobs) for note in batch if isinstance(note, Total)],
         )
         self._end(executions, [run for run in runs if run.hold is not None and not run.over])
@@ -215,7 +222,8 @@ class Recorder:
         if isinstance(note, Announcement):
             return Announcement(placed(keys, note.new.owner, note.job_id), self._placed_job(note.new))
         if isinstance(note, Abandoned):
-            return replace(note, job_id=placed(keys, note.owner, note.job_id))
+            new = None if note.new is None else self._placed_job(note.new)
+            return replace(note, job_id=placed(keys, note.owner, note.job_id), new=new)
         if isinstance(note, Run):
             ref = note.ref
             note.first_job = placed(keys, ref.owner, note.first_job)
@@ -349,7 +357,7 @@ class Recorder:
 
 
 def _without_details(note: Any) -> Any:
-    if isinstance(note, Announcement):
+    if isinstance(note, Announcement | Abandoned) and note.new is not None:
         return replace(note, new=note.new.without_params())
     if isinstance(note, Run):
         note.new = note.new.without_params()

@@ -422,6 +422,20 @@ def test_a_worker_that_is_killed_is_seen_by_the_lease(tmp_path: Path) -> None:
         assert (again.state, again.attempt, again.result) == (State.SUCCEEDED, 2, "late")
 
 
+def test_a_task_whose_sender_and_process_are_killed_at_once_is_a_job(shop: ShopStack) -> None:
+    script = (
+        "import os; from tests.support.shop.tasks import dies; "
+        "print(dies.delay().id, flush=True); os.kill(os.getpid(), 9)"
+    )
+    environ = {**os.environ, **shop.environ, **shop.shop_environ}
+    sent = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+    job = shop.ended(sent.stdout.strip())
+    assert job.error is not None
+    assert (job.type, job.error.code) == (f"{TASKS}.dies", ErrorCode.WORKER_LOST)
+
+
 def test_headway_and_its_redis_away_cost_the_project_nothing(tmp_path: Path) -> None:
     """The broker is another server, as the project's is."""
     with Stack(tmp_path / "broker") as project, ShopStack(tmp_path / "headway") as shop:
