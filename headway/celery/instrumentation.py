@@ -22,7 +22,7 @@ from headway.celery import bars
 from headway.celery.agent import Agent
 from headway.celery.interruption import Interruption
 from headway.celery.recorder import Abandoned, Announcement, Recorder, Total
-from headway.celery.redaction import Redact, Redaction
+from headway.celery.redaction import Redact, Redaction, is_plain
 from headway.celery.run import RUN, Run, current_run, failure, max_attempts, outcome_of
 from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
@@ -225,7 +225,12 @@ class Instrumentation:
         if run is not None and run.task_id == message.id:
             run.resent = True
             return
-        self.recorder.put(Announcement(self._job_id(message.id), self._job(message)))
+        if not message.chain and not message.chord and is_plain(message.args, message.kwargs.values()):
+            make_job = functools.partial(self._job, message)
+        else:  # The project may change something of it.
+            new = self._job(message)
+            make_job = functools.partial(lambda: new)
+        self.recorder.put(Announcement(self._job_id(message.id), self._owner, make_job))
         if message.group is None:
             return
         each, once, followed = message.followers()
@@ -392,20 +397,23 @@ class Instrumentation:
         """In a worker's main process: the process of the task could not say it itself."""
         if self._runs_here(task_id) or exception is None:
             return
-        new, request = None, getattr(sender, "request", None)
+        make_job, request = None, getattr(sender, "request", None)
         # Not every version of Celery has it there, and not for every failure.
         if request is not None and request.id == task_id:
             message = TaskMessage.started(task_id, sender.name, args, kwargs, request)
-            new = self._job(message) if self._selection.takes(message.name, message.root_id) else None
-        self._abandon(sender, task_id, failure(_name(sender), exception, self._redaction), new)
+            if self._selection.takes(message.name, message.root_id):
+                make_job = functools.partial(self._job, message)
+        self._abandon(sender, task_id, failure(_name(sender), exception, self._redaction), make_job)
 
     def _revoked(self, sender: Any = None, request: Any = None, terminated: Any = False, **_: Any) -> None:
         if not terminated or not self._runs_here(request.id):
             self._abandon(sender, request.id, Outcome(State.CANCELED))
 
-    def _abandon(self, task: Any, task_id: str, outcome: Outcome, new: NewJob | None = None) -> None:
+    def _abandon(
+        self, task: Any, task_id: str, outcome: Outcome, make_job: Callable[[], NewJob] | None = None
+    ) -> None:
         if getattr(task, "app", self._app) is self._app and self._selection.takes_type(_name(task)):
-            self.recorder.put(Abandoned(self._job_id(task_id), self._owner, outcome, new))
+            self.recorder.put(Abandoned(self._job_id(task_id), self._owner, outcome, make_job))
 
     # -- the worker's own process ------------------------------------------------------------------
 

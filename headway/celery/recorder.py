@@ -41,10 +41,12 @@ logger = logging.getLogger("headway.celery")
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A task that was sent, or put in the place of a job that had ended. The id may lack its partition."""
+    """A task that was sent. The id lacks its partition. The recorder makes the job: many in turn cost much
+    less than each between two tasks."""
 
     job_id: str
-    new: NewJob
+    owner: str
+    make_job: Callable[[], NewJob]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,8 @@ class Abandoned:
     job_id: str
     owner: str
     outcome: Outcome
-    new: NewJob | None = None
-    """The job, to be made if there is none: those who sent and began it may have been killed before they
-    said so."""
+    make_job: Callable[[], NewJob] | None = None
+    """For a job that is not there: those who sent and began it may have been killed before they said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +204,7 @@ class Recorder:
         # Those that run before those that they have sent.
         self._report(executions, [run for run in runs if run.hold is None and not run.over])
         executions.announce(
-            [
-                (note.job_id, note.new)
-                for note in batch
-                if isinstance(note, Announcement | Abandoned) and note.new is not None
-            ],
+            [(note.job_id, new) for note in batch if (new := self._job_of(note)) is not None],
             [(note.owner, note.group, note.jobs) for note in batch if isinstance(note, Total)],
         )
         self._end(executions, [run for run in runs if run.hold is not None and not run.over])
@@ -219,11 +216,8 @@ class Recorder:
         """The same note with whole ids of jobs. Where notes are taken, nobody can wait for what the store
         knows of the owner."""
         keys = self.store().keys
-        if isinstance(note, Announcement):
-            return Announcement(placed(keys, note.new.owner, note.job_id), self._placed_job(note.new))
-        if isinstance(note, Abandoned):
-            new = None if note.new is None else self._placed_job(note.new)
-            return replace(note, job_id=placed(keys, note.owner, note.job_id), new=new)
+        if isinstance(note, Announcement | Abandoned):
+            return replace(note, job_id=placed(keys, note.owner, note.job_id))
         if isinstance(note, Run):
             ref = note.ref
             note.first_job = placed(keys, ref.owner, note.first_job)
@@ -232,6 +226,17 @@ class Recorder:
             # The message of what stands in another's place does not say in which groups that was.
             note.ref = (self.store().ref(ref.id) or ref) if note.in_place and note.hold is None else ref
         return note
+
+    def _job_of(self, note: Any) -> NewJob | None:
+        """The job that a note brings, with whole ids."""
+        if not isinstance(note, Announcement | Abandoned) or note.make_job is None:
+            return None
+        try:
+            new = note.make_job()
+        except Exception:
+            logger.exception("headway: a task may be shown wrongly")
+            return None
+        return self._placed_job(new)
 
     def _placed_job(self, new: NewJob) -> NewJob:
         group, parent = self._family(new.owner, new.group, new.parent)
@@ -357,8 +362,9 @@ class Recorder:
 
 
 def _without_details(note: Any) -> Any:
-    if isinstance(note, Announcement | Abandoned) and note.new is not None:
-        return replace(note, new=note.new.without_params())
+    if isinstance(note, Announcement | Abandoned) and note.make_job is not None:
+        new = note.make_job().without_params()
+        return replace(note, make_job=lambda: new)
     if isinstance(note, Run):
         note.new = note.new.without_params()
         if note.outcome is not None:

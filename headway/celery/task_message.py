@@ -75,8 +75,8 @@ class TaskMessage:
         return cls(
             task_id,
             name,
-            args or (),
-            kwargs or {},
+            tuple(args or ()),
+            dict(kwargs or {}),
             facts.get("root_id") or task_id,
             facts.get(PARENT_HEADER),
             str(group) if group else None,

@@ -201,7 +201,7 @@ def test_a_message_of_either_protocol_is_understood_and_no_other() -> None:
     assert message.eta_ms(1e15) == 0
     old = TaskMessage.sent(None, {"id": "i", "task": "t", "args": [1], "kwargs": {}, "taskset": "g"})
     assert old is not None
-    assert (old.args, old.group) == ([1], "g")
+    assert (old.args, old.group) == ((1,), "g")
     for bad in (({}, "text"), ({"id": 1, "task": "t"}, ((), {}, {})), (None, ((), {}, {}))):
         assert TaskMessage.sent(*bad) is None  # type: ignore[arg-type]
 
