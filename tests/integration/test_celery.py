@@ -99,6 +99,7 @@ def test_an_attempt_that_is_over_before_the_one_before_it(shop: ShopStack) -> No
         ("fails.delay('boom')", ErrorCode.ERROR, "RuntimeError: boom"),
         ("gives_up.delay()", ErrorCode.ERROR, "OSError: no luck"),
         ("rejects.delay()", ErrorCode.ERROR, "the task rejected its message"),
+        ("rejects.delay(True)", ErrorCode.ERROR, "the task rejected its message"),
         ("dies.delay()", ErrorCode.WORKER_LOST, "WorkerLostError"),
         ("too_long.delay()", ErrorCode.TIMEOUT, "TimeLimitExceeded"),
         ("softly_too_long.delay()", ErrorCode.TIMEOUT, "SoftTimeLimitExceeded"),
@@ -295,6 +296,13 @@ def test_a_group_a_chord_and_a_chain_are_groups_that_end(
     assert ended_group(shop, group) == {"succeeded": jobs}
     ends = [e for e in shop.feed(group) if e.event == "group-end"]
     assert len(ends) == 1
+
+
+def test_a_group_that_follows_a_group_is_one_of_its_own(shop: ShopStack) -> None:
+    second = shop.send("chain(group(add.s(1, 1), add.s(2, 2)), group(total.s(), total.s())).apply_async()")
+    assert ended_group(shop, second) == {"succeeded": 2}
+    jobs = shop.get(f"/jobs?group={second}")[1]["items"]
+    assert [job["result"] for job in jobs] == [6, 6]
 
 
 def test_a_group_knows_how_many_it_will_have_before_they_are_there(shop: ShopStack) -> None:

@@ -171,8 +171,9 @@ def says_so(self: Any) -> None:
 
 
 @app.task
-def rejects() -> None:
-    raise Reject("no", requeue=False)
+def rejects(requeue: bool = False) -> None:
+    """Its message was acknowledged before, so it does not come again."""
+    raise Reject("no", requeue=requeue)
 
 
 @app.task(time_limit=1)
