@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from celery import Celery, current_app, group, signals, states
@@ -16,12 +16,13 @@ from celery._state import _apps
 from celery.app.task import Task
 from celery.exceptions import Ignore
 from celery.result import AsyncResult
+from kombu.entity import Queue
 
 from headway.celery import bars
 from headway.celery.agent import Agent
 from headway.celery.interruption import Interruption
 from headway.celery.recorder import Abandoned, Announcement, Recorder, Total
-from headway.celery.redaction import Redact, Redaction
+from headway.celery.redaction import Redact, Redaction, is_plain
 from headway.celery.run import RUN, Run, current_run, failure, max_attempts, outcome_of
 from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
@@ -172,6 +173,8 @@ class Instrumentation:
         self._runs: dict[str, Run] = {}
         """By their tasks' ids. Of a task that retries at once, in another thread, the newest."""
         self._signatures: dict[str, TaskSignature] = {}
+        self._sending = threading.local()
+        """`here`: whether it is this app's task that the thread is sending."""
         self._after: dict[str, int] = {}
         """How many tasks follow those of a group that is being sent: the body of a chord."""
         self._handlers = (
@@ -199,8 +202,11 @@ class Instrumentation:
 
     # -- where tasks are sent ----------------------------------------------------------------------
 
-    def _before_publish(self, sender: Any = None, headers: Any = None, body: Any = None, **_: Any) -> None:
-        if isinstance(headers, dict) and sender is not None:
+    def _before_publish(
+        self, sender: Any = None, headers: Any = None, body: Any = None, declare: Any = None, **_: Any
+    ) -> None:
+        self._sending.here = isinstance(headers, dict) and self._sends(sender, declare)
+        if self._sending.here:
             run = self._running()
             group = group_of(headers, body, run)
             if group is not None:
@@ -210,16 +216,21 @@ class Instrumentation:
                 headers[PARENT_HEADER] = parent
 
     def _published(self, headers: Any = None, body: Any = None, **_: Any) -> None:
+        if not self._sending.here:
+            return
         message = TaskMessage.sent(headers, body)
         if message is None or not self._selection.takes(message.name, message.root_id):
-            return
-        if not self._sends(message.name):
             return
         run = self._running()
         if run is not None and run.task_id == message.id:
             run.resent = True
             return
-        self.recorder.put(Announcement(self._job_id(message.id), self._job(message)))
+        if not message.chain and not message.chord and is_plain(message.args, message.kwargs.values()):
+            make_job = functools.partial(self._job, message)
+        else:  # The project may change something of it.
+            new = self._job(message)
+            make_job = functools.partial(lambda: new)
+        self.recorder.put(Announcement(self._job_id(message.id), self._owner, make_job))
         if message.group is None:
             return
         each, once, followed = message.followers()
@@ -242,12 +253,18 @@ class Instrumentation:
         if self._selection.takes_all(self._app.tasks):
             self.recorder.put(Total(self._owner, group[:MAX_LABEL_CHARS], jobs))
 
-    def _sends(self, name: str) -> bool:
-        """Whether it is this app that sends a task of this name: the signal does not say which it is."""
+    def _sends(self, name: str | None, queues: Sequence[Queue] | None) -> bool:
+        """Whether it is this app that sends a task of this name to these queues: the signal does not say
+        which it is. Apps have tasks in common (by default all that one of them has), but no queues."""
+        if queues and _has(self._app, queues[0]):
+            return True
+        others = [app for app in list(_apps) if app is not self._app]
+        if queues and any(_has(other, queues[0]) for other in others):
+            return False
         if name in self._app.tasks:
             return True
         return current_app._get_current_object() is self._app and not any(
-            name in other._tasks for other in list(_apps) if other is not self._app
+            name in other._tasks for other in others
         )
 
     def _job_id(self, task_id: str) -> str:
@@ -345,7 +362,7 @@ class Instrumentation:
         self, task_id: str = "", task: Any = None, retval: Any = None, state: str | None = None, **_: Any
     ) -> None:
         run = getattr(task.request, RUN, None)
-        if not isinstance(run, Run) or run.task_id != task_id:
+        if task.app is not self._app or not isinstance(run, Run) or run.task_id != task_id:
             return
         if self._runs.get(task_id) is run:
             del self._runs[task_id]
@@ -368,18 +385,35 @@ class Instrumentation:
             # Celery keeps no state of a task that ends by its own wish.
             task.backend.mark_as_revoked(task_id, "its job ended in Headway", request=task.request)
 
-    def _failed(self, sender: Any = None, task_id: str = "", exception: Any = None, **_: Any) -> None:
+    def _failed(
+        self,
+        sender: Any = None,
+        task_id: str = "",
+        exception: Any = None,
+        args: Any = None,
+        kwargs: Any = None,
+        **_: Any,
+    ) -> None:
         """In a worker's main process: the process of the task could not say it itself."""
-        if not self._runs_here(task_id) and exception is not None:
-            self._abandon(sender, task_id, failure(_name(sender), exception, self._redaction))
+        if self._runs_here(task_id) or exception is None:
+            return
+        make_job, request = None, getattr(sender, "request", None)
+        # Not every version of Celery has it there, and not for every failure.
+        if request is not None and request.id == task_id:
+            message = TaskMessage.started(task_id, sender.name, args, kwargs, request)
+            if self._selection.takes(message.name, message.root_id):
+                make_job = functools.partial(self._job, message)
+        self._abandon(sender, task_id, failure(_name(sender), exception, self._redaction), make_job)
 
     def _revoked(self, sender: Any = None, request: Any = None, terminated: Any = False, **_: Any) -> None:
         if not terminated or not self._runs_here(request.id):
             self._abandon(sender, request.id, Outcome(State.CANCELED))
 
-    def _abandon(self, task: Any, task_id: str, outcome: Outcome) -> None:
-        if self._selection.takes_type(_name(task)):
-            self.recorder.put(Abandoned(self._job_id(task_id), self._owner, outcome))
+    def _abandon(
+        self, task: Any, task_id: str, outcome: Outcome, make_job: Callable[[], NewJob] | None = None
+    ) -> None:
+        if getattr(task, "app", self._app) is self._app and self._selection.takes_type(_name(task)):
+            self.recorder.put(Abandoned(self._job_id(task_id), self._owner, outcome, make_job))
 
     # -- the worker's own process ------------------------------------------------------------------
 
@@ -396,6 +430,13 @@ class Instrumentation:
 
     def _flush(self, **_: Any) -> None:
         self.recorder.flush(FLUSH_S)
+
+
+def _has(app: Celery, queue: Queue) -> bool:
+    """Whether a queue is this app's own. An app that has sent nothing yet has none, and is not made to read
+    its configuration."""
+    amqp = vars(app).get("amqp")
+    return amqp is not None and vars(amqp).get("queues", {}).get(queue.name) is queue
 
 
 def _name(task: Any) -> str:

@@ -15,7 +15,7 @@ import redis
 
 from headway.celery.run import Run
 from headway.contract.executions import Executions, Outcome
-from headway.contract.foreign import placed
+from headway.contract.foreign import job_id_of, placed
 from headway.contract.new_job import NewJob
 from headway.contract.settings import Settings
 from headway.contract.store import Claim, JobStore
@@ -41,10 +41,12 @@ logger = logging.getLogger("headway.celery")
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A task that was sent, or put in the place of a job that had ended. The id may lack its partition."""
+    """A task that was sent. The id lacks its partition. The recorder makes the job: many in turn cost much
+    less than each between two tasks."""
 
     job_id: str
-    new: NewJob
+    owner: str
+    make_job: Callable[[], NewJob]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Abandoned:
     job_id: str
     owner: str
     outcome: Outcome
+    make_job: Callable[[], NewJob] | None = None
+    """For a job that is not there: those who sent and began it may have been killed before they said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +204,7 @@ class Recorder:
         # Those that run before those that they have sent.
         self._report(executions, [run for run in runs if run.hold is None and not run.over])
         executions.announce(
-            [(note.job_id, note.new) for note in batch if isinstance(note, Announcement)],
+            [(note.job_id, new) for note in batch if (new := self._job_of(note)) is not None],
             [(note.owner, note.group, note.jobs) for note in batch if isinstance(note, Total)],
         )
         self._end(executions, [run for run in runs if run.hold is not None and not run.over])
@@ -212,10 +216,7 @@ class Recorder:
         """The same note with whole ids of jobs. Where notes are taken, nobody can wait for what the store
         knows of the owner."""
         keys = self.store().keys
-        if isinstance(note, Announcement):
-            new = self._placed_job(note.new)
-            return replace(note, job_id=placed(keys, new.owner, note.job_id), new=new)
-        if isinstance(note, Abandoned):
+        if isinstance(note, Announcement | Abandoned):
             return replace(note, job_id=placed(keys, note.owner, note.job_id))
         if isinstance(note, Run):
             ref = note.ref
@@ -226,8 +227,21 @@ class Recorder:
             note.ref = (self.store().ref(ref.id) or ref) if note.in_place and note.hold is None else ref
         return note
 
+    def _job_of(self, note: Any) -> NewJob | None:
+        """The job that a note brings, with whole ids."""
+        if not isinstance(note, Announcement | Abandoned) or note.make_job is None:
+            return None
+        try:
+            new = note.make_job()
+        except Exception:
+            logger.exception("headway: a task may be shown wrongly")
+            return None
+        return self._placed_job(new)
+
     def _placed_job(self, new: NewJob) -> NewJob:
         group, parent = self._family(new.owner, new.group, new.parent)
+        if parent == new.parent and group == new.group:
+            return new
         return replace(new, group=group, parent=parent)
 
     def _family(self, owner: str, group: str | None, parent: str | None) -> tuple[str | None, str | None]:
@@ -264,10 +278,12 @@ class Recorder:
                     run.ref = replace(run.ref, id=recorded.again)
                     again.append(run)
                 elif recorded.what == "ended":
-                    # The task came again after its job's end, and an end is final.
-                    keys = self.store().keys
+                    # The task came again after its job's end, and an end is final. The next one has an id
+                    # that follows: another process may find the same, with another attempt of the task.
+                    owner = run.ref.owner
                     run.new = replace(run.new, retry_of=run.first_job)
-                    run.ref = replace(run.ref, id=keys.new_job_id(run.ref.owner))
+                    next_id = placed(self.store().keys, owner, job_id_of(owner, f"after {run.ref.id}"))
+                    run.ref = replace(run.ref, id=next_id)
                     missing.append(run)
                 else:
                     if recorded.what == "refused":
@@ -346,8 +362,9 @@ class Recorder:
 
 
 def _without_details(note: Any) -> Any:
-    if isinstance(note, Announcement):
-        return replace(note, new=note.new.without_params())
+    if isinstance(note, Announcement | Abandoned) and note.make_job is not None:
+        new = note.make_job().without_params()
+        return replace(note, make_job=lambda: new)
     if isinstance(note, Run):
         note.new = note.new.without_params()
         if note.outcome is not None:

@@ -25,6 +25,18 @@ _DEPTH = 20
 Redact = bool | Iterable[str] | Callable[[str, str, Any], Any]
 
 
+_PLAIN = (int, float, bool, type(None))
+
+
+def is_plain(*several: Iterable[Any]) -> bool:
+    """Whether all of these values are small and stay as they are, so that they may be copied later."""
+    return all(
+        type(value) in _PLAIN or (type(value) is str and len(value) <= MAX_ARGUMENT_BYTES)
+        for values in several
+        for value in values
+    )
+
+
 class TooLarge(Exception):
     """A value is larger than may be kept."""
 

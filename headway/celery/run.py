@@ -90,8 +90,8 @@ class Run:
         """The id of the replaced task whose result comes of what follows this one."""
         self.parent_id: str | None = None
         """The id of the task whose child it is."""
-        self.following: frozenset[str] = frozenset()
-        """The ids of the tasks that go on where it ends."""
+        self.following: dict[str, str | None] = {}
+        """The tasks that go on where it ends (`task_message.following`)."""
         self.said: tuple[str | None, Any] = (None, None)
         """The state that the task gave itself last, with update_state, and what it said of it."""
         self.outcome: Outcome | None = None
@@ -226,7 +226,7 @@ def outcome_of(run: Run, state: str | None, returned: Any, redaction: Redaction)
         return failure(name, returned, redaction)
     if state == states.IGNORED and (run.replaced or run.resent):
         return Outcome(State.RETRYING, message="replaced")
-    if state == states.REJECTED and getattr(returned, "requeue", False):
+    if state == states.REJECTED and getattr(returned, "requeue", False) and run.task.acks_late:
         return Outcome(State.RETRYING, message="requeued")
     if state == states.REJECTED:
         return _REJECTED

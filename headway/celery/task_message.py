@@ -75,8 +75,8 @@ class TaskMessage:
         return cls(
             task_id,
             name,
-            args or (),
-            kwargs or {},
+            tuple(args or ()),
+            dict(kwargs or {}),
             facts.get("root_id") or task_id,
             facts.get(PARENT_HEADER),
             str(group) if group else None,
@@ -161,26 +161,29 @@ def _follow(group: str | None, steps: Iterable[Any], counts: dict[str, int]) -> 
     return own, chord
 
 
-def following(request: Any) -> frozenset[str]:
-    """Return the ids of the tasks that Celery sends when this one has succeeded: the next of its chain (all
-    tasks of a group or chord that comes next), the body of its chord. Asked at its start, as older versions
-    take the chain apart later."""
+def following(request: Any) -> dict[str, str | None]:
+    """Return the tasks that Celery sends when this one has succeeded, by their ids: the next of its chain
+    (all tasks of a group or chord that comes next), the body of its chord. With the id of the group if they
+    are one then: their messages may not say it. Asked at a task's start, as older versions take the chain
+    apart later."""
     found = [*(request.chain or ())[-1:], *([request.chord] if request.chord else ())]
-    return frozenset(task_id for signature in found for task_id in _first_ids(signature))
+    return dict(pair for signature in found for pair in _first(signature))
 
 
-def _first_ids(signature: Any) -> Iterator[str]:
-    """The ids of the tasks that are sent when the signature is applied."""
+def _first(signature: Any, group: str | None = None) -> Iterator[tuple[str, str | None]]:
+    """The ids of the tasks that are sent when the signature is applied; the group that they are in then."""
     kind, kwargs = signature.get("subtask_type"), signature.get("kwargs") or {}
-    if kind in ("group", "chord"):
-        tasks = kwargs["tasks" if kind == "group" else "header"]
-        # A header is a list, or a group.
-        for task in [tasks] if isinstance(tasks, Mapping) else tasks:
-            yield from _first_ids(task)
+    if kind == "group":
+        for task in kwargs["tasks"]:
+            yield from _first(task, _option(signature, "task_id"))
+    elif kind == "chord":
+        header = kwargs["header"]  # a list, or a group
+        for task in header["kwargs"]["tasks"] if isinstance(header, Mapping) else header:
+            yield from _first(task)
     elif kind == "chain":
-        yield from _first_ids(_steps(signature)[0])
+        yield from _first(_steps(signature)[0])
     elif task_id := _option(signature, "task_id"):
-        yield task_id
+        yield task_id, group
 
 
 def keep_places(run: Run, chain: Iterable[Any]) -> None:
@@ -206,10 +209,18 @@ def parent_of(headers: Mapping[str, Any], run: Run | None) -> str | None:
 def group_of(headers: Mapping[str, Any], body: Any, run: Run | None) -> str | None:
     """Return the group of a task that is about to be sent and that Celery says no group of: the first task
     of a chain begins one, named by its id; the others, and the body of a chord, belong to that of the `run`
-    that sends them. What takes the place of the run's task is in no group; it is the task's child."""
+    that sends them. What takes the place of the run's task is in no group; it is the task's child. Of a
+    group that is the body of a chord Celery says that it is in the chord's."""
+    task_id = str(headers.get("id"))
+    current = get_current_task()
+    chord: Any = None
+    followers = {} if run is None else run.following
+    if current is not None and current.name == _UNLOCK and current.request.args:
+        chord, followers = current.request.args[0], dict(_first(current.request.args[1]))
+    if followers.get(task_id):
+        return followers[task_id]
     if headers.get("group"):
         return None
-    task_id = headers.get("id")
     if run is not None and task_id == run.ends_for:
         return None
     if run is not None and task_id in run.following:
@@ -218,9 +229,8 @@ def group_of(headers: Mapping[str, Any], body: Any, run: Run | None) -> str | No
         return run.ref.group
     if run is not None and (headers.get("replaced_task_nesting") or 0) > run.nesting:
         return None
-    current = get_current_task()
-    if current is not None and current.name == _UNLOCK and current.request.args:
-        return str(current.request.args[0])
+    if chord is not None:
+        return str(chord)
     embedded = body[2] if isinstance(body, tuple | list) and len(body) == 3 else {}
     if embedded and embedded.get("chain"):
         return str(headers.get(GROUP_HEADER) or task_id)

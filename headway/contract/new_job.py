@@ -71,21 +71,24 @@ class NewJob:
         return {**self.shared_fields(), **self.own_fields(ref)}
 
     def shared_fields(self) -> Mapping[str, str]:
-        """Return the fields that follow from the job's kind."""
+        """Return the fields that follow from the job's kind, and those that few jobs have as they are
+        without: the job's own fields come after them."""
         *kind, checkpoint = self.kind
         return {**_shared_fields(*kind), "_checkpoint": checkpoint}
 
     def own_fields(self, ref: JobRef) -> dict[str, Any]:
-        """Return the other fields. Raises RecordError."""
+        """Return the job's own fields. Raises RecordError."""
         fields = {
             "id": f'"{ref.id}"',
             "labels": dumps(self.labels),
             "params": dumps(self.params, MAX_PARAMS_BYTES, "params"),
-            "retry_of": dumps(self.retry_of),
-            "links": dumps(links_of(ref.id).model_dump()),
-            "_once": ref.once,
+            "links": links_of(ref.id).model_dump_json(),
             **(self.webhook.fields(self.owner) if self.webhook else {}),
         }
+        if self.retry_of is not None:
+            fields["retry_of"] = dumps(self.retry_of)
+        if ref.once:
+            fields["_once"] = ref.once
         if self.trace:
             fields["_trace"] = self.trace
         if self.run_at_ms is not None:
@@ -96,7 +99,7 @@ class NewJob:
             fields["_while"] = self.unique.while_
         if self.foreign is not None:
             fields["_foreign"] = self.foreign.task_id or task_id_of(ref.id)
-            if self.run_at_ms is None:
+            if self.foreign.not_before_ms and self.run_at_ms is None:
                 fields["_not_before"] = str(self.foreign.not_before_ms)
             if self.foreign.followers:
                 fields["_followers"] = self.foreign.followers
@@ -130,5 +133,7 @@ def _shared_fields(
         "size": dumps(size),
         "priority": dumps(priority),
         "run_at": "null" if run_at_ms is None else f'"{rfc3339(run_at_ms)}"',
+        "retry_of": "null",
+        "_once": "",
         "_queue": queue,
     }

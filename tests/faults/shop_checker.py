@@ -21,6 +21,8 @@ GHOST_S = LEASE_S + 5
 """A job whose process has gone, or has done with it, may say `running` so long while nothing is broken."""
 NOTED_S = 1.0
 """What a process noted is written by then, if Headway's Redis is there."""
+NOTICED_S = 5.0
+"""A worker has noticed by then that a process of its pool is gone."""
 SEND_S = 2.0
 """No sending takes longer, whatever is away, unless it is the broker."""
 CLOSE_S = 0.3
@@ -143,7 +145,7 @@ def each_job_ends_as_its_task_did(h: ShopHistory) -> Found:
 
     So may be one whose process was killed before its end was written, or stood still longer than a lease.
     If not even the beginning was written, the job still waits for a start: nobody can know. There is none
-    if the process that sent it, for another task, was killed as early.
+    if the process that sent it, for another task, was killed as early, and all of the worker's with it.
     """
     ran = h.of_tasks()
     for task, executions in ran.items():
@@ -151,7 +153,8 @@ def each_job_ends_as_its_task_did(h: ShopHistory) -> Found:
         if not jobs:
             senders = ran.get(h.parents.get(task, ""), [])
             sent_unnoted = any(_killed_at(h, e) - executions[0].began < NOTED_S for e in senders)
-            if not (sent_unnoted and all(_began_unnoted(h, e) for e in executions)):
+            unheard_of = all(_began_unnoted(h, e) and _worker_killed(h, e) for e in executions)
+            if not (sent_unnoted and unheard_of):
                 yield task, "has no job"
             continue
         state = jobs[-1]["state"]
@@ -170,6 +173,12 @@ def each_job_ends_as_its_task_did(h: ShopHistory) -> Found:
 def _killed_at(h: ShopHistory, e: Execution) -> float:
     """When the execution's process was killed; infinity if it was not."""
     return min((s.since for s in h.spans if s.pid == e.pid and s.what == "killed"), default=math.inf)
+
+
+def _worker_killed(h: ShopHistory, e: Execution) -> bool:
+    """Whether a whole worker was killed with the execution's process, or before it could tell of that."""
+    killed = _killed_at(h, e)
+    return any(s.what == "shop" and 0 <= s.since - killed < NOTICED_S for s in h.spans)
 
 
 def _began_unnoted(h: ShopHistory, e: Execution) -> bool:

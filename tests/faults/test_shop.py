@@ -115,13 +115,17 @@ def test_an_end_that_could_not_be_written_is_no_lie() -> None:
     assert check(h) == [], "its beginning was not written either"
 
 
-def test_a_task_whose_sender_and_worker_are_killed_at_once_need_have_no_job() -> None:
+def test_a_task_whose_sender_and_whole_worker_are_killed_at_once_need_have_no_job() -> None:
     h = good()
     del h.headway.documents["0-d"]
     h.executions[-1].ended = h.executions[-1].how = None
     h.spans.append(Span("killed", 12.2, float("inf"), 8))
     assert check(h) != []
+    h.spans.append(Span("shop", 12.2, 14.0))
+    assert check(h) != []
     h.spans.append(Span("killed", 12.2, float("inf"), 7))
     assert check(h) == []
     h.spans[-1].since = 13.5
+    assert check(h) != []
+    h.spans[-1].since, h.spans[-2].what = 12.2, "pool"
     assert check(h) != []

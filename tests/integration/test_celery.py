@@ -61,6 +61,16 @@ def test_what_tasks_use_already_moves_their_bars(shop: ShopStack, task: str) -> 
     assert totals == {20}
 
 
+def test_a_task_that_two_apps_have_is_a_job_of_the_one_that_sends_it(shop: ShopStack) -> None:
+    ours = [shop.send(f"add.delay({n})") for n in range(20)]
+    theirs = [shop.send(f"annex.tasks[add.name].apply_async(({n},), queue='unserved')") for n in range(20)]
+    found = [(job.owner, job.result) for job in map(shop.ended, ours)]
+    assert found == [("local", n) for n in range(20)]
+    count = shop.store.listings.counts
+    until(lambda: sum(count("annex").get(ADD, {}).values()) >= len(theirs), what="the other app's jobs")
+    assert count("annex") == {ADD: {State.QUEUED: len(theirs)}}
+
+
 def test_retries_are_attempts_of_one_job(shop: ShopStack) -> None:
     task_id = shop.send("flaky.delay(2, 1)")
     job = shop.ended(task_id)
@@ -89,6 +99,7 @@ def test_an_attempt_that_is_over_before_the_one_before_it(shop: ShopStack) -> No
         ("fails.delay('boom')", ErrorCode.ERROR, "RuntimeError: boom"),
         ("gives_up.delay()", ErrorCode.ERROR, "OSError: no luck"),
         ("rejects.delay()", ErrorCode.ERROR, "the task rejected its message"),
+        ("rejects.delay(True)", ErrorCode.ERROR, "the task rejected its message"),
         ("dies.delay()", ErrorCode.WORKER_LOST, "WorkerLostError"),
         ("too_long.delay()", ErrorCode.TIMEOUT, "TimeLimitExceeded"),
         ("softly_too_long.delay()", ErrorCode.TIMEOUT, "SoftTimeLimitExceeded"),
@@ -287,6 +298,13 @@ def test_a_group_a_chord_and_a_chain_are_groups_that_end(
     assert len(ends) == 1
 
 
+def test_a_group_that_follows_a_group_is_one_of_its_own(shop: ShopStack) -> None:
+    second = shop.send("chain(group(add.s(1, 1), add.s(2, 2)), group(total.s(), total.s())).apply_async()")
+    assert ended_group(shop, second) == {"succeeded": 2}
+    jobs = shop.get(f"/jobs?group={second}")[1]["items"]
+    assert [job["result"] for job in jobs] == [6, 6]
+
+
 def test_a_group_knows_how_many_it_will_have_before_they_are_there(shop: ShopStack) -> None:
     first = shop.send("chain(sleeps.s(60), add.si(1, 1), add.si(1, 1)).apply_async().parent.parent")
     shop.running(first)
@@ -410,6 +428,20 @@ def test_a_worker_that_is_killed_is_seen_by_the_lease(tmp_path: Path) -> None:
         assert shop.ended(waits).result == 2
         again = shop.ended(late)
         assert (again.state, again.attempt, again.result) == (State.SUCCEEDED, 2, "late")
+
+
+def test_a_task_whose_sender_and_process_are_killed_at_once_is_a_job(shop: ShopStack) -> None:
+    script = (
+        "import os; from tests.support.shop.tasks import dies; "
+        "print(dies.delay().id, flush=True); os.kill(os.getpid(), 9)"
+    )
+    environ = {**os.environ, **shop.environ, **shop.shop_environ}
+    sent = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+    job = shop.ended(sent.stdout.strip())
+    assert job.error is not None
+    assert (job.type, job.error.code) == (f"{TASKS}.dies", ErrorCode.WORKER_LOST)
 
 
 def test_headway_and_its_redis_away_cost_the_project_nothing(tmp_path: Path) -> None:

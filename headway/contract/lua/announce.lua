@@ -10,14 +10,14 @@
 
 --@include creation.lua
 
-local keys, before = {unpack(KEYS)}, {}
+local before = {}
 for i = 4, 6 do before[i] = string.sub(KEYS[i], 1, -#JOB_ID - 1) end
 local shared = tonumber(ARGV[5])
 local at = 6 + shared
 while at <= #ARGV do
   local own = tonumber(ARGV[at + 2])
-  for i = 4, 6 do keys[i] = before[i] .. ARGV[at] end
-  bind(keys, ARGV[at])
+  JOB_ID = ARGV[at]
+  JOB, EVENTS, UNREAD = before[4] .. JOB_ID, before[5] .. JOB_ID, before[6] .. JOB_ID
   if redis.call('EXISTS', JOB) == 0 then
     local given, fields = {unpack(ARGV, 6, 5 + shared)}, {}
     for i = at + 3, at + 2 + own do given[#given + 1] = ARGV[i] end

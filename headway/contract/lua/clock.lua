@@ -3,7 +3,9 @@
 local function int(number) return string.format('%.0f', number) end
 
 -- Days to a civil date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
+local dated -- Of the last moment: time stands still within a script.
 local function rfc3339(ms)
+  if dated and dated[1] == ms then return dated[2] end
   local floor = math.floor
   local s = floor(ms / 1000)
   local days = floor(s / 86400)
@@ -17,8 +19,9 @@ local function rfc3339(ms)
   local day = doy - floor((153 * mp + 2) / 5) + 1
   local month = mp < 10 and mp + 3 or mp - 9
   local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day,
-    floor(rest / 3600), floor(rest % 3600 / 60), rest % 60, ms - s * 1000)
+  dated = {ms, string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day,
+    floor(rest / 3600), floor(rest % 3600 / 60), rest % 60, ms - s * 1000)}
+  return dated[2]
 end
 
 -- The machine's time in ms. Leases and alarms run on it.

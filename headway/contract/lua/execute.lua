@@ -19,6 +19,8 @@ if not job then return {'gone'} end
 local mine = job.fence == ARGV[5]
 if ended(job) then
   if mine then return {'over'} end
+  -- An earlier attempt that is heard of only now. What begins anew and retries is shown from the next attempt on.
+  if ARGV[11] == 'retrying' and job.place > tonumber(ARGV[8]) then return {'superseded'} end
   return {'ended', job.state, redis.call('HGET', JOB, '_again') or ''}
 end
 if job.place > tonumber(ARGV[8]) then return {'superseded'} end

@@ -29,8 +29,10 @@ app.conf.update(
 )
 if os.environ.get("SHOP_INSTRUMENT", "1") == "1":
     instrument(app)
-    # Another of the same project; what it does with the tasks of the first is nothing.
-    instrument(Celery("annex", broker=os.environ["SHOP_BROKER"], set_as_current=False))
+    # Another of the same project. It has all tasks of the first, too, as Celery has it by default; it says
+    # nothing of what they do.
+    annex = Celery("annex", broker=os.environ["SHOP_BROKER"], set_as_current=False)
+    instrument(annex, owner="annex", redact=True)
     # As code does that asks whether there is a module. It must not use the hooks up.
     for module in ("tqdm.std", "rich.progress"):
         importlib.util.find_spec(module)
@@ -169,8 +171,9 @@ def says_so(self: Any) -> None:
 
 
 @app.task
-def rejects() -> None:
-    raise Reject("no", requeue=False)
+def rejects(requeue: bool = False) -> None:
+    """Its message was acknowledged before, so it does not come again."""
+    raise Reject("no", requeue=requeue)
 
 
 @app.task(time_limit=1)
