@@ -201,8 +201,10 @@ class Recorder:
         executions = Executions(self.store(), self._settings.lease_s)
         batch = [self._placed(note) for note in batch]
         runs = list({id(note): note for note in batch if isinstance(note, Run)}.values())
+        # A process that ends does not wait for others.
+        waits = not any(isinstance(note, Flush) for note in batch)
         # Those that run before those that they have sent.
-        self._report(executions, [run for run in runs if run.hold is None and not run.over])
+        self._report(executions, [run for run in runs if run.hold is None and not run.over], waits=waits)
         executions.announce(
             [(note.job_id, new) for note in batch if (new := self._job_of(note)) is not None],
             [(note.owner, note.group, note.jobs) for note in batch if isinstance(note, Total)],
@@ -250,8 +252,9 @@ class Recorder:
             parent = placed(self.store().keys, owner, parent)
         return parent if group is None else group, parent
 
-    def _report(self, executions: Executions, runs: list[Run]) -> None:
-        """Report runs that hold nothing yet. A job that is not there is made: its announcement was lost."""
+    def _report(self, executions: Executions, runs: list[Run], *, waits: bool = True) -> None:
+        """Report runs that hold nothing yet. A job that is not there is made: its announcement was lost;
+        if `waits`, later, should it only be late."""
         for _ in range(4):
             if not runs:
                 return
@@ -269,6 +272,8 @@ class Recorder:
                     run.over = True
                     run.stop.request(JobCanceled)
                     self._interrupt(run)
+                elif recorded.what == "gone" and waits and run.may_be_announced:
+                    self._inbox.put(run)
                 elif run.only_continues or (run.replaced and recorded.what == "ended"):
                     # There is no such job, or what took the task's place was over before this was heard of.
                     run.over = True

@@ -39,6 +39,10 @@ MAX_ATTEMPTS = 100
 """The highest number that a job may have; a task without max_retries has no limit."""
 
 
+ANNOUNCED_S = 2.0
+"""How long the job of a replaced task may not be there yet when what stands in its place has begun."""
+
+
 def max_attempts(task: Any) -> int:
     """Return how many attempts a task's job has by its retry policy."""
     return MAX_ATTEMPTS if task.max_retries is None else min(MAX_ATTEMPTS, max(0, task.max_retries) + 1)
@@ -69,6 +73,7 @@ class Run:
         self.retries = retries
         self.begin_bar = begin_bar
         """Called with this run when a bar of it begins."""
+        self.began_at = time.monotonic()
         self.token = f"{_PROCESS}.{os.getpid()}.{next(_numbers)}"
         self._make_job: Callable[[], NewJob] | None = make_job
         self._new: NewJob | None = None
@@ -185,6 +190,11 @@ class Run:
         return self.only_continues or self.nesting > 0
 
     # -- for the recorder --------------------------------------------------------------------------
+
+    @property
+    def may_be_announced(self) -> bool:
+        """Whether others are about to make its job, if it is not there. They know its group."""
+        return self.in_place and time.monotonic() - self.began_at < ANNOUNCED_S
 
     def execution(self) -> Execution:
         """What is known of it now."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from headway.celery.recorder import Recorder
 from headway.celery.run import Run
@@ -82,3 +85,31 @@ def test_an_attempt_that_is_heard_of_after_the_last_one_makes_no_job(store: JobS
     recorder._report(executions, [execution(store, 1, Outcome(State.SUCCEEDED, "at last"))])
     recorder._report(executions, [execution(store, 0, Outcome(State.RETRYING, message="not yet"))])
     assert [(job.state, job.attempt) for job in jobs(store)] == [(State.SUCCEEDED, 2)]
+
+
+@pytest.mark.parametrize("only_continues", [False, True])
+def test_what_stands_in_a_tasks_place_waits_for_the_job_that_knows_its_group(
+    store: JobStore, only_continues: bool
+) -> None:
+    recorder = Recorder(Settings(redis_url="redis://of.nobody", lease_s=5), lambda run: None)
+    recorder._store = store
+    run = execution(store, 0, Outcome(State.SUCCEEDED, "done"))
+    run.nesting, run.only_continues = 1, only_continues
+    recorder._write([run])
+    assert jobs(store) == []
+
+    Executions(store, 5).announce([(run.ref.id, replace(run.new, group="its own"))])
+    recorder._write([recorder._inbox.get_nowait()])
+    assert [(job.group, job.state) for job in jobs(store)] == [("its own", State.SUCCEEDED)]
+
+
+def test_what_stands_in_a_tasks_place_makes_the_job_that_nobody_announces(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headway.celery.run.ANNOUNCED_S", 0)
+    recorder = Recorder(Settings(redis_url="redis://of.nobody", lease_s=5), lambda run: None)
+    recorder._store = store
+    run = execution(store, 0, Outcome(State.SUCCEEDED, "done"))
+    run.nesting = 1
+    recorder._write([run])
+    assert [job.state for job in jobs(store)] == [State.SUCCEEDED]
