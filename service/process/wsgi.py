@@ -60,14 +60,18 @@ def start(app: Flask) -> None:
 
 def _start_gauge(here: Context) -> None:
     """Copy to the metrics, once a second, what is counted without a lock."""
-    delivered = 0
+    sockets = here.sockets
+    counters = metrics.STREAMS_OPENED, metrics.STREAMS_RESUMED, metrics.EVENTS_DELIVERED
+    copied = 0, 0, 0
 
     def copy() -> None:
-        nonlocal delivered
+        nonlocal copied
         metrics.STREAMS_OPEN.set(here.limits.open)
-        metrics.STREAMS_BEHIND.set(here.sockets.catching_up)
-        metrics.EVENTS_DELIVERED.inc(here.sockets.delivered - delivered)
-        delivered = here.sockets.delivered
+        metrics.STREAMS_BEHIND.set(sockets.catching_up)
+        counts = sockets.opened, sockets.resumed, sockets.delivered
+        for counter, count, before in zip(counters, counts, copied, strict=True):
+            counter.inc(count - before)
+        copied = counts
 
     forever("gauge", copy, pause_s=1)
 

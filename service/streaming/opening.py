@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import redis
 
 from headway.contract.events import ZERO, BadEventId, EventId
-from service import metrics
 from service.streaming import sse
 from service.streaming.catchup import CatchUp, Page
 from service.streaming.heartbeat import COMMENT, Heartbeat, VisibleHeartbeat
@@ -159,9 +158,8 @@ class EventStream:
 
     def hand_over(self, sock: socket.socket, head: bytes = b"") -> None:
         """Have the hub write to the socket, beginning with `head`. Raises OSError if it is closed."""
-        metrics.STREAMS_OPENED.inc()
-        if self._resumed:
-            metrics.STREAMS_RESUMED.inc()
+        self._sockets.opened += 1
+        self._sockets.resumed += self._resumed
         self._sockets.adopt(
             sock,
             head + sse.retry(random.randint(*RETRY_MS)),  # noqa: S311

@@ -80,7 +80,8 @@ class Sockets:
         self._draining = False
         self._lock = threading.Lock()
         self._started = False
-        self.delivered = 0
+        self.opened = self.resumed = self.delivered = 0
+        """For the metrics; a counter of theirs takes longer than much of what is counted."""
 
     @property
     def catching_up(self) -> int:
