@@ -43,6 +43,9 @@ PASSED_ON_MS = 60_000
 """How long a message waits in the queue of one type, in RabbitMQ. Its job's alarm sends another."""
 _NEVER_SET = ("eta", "expires", "retries", "group", "chord", "stamped_headers", "replaced_task_nesting")
 
+Sent = tuple[str, str]
+"""What a message names: a job, and its type."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -115,7 +118,7 @@ class Served:
         self.types: frozenset[str] = frozenset()
         self.left_to_others: frozenset[str] = frozenset()
         """Types whose messages are passed on to other workers."""
-        self.waiting: Callable[[Sequence[str]], Collection[str]] = lambda job_ids: job_ids
+        self.waiting: Callable[[Sequence[Sent]], Collection[str]] = lambda jobs: [job for job, _ in jobs]
         """Those of these jobs whose message means something still (worker/hints.py)."""
 
 
@@ -144,16 +147,17 @@ class Intake:
 intake = Intake()
 
 
-def job_of(message: dict[str, Any]) -> str:
-    """Return the job that a message, one without a fault, is of."""
+def job_of(message: dict[str, Any]) -> Sent:
+    """Return the job that a message, one without a fault, is of, and its type."""
     body = message["body"]
     is_base64 = message["properties"].get("body_encoding") == "base64"
     job_id: str = json.loads(base64.b64decode(body) if is_base64 else body)[0][0]
-    return job_id
+    return job_id, message["headers"]["task"]
 
 
 def is_stale(message: dict[str, Any]) -> bool:
-    """Return whether a message, one without a fault, is of a job that does not wait any more."""
+    """Return whether a message, one without a fault, is good for nothing: its job does not wait any more,
+    and no other is left in the line. One may be there whose message its job was taken for."""
     if served.waiting([job_of(message)]):
         return False
     intake.dropped_at = time.monotonic()
@@ -218,7 +222,7 @@ class _RedisTransport:
             taken = client.rpop(queue, MAX_STALE) or []
             jobs = [_job_in(message) for message in taken]
             waiting = served.waiting([job for job in jobs if job is not None])
-            kept = [m for m, job in zip(taken, jobs, strict=True) if job is None or job in waiting]
+            kept = [m for m, job in zip(taken, jobs, strict=True) if job is None or job[0] in waiting]
             if kept:
                 # To where they were: the first that was taken is the next to be taken again. If that
                 # fails, the alarms of their jobs send others.
@@ -282,7 +286,7 @@ class AmqpTlsTransport(pyamqp.SSLTransport):
     Connection = AmqpConnection
 
 
-def _job_in(text: bytes) -> str | None:
+def _job_in(text: bytes) -> Sent | None:
     """Return the job that a message in Redis is of; None if it has a fault, or its type is not served."""
     try:
         message = json.loads(text)

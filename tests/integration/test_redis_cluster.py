@@ -197,7 +197,7 @@ def test_a_primary_that_is_silent_holds_up_neither_the_jobs_of_the_others_nor_re
         ref = stack.store.ref(job_id)
         assert ref is not None
         assert stack.store.claim(ref, token="t", lease_s=1, worker="lost")
-        until(lambda: stack.store.waiting([job_id]), 20, "its alarm to find that the worker was lost")
+        until(lambda: stack.store.waiting([(job_id, "")]), 20, "its alarm to find that the worker was lost")
         until(lambda: stack.get("/readyz")[0] == 200, what="another server to be asked")
         for _ in range(8):
             assert stack.get("/readyz")[0] == 200, stack.call("GET", "/readyz")
