@@ -10,7 +10,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, Self
@@ -58,6 +58,11 @@ PAGE = 200
 ATTEMPTS = 5
 FULL_S = 0.5
 """After the owner's limits have refused a retry, before the next try."""
+TURN_S = 2.0
+"""How long one of these jobs is done while others wait. One that the owner's limits hold up would keep all
+owners' from being done."""
+AWAY_S = 10.0
+"""How long it is then away: jobs that come back are first, and must not pass the turn among them."""
 
 
 class Selection(BaseModel):
@@ -148,6 +153,10 @@ class _Canceled(Exception):
     """Cancellation of this job was asked for."""
 
 
+class _TurnOver(Exception):
+    """Others wait, and this job had its turn."""
+
+
 @dataclass
 class _State:
     """How far it is. It is the job's checkpoint, so that another process can go on."""
@@ -170,17 +179,20 @@ class ManyLoop:
         forever("many", self._step, pause_s=PERIOD_S)
 
     def _step(self) -> float | None:
-        store = self._here.store
-        partitions = self._here.keeper.share
-        lines = [store.keys.line(partition, SERVICE_QUEUE) for partition in partitions]
-        # Most often there is nothing anywhere: that is asked of all in one round trip.
-        waiting = store.database.each([(line, ("ZCARD", line)) for line in lines], tolerant=True)
-        for partition, count in zip(partitions, waiting, strict=True):
-            found = store.next(partition, SERVICE_QUEUE) if count else None
+        for partition in self._occupied():
+            found = self._here.store.next(partition, SERVICE_QUEUE)
             if found is not None:
                 self._claim(found[0])
                 return 0
         return None
+
+    def _occupied(self) -> list[int]:
+        """The partitions where jobs wait. Most often there are none: that is asked of all in one round
+        trip."""
+        store, partitions = self._here.store, self._here.keeper.share
+        lines = [store.keys.line(partition, SERVICE_QUEUE) for partition in partitions]
+        there = store.database.each([(line, ("EXISTS", line)) for line in lines], tolerant=True)
+        return [partition for partition, is_there in zip(partitions, there, strict=True) if is_there]
 
     def _claim(self, ref: JobRef) -> None:
         store, lease_s = self._here.store, self._here.settings.lease_s
@@ -190,7 +202,9 @@ class ManyLoop:
             return
         with suppress(StaleFence), about(job=ref.id, attempt=claim.job.attempt, owner=ref.owner):
             try:
-                _Work(self._here, claim).do()
+                _Work(self._here, claim, self._occupied).do()
+            except _TurnOver:
+                store.retry(claim, delay_s=AWAY_S, reason="others have their turn", counts=False)
             except _Canceled:
                 canceled = (ErrorCode.CANCELED, "the job was canceled")
                 store.end(claim, State.CANCELED, error=canceled)
@@ -205,9 +219,12 @@ class ManyLoop:
 class _Work:
     """One attempt at one of these jobs."""
 
-    def __init__(self, here: Context, claim: Claim) -> None:
+    def __init__(self, here: Context, claim: Claim, others: Callable[[], list[int]]) -> None:
+        """`others` returns where others wait."""
         self._here = here
         self._claim = claim
+        self._others = others
+        self._turn_over_at = time.monotonic() + TURN_S
         self._action = claim.job.type.removeprefix(PREFIX)
         self._selection = Selection.model_validate(claim.job.params)
         # A retry of an ended one begins anew: there may be other jobs by now.
@@ -217,7 +234,7 @@ class _Work:
         self._beat_at = 0.0
 
     def do(self) -> None:
-        """Do it, and end the job. Raises _Canceled, StaleFence, RedisError."""
+        """Do it, and end the job. Raises _Canceled, _TurnOver, StaleFence, RedisError."""
         state = self._state
         if state.matched is None:
             matched = 0
@@ -227,15 +244,19 @@ class _Work:
             state.matched, self._beat_at = matched, 0.0
             self._beat()
         if not self._selection.dry_run:
+            at_once = AT_ONCE if self._action == "cancel" else 1
             for page, following in self._pages(state.cursor):
                 matching = [job for job in page if self._matches(job)]
-                for start in range(0, len(matching), AT_ONCE):
-                    for done in self._act(matching[start : start + AT_ONCE]):
-                        state.done += done
-                        state.skipped += not done
-                        self._beat()
-                self._beat()
-                state.cursor = following
+                for start in range(0, len(matching), at_once):
+                    self._beat()
+                    jobs = matching[start : start + at_once]
+                    done = self._act(jobs)
+                    state.done += done
+                    state.skipped += len(jobs) - done
+                    state.cursor = int(jobs[-1].fields[b"_score"])
+                if following is not None:
+                    state.cursor = following
+                    self._beat()
         result = {
             "matched": state.matched,
             "done": state.done,
@@ -278,13 +299,13 @@ class _Work:
             return False
         return state in (State.FAILED, State.CANCELED) or self._selection.state is not None
 
-    def _act(self, jobs: list[JobPage]) -> Iterable[bool]:
-        """Yield for each job whether it was done."""
+    def _act(self, jobs: list[JobPage]) -> int:
+        """Do it to jobs, and return to how many it was done."""
         if self._action == "cancel":
-            return self._here.store.cancel_many([_ref(job) for job in jobs])
+            return sum(self._here.store.cancel_many([job.ref for job in jobs]))
         if self._action == "delete":
-            return (remove(self._here, job.id) for job in jobs)
-        return map(self._retry, jobs)
+            return sum(remove(self._here, job.id) for job in jobs)
+        return sum(self._retry(job) for job in jobs)
 
     def _retry(self, listed: JobPage) -> bool:
         """Submit a job again; waits while the owner's limits do not let it. Returns whether it was done."""
@@ -310,7 +331,7 @@ class _Work:
         )
 
     def _beat(self) -> None:
-        """Report and renew the lease, if it is time to. Raises _Canceled."""
+        """Report and renew the lease, if it is time to. Raises _Canceled, and _TurnOver."""
         if time.monotonic() - self._beat_at < BEAT_S:
             return
         state, store = self._state, self._here.store
@@ -328,7 +349,6 @@ class _Work:
         self._beat_at = time.monotonic()
         if canceled:
             raise _Canceled
-
-
-def _ref(job: JobPage) -> JobRef:
-    return JobRef(job.id, job.owner, job.fields[b"_queue"].decode(), job.group)
+        # How many match is found out at a stretch: there is no checkpoint in it.
+        if state.matched is not None and self._beat_at > self._turn_over_at and self._others():
+            raise _TurnOver
