@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from headway.client import Client
 from headway.contract.encoding import dumps
 from headway.contract.new_job import NewJob
 from headway.contract.states import State
@@ -91,6 +92,13 @@ def test_labels_and_counts_over_http(web: Stack) -> None:
     web.submit("b", {}, labels={"customer": "acme:x"})
     assert [j["id"] for j in web.get("/jobs?label=customer:acme:x&label=n:1")[1]["items"]] == [job_id]
     assert web.get("/jobs?label=customer")[0] == 422
+    odd = {"a:b": "c", "ü\\:": "", "back\\s": "x: y"}
+    job_id = web.submit("a", {}, labels=odd)["id"]
+    for one in (odd, *({name: value} for name, value in odd.items())):
+        assert [job["id"] for job in Client(web.url).list(labels=one)] == [job_id]
+    assert not [*Client(web.url).list(labels={"a": "b:c"})]
+    assert [j["id"] for j in web.get(r"/jobs?label=back\s:x:%20y&label=a\:b:c")[1]["items"]] == [job_id]
+    assert many(web, "cancel", labels=odd)["result"] == result(1, 1)
     assert web.get("/jobs?label=customer:acme:x&older_s=3600")[1]["items"] == []
     found = web.get("/jobs:counts")[1]
     assert found["states"]["queued"] == sum(t["queued"] for t in found["types"].values()) >= 2
