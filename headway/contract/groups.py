@@ -76,7 +76,7 @@ class Groups:
         """Cancel all live jobs of a group, as they are now. Returns how many there were."""
         count = 0
         for ids in _pages(self._jobs(owner, group, *LIVE)):
-            refs = [ref for job_id in ids if (ref := self._db.ref(job_id)) is not None]
+            refs = self._db.refs(ids)
             for reply in self._db.run_many([self.cancellation(ref) for ref in refs]):
                 if isinstance(reply, Exception):
                     raise reply
