@@ -85,9 +85,8 @@ class Groups:
 
     def cancellation(self, ref: JobRef, *, asked_here: bool = True) -> Call:
         """The call that cancels a job (JobStore.cancel)."""
-        revoked = self._db.keys.revoked(partition_of(ref.id))
         args = [CANCELED, dumps("cancellation was asked for"), "1" if asked_here else ""]
-        return "cancel", self._db.keys_of(ref, [revoked]), self._db.args_of(ref, args)
+        return "cancel", self._db.keys_of(ref), self._db.args_of(ref, args)
 
     def expectation(self, owner: str, group: str, expected: int) -> Call:
         """The call that says how many jobs a group will have, unless somebody has said so before."""

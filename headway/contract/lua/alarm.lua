@@ -30,6 +30,7 @@ end
 
 if job.deadline and job.deadline <= time then return over('failed', ARGV[8]) end
 if waits(job) and job.expires and job.expires <= time then
+  if job.foreign then revoke(job) end
   return over('failed', ARGV[14])
 end
 -- Its messages are another system's: all that can be done is to wait for a start, and not for ever.
