@@ -19,6 +19,7 @@ import redis
 from flask import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from headway import tracing
 from headway.contract.encoding import dumps
 from headway.contract.events import IDS_PER_MS, EventType
 from headway.contract.files import FilesUnavailable
@@ -31,7 +32,7 @@ from headway.contract.states import ErrorCode, State
 from headway.contract.store import Claim, Report, StaleFence
 from headway.loops import forever
 from service.api.context import Context, caller, context
-from service.api.idempotency import Idempotency
+from service.api.idempotency import Submitting
 from service.api.jobs import CannotRepeat, again, remove, retry_once
 from service.api.names import Name
 from service.api.operation import Answer, Resource
@@ -93,7 +94,7 @@ def _operation(action: str) -> Callable[[Callable[..., Response]], Callable[...,
     return bp.operation(
         "POST",
         f"/jobs:{action}",
-        headers=Idempotency,
+        headers=Submitting,
         body=Selection,
         answers={
             202: Answer.json("the job that does it", Job, Location="the job's path"),
@@ -110,7 +111,7 @@ def _operation(action: str) -> Callable[[Callable[..., Response]], Callable[...,
 
 
 @_operation("cancel")
-def cancel_jobs(headers: Idempotency, body: Selection) -> Response:
+def cancel_jobs(headers: Submitting, body: Selection) -> Response:
     """Cancel all live jobs that match.
 
     Its result is `{matched, done, skipped, dry_run}`. Jobs that are made after it do not count.
@@ -119,7 +120,7 @@ def cancel_jobs(headers: Idempotency, body: Selection) -> Response:
 
 
 @_operation("retry")
-def retry_jobs(headers: Idempotency, body: Selection) -> Response:
+def retry_jobs(headers: Submitting, body: Selection) -> Response:
     """Submit all failed and canceled jobs that match again, or those of a `state` that is given.
 
     A job that was retried so before, and whose retry is kept, is not retried again.
@@ -128,12 +129,12 @@ def retry_jobs(headers: Idempotency, body: Selection) -> Response:
 
 
 @_operation("delete")
-def delete_jobs(headers: Idempotency, body: Selection) -> Response:
+def delete_jobs(headers: Submitting, body: Selection) -> Response:
     """Remove all ended jobs that match, with their events and artifacts."""
     return _submit("delete", headers, body)
 
 
-def _submit(action: Action, headers: Idempotency, body: Selection) -> Response:
+def _submit(action: Action, headers: Submitting, body: Selection) -> Response:
     here, who = context(), caller()
     # It would not see the job that does it.
     who.check_group(None)
@@ -141,7 +142,8 @@ def _submit(action: Action, headers: Idempotency, body: Selection) -> Response:
     if makes:
         refuse_when_full(here)
     params = body.model_dump(mode="json", exclude_none=True)
-    new = NewJob(who.owner, PREFIX + action, params, SERVICE_QUEUE, ATTEMPTS, group=None)
+    job_type = PREFIX + action
+    new = NewJob(who.owner, job_type, params, SERVICE_QUEUE, ATTEMPTS, group=None, trace=headers.trace)
     once = headers.once(lambda: dumps(params), f"{action} ")
     return answer_new(*create(here, new, once, limited=makes))
 
@@ -200,7 +202,13 @@ class ManyLoop:
         claim = store.claim(ref, token=secrets.token_urlsafe(16), lease_s=lease_s, worker=worker)
         if claim is None:
             return
-        with suppress(StaleFence), about(job=ref.id, attempt=claim.job.attempt, owner=ref.owner):
+        attempt, kind = claim.job.attempt, claim.job.type
+        attributes = tracing.about_job(ref.id, ref.owner, kind, attempt)
+        with (
+            suppress(StaleFence),
+            about(job=ref.id, attempt=attempt, owner=ref.owner),
+            tracing.span(f"attempt {kind}", claim.trace, kind="consumer", attributes=attributes),
+        ):
             try:
                 _Work(self._here, claim, self._occupied).do()
             except _TurnOver:
