@@ -27,8 +27,8 @@ from headway.contract.keys import JOB_ID
 
 PAUSE_S = 1.0
 """Seconds before the worker connects anew after the broker refused a command."""
-FOLLOW_S = 0.2
-"""Seconds between two looks whether messages of RabbitMQ are to be taken."""
+LOOK_S = 0.2
+"""Seconds between two looks whether a process has ended, and whether to take RabbitMQ's messages."""
 SAY_AGAIN_S = 60.0
 """Dropped messages are logged at most once in this time for each reason."""
 MAX_BODY_CHARS = 4096
@@ -320,7 +320,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             step for step in Consumer.Blueprint.default_steps if not step.endswith(":DelayedDelivery")
         )
 
-    _following: Any = None
+    _looking: Any = None
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         logger.warning("the broker cannot be used, trying again: %s", exc or type(exc).__name__)
@@ -330,19 +330,21 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
     def on_ready(self) -> None:
         """Called whenever it has connected and begins to take messages."""
         super().on_ready()
-        if not self.connection.transport.driver_type.startswith("amqp"):
-            return  # kombu asks QoS before each message of Redis
+        # kombu asks QoS before each message of Redis.
+        follows = self.connection.transport.driver_type.startswith("amqp")
         taking = True
 
-        def follow_intake() -> None:
+        def look() -> None:
             nonlocal taking
-            if taking != intake.open and self.task_consumer is not None:
+            # Celery looks when a process closes its files, when it cannot be reaped yet, and 5 s later.
+            self.pool.maintain_pool()
+            if follows and taking != intake.open and self.task_consumer is not None:
                 taking = intake.open
                 (self.task_consumer.consume if taking else self.task_consumer.cancel)()
 
-        if self._following is not None:
-            self._following.cancel()
-        self._following = self.hub.call_repeatedly(FOLLOW_S, follow_intake)
+        if self._looking is not None:
+            self._looking.cancel()
+        self._looking = self.hub.call_repeatedly(LOOK_S, look)
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         super().on_connection_error_before_connected(exc)
