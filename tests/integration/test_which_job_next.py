@@ -442,6 +442,12 @@ def test_an_http_worker_that_drains_gets_no_job(web: Stack) -> None:
     post(web, "/types/mine/resume")
 
 
+def test_a_worker_that_was_killed_while_it_drained_is_not_listed(web: Stack) -> None:
+    web.store.pauses.add(Subject("worker", "host:1:killed"))
+    assert not web.get("/workers")[1]["paused"]
+    assert web.call("POST", "/workers/host:1:killed/resume", b"")[0] == 200
+
+
 def test_a_type_whose_workers_are_long_gone_takes_no_jobs(web: Stack) -> None:
     keys = web.store.keys
     ended = web.submit("gone", {})["id"]
