@@ -74,7 +74,7 @@ export class Headway extends Client {
    * @returns {ReturnType<import("./jobs.js").Headway["list"]>}
    */
   list({ labels = {}, ...query } = {}) {
-    const wanted = Object.entries(labels).map(([name, value]) => ["label", `${name}:${value}`]);
+    const wanted = Object.entries(labels).map(([name, value]) => ["label", `${name.replace(/[\\:]/g, "\\$&")}:${value}`]);
     return this.ask("GET", `/jobs?${new URLSearchParams(wanted)}`, { query });
   }
 

@@ -83,7 +83,7 @@ def make_app(
         task_create_missing_queues=True,
     )
     recycles = bool(settings.recycle_jobs or settings.recycle_mib)
-    broker.served.waiting = Hints(settings).waiting
+    broker.served.waiting = Hints(settings, {name: of.queue for name, of in types.items()}).waiting
     runtimes: list[Runtime] = []
 
     def start_process(**_: object) -> None:

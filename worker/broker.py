@@ -27,8 +27,8 @@ from headway.contract.keys import JOB_ID
 
 PAUSE_S = 1.0
 """Seconds before the worker connects anew after the broker refused a command."""
-FOLLOW_S = 0.2
-"""Seconds between two looks whether messages of RabbitMQ are to be taken."""
+LOOK_S = 0.2
+"""Seconds between two looks whether a process has ended, and whether to take RabbitMQ's messages."""
 SAY_AGAIN_S = 60.0
 """Dropped messages are logged at most once in this time for each reason."""
 MAX_BODY_CHARS = 4096
@@ -42,6 +42,9 @@ MAX_PASSED_ON = 100
 PASSED_ON_MS = 60_000
 """How long a message waits in the queue of one type, in RabbitMQ. Its job's alarm sends another."""
 _NEVER_SET = ("eta", "expires", "retries", "group", "chord", "stamped_headers", "replaced_task_nesting")
+
+Sent = tuple[str, str]
+"""What a message names: a job, and its type."""
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +118,7 @@ class Served:
         self.types: frozenset[str] = frozenset()
         self.left_to_others: frozenset[str] = frozenset()
         """Types whose messages are passed on to other workers."""
-        self.waiting: Callable[[Sequence[str]], Collection[str]] = lambda job_ids: job_ids
+        self.waiting: Callable[[Sequence[Sent]], Collection[str]] = lambda jobs: [job for job, _ in jobs]
         """Those of these jobs whose message means something still (worker/hints.py)."""
 
 
@@ -144,16 +147,17 @@ class Intake:
 intake = Intake()
 
 
-def job_of(message: dict[str, Any]) -> str:
-    """Return the job that a message, one without a fault, is of."""
+def job_of(message: dict[str, Any]) -> Sent:
+    """Return the job that a message, one without a fault, is of, and its type."""
     body = message["body"]
     is_base64 = message["properties"].get("body_encoding") == "base64"
     job_id: str = json.loads(base64.b64decode(body) if is_base64 else body)[0][0]
-    return job_id
+    return job_id, message["headers"]["task"]
 
 
 def is_stale(message: dict[str, Any]) -> bool:
-    """Return whether a message, one without a fault, is of a job that does not wait any more."""
+    """Return whether a message, one without a fault, is good for nothing: its job does not wait any more,
+    and no other is left in the line. One may be there whose message its job was taken for."""
     if served.waiting([job_of(message)]):
         return False
     intake.dropped_at = time.monotonic()
@@ -218,7 +222,7 @@ class _RedisTransport:
             taken = client.rpop(queue, MAX_STALE) or []
             jobs = [_job_in(message) for message in taken]
             waiting = served.waiting([job for job in jobs if job is not None])
-            kept = [m for m, job in zip(taken, jobs, strict=True) if job is None or job in waiting]
+            kept = [m for m, job in zip(taken, jobs, strict=True) if job is None or job[0] in waiting]
             if kept:
                 # To where they were: the first that was taken is the next to be taken again. If that
                 # fails, the alarms of their jobs send others.
@@ -282,7 +286,7 @@ class AmqpTlsTransport(pyamqp.SSLTransport):
     Connection = AmqpConnection
 
 
-def _job_in(text: bytes) -> str | None:
+def _job_in(text: bytes) -> Sent | None:
     """Return the job that a message in Redis is of; None if it has a fault, or its type is not served."""
     try:
         message = json.loads(text)
@@ -316,7 +320,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             step for step in Consumer.Blueprint.default_steps if not step.endswith(":DelayedDelivery")
         )
 
-    _following: Any = None
+    _looking: Any = None
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         logger.warning("the broker cannot be used, trying again: %s", exc or type(exc).__name__)
@@ -326,19 +330,21 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
     def on_ready(self) -> None:
         """Called whenever it has connected and begins to take messages."""
         super().on_ready()
-        if not self.connection.transport.driver_type.startswith("amqp"):
-            return  # kombu asks QoS before each message of Redis
+        # kombu asks QoS before each message of Redis.
+        follows = self.connection.transport.driver_type.startswith("amqp")
         taking = True
 
-        def follow_intake() -> None:
+        def look() -> None:
             nonlocal taking
-            if taking != intake.open and self.task_consumer is not None:
+            # Celery looks when a process closes its files, when it cannot be reaped yet, and 5 s later.
+            self.pool.maintain_pool()
+            if follows and taking != intake.open and self.task_consumer is not None:
                 taking = intake.open
                 (self.task_consumer.consume if taking else self.task_consumer.cancel)()
 
-        if self._following is not None:
-            self._following.cancel()
-        self._following = self.hub.call_repeatedly(FOLLOW_S, follow_intake)
+        if self._looking is not None:
+            self._looking.cancel()
+        self._looking = self.hub.call_repeatedly(LOOK_S, look)
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         super().on_connection_error_before_connected(exc)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import redis
 
@@ -20,16 +20,18 @@ class Hints:
     """Asks the store about the jobs that messages name, in the worker's main process. To have one of the
     pool's find out costs many times as much."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, queues: Mapping[str, str]) -> None:
+        """`queues` are those of the types that the worker serves."""
+        self._queues = queues
         self._store = JobStore.of(settings, connections=1, timeout_s=TIMEOUT_S)
         self._not_before = float("-inf")
 
-    def waiting(self, job_ids: Sequence[str]) -> Collection[str]:
-        """Return those of the jobs that wait for a worker; all of them if that cannot be found out."""
-        if time.monotonic() < self._not_before:
-            return job_ids
-        try:
-            return self._store.waiting(job_ids)
-        except redis.RedisError:
-            self._not_before = time.monotonic() + PAUSE_S
-            return job_ids
+    def waiting(self, jobs: Sequence[tuple[str, str]]) -> Collection[str]:
+        """Return those of the jobs, each given with its type, that wait for a worker or whose place in the
+        line is another's that does; all of them if that cannot be found out."""
+        if time.monotonic() >= self._not_before:
+            try:
+                return self._store.waiting([(job_id, self._queues[of_type]) for job_id, of_type in jobs])
+            except redis.RedisError:
+                self._not_before = time.monotonic() + PAUSE_S
+        return [job_id for job_id, _ in jobs]

@@ -152,7 +152,8 @@ class Calls:
     ) -> AsyncGenerator[Job, None]:
         """Yield jobs, newest first, up to `limit`; all there are without one. With `older_s` only those
         that were made at least so many seconds ago."""
-        wanted = [f"{name}:{value}" for name, value in (labels or {}).items()]
+        said = (labels or {}).items()
+        wanted = [re.sub(r"[\\:]", r"\\\g<0>", name) + f":{value}" for name, value in said]
         filters = {"state": state, "type": type, "group": group, "label": wanted, "older_s": older_s}
         async for job in newest(self._transport, limit=limit, **filters):
             yield job

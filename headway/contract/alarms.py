@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
-from headway.contract.database import Database
+from headway.contract.database import Call, Database
 from headway.contract.encoding import dumps
-from headway.contract.keys import partition_of
+from headway.contract.keys import JobRef, partition_of
 from headway.contract.records import CANCELED, error_json
 from headway.contract.states import ErrorCode
 
@@ -126,15 +127,28 @@ class Alarms:
     def answer(self, job_id: str, ended: Callable[[Ended], object] = lambda _: None) -> Due | None:
         """Do what a due alarm asks for, and set the next one. Returns a message that the caller must send,
         or None. Calls `ended` if the job has ended by it."""
+        reply = self.answer_each([job_id], ended).get(job_id)
+        if isinstance(reply, redis.RedisError):
+            raise reply
+        return reply
+
+    def answer_each(
+        self, job_ids: Sequence[str], ended: Callable[[Ended], object] = lambda _: None
+    ) -> dict[str, Due | redis.RedisError | None]:
+        """Answer many alarms like `answer`, in two round trips: most are of jobs that wait their turn.
+        Returns by job what that returns or raises, but nothing of jobs that there are not."""
         keys = self._db.keys
-        ref = self._db.ref(job_id)
-        if ref is None:
+        try:
+            refs = self._db.refs(job_ids)
+        except redis.ResponseError as error:
+            if len(job_ids) == 1:
+                return {job_ids[0]: error}
+            # One of them is no job, and does not hold up the others.
+            return {key: reply for one in job_ids for key, reply in self.answer_each([one], ended).items()}
+        for job_id in {*job_ids} - {ref.id for ref in refs}:
             key = keys.alarms(partition_of(job_id))
             self._db.at(key).zrem(key, job_id)
-            return None
-        reply = self._db.change(
-            "alarm",
-            ref,
+        args = [
             REQUEUE_MS,
             REQUEUE_MAX_MS,
             error_json(ErrorCode.WORKER_LOST, "the worker was lost, and no attempt is left"),
@@ -145,17 +159,33 @@ class Alarms:
             error_json(ErrorCode.WORKER_LOST, "the worker was lost, and the task is not delivered again"),
             error_json(ErrorCode.TIMEOUT, "no worker has started it in time; its message may be lost"),
             error_json(ErrorCode.TIMEOUT, "no worker has begun it within its expires_s"),
-            keys=[keys.watch(partition_of(job_id))],
-        )
+        ]
+        calls: list[Call] = [
+            (
+                "alarm",
+                self._db.keys_of(ref, [keys.watch(partition_of(ref.id))]),
+                self._db.args_of(ref, args),
+            )
+            for ref in refs
+        ]
+        replies = zip(refs, self._db.run_many(calls), strict=True)
+        return {ref.id: self._answered(ref, reply, ended) for ref, reply in replies}
+
+    @staticmethod
+    def _answered(
+        ref: JobRef, reply: Any, ended: Callable[[Ended], object]
+    ) -> Due | redis.RedisError | None:
+        if isinstance(reply, redis.RedisError):
+            return reply
         if reply[0] == b"ended":
             _, job_type, state, error, attempt, trace = reply
-            about = (job_id, json.loads(job_type), ref.owner, int(attempt), state.decode())
+            about = (ref.id, json.loads(job_type), ref.owner, int(attempt), state.decode())
             ended(Ended(*about, **json.loads(error), trace=trace.decode()))
         if reply[0] != b"send":
             return None
         _, job_type, queue, sends, why, attempt, trace = reply
         return Due(
-            job_id,
+            ref.id,
             json.loads(job_type),
             queue.decode(),
             int(sends),

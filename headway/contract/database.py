@@ -36,6 +36,7 @@ REPLICAS_MS = 1000
 READY_MS = 1000
 """How long a server keeps the key that is written to see whether it takes writes."""
 
+_REF = ("owner", "group", "_queue", "_once", "parent")
 _UNREACHABLE = (redis.ConnectionError, redis.TimeoutError)
 _MOVED = (MovedError, AskError, TryAgainError)
 
@@ -222,22 +223,15 @@ class Database:
         """Return the unchanging facts of a job, or None if there is no such job."""
         if not self.keys.holds(job_id):
             return None
-        owner, group, queue, once, parent = cast(
-            list[bytes | None],
-            self.at(key := self.keys.job(job_id)).hmget(
-                key, ["owner", "group", "_queue", "_once", "parent"]
-            ),
-        )
-        if owner is None or group is None or queue is None:
-            return None
-        return JobRef(
-            job_id,
-            json.loads(owner),
-            queue.decode(),
-            json.loads(group),
-            (once or b"").decode(),
-            json.loads(parent or b"null"),
-        )
+        key = self.keys.job(job_id)
+        return _ref_of(job_id, cast(list[bytes | None], self.at(key).hmget(key, _REF)))
+
+    def refs(self, job_ids: Iterable[str]) -> list[JobRef]:
+        """Return those of the jobs that there are."""
+        asked = [job_id for job_id in job_ids if self.keys.holds(job_id)]
+        keys = [self.keys.job(job_id) for job_id in asked]
+        held = self.each([(key, ("HMGET", key, *_REF)) for key in keys])
+        return [ref for job_id, fields in zip(asked, held, strict=True) if (ref := _ref_of(job_id, fields))]
 
     def remove(self, ref: JobRef, *, only_if_due: bool) -> bytes:
         """Remove an ended job with its events, index entries and idempotency key (lua/sweep.lua).
@@ -274,6 +268,20 @@ class Database:
         """The time in ms since 1970 where a key is; leases and alarms run on it."""
         seconds, micros = self.at(key).time()
         return int(seconds) * 1000 + int(micros) // 1000
+
+
+def _ref_of(job_id: str, fields: list[bytes | None]) -> JobRef | None:
+    owner, group, queue, once, parent = fields
+    if owner is None or group is None or queue is None:
+        return None
+    return JobRef(
+        job_id,
+        json.loads(owner),
+        queue.decode(),
+        json.loads(group),
+        (once or b"").decode(),
+        json.loads(parent or b"null"),
+    )
 
 
 @cache

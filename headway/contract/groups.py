@@ -76,7 +76,7 @@ class Groups:
         """Cancel all live jobs of a group, as they are now. Returns how many there were."""
         count = 0
         for ids in _pages(self._jobs(owner, group, *LIVE)):
-            refs = [ref for job_id in ids if (ref := self._db.ref(job_id)) is not None]
+            refs = self._db.refs(ids)
             for reply in self._db.run_many([self.cancellation(ref) for ref in refs]):
                 if isinstance(reply, Exception):
                     raise reply
@@ -85,9 +85,8 @@ class Groups:
 
     def cancellation(self, ref: JobRef, *, asked_here: bool = True) -> Call:
         """The call that cancels a job (JobStore.cancel)."""
-        revoked = self._db.keys.revoked(partition_of(ref.id))
         args = [CANCELED, dumps("cancellation was asked for"), "1" if asked_here else ""]
-        return "cancel", self._db.keys_of(ref, [revoked]), self._db.args_of(ref, args)
+        return "cancel", self._db.keys_of(ref), self._db.args_of(ref, args)
 
     def expectation(self, owner: str, group: str, expected: int) -> Call:
         """The call that says how many jobs a group will have, unless somebody has said so before."""

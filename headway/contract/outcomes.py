@@ -10,6 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import redis
+
 from headway.contract.database import Database
 from headway.contract.states import State
 
@@ -41,14 +43,20 @@ class Outcome:
 class Outcomes:
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._read: dict[str, dict[bytes, bytes]] = {}
+        """What each partition counted, when it was last read."""
 
     def by_type(self) -> Mapping[str, Outcome]:
-        """Return what is counted, of all owners. Raises RedisError."""
+        """Return what is counted, of all owners; of partitions whose server is away, what was read before,
+        as counters do not go down. Raises RedisError if nothing was."""
         keys = self._db.keys
         hashes = [keys.outcomes(partition) for partition in range(keys.partitions)]
-        counted = self._db.each([(key, ("HGETALL", key)) for key in hashes])
+        counted = self._db.each([(key, ("HGETALL", key)) for key in hashes], tolerant=True)
+        self._read |= {key: held for key, held in zip(hashes, counted, strict=True) if held is not None}
+        if len(self._read) < len(hashes):
+            raise redis.ConnectionError("not all that is counted can be read")
         found: defaultdict[str, Outcome] = defaultdict(Outcome)
-        for of_partition in counted:
+        for of_partition in self._read.values():
             for name, count in of_partition.items():
                 _add(found, name.decode(), int(count))
         return found

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 from headway.contract.events import Event, EventId
+from headway.contract.keys import JobRef
 from headway.contract.records import document
 
 PAGE_BYTES = 1 << 20
@@ -41,6 +42,12 @@ class JobPage:
     def group(self) -> str | None:
         group: str | None = json.loads(self.fields[b"group"])
         return group
+
+    @property
+    def ref(self) -> JobRef:
+        queue, once = (self.fields.get(name, b"").decode() for name in (b"_queue", b"_once"))
+        parent = json.loads(self.fields.get(b"parent", b"null"))
+        return JobRef(self.id, self.owner, queue, self.group, once, parent)
 
     @property
     def document(self) -> bytes:

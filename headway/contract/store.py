@@ -259,15 +259,18 @@ class JobStore:
         """Return the unchanging facts of a job, or None if there is no such job."""
         return self.database.ref(job_id)
 
-    def waiting(self, job_ids: Iterable[str]) -> set[str]:
-        """Return those of the jobs that wait for a worker, or for the time of their next try."""
-        asked = [job_id for job_id in job_ids if self.keys.holds(job_id)]
-        keys = [self.keys.job(job_id) for job_id in asked]
-        states = self.database.each([(key, ("HGET", key, "state")) for key in keys])
+    def waiting(self, jobs: Iterable[tuple[str, str]]) -> set[str]:
+        """Return those of the jobs, each given with a queue, whose messages a worker is to take a job for:
+        they wait, or another does in the line of the queue."""
+        asked = [(job_id, queue) for job_id, queue in jobs if self.keys.holds(job_id)]
+        keys = [self.keys.job(job_id) for job_id, _ in asked]
+        lines = [self.keys.line(partition_of(job_id), queue) for job_id, queue in asked]
+        states: list[tuple[str, tuple[Any, ...]]] = [(key, ("HGET", key, "state")) for key in keys]
+        found = self.database.each([*states, *((line, ("EXISTS", line)) for line in lines)])
         return {
             job_id
-            for job_id, state in zip(asked, states, strict=True)
-            if state in (b'"queued"', b'"retrying"')
+            for (job_id, _), state, has_others in zip(asked, found, found[len(asked) :], strict=False)
+            if has_others or state in (b'"queued"', b'"retrying"')
         }
 
     def next(self, partition: int, queue: str, types: Iterable[str] = ()) -> tuple[JobRef, str] | None:

@@ -18,7 +18,6 @@ from headway import tracing
 from headway.contract.encoding import RecordError, clip, dumps
 from headway.contract.events import EventType
 from headway.contract.files import artifact_key
-from headway.contract.keys import JobRef
 from headway.contract.messages import message_body
 from headway.contract.records import (
     ARTIFACT_NAME,
@@ -292,15 +291,8 @@ def _held(job_id: str) -> tuple[Job, Held, Claim]:
         raise job_not_found(job_id)
     page = find_job(job_id)
     job = Job.model_validate_json(page.document)
-    ref = JobRef(
-        job.id,
-        job.owner,
-        page.fields[b"_queue"].decode(),
-        job.group,
-        page.fields.get(b"_once", b"").decode(),
-    )
     trace = page.fields.get(b"_trace", b"").decode()
-    return job, held, Claim(ref, held.fence, job, "", held.attempts_left, trace=trace)
+    return job, held, Claim(page.ref, held.fence, job, "", held.attempts_left, trace=trace)
 
 
 def _traced(job: Job, held: Held, claim: Claim) -> AbstractContextManager[tracing.Span]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from typing import Annotated
@@ -33,12 +34,15 @@ from service.api.webhooks import target_of
 bp = Resource("jobs", "Jobs")
 
 _NO_JOB = {404: "there is no such job"}
-Label = Annotated[str, StringConstraints(pattern=r"^[^:]{1,128}:", max_length=400)]
+_LABEL = re.compile(r"((?:\\[\\:]|[^:])+):(.*)")
+Label = Annotated[str, StringConstraints(pattern=r"^[^:]+:", max_length=520)]
 
 
 def labels_of(wanted: list[str]) -> dict[str, str]:
-    """Return labels that are given as `name:value`."""
-    return {name: value for name, _, value in (label.partition(":") for label in wanted)}
+    """Return labels that are given as `name:value`; in the name a colon or backslash has a backslash before
+    it."""
+    found = [match.groups() for label in wanted if (match := _LABEL.fullmatch(label))]
+    return {re.sub(r"\\([\\:])", r"\1", name): value for name, value in found}
 
 
 class Listing(Query):
@@ -54,7 +58,8 @@ class Listing(Query):
         Field(
             default_factory=list,
             max_length=MAX_LABELS,
-            description="`name:value`; given more than once, all of them",
+            description="`name:value`, with a backslash before each colon and backslash of the name; given "
+            "more than once, all of them",
         ),
     ]
     older_s: Annotated[

@@ -10,7 +10,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, Self
@@ -19,6 +19,7 @@ import redis
 from flask import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from headway import tracing
 from headway.contract.encoding import dumps
 from headway.contract.events import IDS_PER_MS, EventType
 from headway.contract.files import FilesUnavailable
@@ -31,7 +32,7 @@ from headway.contract.states import ErrorCode, State
 from headway.contract.store import Claim, Report, StaleFence
 from headway.loops import forever
 from service.api.context import Context, caller, context
-from service.api.idempotency import Idempotency
+from service.api.idempotency import Submitting
 from service.api.jobs import CannotRepeat, again, remove, retry_once
 from service.api.names import Name
 from service.api.operation import Answer, Resource
@@ -58,6 +59,11 @@ PAGE = 200
 ATTEMPTS = 5
 FULL_S = 0.5
 """After the owner's limits have refused a retry, before the next try."""
+TURN_S = 2.0
+"""How long one of these jobs is done while others wait. One that the owner's limits hold up would keep all
+owners' from being done."""
+AWAY_S = 10.0
+"""How long it is then away: jobs that come back are first, and must not pass the turn among them."""
 
 
 class Selection(BaseModel):
@@ -88,7 +94,7 @@ def _operation(action: str) -> Callable[[Callable[..., Response]], Callable[...,
     return bp.operation(
         "POST",
         f"/jobs:{action}",
-        headers=Idempotency,
+        headers=Submitting,
         body=Selection,
         answers={
             202: Answer.json("the job that does it", Job, Location="the job's path"),
@@ -105,7 +111,7 @@ def _operation(action: str) -> Callable[[Callable[..., Response]], Callable[...,
 
 
 @_operation("cancel")
-def cancel_jobs(headers: Idempotency, body: Selection) -> Response:
+def cancel_jobs(headers: Submitting, body: Selection) -> Response:
     """Cancel all live jobs that match.
 
     Its result is `{matched, done, skipped, dry_run}`. Jobs that are made after it do not count.
@@ -114,7 +120,7 @@ def cancel_jobs(headers: Idempotency, body: Selection) -> Response:
 
 
 @_operation("retry")
-def retry_jobs(headers: Idempotency, body: Selection) -> Response:
+def retry_jobs(headers: Submitting, body: Selection) -> Response:
     """Submit all failed and canceled jobs that match again, or those of a `state` that is given.
 
     A job that was retried so before, and whose retry is kept, is not retried again.
@@ -123,12 +129,12 @@ def retry_jobs(headers: Idempotency, body: Selection) -> Response:
 
 
 @_operation("delete")
-def delete_jobs(headers: Idempotency, body: Selection) -> Response:
+def delete_jobs(headers: Submitting, body: Selection) -> Response:
     """Remove all ended jobs that match, with their events and artifacts."""
     return _submit("delete", headers, body)
 
 
-def _submit(action: Action, headers: Idempotency, body: Selection) -> Response:
+def _submit(action: Action, headers: Submitting, body: Selection) -> Response:
     here, who = context(), caller()
     # It would not see the job that does it.
     who.check_group(None)
@@ -136,7 +142,8 @@ def _submit(action: Action, headers: Idempotency, body: Selection) -> Response:
     if makes:
         refuse_when_full(here)
     params = body.model_dump(mode="json", exclude_none=True)
-    new = NewJob(who.owner, PREFIX + action, params, SERVICE_QUEUE, ATTEMPTS, group=None)
+    job_type = PREFIX + action
+    new = NewJob(who.owner, job_type, params, SERVICE_QUEUE, ATTEMPTS, group=None, trace=headers.trace)
     once = headers.once(lambda: dumps(params), f"{action} ")
     return answer_new(*create(here, new, once, limited=makes))
 
@@ -146,6 +153,10 @@ def _submit(action: Action, headers: Idempotency, body: Selection) -> Response:
 
 class _Canceled(Exception):
     """Cancellation of this job was asked for."""
+
+
+class _TurnOver(Exception):
+    """Others wait, and this job had its turn."""
 
 
 @dataclass
@@ -170,17 +181,20 @@ class ManyLoop:
         forever("many", self._step, pause_s=PERIOD_S)
 
     def _step(self) -> float | None:
-        store = self._here.store
-        partitions = self._here.keeper.share
-        lines = [store.keys.line(partition, SERVICE_QUEUE) for partition in partitions]
-        # Most often there is nothing anywhere: that is asked of all in one round trip.
-        waiting = store.database.each([(line, ("ZCARD", line)) for line in lines], tolerant=True)
-        for partition, count in zip(partitions, waiting, strict=True):
-            found = store.next(partition, SERVICE_QUEUE) if count else None
+        for partition in self._occupied():
+            found = self._here.store.next(partition, SERVICE_QUEUE)
             if found is not None:
                 self._claim(found[0])
                 return 0
         return None
+
+    def _occupied(self) -> list[int]:
+        """The partitions where jobs wait. Most often there are none: that is asked of all in one round
+        trip."""
+        store, partitions = self._here.store, self._here.keeper.share
+        lines = [store.keys.line(partition, SERVICE_QUEUE) for partition in partitions]
+        there = store.database.each([(line, ("EXISTS", line)) for line in lines], tolerant=True)
+        return [partition for partition, is_there in zip(partitions, there, strict=True) if is_there]
 
     def _claim(self, ref: JobRef) -> None:
         store, lease_s = self._here.store, self._here.settings.lease_s
@@ -188,9 +202,17 @@ class ManyLoop:
         claim = store.claim(ref, token=secrets.token_urlsafe(16), lease_s=lease_s, worker=worker)
         if claim is None:
             return
-        with suppress(StaleFence), about(job=ref.id, attempt=claim.job.attempt, owner=ref.owner):
+        attempt, kind = claim.job.attempt, claim.job.type
+        attributes = tracing.about_job(ref.id, ref.owner, kind, attempt)
+        with (
+            suppress(StaleFence),
+            about(job=ref.id, attempt=attempt, owner=ref.owner),
+            tracing.span(f"attempt {kind}", claim.trace, kind="consumer", attributes=attributes),
+        ):
             try:
-                _Work(self._here, claim).do()
+                _Work(self._here, claim, self._occupied).do()
+            except _TurnOver:
+                store.retry(claim, delay_s=AWAY_S, reason="others have their turn", counts=False)
             except _Canceled:
                 canceled = (ErrorCode.CANCELED, "the job was canceled")
                 store.end(claim, State.CANCELED, error=canceled)
@@ -205,9 +227,12 @@ class ManyLoop:
 class _Work:
     """One attempt at one of these jobs."""
 
-    def __init__(self, here: Context, claim: Claim) -> None:
+    def __init__(self, here: Context, claim: Claim, others: Callable[[], list[int]]) -> None:
+        """`others` returns where others wait."""
         self._here = here
         self._claim = claim
+        self._others = others
+        self._turn_over_at = time.monotonic() + TURN_S
         self._action = claim.job.type.removeprefix(PREFIX)
         self._selection = Selection.model_validate(claim.job.params)
         # A retry of an ended one begins anew: there may be other jobs by now.
@@ -217,7 +242,7 @@ class _Work:
         self._beat_at = 0.0
 
     def do(self) -> None:
-        """Do it, and end the job. Raises _Canceled, StaleFence, RedisError."""
+        """Do it, and end the job. Raises _Canceled, _TurnOver, StaleFence, RedisError."""
         state = self._state
         if state.matched is None:
             matched = 0
@@ -227,15 +252,19 @@ class _Work:
             state.matched, self._beat_at = matched, 0.0
             self._beat()
         if not self._selection.dry_run:
+            at_once = AT_ONCE if self._action == "cancel" else 1
             for page, following in self._pages(state.cursor):
                 matching = [job for job in page if self._matches(job)]
-                for start in range(0, len(matching), AT_ONCE):
-                    for done in self._act(matching[start : start + AT_ONCE]):
-                        state.done += done
-                        state.skipped += not done
-                        self._beat()
-                self._beat()
-                state.cursor = following
+                for start in range(0, len(matching), at_once):
+                    self._beat()
+                    jobs = matching[start : start + at_once]
+                    done = self._act(jobs)
+                    state.done += done
+                    state.skipped += len(jobs) - done
+                    state.cursor = int(jobs[-1].fields[b"_score"])
+                if following is not None:
+                    state.cursor = following
+                    self._beat()
         result = {
             "matched": state.matched,
             "done": state.done,
@@ -278,13 +307,13 @@ class _Work:
             return False
         return state in (State.FAILED, State.CANCELED) or self._selection.state is not None
 
-    def _act(self, jobs: list[JobPage]) -> Iterable[bool]:
-        """Yield for each job whether it was done."""
+    def _act(self, jobs: list[JobPage]) -> int:
+        """Do it to jobs, and return to how many it was done."""
         if self._action == "cancel":
-            return self._here.store.cancel_many([_ref(job) for job in jobs])
+            return sum(self._here.store.cancel_many([job.ref for job in jobs]))
         if self._action == "delete":
-            return (remove(self._here, job.id) for job in jobs)
-        return map(self._retry, jobs)
+            return sum(remove(self._here, job.id) for job in jobs)
+        return sum(self._retry(job) for job in jobs)
 
     def _retry(self, listed: JobPage) -> bool:
         """Submit a job again; waits while the owner's limits do not let it. Returns whether it was done."""
@@ -310,7 +339,7 @@ class _Work:
         )
 
     def _beat(self) -> None:
-        """Report and renew the lease, if it is time to. Raises _Canceled."""
+        """Report and renew the lease, if it is time to. Raises _Canceled, and _TurnOver."""
         if time.monotonic() - self._beat_at < BEAT_S:
             return
         state, store = self._state, self._here.store
@@ -328,7 +357,6 @@ class _Work:
         self._beat_at = time.monotonic()
         if canceled:
             raise _Canceled
-
-
-def _ref(job: JobPage) -> JobRef:
-    return JobRef(job.id, job.owner, job.fields[b"_queue"].decode(), job.group)
+        # How many match is found out at a stretch: there is no checkpoint in it.
+        if state.matched is not None and self._beat_at > self._turn_over_at and self._others():
+            raise _TurnOver

@@ -221,6 +221,7 @@ def _visible() -> list[pauses.Pause]:
 
 
 def _all_paused() -> list[dict[str, Any]]:
+    living = {worker.name for worker in context().store.registry.workers()}
     return [
         {
             "kind": pause.kind,
@@ -229,4 +230,6 @@ def _all_paused() -> list[dict[str, Any]]:
             "by": pause.by if caller().owns(pause.by_owner) else "another owner",
         }
         for pause in _visible()
+        # The drain of a worker that was killed is kept for a while: it may only be cut off.
+        if pause.kind != "worker" or pause.owner is not None or pause.name in living
     ]

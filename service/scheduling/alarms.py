@@ -28,8 +28,8 @@ PERIOD_S = 0.5
 """Between two looks."""
 SILENCE_S = 3.0
 """When no loop has reached the store for this long, no worker may have either."""
-PAGE = 100
-"""Alarms answered in one look."""
+PAGE = 25
+"""Alarms of a partition that are answered together. Redis answers nobody else meanwhile."""
 
 
 class AlarmLoop:
@@ -72,8 +72,12 @@ class AlarmLoop:
                 error = look
                 continue
             more = more or PAGE in (len(look.due), len(look.groups))
-            for job_id in look.due:
-                self._answer(job_id)
+            answers = self._store.alarms.answer_each(look.due, _say_ended)
+            for job_id, answer in answers.items():
+                if isinstance(answer, redis.RedisError) and not isinstance(answer, redis.ResponseError):
+                    error = answer
+                else:
+                    self._answered(job_id, answer)
             for job_id in look.orphans:
                 self._store.groups.cancel_orphans(job_id)
             for tally in look.groups:
@@ -89,13 +93,11 @@ class AlarmLoop:
             self._store.groups.postpone(tally)
             log.error("%s: its feed cannot be told of it: %s", tally, error)
 
-    def _answer(self, job_id: str) -> None:
-        try:
-            message = self._store.alarms.answer(job_id, _say_ended)
-        except redis.ResponseError as error:
+    def _answered(self, job_id: str, message: Due | redis.ResponseError | None) -> None:
+        if isinstance(message, redis.ResponseError):
             # If the store refuses every write, it refuses this one too, and the look is over.
             self._store.alarms.postpone(job_id)
-            log.error("job %s: its alarm cannot be answered: %s", job_id, error, extra={"job": job_id})
+            log.error("job %s: its alarm cannot be answered: %s", job_id, message, extra={"job": job_id})
             return
         if message is None:
             return

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import redis
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -19,58 +20,64 @@ from headway.contract.outcomes import BUCKETS_S, Outcome, Times
 from headway.contract.registry import Worker
 from headway.contract.store import JobStore
 
+T = TypeVar("T")
+
 
 # A registry tells collectors apart by identity.
 @dataclass(frozen=True, eq=False)
 class StoreMetrics(Collector):
-    """What was read of the store at one moment."""
+    """What was read of the store at one moment: of each kind, unless a server that it needs is away."""
 
-    outcomes: Mapping[str, Outcome]
-    workers: list[Worker]
-    waiting: Mapping[str, Waiting]
+    outcomes: Mapping[str, Outcome] | None
+    workers: list[Worker] | None
+    waiting: Mapping[str, Waiting] | None
     """By queue."""
-    memory_bytes: int
-    memory_limit_bytes: int
-    """0: none."""
-    replicas: int
-    """Of the primary that has the fewest."""
-    behind_bytes: int
-    """What the last replica has yet to confirm."""
+    servers: Sequence[Mapping[str, Any]] | None
+    """What INFO says of each."""
 
     @classmethod
     def read(cls, store: JobStore) -> StoreMetrics:
-        """Read them. Raises RedisError."""
-        workers = store.registry.workers()
-        queues = {description["queue"] for description, _ in store.registry.types().values()}
-        queues.update(queue for worker in workers for queue in worker.queues)
-        said = [client.info("memory", "replication") for client in store.database.clients()]
+        """Read what can be read."""
+
+        def waiting() -> Mapping[str, Waiting]:
+            queues = {description["queue"] for description, _ in store.registry.types().values()}
+            queues.update(queue for worker in workers or () for queue in worker.queues)
+            return store.listings.waiting(sorted(queues))
+
+        workers = _if_reachable(store.registry.workers)
         return cls(
-            outcomes=store.outcomes.by_type(),
+            outcomes=_if_reachable(store.outcomes.by_type),
             workers=workers,
-            waiting=store.listings.waiting(sorted(queues)),
-            memory_bytes=sum(of_one["used_memory"] for of_one in said),
-            memory_limit_bytes=sum(of_one["maxmemory"] for of_one in said),
-            replicas=min(of_one["connected_slaves"] for of_one in said),
-            behind_bytes=max(map(_behind, said)),
+            waiting=_if_reachable(waiting),
+            servers=_if_reachable(
+                lambda: [client.info("memory", "replication") for client in store.database.clients()]
+            ),
         )
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._of_outcomes()
-        yield from self._of_workers()
-        yield from self._of_queues()
-        yield _gauge("headway_store_memory_bytes", "Memory that Redis uses.", self.memory_bytes)
-        limit = self.memory_limit_bytes
+        if self.outcomes is not None:
+            yield from self._of_outcomes(self.outcomes)
+        if self.workers is not None:
+            yield from self._of_workers(self.workers)
+        if self.workers is not None and self.waiting is not None:
+            yield from self._of_queues(self.workers, self.waiting)
+        if self.servers is not None:
+            yield from self._of_servers(self.servers)
+
+    def _of_servers(self, servers: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+        used = sum(of_one["used_memory"] for of_one in servers)
+        limit = sum(of_one["maxmemory"] for of_one in servers)
+        replicas = min(of_one["connected_slaves"] for of_one in servers)
+        yield _gauge("headway_store_memory_bytes", "Memory that Redis uses.", used)
         yield _gauge("headway_store_memory_limit_bytes", "Redis's maxmemory; 0 if it has none.", limit)
-        yield _gauge(
-            "headway_store_replicas", "Replicas of the primary that has the fewest.", self.replicas
-        )
+        yield _gauge("headway_store_replicas", "Replicas of the primary that has the fewest.", replicas)
         yield _gauge(
             "headway_store_replica_behind_bytes",
             "What the replica that is furthest behind has yet to confirm.",
-            self.behind_bytes,
+            max(map(_behind, servers)),
         )
 
-    def _of_outcomes(self) -> Iterator[Metric]:
+    def _of_outcomes(self, outcomes: Mapping[str, Outcome]) -> Iterator[Metric]:
         attempts = CounterMetricFamily("headway_job_attempts", "Attempts that began.", labels=["type"])
         ended = CounterMetricFamily("headway_jobs_ended", "Jobs that ended.", labels=["type", "state"])
         waited = HistogramMetricFamily(
@@ -79,7 +86,7 @@ class StoreMetrics(Collector):
         ran = HistogramMetricFamily(
             "headway_job_duration_seconds", "From a job's first attempt to its end.", labels=["type"]
         )
-        for name, outcome in sorted(self.outcomes.items()):
+        for name, outcome in sorted(outcomes.items()):
             attempts.add_metric([name], outcome.attempts)
             for state, count in sorted(outcome.ended.items()):
                 ended.add_metric([name, state], count)
@@ -87,30 +94,37 @@ class StoreMetrics(Collector):
             ran.add_metric([name], _cumulative(outcome.ran), outcome.ran.total_s)
         yield from (attempts, ended, waited, ran)
 
-    def _of_workers(self) -> Iterator[Metric]:
+    def _of_workers(self, workers: list[Worker]) -> Iterator[Metric]:
         dropped = CounterMetricFamily(
             "headway_messages_dropped",
             "Messages that a worker found on its queues and dropped, as they were no jobs.",
             labels=["worker"],
         )
-        for worker in self.workers:
+        for worker in workers:
             dropped.add_metric([worker.name], worker.dropped_messages)
         yield dropped
-        yield _gauge("headway_workers", "Living workers.", len(self.workers))
-        slots = sum(worker.concurrency for worker in self.workers)
+        yield _gauge("headway_workers", "Living workers.", len(workers))
+        slots = sum(worker.concurrency for worker in workers)
         yield _gauge("headway_worker_slots", "Jobs that the living workers can do at once.", slots)
 
-    def _of_queues(self) -> Iterator[Metric]:
+    def _of_queues(self, workers: list[Worker], waiting: Mapping[str, Waiting]) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("headway_queue_jobs", "Jobs that wait for a worker.", labels=["queue"])
         oldest = GaugeMetricFamily(
             "headway_queue_oldest_seconds", "How long the first of them has waited.", labels=["queue"]
         )
         served = GaugeMetricFamily("headway_queue_workers", "Living workers of a queue.", labels=["queue"])
-        for name, waiting in self.waiting.items():
-            jobs.add_metric([name], waiting.jobs)
-            oldest.add_metric([name], waiting.oldest_s)
-            served.add_metric([name], sum(name in worker.queues for worker in self.workers))
+        for name, of_queue in waiting.items():
+            jobs.add_metric([name], of_queue.jobs)
+            oldest.add_metric([name], of_queue.oldest_s)
+            served.add_metric([name], sum(name in worker.queues for worker in workers))
         yield from (jobs, oldest, served)
+
+
+def _if_reachable(read: Callable[[], T]) -> T | None:
+    try:
+        return read()
+    except redis.RedisError:
+        return None
 
 
 def _behind(replication: Mapping[str, Any]) -> int:

@@ -172,10 +172,10 @@ def test_of_a_backlog_that_was_worked_off_many_messages_are_dropped_together(
     still_wait = {ids[5], ids[7], ids[8], ids[60]}
     questions = 0
 
-    def waiting_of(job_ids: Sequence[str]) -> set[str]:
+    def waiting_of(jobs: Sequence[tuple[str, str]]) -> set[str]:
         nonlocal questions
         questions += 1
-        return still_wait.intersection(job_ids)
+        return still_wait.intersection(job for job, _ in jobs)
 
     monkeypatch.setattr(worker.broker, "served", worker.broker.Served())
     worker.broker.served.types = frozenset({"simulate"})

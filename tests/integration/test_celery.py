@@ -192,6 +192,30 @@ def test_a_task_whose_job_was_canceled_before_does_not_run(shop: ShopStack, tmp_
     assert not mark.exists()
 
 
+def test_a_submitted_task_that_has_not_begun_before_it_expires_does_not_run(
+    shop: ShopStack, tmp_path: Path
+) -> None:
+    blockers = [shop.send("sleeps.delay(6)") for _ in range(2)]
+    for blocker in blockers:
+        shop.running(blocker)
+    mark = tmp_path / "ran"
+    params = {"path": str(mark)}
+    job = shop.wait_ended(shop.submit(f"{TASKS}.marks", params, expires_s=1.5)["id"])
+    assert (job["state"], job["error"]["code"]) == ("failed", "timeout")
+    for blocker in blockers:
+        shop.ended(blocker)
+    assert shop.do("add.delay(1)").result == 1
+    assert not mark.exists()
+
+
+def test_a_task_that_would_be_tried_again_when_its_jobs_time_is_over_is_not(shop: ShopStack) -> None:
+    params = {"fails": 1, "countdown": 5}
+    job = shop.wait_ended(shop.submit(f"{TASKS}.flaky", params, timeout_s=2)["id"])
+    assert (job["state"], job["error"]["code"]) == ("failed", "timeout")
+    state = f"app.AsyncResult({task_id_of(job['id'])!r}).state"
+    until(lambda: shop.send(state) == "REVOKED", 20, lambda: f"Celery to drop it: {shop.send(state)}")
+
+
 def test_each_task_is_a_type_that_can_be_submitted(shop: ShopStack) -> None:
     types = {t["name"]: t for t in shop.get("/types")[1]["items"]}
     assert types[ADD]["alive"]

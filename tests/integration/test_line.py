@@ -113,9 +113,10 @@ def test_a_process_takes_what_waits_behind_the_job_of_its_message_unless_it_may_
     ids = [create(store) for _ in range(3)]
     runtime.run_next(types, "t", ids[2])
     assert done == ids[:1]
+    assert store.waiting((job_id, QUEUE) for job_id in ids) == set(ids), "two messages for the two others"
     may = True
     while store.next(0, QUEUE):
         runtime.run_next(types, "t", ids[2])
     assert done == ids
-    assert not store.waiting(ids)
+    assert not store.waiting((job_id, QUEUE) for job_id in ids)
     assert all(store.get(job_id).attempt == 1 for job_id in ids)  # type: ignore[union-attr]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from headway.client import Client
 from headway.contract.encoding import dumps
 from headway.contract.new_job import NewJob
 from headway.contract.states import State
@@ -91,6 +92,13 @@ def test_labels_and_counts_over_http(web: Stack) -> None:
     web.submit("b", {}, labels={"customer": "acme:x"})
     assert [j["id"] for j in web.get("/jobs?label=customer:acme:x&label=n:1")[1]["items"]] == [job_id]
     assert web.get("/jobs?label=customer")[0] == 422
+    odd = {"a:b": "c", "ü\\:": "", "back\\s": "x: y"}
+    job_id = web.submit("a", {}, labels=odd)["id"]
+    for one in (odd, *({name: value} for name, value in odd.items())):
+        assert [job["id"] for job in Client(web.url).list(labels=one)] == [job_id]
+    assert not [*Client(web.url).list(labels={"a": "b:c"})]
+    assert [j["id"] for j in web.get(r"/jobs?label=back\s:x:%20y&label=a\:b:c")[1]["items"]] == [job_id]
+    assert many(web, "cancel", labels=odd)["result"] == result(1, 1)
     assert web.get("/jobs?label=customer:acme:x&older_s=3600")[1]["items"] == []
     found = web.get("/jobs:counts")[1]
     assert found["states"]["queued"] == sum(t["queued"] for t in found["types"].values()) >= 2
@@ -224,6 +232,33 @@ def test_a_retry_waits_for_a_time_that_is_still_to_come_and_expires_as_asked(web
     post(web, f"/jobs/{scheduled}/cancel", {})
     again = json.loads(web.call("POST", f"/jobs/{scheduled}/retry")[2])
     assert (again["run_at"], again["expires_at"]) == (at, "2027-01-01T00:01:00.000Z")
+
+
+def test_one_that_an_owners_limits_hold_up_lets_others_be_done_and_goes_on_where_it_was(
+    tmp_path: Path,
+) -> None:
+    with Stack(tmp_path, MAX_LIVE_JOBS="3", DRAIN_S="0") as full:
+        full.start_web()
+        other = credentials.admit(full.store, "other", "othertst")
+        ids = [full.store.create(clocked_new(group="g"))[0] for _ in range(4)]
+        full.store.cancel_many([ref for job_id in ids if (ref := full.store.ref(job_id))])
+        retry = post(full, "/jobs:retry", {"group": "g"})[1]["id"]
+        until(lambda: full.get("/groups/g")[1]["counts"]["queued"] == 2, what="as many as may live")
+        theirs = json.loads(full.call("POST", "/jobs:delete", {"older_s": 0}, other)[2])["id"]
+        until(lambda: full.get(f"/jobs/{theirs}", headers=other)[1]["state"] == "succeeded")
+        assert many(full, "cancel", group="g")["result"] == result(2, 2)
+        assert full.wait_ended(retry)["result"] == result(4, 4)
+        assert full.get("/groups/g")[1]["counts"]["queued"] == 2
+
+
+def test_a_parent_hears_of_its_children_that_are_canceled_with_others(web: Stack) -> None:
+    store, owner = web.store, credentials.OWNER
+    parent = claim(store, create(store, owner=owner))
+    more = {"group": "not theirs", "parent": parent.ref.id, "parent_fence": parent.fence}
+    create(store, owner=owner, **more)
+    assert many(web, "cancel", group="not theirs")["result"] == result(1, 1)
+    counts = web.get(f"/jobs/{parent.ref.id}")[1]["children"]["counts"]
+    assert (counts["queued"], counts["canceled"]) == (0, 1)
 
 
 def test_what_makes_room_is_not_refused_for_lack_of_it(tmp_path: Path) -> None:

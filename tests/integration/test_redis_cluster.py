@@ -193,11 +193,14 @@ def test_a_primary_that_is_silent_holds_up_neither_the_jobs_of_the_others_nor_re
             for job_id in (create(stack.store, owner) for owner in OWNERS)
             if server_of(cluster, stack.store, job_id) is not silent
         )
+        stack.store.end(claim(stack.store, create(stack.store, OWNERS[0])), State.SUCCEEDED)
+        assert stack.metric("headway_jobs_ended_total") == 1
+        assert stack.metric("headway_store_memory_bytes") > 0
         silent.process.send_signal(signal.SIGSTOP)
         ref = stack.store.ref(job_id)
         assert ref is not None
         assert stack.store.claim(ref, token="t", lease_s=1, worker="lost")
-        until(lambda: stack.store.waiting([job_id]), 20, "its alarm to find that the worker was lost")
+        until(lambda: stack.store.waiting([(job_id, "")]), 20, "its alarm to find that the worker was lost")
         until(lambda: stack.get("/readyz")[0] == 200, what="another server to be asked")
         for _ in range(8):
             assert stack.get("/readyz")[0] == 200, stack.call("GET", "/readyz")
@@ -205,6 +208,9 @@ def test_a_primary_that_is_silent_holds_up_neither_the_jobs_of_the_others_nor_re
         # It is the server of {types}, too.
         status, _, body = stack.call("POST", "/jobs", {"type": "t", "params": {}})
         assert status == 202, "a type that is known can be submitted"
+        assert stack.metric("headway_jobs_ended_total") == 1, "counters go on with what is known"
+        assert stack.metric("headway_job_attempts_total") == 2, "what other servers count is new"
+        assert stack.metric("headway_store_memory_bytes") == 0, "as HeadwayStoreUnreachable expects"
         status, waiting = stack.get(f"/jobs/{json.loads(body)['id']}")
         assert (status, waiting["state"]) == (200, "queued")
         assert "cannot be looked up" in waiting["waiting_reason"]

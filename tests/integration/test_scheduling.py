@@ -23,7 +23,7 @@ from headway.contract.settings import load
 from headway.contract.states import State
 from headway.contract.store import JobStore
 from service.process import valkey
-from service.scheduling.alarms import AlarmLoop
+from service.scheduling.alarms import PAGE, AlarmLoop
 from service.scheduling.dispatch import AT_ONCE, MAX_PENDING, Dispatch
 from service.scheduling.keeper import Keeper
 from service.scheduling.sweeper import Sweeper
@@ -171,6 +171,24 @@ def test_a_job_whose_alarm_cannot_be_answered_does_not_hold_up_the_others(
     assert job.state is State.FAILED
     assert store.alarms.due(0) == [], "it is not looked at again at once"
     assert store.redis.zscore(store.keys.alarms(0), broken) is not None
+
+
+def test_the_alarms_of_jobs_that_wait_are_answered_together(
+    store: JobStore, valkey_server: valkey.Valkey
+) -> None:
+    def reads() -> int:
+        return int(store.redis.info("stats")["total_reads_processed"])  # type: ignore[index]
+
+    waiting = [create(store) for _ in range(PAGE)]
+    for job_id in waiting:
+        make_due(store, job_id)
+    dispatch = Dispatch(load({"REDIS_URL": valkey_server.url, "KEY_PREFIX": store.keys.prefix}))
+    loop = AlarmLoop(store, Keeper(store), dispatch, lease_s=9)
+    before = reads()
+    loop.look()
+    assert reads() - before < PAGE
+    assert dispatch._pending.keys() == set(waiting)
+    assert store.alarms.due(0) == []
 
 
 def test_the_sweep_removes_a_jobs_files_with_the_job(store: JobStore, tmp_path: Path) -> None:

@@ -221,6 +221,18 @@ def test_a_job_that_is_submitted_again_stays_in_its_trace(stack: Traced, trace: 
     assert {span.trace_id.hex() for span in stack.spans(again)} == {trace}
 
 
+def test_what_is_done_to_many_jobs_is_in_the_trace_of_who_asked_for_it(stack: Traced, trace: str) -> None:
+    parent = f"00-{trace}-{SPAN}-01"
+    job_id = stack.ask("POST", "/jobs:delete", {"group": "nobody's"}, traceparent=parent)["id"]
+    assert stack.done(job_id)["state"] == "succeeded"
+    until(lambda: bool(stack.spans(job_id, "attempt jobs.delete")), what="the spans")
+    (submitted,), (attempt,) = (
+        stack.spans(job_id, f"{what} jobs.delete") for what in ("submit", "attempt")
+    )
+    assert (submitted.trace_id.hex(), submitted.parent_span_id.hex()) == (trace, SPAN)
+    assert attempt.parent_span_id == submitted.span_id
+
+
 def test_the_last_spans_of_a_worker_that_stops_are_sent(stack: Traced) -> None:
     stack.stop("worker")
     stack.environ["OTEL_BSP_SCHEDULE_DELAY"] = "600000"

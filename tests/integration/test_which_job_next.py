@@ -101,6 +101,24 @@ def test_a_group_that_submits_one_job_after_another_does_not_hold_up_the_others(
     assert [job_id for job_id in taken if job_id in large] == large
 
 
+def test_a_group_whose_jobs_were_canceled_is_not_behind_their_turns(store: JobStore) -> None:
+    canceled = [create(store, group="a") for _ in range(20)]
+    stays = create(store, group="a")
+    more = [create(store, group="a") for _ in range(20)]
+    others = [create(store, group="b") for _ in range(60)]
+    store.cancel_many([ref for job_id in canceled + more if (ref := store.ref(job_id))])
+    new = create(store, group="a")
+    store.cancel(stays)
+    newer = create(store, group="a")
+    found = order(store)
+    assert found.index(new) < found.index(newer) < 24
+    assert [job_id for job_id in found if job_id in others] == others
+    alone = [create(store, group="a") for _ in range(20)]
+    others = [create(store, group="b") for _ in range(10)]
+    store.cancel_many([ref for job_id in alone if (ref := store.ref(job_id))])
+    assert create(store, group="a") in order(store)[:2]
+
+
 def test_a_priority_puts_no_job_before_another_owners_turn(store: JobStore) -> None:
     modest = [create(store, owner="modest", priority=0) for _ in range(3)]
     greedy = [create(store, owner="greedy", priority=9) for _ in range(3)]
@@ -174,6 +192,16 @@ def test_a_job_that_has_not_begun_in_time_fails_and_one_that_has_goes_on(clocked
     assert job(clocked, begun).state is State.RUNNING
     assert job(clocked, tried).state is State.RETRYING
     assert not refused(clocked, tried)
+
+
+def test_a_job_that_is_about_to_fail_holds_up_none_behind_it(clocked: ClockedStore) -> None:
+    late = create(clocked, expires_s=5)
+    behind = create(clocked)
+    clocked.advance(6)
+    assert refused(clocked, late)
+    assert next_one(clocked) == behind
+    assert clocked.alarms.answer(late) is None
+    assert job(clocked, late).state == State.FAILED
 
 
 def test_what_a_job_may_wait_counts_from_its_time_on(clocked: ClockedStore) -> None:
@@ -412,6 +440,12 @@ def test_an_http_worker_that_drains_gets_no_job(web: Stack) -> None:
     web.submit("mine", {})
     assert post(web, "/claims", body)[0] == 204
     post(web, "/types/mine/resume")
+
+
+def test_a_worker_that_was_killed_while_it_drained_is_not_listed(web: Stack) -> None:
+    web.store.pauses.add(Subject("worker", "host:1:killed"))
+    assert not web.get("/workers")[1]["paused"]
+    assert web.call("POST", "/workers/host:1:killed/resume", b"")[0] == 200
 
 
 def test_a_type_whose_workers_are_long_gone_takes_no_jobs(web: Stack) -> None:

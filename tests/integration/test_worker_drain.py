@@ -199,6 +199,23 @@ def test_a_process_is_replaced_after_so_many_jobs(new_worker_stack: NewStack) ->
     assert [processes.index(pid) for pid in processes] == [0, 0, 2, 2, 4]
 
 
+def test_a_process_is_replaced_also_if_celery_misses_that_it_has_ended(
+    new_worker_stack: NewStack,
+) -> None:
+    misses = """
+import runpy
+from celery.concurrency.asynpool import AsynPool
+AsynPool.timers = {}
+AsynPool._event_process_exit = lambda pool, hub, process: pool._untrack_child_process(process, hub)
+runpy.run_module("worker", run_name="__main__")
+"""
+    stack = new_worker_stack(WORKER_CONCURRENCY="1", RECYCLE_JOBS="1")
+    stack.stop("worker")
+    stack.start_worker("-c", misses)
+    for _ in range(3):
+        assert stack.ended(stack.enqueue("simulate", duration_s=0)).attempt == 1
+
+
 def test_a_process_is_replaced_when_it_holds_too_much_memory(new_worker_stack: NewStack) -> None:
     stack = new_worker_stack(WORKER_CONCURRENCY="1", RECYCLE_MIB="1")
     first, second = (stack.enqueue("simulate", duration_s=0) for _ in range(2))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
+from headway.contract.new_job import NewJob
 from headway.contract.records import Job
 from headway.contract.states import ErrorCode, State
 from tests.support.stack import STOP_S
@@ -31,6 +32,27 @@ def test_a_job_goes_from_claim_to_end_and_its_fraction_never_falls(worker_stack:
     fractions = [e.data["fraction"] for e in worker_stack.events(job.id, "progress")]
     assert fractions == sorted(fractions)
     assert max(fractions) < 1, "1 is kept for the end"
+
+
+def test_a_job_whose_message_another_was_taken_for_has_its_turn_with_that_ones(
+    new_worker_stack: NewStack,
+) -> None:
+    stack = new_worker_stack(WORKER_CONCURRENCY="1")
+    described, _ = stack.store.registry.types()["simulate"]
+    first = stack.enqueue("simulate", duration_s=2)
+    stack.running(first)
+    job_ids = [
+        stack.store.create(
+            NewJob("owner", "simulate", {"duration_s": 0.3}, described["queue"], 1, priority=priority)
+        )[0]
+        for priority in (0, 0, 9, 9)
+    ]
+    for job_id in job_ids:
+        stack.send("simulate", job_id, described["queue"])
+    # No alarm is answered here, so no message is sent again.
+    until(lambda: all(stack.job(job_id).ended for job_id in job_ids), 20, "all to have their turn")
+    first_low, _, _, last_high = (stack.job(job_id).started_at or "" for job_id in job_ids)
+    assert last_high < first_low
 
 
 def test_the_last_progress_before_the_end_is_the_last_that_was_noted(worker_stack: WorkerStack) -> None:

@@ -80,7 +80,8 @@ LOOK_AT = "30m"
 
 def exposed() -> set[str]:
     """Every name under which Prometheus knows a metric of ours."""
-    families = [*REGISTRY.collect(), *StoreMetrics({}, [], {}, 0, 0, 0, 0).collect()]
+    server = {"used_memory": 0, "maxmemory": 0, "connected_slaves": 0, "master_repl_offset": 0}
+    families = [*REGISTRY.collect(), *StoreMetrics({}, [], {}, [server]).collect()]
     names = {"headway:jobs_ended:increase15m"}
     for family in families:
         ending = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])

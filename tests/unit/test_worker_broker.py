@@ -99,19 +99,19 @@ def test_anything_else_is_not(message: Any) -> None:
 
 
 def test_a_message_of_a_job_that_does_not_wait_any_more_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    asked: list[tuple[str, str]] = []
 
-    def waiting(job_ids: Sequence[str]) -> Sequence[str]:
-        asked.extend(job_ids)
-        return job_ids if len(asked) > 1 else []
+    def waiting(jobs: Sequence[tuple[str, str]]) -> Sequence[str]:
+        asked.extend(jobs)
+        return [JOB] if len(asked) > 1 else []
 
     monkeypatch.setattr(broker.served, "waiting", waiting)
     assert broker.is_stale(sent())
     assert not broker.is_stale(sent())
-    assert asked == [JOB, JOB]
+    assert asked == [(JOB, "simulate")] * 2
 
 
 def test_whether_a_store_is_away_or_not_known_the_message_counts() -> None:
-    hints = Hints(load({"REDIS_URL": "redis://127.0.0.1:1/0"}))
-    assert hints.waiting([JOB]) == [JOB]
-    assert hints.waiting([JOB]) == [JOB]
+    hints = Hints(load({"REDIS_URL": "redis://127.0.0.1:1/0"}), {"simulate": "default"})
+    assert hints.waiting([(JOB, "simulate")]) == [JOB]
+    assert hints.waiting([(JOB, "simulate")]) == [JOB]

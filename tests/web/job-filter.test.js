@@ -12,7 +12,7 @@ function job(id, /** @type {any} */ more = {}) {
 }
 
 test("a filter goes into the address and comes out of it the same", () => {
-  const labels = { "customer&": "a:b=c", other: "" };
+  const labels = { "customer&": "a:b=c", other: "", "a:b\\": "c:" };
   const filter = new JobFilter({ state: "failed", group: "a&b=c #1", labels, text: "two  words" });
   const read = JobFilter.from(routeOf(`#/?${filter.query}`).query);
   assert.deepEqual({ ...read }, { ...filter });

@@ -28,9 +28,10 @@ local function over(state, error)
   return {'ended', kept[1], state, error, job.attempt, kept[2] or ''}
 end
 
-if job.deadline and job.deadline <= time then return over('failed', ARGV[8]) end
-if waits(job) and job.expires and job.expires <= time then
-  return over('failed', ARGV[14])
+local late = job.deadline and job.deadline <= time
+if late or waits(job) and job.expires and job.expires <= time then
+  if job.foreign and waits(job) then revoke(job) end
+  return over('failed', late and ARGV[8] or ARGV[14])
 end
 -- Its messages are another system's: all that can be done is to wait for a start, and not for ever.
 if job.foreign and waits(job) and job.sent then

@@ -1,6 +1,6 @@
 -- Cancels a job: at once if nobody runs it, else as a flag that its holder sees.
 --
--- keys: prelude; last: revoked
+-- keys: prelude
 -- args: 5 error (JSON) of a job that ends here, 6 reason (JSON string) of the event when cancellation is
 --       only requested, 7 '1' if it was asked for here, so that it holds for the children, too
 -- returns: {'canceled' | 'requested' | 'ended', document} | {'gone'}
@@ -13,12 +13,7 @@ if waits(job) or job.state == 'waiting' then
   redis.call('HSET', JOB, 'cancel_requested', 'true')
   job.cancel_requested = ARGV[7] == '1'
   finish(job, 'canceled', 'null', ARGV[5], '')
-  if job.foreign then
-    -- Its message is under way all the same; workers look here for what they must not start.
-    local time = now()
-    redis.call('ZADD', KEYS[#KEYS], int(time), job.foreign)
-    redis.call('ZREMRANGEBYSCORE', KEYS[#KEYS], '-inf', int(time - RETENTION_S * 1000))
-  end
+  if job.foreign then revoke(job) end
   return {'canceled', document()}
 end
 if not job.cancel_requested then

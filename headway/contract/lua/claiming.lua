@@ -30,9 +30,13 @@ local function claim(token, lease_ms, worker)
     return {'refused', job.state}
   end
   if is_paused() then return {'refused', job.state} end
-  -- Its alarm is about to end it.
+  -- Its alarm is about to end it, and those behind it need not wait for that.
   local ends = math.min(job.deadline or math.huge, job.expires or math.huge)
-  if ends <= time then return {'refused', job.state} end
+  if ends <= time then
+    leave_line()
+    redis.call('ZADD', WAITING, int(NOT_YET + ends), JOB_ID)
+    return {'refused', job.state}
+  end
 
   take_turn()
   begin(job, time, token, lease_ms, worker)

@@ -12,6 +12,7 @@ local CLASS = 1e13 -- Jobs of one priority in an owner's line have scores below 
 -- Newcomers begin one place behind each other: at one and the same place chance would decide who is next, and
 -- more of them could pass one that waits for ever.
 local TURN = 1024
+local MOST_TURNS_BACK = 10000 -- Some 10 ms.
 
 -- Returns the place of the next turn, and that of the last newcomer.
 local function next_place(own, front, newest)
@@ -30,7 +31,14 @@ local function in_line() return redis.call('ZSCORE', OWN_LINE, JOB_ID) end
 local function group_place(class)
   local base, name = class * CLASS, class .. (redis.call('HGET', JOB, 'group') or '')
   local known = redis.call('ZMSCORE', OWN_TURNS, name, class .. ' ', class .. ' n')
-  local place, newest = next_place(known[1], known[2] or base, known[3] or base - 1)
+  local front, own = tonumber(known[2] or base), tonumber(known[1] or -1)
+  -- The last turns are given again if their jobs have left the line without them, as canceled ones do.
+  for _ = 1, MOST_TURNS_BACK do
+    local last = own - TURN
+    if last <= front or redis.call('ZCOUNT', OWN_LINE, int(last), int(last)) > 0 then break end
+    own = last
+  end
+  local place, newest = next_place(own, front, known[3] or base - 1)
   redis.call('ZADD', OWN_TURNS, int(place + TURN), name, int(newest), class .. ' n')
   return place
 end

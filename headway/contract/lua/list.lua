@@ -11,7 +11,7 @@
 --          document's fields and some of the store's own
 -- events: none
 
-local FIELDS = {@DOCUMENT@, '_queue', '_not_before', '_children', '_waits_for'}
+local FIELDS = {@DOCUMENT@, '_queue', '_not_before', '_children', '_waits_for', '_once', '_score'}
 local most, looks, bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local STEP = math.min(500, most + 1)
 local jobs, from = {}, ARGV[2]

@@ -347,6 +347,14 @@ local function finish(job, state, result, error, progress)
   end
 end
 
+-- The message of a foreign job that has not begun is under way all the same; workers look here for what they must
+-- not start.
+local function revoke(job)
+  local time, revoked = now(), HEAD .. 'revoked'
+  redis.call('ZADD', revoked, int(time), job.foreign)
+  redis.call('ZREMRANGEBYSCORE', revoked, '-inf', int(time - RETENTION_S * 1000))
+end
+
 local function set_alarm(ms) redis.call('ZADD', ALARMS, int(ms), JOB_ID) end
 
 -- The same, but not later than what ends the job by itself.

@@ -22,8 +22,11 @@ export class JobFilter {
   /** @param {URLSearchParams} query */
   static from(query) {
     const [state, type, group, text] = ["state", "type", "group", "q"].map((name) => query.get(name) ?? "");
-    const labels = query.getAll("label").map((label) => /^([^:]+):(.*)$/s.exec(label)?.slice(1) ?? []);
-    return new JobFilter({ state, type, group, labels: Object.fromEntries(labels.filter((label) => label.length > 0)), text });
+    const labels = query.getAll("label").flatMap((label) => {
+      const found = /^(?=[^:]+:)((?:\\[\\:]|[^:])+):(.*)$/s.exec(label);
+      return found ? [[found[1].replace(/\\([\\:])/g, "$1"), found[2]]] : [];
+    });
+    return new JobFilter({ state, type, group, labels: Object.fromEntries(labels), text });
   }
 
   /** @returns {Record<string, any>} what the service can filter by: as a query of GET /jobs, or the body of POST /jobs:cancel */
@@ -36,7 +39,7 @@ export class JobFilter {
   /** @returns {string} what `from` reads; empty if it matches all jobs */
   get query() {
     const { state, type, group, text: q } = this;
-    const labels = Object.entries(this.labels).map(([name, value]) => ["label", `${name}:${value}`]);
+    const labels = Object.entries(this.labels).map(([name, value]) => ["label", `${name.replace(/[\\:]/g, "\\$&")}:${value}`]);
     const said = Object.entries({ state, type, group, q }).filter(([, value]) => value !== "");
     return new URLSearchParams([...said, ...labels]).toString();
   }
