@@ -14,13 +14,14 @@ import pytest
 from headway.sdk.stopping import InvalidInput, NoSpace
 from tests.media.inputs import INPUTS, made
 from tests.media.looking import Result
+from tests.media.picture_inputs import PICTURES
 from tests.media.track_inputs import TRACKS
 from tests.support.encode_bench import run_encode
 from tests.support.programs import missing
 from worker.tasks import video_encode
 
 INODES = 200
-BY_NAME = {source.name: source for source in [*INPUTS, *TRACKS]}
+BY_NAME = {source.name: source for source in [*INPUTS, *PICTURES, *TRACKS]}
 
 
 def put(directory: Path, source: str, name: str | None = None) -> str:
@@ -100,7 +101,9 @@ def test_names_are_shown_without_what_would_change_how_they_look(tmp_path: Path)
 
 
 @pytest.mark.parametrize("preset", ["mp4", "webm", "hls", "audio"])
-@pytest.mark.parametrize("source", ["bframes.mp4", "h264.ts", "screen.webm", "live.mkv", "interlaced.mpg"])
+@pytest.mark.parametrize(
+    "source", ["bframes.mp4", "h264.ts", "screen.webm", "live.mkv", "interlaced.mpg", "order264.avi"]
+)
 def test_the_part_that_was_asked_for_comes_out(tmp_path: Path, source: str, preset: str) -> None:
     came = run_encode(
         tmp_path, input=put(tmp_path, source), preset=preset, start_s=0.3, duration_s=0.9, poster=False

@@ -23,7 +23,7 @@ from worker.media.inspection import unread, with_later
 from worker.media.probe import Audio, Color, Media, Shape, Track, Video, media
 from worker.media.rate import Rate, measure_rate
 from worker.media.said import Said
-from worker.media.samples import Later
+from worker.media.samples import Later, on_time
 from worker.media.sandbox import OutOfMemory
 from worker.media.source import Source
 from worker.media.timeline import Scan, Timeline
@@ -307,6 +307,35 @@ def test_a_ladder_goes_by_the_shorter_side_up_to_the_size_itself(
     for step in steps:
         assert step.width / step.height == pytest.approx(shape[0] / shape[1], rel=0.02)
     assert all(a.limit_kbits <= b.limit_kbits for a, b in pairwise(steps))
+
+
+# -- pictures without times of display -----------------------------------------------------------------
+
+DECODED = [0.04 * n for n in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("container", "packets", "shown", "late_s"),
+    [
+        ("avi", DECODED, [at + 0.08 for at in DECODED], 0.08),
+        ("avi", DECODED, DECODED, 0),
+        ("avi", DECODED, [at + 0.8 for at in DECODED], 0.08),  # the first twenty are lost
+        ("avi", DECODED, [None, *(at + 0.08 for at in DECODED[1:])], 0.08),
+        ("mov,mp4", DECODED, [0, *(at + 0.08 for at in DECODED[1:])], 0.08),
+        ("mov,mp4", [0, 0.12, 0.04, 0.08], DECODED, 0),
+        ("asf", DECODED, [at + 0.08 for at in DECODED], 0),
+    ],
+)
+def test_pictures_that_come_out_of_the_decoder_late_are_shown_when_their_turn_is(
+    container: str, packets: list[float], shown: list[float | None], late_s: float
+) -> None:
+    """The file begins at 5 s."""
+    line = Timeline()
+    for at in packets:
+        line.add(at, 0.04, 1)
+    told = tuple(None if at is None else at + 5 for at in shown)
+    video = Video(0, "video", "h264", held_back=2, shown_s=told)
+    assert on_time(video, Media(container, None, 5.0, None, ()), line).late_s == pytest.approx(late_s)
 
 
 # -- tone mapping --------------------------------------------------------------------------------------

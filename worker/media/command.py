@@ -138,12 +138,13 @@ class Picture:
     def filters(self) -> str:
         """The chain that makes pictures of this size at this rate, ending where the result ends."""
         chain = [
-            *_begun(self.cut, "setpts"),
+            *_begun(self.cut.lead_s + self.video.late_s, "setpts"),
             *_deinterlaced(self.video),
             *_colored(self.video, self.width, self.height),
             *_silent_on_light(self.video),
         ]
-        start = ":start_time=0" if (self.from_zero or self.cut.start_s) and not self.cut.held else ""
+        from_zero = self.from_zero or self.cut.start_s or self.video.late_s
+        start = ":start_time=0" if from_zero and not self.cut.held else ""
         # Without `pass` a single short picture would round to none.
         chain += ["setsar=1", f"fps={self.rate}{start}:eof_action=pass"]
         if self.cut.length_s is not None:
@@ -154,9 +155,9 @@ class Picture:
         return ",".join(chain)
 
 
-def _begun(cut: Cut, setpts: str) -> list[str]:
+def _begun(lead_s: float, setpts: str) -> list[str]:
     """What makes the start the zero of time, wherever reading begins."""
-    return [f"{setpts}=PTS-{cut.lead_s:.6f}/TB"] if cut.lead_s else []
+    return [f"{setpts}=round(PTS-{lead_s:.6f}/TB)"] if lead_s else []
 
 
 def _deinterlaced(video: Video) -> list[str]:
@@ -264,7 +265,7 @@ def sound_filters(cut: Cut, audio: Audio, *, from_zero: bool) -> str:
     Only if there is one: where the format of the sound changes, ffmpeg begins the chain anew, and a silence
     with it.
     """
-    chain = _begun(cut, "asetpts")
+    chain = _begun(cut.lead_s, "asetpts")
     if cut.start_s or cut.length_s is not None:
         limits = (["start=0"] if cut.start_s else []) + (
             [] if cut.length_s is None else [f"end={cut.length_s:.6f}"]

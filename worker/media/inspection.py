@@ -24,7 +24,7 @@ from worker.media.probe import (
 from worker.media.rare import probe_listed
 from worker.media.rate import Rate, measure_rate
 from worker.media.rejoin import rejoin
-from worker.media.samples import Later, decode_first, decode_later
+from worker.media.samples import Later, decode_first, decode_later, on_time
 from worker.media.sandbox import MAX_PIXELS
 from worker.media.source import Source
 from worker.media.timeline import JOINED, Scan, Timeline, scan
@@ -162,6 +162,7 @@ def look(
     if video is not None:
         moments = _moments(scanned.of(video).end_s)
         at = [media.start_s + moment for moment in moments]
+        video = on_time(video, media, scanned.of(video))
         later = decode_later(job, source.path, source.name, video, at) if at else Later()
         video = fields.see(job, source, with_later(video, later), moments or [0.0])
         shapes = {shape.shown(video.rotation) for shape in (*later.shapes, video.shape)}

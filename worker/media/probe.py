@@ -106,6 +106,12 @@ class Video(Track):
     """Of HDR, from its metadata."""
     dolby_vision: int | None = None
     """The profile."""
+    held_back: int = 0
+    """Pictures that are decoded before the one that is shown, at most."""
+    shown_s: tuple[float | None, ...] = ()
+    """When ffmpeg shows the first pictures."""
+    late_s: float = 0.0
+    """How much later than it should it does."""
 
     @property
     def interlaced(self) -> bool:
@@ -265,6 +271,7 @@ def _video(stream: dict[str, Any], base: dict[str, Any], tags: dict[str, str]) -
         fps=None if rate is None else round(float(rate), 3),
         frames=None if frames is None else int(frames),
         pix_fmt=pix_fmt,
+        held_back=int(stream.get("has_b_frames", 0)),
         color=color_of(stream),
         field_order=stream.get("field_order", "unknown"),
         rotation=rotation,
