@@ -225,6 +225,8 @@ def _turned(*display: str) -> Make:
 
 add("turned90.mp4", _turned("-display_rotation", "90"), size=(HEIGHT, WIDTH))
 add("turned180.mp4", _turned("-display_rotation", "180"))
+add("tilted.mp4", _turned("-display_rotation", "37.5"), logs="by 37 degrees: its picture is turned by 0")
+add("nearly90.mp4", _turned("-display_rotation", "80.5"), size=(HEIGHT, WIDTH), logs="is turned by 90")
 add("mirrored.mp4", _turned("-display_hflip"))
 usual("anamorphic.mp4", *H264, *AAC, "-vf", "setsar=64/45", size=(228, 120))
 usual("narrow.mp4", *H264, *AAC, "-vf", "setsar=1/2", size=(80, 120))

@@ -304,7 +304,9 @@ def decoder_arguments(video: Video | None) -> tuple[str, ...]:
     if video is None:
         return ()
     decoder = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(video.codec) if video.alpha else None
-    return () if decoder is None else (f"-c:{video.index}", decoder)
+    # A tilt would leave black corners, and cut off those of the picture.
+    upright = (f"-display_rotation:{video.index}", f"{video.rotation}") if video.tilt else ()
+    return upright if decoder is None else (*upright, f"-c:{video.index}", decoder)
 
 
 def metadata_arguments(recipe: Recipe, keep: bool) -> tuple[str, ...]:

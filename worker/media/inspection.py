@@ -159,6 +159,9 @@ def look(
         job.log(f"left out of {source.name}: {rest}")
     if video is not None and video.dolby_vision == 5:
         warnings.append(f"{source.name} is Dolby Vision profile 5, whose colours cannot be converted here")
+    if video is not None and video.tilt:
+        angle = f"{video.rotation + video.tilt} degrees"
+        job.log(f"{source.name} is to be turned by {angle}: its picture is turned by {video.rotation}")
     if video is not None:
         moments = _moments(scanned.of(video).end_s)
         at = [media.start_s + moment for moment in moments]

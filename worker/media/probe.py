@@ -101,6 +101,9 @@ class Video(Track):
     whole: bool = False
     """Whether they were seen to be whole, though the stream says that they are interlaced."""
     rotation: int = 0
+    """A multiple of 90 degrees."""
+    tilt: int = 0
+    """Degrees that the file asks for beyond that."""
     alpha: bool = False
     peak_nits: float | None = None
     """Of HDR, from its metadata."""
@@ -254,7 +257,7 @@ def _pid(text: str | None) -> int | None:
 
 
 def _video(stream: dict[str, Any], base: dict[str, Any], tags: dict[str, str]) -> Video:
-    rotation = _rotation(stream, tags)
+    rotation, tilt = _rotation(stream, tags)
     crop = _crop(stream.get("side_data_list", []))
     shape = shape_of(stream, crop)
     width, height = shape.shown(rotation)
@@ -275,6 +278,7 @@ def _video(stream: dict[str, Any], base: dict[str, Any], tags: dict[str, str]) -
         color=color_of(stream),
         field_order=stream.get("field_order", "unknown"),
         rotation=rotation,
+        tilt=tilt,
         alpha=pix_fmt.startswith(ALPHA) or tags.get("alpha_mode") == "1",
         peak_nits=peak_nits_of(stream.get("side_data_list", [])),
         dolby_vision=next(
@@ -318,11 +322,12 @@ def peak_nits_of(side_data: Iterable[dict[str, Any]]) -> float | None:
     return min((float(peak) for peak in peaks if peak), default=None)
 
 
-def _rotation(stream: dict[str, Any], tags: dict[str, str]) -> int:
-    for side in stream.get("side_data_list", []):
-        if "rotation" in side:
-            return round(float(side["rotation"]))
-    return round(number(tags.get("rotate")) or 0)
+def _rotation(stream: dict[str, Any], tags: dict[str, str]) -> tuple[int, int]:
+    """Return how far to turn the picture, as the nearest multiple of 90 degrees and the rest."""
+    sides = (side["rotation"] for side in stream.get("side_data_list", []) if "rotation" in side)
+    angle = round(next(map(float, sides), None) or number(tags.get("rotate")) or 0)
+    turn = round(angle / 90) * 90
+    return turn, angle - turn
 
 
 def ratio(text: str | None) -> Fraction | None:
