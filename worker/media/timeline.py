@@ -254,11 +254,11 @@ def _packet(result: Scan, clock: Clock, zero: float, fields: list[str]) -> None:
         result.since_torn = 0
     elif result.since_torn is not None:
         result.since_torn += 1
-    shift = clock.shift(int(fields[0]), pts if dts is None else dts, length)
-    at = dts if pts is None else pts
-    # "D" is what the file itself says is not to be shown.
+    # "D" is what the file itself says is not to be shown: after a cut, up to the last key picture.
     if "D" in fields[6]:
         return
+    shift = clock.shift(int(fields[0]), pts if dts is None else dts, length)
+    at = dts if pts is None else pts
     timeline = result.tracks.setdefault(int(fields[0]), Timeline())
     if at is None:
         at = timeline.end_s + zero - shift
