@@ -806,6 +806,16 @@ add(
     lambda s: s.run(*picture(), "-frames:v", "1", "-update", "1"),
     invalid="it is a BMP picture",
 )
+
+
+def _photo(studio: Studio) -> None:
+    """As a phone takes it."""
+    studio.run(*picture(), "-frames:v", "1", "-c:v", "libsvtav1", to="a.avif")
+    studio.write(studio.part("a.avif").replace(b"ftypavif", b"ftyp" + studio.path.suffix[1:].encode()))
+
+
+add("photo.heic", _photo, invalid="it is a HEIC picture")
+add("photo.avif", _photo, invalid="it is an AVIF picture")
 add("wavpack.wv", lambda s: s.run(*tone()), invalid="it is WavPack sound")
 add("sun.au", lambda s: s.run(*tone()), invalid="it is AU sound")
 add("raw.h264", lambda s: s.run(*picture(), *H264), invalid="raw H.264")

@@ -168,6 +168,8 @@ def probe(job: Job[Any], path: Path, name: str, allowed: Sequence[str] = ffmpeg.
 
     Raises InvalidInput if it is not media that is read here; FFmpegMissing.
     """
+    if picture := failure.still(path):
+        raise failure.not_media(name, picture)
     show = ("-show_format", "-show_streams", "-show_programs", "-show_chapters", "-of", "json")
     said = Said()
     found = media(json.loads(run_ffprobe(job, path, name, *show, allowed=allowed, said=said)))
