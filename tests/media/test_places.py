@@ -195,6 +195,20 @@ def test_a_part_without_sound_has_none_and_says_so(tmp_path: Path, preset: str) 
         assert "mp4a" not in came.files["hls/master.m3u8"].read_text()
 
 
+@pytest.mark.parametrize(("preset", "profile"), [("mp4", "High"), ("hls", "High"), ("av1", "Main")])
+def test_the_best_quality_is_what_players_know_and_better_than_the_usual(
+    tmp_path: Path, preset: str, profile: str
+) -> None:
+    reference = put(tmp_path, "h264.mp4")
+    best, usual = (
+        run_encode(tmp_path, input=reference, preset=preset, crf=crf, poster=False) for crf in (0, None)
+    )
+    assert best.result["size"] > usual.result["size"] * 1.2
+    path = best.files[best.result["artifact"]]
+    result = Result(path if preset != "hls" else path.parent / "120p" / "index.m3u8")
+    assert result.stream("video")["profile"] == profile
+
+
 @pytest.mark.parametrize("preset", ["mp4", "webm", "audio"])
 def test_metadata_is_kept_on_request(tmp_path: Path, preset: str) -> None:
     reference = put(tmp_path, "phone.mov")

@@ -105,6 +105,8 @@ def _fits(fps: Fraction, length_s: float | None) -> bool:
     return abs(exact - round(exact)) < 0.05
 
 
+BEST_CRF = 1
+"""At 0, x264 makes H.264 that few players know, and SVT-AV1 what it makes unless told."""
 NARROW = 64
 """SVT-AV1 4.1 can hang if one side of the picture is shorter than its blocks and it works in parallel."""
 
@@ -112,7 +114,7 @@ NARROW = 64
 def video_arguments(recipe: Recipe, crf: int | None, width: int, height: int) -> tuple[str, ...]:
     """Return the encoder's arguments for pictures of this size."""
     narrow = recipe.video == AV1 and min(width, height) < NARROW
-    quality = ("-crf", str(recipe.crf if crf is None else crf))
+    quality = ("-crf", str(recipe.crf if crf is None else max(BEST_CRF, crf)))
     return (*recipe.video, *quality, *(("-svtav1-params", "lp=1") if narrow else ()))
 
 

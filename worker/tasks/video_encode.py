@@ -78,7 +78,7 @@ class EncodeParams(Params):
             ge=0,
             le=63,
             title="CRF",
-            description="Quality, lower is better: up to 51 for mp4 and hls (23 unless given), "
+            description="Quality, lower is better, 0 like 1: up to 51 for mp4 and hls (23 unless given), "
             "up to 63 for webm (33) and av1 (35).",
         ),
     ] = None
