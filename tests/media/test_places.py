@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from headway.sdk.stopping import InvalidInput, NoSpace
-from tests.media.inputs import INPUTS, made
+from tests.media.inputs import H264, INPUTS, Studio, made
 from tests.media.looking import Result
 from tests.media.picture_inputs import PICTURES
 from tests.media.track_inputs import TRACKS
@@ -59,7 +59,7 @@ def fill(directory: Path) -> None:
 
 @pytest.mark.parametrize("preset", ["mp4", "webm", "hls"])
 def test_a_full_disk_is_told_as_such_and_nothing_is_published(small_disk: Path, preset: str) -> None:
-    came = run_encode(small_disk, input="sample:4", preset=preset, crf=0, height=360)
+    came = run_encode(small_disk, input="sample:9", preset=preset, crf=0, height=360)
     assert isinstance(came.error, NoSpace)
     assert "the worker's disk is full" in str(came.error)
     assert came.files == {}
@@ -70,13 +70,13 @@ def test_a_full_disk_is_told_as_such_and_nothing_is_published(small_disk: Path, 
 def test_a_disk_that_is_full_when_the_poster_is_written_is_told_as_such(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch, preset: str
 ) -> None:
-    make_poster = video_encode._poster
+    make_poster = video_encode.make_poster
 
     def on_a_full_disk(job: Any, *args: Any) -> Any:
         fill(job.workdir)
         return make_poster(job, *args)
 
-    monkeypatch.setattr(video_encode, "_poster", on_a_full_disk)
+    monkeypatch.setattr(video_encode, "make_poster", on_a_full_disk)
     came = run_encode(small_disk, input="sample:1", preset=preset, height=120)
     assert isinstance(came.error, NoSpace), came.error
     assert came.files == {}
@@ -193,6 +193,17 @@ def test_a_part_without_sound_has_none_and_says_so(tmp_path: Path, preset: str) 
     assert any("no sound in the part" in message for _, message in came.logs)
     if preset == "hls":
         assert "mp4a" not in came.files["hls/master.m3u8"].read_text()
+
+
+@pytest.mark.parametrize("preset", ["mp4", "hls"])
+def test_the_poster_is_no_black_picture_if_there_are_others(tmp_path: Path, preset: str) -> None:
+    (tmp_path / "in").mkdir()
+    studio = Studio(tmp_path / "in", "black.mp4")
+    black = "drawbox=color=black:t=fill:enable='lt(t,6)'"
+    studio.clip("-vf", black, *H264, "-an", length_s=7, flash=9)
+    came = run_encode(tmp_path, input="file:in/black.mp4", preset=preset)
+    assert came.error is None
+    assert came.files["poster.jpg"].stat().st_size > 2000, "a black one has 341 bytes"
 
 
 @pytest.mark.parametrize(("preset", "profile"), [("mp4", "High"), ("hls", "High"), ("av1", "Main")])
