@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.media.picture_inputs import PICTURES
 from tests.media.track_inputs import TRACKS
 from tests.support.encode_bench import run_encode
 from tests.support.programs import missing
+from worker.media import inspection
 from worker.tasks import video_encode
 
 INODES = 200
@@ -204,6 +206,17 @@ def test_the_poster_is_no_black_picture_if_there_are_others(tmp_path: Path, pres
     came = run_encode(tmp_path, input="file:in/black.mp4", preset=preset)
     assert came.error is None
     assert came.files["poster.jpg"].stat().st_size > 2000, "a black one has 341 bytes"
+
+
+@pytest.mark.parametrize(("source", "told"), [("hole.ts", True), ("hole.mpg", True), ("joined.ts", False)])
+def test_a_pause_behind_what_was_scanned_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, told: bool
+) -> None:
+    monkeypatch.setattr(inspection, "scan", partial(inspection.scan, limit_s=0))
+    came = run_encode(tmp_path, input=put(tmp_path, source), poster=False)
+    assert came.error is None
+    words = f"the timestamps of {source} jump: picture and sound may be out of step"
+    assert came.result["warnings"] == came.warnings == ([words] if told else [])
 
 
 @pytest.mark.parametrize(("preset", "profile"), [("mp4", "High"), ("hls", "High"), ("av1", "Main")])

@@ -32,6 +32,8 @@ OURS = ("-protocol_whitelist", "file,pipe", "-format_whitelist", f"hls,{FORMATS}
 """To be put before what was made here, playlists among it."""
 LOG_LEVEL = "repeat+level+error"
 """What `Said` reads."""
+JUMPS_TOLD = ("-loglevel", "repeat+level+warning")
+"""Has ffmpeg (7 and later) say when it takes timestamps for a new start, too."""
 _MAX_LINE = 65_536
 
 

@@ -29,7 +29,7 @@ from worker.media.sandbox import MAX_PIXELS
 from worker.media.source import Source
 from worker.media.timeline import JOINED, Scan, Timeline, scan
 from worker.media.transport import one_format, scrambled_shares
-from worker.media.verify import MOST_LOST
+from worker.media.verify import MOST_LOST, out_of_step
 
 MAX_TRIED = 8
 """Tracks of one kind that are tried until one can be decoded."""
@@ -131,7 +131,7 @@ def look(
         here = f"after {scanned.end_s:.2f} s the number of channels of {source.name} changes"
         warnings.append(f"{here}: the rest is left out")
     elif scanned.unclear:
-        warnings.append(f"the timestamps of {source.name} jump: picture and sound may be out of step")
+        warnings.append(out_of_step(source.name))
     elif holds_another(source.path, media.formats):
         warnings.append(f"{source.name} holds more than one recording: only the first is taken")
     if picture and video is None:

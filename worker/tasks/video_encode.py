@@ -246,8 +246,10 @@ def _inputs(found: Input) -> list[str]:
         options += ["-ss", f"{found.cut.seek_s:g}", "-noaccurate_seek"]
     if found.scan.jump_s != JUMP_S:
         options += ["-dts_delta_threshold", f"{found.scan.jump_s:.3f}"]
+    # What is behind the end of the scan may pause.
+    told = () if found.scan.complete else ffmpeg.JUMPS_TOLD
     # As much as can be decoded: how much that was is looked at afterwards.
-    return ["-max_error_rate", "1", *found.source.arguments(options)]
+    return [*told, "-max_error_rate", "1", *found.source.arguments(options)]
 
 
 def _steady(video: Video | None) -> tuple[str, ...]:
