@@ -176,6 +176,15 @@ def _wmv_twice(studio: Studio) -> None:
 add("twice.wmv", _wmv_twice, slack_s=0.1, warns="holds more than one recording")
 
 
+def _ivf_twice(studio: Studio) -> None:
+    """What ffmpeg takes the second header for has a time in 4 billion years."""
+    studio.clip("-c:v", "libvpx", "-deadline", "realtime", sound=False, to="a.ivf")
+    studio.write(studio.part("a.ivf") * 2)
+
+
+add("twice.ivf", _ivf_twice, sound=False, warns="is cut off or damaged: 1.60 s are there")
+
+
 def _sound_twice(studio: Studio) -> None:
     name = f"a{studio.path.suffix}"
     studio.run(*tone(), to=name)

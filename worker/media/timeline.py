@@ -31,6 +31,8 @@ SCAN_S = 10.0
 """At most this many seconds are spent on reading a file for its timestamps."""
 MAX_TIMES = 20_000
 """Timestamps that are kept per track: the rate of so many pictures is the rate of all."""
+BELIEVED_S = 1e6
+"""Eleven days. A timestamp beyond that is damaged, and ffmpeg does not heed it either."""
 JOINED = frozenset({"mpegts", "mpeg", "ogg"})
 """Formats whose timestamps may start anew in the middle: two recordings one after the other."""
 SAMPLES = frozenset({"wav", "w64", "aiff", "caf"})
@@ -257,8 +259,10 @@ def _packet(result: Scan, clock: Clock, zero: float, fields: list[str]) -> None:
     # "D" is what the file itself says is not to be shown: after a cut, up to the last key picture.
     if "D" in fields[6]:
         return
-    shift = clock.shift(int(fields[0]), pts if dts is None else dts, length)
     at = dts if pts is None else pts
+    if at is not None and abs(at - zero) > BELIEVED_S:
+        return
+    shift = clock.shift(int(fields[0]), pts if dts is None else dts, length)
     timeline = result.tracks.setdefault(int(fields[0]), Timeline())
     if at is None:
         at = timeline.end_s + zero - shift
