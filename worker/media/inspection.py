@@ -280,11 +280,12 @@ def unread(
     there."""
     assert source.path is not None  # noqa: S101
     found = []
+    taken = {track.index for track in chosen if track is not None}
     for track in filter(None, chosen):
         line = scanned.of(track)
         for other in media.tracks:
             beside = scanned.of(other)
-            if other.kind != track.kind or other in chosen or beside.packets < 2:
+            if other.kind != track.kind or other.index in taken or beside.packets < 2:
                 continue
             if (beside.start_s or 0.0) > line.end_s - FOLLOWS_S:
                 found.append(
