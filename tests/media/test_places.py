@@ -86,12 +86,13 @@ def test_a_disk_that_is_full_when_the_poster_is_written_is_told_as_such(
 
 @pytest.mark.parametrize("preset", ["mp4", "hls"])
 @pytest.mark.parametrize(
-    "name", ["d 50%d off", "-dir 'q' \"q\"", "ا\u200cب\u202f\u3000", "a:b,c;d[e]=f\\g"]
+    "name", ["d 50%d off", "-dir 'q' \"q\"", "ا\u200cب\u202f\u3000", "a:b,c;d[e]=f\\g", "a?b#c"]
 )
 def test_a_directory_and_a_file_may_have_any_name(tmp_path: Path, name: str, preset: str) -> None:
     reference = put(tmp_path / name, "h264.mp4", f"{name}.mp4")
     came = run_encode(tmp_path / name, input=reference, preset=preset)
     assert came.error is None
+    assert not came.warnings
     assert came.result["duration_s"] == pytest.approx(1.6, abs=0.05)
     assert came.logs[0][1].startswith(f"{name}.mp4: ")
 

@@ -37,6 +37,12 @@ JUMPS_TOLD = ("-loglevel", "repeat+level+warning")
 _MAX_LINE = 65_536
 
 
+def place(job: Job[Any], path: Path, allowed: Sequence[str]) -> tuple[Path, Path | None]:
+    """Return what to call a file, and where to run a program that reads it. What was made here has a name
+    within the working directory: that of a playlist is an address, where ? and # have a meaning."""
+    return (path.relative_to(job.workdir), job.workdir) if allowed is OURS else (path, None)
+
+
 class FFmpegMissing(RuntimeError):
     """There is no ffmpeg or ffprobe on this machine."""
 

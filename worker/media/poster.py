@@ -26,7 +26,7 @@ def make_poster(
     picture that is not. Of a result that ffmpeg cannot decode it is the first one of the source, which
     `inputs` reads. Logs if there is none. Raises NoSpace."""
     path = job.workdir / POSTER
-    result = [*ffmpeg.OURS, "-i", f"file:{made}", "-map", "0:v"]
+    result = [*ffmpeg.OURS, "-i", f"file:{made.relative_to(job.workdir)}", "-map", "0:v"]
     later = ["-ss", f"{min(3.0, length_s / 10):.3f}", *result]
     words: Sequence[str] = ()
     for tried in ([*_LOOKED_AT, *later, "-vf", _NOT_BLACK], later, result, inputs):

@@ -186,15 +186,15 @@ def run_ffprobe(
     said: Said | None = None,
 ) -> bytes:
     """Return what ffprobe prints about a file; `said` takes what it complains of. Raises InvalidInput."""
+    called, cwd = ffmpeg.place(job, path, allowed)
     command = [
         *(ffmpeg.locate("ffprobe"), "-hide_banner", "-loglevel", ffmpeg.LOG_LEVEL),
         *args,
         *allowed,
-        *("-i", f"file:{path}"),
+        *("-i", f"file:{called}"),
     ]
     said = said or Said()
-    box = sandbox_for(command, job.workdir if allowed is ffmpeg.OURS else None)
-    with run_program(job, command, said, sandbox=box) as process:
+    with run_program(job, command, said, sandbox=sandbox_for(command, cwd), cwd=cwd) as process:
         assert process.stdout is not None  # noqa: S101
         out = process.stdout.read(_MAX_PROBE_BYTES)
         process.stdout.close()

@@ -191,6 +191,7 @@ def scan(
 def _read(
     job: Job[Any], path: Path, found: Media, clock: Clock, allowed: Sequence[str], limit_s: float
 ) -> Scan:
+    called, cwd = ffmpeg.place(job, path, allowed)
     command = [
         *(
             ffmpeg.locate("ffprobe"),
@@ -202,14 +203,13 @@ def _read(
         ),
         *("-show_entries", _ENTRIES),
         *allowed,
-        *("-i", f"file:{path}"),
+        *("-i", f"file:{called}"),
     ]
     result = Scan()
     said = Said(found.said)
     deadline = time.monotonic() + limit_s
     rest = b""
-    box = sandbox_for(command, job.workdir if allowed is ffmpeg.OURS else None)
-    with run_program(job, command, said, sandbox=box) as process:
+    with run_program(job, command, said, sandbox=sandbox_for(command, cwd), cwd=cwd) as process:
         assert process.stdout is not None  # noqa: S101
         out = process.stdout.fileno()
         while True:
