@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from typing import Any
 
 from tests.media.inputs import AAC, H264, LENGTH_S, ONLY_SOUND, Expected, Input, Make, Studio, tone
@@ -175,6 +176,15 @@ def _wmv_twice(studio: Studio) -> None:
 add("twice.wmv", _wmv_twice, slack_s=0.1, warns="holds more than one recording")
 
 
+def _ivf_twice(studio: Studio) -> None:
+    """What ffmpeg takes the second header for has a time in 4 billion years."""
+    studio.clip("-c:v", "libvpx", "-deadline", "realtime", sound=False, to="a.ivf")
+    studio.write(studio.part("a.ivf") * 2)
+
+
+add("twice.ivf", _ivf_twice, sound=False, warns="is cut off or damaged: 1.60 s are there")
+
+
 def _sound_twice(studio: Studio) -> None:
     name = f"a{studio.path.suffix}"
     studio.run(*tone(), to=name)
@@ -217,6 +227,39 @@ def _cut_without_encoding(studio: Studio) -> None:
 
 
 add("editlist.mp4", _cut_without_encoding, slack_s=0.06)
+
+
+def _with_parts(boxes: bytes, shown: list[tuple[int, int]]) -> bytes:
+    """The boxes with a table, in each track, that these parts are to be shown: milliseconds."""
+    found, at = b"", 0
+    while at < len(boxes):
+        length, kind = int.from_bytes(boxes[at : at + 4], "big"), boxes[at + 4 : at + 8]
+        content = boxes[at + 8 : at + length]
+        if kind in (b"moov", b"trak"):
+            content = _with_parts(content, shown)
+        if kind == b"trak":
+            clock = int.from_bytes(content.partition(b"mdhd")[2][12:16], "big")
+            rows = [struct.pack(">IiI", b - a, a * clock // 1000, 1 << 16) for a, b in shown]
+            table = struct.pack(">II", 0, len(rows)) + b"".join(rows)
+            content = content.replace(b"edts", b"free") + _box(b"edts", _box(b"elst", table))
+        found += _box(kind, content)
+        at += length
+    return found
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return (len(content) + 8).to_bytes(4, "big") + kind + content
+
+
+def _shortened(studio: Studio) -> None:
+    """As QuickTime removes a part in the middle: it is still in the file, but not to be shown."""
+    studio.clip(*H264, *AAC, "-movie_timescale", "1000", to="a.mp4", length_s=2, flash=1.6)
+    data = studio.part("a.mp4")
+    tables = data.rindex(b"moov") - 4
+    studio.write(data[:tables] + _with_parts(data[tables:], [(0, 1000), (1400, 2000)]))
+
+
+add("shortened.mp4", _shortened, flash_s=1.2)
 add("disc.m2ts", lambda s: s.clip(*H264, "-c:a", "ac3", "-mpegts_m2ts_mode", "1", *TS))
 
 

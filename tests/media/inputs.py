@@ -225,6 +225,8 @@ def _turned(*display: str) -> Make:
 
 add("turned90.mp4", _turned("-display_rotation", "90"), size=(HEIGHT, WIDTH))
 add("turned180.mp4", _turned("-display_rotation", "180"))
+add("tilted.mp4", _turned("-display_rotation", "37.5"), logs="by 37 degrees: its picture is turned by 0")
+add("nearly90.mp4", _turned("-display_rotation", "80.5"), size=(HEIGHT, WIDTH), logs="is turned by 90")
 add("mirrored.mp4", _turned("-display_hflip"))
 usual("anamorphic.mp4", *H264, *AAC, "-vf", "setsar=64/45", size=(228, 120))
 usual("narrow.mp4", *H264, *AAC, "-vf", "setsar=1/2", size=(80, 120))
@@ -804,6 +806,16 @@ add(
     lambda s: s.run(*picture(), "-frames:v", "1", "-update", "1"),
     invalid="it is a BMP picture",
 )
+
+
+def _photo(studio: Studio) -> None:
+    """As a phone takes it."""
+    studio.run(*picture(), "-frames:v", "1", "-c:v", "libsvtav1", to="a.avif")
+    studio.write(studio.part("a.avif").replace(b"ftypavif", b"ftyp" + studio.path.suffix[1:].encode()))
+
+
+add("photo.heic", _photo, invalid="it is a HEIC picture")
+add("photo.avif", _photo, invalid="it is an AVIF picture")
 add("wavpack.wv", lambda s: s.run(*tone()), invalid="it is WavPack sound")
 add("sun.au", lambda s: s.run(*tone()), invalid="it is AU sound")
 add("raw.h264", lambda s: s.run(*picture(), *H264), invalid="raw H.264")

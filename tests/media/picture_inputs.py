@@ -1,4 +1,5 @@
-"""More of the corpus: pictures that a container cuts, greys, and what HDR says of its light."""
+"""More of the corpus: pictures that a container cuts, greys, what HDR says of its light, and pictures whose
+times of display are not told."""
 
 from __future__ import annotations
 
@@ -112,3 +113,31 @@ def _told(studio: Studio) -> None:
 
 
 add("light.mp4", _told, levels=(109, 212), flash_s=None)
+
+# -- in the order of decoding, without times of display ------------------------------------------------
+
+B_FRAMES = ("-c:v", "libx264", "-bf", "3", "-pix_fmt", "yuv420p", "-x264-params", "b-adapt=0")
+ASP = ("-c:v", "mpeg4", "-bf", "2")
+LAME = ("-c:a", "libmp3lame")
+"""Whose own delay of 25 ms none of these formats tells."""
+TEN = {"length_s": 1.65, "slack_s": 0.07}
+"""At 10 pictures per second."""
+add("order264.avi", lambda studio: studio.clip(*B_FRAMES, *LAME), slack_s=0.06)
+add("order4.avi", lambda studio: studio.clip(*ASP, *LAME, rate=10), **TEN)
+
+
+def _as_in_avi(studio: Studio) -> None:
+    """Matroska that keeps what an AVI file says, which ffmpeg writes of a codec that has no name there."""
+    studio.clip(*ASP, *LAME, to="a.avi", rate=10)
+    (studio.directory / "b.avi").write_bytes(studio.part("a.avi").replace(b"FMP4", b"VP61"))
+    studio.run("-i", "b.avi", "-c", "copy", to="b.mkv")
+    studio.write(studio.part("b.mkv").replace(b"VP61", b"FMP4"))
+
+
+def _without_offsets(studio: Studio) -> None:
+    studio.clip(*B_FRAMES, *AAC, to="a.mp4")
+    studio.write(studio.part("a.mp4").replace(b"ctts", b"free").replace(b"edts", b"free"))
+
+
+add("vfw.mkv", _as_in_avi, **TEN)
+add("order264.mp4", _without_offsets, slack_s=0.06)

@@ -6,21 +6,24 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headway.sdk.stopping import InvalidInput, NoSpace
-from tests.media.inputs import INPUTS, made
+from tests.media.inputs import H264, INPUTS, Studio, made
 from tests.media.looking import Result
+from tests.media.picture_inputs import PICTURES
 from tests.media.track_inputs import TRACKS
 from tests.support.encode_bench import run_encode
 from tests.support.programs import missing
+from worker.media import inspection
 from worker.tasks import video_encode
 
 INODES = 200
-BY_NAME = {source.name: source for source in [*INPUTS, *TRACKS]}
+BY_NAME = {source.name: source for source in [*INPUTS, *PICTURES, *TRACKS]}
 
 
 def put(directory: Path, source: str, name: str | None = None) -> str:
@@ -58,7 +61,7 @@ def fill(directory: Path) -> None:
 
 @pytest.mark.parametrize("preset", ["mp4", "webm", "hls"])
 def test_a_full_disk_is_told_as_such_and_nothing_is_published(small_disk: Path, preset: str) -> None:
-    came = run_encode(small_disk, input="sample:4", preset=preset, crf=0, height=360)
+    came = run_encode(small_disk, input="sample:9", preset=preset, crf=0, height=360)
     assert isinstance(came.error, NoSpace)
     assert "the worker's disk is full" in str(came.error)
     assert came.files == {}
@@ -69,13 +72,13 @@ def test_a_full_disk_is_told_as_such_and_nothing_is_published(small_disk: Path, 
 def test_a_disk_that_is_full_when_the_poster_is_written_is_told_as_such(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch, preset: str
 ) -> None:
-    make_poster = video_encode._poster
+    make_poster = video_encode.make_poster
 
     def on_a_full_disk(job: Any, *args: Any) -> Any:
         fill(job.workdir)
         return make_poster(job, *args)
 
-    monkeypatch.setattr(video_encode, "_poster", on_a_full_disk)
+    monkeypatch.setattr(video_encode, "make_poster", on_a_full_disk)
     came = run_encode(small_disk, input="sample:1", preset=preset, height=120)
     assert isinstance(came.error, NoSpace), came.error
     assert came.files == {}
@@ -83,12 +86,13 @@ def test_a_disk_that_is_full_when_the_poster_is_written_is_told_as_such(
 
 @pytest.mark.parametrize("preset", ["mp4", "hls"])
 @pytest.mark.parametrize(
-    "name", ["d 50%d off", "-dir 'q' \"q\"", "ا\u200cب\u202f\u3000", "a:b,c;d[e]=f\\g"]
+    "name", ["d 50%d off", "-dir 'q' \"q\"", "ا\u200cب\u202f\u3000", "a:b,c;d[e]=f\\g", "a?b#c"]
 )
 def test_a_directory_and_a_file_may_have_any_name(tmp_path: Path, name: str, preset: str) -> None:
     reference = put(tmp_path / name, "h264.mp4", f"{name}.mp4")
     came = run_encode(tmp_path / name, input=reference, preset=preset)
     assert came.error is None
+    assert not came.warnings
     assert came.result["duration_s"] == pytest.approx(1.6, abs=0.05)
     assert came.logs[0][1].startswith(f"{name}.mp4: ")
 
@@ -100,7 +104,9 @@ def test_names_are_shown_without_what_would_change_how_they_look(tmp_path: Path)
 
 
 @pytest.mark.parametrize("preset", ["mp4", "webm", "hls", "audio"])
-@pytest.mark.parametrize("source", ["bframes.mp4", "h264.ts", "screen.webm", "live.mkv", "interlaced.mpg"])
+@pytest.mark.parametrize(
+    "source", ["bframes.mp4", "h264.ts", "screen.webm", "live.mkv", "interlaced.mpg", "order264.avi"]
+)
 def test_the_part_that_was_asked_for_comes_out(tmp_path: Path, source: str, preset: str) -> None:
     came = run_encode(
         tmp_path, input=put(tmp_path, source), preset=preset, start_s=0.3, duration_s=0.9, poster=False
@@ -190,6 +196,42 @@ def test_a_part_without_sound_has_none_and_says_so(tmp_path: Path, preset: str) 
     assert any("no sound in the part" in message for _, message in came.logs)
     if preset == "hls":
         assert "mp4a" not in came.files["hls/master.m3u8"].read_text()
+
+
+@pytest.mark.parametrize("preset", ["mp4", "hls"])
+def test_the_poster_is_no_black_picture_if_there_are_others(tmp_path: Path, preset: str) -> None:
+    (tmp_path / "in").mkdir()
+    studio = Studio(tmp_path / "in", "black.mp4")
+    black = "drawbox=color=black:t=fill:enable='lt(t,6)'"
+    studio.clip("-vf", black, *H264, "-an", length_s=7, flash=9)
+    came = run_encode(tmp_path, input="file:in/black.mp4", preset=preset)
+    assert came.error is None
+    assert came.files["poster.jpg"].stat().st_size > 2000, "a black one has 341 bytes"
+
+
+@pytest.mark.parametrize(("source", "told"), [("hole.ts", True), ("hole.mpg", True), ("joined.ts", False)])
+def test_a_pause_behind_what_was_scanned_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, told: bool
+) -> None:
+    monkeypatch.setattr(inspection, "scan", partial(inspection.scan, limit_s=0))
+    came = run_encode(tmp_path, input=put(tmp_path, source), poster=False)
+    assert came.error is None
+    words = f"the timestamps of {source} jump: picture and sound may be out of step"
+    assert came.result["warnings"] == came.warnings == ([words] if told else [])
+
+
+@pytest.mark.parametrize(("preset", "profile"), [("mp4", "High"), ("hls", "High"), ("av1", "Main")])
+def test_the_best_quality_is_what_players_know_and_better_than_the_usual(
+    tmp_path: Path, preset: str, profile: str
+) -> None:
+    reference = put(tmp_path, "h264.mp4")
+    best, usual = (
+        run_encode(tmp_path, input=reference, preset=preset, crf=crf, poster=False) for crf in (0, None)
+    )
+    assert best.result["size"] > usual.result["size"] * 1.2
+    path = best.files[best.result["artifact"]]
+    result = Result(path if preset != "hls" else path.parent / "120p" / "index.m3u8")
+    assert result.stream("video")["profile"] == profile
 
 
 @pytest.mark.parametrize("preset", ["mp4", "webm", "audio"])

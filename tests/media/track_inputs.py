@@ -244,6 +244,19 @@ add("rates.ogg", _after_another("ogg", ("-c:a", "flac", "-ar", "44100"), ("-c:a"
 add("plain.aac", lambda studio: studio.run(*tone(), *AAC), **ONLY_SOUND, slack_s=0.06)
 LATER_RATE = (*AAC, "-ar", "32000")
 add("rates.aac", _after_another("aac", (*AAC, "-ar", "44100"), LATER_RATE), **BOTH)
+FLAC = ("-c:a", "flac", "-ar")
+
+
+def _album(studio: Studio) -> None:
+    """Two files in one, of which the first has a cover."""
+    studio.run(*picture(), "-frames:v", "1", "-update", "1", to="art.jpg")
+    maps = ("-map", "0", "-map", "1", "-c:v", "copy", "-disposition:v", "attached_pic")
+    studio.run(*tone(), "-i", "art.jpg", *maps, to="a.flac")
+    studio.run(*tone(flash=9), *FLAC, "44100", to="b.flac")
+    studio.write(studio.part("a.flac") + studio.part("b.flac"))
+
+
+add("album.flac", _album, **BOTH)
 
 
 def _overtaken(studio: Studio) -> None:

@@ -23,7 +23,7 @@ from worker.media.inspection import unread, with_later
 from worker.media.probe import Audio, Color, Media, Shape, Track, Video, media
 from worker.media.rate import Rate, measure_rate
 from worker.media.said import Said
-from worker.media.samples import Later
+from worker.media.samples import Later, on_time
 from worker.media.sandbox import OutOfMemory
 from worker.media.source import Source
 from worker.media.timeline import Scan, Timeline
@@ -53,7 +53,8 @@ def only(**fields: Any) -> Video:
         ({"sample_aspect_ratio": "4:3"}, (853, 480)),
         ({"sample_aspect_ratio": "0:1"}, (640, 480)),
         ({"side_data_list": [{"side_data_type": "ICC"}, {"rotation": -90}]}, (480, 640)),
-        ({"side_data_list": [{"rotation": 45}]}, (640, 480)),
+        ({"side_data_list": [{"rotation": 44}]}, (640, 480)),
+        ({"side_data_list": [{"rotation": -89}]}, (480, 640)),
         ({"side_data_list": [{**CROPPING, "crop_left": 40, "crop_bottom": 20}]}, (600, 460)),
         ({"side_data_list": [{**CROPPING, "crop_right": 640}]}, (640, 480)),
         ({"tags": {"rotate": "180"}}, (640, 480)),
@@ -309,6 +310,35 @@ def test_a_ladder_goes_by_the_shorter_side_up_to_the_size_itself(
     assert all(a.limit_kbits <= b.limit_kbits for a, b in pairwise(steps))
 
 
+# -- pictures without times of display -----------------------------------------------------------------
+
+DECODED = [0.04 * n for n in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("container", "packets", "shown", "late_s"),
+    [
+        ("avi", DECODED, [at + 0.08 for at in DECODED], 0.08),
+        ("avi", DECODED, DECODED, 0),
+        ("avi", DECODED, [at + 0.8 for at in DECODED], 0.08),  # the first twenty are lost
+        ("avi", DECODED, [None, *(at + 0.08 for at in DECODED[1:])], 0.08),
+        ("mov,mp4", DECODED, [0, *(at + 0.08 for at in DECODED[1:])], 0.08),
+        ("mov,mp4", [0, 0.12, 0.04, 0.08], DECODED, 0),
+        ("asf", DECODED, [at + 0.08 for at in DECODED], 0),
+    ],
+)
+def test_pictures_that_come_out_of_the_decoder_late_are_shown_when_their_turn_is(
+    container: str, packets: list[float], shown: list[float | None], late_s: float
+) -> None:
+    """The file begins at 5 s."""
+    line = Timeline()
+    for at in packets:
+        line.add(at, 0.04, 1)
+    told = tuple(None if at is None else at + 5 for at in shown)
+    video = Video(0, "video", "h264", held_back=2, shown_s=told)
+    assert on_time(video, Media(container, None, 5.0, None, ()), line).late_s == pytest.approx(late_s)
+
+
 # -- tone mapping --------------------------------------------------------------------------------------
 
 
@@ -408,6 +438,22 @@ def test_a_loss_is_told_in_words_and_as_a_share() -> None:
     assert "30 of 100 pictures of x.mp4" in lost.words[0]
     assert lost.words[1] == "the result lasts 4.00 s instead of 5.00 s"
     assert lost.share == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "torn"),
+    [([-60, -120, -180], False), ([12, -0.02, 12.01], True), ([12, 12.04], False), ([12, 0], True)],
+)
+def test_timestamps_that_are_shifted_to_and_fro_are_told(offsets: list[float], torn: bool) -> None:
+    said = Said()
+    for at in offsets:
+        jump = f"timestamp discontinuity (stream id=256): 1, new offset= {round(at * 1e6)}"
+        said.add(f"[vist#0:0/h264 @ 0x1] [warning] {jump}")
+    said.add("[aac @ 0x1] [warning] Queue input is backward in time")
+    assert said.torn_apart is torn
+    assert (said.complaints, said.lines) == (0, [])
+    told = ["the timestamps of x.ts jump: picture and sound may be out of step"] if torn else []
+    assert verify.losses("x.ts", 5.0, 5.0, said, 100).words == told
 
 
 def explained(tmp_path: Path, status: int, *words: str) -> Exception:

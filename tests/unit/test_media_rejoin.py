@@ -39,6 +39,8 @@ def frames(rate: int, count: int) -> bytes:
         ("aac", [frames(4, 9), frames(5, 9)], True),
         ("aac", [frames(4, 9), b"between" + frames(4, 9)], False),
         ("aac", [frames(4, 9), frames(5, 2) + frames(4, 9)], False),
+        ("flac", [b"fLaC\0\0\0\x22" + bytes(50), b"fLaC\x80\0\0\x22" + bytes(50)], True),
+        ("flac", [b"fLaC\0\0\0\x22" + bytes(50), b"fLaC" + bytes(50)], False),
         ("mp3", [frames(4, 9), frames(5, 9)], False),
     ],
 )

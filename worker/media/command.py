@@ -105,6 +105,8 @@ def _fits(fps: Fraction, length_s: float | None) -> bool:
     return abs(exact - round(exact)) < 0.05
 
 
+BEST_CRF = 1
+"""At 0, x264 makes H.264 that few players know, and SVT-AV1 what it makes unless told."""
 NARROW = 64
 """SVT-AV1 4.1 can hang if one side of the picture is shorter than its blocks and it works in parallel."""
 
@@ -112,7 +114,7 @@ NARROW = 64
 def video_arguments(recipe: Recipe, crf: int | None, width: int, height: int) -> tuple[str, ...]:
     """Return the encoder's arguments for pictures of this size."""
     narrow = recipe.video == AV1 and min(width, height) < NARROW
-    quality = ("-crf", str(recipe.crf if crf is None else crf))
+    quality = ("-crf", str(recipe.crf if crf is None else max(BEST_CRF, crf)))
     return (*recipe.video, *quality, *(("-svtav1-params", "lp=1") if narrow else ()))
 
 
@@ -138,12 +140,13 @@ class Picture:
     def filters(self) -> str:
         """The chain that makes pictures of this size at this rate, ending where the result ends."""
         chain = [
-            *_begun(self.cut, "setpts"),
+            *_begun(self.cut.lead_s + self.video.late_s, "setpts"),
             *_deinterlaced(self.video),
             *_colored(self.video, self.width, self.height),
             *_silent_on_light(self.video),
         ]
-        start = ":start_time=0" if (self.from_zero or self.cut.start_s) and not self.cut.held else ""
+        from_zero = self.from_zero or self.cut.start_s or self.video.late_s
+        start = ":start_time=0" if from_zero and not self.cut.held else ""
         # Without `pass` a single short picture would round to none.
         chain += ["setsar=1", f"fps={self.rate}{start}:eof_action=pass"]
         if self.cut.length_s is not None:
@@ -154,9 +157,9 @@ class Picture:
         return ",".join(chain)
 
 
-def _begun(cut: Cut, setpts: str) -> list[str]:
+def _begun(lead_s: float, setpts: str) -> list[str]:
     """What makes the start the zero of time, wherever reading begins."""
-    return [f"{setpts}=PTS-{cut.lead_s:.6f}/TB"] if cut.lead_s else []
+    return [f"{setpts}=round(PTS-{lead_s:.6f}/TB)"] if lead_s else []
 
 
 def _deinterlaced(video: Video) -> list[str]:
@@ -264,7 +267,7 @@ def sound_filters(cut: Cut, audio: Audio, *, from_zero: bool) -> str:
     Only if there is one: where the format of the sound changes, ffmpeg begins the chain anew, and a silence
     with it.
     """
-    chain = _begun(cut, "asetpts")
+    chain = _begun(cut.lead_s, "asetpts")
     if cut.start_s or cut.length_s is not None:
         limits = (["start=0"] if cut.start_s else []) + (
             [] if cut.length_s is None else [f"end={cut.length_s:.6f}"]
@@ -303,7 +306,9 @@ def decoder_arguments(video: Video | None) -> tuple[str, ...]:
     if video is None:
         return ()
     decoder = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(video.codec) if video.alpha else None
-    return () if decoder is None else (f"-c:{video.index}", decoder)
+    # A tilt would leave black corners, and cut off those of the picture.
+    upright = (f"-display_rotation:{video.index}", f"{video.rotation}") if video.tilt else ()
+    return upright if decoder is None else (*upright, f"-c:{video.index}", decoder)
 
 
 def metadata_arguments(recipe: Recipe, keep: bool) -> tuple[str, ...]:

@@ -42,6 +42,14 @@ _NAMES = {
 }
 _FORBIDDEN = re.compile(r"\[(?P<format>[^@\]]+?) @ 0x[0-9a-f]+\].* Format not on whitelist")
 _UNKNOWN_CODEC = re.compile(r"Codec \((?P<codec>[^)]+)\) not on whitelist")
+_STILL = {
+    b"heic": "a HEIC picture",
+    b"heix": "a HEIC picture",
+    b"mif1": "a HEIF picture",
+    b"avif": "an AVIF picture",
+}
+"""What files of MP4's family hold that begin with these brands. ffmpeg takes each of the tiles that such a
+picture is made of for a video."""
 _PLAYLISTS = (b"#EXTM3U", b"<MPD")
 _FULL = ("No space left on device", "Disk quota exceeded", "Error code: -28", "error code: -28")
 _NO_ROOM_BYTES = 1 << 20
@@ -127,20 +135,25 @@ def unreadable(error: FFmpegFailed, name: str, path: Path) -> Exception:
         return InvalidInput(f"{name} cannot be read as media: it is empty. Upload it again")
     for line in error.words:
         if found := _FORBIDDEN.search(line):
-            kind = _kind(found["format"])
-            return InvalidInput(
-                f"{name} cannot be read as media: it is {kind}. What can be read: {READ_HERE}"
-            )
+            return not_media(name, _kind(found["format"]))
         if found := _UNKNOWN_CODEC.search(line):
             return RareCodec(name, found["codec"])
     if _is_playlist(path):
-        return InvalidInput(
-            f"{name} cannot be read as media: it is a playlist, which only names other files. "
-            f"What can be read: {READ_HERE}"
-        )
+        return not_media(name, "a playlist, which only names other files")
     return InvalidInput(
         f"{name} cannot be read as media: {_reason(error.words)} ({_detail(error.words, name, path)})"
     )
+
+
+def not_media(name: str, kind: str) -> InvalidInput:
+    return InvalidInput(f"{name} cannot be read as media: it is {kind}. What can be read: {READ_HERE}")
+
+
+def still(path: Path) -> str | None:
+    """Return what a file is that is a picture, though ffmpeg reads it as media; None if it is none."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    return _STILL.get(head[8:]) if head[4:8] == b"ftyp" else None
 
 
 def _kind(format: str) -> str:

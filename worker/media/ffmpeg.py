@@ -32,7 +32,15 @@ OURS = ("-protocol_whitelist", "file,pipe", "-format_whitelist", f"hls,{FORMATS}
 """To be put before what was made here, playlists among it."""
 LOG_LEVEL = "repeat+level+error"
 """What `Said` reads."""
+JUMPS_TOLD = ("-loglevel", "repeat+level+warning")
+"""Has ffmpeg (7 and later) say when it takes timestamps for a new start, too."""
 _MAX_LINE = 65_536
+
+
+def place(job: Job[Any], path: Path, allowed: Sequence[str]) -> tuple[Path, Path | None]:
+    """Return what to call a file, and where to run a program that reads it. What was made here has a name
+    within the working directory: that of a playlist is an address, where ? and # have a meaning."""
+    return (path.relative_to(job.workdir), job.workdir) if allowed is OURS else (path, None)
 
 
 class FFmpegMissing(RuntimeError):

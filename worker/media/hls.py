@@ -98,6 +98,7 @@ def arguments(renditions: Sequence[Rendition], *, sound: bool) -> list[str]:
 class Playlist:
     """A media playlist whose segments were looked at."""
 
+    path: Path
     segments: tuple[Path, ...]
     lengths_s: tuple[float, ...]
 
@@ -120,14 +121,6 @@ class Playlist:
         rates = zip(self.segments, self.lengths_s, strict=True)
         return max(round(path.stat().st_size * 8 / max(length, 0.04)) for path, length in rates)
 
-    def at(self, seconds: float) -> tuple[Path, float]:
-        """Return the segment that has this moment, and where in it."""
-        for path, length in zip(self.segments, self.lengths_s, strict=True):
-            if seconds < length:
-                return path, seconds
-            seconds -= length
-        return self.segments[-1], 0.0
-
 
 def read_playlist(path: Path) -> Playlist:
     """Read a media playlist and look at each file that it names.
@@ -147,7 +140,7 @@ def read_playlist(path: Path) -> Playlist:
     for segment in segments:
         if not segment.is_file() or segment.stat().st_size == 0:
             raise BadPlaylist(f"{path.parent.name}/{segment.name} is missing or empty")
-    return Playlist(tuple(segments), tuple(lengths))
+    return Playlist(path, tuple(segments), tuple(lengths))
 
 
 def finish(

@@ -24,12 +24,12 @@ from worker.media.probe import (
 from worker.media.rare import probe_listed
 from worker.media.rate import Rate, measure_rate
 from worker.media.rejoin import rejoin
-from worker.media.samples import Later, decode_first, decode_later
+from worker.media.samples import Later, decode_first, decode_later, on_time
 from worker.media.sandbox import MAX_PIXELS
 from worker.media.source import Source
 from worker.media.timeline import JOINED, Scan, Timeline, scan
 from worker.media.transport import one_format, scrambled_shares
-from worker.media.verify import MOST_LOST
+from worker.media.verify import MOST_LOST, out_of_step
 
 MAX_TRIED = 8
 """Tracks of one kind that are tried until one can be decoded."""
@@ -131,7 +131,7 @@ def look(
         here = f"after {scanned.end_s:.2f} s the number of channels of {source.name} changes"
         warnings.append(f"{here}: the rest is left out")
     elif scanned.unclear:
-        warnings.append(f"the timestamps of {source.name} jump: picture and sound may be out of step")
+        warnings.append(out_of_step(source.name))
     elif holds_another(source.path, media.formats):
         warnings.append(f"{source.name} holds more than one recording: only the first is taken")
     if picture and video is None:
@@ -159,9 +159,13 @@ def look(
         job.log(f"left out of {source.name}: {rest}")
     if video is not None and video.dolby_vision == 5:
         warnings.append(f"{source.name} is Dolby Vision profile 5, whose colours cannot be converted here")
+    if video is not None and video.tilt:
+        angle = f"{video.rotation + video.tilt} degrees"
+        job.log(f"{source.name} is to be turned by {angle}: its picture is turned by {video.rotation}")
     if video is not None:
         moments = _moments(scanned.of(video).end_s)
         at = [media.start_s + moment for moment in moments]
+        video = on_time(video, media, scanned.of(video))
         later = decode_later(job, source.path, source.name, video, at) if at else Later()
         video = fields.see(job, source, with_later(video, later), moments or [0.0])
         shapes = {shape.shown(video.rotation) for shape in (*later.shapes, video.shape)}
@@ -276,11 +280,12 @@ def unread(
     there."""
     assert source.path is not None  # noqa: S101
     found = []
+    taken = {track.index for track in chosen if track is not None}
     for track in filter(None, chosen):
         line = scanned.of(track)
         for other in media.tracks:
             beside = scanned.of(other)
-            if other.kind != track.kind or other in chosen or beside.packets < 2:
+            if other.kind != track.kind or other.index in taken or beside.packets < 2:
                 continue
             if (beside.start_s or 0.0) > line.end_s - FOLLOWS_S:
                 found.append(

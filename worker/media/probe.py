@@ -101,11 +101,20 @@ class Video(Track):
     whole: bool = False
     """Whether they were seen to be whole, though the stream says that they are interlaced."""
     rotation: int = 0
+    """A multiple of 90 degrees."""
+    tilt: int = 0
+    """Degrees that the file asks for beyond that."""
     alpha: bool = False
     peak_nits: float | None = None
     """Of HDR, from its metadata."""
     dolby_vision: int | None = None
     """The profile."""
+    held_back: int = 0
+    """Pictures that are decoded before the one that is shown, at most."""
+    shown_s: tuple[float | None, ...] = ()
+    """When ffmpeg shows the first pictures."""
+    late_s: float = 0.0
+    """How much later than it should it does."""
 
     @property
     def interlaced(self) -> bool:
@@ -159,6 +168,8 @@ def probe(job: Job[Any], path: Path, name: str, allowed: Sequence[str] = ffmpeg.
 
     Raises InvalidInput if it is not media that is read here; FFmpegMissing.
     """
+    if picture := failure.still(path):
+        raise failure.not_media(name, picture)
     show = ("-show_format", "-show_streams", "-show_programs", "-show_chapters", "-of", "json")
     said = Said()
     found = media(json.loads(run_ffprobe(job, path, name, *show, allowed=allowed, said=said)))
@@ -175,15 +186,15 @@ def run_ffprobe(
     said: Said | None = None,
 ) -> bytes:
     """Return what ffprobe prints about a file; `said` takes what it complains of. Raises InvalidInput."""
+    called, cwd = ffmpeg.place(job, path, allowed)
     command = [
         *(ffmpeg.locate("ffprobe"), "-hide_banner", "-loglevel", ffmpeg.LOG_LEVEL),
         *args,
         *allowed,
-        *("-i", f"file:{path}"),
+        *("-i", f"file:{called}"),
     ]
     said = said or Said()
-    box = sandbox_for(command, job.workdir if allowed is ffmpeg.OURS else None)
-    with run_program(job, command, said, sandbox=box) as process:
+    with run_program(job, command, said, sandbox=sandbox_for(command, cwd), cwd=cwd) as process:
         assert process.stdout is not None  # noqa: S101
         out = process.stdout.read(_MAX_PROBE_BYTES)
         process.stdout.close()
@@ -248,7 +259,7 @@ def _pid(text: str | None) -> int | None:
 
 
 def _video(stream: dict[str, Any], base: dict[str, Any], tags: dict[str, str]) -> Video:
-    rotation = _rotation(stream, tags)
+    rotation, tilt = _rotation(stream, tags)
     crop = _crop(stream.get("side_data_list", []))
     shape = shape_of(stream, crop)
     width, height = shape.shown(rotation)
@@ -265,9 +276,11 @@ def _video(stream: dict[str, Any], base: dict[str, Any], tags: dict[str, str]) -
         fps=None if rate is None else round(float(rate), 3),
         frames=None if frames is None else int(frames),
         pix_fmt=pix_fmt,
+        held_back=int(stream.get("has_b_frames", 0)),
         color=color_of(stream),
         field_order=stream.get("field_order", "unknown"),
         rotation=rotation,
+        tilt=tilt,
         alpha=pix_fmt.startswith(ALPHA) or tags.get("alpha_mode") == "1",
         peak_nits=peak_nits_of(stream.get("side_data_list", [])),
         dolby_vision=next(
@@ -311,11 +324,12 @@ def peak_nits_of(side_data: Iterable[dict[str, Any]]) -> float | None:
     return min((float(peak) for peak in peaks if peak), default=None)
 
 
-def _rotation(stream: dict[str, Any], tags: dict[str, str]) -> int:
-    for side in stream.get("side_data_list", []):
-        if "rotation" in side:
-            return round(float(side["rotation"]))
-    return round(number(tags.get("rotate")) or 0)
+def _rotation(stream: dict[str, Any], tags: dict[str, str]) -> tuple[int, int]:
+    """Return how far to turn the picture, as the nearest multiple of 90 degrees and the rest."""
+    sides = (side["rotation"] for side in stream.get("side_data_list", []) if "rotation" in side)
+    angle = round(next(map(float, sides), None) or number(tags.get("rotate")) or 0)
+    turn = round(angle / 90) * 90
+    return turn, angle - turn
 
 
 def ratio(text: str | None) -> Fraction | None:

@@ -1,9 +1,10 @@
-"""Rejoin: sound whose format changes in the middle, as a recording of internet radio. ffmpeg keeps to what
-it began with, so the parts are put together anew."""
+"""Rejoin: sound whose format changes in the middle, as a recording of internet radio, or FLAC files in one.
+ffmpeg keeps to what it began with, so the parts are put together anew."""
 
 from __future__ import annotations
 
 import mmap
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -27,6 +28,8 @@ _HEAD = 32
 """Bytes of what a stream says of itself that are looked at."""
 _FIRST = 2
 """The flag of a stream's first page."""
+_FLAC = re.compile(rb"fLaC[\0\x80]\0\0\x22")
+"""How a FLAC file begins: with what all of it is like."""
 
 
 def rejoin(job: Job[Any], listed: Listed) -> Listed:
@@ -34,7 +37,8 @@ def rejoin(job: Job[Any], listed: Listed) -> Listed:
     NoSpace."""
     path = listed.source.path
     assert path is not None  # noqa: S101
-    cuts = [] if listed.media.videos else cuts_of(path, listed.media)
+    seen = any("attached_pic" not in video.flags for video in listed.media.videos)
+    cuts = [] if seen else cuts_of(path, listed.media)
     if not 0 < len(cuts) < MAX_PARTS:
         return listed
     bounds = [0, *cuts, path.stat().st_size]
@@ -60,8 +64,8 @@ def rejoin(job: Job[Any], listed: Listed) -> Listed:
 
 
 def cuts_of(path: Path, media: Media) -> list[int]:
-    """Return where in an ADTS or Ogg file its format becomes another one."""
-    readers = {"aac": formats_of, "ogg": _ogg_formats}
+    """Return where the format of an ADTS or Ogg file becomes another one; of FLAC, where each file ends."""
+    readers = {"aac": formats_of, "ogg": _ogg_formats, "flac": _flac_files}
     if media.format not in readers:
         return []
     cuts = []
@@ -85,6 +89,12 @@ def _ogg_formats(data: mmap.mmap) -> Iterator[tuple[int, bytes]]:
             yield at, _ogg_format(data[content : content + _HEAD])
         begun = bool(head[5] & _FIRST)
         at = data.find(b"OggS", content + sum(lengths))
+
+
+def _flac_files(data: mmap.mmap) -> Iterator[tuple[int, int]]:
+    """Yield where each file begins. Each is one of its own."""
+    for found in _FLAC.finditer(data):
+        yield found.start(), found.start()
 
 
 def _ogg_format(head: bytes) -> bytes:

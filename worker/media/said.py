@@ -18,6 +18,9 @@ _OURS = "not on whitelist"
 """What is not allowed is not damaged."""
 _VIDEO_DECODER = re.compile(r"\[vist#\d+:\d+")
 _AUDIO_DECODER = re.compile(r"\[aist#\d+:\d+")
+_WARNING = "[warning]"
+_SHIFTED = re.compile(r"timestamp discontinuity .*new offset= ?(?P<micros>-?\d+)")
+_SAME_S = 1.0
 
 
 class Said:
@@ -37,8 +40,16 @@ class Said:
         self.lost_pictures = 0
         """Packets of pictures that could not be decoded."""
         self.lost_sounds = 0
+        self.torn_apart = False
+        """Whether timestamps were shifted to and fro: tracks that lie side by side seemed to begin anew.
+        Told with JUMPS_TOLD."""
+        self._shifts_s = [0.0]
 
     def add(self, line: str) -> None:
+        if _WARNING in line:
+            if shifted := _SHIFTED.search(line):
+                self._shift(int(shifted["micros"]) / 1e6)
+            return
         if _LEVEL.search(line) is not None and _OURS not in line and _WRITING.match(line) is None:
             self._complain(_WHERE.sub("", line))
         if "submitting packet to decoder" in line or "while decoding" in line.lower():
@@ -57,6 +68,10 @@ class Said:
         self.complaints += 1
         if len(self.by_text) < _MAX_KINDS or text in self.by_text:
             self.by_text[text] += 1
+
+    def _shift(self, by_s: float) -> None:
+        self.torn_apart |= any(abs(by_s - before_s) < _SAME_S for before_s in self._shifts_s[:-1])
+        self._shifts_s = [*self._shifts_s[-KEPT_LINES:], by_s]
 
     @property
     def lines(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
+from worker.media.ffmpeg import number
 from worker.media.probe import (
     ALPHA,
     KEYS_APART_S,
     Color,
+    Media,
     Shape,
     Track,
     Video,
@@ -22,11 +25,15 @@ from worker.media.probe import (
     run_ffprobe,
     shape_of,
 )
+from worker.media.timeline import Timeline
 
 FIRST_PACKETS = (40, 600)
 """Packets of a track that are decoded to see whether that can be done; more if the first give nothing."""
 LATER_PACKETS = 25
 """The same of each later place."""
+COUNTED = frozenset({"avi", "matroska", "mov"})
+"""Formats in which pictures without times of display follow one another from the beginning on; in others
+the sound is as late as they are."""
 
 
 def decode_first(job: Job[Any], path: Path, name: str, track: Track) -> Track | None:
@@ -42,6 +49,18 @@ def decode_first(job: Job[Any], path: Path, name: str, track: Track) -> Track | 
         if frames:
             return _seen(track, frames)
     return None
+
+
+def on_time(video: Video, media: Media, line: Timeline) -> Video:
+    """Return the track with how late its pictures come. Where packets are in the order of decoding, without
+    times of display, ffmpeg shows a picture when the decoder gives it, which holds some back."""
+    if not media.formats & COUNTED or line.times != sorted(line.times):
+        return video
+    shown = zip(video.shown_s, line.times, strict=False)
+    late = [at - media.start_s - packet_s for at, packet_s in shown if at is not None]
+    # What could not be decoded at the beginning looks like more.
+    most_s = video.held_back * (line.usual_length_s() or 0.0)
+    return replace(video, late_s=min(max(0.0, statistics.median(late)), most_s)) if late else video
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +114,7 @@ def _seen(track: Track, frames: list[dict[str, Any]]) -> Track:
         alpha=track.alpha or pix_fmt.startswith(ALPHA),
         interlaced_frames=any(int(frame.get("interlaced_frame", 0)) for frame in frames),
         peak_nits=track.peak_nits or peak_nits_of(frames[0].get("side_data_list", [])),
+        shown_s=tuple(number(frame.get("best_effort_timestamp_time")) for frame in frames),
     )
 
 

@@ -84,7 +84,7 @@ def sandbox_for(
     command: Sequence[str | Path], workdir: Path | None = None, pixels: int | None = None
 ) -> Sandbox:
     """Return the sandbox of an ffmpeg or ffprobe with this command line: it reads the files that are named
-    as inputs there, and writes below `workdir`.
+    as inputs there by their whole path, and reads and writes below `workdir`.
 
     `pixels` is what `memory_for` wants to know; without, only the worker's own limit counts.
     """
@@ -92,7 +92,7 @@ def sandbox_for(
     inputs = [
         Path(word.removeprefix("file:"))
         for flag, word in pairwise(words)
-        if flag == "-i" and word.startswith("file:")
+        if flag == "-i" and word.startswith("file:/")
     ]
     return Sandbox(
         read=inputs,

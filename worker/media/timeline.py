@@ -31,6 +31,8 @@ SCAN_S = 10.0
 """At most this many seconds are spent on reading a file for its timestamps."""
 MAX_TIMES = 20_000
 """Timestamps that are kept per track: the rate of so many pictures is the rate of all."""
+BELIEVED_S = 1e6
+"""Eleven days. A timestamp beyond that is damaged, and ffmpeg does not heed it either."""
 JOINED = frozenset({"mpegts", "mpeg", "ogg"})
 """Formats whose timestamps may start anew in the middle: two recordings one after the other."""
 SAMPLES = frozenset({"wav", "w64", "aiff", "caf"})
@@ -189,6 +191,7 @@ def scan(
 def _read(
     job: Job[Any], path: Path, found: Media, clock: Clock, allowed: Sequence[str], limit_s: float
 ) -> Scan:
+    called, cwd = ffmpeg.place(job, path, allowed)
     command = [
         *(
             ffmpeg.locate("ffprobe"),
@@ -200,14 +203,13 @@ def _read(
         ),
         *("-show_entries", _ENTRIES),
         *allowed,
-        *("-i", f"file:{path}"),
+        *("-i", f"file:{called}"),
     ]
     result = Scan()
     said = Said(found.said)
     deadline = time.monotonic() + limit_s
     rest = b""
-    box = sandbox_for(command, job.workdir if allowed is ffmpeg.OURS else None)
-    with run_program(job, command, said, sandbox=box) as process:
+    with run_program(job, command, said, sandbox=sandbox_for(command, cwd), cwd=cwd) as process:
         assert process.stdout is not None  # noqa: S101
         out = process.stdout.fileno()
         while True:
@@ -254,11 +256,13 @@ def _packet(result: Scan, clock: Clock, zero: float, fields: list[str]) -> None:
         result.since_torn = 0
     elif result.since_torn is not None:
         result.since_torn += 1
-    shift = clock.shift(int(fields[0]), pts if dts is None else dts, length)
-    at = dts if pts is None else pts
-    # "D" is what the file itself says is not to be shown.
+    # "D" is what the file itself says is not to be shown: after a cut, up to the last key picture.
     if "D" in fields[6]:
         return
+    at = dts if pts is None else pts
+    if at is not None and abs(at - zero) > BELIEVED_S:
+        return
+    shift = clock.shift(int(fields[0]), pts if dts is None else dts, length)
     timeline = result.tracks.setdefault(int(fields[0]), Timeline())
     if at is None:
         at = timeline.end_s + zero - shift

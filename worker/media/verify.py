@@ -138,6 +138,10 @@ class Losses:
     share: float
 
 
+def out_of_step(name: str) -> str:
+    return f"the timestamps of {name} jump: picture and sound may be out of step"
+
+
 def losses(
     name: str, wanted_s: float | None, made_s: float, said: Said, pictures: int, tags: int = 0
 ) -> Losses:
@@ -157,6 +161,8 @@ def losses(
         words.append(f"parts of the sound of {name} could not be decoded and are silent")
     if said.complaints and not words and not no_loss:
         words.append(f"{name} is damaged: parts of its picture or sound may be faulty")
+    if said.torn_apart:
+        words.append(out_of_step(name))
     if wanted_s is not None and made_s < wanted_s - max(TOLERANCE_S, wanted_s * 0.002):
         words.append(f"the result lasts {made_s:.2f} s instead of {wanted_s:.2f} s")
         share = max(share, 1 - made_s / wanted_s)

@@ -32,8 +32,9 @@ from worker.media.command import (
 )
 from worker.media.inspection import Input, look
 from worker.media.pauses import JUMP_S
+from worker.media.poster import POSTER, make_poster
 from worker.media.probe import Video
-from worker.media.said import Said, last_words
+from worker.media.said import Said
 from worker.media.sandbox import OutOfMemory
 from worker.media.source import InputRef, fetching, resolve
 from worker.media.tags import tags_within
@@ -78,7 +79,7 @@ class EncodeParams(Params):
             ge=0,
             le=63,
             title="CRF",
-            description="Quality, lower is better: up to 51 for mp4 and hls (23 unless given), "
+            description="Quality, lower is better, 0 like 1: up to 51 for mp4 and hls (23 unless given), "
             "up to 63 for webm (33) and av1 (35).",
         ),
     ] = None
@@ -148,7 +149,7 @@ def encode_file(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[st
             verify.decode_ends(job, [(out, made.duration_s)])
         warnings = _warnings(job, found, said, made.duration_s)
         stage.advance()
-        poster = _poster(job, found, picture, out, min(3.0, made.duration_s / 10))
+        poster = _poster(job, found, picture, out, made.duration_s)
         stage.advance()
         _publish(job, recipe.artifact, out, poster)
     return {**_result(recipe, made, picture), "warnings": warnings}
@@ -174,13 +175,13 @@ def encode_hls(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str
         with _looking(job, found, said):
             playlists = hls.finish(directory, renditions, picture.rate, sound=found.audio is not None)
             largest = playlists[-1]
-            made = _look_at(job, recipe, found, picture, directory / renditions[-1].name / "index.m3u8")
+            made = _look_at(job, recipe, found, picture, largest.path)
             ends = [segment for playlist in playlists for segment in playlist.ends]
             verify.decode_ends(job, [(segment, 0.0) for segment in ends])
         length_s = min(playlist.duration_s for playlist in playlists)
         warnings = _warnings(job, found, said, length_s)
         stage.advance()
-        poster = _poster(job, found, picture, *largest.at(min(3.0, length_s / 10)))
+        poster = _poster(job, found, picture, largest.path, length_s)
         bytes_made = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
         stage.advance()
         _publish(job, recipe.artifact, directory, poster, index=hls.MASTER)
@@ -245,8 +246,10 @@ def _inputs(found: Input) -> list[str]:
         options += ["-ss", f"{found.cut.seek_s:g}", "-noaccurate_seek"]
     if found.scan.jump_s != JUMP_S:
         options += ["-dts_delta_threshold", f"{found.scan.jump_s:.3f}"]
+    # What is behind the end of the scan may pause.
+    told = () if found.scan.complete else ffmpeg.JUMPS_TOLD
     # As much as can be decoded: how much that was is looked at afterwards.
-    return ["-max_error_rate", "1", *found.source.arguments(options)]
+    return [*told, "-max_error_rate", "1", *found.source.arguments(options)]
 
 
 def _steady(video: Video | None) -> tuple[str, ...]:
@@ -342,29 +345,13 @@ def _warnings(job: Job[EncodeParams], found: Input, said: Said, made_s: float) -
     return [*found.warnings, *lost.words]
 
 
-def _poster(job: Job[EncodeParams], found: Input, picture: Picture, made: Path, at_s: float) -> Path | None:
-    """A still of the result, from a little after the beginning, which is often black. Of a result that
-    ffmpeg cannot decode it is one of the source."""
+def _poster(
+    job: Job[EncodeParams], found: Input, picture: Picture, made: Path, length_s: float
+) -> Path | None:
     if not job.params.poster:
         return None
-    path = job.workdir / "poster.jpg"
-    result = [*ffmpeg.OURS, "-i", f"file:{made}", "-map", "0:v"]
-    source = [*_inputs(found), "-map", f"0:{picture.video.index}", "-vf", picture.filters]
-    words: Sequence[str] = ()
-    for inputs in (["-ss", f"{at_s:.3f}", *result], result, source):
-        args = [*inputs, "-frames:v", "1", "-q:v", "3", "-f", "image2", "-update", "1", path.name]
-        try:
-            for _ in ffmpeg.run(job, args, cwd=job.workdir):
-                pass
-        except ffmpeg.FFmpegFailed as error:
-            words = error.words
-        if path.is_file() and path.stat().st_size:
-            return path
-    if failure.is_full(words, job.workdir):
-        raise NoSpace(failure.full(found.source.name))
-    said = failure.hide(last_words(words), found.source.path, found.source.name)
-    job.log(f"there is no poster: {said}", "warning")
-    return None
+    inputs = [*_inputs(found), "-map", f"0:{picture.video.index}", "-vf", picture.filters]
+    return make_poster(job, found.source, made, length_s, inputs)
 
 
 def _result(recipe: Recipe, made: verify.Made, picture: Picture | None) -> dict[str, Any]:
@@ -393,7 +380,7 @@ def _publish(
     """All or nothing: a job that is canceled from here on has succeeded."""
     kept = [job.keep(name, path, index=index)]
     if poster is not None:
-        kept.append(job.keep("poster.jpg", poster))
+        kept.append(job.keep(POSTER, poster))
     with job.shield():
         for artifact in kept:
             job.publish(artifact)
