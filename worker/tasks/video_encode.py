@@ -305,7 +305,8 @@ def _looking(job: Job[EncodeParams], found: Input, said: Said) -> Iterator[None]
     try:
         yield
     except (verify.ResultUnfit, hls.BadPlaylist, InvalidInput, ffmpeg.FFmpegFailed) as error:
-        if failure.is_full([str(error)], job.workdir):
+        # There may be room again by now.
+        if isinstance(error, hls.Unwritten) or failure.is_full([str(error)], job.workdir):
             raise NoSpace(failure.full(found.source.name)) from None
         if said.complaints or found.scan.cut:
             raise InvalidInput(
@@ -342,6 +343,9 @@ def _warnings(job: Job[EncodeParams], found: Input, said: Said, made_s: float) -
     return [*found.warnings, *lost.words]
 
 
+_END_OF_JPEG = b"\xff\xd9"
+
+
 def _poster(job: Job[EncodeParams], found: Input, picture: Picture, made: Path, at_s: float) -> Path | None:
     """A still of the result, from a little after the beginning, which is often black. Of a result that
     ffmpeg cannot decode it is one of the source."""
@@ -358,7 +362,8 @@ def _poster(job: Job[EncodeParams], found: Input, picture: Picture, made: Path, 
                 pass
         except ffmpeg.FFmpegFailed as error:
             words = error.words
-        if path.is_file() and path.stat().st_size:
+            continue
+        if path.is_file() and path.read_bytes().endswith(_END_OF_JPEG):
             return path
     if failure.is_full(words, job.workdir):
         raise NoSpace(failure.full(found.source.name))
