@@ -444,6 +444,13 @@ def test_what_an_encode_made_is_fetched_whole(stack: Stack, tmp_path: Path, pres
     one = cli(stack, "download", job["id"], name, cwd=tmp_path)
     assert (one.returncode, one.stdout) == (0, f"{name}\n")
     assert (tmp_path / name).stat().st_size == sizes[name]
+    (tmp_path / name).write_text("something else")
+    again = cli(stack, "download", job["id"], name, cwd=tmp_path)
+    assert (again.stdout, again.stderr) == (
+        f"{name}\n",
+        f"headway: {name} was there before and is replaced\n",
+    )
+    assert (tmp_path / name).stat().st_size == sizes[name]
     assert not list(tmp_path.rglob("*.part"))
     missing = cli(stack, "download", job["id"], "nothing.mp4")
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
