@@ -142,6 +142,15 @@ def test_what_is_said_of_a_bad_submission_needs_no_python_to_be_understood(web: 
     assert "[^" not in problem(web, "POST", "/jobs", {**GOOD, "group": "a\nb"})["detail"]
 
 
+def test_what_is_said_of_a_bad_submission_is_short_however_much_is_wrong_with_it(web: Stack) -> None:
+    many = {f"unknown{n}": n for n in range(3000)}
+    for params in ({**many, "input": "x"}, {"input": "x", "preset": "y" * 60_000}):
+        found = problem(web, "POST", "/jobs", {"type": "t", "params": params})
+        assert found["status"] == 422
+        assert 1 <= len(found["errors"]) <= 20
+        assert len(json.dumps(found)) < 10_000
+
+
 def test_a_body_that_is_no_json_by_its_type_is_refused(web: Stack) -> None:
     for media_type in ("text/plain", "application/x-www-form-urlencoded"):
         found = problem(web, "POST", "/jobs", json.dumps(GOOD).encode(), {"Content-Type": media_type})
@@ -607,7 +616,14 @@ def test_only_artifacts_and_what_lies_beside_a_playlist_are_served(
 ) -> None:
     job_id, data = artifact
     assert web.call("GET", f"/jobs/{job_id}/artifacts/hls/0.ts")[2] == data
-    for name in ("secret", "hls/../secret", "hls/%2e%2e/secret", "hls/..%2f..%2f..%2f..%2foutside", "hls"):
+    for name in (
+        "secret",
+        "hls/../secret",
+        "hls/%2e%2e/secret",
+        "hls/..%2f..%2f..%2f..%2foutside",
+        "hls/%00",
+        "hls",
+    ):
         assert web.call("GET", f"/jobs/{job_id}/artifacts/{name}")[0] == 404
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from headway.sdk.stopping import InvalidInput, NoSpace
-from tests.media.inputs import INPUTS, made
+from tests.media.inputs import AAC, H264, INPUTS, Studio, made
 from tests.media.looking import Result
 from tests.media.track_inputs import TRACKS
 from tests.support.encode_bench import run_encode
@@ -86,6 +86,14 @@ def test_a_disk_that_is_full_when_the_poster_is_written_is_told_as_such(
     came = run_encode(small_disk, input="sample:1", preset=preset, height=120)
     assert isinstance(came.error, NoSpace), came.error
     assert came.files == {}
+
+
+def test_a_shape_that_makes_the_pictures_enormous_is_refused_before_they_are_made(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Studio(tmp_path / "in", "stretched.mp4").clip(*H264, *AAC, "-vf", "setsar=100", size="320x240")
+    came = run_encode(tmp_path, input="file:in/stretched.mp4", preset="mp4")
+    assert isinstance(came.error, InvalidInput), came.error or came.result
+    assert "give a width or a height" in str(came.error)
 
 
 @pytest.mark.parametrize("rendition", ["240p", "360p"])
