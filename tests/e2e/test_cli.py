@@ -411,7 +411,7 @@ def test_logs_are_followed_through_a_kill_and_from_where_they_were_left(own_stac
 
 
 def test_a_file_is_sent_and_its_job_done(stack: Stack, tmp_path: Path) -> None:
-    file = tmp_path / "notes é.txt"
+    file = tmp_path / "Screen Recording é at 4.42.48\u202fPM.txt"
     file.write_bytes(os.urandom(300_000))
     ran = cli(stack, "submit", "file.checksum", "--file", str(file), "--watch", "--json")
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -135,6 +135,8 @@ def test_what_is_said_of_a_bad_submission_needs_no_python_to_be_understood(web: 
     for text, words in {
         b'{"type": ' + b"9" * 5000 + b"}": "an integer of more than 4300 digits",
         b'{"type": "\xff"}': "not JSON: it is not in UTF-8",
+        b'{"type": "t",}': "not JSON: Expecting property name enclosed in double quotes: line 1 column 14",
+        b"": "not JSON",
         b'{"type": -Infinity}': "not JSON: -Infinity is no number of it",
     }.items():
         found = problem(web, "POST", "/jobs", text, {"Content-Type": "application/json"})
