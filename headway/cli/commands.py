@@ -403,8 +403,11 @@ def download(args: argparse.Namespace, client: Client) -> int:
     if not names:
         raise ClientError(f"job {job['id']} has no artifacts ({job['state']})")
     for name in names:
+        was_there = Path(args.output, name).exists()
         with transfer(name) as progress:
             path = client.download(job, name, args.output, progress=progress)
+        if was_there:
+            complain(f"{path} was there before and is replaced")
         if args.json:
             dump({"name": name, "path": str(path), "size": path.stat().st_size})
         else:

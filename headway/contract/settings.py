@@ -150,7 +150,7 @@ class Settings(BaseModel):
         parse_files_url(value, Path())
         return value
 
-    @field_validator("redis_ca_file", "jwt_key_file")
+    @field_validator("redis_ca_file")
     @classmethod
     def _is_a_file(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():

@@ -84,15 +84,25 @@ _drained = threading.Event()
 
 
 def on_starting(server: Any) -> None:  # noqa: ARG001
-    """The secrets are read here, so that workers of later have these if the file cannot be used then. One
-    that is absent is made when it is needed."""
+    """The secrets are read here, so that workers of later have these if a file cannot be used then. A
+    SECRET_FILE that is absent is made when it is needed."""
     if _settings.signing_secrets.exists():
         signing.reread(_settings.signing_secrets)
+    _read_jwt_keys()
 
 
 def on_reload(server: Any) -> None:  # noqa: ARG001
-    """SIGHUP: the workers that come now have the secrets that the file has now."""
+    """SIGHUP: the workers that come now have the secrets that the files have now."""
     signing.reread(_settings.signing_secrets)
+    _read_jwt_keys()
+
+
+def _read_jwt_keys() -> None:
+    if "jwt" in _settings.auth and _settings.jwt_key_file is not None:
+        # PyJWT is an extra.
+        from service.api.auth import jwks
+
+        jwks.reread(_settings.jwt_key_file, shared=_settings.jwt_algorithms.startswith("HS"))
 
 
 def when_ready(server: Any) -> None:

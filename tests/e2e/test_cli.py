@@ -411,7 +411,7 @@ def test_logs_are_followed_through_a_kill_and_from_where_they_were_left(own_stac
 
 
 def test_a_file_is_sent_and_its_job_done(stack: Stack, tmp_path: Path) -> None:
-    file = tmp_path / "notes é.txt"
+    file = tmp_path / "Screen Recording é at 4.42.48\u202fPM.txt"
     file.write_bytes(os.urandom(300_000))
     ran = cli(stack, "submit", "file.checksum", "--file", str(file), "--watch", "--json")
     assert (ran.returncode, ran.stderr) == (0, "")
@@ -443,6 +443,13 @@ def test_what_an_encode_made_is_fetched_whole(stack: Stack, tmp_path: Path, pres
     name = next(iter(sizes))
     one = cli(stack, "download", job["id"], name, cwd=tmp_path)
     assert (one.returncode, one.stdout) == (0, f"{name}\n")
+    assert (tmp_path / name).stat().st_size == sizes[name]
+    (tmp_path / name).write_text("something else")
+    again = cli(stack, "download", job["id"], name, cwd=tmp_path)
+    assert (again.stdout, again.stderr) == (
+        f"{name}\n",
+        f"headway: {name} was there before and is replaced\n",
+    )
     assert (tmp_path / name).stat().st_size == sizes[name]
     assert not list(tmp_path.rglob("*.part"))
     missing = cli(stack, "download", job["id"], "nothing.mp4")

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support import processes
 from tests.support.checkout import ROOT
+from tests.support.credentials import jwt_header, keys_and_jwts
 from tests.support.fake_worker import create
 from tests.support.stack import Stack
 from tests.support.wait import until
@@ -164,3 +165,59 @@ def test_secrets_that_cannot_be_used_at_sighup_leave_those_that_were_read(web: S
     assert "Traceback" not in web.log("web")
     file.rmdir()
     file.write_text(good)
+
+
+def test_the_keys_of_jwts_are_read_at_sighup_and_stay_if_the_file_cannot_be_used(tmp_path: Path) -> None:
+    settings = keys_and_jwts(tmp_path)
+    file = Path(settings["JWT_KEY_FILE"])
+    good = file.read_text()
+    file.write_text("n" * 40)
+    token = jwt_header("ann", ["read"])
+    with Stack(tmp_path, DRAIN_S="0", **settings) as web:
+
+        def answers() -> int:
+            try:
+                return int(web.call("GET", "/jobs", headers=token)[0])
+            except OSError:  # between the old workers and the new ones
+                return 0
+
+        def workers() -> set[int]:
+            return {found.pid for found in processes.descendants(web.pid("web"), processes.table())}
+
+        web.start_web()
+        assert answers() == 401
+        file.write_text(good)
+        web.processes["web"].send_signal(signal.SIGHUP)
+        until(lambda: answers() == 200, what="the new key to verify")
+        for bad in ("short", None):
+            before = workers()
+            file.unlink()
+            if bad is not None:
+                file.write_text(bad)
+            web.processes["web"].send_signal(signal.SIGHUP)
+            until(lambda: workers() and not workers() & before, what="the new workers")  # noqa: B023
+            until(lambda: answers() == 200, what="the service to be ready")
+        assert web.log("web").count("JWT_KEY_FILE") == 2
+        assert "Traceback" not in web.log("web")
+
+
+@pytest.mark.parametrize("content", ["no key at all", None])
+def test_a_service_whose_keys_cannot_be_used_does_not_start(
+    web: Stack, tmp_path: Path, content: str | None
+) -> None:
+    settings = {**keys_and_jwts(tmp_path), "JWT_ALGORITHMS": "RS256"}
+    if content is None:
+        Path(settings["JWT_KEY_FILE"]).unlink()
+    else:
+        Path(settings["JWT_KEY_FILE"]).write_text(content)
+    ran = subprocess.run(
+        [sys.executable, "-m", "service", "web"],
+        cwd=ROOT,
+        env={**os.environ, **web.environ, **settings, "DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1), ran.stderr
+    assert ran.stderr.startswith(f"headway: JWT_KEY_FILE {settings['JWT_KEY_FILE']} cannot be used")

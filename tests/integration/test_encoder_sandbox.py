@@ -18,12 +18,14 @@ import pytest
 
 from headway.contract.new_job import NewJob
 from headway.contract.records import Job as JobRecord
+from headway.contract.settings import load
 from headway.contract.states import ErrorCode, State
 from headway.sdk import sandbox
 from headway.sdk.runtime import Runtime
 from tests.support.checkout import ROOT
 from tests.support.programs import missing
 from tests.support.worker_stack import WorkerStack
+from worker.__main__ import prepare_sandbox
 from worker.media import ffmpeg
 from worker.tasks.video_encode import encode
 
@@ -336,3 +338,14 @@ def test_a_kernel_without_seccomp_is_said_once_or_refused(
     else:
         assert ran.stdout == "{'mode': 'auto', 'missing': ['seccomp']}\n"
         assert ran.stderr.count("without seccomp") == 1
+
+
+def test_a_worker_warns_of_an_ffmpeg_older_than_the_last_known_hole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = tmp_path / "ffmpeg"
+    old.write_text("#!/bin/sh\necho ffmpeg version 7.1.4 Copyright\n")
+    old.chmod(0o700)
+    monkeypatch.setenv("FFMPEG", str(old))
+    prepare_sandbox(load({"REDIS_URL": "redis://127.0.0.1:1"}))
+    assert "7.1.5" in caplog.text

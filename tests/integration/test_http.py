@@ -135,11 +135,22 @@ def test_what_is_said_of_a_bad_submission_needs_no_python_to_be_understood(web: 
     for text, words in {
         b'{"type": ' + b"9" * 5000 + b"}": "an integer of more than 4300 digits",
         b'{"type": "\xff"}': "not JSON: it is not in UTF-8",
+        b'{"type": "t",}': "not JSON: Expecting property name enclosed in double quotes: line 1 column 14",
+        b"": "not JSON",
         b'{"type": -Infinity}': "not JSON: -Infinity is no number of it",
     }.items():
         found = problem(web, "POST", "/jobs", text, {"Content-Type": "application/json"})
         assert (found["status"], words in found["detail"]) == (400, True), found
     assert "[^" not in problem(web, "POST", "/jobs", {**GOOD, "group": "a\nb"})["detail"]
+
+
+def test_what_is_said_of_a_bad_submission_is_short_however_much_is_wrong_with_it(web: Stack) -> None:
+    many = {f"unknown{n}": n for n in range(3000)}
+    for params in ({**many, "input": "x"}, {"input": "x", "preset": "y" * 60_000}):
+        found = problem(web, "POST", "/jobs", {"type": "t", "params": params})
+        assert found["status"] == 422
+        assert 1 <= len(found["errors"]) <= 20
+        assert len(json.dumps(found)) < 10_000
 
 
 def test_a_body_that_is_no_json_by_its_type_is_refused(web: Stack) -> None:
@@ -607,7 +618,14 @@ def test_only_artifacts_and_what_lies_beside_a_playlist_are_served(
 ) -> None:
     job_id, data = artifact
     assert web.call("GET", f"/jobs/{job_id}/artifacts/hls/0.ts")[2] == data
-    for name in ("secret", "hls/../secret", "hls/%2e%2e/secret", "hls/..%2f..%2f..%2f..%2foutside", "hls"):
+    for name in (
+        "secret",
+        "hls/../secret",
+        "hls/%2e%2e/secret",
+        "hls/..%2f..%2f..%2f..%2foutside",
+        "hls/%00",
+        "hls",
+    ):
         assert web.call("GET", f"/jobs/{job_id}/artifacts/{name}")[0] == 404
 
 

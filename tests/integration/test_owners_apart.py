@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from headway.contract.access import ROLES
+from headway.contract.encoding import dumps
 from headway.contract.new_job import NewJob
 from headway.contract.pauses import Subject
 from headway.contract.states import State
@@ -16,6 +17,7 @@ from service.metrics import OTHER
 from tests.support.credentials import bearer, jwt_header, keys_and_jwts
 from tests.support.fake_worker import claim
 from tests.support.stack import Stack
+from tests.support.wait import until
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +99,38 @@ def test_a_pause_of_what_all_share_does_not_say_which_owners_key_made_it(
     assert paused(web, bob) == [("queue", "shared", "another owner")]
     assert call(web, "POST", "/queues/shared/resume", restricted("bob", "g"))[0] == 403
     assert call(web, "POST", "/queues/shared/resume", bob) == (200, {"paused": []})
+
+
+def test_the_figures_of_workers_and_queues_and_why_a_job_waits_tell_of_no_other_owners_jobs(
+    web: Stack, ann: dict[str, str], bob: dict[str, str], everybody: dict[str, str]
+) -> None:
+    described = dumps({"name": "film", "title": "", "queue": "films", "params": {}, "max_attempts": None})
+    about = {
+        "host": "h", "pid": 1, "concurrency": 1, "queues": ["films"], "started_at": "", "sandbox": {},
+        "dropped_messages": 0, "disk_full": False,
+    }  # fmt: skip
+    web.store.registry.register("all-share", {"film": described}, 3600, about)
+    running, anns, bobs = (
+        call(web, "POST", "/jobs", headers, {"type": "film"})[1]["id"] for headers in (ann, ann, bob)
+    )
+    ref = web.store.ref(running)
+    assert ref is not None
+    assert web.store.claim(ref, token="t", lease_s=3600, worker="all-share:7") is not None
+
+    def seen(headers: dict[str, str]) -> tuple[list[str], int]:
+        found = call(web, "GET", "/workers", headers)[1]
+        (worker,) = [one for one in found["items"] if one["name"] == "all-share"]
+        (queue,) = [one for one in found["queues"] if one["name"] == "films"]
+        return [job["id"] for job in worker["jobs"]], queue["waiting"]
+
+    def reason(headers: dict[str, str], job_id: str) -> str | None:
+        found: str | None = call(web, "GET", f"/jobs/{job_id}", headers)[1]["waiting_reason"]
+        return found
+
+    assert (seen(ann), seen(bob)) == (([running], 1), ([], 1))
+    assert seen(everybody)[1] == 2
+    until(lambda: reason(ann, anns) == "all workers that serve film are busy", what="the worker to be busy")
+    assert reason(bob, bobs) is None
 
 
 def test_metrics_name_no_type_that_is_another_owners(

@@ -242,6 +242,9 @@ def test_a_playlist_cannot_make_ffmpeg_read_other_files(worker_stack: WorkerStac
         "file:films",
         "file:valkey/valkey.log",
         "file:uploads/../valkey/valkey.log",
+        "file:run.lock",
+        "file:Secret",
+        "file:.hidden",
         "file:nothing",
         "file:nul\0byte",
         "upload:../valkey",
@@ -259,6 +262,8 @@ def test_a_reference_to_what_may_not_be_read_is_invalid(worker_stack: WorkerStac
     link.parent.mkdir(exist_ok=True)
     if not link.is_symlink():
         link.symlink_to(Path("/etc/passwd"))
+    for name in ("run.lock", "Secret", ".hidden"):
+        (worker_stack.directory / name).touch()
     message = invalid(worker_stack.do("file.checksum", input=reference))
     assert str(worker_stack.directory) not in message
 

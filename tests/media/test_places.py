@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,13 +14,13 @@ from typing import Any
 import pytest
 
 from headway.sdk.stopping import InvalidInput, NoSpace
-from tests.media.inputs import H264, INPUTS, Studio, made
+from tests.media.inputs import AAC, H264, INPUTS, Studio, made
 from tests.media.looking import Result
 from tests.media.picture_inputs import PICTURES
 from tests.media.track_inputs import TRACKS
 from tests.support.encode_bench import run_encode
 from tests.support.programs import missing
-from worker.media import inspection
+from worker.media import hls, inspection
 from worker.tasks import video_encode
 
 INODES = 200
@@ -69,18 +70,49 @@ def test_a_full_disk_is_told_as_such_and_nothing_is_published(small_disk: Path, 
 
 
 @pytest.mark.parametrize("preset", ["mp4", "hls"])
+@pytest.mark.parametrize("room", [0, 4096])
 def test_a_disk_that_is_full_when_the_poster_is_written_is_told_as_such(
-    small_disk: Path, monkeypatch: pytest.MonkeyPatch, preset: str
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, preset: str, room: int
 ) -> None:
     make_poster = video_encode.make_poster
 
     def on_a_full_disk(job: Any, *args: Any) -> Any:
         fill(job.workdir)
+        if room:
+            # For a name and for a part of the picture.
+            (job.workdir / "filler0").unlink()
+            os.truncate(job.workdir / "filler", (job.workdir / "filler").stat().st_size - room)
         return make_poster(job, *args)
 
     monkeypatch.setattr(video_encode, "make_poster", on_a_full_disk)
     came = run_encode(small_disk, input="sample:1", preset=preset, height=120)
     assert isinstance(came.error, NoSpace), came.error
+    assert came.files == {}
+
+
+def test_a_shape_that_makes_the_pictures_enormous_is_refused_before_they_are_made(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Studio(tmp_path / "in", "stretched.mp4").clip(*H264, *AAC, "-vf", "setsar=100", size="320x240")
+    came = run_encode(tmp_path, input="file:in/stretched.mp4", preset="mp4")
+    assert isinstance(came.error, InvalidInput), came.error or came.result
+    assert "give a width or a height" in str(came.error)
+
+
+@pytest.mark.parametrize("rendition", ["240p", "360p"])
+@pytest.mark.parametrize("left", [0, 4096])
+def test_a_disk_that_was_full_for_a_moment_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rendition: str, left: int
+) -> None:
+    """Of a segment in the middle there is a part or nothing, and ffmpeg has said nothing."""
+    finish = hls.finish
+
+    def after_a_moment(directory: Path, *args: Any, **kwargs: Any) -> Any:
+        os.truncate(directory / rendition / "00001.ts", left)
+        return finish(directory, *args, **kwargs)
+
+    monkeypatch.setattr(hls, "finish", after_a_moment)
+    came = run_encode(tmp_path, input="sample:9", preset="hls", height=360, poster=False)
+    assert isinstance(came.error, NoSpace), came.error or came.result
     assert came.files == {}
 
 

@@ -359,7 +359,7 @@ def test_the_table_keeps_black_and_order_and_does_not_clip_white_paper() -> None
 # -- HLS -----------------------------------------------------------------------------------------------
 
 WHOLE = "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-TARGETDURATION:0\n#EXTINF:0.400000,\n00000.ts\n#EXT-X-ENDLIST\n"
-SEGMENT = b"G" + b"\x00\x00\x01\x09\xf0\x00\x00\x00\x01\x67\x42\xc0\x1e" + bytes(200)
+SEGMENT = (b"G" + b"\x00\x00\x01\x09\xf0\x00\x00\x00\x01\x67\x42\xc0\x1e").ljust(2 * 188, b"\0")
 
 
 def rendition(directory: Path, playlist: str, segment: bytes) -> Path:
@@ -385,6 +385,7 @@ def test_a_master_names_what_was_looked_at(tmp_path: Path) -> None:
         ("", SEGMENT),
         (WHOLE.replace("#EXT-X-ENDLIST\n", ""), SEGMENT),
         (WHOLE, b""),
+        (WHOLE, SEGMENT[:-1]),
         (WHOLE.replace("00000", "1"), SEGMENT),
         ("#EXTM3U\n#EXT-X-ENDLIST\n", SEGMENT),
     ],

@@ -19,7 +19,6 @@ REDIS = {"REDIS_URL": "redis://127.0.0.1:6379/0"}
 
 BAD = {
     "AUTH": ["token", "keys,none", "KEYS"],
-    "JWT_KEY_FILE": ["/nowhere/key.pem", "/tmp"],
     "JWT_JWKS_URL": ["http://idp.example/jwks", "file:///etc/passwd", "data:,x", "ftp://a", "https://"],
     "JWT_ALGORITHMS": ["none", "HS256,RS256", "RS1", "rs256", "RS256,"],
     "HOST": ["0.0.0.0", "::", "192.168.1.1", "example.org", "127.0.0.1:80"],
@@ -109,7 +108,7 @@ BAD = {
     "KEY_PREFIX": ["a b", "{x}", "x" * 65, "ä"],
     "PARTITIONS": ["0", "4097", "x"],
 }
-ANYTHING_GOES = {"data_dir", "secret_file", "jwt_issuer", "jwt_audience"}
+ANYTHING_GOES = {"data_dir", "secret_file", "jwt_key_file", "jwt_issuer", "jwt_audience"}
 HOLDS_A_PASSWORD = {"REDIS_URL", "CELERY_BROKER_URL", "FILES_URL", "JWT_JWKS_URL"}
 
 

@@ -30,6 +30,10 @@ class BadPlaylist(ValueError):
     """What was written is not a stream that can be played."""
 
 
+class Unwritten(BadPlaylist):
+    """A segment was not written whole. ffmpeg does not say so, and goes on with the next one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rendition:
     width: int
@@ -125,7 +129,7 @@ class Playlist:
 def read_playlist(path: Path) -> Playlist:
     """Read a media playlist and look at each file that it names.
 
-    Raises BadPlaylist if it is not complete, or if a segment is missing or empty.
+    Raises BadPlaylist if it is not complete, Unwritten if a segment is missing, empty or cut off.
     """
     try:
         lines = path.read_text("ascii").splitlines()
@@ -138,8 +142,9 @@ def read_playlist(path: Path) -> Playlist:
     if not segments or len(segments) != len(lengths):
         raise BadPlaylist(f"{path.parent.name}/{path.name} names no segments")
     for segment in segments:
-        if not segment.is_file() or segment.stat().st_size == 0:
-            raise BadPlaylist(f"{path.parent.name}/{segment.name} is missing or empty")
+        size = segment.stat().st_size if segment.is_file() else 0
+        if size == 0 or size % _TS_PACKET:
+            raise Unwritten(f"{path.parent.name}/{segment.name} is missing, empty or cut off")
     return Playlist(path, tuple(segments), tuple(lengths))
 
 

@@ -15,6 +15,8 @@ from worker.media.source import Source
 POSTER = "poster.jpg"
 _NOT_BLACK = "signalstats,metadata=select:key=lavfi.signalstats.YAVG:value=32:function=greater"
 """Only pictures that are brighter than a line of text on black; black is 16."""
+_END_OF_JPEG = b"\xff\xd9"
+"""Without it a full disk has cut it off."""
 _LOOKED_AT = ("-t", "30")
 """Seconds of a result in which one of these is looked for."""
 
@@ -36,7 +38,8 @@ def make_poster(
                 pass
         except ffmpeg.FFmpegFailed as error:
             words = error.words
-        if path.is_file() and path.stat().st_size:
+            continue
+        if path.is_file() and path.read_bytes().endswith(_END_OF_JPEG):
             return path
     if failure.is_full(words, job.workdir):
         raise NoSpace(failure.full(source.name))

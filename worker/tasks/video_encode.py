@@ -308,7 +308,8 @@ def _looking(job: Job[EncodeParams], found: Input, said: Said) -> Iterator[None]
     try:
         yield
     except (verify.ResultUnfit, hls.BadPlaylist, InvalidInput, ffmpeg.FFmpegFailed) as error:
-        if failure.is_full([str(error)], job.workdir):
+        # There may be room again by now.
+        if isinstance(error, hls.Unwritten) or failure.is_full([str(error)], job.workdir):
             raise NoSpace(failure.full(found.source.name)) from None
         if said.complaints or found.scan.cut:
             raise InvalidInput(

@@ -45,26 +45,44 @@ class VerificationKey:
     key: Any
 
 
+_keys_of: dict[Path, list[VerificationKey]] = {}
+"""What was read, by the file. A fork has it too."""
+
+
+def reread(path: Path, *, shared: bool) -> None:
+    """Read the file anew. If it cannot be used now, what was read before stays, and a line is logged."""
+    try:
+        _keys_of[path] = _read(path, shared=shared)
+    except (OSError, ValueError) as error:
+        log.error("JWT_KEY_FILE %s cannot be used, and what was read of it before stays: %s", path, error)
+
+
 class FileKeys:
-    """A PEM public key, a JWK or JWKS, or for HS algorithms a secret."""
+    """A PEM public key, a JWK or JWKS, or for HS algorithms a secret. Reads the file with the first use in
+    a process."""
 
     def __init__(self, path: Path, *, shared: bool) -> None:
-        text = path.read_bytes().strip()
-        if shared:
-            if len(text) < 32:
-                raise ValueError("is shorter than 32 bytes")
-            self._keys = [VerificationKey(None, None, text)]
-        elif text.startswith(b"{"):
-            document = json.loads(text)
-            self._keys = parse_jwks(document if "keys" in document else {"keys": [document]})
-        else:
-            from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-            self._keys = [VerificationKey(None, None, load_pem_public_key(text))]
+        if path not in _keys_of:
+            _keys_of[path] = _read(path, shared=shared)
+        self._keys = _keys_of[path]
 
     def candidates(self, kid: str | None) -> Iterable[VerificationKey]:
         """Return the keys that a token may be signed with."""
         return _named(self._keys, kid)
+
+
+def _read(path: Path, *, shared: bool) -> list[VerificationKey]:
+    text = path.read_bytes().strip()
+    if shared:
+        if len(text) < 32:
+            raise ValueError("is shorter than 32 bytes")
+        return [VerificationKey(None, None, text)]
+    if text.startswith(b"{"):
+        document = json.loads(text)
+        return parse_jwks(document if "keys" in document else {"keys": [document]})
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    return [VerificationKey(None, None, load_pem_public_key(text))]
 
 
 class FetchedKeys:
