@@ -17,6 +17,7 @@ from headway.celery.run import Run
 from headway.contract.executions import Executions, Outcome
 from headway.contract.foreign import job_id_of, placed
 from headway.contract.new_job import NewJob
+from headway.contract.records import Progress
 from headway.contract.settings import Settings
 from headway.contract.store import Claim, JobStore
 from headway.sdk.lease import LeaseKeeper
@@ -86,6 +87,9 @@ class Recorder:
     def __init__(self, settings: Settings, interrupt: Callable[[Run], None]) -> None:
         self._settings = settings
         self._interrupt = interrupt
+        # pydantic makes some things when it first writes a record, under a lock. A worker that forks while
+        # its own recorder does that, as it tells of a lost process, would have a process that hangs.
+        Progress.model_validate_json(Progress().model_dump_json()).model_dump()
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 

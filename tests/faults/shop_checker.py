@@ -145,15 +145,18 @@ def each_job_ends_as_its_task_did(h: ShopHistory) -> Found:
 
     So may be one whose process was killed before its end was written, or stood still longer than a lease.
     If not even the beginning was written, the job still waits for a start: nobody can know. There is none
-    if the process that sent it, for another task, was killed as early, and all of the worker's with it.
+    if the process that sent it, for another task, was killed as early, and all of the worker's with it, or
+    when the task was over: then its worker has nothing to tell.
     """
     ran = h.of_tasks()
     for task, executions in ran.items():
         jobs = h.jobs_of(task)
         if not jobs:
             senders = ran.get(h.parents.get(task, ""), [])
-            sent_unnoted = any(_killed_at(h, e) - executions[0].began < NOTED_S for e in senders)
-            unheard_of = all(_began_unnoted(h, e) and _worker_killed(h, e) for e in executions)
+            sent_unnoted = any(_unnoted(h, e, executions[0].began) for e in senders)
+            unheard_of = all(
+                _unnoted(h, e, e.began) and (e.how is not None or _worker_killed(h, e)) for e in executions
+            )
             if not (sent_unnoted and unheard_of):
                 yield task, "has no job"
             continue
@@ -181,19 +184,17 @@ def _worker_killed(h: ShopHistory, e: Execution) -> bool:
     return any(s.what == "shop" and 0 <= s.since - killed < NOTICED_S for s in h.spans)
 
 
-def _began_unnoted(h: ShopHistory, e: Execution) -> bool:
-    """Whether its process may have been killed before its beginning was written."""
+def _unnoted(h: ShopHistory, e: Execution, at: float) -> bool:
+    """Whether the execution's process may have been killed before it could write what happened then."""
     killed = _killed_at(h, e)
-    return killed < math.inf and (
-        killed - e.began < NOTED_S or h.away(e.began - NOTED_S, e.began + NOTED_S, "valkey")
-    )
+    return killed < math.inf and (killed - at < NOTED_S or h.away(at - NOTED_S, at + NOTED_S, "valkey"))
 
 
 def _fits(h: ShopHistory, e: Execution, state: str, code: str | None) -> bool:
     lost = (state, code) == ("failed", "worker_lost")
     killed = _killed_at(h, e)
     if state in ("queued", "retrying"):
-        return _began_unnoted(h, e)
+        return _unnoted(h, e, e.began)
     if e.ended is None or e.how is None:
         return lost
     if (state, code) == (STATES.get(e.how), "error" if e.how == "raised" else None):

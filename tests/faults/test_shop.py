@@ -129,3 +129,14 @@ def test_a_task_whose_sender_and_whole_worker_are_killed_at_once_need_have_no_jo
     assert check(h) != []
     h.spans[-1].since, h.spans[-2].what = 12.2, "pool"
     assert check(h) != []
+
+
+def test_a_task_that_was_over_before_anything_could_be_written_of_it_need_have_no_job() -> None:
+    h = good()
+    del h.headway.documents["0-d"]
+    h.spans += [Span("killed", 14.5, float("inf"), pid) for pid in (7, 8)]
+    assert check(h) != []
+    h.spans.append(Span("valkey", 11.0, 15.0))
+    assert check(h) == []
+    h.executions[-1].ended = h.executions[-1].how = None
+    assert check(h) != [], "its worker knows that its process was lost"
