@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DIST := dist
-# Most tests wait most of the time: three of them keep two cores busy.
-TEST_PROCESSES ?= 3
+# Most tests wait most of the time: four of them keep two cores busy.
+TEST_PROCESSES ?= 4
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check
 .DEFAULT_GOAL := run
 .DELETE_ON_ERROR:

@@ -65,6 +65,7 @@ class Agent:
         self.stopping = False
         """Set when the worker is told to stop, from a signal's handler: it takes no more jobs."""
         self._stopped = threading.Event()
+        self._registering = threading.Lock()
         self._worker = ""
         self._types: dict[str, str] = {}
         self._revoked_until = 0
@@ -88,9 +89,9 @@ class Agent:
         }
 
         def register() -> None:
-            if self.stopping:
-                return
-            self._store().registry.register(self._worker, self._types, ALIVE_S, about)
+            with self._registering:
+                if not self.stopping:
+                    self._store().registry.register(self._worker, self._types, ALIVE_S, about)
 
         forever("headway registration", register, pause_s=REGISTER_S, stop=self._stopped)
         forever("headway agent", self._look, pause_s=LOOK_S, stop=self._stopped)
@@ -103,7 +104,8 @@ class Agent:
         self._stopped.set()
 
         def forget() -> None:
-            with suppress(redis.RedisError):
+            # After a registration that is under way, which would count.
+            with self._registering, suppress(redis.RedisError):
                 self._store().registry.forget(self._worker, self._types)
 
         thread = threading.Thread(target=forget, name="headway-forget", daemon=True)
