@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.scheduling.alarms import SILENCE_S
 from tests.faults import checker
 from tests.faults.findings import Found, Violation
 from tests.faults.history import History
@@ -202,8 +203,15 @@ def _fits(h: ShopHistory, e: Execution, state: str, code: str | None) -> bool:
     unwritten = killed < math.inf and (
         killed - e.ended < NOTED_S or h.away(e.ended - NOTED_S, killed, "valkey")
     )
+    # Redis too, if not for so long that leases are let be for a moment afterwards.
     stood_still = any(
-        s.pid == e.pid and s.what == "paused" and s.until - s.since > LEASE_S / 2 and s.since < e.ended
+        (
+            (s.what == "paused" and s.pid == e.pid)
+            or (s.what == "valkey" and s.until - s.since < SILENCE_S + 1)
+        )
+        and s.until - s.since > LEASE_S / 2
+        and s.since < e.ended
+        and (s.what == "paused" or s.until > e.ended - NOTED_S)
         for s in h.spans
     )
     return lost and (unwritten or stood_still)
