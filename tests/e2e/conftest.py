@@ -28,9 +28,12 @@ def either_browser(
 
 @pytest.fixture
 def browser(chromium: Browser, stack: Stack) -> Iterator[Browser]:
-    """The page, connected. Whatever a test does, the console stays empty."""
+    """The page, connected. Whatever a test does, it asks no one else for anything, and the console
+    stays empty."""
     chromium.load("about:blank")
     chromium.console_errors()
+    chromium.requested_origins()
     chromium.open(stack.url)
     yield chromium
+    assert chromium.requested_origins() <= {stack.url}
     assert chromium.console_errors() == []

@@ -51,12 +51,6 @@ return [document.documentElement.scrollWidth, ...blamed];
 
 
 @pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("browser"), logs_requests=True) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, dict[str, Page]]]:
     """A service and its pages, by name."""
     stack = Stack(tmp_path_factory.mktemp("site"), HEARTBEAT_S="1", DRAIN_S="1")

@@ -24,7 +24,7 @@ from tests.support.wait import until
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("browser"), logs_requests=True) as browser:
+    with Browser(tmp_path_factory.mktemp("browser")) as browser:
         browser.driver.set_script_timeout(60)
         yield browser
 

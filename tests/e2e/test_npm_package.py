@@ -146,7 +146,7 @@ def built(sources: Path) -> None:
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("browser"), logs_requests=True) as browser:
+    with Browser(tmp_path_factory.mktemp("browser")) as browser:
         yield browser
 
 

@@ -44,8 +44,7 @@ class Browser:
 
     signs_in = True
 
-    def __init__(self, directory: Path, *, logs_requests: bool = False) -> None:
-        """With `logs_requests` it can tell what it has asked for, which takes a third of a page's CPU."""
+    def __init__(self, directory: Path) -> None:
         self.downloads = directory / "downloads"
         self.downloads.mkdir(parents=True)
         options = ChromeOptions()
@@ -55,9 +54,7 @@ class Browser:
             options.add_argument(flag)
         options.add_argument(f"--user-data-dir={directory / 'profile'}")
         options.add_experimental_option("prefs", {"download.default_directory": str(self.downloads)})
-        options.set_capability(
-            "goog:loggingPrefs", {"browser": "ALL", **({"performance": "ALL"} if logs_requests else {})}
-        )
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = Chrome(options=options, service=Service(driver))
         self.driver.set_page_load_timeout(PATIENCE_S)
 
