@@ -37,7 +37,7 @@ ALIVE_S = 10.0
 LOOK_S = 0.5
 """Seconds between two looks for submitted and for canceled jobs."""
 PAGE = 100
-STOP_S = 2.0
+STOP_S = 1.0
 
 logger = logging.getLogger("headway.celery")
 

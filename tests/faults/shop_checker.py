@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.scheduling.alarms import SILENCE_S
 from tests.faults import checker
 from tests.faults.findings import Found, Violation
 from tests.faults.history import History
@@ -154,9 +153,9 @@ def each_job_ends_as_its_task_did(h: ShopHistory) -> Found:
         jobs = h.jobs_of(task)
         if not jobs:
             senders = ran.get(h.parents.get(task, ""), [])
-            sent_unnoted = any(_unnoted(h, e, executions[0].began) for e in senders)
+            sent_unnoted = any(_killed_at(h, e) - executions[0].began < NOTED_S for e in senders)
             unheard_of = all(
-                _unnoted(h, e, e.began) and (e.how is not None or _worker_killed(h, e)) for e in executions
+                _began_unnoted(h, e) and (e.how is not None or _worker_killed(h, e)) for e in executions
             )
             if not (sent_unnoted and unheard_of):
                 yield task, "has no job"
@@ -185,17 +184,19 @@ def _worker_killed(h: ShopHistory, e: Execution) -> bool:
     return any(s.what == "shop" and 0 <= s.since - killed < NOTICED_S for s in h.spans)
 
 
-def _unnoted(h: ShopHistory, e: Execution, at: float) -> bool:
-    """Whether the execution's process may have been killed before it could write what happened then."""
+def _began_unnoted(h: ShopHistory, e: Execution) -> bool:
+    """Whether its process may have been killed before its beginning was written."""
     killed = _killed_at(h, e)
-    return killed < math.inf and (killed - at < NOTED_S or h.away(at - NOTED_S, at + NOTED_S, "valkey"))
+    return killed < math.inf and (
+        killed - e.began < NOTED_S or h.away(e.began - NOTED_S, e.began + NOTED_S, "valkey")
+    )
 
 
 def _fits(h: ShopHistory, e: Execution, state: str, code: str | None) -> bool:
     lost = (state, code) == ("failed", "worker_lost")
     killed = _killed_at(h, e)
     if state in ("queued", "retrying"):
-        return _unnoted(h, e, e.began)
+        return _began_unnoted(h, e)
     if e.ended is None or e.how is None:
         return lost
     if (state, code) == (STATES.get(e.how), "error" if e.how == "raised" else None):
@@ -203,15 +204,8 @@ def _fits(h: ShopHistory, e: Execution, state: str, code: str | None) -> bool:
     unwritten = killed < math.inf and (
         killed - e.ended < NOTED_S or h.away(e.ended - NOTED_S, killed, "valkey")
     )
-    # Redis too, if not for so long that leases are let be for a moment afterwards.
     stood_still = any(
-        (
-            (s.what == "paused" and s.pid == e.pid)
-            or (s.what == "valkey" and s.until - s.since < SILENCE_S + 1)
-        )
-        and s.until - s.since > LEASE_S / 2
-        and s.since < e.ended
-        and (s.what == "paused" or s.until > e.ended - NOTED_S)
+        s.pid == e.pid and s.what == "paused" and s.until - s.since > LEASE_S / 2 and s.since < e.ended
         for s in h.spans
     )
     return lost and (unwritten or stood_still)
