@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from headway.contract.records import Job
 from headway.contract.states import ErrorCode, State
-from tests.support.programs import missing
+from tests.support.small_disk import small_disk
 from tests.support.worker_stack import WorkerStack
 
 SECOND = ("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=1")
@@ -291,17 +290,8 @@ def test_a_crf_that_the_codec_does_not_know_is_invalid(worker_stack: WorkerStack
 @pytest.fixture
 def small_artifacts(tmp_path: Path) -> Iterator[Path]:
     """A DATA_DIR whose artifacts have a disk of their own, of 64 KiB."""
-    artifacts = tmp_path / "artifacts"
-    artifacts.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(artifacts)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        missing("the right to mount a small file system")
-    yield tmp_path
-    subprocess.run(["umount", "-l", str(artifacts)], check=True)
+    with small_disk(tmp_path / "artifacts", "size=64k"):
+        yield tmp_path
 
 
 def test_a_disk_that_is_full_when_the_artifacts_are_moved_is_told_as_such(small_artifacts: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -19,7 +18,7 @@ from tests.media.looking import Result
 from tests.media.picture_inputs import PICTURES
 from tests.media.track_inputs import TRACKS
 from tests.support.encode_bench import run_encode
-from tests.support.programs import missing
+from tests.support.small_disk import small_disk
 from worker.media import hls, inspection
 from worker.tasks import video_encode
 
@@ -34,20 +33,11 @@ def put(directory: Path, source: str, name: str | None = None) -> str:
     return f"file:in/{name or source}"
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(name="small_disk")
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size=1m,nr_inodes={INODES}", "tmpfs", str(directory)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        missing("the right to mount a small file system")
-    yield directory
-    subprocess.run(["umount", "-l", str(directory)], check=True)
+    with small_disk(tmp_path / "disk", f"size=1m,nr_inodes={INODES}") as directory:
+        yield directory
 
 
 def fill(directory: Path) -> None:
