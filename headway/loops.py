@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import redis
@@ -31,6 +32,7 @@ def forever(
     *,
     pause_s: float,
     stop: threading.Event | None = None,
+    at_end: Callable[[], object] | None = None,
 ) -> threading.Thread:
     """Start a daemon thread called `name` that calls `step` again and again, in the caller's context.
 
@@ -38,7 +40,8 @@ def forever(
     JITTER. An error of `step` is logged (a RedisError or OSError in one line, and only once while it stays
     the same; anything else with its traceback) and followed by a pause of at least ERROR_PAUSE_S: nobody
     would notice a loop that died.
-    Returns the thread; it ends only when `stop` is set, and at once then.
+    Returns the thread; it ends only when `stop` is set, and at once then, but for a call of `at_end`, whose
+    RedisError is ignored.
     """
     ended = stop or threading.Event()
 
@@ -62,6 +65,9 @@ def forever(
                 seconds = max(pause_s, ERROR_PAUSE_S)
             if seconds:
                 ended.wait(seconds * _random.uniform(1 - JITTER, 1 + JITTER))
+        if at_end is not None:
+            with suppress(redis.RedisError):
+                at_end()
 
     thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name=name, daemon=True)
     thread.start()

@@ -7,11 +7,8 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import redis
 
 from headway.contract.store import JobStore
 from headway.loops import forever
@@ -47,30 +44,30 @@ class Registration:
         self._work = data_dir / "work"
         self._registered = registered
         self._stopped = threading.Event()
-        self._registering = threading.Lock()
-        self._started = False
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Register now, and again every few seconds, from a thread."""
-        self._started = True
-        forever("registration", self._register, pause_s=INTERVAL_S, stop=self._stopped)
+        self._thread = forever(
+            "registration", self._register, pause_s=INTERVAL_S, stop=self._stopped, at_end=self._forget
+        )
         forever("work sweep", self._sweep, pause_s=SWEEP_INTERVAL_S, stop=self._stopped)
 
     def stop(self) -> None:
-        """No longer count as alive. Waits for a registration that is under way: it would undo this.
+        """No longer count as alive. Waits for a registration that is under way, and then for Redis.
 
         An error of Redis is ignored: the registration runs out anyway.
         """
         self._stopped.set()
-        if self._started:
-            with self._registering, suppress(redis.RedisError):
-                self._store.registry.forget(self._worker, self._types)
+        if self._thread is not None:
+            self._thread.join()
 
     def _register(self) -> None:
-        with self._registering:
-            if not self._stopped.is_set():
-                self._store.registry.register(self._worker, self._types, ALIVE_S, self._about())
-                self._registered()
+        self._store.registry.register(self._worker, self._types, ALIVE_S, self._about())
+        self._registered()
+
+    def _forget(self) -> None:
+        self._store.registry.forget(self._worker, self._types)
 
     def _sweep(self) -> None:
         sweep(self._store, self._work)

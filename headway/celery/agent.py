@@ -8,11 +8,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-import redis
 from celery import Celery
 from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError, SerializationError
@@ -62,10 +60,8 @@ class Agent:
         self._queue = queue
         self._selection = selection
         self._redaction = redaction
-        self.stopping = False
-        """Set when the worker is told to stop, from a signal's handler: it takes no more jobs."""
         self._stopped = threading.Event()
-        self._registering = threading.Lock()
+        self._registration: threading.Thread | None = None
         self._worker = ""
         self._types: dict[str, str] = {}
         self._revoked_until = 0
@@ -89,28 +85,24 @@ class Agent:
         }
 
         def register() -> None:
-            with self._registering:
-                if not self.stopping:
-                    self._store().registry.register(self._worker, self._types, ALIVE_S, about)
+            self._store().registry.register(self._worker, self._types, ALIVE_S, about)
 
-        forever("headway registration", register, pause_s=REGISTER_S, stop=self._stopped)
+        def forget() -> None:
+            self._store().registry.forget(self._worker, self._types)
+
+        self._registration = forever(
+            "headway registration", register, pause_s=REGISTER_S, stop=self._stopped, at_end=forget
+        )
         forever("headway agent", self._look, pause_s=LOOK_S, stop=self._stopped)
 
     def stop(self) -> None:
-        """No longer count as alive, and end. Waits for Redis for STOP_S at most."""
-        if not self._worker or self._stopped.is_set():
-            return
-        self.stopping = True
+        """Take no more jobs, and no longer count as alive. Waits for nothing: signals' handlers call it."""
         self._stopped.set()
 
-        def forget() -> None:
-            # After a registration that is under way, which would count.
-            with self._registering, suppress(redis.RedisError):
-                self._store().registry.forget(self._worker, self._types)
-
-        thread = threading.Thread(target=forget, name="headway-forget", daemon=True)
-        thread.start()
-        thread.join(STOP_S)
+    def join(self) -> None:
+        """Wait, after `stop`, until it no longer counts as alive; for STOP_S at most."""
+        if self._registration is not None:
+            self._registration.join(STOP_S)
 
     def _describe(self) -> dict[str, str]:
         """The job types: each task's name and its description, in JSON."""
@@ -138,7 +130,7 @@ class Agent:
         executions = Executions(self._store(), self._settings.lease_s)
         self._learn_of_revoked(executions)
         for _ in range(PAGE):
-            if self.stopping or not self._types or not self._hand_over(executions):
+            if self._stopped.is_set() or not self._types or not self._hand_over(executions):
                 return
 
     def _learn_of_revoked(self, executions: Executions) -> None:

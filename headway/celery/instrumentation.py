@@ -185,20 +185,21 @@ class Instrumentation:
             (signals.task_failure, _harmless(self._failed)),
             (signals.task_revoked, _harmless(self._revoked)),
             (signals.worker_ready, _harmless(self._worker_ready)),
+            # The first is for signals, also those that end a worker at once; the second for a command.
             (signals.worker_shutting_down, _harmless(self._worker_stops)),
-            (signals.worker_shutdown, _harmless(self._worker_stopped)),
+            (signals.worker_shutdown, _harmless(self._worker_stops)),
             (signals.worker_process_shutdown, _harmless(self._flush)),
         )
         for signal, handler in self._handlers:
             signal.connect(handler, weak=False)
-        atexit.register(self._flush)
+        atexit.register(self._process_ends)
         bars.hook_all()
 
     def disconnect(self) -> None:
         """Undo it, but for the hooks of bars."""
         for signal, handler in self._handlers:
             signal.disconnect(handler)
-        atexit.unregister(self._flush)
+        atexit.unregister(self._process_ends)
 
     # -- where tasks are sent ----------------------------------------------------------------------
 
@@ -422,10 +423,10 @@ class Instrumentation:
             self._agent.start(sender)
 
     def _worker_stops(self, **_: Any) -> None:
-        self._agent.stopping = True
-
-    def _worker_stopped(self, **_: Any) -> None:
         self._agent.stop()
+
+    def _process_ends(self) -> None:
+        self._agent.join()
         self._flush()
 
     def _flush(self, **_: Any) -> None:

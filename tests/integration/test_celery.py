@@ -520,7 +520,17 @@ def test_other_pools(tmp_path: Path, pool: str) -> None:
             until(lambda: shop.send(f"app.AsyncResult('{task_id}').state") == "REVOKED", what="Celery")  # noqa: B023
         assert shop.stop("shop") == 0
         assert "headway: a task may be shown wrongly" not in shop.log("shop")
-        assert not any(alive for _, alive in shop.store.registry.types().values())
+        assert shop.store.registry.workers() == []
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
+def test_a_worker_that_ends_at_once_no_longer_counts_as_alive(tmp_path: Path, pool: str) -> None:
+    with ShopStack(tmp_path) as shop:
+        # As some platforms advise: no task is waited for.
+        shop.start_shop("-P", pool, REMAP_SIGTERM="SIGQUIT")
+        shop.stop("shop")
+        assert "Cold shutdown" in shop.log("shop")
+        assert shop.store.registry.workers() == []
 
 
 def test_rabbitmq_and_that_it_and_a_worker_are_killed(tmp_path: Path, rabbitmq: RabbitMQ) -> None:

@@ -25,8 +25,8 @@ from headway.sdk.runtime import Runtime
 from tests.support.checkout import ROOT
 from tests.support.programs import missing
 from tests.support.worker_stack import WorkerStack
-from worker.__main__ import prepare_sandbox
 from worker.media import ffmpeg
+from worker.process import prepare_sandbox
 from worker.tasks.video_encode import encode
 
 MIB = 1 << 20
@@ -317,7 +317,7 @@ def test_a_kernel_without_seccomp_is_said_once_or_refused(
         "from headway.sdk import sandbox\n"
         "launcher = sys.argv.pop()\n"
         "sandbox.LAUNCHER = launcher\n"
-        "from worker import __main__ as worker\n"
+        "from worker import process as worker\n"
         "from headway.contract.settings import load\n"
         "print(worker.prepare_sandbox(load()))\n"
     )

@@ -219,3 +219,23 @@ def test_importing_the_contract_loads_no_framework() -> None:
     ).stdout.split()
     assert "redis" in loaded
     assert not FRAMEWORKS & set(loaded)
+
+
+def test_importing_a_module_leaves_the_environment_as_it_is() -> None:
+    """Whoever imports it, a test for one, starts other processes, which would be given what it sets."""
+    import subprocess
+
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for room in ("headway", "service", "worker")
+        for path in (ROOT / room).rglob("*.py")
+        # Programs, and what only a server of WSGI reads.
+        if path.stem not in ("__init__", "__main__", "gunicorn_conf", "wsgi")
+    ]
+    code = (
+        "import importlib, os, sys; before = dict(os.environ)\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+        "print({**before, **os.environ} == before)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True)
+    assert ran.stdout == "True\n", ran.stderr

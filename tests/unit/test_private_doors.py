@@ -27,7 +27,7 @@ def test_celery_keeps_its_pools_processes_in_pool_of_its_pool() -> None:
     from billiard.pool import Pool
     from celery.concurrency.prefork import TaskPool
 
-    breaks = "worker/__main__.py: a worker that is told to stop does not tell its processes"
+    breaks = "worker/process.py: a worker that is told to stop does not tell its processes"
     door("self._pool = " in inspect.getsource(TaskPool), breaks)
     door("self._pool = []" in inspect.getsource(Pool), breaks)
 
