@@ -310,7 +310,7 @@ def test_a_group_has_a_bar_and_all_of_it_is_canceled_and_retried(browser: Browse
 
 
 def test_a_job_that_was_retried_shows_its_attempts_stages_and_pace(browser: Browser, stack: Stack) -> None:
-    params = {"duration_s": 3, "stages": 2, "fail_at": 0.2, "fail_attempts": 1, "log_every": 5}
+    params = {"duration_s": 6, "stages": 2, "fail_at": 0.2, "fail_attempts": 1, "log_every": 5}
     job_id = stack.submit("simulate", params, max_attempts=2)["id"]
     browser.details(job_id)
     browser.until_state(job_id, "succeeded")

@@ -10,6 +10,7 @@ import pytest
 from headway.contract.events import ZERO
 from headway.contract.new_job import NewJob
 from tests.support.stack import Stack
+from tests.support.wait import until
 
 READS = ("xrange", "xrevrange", "hgetall", "hmget", "hget", "eval", "evalsha", "fcall", "fcall_ro")
 JSON = {"Accept": "application/json"}
@@ -51,7 +52,7 @@ def jobs(web: Stack) -> dict[str, str]:
 def reads(
     web: Stack, method: str, path: str, body: Any, headers: dict[str, str], job_id: str
 ) -> tuple[Any, ...]:
-    """The status, and what Redis has read for it. Whatever reads meanwhile in the background reads more."""
+    """The status, and what Redis has read for it. What reads in the background meanwhile may add to it."""
 
     def counts() -> dict[str, int]:
         found: Any = web.store.redis.info("commandstats")
@@ -70,11 +71,15 @@ def reads(
 def test_a_foreign_job_costs_what_an_absent_one_costs(
     web: Stack, jobs: dict[str, str], request_: tuple[str, str, Any, dict[str, str]]
 ) -> None:
-    least = {
-        which: min(reads(web, *request_, jobs[which]) for _ in range(3)) for which in ("theirs", "none")
-    }
-    assert least["theirs"] == least["none"]
-    assert least["none"][0] == 404
+    seen: dict[str, list[tuple[Any, ...]]] = {"theirs": [], "none": []}
+
+    def least() -> list[tuple[Any, ...]]:
+        for which, counts in seen.items():
+            counts.append(reads(web, *request_, jobs[which]))
+        return [min(counts) for counts in seen.values()]
+
+    until(lambda: (found := least())[0] == found[1], 20, lambda: f"equal reads: {seen}")
+    assert min(seen["none"])[0] == 404
 
 
 def test_only_an_owners_jobs_are_read_if_one_says_so(web: Stack, jobs: dict[str, str]) -> None:
