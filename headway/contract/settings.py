@@ -34,6 +34,9 @@ from headway.contract.server_url import ServerUrl
 Positive = Annotated[int, Field(gt=0)]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+Patience = Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)]
+HeadBytes = Annotated[int, Field(ge=4096, le=1 << 20)]
+"""Browsers and proxies send 1 to 2 kB of their own, and a ticket or a JWT comes on top."""
 
 
 _HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
@@ -104,6 +107,10 @@ class Settings(BaseModel):
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 4
     drain_jobs_s: Annotated[float, Field(ge=0, le=604_800, allow_inf_nan=False)] = 0
     webhook_allow: frozenset[Network] = frozenset()
+    max_request_line_bytes: HeadBytes = 40_960
+    max_request_header_bytes: HeadBytes = 24_576
+    head_timeout_s: Patience = 10
+    body_timeout_s: Patience = 10
     max_streams: Annotated[int, Field(ge=0)] = 20_000
     max_connections_per_caller: Annotated[int, Field(ge=0)] = 1000
     max_streams_per_caller: Annotated[int, Field(ge=0)] = 1000
