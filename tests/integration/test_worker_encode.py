@@ -294,6 +294,18 @@ def small_artifacts(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
 
 
+def test_an_encode_that_makes_more_than_it_may_fails_in_words_and_leaves_nothing(tmp_path: Path) -> None:
+    with WorkerStack(tmp_path, LEASE_S="12", MAX_OUTPUT_BYTES="400000") as stack:
+        # A film of its own is one file; of a ladder, each file is small.
+        for params in ({"preset": "mp4", "crf": 5}, {"preset": "hls"}):
+            job = stack.do("video.encode", input="sample:20", **params)
+            assert "larger than 400000 bytes together (MAX_OUTPUT_BYTES)" in invalid(job)
+            assert not job.artifacts
+            assert stack.work_files() == []
+            assert not list((tmp_path / "artifacts").glob(f"{job.id}/*/*"))
+        succeeded(stack.do("video.encode", input="sample:1", preset="mp4", height=64, poster=False))
+
+
 def test_a_disk_that_is_full_when_the_artifacts_are_moved_is_told_as_such(small_artifacts: Path) -> None:
     with WorkerStack(small_artifacts, LEASE_S="12") as stack:
         for preset in ("mp4", "hls"):
