@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from headway.contract.data_dir import gid_of, protect
+from headway.contract.data_dir import gid_of, protect, readable_by_jobs
 from headway.contract.files import FilesUrl, parse_files_url
 from headway.contract.layout import MAX_PARTITIONS
 from headway.contract.server_url import ServerUrl
@@ -289,6 +289,23 @@ class Settings(BaseModel):
                 raise ValueError("AUTH=jwt needs one of JWT_KEY_FILE and JWT_JWKS_URL")
             if self.jwt_jwks_url and self.jwt_algorithms.startswith("HS"):
                 raise ValueError("JWT_ALGORITHMS=HS… needs JWT_KEY_FILE: a secret is not to be fetched")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_no_secret_where_jobs_read(self) -> Settings:
+        root = self.data_dir.resolve()
+        kept = {
+            "SECRET_FILE": self.secret_file,
+            "JWT_KEY_FILE": self.jwt_key_file,
+            "FILES_URL": self.files.directory,
+        }
+        for name, path in kept.items():
+            where = root if path is None else path.resolve()
+            if root in where.parents and readable_by_jobs(where.relative_to(root)):
+                raise ValueError(
+                    f"{name} leads below DATA_DIR, where jobs can read it by file:; put it elsewhere, or "
+                    f"give it a name that begins with a dot"
+                )
         return self
 
     @field_validator("host")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -241,6 +242,8 @@ def test_a_playlist_cannot_make_ffmpeg_read_other_files(worker_stack: WorkerStac
         "file:films",
         "file:valkey/valkey.log",
         "file:uploads/../valkey/valkey.log",
+        "file:films/second-name",
+        "file:films/fifo",
         "file:run.lock",
         "file:Secret",
         "file:.hidden",
@@ -261,6 +264,8 @@ def test_a_reference_to_what_may_not_be_read_is_invalid(worker_stack: WorkerStac
     link.parent.mkdir(exist_ok=True)
     if not link.is_symlink():
         link.symlink_to(Path("/etc/passwd"))
+        (link.parent / "second-name").hardlink_to(worker_stack.directory / "valkey" / "valkey.conf")
+        os.mkfifo(link.parent / "fifo")
     for name in ("run.lock", "Secret", ".hidden"):
         (worker_stack.directory / name).touch()
     message = invalid(worker_stack.do("file.checksum", input=reference))
