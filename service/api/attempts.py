@@ -47,6 +47,8 @@ from service.api.problems import Problem, job_not_found
 
 bp = Resource("attempts", "Workers in any language")
 
+MAX_ARTIFACTS = 500
+"""Of a job. They are a part of it, so each is read with all others whenever the job is."""
 MAX_EVENTS = 200
 """In one batch."""
 
@@ -209,7 +211,7 @@ def report(job_id: str, body: Batch) -> Response:
         400: "the body ended early, or its chunks cannot be read; nothing was kept",
         408: "the body came too slowly; nothing was kept",
         413: "the attempt's files are larger than MAX_OUTPUT_BYTES together; nothing was kept",
-        422: "the name is not valid; nothing was kept",
+        422: "the name is not valid, or the job has 500 artifacts; nothing was kept",
         503: "Redis or the object storage cannot be reached; nothing was kept",
         507: "the disk is full, or nearly; nothing was kept",
     },
@@ -229,6 +231,8 @@ def put_artifact(job_id: str, name: str) -> Response:
         left = _output_left(job, held, name)
         if (announced or 0) > left[0]:
             raise left[1]
+        if len(job.artifacts) >= MAX_ARTIFACTS and name not in {a.name for a in job.artifacts}:
+            raise Problem(422, f"a job has at most {MAX_ARTIFACTS} artifacts; pack several into one")
         with answering_full(), here.files.writing(key, kind, announced) as out:
             size = receive(out, here.settings, "MAX_OUTPUT_BYTES", left)
             # Others may have come meanwhile.

@@ -315,6 +315,18 @@ def test_the_files_of_an_attempt_have_a_limit_together(web: Stack, kind: str) ->
     held.end(state="succeeded")
 
 
+def test_a_job_has_a_bounded_number_of_artifacts(web: Stack, kind: str) -> None:
+    job = web.submit(kind, {"n": 1})
+    held = Holder(web, claim(web, kind))
+
+    def put(name: str) -> int:
+        return call(web, "PUT", f"/jobs/{job['id']}/artifacts/{name}", b"x", held.token)[0]
+
+    assert {put(f"part-{n}") for n in range(500)} == {201}
+    assert [put("one-more"), put("part-7")] == [422, 201]
+    held.end(state="succeeded")
+
+
 def test_two_files_that_come_at_once_are_both_shown(web: Stack, kind: str) -> None:
     job = web.submit(kind, {"n": 1})
     held = Holder(web, claim(web, kind))
