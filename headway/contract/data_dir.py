@@ -22,6 +22,13 @@ OURS = frozenset({*SHARED, VALKEY, DEMO, RUN_LOCK, "secret", "keys", "token"})
 """All that Headway makes at the top of DATA_DIR: never an input of a job by its path."""
 
 
+def readable_by_jobs(below: Path) -> bool:
+    """Return whether a job may read a file of DATA_DIR by its path there. What Headway keeps, and what is
+    hidden, is nobody's input: uploads and artifacts have references of their own, which know whose they
+    are."""
+    return below.parts[0].casefold() not in OURS and not any(part.startswith(".") for part in below.parts)
+
+
 def gid_of(group: str) -> int:
     """Return the id of a group given by name or number. Raises KeyError."""
     return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid

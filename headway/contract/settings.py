@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from headway.contract.data_dir import gid_of, protect
+from headway.contract.data_dir import gid_of, protect, readable_by_jobs
 from headway.contract.files import FilesUrl, parse_files_url
 from headway.contract.layout import MAX_PARTITIONS
 from headway.contract.server_url import ServerUrl
@@ -34,6 +34,9 @@ from headway.contract.server_url import ServerUrl
 Positive = Annotated[int, Field(gt=0)]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+Patience = Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)]
+HeadBytes = Annotated[int, Field(ge=4096, le=1 << 20)]
+"""Browsers and proxies send 1 to 2 kB of their own, and a ticket or a JWT comes on top."""
 
 
 _HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
@@ -104,6 +107,10 @@ class Settings(BaseModel):
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 4
     drain_jobs_s: Annotated[float, Field(ge=0, le=604_800, allow_inf_nan=False)] = 0
     webhook_allow: frozenset[Network] = frozenset()
+    max_request_line_bytes: HeadBytes = 40_960
+    max_request_header_bytes: HeadBytes = 24_576
+    head_timeout_s: Patience = 10
+    body_timeout_s: Patience = 10
     max_streams: Annotated[int, Field(ge=0)] = 20_000
     max_connections_per_caller: Annotated[int, Field(ge=0)] = 1000
     max_streams_per_caller: Annotated[int, Field(ge=0)] = 1000
@@ -282,6 +289,23 @@ class Settings(BaseModel):
                 raise ValueError("AUTH=jwt needs one of JWT_KEY_FILE and JWT_JWKS_URL")
             if self.jwt_jwks_url and self.jwt_algorithms.startswith("HS"):
                 raise ValueError("JWT_ALGORITHMS=HS… needs JWT_KEY_FILE: a secret is not to be fetched")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_no_secret_where_jobs_read(self) -> Settings:
+        root = self.data_dir.resolve()
+        kept = {
+            "SECRET_FILE": self.secret_file,
+            "JWT_KEY_FILE": self.jwt_key_file,
+            "FILES_URL": self.files.directory,
+        }
+        for name, path in kept.items():
+            where = root if path is None else path.resolve()
+            if root in where.parents and readable_by_jobs(where.relative_to(root)):
+                raise ValueError(
+                    f"{name} leads below DATA_DIR, where jobs can read it by file:; put it elsewhere, or "
+                    f"give it a name that begins with a dot"
+                )
         return self
 
     @field_validator("host")

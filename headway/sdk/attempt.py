@@ -39,6 +39,7 @@ from headway.sdk.job_type import JobType
 from headway.sdk.keeper import Keeper
 from headway.sdk.lease import LeaseKeeper
 from headway.sdk.meter import Meter
+from headway.sdk.output import Output
 from headway.sdk.reporter import Reporter
 from headway.sdk.sandbox import Policy
 from headway.sdk.stopping import (
@@ -49,6 +50,7 @@ from headway.sdk.stopping import (
     LeaseLost,
     NoSpace,
     Stop,
+    TooMuchOutput,
     WorkerStopping,
 )
 from headway.sdk.subprocesses import Subprocesses
@@ -153,7 +155,8 @@ class Attempt:
         self._store = store
         self._files = files
         self._dirs = AttemptDirs(data_dir, claim.ref.id, claim.job.attempt)
-        self._subprocesses = Subprocesses(self.stop, sandbox)
+        self._output = Output(self._dirs.work, sandbox.output_bytes, self.stop)
+        self._subprocesses = Subprocesses(self.stop, self._output, sandbox)
         held = claim.job.progress
         self._meter = Meter(held.fraction or 0.0 if claim.woken and held is not None else 0.0)
         self._reporter = Reporter(store, claim, self._meter, self.stop)
@@ -237,6 +240,7 @@ class Attempt:
             params=params,
             claim=self.claim,
             dirs=self._dirs,
+            output=self._output,
             store=self._store,
             files=self._files,
             reports=self._reporter,
@@ -257,6 +261,12 @@ class Attempt:
             return Canceled()
         if self.stop.reason is WorkerStopping:
             return Released()
+        if self.stop.reason is TooMuchOutput:
+            return Failed(
+                ErrorCode.INVALID_INPUT,
+                f"the files that this job makes are larger than {self._output.limit} bytes together "
+                f"(MAX_OUTPUT_BYTES): ask for less, such as a smaller picture or a shorter part",
+            )
         return Superseded()
 
     def _write(self, outcome: Outcome, last: Last | None = None) -> None:

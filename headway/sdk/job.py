@@ -27,6 +27,7 @@ from headway.contract.store import Claim, JobStore, StaleFence
 from headway.sdk.attempt_dirs import AttemptDirs
 from headway.sdk.job_files import JobFiles
 from headway.sdk.meter import Meter, Plan, Stage, StageWeight
+from headway.sdk.output import Output
 from headway.sdk.sandbox import Sandbox
 from headway.sdk.stopping import JobWaits, LeaseLost, Stop
 from headway.sdk.subprocesses import Stream, Subprocesses
@@ -67,6 +68,7 @@ class Job(Generic[P]):
         params: P,
         claim: Claim,
         dirs: AttemptDirs,
+        output: Output,
         store: JobStore,
         files: Files,
         reports: Reports,
@@ -82,7 +84,7 @@ class Job(Generic[P]):
         self.data_dir = dirs.data_dir
         self.store = store
         """For reading other jobs. Only the runtime writes."""
-        self.files = JobFiles(files, dirs, stop, lambda why: reports.log("warning", why))
+        self.files = JobFiles(files, dirs, output, stop, lambda why: reports.log("warning", why))
         self._claim = claim
         self._checkpoint = claim.checkpoint
         self._woken = claim.woken

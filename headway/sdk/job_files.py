@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from headway.contract.files import Entry, FileChanged, Files, FilesUnavailable, artifact_key
 from headway.sdk.attempt_dirs import AttemptDirs
+from headway.sdk.output import Output, size_of
 from headway.sdk.stopping import NoSpace, Stop
 
 T = TypeVar("T")
@@ -26,11 +27,19 @@ class JobFiles:
     """The files of one attempt. An object storage that cannot be reached is waited for, however long, as
     its outage is not the task's fault; meanwhile every method raises JobStopped if the job must end."""
 
-    def __init__(self, files: Files, dirs: AttemptDirs, stop: Stop, say: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        files: Files,
+        dirs: AttemptDirs,
+        output: Output,
+        stop: Stop,
+        say: Callable[[str], object],
+    ) -> None:
         """`say` tells those who watch the job why it waits."""
         self.kept = files
         """Uploads, and the artifacts of all jobs."""
         self._dirs = dirs
+        self._output = output
         self._stop = stop
         self._say = say
         self._unpublished: set[str] = set()
@@ -39,9 +48,13 @@ class JobFiles:
     def keep(self, name: str, path: Path, media_type: str) -> None:
         """Move a file or directory to where it is served from under this name, once it is published."""
         key = artifact_key(self._dirs.job_id, self._dirs.attempt, name)
+        self._output.check()
+        self._stop.check()
         if key not in self._published:
             self._unpublished.add(key)
+        size = size_of(path)
         self.reach(lambda: self.kept.move(path, key, self._stop.check, media_type))
+        self._output.kept[key] = size
 
     def published(self, name: str) -> None:
         """Note that what was kept under this name is to be shown: from now on it stays."""
@@ -64,6 +77,7 @@ class JobFiles:
         entries = self.find(keys)
         self._dirs.work.mkdir(parents=True, exist_ok=True)
         target = self._dirs.work / name
+        self._output.inputs.add(target)
         free = shutil.disk_usage(self._dirs.work).free
         wanted = sum(entry.size for entry in entries)
         if wanted > free:

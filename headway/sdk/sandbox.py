@@ -25,12 +25,19 @@ _ELF_SEGMENT = struct.Struct("<I4xQ16xQ")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a worker's operator says of all sandboxes in it. The limits are for each program, whatever its
-    own sandbox says; None is no limit."""
+    """What a worker's operator says of all sandboxes in it, whatever a program's own says; None is no
+    limit."""
 
     mode: Mode = "auto"
     memory_bytes: int | None = None
-    file_bytes: int | None = None
+    """Of each program."""
+    output_bytes: int | None = None
+    """Of all files that an attempt makes, with or without a sandbox."""
+
+    @property
+    def file_bytes(self) -> int | None:
+        """Of one file: who writes past it has made too much."""
+        return None if self.output_bytes is None else self.output_bytes + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,10 @@ class WorkerStopping(JobStopped):
     """The worker process is shutting down; another attempt will do the job."""
 
 
+class TooMuchOutput(JobStopped):
+    """What the attempt makes is larger than MAX_OUTPUT_BYTES; another one's would be, too."""
+
+
 class JobWaits(JobStopped):
     """The task gives its place back until its children have ended, or until there is a message for it. Then
     the attempt goes on: the task is called again."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from headway import tracing
+from headway.sdk.output import Output
 from headway.sdk.sandbox import Policy, Sandbox, launch
 from headway.sdk.stopping import Stop
 
@@ -27,8 +28,9 @@ class Subprocesses:
     """Starts each in a session of its own, so that a signal reaches all that it starts, and through
     launcher.py, so that the kernel kills it when this process is killed."""
 
-    def __init__(self, stop: Stop, policy: Policy | None = None) -> None:
+    def __init__(self, stop: Stop, output: Output, policy: Policy | None = None) -> None:
         self._stop = stop
+        self._output = output
         self._policy = policy or Policy()
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -89,7 +91,8 @@ class Subprocesses:
             )
             self._running.add(process)
         try:
-            yield process
+            with self._output.watched():
+                yield process
         finally:
             _end(process, GRACE_S)
             for pipe in (process.stdin, process.stdout, process.stderr):

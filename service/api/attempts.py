@@ -47,6 +47,8 @@ from service.api.problems import Problem, job_not_found
 
 bp = Resource("attempts", "Workers in any language")
 
+MAX_ARTIFACTS = 500
+"""Of a job. They are a part of it, so each is read with all others whenever the job is."""
 MAX_EVENTS = 200
 """In one batch."""
 
@@ -208,8 +210,8 @@ def report(job_id: str, body: Batch) -> Response:
         **_PROBLEMS,
         400: "the body ended early, or its chunks cannot be read; nothing was kept",
         408: "the body came too slowly; nothing was kept",
-        413: "the file is larger than MAX_OUTPUT_BYTES; nothing was kept",
-        422: "the name is not valid; nothing was kept",
+        413: "the attempt's files are larger than MAX_OUTPUT_BYTES together; nothing was kept",
+        422: "the name is not valid, or the job has 500 artifacts; nothing was kept",
         503: "Redis or the object storage cannot be reached; nothing was kept",
         507: "the disk is full, or nearly; nothing was kept",
     },
@@ -226,8 +228,17 @@ def put_artifact(job_id: str, name: str) -> Response:
     try:
         check_room(here.files, here.settings, "MAX_OUTPUT_BYTES", announced)
         key = artifact_key(job.id, held.attempt, name)
+        left = _output_left(job, held, name)
+        if (announced or 0) > left[0]:
+            raise left[1]
+        if len(job.artifacts) >= MAX_ARTIFACTS and name not in {a.name for a in job.artifacts}:
+            raise Problem(422, f"a job has at most {MAX_ARTIFACTS} artifacts; pack several into one")
         with answering_full(), here.files.writing(key, kind, announced) as out:
-            size = receive(out, here.settings, "MAX_OUTPUT_BYTES")
+            size = receive(out, here.settings, "MAX_OUTPUT_BYTES", left)
+            # Others may have come meanwhile.
+            left = _output_left(_held(job_id)[0], held, name)
+            if size > left[0]:
+                raise left[1]
             # From here on the lease outlasts the next lines: a file of a job that has ended is never
             # replaced.
             here.store.renew(claim, lease_s=held.lease_s)
@@ -243,6 +254,16 @@ def put_artifact(job_id: str, name: str) -> Response:
     except StaleFence:
         raise _over() from None
     return json_answer(artifact.model_dump_json(), 201)
+
+
+def _output_left(job: Job, held: Held, name: str) -> tuple[int, Problem]:
+    """How many bytes a file of this name may have beside the others of its attempt, and what to answer
+    to more."""
+    most = context().settings.max_output_bytes
+    others = sum(a.size for a in job.artifacts if a.attempt == held.attempt and a.name != name)
+    return most - others, Problem(
+        413, f"an attempt's files may have {most} bytes together (MAX_OUTPUT_BYTES); nothing was kept"
+    )
 
 
 @bp.operation(

@@ -201,7 +201,8 @@ def _json(limit: int) -> Any:
     request.max_content_length = limit + 1
     too_large = Problem(413, f"the body is larger than {limit} bytes")
     with reading_body("nothing was done", too_large):
-        text = request.get_data()
+        # Not kept until the answer, as it may have megabytes.
+        text = request.get_data(cache=False)
     if len(text) > limit:
         raise too_large
     if _has_more_values(text, MAX_VALUES):

@@ -42,7 +42,7 @@ class Overriding(Headers):
     ]
 
 
-_ANSWERS = {201: Answer.json("the file is kept", Upload)}
+_ANSWERS = {201: Answer.json("the file is kept", Upload, Location="the upload's path")}
 _PROBLEMS = {
     400: "the body ended early, or its chunks cannot be read; nothing was kept",
     408: "the body came too slowly; nothing was kept",
@@ -74,7 +74,7 @@ _PATCH_PROBLEMS = {
         201: Answer.json(
             "the file is kept; by tus, with no body, that its upload has begun",
             Upload,
-            Location="by tus: the address of the upload",
+            Location="the upload's path",
         )
     },
     {**_PROBLEMS, 412: "it speaks another version of tus", 460: "the checksum does not fit"},
@@ -138,7 +138,7 @@ def _receive(here: Context, name: str) -> Response:
         with suppress(OSError):
             here.files.remove(upload_key(upload_id))
         raise
-    return json_answer(made.model_dump_json(), 201)
+    return json_answer(made.model_dump_json(), 201, {"Location": f"/uploads/{upload_id}"})
 
 
 @bp.operation(

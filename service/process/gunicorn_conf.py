@@ -15,8 +15,9 @@ from gunicorn.http import message, parser, wsgi
 from headway.contract.settings import load_or_exit, protect_data_dir_or_exit
 from service.api.auth import signing
 from service.process import metrics_dir
+from service.process.paced_socket import PacedSocket
 from service.process.paced_worker import ConnectionLimit
-from service.process.request_head import MAX_LINE_BYTES, BoundedRequest
+from service.process.request_head import BoundedRequest
 
 _settings = load_or_exit()
 protect_data_dir_or_exit(_settings)
@@ -42,9 +43,9 @@ timeout = 60
 # The drain is over before this; what is left then is cut off.
 graceful_timeout = max(1, round(_settings.drain_s) + 1)
 # gunicorn's own limit has no room for it.
-limit_request_line = message.MAX_REQUEST_LINE = MAX_LINE_BYTES
+limit_request_line = message.MAX_REQUEST_LINE = _settings.max_request_line_bytes
 limit_request_fields = 40
-limit_request_field_size = 12_288
+limit_request_field_size = _settings.max_request_header_bytes // 2
 parser.RequestParser.mesg_class = BoundedRequest
 # Or a client could set SCRIPT_NAME, and get past a rule of the proxy's for a path.
 forwarder_headers = ""
@@ -144,6 +145,8 @@ def post_worker_init(worker: Any) -> None:
     from service.process import wsgi
     from service.process.refusals import Refusals
 
+    PacedSocket.head_timeout_s = _settings.head_timeout_s
+    PacedSocket.body_timeout_s = _settings.body_timeout_s
     worker.refusals = Refusals(audited=_settings.auth != "none")
     worker.connection_limit = ConnectionLimit(
         _settings.max_connections_per_caller, TrustedProxies(_settings.trusted_proxies).trusts

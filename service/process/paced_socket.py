@@ -8,8 +8,6 @@ import time
 
 from service.process.turns import turns
 
-PATIENCE_S = 10.0
-"""Seconds that a connection's first head, and any body, may keep the service waiting for bytes."""
 BYTES_PER_S = 1_000
 """A body may take a second longer for each of this many bytes that have come."""
 PIECE_BYTES = 1 << 16
@@ -25,19 +23,22 @@ class PacedSocket:
     Time counts only while the service waits for bytes. What has come is given out when it is its turn.
     """
 
+    head_timeout_s: float
+    """Seconds that a head may keep the service waiting."""
+    body_timeout_s: float
+    """The same for a body. Both are set before the worker runs."""
+
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._left_s = PATIENCE_S
-        self._s_per_byte = 0.0
-        self._first = True
-        self.most = HEAD_PIECE_BYTES
+        self.await_head()
 
-    def await_head(self, patience_s: float) -> None:
-        self._left_s, self._s_per_byte = patience_s, 0
+    def await_head(self, idle_s: float = 0) -> None:
+        """Before a head: its first bytes may take `idle_s` if that is longer."""
+        self._left_s, self._s_per_byte = max(idle_s, self.head_timeout_s), 0.0
         self._first, self.most = True, HEAD_PIECE_BYTES
 
     def await_body(self) -> None:
-        self._left_s, self._s_per_byte = PATIENCE_S, 1 / BYTES_PER_S
+        self._left_s, self._s_per_byte = self.body_timeout_s, 1 / BYTES_PER_S
         self._first, self.most = False, PIECE_BYTES
 
     def recv(self, size: int) -> bytes:
@@ -52,6 +53,8 @@ class PacedSocket:
             self._left_s -= time.monotonic() - began
             self._sock.settimeout(None)
         self._left_s += len(data) * self._s_per_byte
+        if self._first:
+            self._left_s = min(self._left_s, self.head_timeout_s)
         # One that is not whole after its first bytes has no right to be before others.
         turns.take(first=self._first)
         self._first = False

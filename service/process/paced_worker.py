@@ -49,9 +49,10 @@ class PacedRequest(BoundedRequest):
         if self.req_number == 1:
             unreader.sock = PacedSocket(unreader.sock)
         else:
-            unreader.sock.await_head(self.cfg.keepalive)
-            if unreader.buf.tell():
-                # It came with the one before it, whose turn this is not.
+            came_before = unreader.buf.tell()
+            unreader.sock.await_head(0 if came_before else self.cfg.keepalive)
+            if came_before:
+                # With the one before it, whose turn this is not.
                 turns.take()
         return super().parse(unreader)
 

@@ -7,10 +7,6 @@ from typing import Any
 from gunicorn.http.errors import LimitRequestHeaders, ParseException
 from gunicorn.http.message import Request
 
-MAX_LINE_BYTES = 40_960
-"""Of the request line: a list of 1,000 jobs takes 30 kB."""
-MAX_FIELDS_BYTES = 24_576
-"""Most bytes of all header fields of a request together, and of a trailer's."""
 MAX_UNFINISHED_BYTES = 8 << 20
 """Of all heads of which more than one read has come and the end has not."""
 _unfinished = 0
@@ -22,15 +18,16 @@ class TooManyUnfinished(ParseException):  # type: ignore[misc]
 
 class BoundedRequest(Request):  # type: ignore[misc]
     """A request whose head is parsed once it is whole. gunicorn would keep two copies of what has come, and
-    search all of it anew at each read."""
+    search all of it anew at each read. All header fields
+    together, or a trailer's, may take twice as much as one."""
 
     def parse(self, unreader: Any) -> Any:
-        self.max_buffer_headers = MAX_FIELDS_BYTES
-        unreader.unread(_read_head(unreader))
+        self.max_buffer_headers = 2 * self.limit_request_field_size
+        unreader.unread(_read_head(unreader, self.limit_request_line, self.max_buffer_headers))
         return super().parse(unreader)
 
 
-def _read_head(unreader: Any) -> bytes:
+def _read_head(unreader: Any, max_line: int, max_fields: int) -> bytes:
     """Read until the head has its end, or is one that gunicorn refuses. Raises ParseException."""
     global _unfinished
     first = unreader.read()
@@ -41,7 +38,7 @@ def _read_head(unreader: Any) -> bytes:
     line = head.find(b"\r\n", 2)
     held = 0
     try:
-        while line >= 0 or len(head) <= MAX_LINE_BYTES + 2:
+        while line >= 0 or len(head) <= max_line + 2:
             _unfinished += len(head) - held
             held = len(head)
             if _unfinished > MAX_UNFINISHED_BYTES:
@@ -53,7 +50,7 @@ def _read_head(unreader: Any) -> bytes:
             if line < 0:
                 line = head.find(b"\r\n", max(2, held - 1))
             end = _end(head, held)
-            if line >= 0 and (len(head) if end < 0 else end) - line > MAX_FIELDS_BYTES:
+            if line >= 0 and (len(head) if end < 0 else end) - line > max_fields:
                 raise LimitRequestHeaders("max buffer headers")
             if end >= 0:
                 break

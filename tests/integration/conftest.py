@@ -15,6 +15,7 @@ from headway.contract.records import Job as JobRecord
 from headway.sdk.job_type import JobType, Params
 from headway.sdk.retry import DEFAULT, Retry
 from headway.sdk.runtime import Runtime
+from headway.sdk.sandbox import Policy
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.worker_stack import Do, Task, WorkerStack
 
@@ -50,7 +51,10 @@ def do(worker_stack: WorkerStack, tmp_path: Path) -> Iterator[Do]:
     store = worker_stack.store
     runtime = Runtime(store, worker="test", data_dir=tmp_path, lease_s=2)
 
-    def do(task: Task, max_attempts: int = 1, retry: Retry = DEFAULT) -> JobRecord:
+    def do(
+        task: Task, max_attempts: int = 1, retry: Retry = DEFAULT, output_bytes: int | None = None
+    ) -> JobRecord:
+        runtime.sandbox = Policy(output_bytes=output_bytes)
         job_id, *_ = store.create(
             NewJob(owner="owner", type="test", params={}, queue="none", max_attempts=max_attempts)
         )

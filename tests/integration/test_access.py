@@ -481,6 +481,27 @@ def test_an_expired_ticket_is_refused_and_its_stream_ends(
     assert web.call("GET", made["events_url"])[0] == 401
 
 
+def test_an_expired_ticket_opens_no_address_by_either_way_in(
+    web: Stack, keys: dict[str, dict[str, str]]
+) -> None:
+    job_id = job_of(web, "ann", "film")
+    for scope in ({"jobs": [job_id], "artifacts": True}, {"group": "film"}, {"feed": True}):
+        token = ticket(web, keys["read"], ttl_s=1, **scope)["ticket"]
+        until(lambda token=token: status_of(web, "/jobs", token) == 401, what="the ticket to expire")
+        for route, path, body in requests(job_id):
+            method = route.partition(" ")[0]
+            for accept in ("text/event-stream", "application/json"):
+                headers = {"Accept": accept}
+                assert refusal(web, method, f"{path}?ticket={token}", body, headers) == 401, (route, accept)
+                assert refusal(web, method, path, body, {**headers, **bearer(token)}) == 401, (
+                    route,
+                    accept,
+                )
+            if method == "GET":
+                assert web.call("HEAD", f"{path}?ticket={token}")[0] == 401, route
+    assert web.store.get(job_id).state == "queued"  # type: ignore[union-attr]
+
+
 def test_a_ticket_that_was_touched_is_refused(web: Stack, keys: dict[str, dict[str, str]]) -> None:
     job_id = job_of(web, "ann")
     token = ticket(web, keys["read"], jobs=[job_id])["ticket"]

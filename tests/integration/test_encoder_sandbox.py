@@ -24,6 +24,7 @@ from headway.sdk import sandbox
 from headway.sdk.runtime import Runtime
 from tests.support.checkout import ROOT
 from tests.support.programs import missing
+from tests.support.wait import until
 from tests.support.worker_stack import WorkerStack
 from worker.media import ffmpeg
 from worker.process import prepare_sandbox
@@ -297,6 +298,49 @@ def test_an_encoder_that_needs_more_memory_than_it_may_take_ends_and_the_job_say
     assert job.error.code is ErrorCode.ERROR
     assert "memory" in job.error.message
     assert peak_of_subprocesses() <= max(before, 1024 * MIB)
+
+
+def gif(path: Path, side: int, frames: int) -> str:
+    """An animation of that canvas, of which each frame is a pixel: 24 bytes. Returns the reference."""
+    head = b"GIF89a" + struct.pack("<HH3B", side, side, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+    shown = b"\x21\xf9\4" + struct.pack("<BHB", 4, 4, 0) + b"\0"
+    pixel = b"," + struct.pack("<4HB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(head + (shown + pixel) * frames + b";")
+    return f"file:in/{path.name}"
+
+
+@pytest.mark.parametrize(
+    ("side", "code", "words"),
+    [(65535, ErrorCode.INVALID_INPUT, "larger than"), (8000, ErrorCode.ERROR, "memory")],
+)
+def test_an_animation_of_a_huge_canvas_ends_at_once_and_takes_no_more_than_it_may(
+    do: Do, tmp_path: Path, side: int, code: ErrorCode, words: str
+) -> None:
+    reference = gif(tmp_path / "in" / "huge.gif", side, frames=3)
+    before = peak_of_subprocesses()
+    job = do(sandbox.Policy("require", memory_bytes=600 * MIB), input=reference, preset="mp4")
+    assert (job.state, job.attempt) == (State.FAILED, 1)
+    assert job.error is not None
+    assert job.error.code is code, job.error
+    assert words in job.error.message
+    assert peak_of_subprocesses() <= max(before, 600 * MIB)
+
+
+def test_an_animation_of_very_many_pictures_takes_as_long_as_its_job_may(worker_stack: WorkerStack) -> None:
+    # 48 kB, of which each picture is one of 256 MB.
+    reference = gif(worker_stack.directory / "in" / "many.gif", 8000, frames=2000)
+    queue = worker_stack.store.registry.types()["video.encode"][0]["queue"]
+    params = {"input": reference, "width": 64, "poster": False}
+    job_id, *_ = worker_stack.store.create(
+        NewJob("owner", "video.encode", params, queue, max_attempts=3, timeout_s=5)
+    )
+    worker_stack.send("video.encode", job_id, queue)
+    job = worker_stack.ended(job_id)
+    assert job.error is not None
+    assert (job.error.code, job.attempt) == (ErrorCode.TIMEOUT, 1), job.error
+    until(lambda: not worker_stack.encoders(), what="the encoder to end")
+    until(lambda: not worker_stack.work_files(), what="its files to go")
 
 
 # -- what the worker says ------------------------------------------------------------------------------

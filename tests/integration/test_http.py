@@ -596,13 +596,28 @@ def test_what_a_client_has_of_an_artifact_counts_before_the_part_that_it_wants(
         assert problem(web, "GET", url, headers={**headers, "If-Match": '"another"'})["status"] == 412
 
 
-@pytest.mark.parametrize("wanted", ["items=0-1", "bytes=0-1,4-5", "rubbish"])
+MANY = ",".join(["0-0"] * 1500)
+
+
+@pytest.mark.parametrize(
+    "wanted", ["items=0-1", "bytes=0-1,4-5", "rubbish", f"bytes={MANY}"], ids=lambda wanted: wanted[:20]
+)
 def test_a_range_that_is_not_understood_gets_the_whole_artifact(
     web: Stack, artifact: tuple[str, bytes], wanted: str
 ) -> None:
     url = web.get(f"/jobs/{artifact[0]}")[1]["artifacts"][0]["url"]
     status, headers, body = web.call("GET", url, headers={"Range": wanted})
     assert (status, body, headers["accept-ranges"]) == (200, artifact[1], "bytes")
+
+
+def test_a_range_of_1500_parts_that_is_longer_than_a_header_may_be_is_refused(
+    web: Stack, artifact: tuple[str, bytes]
+) -> None:
+    parts = ",".join(f"{n}-{n}" for n in range(1500))
+    assert (
+        web.call("GET", f"/jobs/{artifact[0]}/artifacts/video.mp4", headers={"Range": f"bytes={parts}"})[0]
+        == 431
+    )
 
 
 def test_an_artifact_that_is_a_page_cannot_act_as_one_of_ours(

@@ -22,7 +22,8 @@ PARAMS = {"type": "object", "properties": {"n": {"type": "integer"}}, "required"
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     directory = tmp_path_factory.mktemp("http-workers")
-    with Stack(directory, HEARTBEAT_S="1", DRAIN_S="0", EVENTS_PER_JOB="100", LEASE_S="4") as stack:
+    limits = {"EVENTS_PER_JOB": "100", "MAX_OUTPUT_BYTES": "10000"}
+    with Stack(directory, HEARTBEAT_S="1", DRAIN_S="0", LEASE_S="4", **limits) as stack:
         stack.start_web()
         yield stack
 
@@ -293,6 +294,36 @@ def test_progress_never_falls_and_is_never_whole_before_the_end(web: Stack, kind
         seen.append(web.get(f"/jobs/{job['id']}")[1]["progress"])
     assert [one["fraction"] for one in seen] == [0.5, 0.5, 0.999]
     assert seen[2]["current"] == 10
+    held.end(state="succeeded")
+
+
+def test_the_files_of_an_attempt_have_a_limit_together(web: Stack, kind: str) -> None:
+    job = web.submit(kind, {"n": 1})
+    held = Holder(web, claim(web, kind))
+
+    def put(name: str, size: int) -> int:
+        return call(web, "PUT", f"/jobs/{job['id']}/artifacts/{name}", b"x" * size, held.token)[0]
+
+    assert [put("a", 6000), put("b", 4001), put("b", 4000), put("c", 1)] == [201, 413, 201, 413]
+    # One that takes another's place counts instead of it.
+    assert [put("a", 6001), put("a", 5999), put("c", 1)] == [413, 201, 201]
+    path = f"/jobs/{job['id']}/artifacts/d"
+    chunked = {"Authorization": f"Bearer {held.token}", "Transfer-Encoding": "chunked"}
+    assert web.call("PUT", path, b"1\r\na\r\n0\r\n\r\n", chunked)[0] == 413
+    shown = web.get(f"/jobs/{job['id']}")[1]["artifacts"]
+    assert {artifact["name"]: artifact["size"] for artifact in shown} == {"a": 5999, "b": 4000, "c": 1}
+    held.end(state="succeeded")
+
+
+def test_a_job_has_a_bounded_number_of_artifacts(web: Stack, kind: str) -> None:
+    job = web.submit(kind, {"n": 1})
+    held = Holder(web, claim(web, kind))
+
+    def put(name: str) -> int:
+        return call(web, "PUT", f"/jobs/{job['id']}/artifacts/{name}", b"x", held.token)[0]
+
+    assert {put(f"part-{n}") for n in range(500)} == {201}
+    assert [put("one-more"), put("part-7")] == [422, 201]
     held.end(state="succeeded")
 
 

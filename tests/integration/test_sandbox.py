@@ -13,6 +13,7 @@ from subprocess import PIPE
 import pytest
 
 from headway.sdk import launcher
+from headway.sdk.output import Output
 from headway.sdk.sandbox import Mode, Policy, Sandbox, launch, missing
 from headway.sdk.stopping import Stop
 from headway.sdk.subprocesses import Subprocesses
@@ -51,7 +52,12 @@ MAY = {
 def subprocesses() -> Subprocesses:
     if missing():
         not_installed("Landlock or seccomp in this kernel")
-    return Subprocesses(Stop(), Policy("require"))
+    return in_sandbox("require")
+
+
+def in_sandbox(mode: Mode) -> Subprocesses:
+    stop = Stop()
+    return Subprocesses(stop, Output(Path("/nowhere"), None, stop), Policy(mode))
 
 
 def run(subprocesses: Subprocesses, box: Sandbox | None, *args: str | Path) -> tuple[int, str, str]:
@@ -125,7 +131,7 @@ def test_without_landlock_a_program_runs_only_if_that_is_accepted(
     )
     monkeypatch.setattr("headway.sdk.sandbox.LAUNCHER", str(old))
     assert missing() == ["seccomp"]
-    status, out, err = run(Subprocesses(Stop(), Policy(mode)), Sandbox(), "/bin/echo", "hello")
+    status, out, err = run(in_sandbox(mode), Sandbox(), "/bin/echo", "hello")
     if mode == "require":
         assert (status, out) == (126, "")
         assert err == "/bin/echo: not started, as the kernel has no seccomp\n"
@@ -137,9 +143,7 @@ def test_with_sandbox_off_a_program_has_the_rights_and_the_environment_of_the_wo
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SOMETHING", "here")
-    assert run(
-        Subprocesses(Stop(), Policy("off")), Sandbox(), "/bin/sh", "-c", "echo $SOMETHING; /bin/true"
-    )[:2] == (
+    assert run(in_sandbox("off"), Sandbox(), "/bin/sh", "-c", "echo $SOMETHING; /bin/true")[:2] == (
         0,
         "here\n",
     )

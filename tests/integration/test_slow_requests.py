@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from service.api.gate import ALWAYS
-from service.process.paced_socket import PATIENCE_S
 from service.process.request_head import MAX_UNFINISHED_BYTES
 from tests.support import credentials
 from tests.support.manual_jobs import running_by_hand
@@ -21,6 +20,7 @@ from tests.support.sse import Reader
 from tests.support.stack import Stack
 from tests.support.wait import until
 
+HEAD_TIMEOUT_S, BODY_TIMEOUT_S = 6, 3
 HEAD = (
     b"POST /uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n%s\r\n"
     % credentials.LINE.encode()
@@ -29,13 +29,18 @@ HEAD = (
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("slow"), DRAIN_S="0") as stack:
+    limits = {
+        "HEAD_TIMEOUT_S": str(HEAD_TIMEOUT_S),
+        "BODY_TIMEOUT_S": str(BODY_TIMEOUT_S),
+        "MAX_REQUEST_HEADER_BYTES": "8192",
+    }
+    with Stack(tmp_path_factory.mktemp("slow"), DRAIN_S="0", **limits) as stack:
         stack.start_web()
         yield stack
 
 
 def connect(stack: Stack) -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", stack.port), timeout=4 * PATIENCE_S)
+    sock = socket.create_connection(("127.0.0.1", stack.port), timeout=60)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
@@ -71,20 +76,23 @@ def test_slow_heads_and_bodies_are_cut_off_and_keep_nobody_waiting(web: Stack) -
     with ExitStack() as opened:
         heads = [opened.enter_context(connect(web)) for _ in range(50)]
         bodies = [opened.enter_context(connect(web)) for _ in range(50)]
-        idle = opened.enter_context(connect(web))
+        idle, second = opened.enter_context(connect(web)), opened.enter_context(connect(web))
         assert alive(idle)
+        assert alive(second)
+        heads.append(second)
         for sock in heads:
             sock.sendall(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
         for sock in bodies:
             sock.sendall(HEAD + b"\r\n")
         assert web.get("/healthz")[0] == 200
-        drip([*heads, *bodies], PATIENCE_S + 2)
+        drip([*heads, *bodies], BODY_TIMEOUT_S + 1)
+        assert not _answered(heads)
         for sock in bodies:
             answer = sock.recv(1000)
             assert answer.startswith(b"HTTP/1.1 408")
             assert b"nothing was kept" in answer
-        for sock in heads:
-            assert closed(sock)
+        drip(heads, HEAD_TIMEOUT_S)
+        assert not heads
         # One that only waits before its next request is none of them.
         assert alive(idle)
     assert "Traceback" not in web.log("web")
@@ -97,8 +105,20 @@ def test_a_body_that_comes_slowly_but_steadily_is_taken(web: Stack) -> None:
         sock.sendall(HEAD.replace(b"1000000", b"30000") + b"\r\n")
         for _ in range(30):
             sock.sendall(b"a" * 1000)
-            time.sleep(0.05 + PATIENCE_S / 40)
+            time.sleep(0.1 + BODY_TIMEOUT_S / 30)
         assert sock.recv(1000).startswith(b"HTTP/1.1 201")
+
+
+@pytest.mark.parametrize(
+    ("line", "fields", "status"),
+    [(2, 2, b"404"), (40_000, 2, b"404"), (41_000, 2, b"414"), (2, 4000, b"404"), (2, 4100, b"431")],
+)
+def test_a_head_may_be_as_large_as_the_settings_say(
+    web: Stack, line: int, fields: int, status: bytes
+) -> None:
+    with connect(web) as sock:
+        sock.sendall(b"GET /%s HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n" % (b"a" * line, b"x" * fields))
+        assert _status(sock) == status
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ from headway.contract.store import JobStore
 from service.api.file_body import CHUNK
 from service.api.problems import Problem
 from service.api.upload_quota import UploadQuota
-from service.process.paced_socket import PATIENCE_S
 from tests.support import credentials
 from tests.support.checkout import ROOT
 from tests.support.npm import package
@@ -179,7 +178,7 @@ def test_what_comes_too_slowly_is_told_where_to_go_on(stack: Stack) -> None:
     # With 409, since tus-js-client and Uppy take every other 4xx but 423 for the end.
     path = begin(stack, 1_000)
     with half_sent(stack, path, 0, 1_000, b"") as sender:
-        sender.settimeout(PATIENCE_S + 60)
+        sender.settimeout(60)
         answer = sender.recv(4096)
     assert answer.startswith(b"HTTP/1.1 409 ")
     assert b"Upload-Offset: 0\r\n" in answer

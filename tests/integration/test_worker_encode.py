@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -241,6 +242,8 @@ def test_a_playlist_cannot_make_ffmpeg_read_other_files(worker_stack: WorkerStac
         "file:films",
         "file:valkey/valkey.log",
         "file:uploads/../valkey/valkey.log",
+        "file:films/second-name",
+        "file:films/fifo",
         "file:run.lock",
         "file:Secret",
         "file:.hidden",
@@ -261,6 +264,8 @@ def test_a_reference_to_what_may_not_be_read_is_invalid(worker_stack: WorkerStac
     link.parent.mkdir(exist_ok=True)
     if not link.is_symlink():
         link.symlink_to(Path("/etc/passwd"))
+        (link.parent / "second-name").hardlink_to(worker_stack.directory / "valkey" / "valkey.conf")
+        os.mkfifo(link.parent / "fifo")
     for name in ("run.lock", "Secret", ".hidden"):
         (worker_stack.directory / name).touch()
     message = invalid(worker_stack.do("file.checksum", input=reference))
@@ -292,6 +297,18 @@ def small_artifacts(tmp_path: Path) -> Iterator[Path]:
     """A DATA_DIR whose artifacts have a disk of their own, of 64 KiB."""
     with small_disk(tmp_path / "artifacts", "size=64k"):
         yield tmp_path
+
+
+def test_an_encode_that_makes_more_than_it_may_fails_in_words_and_leaves_nothing(tmp_path: Path) -> None:
+    with WorkerStack(tmp_path, LEASE_S="12", MAX_OUTPUT_BYTES="400000") as stack:
+        # A film of its own is one file; of a ladder, each file is small.
+        for params in ({"preset": "mp4", "crf": 5}, {"preset": "hls"}):
+            job = stack.do("video.encode", input="sample:20", **params)
+            assert "larger than 400000 bytes together (MAX_OUTPUT_BYTES)" in invalid(job)
+            assert not job.artifacts
+            assert stack.work_files() == []
+            assert not list((tmp_path / "artifacts").glob(f"{job.id}/*/*"))
+        succeeded(stack.do("video.encode", input="sample:1", preset="mp4", height=64, poster=False))
 
 
 def test_a_disk_that_is_full_when_the_artifacts_are_moved_is_told_as_such(small_artifacts: Path) -> None:

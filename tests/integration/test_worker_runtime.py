@@ -105,6 +105,66 @@ def test_a_published_file_is_moved_in_one_step_and_belongs_to_its_attempt(do: Do
     ]
 
 
+@pytest.mark.parametrize("one", [True, False], ids=["one file", "many files"])
+@pytest.mark.parametrize("program", [True, False], ids=["a program's", "the task's"])
+def test_what_an_attempt_makes_may_only_be_so_large_all_together(
+    do: Do, tmp_path: Path, program: bool, one: bool
+) -> None:
+    made: list[int] = []
+
+    def make(job: Job[Params], directory: Path, size: int) -> None:
+        directory.mkdir()
+        names = ["a"] if one else ["a", "b", "c", "d"]
+        script = "".join(f"head -c {size // len(names)} /dev/zero > {directory}/{name}\n" for name in names)
+        if program:
+            with job.subprocess(["/bin/sh", "-c", f"{script}true"]) as process:
+                process.wait()
+        else:
+            subprocess.run(["/bin/sh", "-c", script], check=True)
+
+    def task(job: Job[Params]) -> None:
+        make(job, job.workdir / "first", 600_000)
+        job.artifact("first", job.workdir / "first", index="a")
+        for size in (400_000, 400_004):
+            make(job, job.workdir / f"{size}", size)
+            job.artifact("second", job.workdir / f"{size}", index="a")
+            made.append(size)
+
+    job = do(task, max_attempts=3, output_bytes=1_000_000)
+    assert made == [400_000]
+    assert (job.state, job.attempt) == (State.FAILED, 1)
+    assert job.error is not None
+    assert job.error.code is ErrorCode.INVALID_INPUT
+    assert "1000000 bytes together (MAX_OUTPUT_BYTES)" in job.error.message
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_a_program_that_makes_files_without_end_is_ended_while_it_does(do: Do, tmp_path: Path) -> None:
+    script = "i=0; while :; do head -c 60000 /dev/zero > file-$((i += 1)); done"
+
+    def task(job: Job[Params]) -> None:
+        with job.subprocess(["/bin/sh", "-c", script], cwd=job.workdir) as process:
+            process.wait()
+
+    job = do(task, max_attempts=3, output_bytes=100_000)
+    assert job.attempt == 1
+    assert job.error is not None
+    assert job.error.code is ErrorCode.INVALID_INPUT
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_what_was_downloaded_is_not_counted_as_made(do: Do, tmp_path: Path) -> None:
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "uploads" / "input").write_bytes(b"x" * 5000)
+
+    def task(job: Job[Params]) -> None:
+        assert job.files.fetch(["uploads/input"], "input", print).stat().st_size == 5000
+        (job.workdir / "made").write_bytes(b"x" * 900)
+        job.artifact("made", job.workdir / "made")
+
+    assert do(task, output_bytes=1000).state is State.SUCCEEDED
+
+
 def test_a_checkpoint_outlives_the_attempt(do: Do, worker_stack: WorkerStack) -> None:
     def task(job: Job[Params]) -> None:
         assert job.checkpoint is None

@@ -50,10 +50,10 @@ def admit(store: JobStore, owner: str = OWNER, key_id: str = _ID) -> dict[str, s
 
 def keys_and_jwts(directory: Path) -> dict[str, str]:
     """The settings of a service that takes keys and the tokens of `jwt_header`."""
-    (directory / "jwt").write_text(_JWT_SECRET)
+    (directory / ".jwt").write_text(_JWT_SECRET)
     return {
         "AUTH": "keys,jwt",
-        "JWT_KEY_FILE": str(directory / "jwt"),
+        "JWT_KEY_FILE": str(directory / ".jwt"),
         "JWT_ALGORITHMS": "HS256",
         "JWT_ISSUER": "idp",
         "JWT_AUDIENCE": "headway",

@@ -18,6 +18,7 @@ from headway.contract.store import Claim, JobStore
 from headway.sdk.attempt_dirs import AttemptDirs
 from headway.sdk.job import Job, Level
 from headway.sdk.meter import Meter
+from headway.sdk.output import Output
 from headway.sdk.stopping import Stop
 from headway.sdk.subprocesses import Subprocesses
 from worker.tasks.video_encode import EncodeParams, encode
@@ -62,12 +63,14 @@ def run_encode(data_dir: Path, **params: Any) -> Encoded:
     """Encode with these parameters; `input` is a reference, as in a submission."""
     stop = Stop()
     dirs = AttemptDirs(data_dir, secrets.token_hex(6), 1)
-    subprocesses = Subprocesses(stop)
+    output = Output(dirs.work, None, stop)
+    subprocesses = Subprocesses(stop, output)
     reports = Reports()
     job: Job[EncodeParams] = Job(
         params=EncodeParams.model_validate(params),
         claim=Claim(JobRef(dirs.job_id, "local", "video"), "1", cast(JobRecord, None), ""),
         dirs=dirs,
+        output=output,
         store=cast(JobStore, None),
         files=LocalFiles(data_dir),
         reports=reports,

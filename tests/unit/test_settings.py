@@ -6,6 +6,7 @@ import os
 import ssl
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,10 @@ BAD = {
     "DRAIN_S": ["-1", "nan", "inf", "x"],
     "DRAIN_JOBS_S": ["-1", "nan", "inf", "an hour", "604801"],
     "WEBHOOK_ALLOW": ["localhost", "10.0.0.1/8", "*", "10.0.0.0/33"],
+    "MAX_REQUEST_LINE_BYTES": ["0", "4095", "1048577", "40k"],
+    "MAX_REQUEST_HEADER_BYTES": ["0", "4095", "1048577", "24k"],
+    "HEAD_TIMEOUT_S": ["0", "-1", "inf", "nan", "3601", "10s"],
+    "BODY_TIMEOUT_S": ["0", "-1", "inf", "nan", "3601", "10s"],
     "MAX_STREAMS": ["-1", "1.5", "x"],
     "MAX_CONNECTIONS_PER_CALLER": ["-1", "x"],
     "MAX_STREAMS_PER_CALLER": ["-1", "x"],
@@ -181,6 +186,30 @@ def test_a_password_where_none_belongs_is_not_shown(name: str, value: str) -> No
     with pytest.raises(ConfigError, match=f"^{name}") as refused:
         load({**REDIS, name: value})
     assert "s3c" not in str(refused.value)
+
+
+def _jwt(path: Path) -> dict[str, str]:
+    return {"AUTH": "jwt", "JWT_ISSUER": "i", "JWT_AUDIENCE": "a", "JWT_KEY_FILE": str(path)}
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("SECRET_FILE", lambda path: {"SECRET_FILE": str(path)}),
+        ("JWT_KEY_FILE", _jwt),
+        ("FILES_URL", lambda path: {"FILES_URL": f"file://{path}"}),
+    ],
+)
+def test_nothing_private_is_kept_where_jobs_read_files(
+    tmp_path: Path, name: str, given: Callable[[Path], dict[str, str]]
+) -> None:
+    data = tmp_path / "data"
+    (tmp_path / "link").symlink_to(data)
+    for path in (data / "here", data / "in" / "there", tmp_path / "link" / "here"):
+        with pytest.raises(ConfigError, match=f"^{name} leads below DATA_DIR, where jobs can read it"):
+            load({**REDIS, "DATA_DIR": str(data), **given(path)})
+    for path in (data / "secret", data / ".here", tmp_path / "here", data.with_name("data2")):
+        load({**REDIS, "DATA_DIR": str(data), **given(path)})
 
 
 def test_settings_do_not_show_addresses() -> None:

@@ -190,7 +190,7 @@ def _ended_by_signal(number: int, name: str) -> Exception:
         return EncoderKilled(
             f"the encoder was killed ({called}) while it worked on {name}; memory may have run out"
         )
-    if number in (signal.SIGXCPU, signal.SIGXFSZ):
+    if number == signal.SIGXCPU:
         return EncoderCrashed(f"encoding {name} took more than this worker allows ({called})")
     return EncoderCrashed(
         f"the encoder crashed ({called}) while it worked on {name}: that is a fault of its ffmpeg, "

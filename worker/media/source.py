@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from headway.contract.data_dir import OURS
+from headway.contract.data_dir import readable_by_jobs
 from headway.contract.encoding import displayable
 from headway.contract.files import artifact_key, upload_key
 from headway.contract.uploads import META, find_upload
@@ -131,20 +132,17 @@ def _file(job: Job[Any], rest: str) -> Source:
     root = job.data_dir.resolve()
     refused = InvalidInput(f"there is no file {rest[:200]!r} that may be read below DATA_DIR")
     try:
-        # Symbolic links are followed first: what counts is where the file lies.
+        # Symbolic links are followed first: what counts is where the file lies. With a second name it may
+        # lie elsewhere, too.
         path = (root / rest).resolve(strict=True)
-        below = path.relative_to(root)
-        if not path.is_file() or _is_ours(below):
+        found = path.stat()
+        if not (
+            S_ISREG(found.st_mode) and found.st_nlink == 1 and readable_by_jobs(path.relative_to(root))
+        ):
             raise refused
     except (OSError, ValueError, RuntimeError):
         raise refused from None
     return Source(displayable(path.name), path)
-
-
-def _is_ours(below: Path) -> bool:
-    """What Headway keeps in DATA_DIR, and what is hidden, is nobody's input by its path: uploads and
-    artifacts have references of their own, which know whose they are."""
-    return below.parts[0].casefold() in OURS or any(part.startswith(".") for part in below.parts)
 
 
 _RESOLVERS: dict[str, Callable[[Job[Any], str], Source]] = {
