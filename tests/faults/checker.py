@@ -177,7 +177,7 @@ def rest_is_the_replay(h: History) -> Found:
                     expected = {**moments[shown["id"]][gap.kept], **of_it}
                 if expected is None and _is_over(h, reading):
                     continue
-                if expected is not None and h.lossy and _unheard(h, shown):
+                if expected is not None and _unheard(h, shown):
                     expected = {**expected, "progress": shown["progress"]}
                 if expected is None:
                     yield (
@@ -189,9 +189,16 @@ def rest_is_the_replay(h: History) -> Found:
 
 
 def _unheard(h: History, shown: dict[str, Any]) -> bool:
-    """Whether a state may show progress that was not kept, and that nobody got before it was lost."""
+    """Whether a state may show progress that was not kept and that nobody got before: there is some behind
+    the last that somebody did get."""
     until = order(shown["last_event_id"])
-    return any(e.kept is not None for e in h.events[shown["id"]] if order(e.id) <= until)
+    events = [e for e in h.events[shown["id"]] if order(e.id) <= until]
+    for before, event in zip(reversed(events[:-1]), reversed(events), strict=False):
+        if event.event == "progress":
+            return False
+        if event.kept is not None and event.prev != before.id:
+            return True
+    return False
 
 
 def _end_follows(job_id: str, before: dict[str, Any], end: Stored) -> Found:

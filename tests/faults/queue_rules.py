@@ -88,6 +88,8 @@ def what_is_paused_takes_nothing(h: History) -> Found:
                 continue
             for event in h.events.get(job_id, []):
                 begins = event.event == "state" and event.data["state"] == "running"
+                # The other one says that its cancellation was asked for.
+                begins = begins and "cancel_requested" not in event.data
                 if begins and held.since * 1000 < ms_of(event) < held.until * 1000:
                     yield (
                         job_id,
@@ -97,8 +99,9 @@ def what_is_paused_takes_nothing(h: History) -> Found:
 
 
 def a_higher_priority_goes_first(h: History) -> Found:
-    """No job begins while another of its type and owner, of a higher priority or of the same and older, has
-    waited for its first start for longer than a worker can stand still."""
+    """No job begins while another of its type and owner, of a higher priority, or of the same priority and
+    group and older, has waited for its first start for longer than a worker can stand still. The groups of
+    one priority take turns."""
     jobs: list[tuple[float, float, int, tuple[int, int], dict[str, Any]]] = []
     for job_id, document in h.documents.items():
         events = h.events.get(job_id, [])
@@ -113,7 +116,9 @@ def a_higher_priority_goes_first(h: History) -> Found:
         for _, began, lower, later, other in jobs:
             if other["type"] != document["type"] or not other["attempt"]:
                 continue
-            same_line = not document["run_at"] and not other["run_at"]
+            same_line = (
+                not document["run_at"] and not other["run_at"] and document["group"] == other["group"]
+            )
             precedes = lower < priority or (lower == priority and same_line and made < later)
             if precedes and since + STANDSTILL_S * 1000 < began < until and not _paused(h, document, began):
                 yield (

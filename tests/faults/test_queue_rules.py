@@ -50,6 +50,7 @@ def job(
         "attempt": 0 if begins is None else 1,
         "labels": {"key": key, **({"batch": fields["batch"]} if "batch" in fields else {})},
         "priority": fields.get("priority", 4),
+        "group": fields.get("group"),
         "unique": fields.get("unique"),
         "created_at": at(made),
         "run_at": at(fields["run_at"]) if "run_at" in fields else None,
@@ -213,6 +214,21 @@ def test_who_is_told_of_two_jobs_is_told_a_lie() -> None:
     refused = next(s for s in h.submissions if s.key == "refused")
     refused.answers.append(Answer(200, "second of u"))
     assert [subject for subject, _ in submissions_make_one_job(h)] == ["refused"]
+
+
+def test_the_groups_of_one_priority_take_turns_and_those_of_several_do_not() -> None:
+    h = good()
+    job(h, "younger", 50, 60.5, 62, group="g")
+    assert found(h) == set()
+    job(h, "lower", 50, 59.5, 62, group="h", priority=3)
+    assert found(h) == {"a higher priority goes first"}
+
+
+def test_a_job_whose_cancellation_is_asked_for_does_not_begin() -> None:
+    h = good()
+    asked = {"state": "running", "attempt": 1, "at": at(45), "cancel_requested": True}
+    h.events["usual"].insert(1, Stored(f"{START + 45_000}-0", "0-0", "state", asked))
+    assert "what is paused takes nothing" not in found(h)
 
 
 def test_a_pause_of_the_type_excuses_the_order() -> None:
