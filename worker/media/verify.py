@@ -19,6 +19,8 @@ END_S = 1.0
 TOLERANCE_S = 0.12
 """An encoder's padding, and half a picture."""
 OVERLAP_S = 0.5
+FEW_PICTURES = 1
+"""A playlist tells lengths, which round."""
 MOST_LOST = 0.9
 """Of what a source says that it has. With less than a tenth left there is no result."""
 
@@ -77,6 +79,13 @@ def check_streams(
         raise ResultUnfit(
             f"it is {pictures[0].width}x{pictures[0].height} instead of {shape[0]}x{shape[1]}"
         )
+
+
+def check_pictures(made: Made, wanted: int) -> None:
+    """Check how many pictures there are, if all were read: part of a segment in the middle may be missing.
+    Raises ResultUnfit."""
+    if made.pictures is not None and abs(made.pictures - wanted) > FEW_PICTURES:
+        raise ResultUnfit(f"it has {made.pictures} pictures instead of {wanted}")
 
 
 def decode_ends(job: Job[Any], files: Iterable[tuple[Path, float]]) -> None:

@@ -145,7 +145,7 @@ def encode_file(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[st
     out = job.workdir / recipe.artifact
     with job.stage("publish", total=3, unit="steps") as stage:
         with _looking(job, found, said):
-            made = _look_at(job, recipe, found, picture, out)
+            made = _look_at(job, recipe, found, (picture.width, picture.height), out)
             verify.decode_ends(job, [(out, made.duration_s)])
         warnings = _warnings(job, found, said, made.duration_s)
         stage.advance()
@@ -174,14 +174,16 @@ def encode_hls(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str
     with job.stage("publish", total=3, unit="steps") as stage:
         with _looking(job, found, said):
             playlists = hls.finish(directory, renditions, picture.rate, sound=found.audio is not None)
-            largest = playlists[-1]
-            made = _look_at(job, recipe, found, picture, largest.path)
+            length_s = playlists[-1].duration_s
+            for rendition, playlist in zip(renditions, playlists, strict=True):
+                shape = (rendition.width, rendition.height)
+                made = _look_at(job, recipe, found, shape, playlist.path)
+                verify.check_pictures(made, pictures(length_s, picture.rate))
             ends = [segment for playlist in playlists for segment in playlist.ends]
             verify.decode_ends(job, [(segment, 0.0) for segment in ends])
-        length_s = min(playlist.duration_s for playlist in playlists)
         warnings = _warnings(job, found, said, length_s)
         stage.advance()
-        poster = _poster(job, found, picture, largest.path, length_s)
+        poster = _poster(job, found, picture, playlists[-1].path, length_s)
         bytes_made = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
         stage.advance()
         _publish(job, recipe.artifact, directory, poster, index=hls.MASTER)
@@ -189,9 +191,9 @@ def encode_hls(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str
         **_result(recipe, made, picture),
         "artifact": f"{recipe.artifact}/{hls.MASTER}",
         "format": "hls",
-        "duration_s": largest.duration_s,
+        "duration_s": length_s,
         "size": bytes_made,
-        "bitrate": round(bytes_made * 8 / largest.duration_s, 1),
+        "bitrate": round(bytes_made * 8 / length_s, 1),
         "renditions": [{"width": rendition.width, "height": rendition.height} for rendition in renditions],
         "warnings": warnings,
     }
@@ -324,10 +326,9 @@ def _looking(job: Job[EncodeParams], found: Input, said: Said) -> Iterator[None]
 
 
 def _look_at(
-    job: Job[EncodeParams], recipe: Recipe, found: Input, picture: Picture | None, path: Path
+    job: Job[EncodeParams], recipe: Recipe, found: Input, shape: tuple[int, int] | None, path: Path
 ) -> verify.Made:
     made = verify.examine(job, path, recipe.artifact)
-    shape = None if picture is None else (picture.width, picture.height)
     verify.check_streams(made, recipe.codecs, shape=shape, sound=found.audio is not None)
     return made
 
