@@ -170,7 +170,7 @@ def losses(
         words.append(f"parts of the sound of {name} could not be decoded and are silent")
     if said.complaints and not words and not no_loss:
         words.append(f"{name} is damaged: parts of its picture or sound may be faulty")
-    if said.torn_apart:
+    if said.pause_s:
         words.append(out_of_step(name))
     if wanted_s is not None and made_s < wanted_s - max(TOLERANCE_S, wanted_s * 0.002):
         words.append(f"the result lasts {made_s:.2f} s instead of {wanted_s:.2f} s")

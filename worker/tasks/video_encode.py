@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -31,7 +32,7 @@ from worker.media.command import (
     video_arguments,
 )
 from worker.media.inspection import Input, look
-from worker.media.pauses import JUMP_S
+from worker.media.pauses import APART_S, JUMP_S
 from worker.media.poster import POSTER, make_poster
 from worker.media.probe import Video
 from worker.media.said import Said
@@ -134,7 +135,6 @@ def encode(job: Job[EncodeParams]) -> dict[str, Any]:
 def encode_file(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str, Any]:
     picture = _picture(job, recipe, found)
     args = [
-        *_inputs(found),
         *("-map", f"0:{picture.video.index}", "-vf", picture.filters, "-fps_mode", "vfr"),
         *_encoders(job.params, recipe, found, picture),
         *(() if found.sound is None else ("-map", found.sound)),
@@ -162,7 +162,6 @@ def encode_hls(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str
     directory.mkdir()
     sounds = [] if found.sound is None else ["-map", found.sound] * len(renditions)
     args = [
-        *_inputs(found),
         *hls.graph(picture, renditions),
         *sounds,
         *("-fps_mode", "vfr"),
@@ -202,7 +201,7 @@ def encode_hls(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str
 def encode_audio(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str, Any]:
     assert found.sound is not None  # noqa: S101
     args = [
-        *(*_inputs(found), "-map", found.sound, "-vn"),
+        *("-map", found.sound, "-vn"),
         *_encoders(job.params, recipe, found),
         *recipe.options,
         recipe.artifact,
@@ -278,14 +277,30 @@ def _encoders(
 def _encode(
     job: Job[EncodeParams], found: Input, args: Sequence[str | Path], rate: Fraction | None, pixels: int = 0
 ) -> Said:
-    """Encode in the working directory, reporting progress; returns what ffmpeg said meanwhile. `pixels` are
-    those of all pictures that are made at a time."""
+    """Encode in the working directory, reporting progress; returns what ffmpeg said meanwhile. `args` are
+    those of the output, `pixels` those of all pictures that are made at a time.
+
+    Once more if a track paused behind the end of the scan, so long that ffmpeg took it for a new start."""
+    said = _encode_once(job, found, args, rate, pixels)
+    if not said.pause_s:
+        return said
+    job.log(f"a track of {found.source.name} pauses for {said.pause_s:.0f} s: it is encoded once more")
+    found.scan.jump_s = said.pause_s + APART_S
+    # There may have been more segments.
+    shutil.rmtree(job.workdir / RECIPES["hls"].artifact, ignore_errors=True)
+    return _encode_once(job, found, args, rate, pixels)
+
+
+def _encode_once(
+    job: Job[EncodeParams], found: Input, args: Sequence[str | Path], rate: Fraction | None, pixels: int
+) -> Said:
     if found.video is not None:
         pixels += found.video.width * found.video.height
     said = Said(found.media.said)
     path = found.source.path
     yardstick = Yardstick.of(found.cut.length_s, rate, path)
     follow = path if yardstick.by_position else None
+    args = [*_inputs(found), *args]
     with job.stage("encode", total=yardstick.total, unit=yardstick.unit) as stage:
         with _explained(job, found):
             for tick in ffmpeg.run(job, args, said, cwd=job.workdir, follow=follow, pixels=pixels or None):
