@@ -6,7 +6,7 @@ import struct
 
 from tests.media.inputs import AAC, H264, Studio
 
-LENGTH_S = 5.0
+LENGTH_S, FLASH_S = 5.0, 3.0
 LIES = {"100 h": 360_000.0, "1 s": 1.0}
 RATE, SOUND_RATE = 25, 48_000
 _ASF = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
@@ -49,7 +49,7 @@ def has_picture(name: str) -> bool:
 def lie(studio: Studio, claimed_s: float) -> None:
     """Make the file of this name, which says that it lasts so long."""
     options, fields = LIARS[studio.path.name]
-    studio.clip(*options, to=f"true{studio.path.suffix}", length_s=LENGTH_S)
+    studio.clip(*options, to=f"true{studio.path.suffix}", length_s=LENGTH_S, flash=FLASH_S)
     data = bytearray(studio.part(f"true{studio.path.suffix}"))
     for mark, offset, form, per_s in fields:
         claimed = claimed_s * per_s

@@ -9,7 +9,7 @@ import pytest
 
 from headway.sdk.meter import Stage
 from tests.media.inputs import Studio
-from tests.media.lies import LENGTH_S, LIARS, LIES, has_picture, lie
+from tests.media.lies import FLASH_S, LENGTH_S, LIARS, LIES, has_picture, lie
 from tests.media.looking import Result
 from tests.support.encode_bench import run_encode
 from worker.media import inspection
@@ -40,5 +40,6 @@ def test_a_length_that_cannot_be_measured_is_not_believed(
     assert came.error is None
     result = Result(came.files[came.result["artifact"]])
     assert max(result.picture_s, result.sound_s) == pytest.approx(LENGTH_S, abs=0.12)
+    assert result.tone_s in (None, pytest.approx(FLASH_S, abs=0.1))
     assert noted
     assert all(total is None or current <= total for current, total in noted)
