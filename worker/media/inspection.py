@@ -42,6 +42,8 @@ PROMISE_LENGTHS = frozenset(
 UNINDEXED = frozenset({"mpegts", "mpeg", "flv", "ogg"})
 
 AT_ONCE_S = 0.01
+STARTS_UP_S = 0.1
+"""Opus begins so many seconds early at most, AAC half as many."""
 AGREED = 0.02
 LEAST_S = 0.001
 """A shorter part of a source holds too little sound for an encoder to make anything of it."""
@@ -378,8 +380,8 @@ def _cut(
     begins = (sound.start_s or 0.0) - zero - start_s
     outside = length is not None and begins > length - LEAST_S
     outside |= bool(start_s) and sound.end_s - zero < start_s + LEAST_S
-    # What comes before the start is cut off.
-    near = abs(max(begins, 0.0) if start_s else begins) < AT_ONCE_S
+    # What comes before the start is cut off, and what an encoder starts up with is not decoded.
+    near = -STARTS_UP_S < (max(begins, 0.0) if start_s else begins) < AT_ONCE_S
     return replace(cut, sound_from_zero=near), outside
 
 

@@ -29,6 +29,10 @@ class ResultUnfit(RuntimeError):
     """What ffmpeg made, without complaint, is not what was to be made."""
 
 
+class SoundTwice(ResultUnfit):
+    """Parts of the sound lie over one another, as a silence that was put in where there was none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
     """A file that was made here, measured."""
@@ -70,7 +74,7 @@ def check_streams(
     if sound and not sounds:
         raise ResultUnfit("it has no sound")
     if sound and made.scan.of(sounds[0]).overlaps_s > OVERLAP_S:
-        raise ResultUnfit("parts of its sound are there twice")
+        raise SoundTwice("parts of its sound are there twice")
     if shape is None:
         return
     if not pictures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -125,11 +126,14 @@ def encode(job: Job[EncodeParams]) -> dict[str, Any]:
                 duration_s=params.duration_s,
             )
             job.log(str(found))
-        if params.preset == "audio":
-            return encode_audio(job, recipe, found)
-        if params.preset == "hls":
-            return encode_hls(job, recipe, found)
-        return encode_file(job, recipe, found)
+        make = {"audio": encode_audio, "hls": encode_hls}.get(params.preset, encode_file)
+        try:
+            return make(job, recipe, found)
+        except verify.SoundTwice:
+            # The silence before a sound that begins late came again where the sound changes its format.
+            job.log(f"the sound of {found.source.name} changes its format: it is encoded once more")
+            shutil.rmtree(job.workdir / recipe.artifact, ignore_errors=True)
+            return make(job, recipe, replace(found, cut=replace(found.cut, sound_from_zero=True)))
 
 
 def encode_file(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str, Any]:
@@ -325,6 +329,8 @@ def _looking(job: Job[EncodeParams], found: Input, said: Said) -> Iterator[None]
     try:
         yield
     except (verify.ResultUnfit, hls.BadPlaylist, InvalidInput, ffmpeg.FFmpegFailed) as error:
+        if isinstance(error, verify.SoundTwice) and not found.cut.sound_from_zero:
+            raise
         # There may be room again by now.
         if isinstance(error, hls.Unwritten) or failure.is_full([str(error)], job.workdir):
             raise NoSpace(failure.full(found.source.name)) from None
