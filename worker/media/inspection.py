@@ -127,6 +127,8 @@ def look(
     warnings = _missing(source, media, scanned)
     if changed is not None:
         warnings.append(changed)
+    if "mov" in media.formats and any(track.nameless for track in media.tracks):
+        warnings.append(f"{source.name} is damaged: of one of its tracks nothing can be read")
     if listed.damaged and not warnings:
         warnings.append(f"{source.name} is cut off or damaged")
     if scanned.went_back:
