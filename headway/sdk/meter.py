@@ -194,15 +194,18 @@ class Meter:
     def _eta(
         self, stage: Stage, now: float, current: float, total: float | None, rate: float | None
     ) -> float | None:
-        """Return seconds to the job's end: what is left of this stage, and later ones by their weights."""
-        if total is None or not rate or stage.done or now - stage.started < ETA_AFTER_S:
+        """Return seconds to the job's end: what is left of this stage, and later ones by their weights.
+        None for a stage that runs on though nothing was to be left of it."""
+        if total is None or current >= total or stage.done:
+            return None
+        if not rate or now - stage.started < ETA_AFTER_S:
             return None
         if current / total < ETA_AFTER_FRACTION:
             return None
         if stage.weight.share is None:
             return None
         later = total / rate * stage.weight.after / stage.weight.share
-        seconds = max(total - current, 0) / rate + later
+        seconds = (total - current) / rate + later
         return round(seconds, 1) if seconds <= MAX_ETA_S else None
 
     def _number(self, value: Any) -> float | None:

@@ -594,6 +594,14 @@ def _cut(options: tuple[str, ...], suffix: str, share: float) -> Make:
     return make
 
 
+def _nameless(studio: Studio) -> None:
+    """A bit is wrong in what tells of the sound."""
+    studio.clip(*H264, *AAC, to="whole.mp4")
+    before, _, after = studio.part("whole.mp4").rpartition(b"mdia")
+    studio.write(before + b"mdiq" + after)
+
+
+add("nameless.mp4", _nameless, sound=False, warns="of one of its tracks nothing can be read")
 CUT_OFF = {"length_s": None, "slack_s": 0.1, "warns": "cut off or damaged"}
 FAST_START = ("-movflags", "+faststart")
 add("half.mp4", _cut(FAST_START, "mp4", 0.5), **CUT_OFF)

@@ -231,15 +231,26 @@ def test_the_poster_is_no_black_picture_if_there_are_others(tmp_path: Path, pres
     assert came.files["poster.jpg"].stat().st_size > 2000, "a black one has 341 bytes"
 
 
-@pytest.mark.parametrize(("source", "told"), [("hole.ts", True), ("hole.mpg", True), ("joined.ts", False)])
-def test_a_pause_behind_what_was_scanned_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, told: bool
+@pytest.mark.parametrize("preset", ["mp4", "hls"])
+@pytest.mark.parametrize("source", ["hole.ts", "hole.mpg", "soundhole.ts", "holejumped.ts", "joined.ts"])
+def test_a_pause_behind_what_was_scanned_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, preset: str
 ) -> None:
     monkeypatch.setattr(inspection, "scan", partial(inspection.scan, limit_s=0))
-    came = run_encode(tmp_path, input=put(tmp_path, source), poster=False)
+    came = run_encode(tmp_path, input=put(tmp_path, source), preset=preset, poster=False)
     assert came.error is None
-    words = f"the timestamps of {source} jump: picture and sound may be out of step"
-    assert came.result["warnings"] == came.warnings == ([words] if told else [])
+    assert came.warnings == []
+    path = came.files[came.result["artifact"]]
+    result = Result(path if preset == "mp4" else path.parent / "120p" / "index.m3u8")
+    expected = BY_NAME[source].expected
+    # Without a scan there is no rate but the usual one.
+    assert result.white_s == pytest.approx(expected.flash_s, abs=0.15)
+    assert result.tone_s == pytest.approx(result.white_s, abs=0.1)
+    if preset == "hls":
+        named = [
+            line for line in (path.parent / "120p/index.m3u8").read_text().splitlines() if ".ts" in line
+        ]
+        assert sorted(named) == sorted(file.name for file in (path.parent / "120p").glob("*.ts"))
 
 
 @pytest.mark.parametrize(("preset", "profile"), [("mp4", "High"), ("hls", "High"), ("av1", "Main")])

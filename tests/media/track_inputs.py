@@ -227,6 +227,30 @@ add(
 # -- what changes in the middle ------------------------------------------------------------------------
 
 
+def _late_layout(studio: Studio) -> None:
+    """A recording that begins within a broadcast, whose sound becomes surround sound."""
+    sound = ("-c:a", "ac3", "-f", "mpegts", "-ac")
+    late = ["-itsoffset", "0.3", *tone(LENGTH_S - 0.3, 0.3)]
+    studio.run(*picture(), *late, *H264, *sound, "2", to="a.ts")
+    studio.clip(*H264, *sound, "6", "-output_ts_offset", str(LENGTH_S), to="b.ts", flash=9)
+    studio.write(studio.part("a.ts") + studio.part("b.ts"))
+
+
+add("latelayout.ts", _late_layout, length_s=2 * LENGTH_S, sound_s=2 * LENGTH_S - 0.3, slack_s=0.14)
+
+
+def _channels(studio: Studio) -> None:
+    """As `ffmpeg -f concat -c copy` makes it: the header tells only of the first part."""
+    studio.clip(*H264, *AAC, to="a.mkv")
+    studio.clip(*H264, *AAC, "-ac", "2", to="b.mkv", flash=9)
+    (studio.directory / "list.txt").write_text("file a.mkv\nfile b.mkv\n")
+    studio.run("-f", "concat", "-i", "list.txt", "-c", "copy")
+
+
+for container in ("mkv", "mp4"):
+    add(f"channels.{container}", _channels, length_s=2 * LENGTH_S, slack_s=0.12)
+
+
 def _after_another(suffix: str, first: tuple[str, ...], then: tuple[str, ...]) -> Make:
     def make(studio: Studio) -> None:
         studio.run(*tone(), *first, to=f"a.{suffix}")

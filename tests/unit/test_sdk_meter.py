@@ -118,6 +118,16 @@ def test_eta_counts_later_stages_by_their_weights() -> None:
     assert progress.eta_s == pytest.approx(45 + 30)
 
 
+def test_no_eta_is_left_once_the_estimate_is_used_up_though_other_stages_follow() -> None:
+    meter, plan = Meter(), Plan({"encode": 3, "publish": 1})
+    meter.stage = work = stage(20, plan.weight("encode"))
+    for second in range(20):
+        work.update(second)
+        assert read(meter, second).eta_s is not None or second < 2
+    work.update(20)
+    assert read(meter, 20).eta_s is None
+
+
 def test_rate_and_eta_look_back_a_window_not_to_the_beginning() -> None:
     meter = Meter()
     meter.stage = work = stage(10_000)

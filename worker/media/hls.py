@@ -17,6 +17,8 @@ LADDER = {240: 400, 360: 800, 480: 1400, 720: 2800, 1080: 5000, 1440: 9000, 2160
 MAX_RENDITIONS = 4
 _NEAR = 1.2
 """A step this close below the largest rendition is not worth its bytes."""
+_ROUNDING_S = 0.01
+"""All renditions are made of the same pictures."""
 _SPS = re.compile(rb"\x00\x00\x01[\x27\x47\x67](...)", re.DOTALL)
 
 
@@ -164,6 +166,9 @@ def finish(
         target = max(1, round(max(playlists[-1].lengths_s)))
         text = re.sub(r"#EXT-X-TARGETDURATION:\d+", f"#EXT-X-TARGETDURATION:{target}", text)
         path.write_text(text, "ascii")
+    lengths_s = [playlist.duration_s for playlist in playlists]
+    if max(lengths_s) - min(lengths_s) > _ROUNDING_S:
+        raise BadPlaylist(f"its renditions last {', '.join(f'{length:.2f} s' for length in lengths_s)}")
     (directory / MASTER).write_text(
         _master(list(zip(renditions, playlists, strict=True)), fps, sound), "ascii"
     )

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from headway.sdk.job import Job
 from headway.sdk.stopping import InvalidInput
 from worker.media import fields, selection
+from worker.media.chunk import with_all_samples
 from worker.media.command import SAME_SHAPE, Cut
 from worker.media.failure import TOO_LARGE
 from worker.media.joined import holds_another
@@ -41,6 +42,9 @@ PROMISE_LENGTHS = frozenset(
 UNINDEXED = frozenset({"mpegts", "mpeg", "flv", "ogg"})
 
 AT_ONCE_S = 0.01
+STARTS_UP_S = 0.1
+"""Opus begins so many seconds early at most, AAC half as many."""
+AGREED = 0.02
 LEAST_S = 0.001
 """A shorter part of a source holds too little sound for an encoder to make anything of it."""
 
@@ -108,7 +112,7 @@ def look(
     if source.path is None:
         return _sample(source, start_s, duration_s)
     source, changed = one_format(job, source)
-    listed = rejoin(job, probe_listed(job, source))
+    listed = rejoin(job, with_all_samples(job, probe_listed(job, source)))
     source, media = listed.source, listed.media
     assert source.path is not None  # noqa: S101
     shares = scrambled_shares(source.path) if "mpegts" in media.formats else {}
@@ -123,6 +127,8 @@ def look(
     warnings = _missing(source, media, scanned)
     if changed is not None:
         warnings.append(changed)
+    if "mov" in media.formats and any(track.nameless for track in media.tracks):
+        warnings.append(f"{source.name} is damaged: of one of its tracks nothing can be read")
     if listed.damaged and not warnings:
         warnings.append(f"{source.name} is cut off or damaged")
     if scanned.went_back:
@@ -350,8 +356,7 @@ def _cut(
     ends = [line.end_s - zero for line in timelines]
     end: float | None = max(ends)
     if not scanned.complete:
-        # Only tables of every picture are believed; other headers are often wrong.
-        end = media.duration_s if "mov" in media.formats else None
+        end = _tabled_s(media, video)
     if start_s and end is not None and start_s >= end:
         raise InvalidInput(f"start_s {start_s:g} is past the end of {source.name}, after {end:.2f} s")
     length = None if end is None else end - start_s
@@ -377,9 +382,18 @@ def _cut(
     begins = (sound.start_s or 0.0) - zero - start_s
     outside = length is not None and begins > length - LEAST_S
     outside |= bool(start_s) and sound.end_s - zero < start_s + LEAST_S
-    # What comes before the start is cut off.
-    near = abs(max(begins, 0.0) if start_s else begins) < AT_ONCE_S
+    # What comes before the start is cut off, and what an encoder starts up with is not decoded.
+    near = -STARTS_UP_S < (max(begins, 0.0) if start_s else begins) < AT_ONCE_S
     return replace(cut, sound_from_zero=near), outside
+
+
+def _tabled_s(media: Media, video: Video | None) -> float | None:
+    """Return what the header says, if a table of every picture says so too: headers are often wrong."""
+    if video is None or not (video.frames and video.fps and video.duration_s):
+        return None
+    tabled_s = video.frames / video.fps
+    agree = "mov" in media.formats and abs(tabled_s - video.duration_s) < AGREED * tabled_s
+    return media.duration_s if agree else None
 
 
 def _rate(scanned: Scan, video: Video) -> Rate | None:

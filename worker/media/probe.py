@@ -53,6 +53,8 @@ class Track:
     title: str = ""
     duration_s: float | None = None
     """As the header says."""
+    nameless: bool = False
+    """Whether only that there is such a track is known: in MP4 and MOV what tells of it is damaged."""
     encrypted: bool = False
     """Whether the header says so. In some formats only the packets do."""
     pid: int | None = None
@@ -239,6 +241,7 @@ def _track(stream: dict[str, Any]) -> Track:
         "duration_s": positive(stream.get("duration")),
         "encrypted": stream.get("codec_tag_string") in _ENCRYPTED_TAGS
         or any("Encryption" in side.get("side_data_type", "") for side in stream.get("side_data_list", [])),
+        "nameless": kind == "data" and stream.get("codec_tag_string") == "[0][0][0][0]",
         "pid": _pid(stream.get("id")),
     }
     if kind == "video" and int(stream.get("width") or 0) > 0 and int(stream.get("height") or 0) > 0:

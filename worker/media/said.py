@@ -40,9 +40,9 @@ class Said:
         self.lost_pictures = 0
         """Packets of pictures that could not be decoded."""
         self.lost_sounds = 0
-        self.torn_apart = False
-        """Whether timestamps were shifted to and fro: tracks that lie side by side seemed to begin anew.
-        Told with JUMPS_TOLD."""
+        self.pause_s = 0.0
+        """By how much timestamps were shifted to and fro at most: a track pauses, and tracks side by side
+        seemed to begin anew. Told with JUMPS_TOLD."""
         self._shifts_s = [0.0]
 
     def add(self, line: str) -> None:
@@ -70,7 +70,8 @@ class Said:
             self.by_text[text] += 1
 
     def _shift(self, by_s: float) -> None:
-        self.torn_apart |= any(abs(by_s - before_s) < _SAME_S for before_s in self._shifts_s[:-1])
+        if any(abs(by_s - before_s) < _SAME_S for before_s in self._shifts_s[:-1]):
+            self.pause_s = max(self.pause_s, abs(by_s - self._shifts_s[-1]))
         self._shifts_s = [*self._shifts_s[-KEPT_LINES:], by_s]
 
     @property

@@ -19,12 +19,18 @@ END_S = 1.0
 TOLERANCE_S = 0.12
 """An encoder's padding, and half a picture."""
 OVERLAP_S = 0.5
+FEW_PICTURES = 1
+"""A playlist tells lengths, which round."""
 MOST_LOST = 0.9
 """Of what a source says that it has. With less than a tenth left there is no result."""
 
 
 class ResultUnfit(RuntimeError):
     """What ffmpeg made, without complaint, is not what was to be made."""
+
+
+class SoundTwice(ResultUnfit):
+    """Parts of the sound lie over one another, as a silence that was put in where there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ def check_streams(
     if sound and not sounds:
         raise ResultUnfit("it has no sound")
     if sound and made.scan.of(sounds[0]).overlaps_s > OVERLAP_S:
-        raise ResultUnfit("parts of its sound are there twice")
+        raise SoundTwice("parts of its sound are there twice")
     if shape is None:
         return
     if not pictures:
@@ -77,6 +83,13 @@ def check_streams(
         raise ResultUnfit(
             f"it is {pictures[0].width}x{pictures[0].height} instead of {shape[0]}x{shape[1]}"
         )
+
+
+def check_pictures(made: Made, wanted: int) -> None:
+    """Check how many pictures there are, if all were read: part of a segment in the middle may be missing.
+    Raises ResultUnfit."""
+    if made.pictures is not None and abs(made.pictures - wanted) > FEW_PICTURES:
+        raise ResultUnfit(f"it has {made.pictures} pictures instead of {wanted}")
 
 
 def decode_ends(job: Job[Any], files: Iterable[tuple[Path, float]]) -> None:
@@ -161,7 +174,7 @@ def losses(
         words.append(f"parts of the sound of {name} could not be decoded and are silent")
     if said.complaints and not words and not no_loss:
         words.append(f"{name} is damaged: parts of its picture or sound may be faulty")
-    if said.torn_apart:
+    if said.pause_s:
         words.append(out_of_step(name))
     if wanted_s is not None and made_s < wanted_s - max(TOLERANCE_S, wanted_s * 0.002):
         words.append(f"the result lasts {made_s:.2f} s instead of {wanted_s:.2f} s")

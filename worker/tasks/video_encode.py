@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +33,7 @@ from worker.media.command import (
     video_arguments,
 )
 from worker.media.inspection import Input, look
-from worker.media.pauses import JUMP_S
+from worker.media.pauses import APART_S, JUMP_S
 from worker.media.poster import POSTER, make_poster
 from worker.media.probe import Video
 from worker.media.said import Said
@@ -124,17 +126,19 @@ def encode(job: Job[EncodeParams]) -> dict[str, Any]:
                 duration_s=params.duration_s,
             )
             job.log(str(found))
-        if params.preset == "audio":
-            return encode_audio(job, recipe, found)
-        if params.preset == "hls":
-            return encode_hls(job, recipe, found)
-        return encode_file(job, recipe, found)
+        make = {"audio": encode_audio, "hls": encode_hls}.get(params.preset, encode_file)
+        try:
+            return make(job, recipe, found)
+        except verify.SoundTwice:
+            # The silence before a sound that begins late came again where the sound changes its format.
+            job.log(f"the sound of {found.source.name} changes its format: it is encoded once more")
+            shutil.rmtree(job.workdir / recipe.artifact, ignore_errors=True)
+            return make(job, recipe, replace(found, cut=replace(found.cut, sound_from_zero=True)))
 
 
 def encode_file(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str, Any]:
     picture = _picture(job, recipe, found)
     args = [
-        *_inputs(found),
         *("-map", f"0:{picture.video.index}", "-vf", picture.filters, "-fps_mode", "vfr"),
         *_encoders(job.params, recipe, found, picture),
         *(() if found.sound is None else ("-map", found.sound)),
@@ -145,7 +149,7 @@ def encode_file(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[st
     out = job.workdir / recipe.artifact
     with job.stage("publish", total=3, unit="steps") as stage:
         with _looking(job, found, said):
-            made = _look_at(job, recipe, found, picture, out)
+            made = _look_at(job, recipe, found, (picture.width, picture.height), out)
             verify.decode_ends(job, [(out, made.duration_s)])
         warnings = _warnings(job, found, said, made.duration_s)
         stage.advance()
@@ -162,7 +166,6 @@ def encode_hls(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str
     directory.mkdir()
     sounds = [] if found.sound is None else ["-map", found.sound] * len(renditions)
     args = [
-        *_inputs(found),
         *hls.graph(picture, renditions),
         *sounds,
         *("-fps_mode", "vfr"),
@@ -174,14 +177,16 @@ def encode_hls(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str
     with job.stage("publish", total=3, unit="steps") as stage:
         with _looking(job, found, said):
             playlists = hls.finish(directory, renditions, picture.rate, sound=found.audio is not None)
-            largest = playlists[-1]
-            made = _look_at(job, recipe, found, picture, largest.path)
+            length_s = playlists[-1].duration_s
+            for rendition, playlist in zip(renditions, playlists, strict=True):
+                shape = (rendition.width, rendition.height)
+                made = _look_at(job, recipe, found, shape, playlist.path)
+                verify.check_pictures(made, pictures(length_s, picture.rate))
             ends = [segment for playlist in playlists for segment in playlist.ends]
             verify.decode_ends(job, [(segment, 0.0) for segment in ends])
-        length_s = min(playlist.duration_s for playlist in playlists)
         warnings = _warnings(job, found, said, length_s)
         stage.advance()
-        poster = _poster(job, found, picture, largest.path, length_s)
+        poster = _poster(job, found, picture, playlists[-1].path, length_s)
         bytes_made = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
         stage.advance()
         _publish(job, recipe.artifact, directory, poster, index=hls.MASTER)
@@ -189,9 +194,9 @@ def encode_hls(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str
         **_result(recipe, made, picture),
         "artifact": f"{recipe.artifact}/{hls.MASTER}",
         "format": "hls",
-        "duration_s": largest.duration_s,
+        "duration_s": length_s,
         "size": bytes_made,
-        "bitrate": round(bytes_made * 8 / largest.duration_s, 1),
+        "bitrate": round(bytes_made * 8 / length_s, 1),
         "renditions": [{"width": rendition.width, "height": rendition.height} for rendition in renditions],
         "warnings": warnings,
     }
@@ -200,7 +205,7 @@ def encode_hls(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str
 def encode_audio(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str, Any]:
     assert found.sound is not None  # noqa: S101
     args = [
-        *(*_inputs(found), "-map", found.sound, "-vn"),
+        *("-map", found.sound, "-vn"),
         *_encoders(job.params, recipe, found),
         *recipe.options,
         recipe.artifact,
@@ -276,14 +281,30 @@ def _encoders(
 def _encode(
     job: Job[EncodeParams], found: Input, args: Sequence[str | Path], rate: Fraction | None, pixels: int = 0
 ) -> Said:
-    """Encode in the working directory, reporting progress; returns what ffmpeg said meanwhile. `pixels` are
-    those of all pictures that are made at a time."""
+    """Encode in the working directory, reporting progress; returns what ffmpeg said meanwhile. `args` are
+    those of the output, `pixels` those of all pictures that are made at a time.
+
+    Once more if a track paused behind the end of the scan, so long that ffmpeg took it for a new start."""
+    said = _encode_once(job, found, args, rate, pixels)
+    if not said.pause_s:
+        return said
+    job.log(f"a track of {found.source.name} pauses for {said.pause_s:.0f} s: it is encoded once more")
+    found.scan.jump_s = said.pause_s + APART_S
+    # There may have been more segments.
+    shutil.rmtree(job.workdir / RECIPES["hls"].artifact, ignore_errors=True)
+    return _encode_once(job, found, args, rate, pixels)
+
+
+def _encode_once(
+    job: Job[EncodeParams], found: Input, args: Sequence[str | Path], rate: Fraction | None, pixels: int
+) -> Said:
     if found.video is not None:
         pixels += found.video.width * found.video.height
     said = Said(found.media.said)
     path = found.source.path
     yardstick = Yardstick.of(found.cut.length_s, rate, path)
     follow = path if yardstick.by_position else None
+    args = [*_inputs(found), *args]
     with job.stage("encode", total=yardstick.total, unit=yardstick.unit) as stage:
         with _explained(job, found):
             for tick in ffmpeg.run(job, args, said, cwd=job.workdir, follow=follow, pixels=pixels or None):
@@ -308,6 +329,8 @@ def _looking(job: Job[EncodeParams], found: Input, said: Said) -> Iterator[None]
     try:
         yield
     except (verify.ResultUnfit, hls.BadPlaylist, InvalidInput, ffmpeg.FFmpegFailed) as error:
+        if isinstance(error, verify.SoundTwice) and not found.cut.sound_from_zero:
+            raise
         # There may be room again by now.
         if isinstance(error, hls.Unwritten) or failure.is_full([str(error)], job.workdir):
             raise NoSpace(failure.full(found.source.name)) from None
@@ -324,10 +347,9 @@ def _looking(job: Job[EncodeParams], found: Input, said: Said) -> Iterator[None]
 
 
 def _look_at(
-    job: Job[EncodeParams], recipe: Recipe, found: Input, picture: Picture | None, path: Path
+    job: Job[EncodeParams], recipe: Recipe, found: Input, shape: tuple[int, int] | None, path: Path
 ) -> verify.Made:
     made = verify.examine(job, path, recipe.artifact)
-    shape = None if picture is None else (picture.width, picture.height)
     verify.check_streams(made, recipe.codecs, shape=shape, sound=found.audio is not None)
     return made
 

@@ -1,0 +1,78 @@
+"""Every rendition of an HLS ladder is looked at, also the smaller ones."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.encode_bench import run_encode
+from worker.media import ffmpeg, hls
+from worker.media.verify import ResultUnfit
+
+PACKET = 188
+
+
+def _remuxed(rendition: Path, *options: str) -> None:
+    for segment in sorted(rendition.glob("*.ts")):
+        copy = segment.with_suffix(".new")
+        args = ["-v", "error", "-copyts", "-i", segment, *options, "-c", "copy", "-f", "mpegts", copy]
+        subprocess.run([ffmpeg.locate("ffmpeg"), "-nostdin", *args], check=True)
+        copy.replace(segment)
+
+
+def _torn(rendition: Path) -> None:
+    """Between two packets, so that its size tells nothing."""
+    middle = rendition / "00001.ts"
+    os.truncate(middle, middle.stat().st_size // PACKET // 2 * PACKET)
+
+
+def _emptied(rendition: Path) -> None:
+    middle = rendition / "00001.ts"
+    size = middle.stat().st_size
+    with middle.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(b"\0" * (size // 4))
+
+
+def _silent(rendition: Path) -> None:
+    _remuxed(rendition, "-map", "0:v")
+
+
+def _unseen(rendition: Path) -> None:
+    _remuxed(rendition, "-map", "0:a")
+
+
+def _shorter(rendition: Path) -> None:
+    playlist = rendition / "index.m3u8"
+    lines = playlist.read_text().splitlines()
+    at = lines.index("00002.ts")
+    playlist.write_text("\n".join([*lines[: at - 1], *lines[at + 1 :]]) + "\n")
+
+
+def _exchanged(rendition: Path) -> None:
+    """With the pictures of the other one."""
+    other = "240p" if rendition.name == "360p" else "360p"
+    for segment in rendition.glob("*.ts"):
+        segment.write_bytes((rendition.with_name(other) / segment.name).read_bytes())
+
+
+@pytest.mark.parametrize("rendition", ["240p", "360p"])
+@pytest.mark.parametrize("hurt", [_torn, _emptied, _silent, _unseen, _shorter, _exchanged])
+def test_a_rendition_that_is_not_what_it_should_be_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hurt: Callable[[Path], None], rendition: str
+) -> None:
+    finish = hls.finish
+
+    def damaged(directory: Path, *args: Any, **kwargs: Any) -> Any:
+        hurt(directory / rendition)
+        return finish(directory, *args, **kwargs)
+
+    monkeypatch.setattr(hls, "finish", damaged)
+    came = run_encode(tmp_path, input="sample:11", preset="hls", height=360, poster=False)
+    assert isinstance(came.error, ResultUnfit), came.error or came.result
+    assert came.files == {}
