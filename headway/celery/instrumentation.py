@@ -126,6 +126,16 @@ def _harmless(handler: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+def _run_of(task: Task, task_id: str | None) -> Run | None:
+    """The run whose state a task updates: its own, or that of the `task_id` that it names, which is how a
+    thread of a task has to say it."""
+    run = current_run()
+    if run is not None and task_id in (None, run.task_id):
+        return run
+    instrumentation = _instrumented.get(id(task.app))
+    return None if instrumentation is None or task_id is None else instrumentation.runs.get(task_id)
+
+
 def _counted(apply_async: Any) -> Any:
     """Wrap `group.apply_async`, since no signal says how many tasks a group has."""
 
@@ -170,7 +180,7 @@ class Instrumentation:
         self.recorder = Recorder(settings, Interruption(app).begin)
         self._queue = QUEUE + (app.main or "tasks")
         self._agent = Agent(app, self.recorder.store, settings, owner, self._queue, selection, redaction)
-        self._runs: dict[str, Run] = {}
+        self.runs: dict[str, Run] = {}
         """By their tasks' ids. Of a task that retries at once, in another thread, the newest."""
         self._signatures: dict[str, TaskSignature] = {}
         self._sending = threading.local()
@@ -193,7 +203,7 @@ class Instrumentation:
         for signal, handler in self._handlers:
             signal.connect(handler, weak=False)
         atexit.register(self._process_ends)
-        bars.hook_all()
+        bars.hook_all(_run_of)
 
     def disconnect(self) -> None:
         """Undo it, but for the hooks of bars."""
@@ -328,7 +338,7 @@ class Instrumentation:
 
     def _runs_here(self, task_id: str) -> bool:
         run = self._running()
-        return task_id in self._runs or (run is not None and run.task_id == task_id)
+        return task_id in self.runs or (run is not None and run.task_id == task_id)
 
     def _started(
         self, task_id: str = "", task: Any = None, args: Any = None, kwargs: Any = None, **_: Any
@@ -342,7 +352,6 @@ class Instrumentation:
         ref = self._ref(message)
         make_job = functools.partial(self._job, message)
         run = Run(task, task_id, ref, request.retries or 0, make_job, self.recorder.put)
-        run.thread = threading.get_ident()
         run.worker = f"{request.hostname or 'eager'}:{os.getpid()}"
         run.parent_id = message.parent_id
         run.only_continues = task.name == CONTINUES
@@ -352,7 +361,7 @@ class Instrumentation:
         if task.acks_late and not request.is_eager:
             run.redelivery_s = self._redelivery_s()
         setattr(request, RUN, run)
-        self._runs[task_id] = run
+        self.runs[task_id] = run
         self.recorder.put(run)
 
     def _redelivery_s(self) -> float:
@@ -365,8 +374,8 @@ class Instrumentation:
         run = getattr(task.request, RUN, None)
         if task.app is not self._app or not isinstance(run, Run) or run.task_id != task_id:
             return
-        if self._runs.get(task_id) is run:
-            del self._runs[task_id]
+        if self.runs.get(task_id) is run:
+            del self.runs[task_id]
         if state is None and not run.unwanted:
             # Its process or greenlet is being ended. Whoever does that says why (task_revoked,
             # task_failure), or the lease runs out.

@@ -6,6 +6,7 @@ import datetime
 import itertools
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -81,8 +82,7 @@ class Run:
         self.redelivery_s = 0.0
         self.meter = Meter()
         self.stop = Stop()
-        self.thread = 0
-        """The identifier of the thread that runs it."""
+        self.thread = threading.get_ident()
         self.resent = False
         """Whether the task sent itself again, to retry or under another name."""
         self.replaced = False
@@ -175,8 +175,11 @@ class Run:
             self._leads = None
 
     def check(self) -> None:
-        """Raise Canceled if the job was canceled, or its time is up."""
-        if self.unwanted:
+        """Raise Canceled if the job was canceled, or its time is up.
+
+        Only in the task's own thread: it would end another one, and the task might wait for that for ever.
+        """
+        if self.unwanted and threading.get_ident() == self.thread:
             raise Canceled("the job was canceled, or its time is up")
 
     @property

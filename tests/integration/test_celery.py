@@ -49,7 +49,18 @@ def test_a_task_is_queued_running_moves_its_bar_and_succeeds_with_its_result(sho
     assert job.progress.fraction == 1
 
 
-@pytest.mark.parametrize("task", ["tqdm_rows", "tqdm_by_hand", "rich_rows", "recorded"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "tqdm_rows",
+        "tqdm_by_hand",
+        "tqdm_threads",
+        "tqdm_map",
+        "rich_rows",
+        "recorded",
+        "told_by_thread",
+    ],
+)
 def test_what_tasks_use_already_moves_their_bars(shop: ShopStack, task: str) -> None:
     task_id = shop.send(f"{task}.delay(20)")
     assert shop.ended(task_id).state is State.SUCCEEDED
@@ -59,6 +70,13 @@ def test_what_tasks_use_already_moves_their_bars(shop: ShopStack, task: str) -> 
     totals = {event.data["total"] for event in shop.events(task_id, "progress")}
     # Not that of the bars within it.
     assert totals == {20}
+
+
+def test_a_bar_that_is_left_before_its_end_is_followed_by_the_next(shop: ShopStack) -> None:
+    task_id = shop.send("rich_left.delay(20)")
+    assert shop.ended(task_id).state is State.SUCCEEDED
+    last = shop.events(task_id, "progress")[-1].data
+    assert (last["stage"]["name"], last["stage"]["index"], last["current"]) == ("rows", 3, 20)
 
 
 def test_a_task_that_two_apps_have_is_a_job_of_the_one_that_sends_it(shop: ShopStack) -> None:
