@@ -23,7 +23,7 @@ from headway.celery.agent import Agent
 from headway.celery.interruption import Interruption
 from headway.celery.recorder import Abandoned, Announcement, Recorder, Total
 from headway.celery.redaction import Redact, Redaction, is_plain
-from headway.celery.run import RUN, Run, current_run, failure, max_attempts, outcome_of
+from headway.celery.run import RUN, Run, current_run, failure, max_attempts, outcome_of, retrying
 from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
 from headway.celery.task_message import (
@@ -193,6 +193,7 @@ class Instrumentation:
             (signals.task_prerun, _harmless(self._started)),
             (signals.task_postrun, _harmless(self._ended)),
             (signals.task_failure, _harmless(self._failed)),
+            (signals.task_retry, _harmless(self._retried)),
             (signals.task_revoked, _harmless(self._revoked)),
             (signals.worker_ready, _harmless(self._worker_ready)),
             # The first is for signals, also those that end a worker at once; the second for a command.
@@ -414,6 +415,12 @@ class Instrumentation:
             if self._selection.takes(message.name, message.root_id):
                 make_job = functools.partial(self._job, message)
         self._abandon(sender, task_id, failure(_name(sender), exception, self._redaction), make_job)
+
+    def _retried(self, sender: Any = None, request: Any = None, reason: Any = None, **_: Any) -> None:
+        """In a worker's main process, which sends a task again whose process was lost, if the project says
+        so (`retry_on_worker_lost`)."""
+        if not self._runs_here(request.id):
+            self._abandon(sender, request.id, retrying(_name(sender), reason, self._redaction))
 
     def _revoked(self, sender: Any = None, request: Any = None, terminated: Any = False, **_: Any) -> None:
         if not terminated or not self._runs_here(request.id):

@@ -230,9 +230,7 @@ def outcome_of(run: Run, state: str | None, returned: Any, redaction: Redaction)
     if state == states.SUCCESS:
         return Outcome(State.SUCCEEDED, redaction.result(name, returned), progress=run.final())
     if state == states.RETRY:
-        cause = getattr(returned, "exc", None)
-        message = redaction.error(name, cause if isinstance(cause, BaseException) else returned)
-        return Outcome(State.RETRYING, message=message, delay_s=_delay_s(getattr(returned, "when", None)))
+        return retrying(name, returned, redaction)
     if run.unwanted and state != states.FAILURE:
         return Outcome(State.CANCELED)
     if state == states.FAILURE:
@@ -251,6 +249,13 @@ def outcome_of(run: Run, state: str | None, returned: Any, redaction: Redaction)
     if state == states.IGNORED:
         return Outcome(State.CANCELED, message="the task ended itself without a result")
     return Outcome(State.CANCELED)
+
+
+def retrying(name: str, retry: Any, redaction: Redaction) -> Outcome:
+    """Return the outcome of a task that is sent again, for a Retry."""
+    cause = getattr(retry, "exc", None)
+    message = redaction.error(name, cause if isinstance(cause, BaseException) else retry)
+    return Outcome(State.RETRYING, message=message, delay_s=_delay_s(getattr(retry, "when", None)))
 
 
 def failure(name: str, error: Any, redaction: Redaction) -> Outcome:

@@ -98,6 +98,20 @@ def test_retries_are_attempts_of_one_job(shop: ShopStack) -> None:
     assert reasons == ["ValueError: not yet"] * 2
 
 
+def test_a_task_that_is_retried_as_its_process_was_lost_is_retrying_at_once(
+    shop: ShopStack, tmp_path: Path
+) -> None:
+    """With `retry_on_worker_lost`, which Celery has since 5.7."""
+    task_id = shop.send(f"dies_at.delay({str(tmp_path / 'now')!r})")
+    shop.running(task_id)
+    (tmp_path / "now").touch()
+    job = shop.ended(task_id)
+    assert (job.state, job.attempt, job.result) == (State.SUCCEEDED, 2, "at last")
+    assert shop.states(task_id) == ["queued", "running", "retrying", "running", "succeeded"]
+    (reason,) = (e.data["reason"] for e in shop.events(task_id, "state") if e.data["state"] == "retrying")
+    assert reason.startswith("WorkerLostError: ")
+
+
 def test_a_task_whose_job_takes_longer_than_its_time_is_ended(shop: ShopStack) -> None:
     job_id = shop.submit(f"{TASKS}.sleeps", {"seconds": 600}, timeout_s=1)["id"]
     job = shop.wait_ended(job_id)

@@ -201,6 +201,16 @@ def dies() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task(bind=True, retry_on_worker_lost=True, default_retry_delay=0.1, max_retries=1)
+def dies_at(self: Any, path: str) -> str:
+    """Its process is killed as soon as there is such a file, once."""
+    while self.request.retries == 0:
+        if Path(path).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.02)
+    return "at last"
+
+
 @app.task
 def secret(password: str, rows: list[int]) -> dict[str, Any]:
     return {"password": password, "rows": len(rows)}
