@@ -46,8 +46,9 @@ def test_an_expression_finds_progress_in_any_line(expression: str, line: str, to
     assert progress_in(line, pattern(expression)) == {"type": "progress", **told}
 
 
-def test_what_is_found_and_is_no_number_is_none() -> None:
-    assert progress_in("at x%", re.compile("at (.)%")) is None
+@pytest.mark.parametrize("found", ["x", "nan", "inf", "-1", "9" * 400])
+def test_what_is_found_and_is_no_number_that_the_service_takes_is_none(found: str) -> None:
+    assert progress_in(f"at {found}%", re.compile("at (.*)%")) is None
 
 
 @pytest.mark.parametrize(
