@@ -269,6 +269,34 @@ def test_each_task_is_a_type_that_can_be_submitted(shop: ShopStack) -> None:
     assert shop.submit(ADD, {"x": 1}, max_attempts=4)["max_attempts"] == 4
 
 
+def test_a_submitted_task_counts_in_its_group_and_so_does_a_retry_also_as_a_child(shop: ShopStack) -> None:
+    def counts(group: str) -> dict[str, int]:
+        found = shop.get(f"/groups/{group}")[1]
+        return {state: number for state, number in found["counts"].items() if number}
+
+    submitted = shop.submit(f"{TASKS}.flaky", {"fails": 1}, group="by hand")
+    shop.wait_ended(submitted["id"])
+    assert counts("by%20hand") == {"succeeded": 1}
+    states = [e.data["state"] for e in shop.feed("by hand") if e.event == "state"]
+    assert states == ["queued", "running", "retrying", "running"]
+
+    def all_ended(group: str, jobs: int) -> bool:
+        items = shop.get(f"/jobs?group={group}")[1]["items"]
+        return len(items) == jobs and all(job["finished_at"] for job in items)
+
+    groups = [
+        shop.send("group(fails.s(), add.s(1, 1)).apply_async()"),
+        shop.job_id(shop.send("parent_of_failing.delay(2)")),
+    ]
+    for group, failed in zip(groups, (1, 2), strict=True):
+        until(lambda group=group: all_ended(group, 2), what="the tasks to be done")
+        before = counts(group)
+        assert before["failed"] == failed
+        assert shop.call("POST", f"/groups/{group}/retry")[0] == 202
+        until(lambda group=group, failed=failed: all_ended(group, 2 + failed), what="them to be done again")
+        assert counts(group) == before
+
+
 def test_a_job_can_be_tried_again_unless_arguments_were_not_kept(shop: ShopStack) -> None:
     failed = shop.do("fails.delay('again')")
     status, _, body = shop.call("POST", f"/jobs/{failed.id}/retry")

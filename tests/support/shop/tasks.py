@@ -261,6 +261,12 @@ def parent(self: Any, children: int, seconds: float = 0) -> list[str]:
     return ids
 
 
+@app.task
+def parent_of_failing(children: int) -> None:
+    for _ in range(children):
+        fails.delay()
+
+
 @app.task(bind=True)
 def replaced(self: Any) -> Any:
     raise self.replace(add.s(20, 3))
