@@ -129,12 +129,16 @@ class Reporter:
     def _run(self) -> None:
         while not self.lost:
             closing = self._closing.wait(REPORT_S)
+            held_back = self._complained
             self._report()
             self._stop_if_canceled()
             if closing:
+                if held_back and not self._complained:
+                    self._report()
                 return
 
-    def _report(self) -> None:
+    def _taken(self) -> list[dict[str, Any]]:
+        """What there is to say."""
         with self._lock:
             events, self._lines, self._bytes = self._lines, [], 0
             if self._left_out:
@@ -144,6 +148,11 @@ class Reporter:
             if self._progress is not None:
                 events.append(self._progress)
                 self._progress = None
+        return events
+
+    def _report(self) -> None:
+        # While Headway is away the attempt keeps what could not be sent, and must not get more of it.
+        events = [] if self._complained else self._taken()
         now = time.monotonic()
         if not events and now - self._reported_at < self._attempt.lease_s / 3:
             return
@@ -155,7 +164,7 @@ class Reporter:
             self.lost = True
             complain("the job is no longer this command's: it ended, or nothing was heard for too long")
         except ClientError as error:
-            self._reported_at = 0  # it keeps the events: soon again
+            self._reported_at = float("-inf")  # soon again
             if not self._complained:
                 complain(f"the job hears nothing of the command, which goes on: {describe_error(error)}")
             self._complained = True
