@@ -20,6 +20,7 @@ from headway.celery.redaction import Redaction
 from headway.celery.run import failure, max_attempts
 from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
+from headway.celery.task_message import place_headers
 from headway.contract.encoding import RecordError, dumps, rfc3339
 from headway.contract.executions import Executions
 from headway.contract.foreign import task_id_of
@@ -156,8 +157,11 @@ class Agent:
         task = self._app.tasks[name]
         try:
             args, kwargs = TaskSignature(task.run).to_call(job.params)
-            traced = tracing.headers(page.fields.get(b"_trace", b"").decode())
-            more = {"headers": traced} if traced else {}
+            headers = {
+                **tracing.headers(page.fields.get(b"_trace", b"").decode()),
+                **place_headers(ref.group, ref.parent),
+            }
+            more = {"headers": headers} if headers else {}
             task.apply_async(args, kwargs, task_id=task_id_of(job.id), retry=False, **more)
         except Exception as error:  # noqa: BLE001 - any transport's, and the project's own apply_async
             if isinstance(error, self._passing()):

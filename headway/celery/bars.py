@@ -14,18 +14,20 @@ from typing import Any
 
 from celery.app.task import Task
 
-from headway.celery.run import Canceled, Run, current_run
+from headway.celery.run import RUN, Canceled, Run, current_run
 
 CURRENT = ("current", "done", "completed", "processed", "n")
 TOTAL = ("total", "count")
 SHARE = ("percent", "percentage", "progress")
-"""Of 100."""
+"""Of 100; `progress` beside a `total` is of that."""
 MESSAGE = ("description", "message", "status", "desc")
 UNIT = ("unit", "units")
 
 _HOOKED = "__headway__"
 _COUNTED = "_headway_counted"
 """The attribute of a bar that is moved by what is iterated."""
+_CLOSED = "_headway_closed"
+"""That of one that is closed: what is told of it later by another thread is no more of it."""
 
 
 def note_state(run: Run, meta: Any) -> bool:
@@ -33,6 +35,8 @@ def note_state(run: Run, meta: Any) -> bool:
     if not isinstance(meta, Mapping):
         return False
     current, total = _number(meta, CURRENT), _number(meta, TOTAL)
+    if current is None and "total" in meta:
+        current = _number(meta, ("progress",))
     if current is None:
         current, total = _number(meta, SHARE), 100.0
     if current is None:
@@ -59,12 +63,13 @@ def _text(meta: Mapping[Any, Any], names: tuple[str, ...]) -> str | None:
     return next((meta[name] for name in names if isinstance(meta.get(name), str)), None)
 
 
-def hook_all() -> None:
+def hook_all(run_of: Callable[[Any, str | None], Run | None]) -> None:
     """Hook everything that reports progress: what is imported by now at once, the rest when it is.
 
-    The hooks stay for the life of the process; hooking again changes nothing.
+    `run_of` finds the run whose state a task updates. The hooks stay for the life of the process; hooking
+    again changes nothing.
     """
-    _hook_update_state()
+    _hook_update_state(run_of)
     _LateHooks.install({"tqdm.std": _hook_tqdm, "rich.progress": _hook_rich})
 
 
@@ -82,14 +87,14 @@ def replace_method(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         setattr(owner, name, hooked)
 
 
-def _hook_update_state() -> None:
+def _hook_update_state(run_of: Callable[[Any, str | None], Run | None]) -> None:
     def make(original: Any) -> Any:
         def update_state(
             self: Any, task_id: Any = None, state: Any = None, meta: Any = None, **kwargs: Any
         ) -> Any:
             returned = original(self, task_id, state, meta, **kwargs)
-            run = current_run()
-            if run is not None and (task_id is None or task_id == run.task_id):
+            run = run_of(self, task_id)
+            if run is not None:
                 run.said = (state, meta)
                 _note(run, _harmless(note_state, run, meta))
                 run.check()
@@ -110,9 +115,25 @@ def _harmless(note: Callable[..., bool], *args: Any, **kwargs: Any) -> bool:
         return False
 
 
+def _run_of(bar: Any) -> Run | None:
+    """The run in which a bar was made: what moves it may be a thread that knows of no task. Of a bar that
+    outlives its task, or was made before, the calling thread's. None once it is closed."""
+    if vars(bar).get(_CLOSED):
+        return None
+    run: Run | None = vars(bar).get(RUN)
+    return run if run is not None and run.outcome is None else current_run()
+
+
 def _hook_tqdm(module: Any) -> None:
+    def make_init(original: Any) -> Any:
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            setattr(self, RUN, current_run())
+            original(self, *args, **kwargs)
+
+        return __init__
+
     def show(bar: Any, n: float) -> None:
-        run = current_run()
+        run = _run_of(bar)
         if run is not None:
             unit = bar.unit if getattr(bar, "unit", "it") != "it" else None
             desc = (getattr(bar, "desc", "") or "").rstrip(": ") or None
@@ -122,7 +143,8 @@ def _hook_tqdm(module: Any) -> None:
 
     def make_iter(original: Any) -> Any:
         def __iter__(self: Any) -> Iterator[Any]:  # noqa: N807
-            run = current_run()
+            setattr(self, _CLOSED, False)  # iterated once more
+            run = _run_of(self)
             return original(self) if run is None else counted(run, self, original(self))
 
         return __iter__
@@ -135,19 +157,22 @@ def _hook_tqdm(module: Any) -> None:
         show(bar, n)
         stage = run.meter.stage
         leads = run.leads(id(bar))
-        for item in items:
-            yield item
-            n += 1
-            if leads and stage is not None:
-                stage.current = n
-                if run.stop.pending:
-                    run.check()
-        run.close(id(bar))
+        try:
+            for item in items:
+                yield item
+                n += 1
+                if leads and stage is not None:
+                    stage.current = n
+                    if run.stop.pending:
+                        run.check()
+        finally:  # also if the loop is left
+            run.close(id(bar))
 
     def make_update(original: Any) -> Any:
         def update(self: Any, n: float | None = 1) -> Any:
+            disabled = self.disable and not vars(self).get(_CLOSED)
             returned = original(self, n)
-            if self.disable:
+            if disabled:
                 # It counts nothing itself.
                 self.n = (getattr(self, "n", 0) or 0) + (n or 0)
             show(self, self.n)
@@ -168,13 +193,15 @@ def _hook_tqdm(module: Any) -> None:
 
     def make_close(original: Any) -> Any:
         def close(self: Any) -> Any:
-            run = current_run()
+            run = _run_of(self)
             if run is not None:
                 run.close(id(self))
+            setattr(self, _CLOSED, True)
             return original(self)
 
         return close
 
+    replace_method(module.tqdm, "__init__", make_init)
     replace_method(module.tqdm, "__iter__", make_iter)
     replace_method(module.tqdm, "update", make_update)
     replace_method(module.tqdm, "refresh", make_refresh)
@@ -224,9 +251,32 @@ def _hook_rich(module: Any) -> None:
 
         return change
 
+    def leave(progress: Any, *task_ids: Any) -> None:
+        """What is left before its end keeps no other bar from being shown."""
+        runs = getattr(progress, "_headway", {})
+        for task_id in task_ids or tuple(runs):
+            if task_id in runs:
+                runs.pop(task_id).close((id(progress), task_id))
+
+    def make_stop(original: Any) -> Any:
+        def stop(self: Any) -> Any:
+            leave(self)
+            return original(self)
+
+        return stop
+
+    def make_remove(original: Any) -> Any:
+        def remove_task(self: Any, task_id: Any) -> Any:
+            leave(self, task_id)
+            return original(self, task_id)
+
+        return remove_task
+
     replace_method(module.Progress, "add_task", make_add)
     for name in ("update", "advance", "reset"):
         replace_method(module.Progress, name, make_change)
+    replace_method(module.Progress, "stop", make_stop)
+    replace_method(module.Progress, "remove_task", make_remove)
 
 
 class _LateHooks(MetaPathFinder):

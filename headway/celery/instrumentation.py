@@ -23,7 +23,7 @@ from headway.celery.agent import Agent
 from headway.celery.interruption import Interruption
 from headway.celery.recorder import Abandoned, Announcement, Recorder, Total
 from headway.celery.redaction import Redact, Redaction, is_plain
-from headway.celery.run import RUN, Run, current_run, failure, max_attempts, outcome_of
+from headway.celery.run import RUN, Run, current_run, failure, max_attempts, outcome_of, retrying
 from headway.celery.selection import Selection
 from headway.celery.signature import TaskSignature
 from headway.celery.task_message import (
@@ -126,6 +126,16 @@ def _harmless(handler: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+def _run_of(task: Task, task_id: str | None) -> Run | None:
+    """The run whose state a task updates: its own, or that of the `task_id` that it names, which is how a
+    thread of a task has to say it."""
+    run = current_run()
+    if run is not None and task_id in (None, run.task_id):
+        return run
+    instrumentation = _instrumented.get(id(task.app))
+    return None if instrumentation is None or task_id is None else instrumentation.runs.get(task_id)
+
+
 def _counted(apply_async: Any) -> Any:
     """Wrap `group.apply_async`, since no signal says how many tasks a group has."""
 
@@ -170,7 +180,7 @@ class Instrumentation:
         self.recorder = Recorder(settings, Interruption(app).begin)
         self._queue = QUEUE + (app.main or "tasks")
         self._agent = Agent(app, self.recorder.store, settings, owner, self._queue, selection, redaction)
-        self._runs: dict[str, Run] = {}
+        self.runs: dict[str, Run] = {}
         """By their tasks' ids. Of a task that retries at once, in another thread, the newest."""
         self._signatures: dict[str, TaskSignature] = {}
         self._sending = threading.local()
@@ -183,6 +193,7 @@ class Instrumentation:
             (signals.task_prerun, _harmless(self._started)),
             (signals.task_postrun, _harmless(self._ended)),
             (signals.task_failure, _harmless(self._failed)),
+            (signals.task_retry, _harmless(self._retried)),
             (signals.task_revoked, _harmless(self._revoked)),
             (signals.worker_ready, _harmless(self._worker_ready)),
             # The first is for signals, also those that end a worker at once; the second for a command.
@@ -193,7 +204,7 @@ class Instrumentation:
         for signal, handler in self._handlers:
             signal.connect(handler, weak=False)
         atexit.register(self._process_ends)
-        bars.hook_all()
+        bars.hook_all(_run_of)
 
     def disconnect(self) -> None:
         """Undo it, but for the hooks of bars."""
@@ -328,7 +339,7 @@ class Instrumentation:
 
     def _runs_here(self, task_id: str) -> bool:
         run = self._running()
-        return task_id in self._runs or (run is not None and run.task_id == task_id)
+        return task_id in self.runs or (run is not None and run.task_id == task_id)
 
     def _started(
         self, task_id: str = "", task: Any = None, args: Any = None, kwargs: Any = None, **_: Any
@@ -342,7 +353,6 @@ class Instrumentation:
         ref = self._ref(message)
         make_job = functools.partial(self._job, message)
         run = Run(task, task_id, ref, request.retries or 0, make_job, self.recorder.put)
-        run.thread = threading.get_ident()
         run.worker = f"{request.hostname or 'eager'}:{os.getpid()}"
         run.parent_id = message.parent_id
         run.only_continues = task.name == CONTINUES
@@ -352,7 +362,7 @@ class Instrumentation:
         if task.acks_late and not request.is_eager:
             run.redelivery_s = self._redelivery_s()
         setattr(request, RUN, run)
-        self._runs[task_id] = run
+        self.runs[task_id] = run
         self.recorder.put(run)
 
     def _redelivery_s(self) -> float:
@@ -365,8 +375,8 @@ class Instrumentation:
         run = getattr(task.request, RUN, None)
         if task.app is not self._app or not isinstance(run, Run) or run.task_id != task_id:
             return
-        if self._runs.get(task_id) is run:
-            del self._runs[task_id]
+        if self.runs.get(task_id) is run:
+            del self.runs[task_id]
         if state is None and not run.unwanted:
             # Its process or greenlet is being ended. Whoever does that says why (task_revoked,
             # task_failure), or the lease runs out.
@@ -405,6 +415,12 @@ class Instrumentation:
             if self._selection.takes(message.name, message.root_id):
                 make_job = functools.partial(self._job, message)
         self._abandon(sender, task_id, failure(_name(sender), exception, self._redaction), make_job)
+
+    def _retried(self, sender: Any = None, request: Any = None, reason: Any = None, **_: Any) -> None:
+        """In a worker's main process, which sends a task again whose process was lost, if the project says
+        so (`retry_on_worker_lost`)."""
+        if not self._runs_here(request.id):
+            self._abandon(sender, request.id, retrying(_name(sender), reason, self._redaction))
 
     def _revoked(self, sender: Any = None, request: Any = None, terminated: Any = False, **_: Any) -> None:
         if not terminated or not self._runs_here(request.id):

@@ -6,6 +6,7 @@ import datetime
 import itertools
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -81,8 +82,7 @@ class Run:
         self.redelivery_s = 0.0
         self.meter = Meter()
         self.stop = Stop()
-        self.thread = 0
-        """The identifier of the thread that runs it."""
+        self.thread = threading.get_ident()
         self.resent = False
         """Whether the task sent itself again, to retry or under another name."""
         self.replaced = False
@@ -175,8 +175,11 @@ class Run:
             self._leads = None
 
     def check(self) -> None:
-        """Raise Canceled if the job was canceled, or its time is up."""
-        if self.unwanted:
+        """Raise Canceled if the job was canceled, or its time is up.
+
+        Only in the task's own thread: it would end another one, and the task might wait for that for ever.
+        """
+        if self.unwanted and threading.get_ident() == self.thread:
             raise Canceled("the job was canceled, or its time is up")
 
     @property
@@ -227,9 +230,7 @@ def outcome_of(run: Run, state: str | None, returned: Any, redaction: Redaction)
     if state == states.SUCCESS:
         return Outcome(State.SUCCEEDED, redaction.result(name, returned), progress=run.final())
     if state == states.RETRY:
-        cause = getattr(returned, "exc", None)
-        message = redaction.error(name, cause if isinstance(cause, BaseException) else returned)
-        return Outcome(State.RETRYING, message=message, delay_s=_delay_s(getattr(returned, "when", None)))
+        return retrying(name, returned, redaction)
     if run.unwanted and state != states.FAILURE:
         return Outcome(State.CANCELED)
     if state == states.FAILURE:
@@ -248,6 +249,13 @@ def outcome_of(run: Run, state: str | None, returned: Any, redaction: Redaction)
     if state == states.IGNORED:
         return Outcome(State.CANCELED, message="the task ended itself without a result")
     return Outcome(State.CANCELED)
+
+
+def retrying(name: str, retry: Any, redaction: Redaction) -> Outcome:
+    """Return the outcome of a task that is sent again, for a Retry."""
+    cause = getattr(retry, "exc", None)
+    message = redaction.error(name, cause if isinstance(cause, BaseException) else retry)
+    return Outcome(State.RETRYING, message=message, delay_s=_delay_s(getattr(retry, "when", None)))
 
 
 def failure(name: str, error: Any, redaction: Redaction) -> Outcome:

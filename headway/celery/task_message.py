@@ -11,6 +11,7 @@ from typing import Any
 from celery._state import get_current_task
 
 from headway.celery.run import Run
+from headway.contract.foreign import task_id_of
 from headway.tracing import carried
 
 GROUP_HEADER = "headway_group"
@@ -194,6 +195,17 @@ def keep_places(run: Run, chain: Iterable[Any]) -> None:
         kept = {name: value for name, value in places.items() if value is not None}
         options = signature.setdefault("options", {})
         options["headers"] = {**(options.get("headers") or {}), **kept}
+
+
+def place_headers(group: str | None, parent: str | None) -> dict[str, str]:
+    """Return the headers that tell whoever runs a submitted job's task where the job belongs: the ids that
+    name its keys do not follow from the task's."""
+    # Children without a group are one, of their parent's name.
+    places = {
+        GROUP_HEADER: None if group == parent else group,
+        PARENT_HEADER: parent and task_id_of(parent),
+    }
+    return {name: value for name, value in places.items() if value is not None}
 
 
 def parent_of(headers: Mapping[str, Any], run: Run | None) -> str | None:

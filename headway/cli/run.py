@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import os
 import re
 import signal
 import subprocess
@@ -21,6 +23,11 @@ REPORT_S = 0.5
 """Between two reports while there is something to say."""
 MAX_LINES = 100
 """Log lines in one report; what a command says faster is left out, and a line says how much."""
+MAX_BYTES = 200_000
+"""Of JSON in these: a report of more than 256 KiB is refused."""
+MAX_CHARS = 8_192
+"""Kept of a line."""
+MAX_NUMBER = 2**53
 GRACE_S = 10.0
 """From SIGTERM to SIGKILL, for a command whose job was canceled."""
 LAST_WORDS_S = 1.0
@@ -58,18 +65,26 @@ def progress_in(line: str, own: re.Pattern[str] | None) -> dict[str, Any] | None
     event: dict[str, Any] = {"type": "progress"}
     with contextlib.suppress(ValueError):
         if "current" in named:
-            event["current"] = float(named["current"])
+            event["current"] = _number(named["current"])
         if "total" in named:
-            event["total"] = float(named["total"])
+            event["total"] = _number(named["total"])
         if "percent" in named:
-            event["fraction"] = min(float(named["percent"]) / 100, 1.0)
+            event["fraction"] = min(_number(named["percent"]) / 100, 1.0)
         if "fraction" in named:
-            told = float(named["fraction"])
+            told = _number(named["fraction"])
             event["fraction"] = min(told / 100 if told > 1 else told, 1.0)
         if "message" in named:
-            event["message"] = named["message"]
+            event["message"] = named["message"][:MAX_CHARS]
         return event if len(event) > 1 else None
     return None
+
+
+def _number(text: str) -> float:
+    """Raises ValueError for what the service takes for none: `nan`, -1, more than JavaScript counts."""
+    number = float(text)
+    if not 0 <= number <= MAX_NUMBER:
+        raise ValueError(text)
+    return number
 
 
 class Reporter:
@@ -80,6 +95,7 @@ class Reporter:
         self._process = process
         self._lock = threading.Lock()
         self._lines: list[dict[str, Any]] = []
+        self._bytes = 0
         self._left_out = 0
         self._progress: dict[str, Any] | None = None
         self._closing = threading.Event()
@@ -92,9 +108,12 @@ class Reporter:
         self._thread.start()
 
     def log(self, level: str, line: str) -> None:
+        line = line[:MAX_CHARS]
+        size = len(json.dumps(line))
         with self._lock:
-            if len(self._lines) < MAX_LINES:
+            if len(self._lines) < MAX_LINES and self._bytes + size <= MAX_BYTES:
                 self._lines.append({"type": "log", "level": level, "message": line})
+                self._bytes += size
             else:
                 self._left_out += 1
 
@@ -110,14 +129,18 @@ class Reporter:
     def _run(self) -> None:
         while not self.lost:
             closing = self._closing.wait(REPORT_S)
+            held_back = self._complained
             self._report()
             self._stop_if_canceled()
             if closing:
+                if held_back and not self._complained:
+                    self._report()
                 return
 
-    def _report(self) -> None:
+    def _taken(self) -> list[dict[str, Any]]:
+        """What there is to say."""
         with self._lock:
-            events, self._lines = self._lines, []
+            events, self._lines, self._bytes = self._lines, [], 0
             if self._left_out:
                 words = f"{self._left_out} lines left out: more than can be kept"
                 events.append({"type": "log", "level": "warning", "message": words})
@@ -125,6 +148,11 @@ class Reporter:
             if self._progress is not None:
                 events.append(self._progress)
                 self._progress = None
+        return events
+
+    def _report(self) -> None:
+        # While Headway is away the attempt keeps what could not be sent, and must not get more of it.
+        events = [] if self._complained else self._taken()
         now = time.monotonic()
         if not events and now - self._reported_at < self._attempt.lease_s / 3:
             return
@@ -136,7 +164,7 @@ class Reporter:
             self.lost = True
             complain("the job is no longer this command's: it ended, or nothing was heard for too long")
         except ClientError as error:
-            self._reported_at = 0  # it keeps the events: soon again
+            self._reported_at = float("-inf")  # soon again
             if not self._complained:
                 complain(f"the job hears nothing of the command, which goes on: {describe_error(error)}")
             self._complained = True
@@ -186,7 +214,11 @@ def run(args: argparse.Namespace, client: Client) -> int:
 def _outcome(attempt: Attempt, name: str, status: int, last: str) -> Any:
     if status == 0:
         return attempt.succeed({"exit_status": 0})
-    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    how = f"ended with status {status}"
+    if status < 0:
+        how = f"was ended by signal {-status}"
+        with contextlib.suppress(ValueError):  # those of real time have no names
+            how = f"was ended by {signal.Signals(-status).name}"
     return attempt.fail(f"{name} {how}" + (f": {last}" if last else ""))
 
 
@@ -225,9 +257,16 @@ def _follow(
         nonlocal last
         rest = b""
         while chunk := pipe.read1(65_536):  # type: ignore[attr-defined]
-            with contextlib.suppress(OSError):
+            try:
                 out.write(chunk)
                 out.flush()
+            except BrokenPipeError:
+                # As without us: the command hears of it when it writes on.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+                pipe.close()
+                break
+            except OSError:
+                pass
             *lines, rest = _LINE_END.split(rest + chunk)
             if len(rest) > 65_536:
                 lines, rest = [*lines, rest], b""

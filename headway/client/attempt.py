@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headway.client.driving import run
+from headway.client.errors import Invalid
 from headway.client.job import Artifact, Job
 from headway.client.transport import CHUNK, Transport, path
 
@@ -43,7 +44,8 @@ class AsyncAttempt:
         "message": "…"}`, `{"type": "checkpoint", "value": …}`; without any only renew the lease. Then
         `messages` are those sent to it, until `{"type": "read", "id": …}` says that they are done with.
 
-        Returns whether the job is to stop. What could not be sent goes before the events of the next call.
+        Returns whether the job is to stop. What could not be sent goes before the events of the next call;
+        what the service refuses (Invalid) or is no JSON (TypeError, ValueError) does not.
         """
         # In one order, from one place: a batch that comes after a later one would count as sent before.
         async with self._sending:
@@ -51,7 +53,12 @@ class AsyncAttempt:
                 self._batch += 1
                 self._unsent.append({"batch": self._batch, "events": list(events)})
             for body in self._unsent[:] or [{"batch": max(1, self._batch)}]:
-                answer = await self._transport.json("POST", self._path("reports"), body)
+                try:
+                    answer = await self._transport.json("POST", self._path("reports"), body)
+                except (Invalid, TypeError, ValueError):
+                    # Nor will it be taken the next time, and nothing after it would be.
+                    del self._unsent[0]
+                    raise
                 self.cancel_requested = bool(answer["cancel_requested"])
                 self.messages = answer["messages"]
                 if self._unsent:

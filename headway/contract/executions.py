@@ -131,8 +131,8 @@ class Executions:
         self._run([self._end(hold, outcome) for hold, outcome in ended])
 
     def abandon(self, job_id: str, outcome: Outcome) -> None:
-        """End a job in place of the execution that has it, or had it: its process was killed, or it is not
-        going to start. Nothing happens if there is no such job, or it has ended."""
+        """End a job, or its attempt, in place of the execution that has it, or had it: its process was
+        killed, or it is not going to start. Nothing happens if there is no such job, or it has ended."""
         store = self._store
         ref = store.ref(job_id)
         if ref is None:
@@ -146,7 +146,7 @@ class Executions:
             self._run([self._end(Hold(ref, fence.decode()), outcome)])
         elif outcome.state is State.CANCELED:
             store.cancel(job_id, asked_here=False)
-        else:
+        elif outcome.state is not State.RETRYING:
             # It was killed before it could say that it had begun, or is not going to.
             token = f"{(fence or b'').decode()}+"
             self.report([Execution(ref, token, "", LAST_PLACE, outcome=outcome)])

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from headway.cli.run import MAX_LINES
 from tests.support.checkout import ROOT
 from tests.support.stack import Stack
 from tests.support.wait import until
@@ -88,6 +89,35 @@ def test_a_command_that_fails_fails_the_job_in_its_own_words(web: Stack) -> None
     assert done(web.url, "--type", "bad", "--", "sh", "-c", "echo no such table >&2; exit 3")[0] == 3
     job = newest(web, type="bad")
     assert (job["state"], job["error"]["message"]) == ("failed", "sh ended with status 3: no such table")
+
+
+def test_long_lines_cost_the_job_nothing_but_their_ends(web: Stack) -> None:
+    script = f"print(*['x' * 20_000] * {MAX_LINES}, sep='\\n')"
+    status, _, errors = done(web.url, "--type", "talks", "--", sys.executable, "-c", script)
+    assert (status, errors) == (0, "")
+    job = newest(web, type="talks")
+    assert job["state"] == "succeeded"
+    *kept, left_out = (event["message"] for event in events(web, job, "log"))
+    assert {line[:8_000] for line in kept} == {"x" * 8_000}
+    assert left_out.endswith("lines left out: more than can be kept")
+
+
+def test_a_signal_without_a_name_ends_the_job_too(web: Stack) -> None:
+    status, _, errors = done(web.url, "--type", "real-time", "--", "sh", "-c", "kill -40 $$")
+    assert (status, errors) == (128 + 40, "")
+    assert newest(web, type="real-time")["error"]["message"] == "sh was ended by signal 40"
+
+
+def test_a_command_whose_reader_goes_is_ended_as_without_headway(web: Stack) -> None:
+    process = start(web.url, "--type", "piped", "--", "yes")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "y\n"
+    process.stdout.close()
+    assert process.wait(30) == 128 + signal.SIGPIPE
+    assert process.stderr is not None
+    with process.stderr as errors:
+        assert errors.read() == ""
+    assert newest(web, type="piped")["error"]["message"] == "yes was ended by SIGPIPE"
 
 
 def test_a_command_that_does_not_exist_is_127(web: Stack) -> None:

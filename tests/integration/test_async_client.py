@@ -113,6 +113,27 @@ def test_a_job_is_done_by_tasks_that_share_its_attempt(lasting: Stack, tmp_path:
     assert sorted(logged) == [f"line {n}" for n in range(8)]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"type": "progress", "current": -1}, Invalid),
+        ({"type": "log", "message": "x" * 300_000}, Invalid),
+        ({"type": "log", "message": object()}, TypeError),
+    ],
+)
+def test_a_report_that_is_refused_holds_up_none_after_it(
+    lasting: Stack, wrong: dict[str, Any], error: type[Exception]
+) -> None:
+    attempt = Client(lasting.url, token=credentials.KEY).begin("refused")
+    attempt.report({"type": "log", "message": "before"})
+    with pytest.raises(error):
+        attempt.report(wrong)
+    attempt.report({"type": "log", "message": "after"})
+    attempt.succeed()
+    logged = Client(lasting.url, token=credentials.KEY).logs(attempt.job["id"])
+    assert [event.data["message"] for event in logged] == ["before", "after"]
+
+
 def test_each_event_comes_once_however_often_the_stream_is_cut(lasting: Stack, door: FaultyProxy) -> None:
     job_id = create(lasting.store)
 

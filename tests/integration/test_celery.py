@@ -49,7 +49,18 @@ def test_a_task_is_queued_running_moves_its_bar_and_succeeds_with_its_result(sho
     assert job.progress.fraction == 1
 
 
-@pytest.mark.parametrize("task", ["tqdm_rows", "tqdm_by_hand", "rich_rows", "recorded"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "tqdm_rows",
+        "tqdm_by_hand",
+        "tqdm_threads",
+        "tqdm_map",
+        "rich_rows",
+        "recorded",
+        "told_by_thread",
+    ],
+)
 def test_what_tasks_use_already_moves_their_bars(shop: ShopStack, task: str) -> None:
     task_id = shop.send(f"{task}.delay(20)")
     assert shop.ended(task_id).state is State.SUCCEEDED
@@ -59,6 +70,13 @@ def test_what_tasks_use_already_moves_their_bars(shop: ShopStack, task: str) -> 
     totals = {event.data["total"] for event in shop.events(task_id, "progress")}
     # Not that of the bars within it.
     assert totals == {20}
+
+
+def test_a_bar_that_is_left_before_its_end_is_followed_by_the_next(shop: ShopStack) -> None:
+    task_id = shop.send("rich_left.delay(20)")
+    assert shop.ended(task_id).state is State.SUCCEEDED
+    last = shop.events(task_id, "progress")[-1].data
+    assert (last["stage"]["name"], last["stage"]["index"], last["current"]) == ("rows", 3, 20)
 
 
 def test_a_task_that_two_apps_have_is_a_job_of_the_one_that_sends_it(shop: ShopStack) -> None:
@@ -78,6 +96,20 @@ def test_retries_are_attempts_of_one_job(shop: ShopStack) -> None:
     assert shop.states(task_id) == ["queued", *["running", "retrying"] * 2, "running", "succeeded"]
     reasons = [e.data["reason"] for e in shop.events(task_id, "state") if e.data["state"] == "retrying"]
     assert reasons == ["ValueError: not yet"] * 2
+
+
+def test_a_task_that_is_retried_as_its_process_was_lost_is_retrying_at_once(
+    shop: ShopStack, tmp_path: Path
+) -> None:
+    """With `retry_on_worker_lost`, which Celery has since 5.7."""
+    task_id = shop.send(f"dies_at.delay({str(tmp_path / 'now')!r})")
+    shop.running(task_id)
+    (tmp_path / "now").touch()
+    job = shop.ended(task_id)
+    assert (job.state, job.attempt, job.result) == (State.SUCCEEDED, 2, "at last")
+    assert shop.states(task_id) == ["queued", "running", "retrying", "running", "succeeded"]
+    (reason,) = (e.data["reason"] for e in shop.events(task_id, "state") if e.data["state"] == "retrying")
+    assert reason.startswith("WorkerLostError: ")
 
 
 def test_a_task_whose_job_takes_longer_than_its_time_is_ended(shop: ShopStack) -> None:
@@ -235,6 +267,34 @@ def test_each_task_is_a_type_that_can_be_submitted(shop: ShopStack) -> None:
     status, _, body = shop.call("POST", "/jobs", {"type": ADD, "params": {"x": 1}, "max_attempts": 1})
     assert (status, json.loads(body)["errors"][0]["pointer"]) == (422, "/max_attempts")
     assert shop.submit(ADD, {"x": 1}, max_attempts=4)["max_attempts"] == 4
+
+
+def test_a_submitted_task_counts_in_its_group_and_so_does_a_retry_also_as_a_child(shop: ShopStack) -> None:
+    def counts(group: str) -> dict[str, int]:
+        found = shop.get(f"/groups/{group}")[1]
+        return {state: number for state, number in found["counts"].items() if number}
+
+    submitted = shop.submit(f"{TASKS}.flaky", {"fails": 1}, group="by hand")
+    shop.wait_ended(submitted["id"])
+    assert counts("by%20hand") == {"succeeded": 1}
+    states = [e.data["state"] for e in shop.feed("by hand") if e.event == "state"]
+    assert states == ["queued", "running", "retrying", "running"]
+
+    def all_ended(group: str, jobs: int) -> bool:
+        items = shop.get(f"/jobs?group={group}")[1]["items"]
+        return len(items) == jobs and all(job["finished_at"] for job in items)
+
+    groups = [
+        shop.send("group(fails.s(), add.s(1, 1)).apply_async()"),
+        shop.job_id(shop.send("parent_of_failing.delay(2)")),
+    ]
+    for group, failed in zip(groups, (1, 2), strict=True):
+        until(lambda group=group: all_ended(group, 2), what="the tasks to be done")
+        before = counts(group)
+        assert before["failed"] == failed
+        assert shop.call("POST", f"/groups/{group}/retry")[0] == 202
+        until(lambda group=group, failed=failed: all_ended(group, 2 + failed), what="them to be done again")
+        assert counts(group) == before
 
 
 def test_a_job_can_be_tried_again_unless_arguments_were_not_kept(shop: ShopStack) -> None:

@@ -9,6 +9,7 @@ import inspect
 import json
 import re
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -315,6 +316,8 @@ def test_the_outermost_bar_is_shown_and_a_second_one_has_no_share_of_the_whole()
         ({"current": 3, "total": 10, "status": "x"}, 3, 10, "x"),
         ({"done": 3, "total": 10, "message": "y"}, 3, 10, "y"),
         ({"percent": 30}, 30, 100, None),
+        ({"percent": 30, "total": 7}, 30, 100, None),
+        ({"progress": 3, "total": 10}, 3, 10, None),
         ({"progress": decimal.Decimal(30), "description": "z"}, 30, 100, "z"),
     ],
 )
@@ -336,6 +339,9 @@ def test_what_says_nothing_of_progress_is_left_alone(meta: Any) -> None:
 def test_a_note_of_a_canceled_job_raises() -> None:
     run = new_run()
     run.stop.request(JobCanceled)
+    # Elsewhere it would end a thread that the task may wait for.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run.note, "bar", 1, 2).result()
     with pytest.raises(Canceled):
         run.note("bar", 1, 2)
 

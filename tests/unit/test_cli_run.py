@@ -1,14 +1,17 @@
-"""How `headway run` reads progress out of what a command says."""
+"""What `headway run` makes of what a command says."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from typing import Any
+import subprocess
+import threading
+from typing import Any, cast
 
 import pytest
 
-from headway.cli.run import pattern, progress_in
+from headway.cli.run import MAX_LINES, Reporter, pattern, progress_in
+from headway.client import Attempt, Unreachable
 
 
 @pytest.mark.parametrize(
@@ -46,8 +49,9 @@ def test_an_expression_finds_progress_in_any_line(expression: str, line: str, to
     assert progress_in(line, pattern(expression)) == {"type": "progress", **told}
 
 
-def test_what_is_found_and_is_no_number_is_none() -> None:
-    assert progress_in("at x%", re.compile("at (.)%")) is None
+@pytest.mark.parametrize("found", ["x", "nan", "inf", "-1", "9" * 400])
+def test_what_is_found_and_is_no_number_that_the_service_takes_is_none(found: str) -> None:
+    assert progress_in(f"at {found}%", re.compile("at (.*)%")) is None
 
 
 @pytest.mark.parametrize(
@@ -56,3 +60,40 @@ def test_what_is_found_and_is_no_number_is_none() -> None:
 def test_a_bad_expression_is_refused(expression: str, words: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=words):
         pattern(expression)
+
+
+class Away:
+    """An attempt of a Headway that is away until `answers`: it keeps what could not be sent."""
+
+    lease_s = 60.0
+    cancel_requested = False
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+        self.tries = threading.Semaphore(0)
+        self.kept: list[str] = []
+
+    def report(self, *events: dict[str, Any]) -> None:
+        self.kept += [event["message"] for event in events]
+        self.tries.release()
+        if not self.answers.is_set():
+            raise Unreachable("away", sent=False)
+
+
+def test_what_a_command_says_while_headway_is_away_is_bounded_and_the_end_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("headway.cli.run.REPORT_S", 0.001)
+    away = Away()
+    reporter = Reporter(cast("Attempt", away), cast("subprocess.Popen[bytes]", None))
+    for _ in range(5):
+        for _ in range(MAX_LINES):
+            reporter.log("info", "line")
+        for _ in range(2):  # the second began after the lines were there
+            assert away.tries.acquire(timeout=30)
+    assert len(away.kept) <= MAX_LINES + 1
+    away.answers.set()
+    reporter.close()
+    *lines, left_out = away.kept
+    assert lines.count("line") <= 2 * MAX_LINES
+    assert left_out.endswith("lines left out: more than can be kept")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -82,11 +84,61 @@ def tqdm_by_hand(total: int, pause_s: float = 0.05) -> None:
 
 
 @app.task
+def tqdm_threads(total: int, pause_s: float = 0.05) -> None:
+    """The bar is moved by threads that are no task's."""
+    from tqdm import tqdm
+
+    def work(bar: Any) -> None:
+        time.sleep(2 * pause_s)
+        bar.update()
+
+    with tqdm(total=total) as bar, ThreadPoolExecutor(2) as pool:
+        for _ in range(total):
+            pool.submit(work, bar)
+
+
+@app.task
+def tqdm_map(total: int, pause_s: float = 0.05) -> None:
+    from tqdm.contrib.concurrent import thread_map
+
+    thread_map(lambda _: time.sleep(2 * pause_s), range(total), max_workers=2)
+
+
+@app.task
 def rich_rows(total: int, pause_s: float = 0.05) -> None:
     from rich.progress import track
 
     for _ in track(range(total), description="rich rows"):
         time.sleep(pause_s)
+
+
+@app.task
+def rich_left(total: int, pause_s: float = 0.05) -> None:
+    """Its first two bars never get to their ends: a loop that is left, and a bar that is taken away."""
+    from rich.progress import Progress, track
+
+    for n in track(range(10 * total)):
+        if n:
+            break
+    with Progress() as progress:
+        scan = progress.add_task("scan", total=None)
+        progress.remove_task(scan)
+        rows = progress.add_task("rows", total=total)
+        for _ in range(total):
+            time.sleep(pause_s)
+            progress.advance(rows)
+
+
+@app.task(bind=True)
+def told_by_thread(self: Any, total: int, pause_s: float = 0.05) -> None:
+    def tell(task_id: str) -> None:
+        for n in range(total):
+            self.update_state(task_id, "PROGRESS", {"progress": n, "total": total})
+            time.sleep(pause_s)
+
+    thread = threading.Thread(target=tell, args=(self.request.id,))
+    thread.start()
+    thread.join()
 
 
 @app.task
@@ -149,6 +201,16 @@ def dies() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task(bind=True, retry_on_worker_lost=True, default_retry_delay=0.1, max_retries=1)
+def dies_at(self: Any, path: str) -> str:
+    """Its process is killed as soon as there is such a file, once."""
+    while self.request.retries == 0:
+        if Path(path).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.02)
+    return "at last"
+
+
 @app.task
 def secret(password: str, rows: list[int]) -> dict[str, Any]:
     return {"password": password, "rows": len(rows)}
@@ -197,6 +259,12 @@ def parent(self: Any, children: int, seconds: float = 0) -> list[str]:
     ids = [sleeps.delay(60 if seconds else 0.3).id for _ in range(children)]
     sleeps(seconds)
     return ids
+
+
+@app.task
+def parent_of_failing(children: int) -> None:
+    for _ in range(children):
+        fails.delay()
 
 
 @app.task(bind=True)
