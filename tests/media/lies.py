@@ -32,6 +32,7 @@ LIARS: dict[str, tuple[tuple[str, ...], list[tuple[bytes, int, str, float]]]] = 
     "lie.wmv": (("-c:v", "wmv2", "-c:a", "wmav2"), [(_ASF, 64, "<Q", 1e7), (_ASF, 72, "<Q", 1e7)]),
     "lie.mxf": (("-c:v", "mpeg2video", "-c:a", "pcm_s16le"), [(b"\x02\x02\0\x08", 4, ">Q", RATE)]),
     "lie.wav": (("-vn",), [(b"RIFF", 4, "<I", SOUND_RATE * 2), (b"data", 4, "<I", SOUND_RATE * 2)]),
+    "rf64.wav": (("-vn", "-rf64", "always"), [(b"ds64", 16, "<Q", SOUND_RATE * 2)]),
     "lie.w64": (("-vn",), [(b"data\xf3\xac", 16, "<Q", SOUND_RATE * 2)]),
     "lie.aiff": (("-vn",), [(b"SSND", 4, ">I", SOUND_RATE * 2), (b"COMM", 10, ">I", SOUND_RATE)]),
     "lie.caf": (("-vn",), [(b"data", 4, ">Q", SOUND_RATE * 2)]),

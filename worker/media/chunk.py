@@ -18,6 +18,8 @@ _MAX_CHUNKS = 10_000
 _MARK = 4
 """Bytes that begin the name of a chunk, all of them printable."""
 _BLOCK = 1 << 20
+_LONG, _LONG_AT = struct.Struct("<Q"), 8
+"""How and where the chunk `ds64` tells the length of the samples, in RF64: WAV of more than 4 GiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def too_short(path: Path, format: str) -> tuple[int, bytes] | None:
     if layout is None:
         return None
     head = layout.named + layout.length.size
-    longest = 2 ** (8 * layout.length.size - 1) - 1
+    told_in_ds64 = None
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         at = layout.first
@@ -81,14 +83,23 @@ def too_short(path: Path, format: str) -> tuple[int, bytes] | None:
             if len(begin) < head:
                 break
             (length,) = layout.length.unpack_from(begin, layout.named)
-            start = at if layout.whole else at + head
+            start, told_at, form = at if layout.whole else at + head, at + layout.named, layout.length
+            if begin.startswith(b"ds64"):
+                told_in_ds64 = start + _LONG_AT
+            if begin.startswith(layout.samples) and told_in_ds64 is not None:
+                told_at, form = told_in_ds64, _LONG
+                file.seek(told_at)
+                (length,) = form.unpack(file.read(form.size))
             following = start + length + -(start + length) % layout.padded
             if begin.startswith(layout.samples):
                 # Nothing is what a program leaves there that writes to a pipe.
                 if not at + head < following < size or not _is_sound(file, following):
                     break
-                whole = min(size - start, longest) if layout.endless is None else layout.endless
-                return at + layout.named, layout.length.pack(whole)
+                longest = 2 ** (8 * form.size - 1) - 1
+                whole = min(size - start, longest)
+                if form is layout.length and layout.endless is not None:
+                    whole = layout.endless
+                return told_at, form.pack(whole)
             at = following
     return None
 
