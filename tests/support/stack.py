@@ -20,6 +20,7 @@ from headway.contract.store import JobStore
 from service.process import valkey
 from tests.support import credentials
 from tests.support.checkout import ROOT
+from tests.support.programs import with_us
 from tests.support.wait import until
 
 STOP_S = 10
@@ -104,7 +105,7 @@ class Stack:
         """Run Python with these arguments; what it says goes to `log(name)`."""
         with (self.directory / f"{name}.log").open("ab") as out:
             process = subprocess.Popen(
-                [sys.executable, *arguments],
+                with_us([sys.executable, *arguments]),
                 cwd=self.checkout,
                 env={**self.environ, **environ},
                 stdin=subprocess.DEVNULL,
