@@ -7,7 +7,7 @@ TEST_PROCESSES ?= 4
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check
 .DEFAULT_GOAL := run
 .DELETE_ON_ERROR:
-.PHONY: run demo test setup check package wheel tarball bundle bench faults hosts bars screenshots clean
+.PHONY: run demo test test-all setup check package wheel tarball bundle bench faults hosts bars screenshots clean
 
 # A recipe is one command that make runs without a shell between: make passes a SIGTERM on to its own
 # child and no further.
@@ -25,6 +25,10 @@ check: .venv/ready-for-tests
 	$(BIN)/mypy
 
 test: check
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -m 'not long'
+
+# With those that take long, and every combination of what others try some of: what CI runs.
+test-all: check
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 # What others install, in dist/.

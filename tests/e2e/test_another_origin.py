@@ -22,6 +22,8 @@ from tests.support.programs import program
 from tests.support.sse import Reader
 from tests.support.stack import Stack, free_port
 
+pytestmark = pytest.mark.long
+
 TTL_S = 3
 """Shorter than the time after which the service looks at its streams' tickets."""
 PAGE = """<!doctype html>

@@ -105,6 +105,7 @@ class Piped:
 # -- what a watch gives ---------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_watching_through_a_server_killed_four_times_gives_exactly_the_stores_events(
     own_stack: Stack,
 ) -> None:

@@ -15,6 +15,8 @@ from tests.support.manual_jobs import log, progress, running_by_hand
 from tests.support.stack import Stack
 from tests.support.wait import until
 
+pytestmark = pytest.mark.long
+
 WATCH = """
 const [id, done] = arguments;
 import("/web/jobs.js").then(({Headway}) => {

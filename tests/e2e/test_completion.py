@@ -15,6 +15,8 @@ from tests.support.programs import program
 from tests.support.stack import Stack
 from tests.support.terminal import Terminal
 
+pytestmark = pytest.mark.long
+
 PROMPT = "ready> "
 # None reads anything of the person who runs the tests.
 SHELLS = {

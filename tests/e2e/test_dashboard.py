@@ -436,6 +436,7 @@ def test_a_notification_tells_of_an_end_while_nobody_looks(browser: Browser, sta
     assert browser.text("#notices") == "Notify me"
 
 
+@pytest.mark.long
 def test_thousands_of_jobs_are_a_few_cards_and_all_can_be_reached(
     chromium: Browser, own_stack: Stack
 ) -> None:
@@ -473,6 +474,7 @@ def test_thousands_of_jobs_are_a_few_cards_and_all_can_be_reached(
     chromium.until(lambda: chromium.run(count) == 1 and chromium.all(card(ids[17])), "the one")
 
 
+@pytest.mark.long
 def test_a_page_that_is_open_all_day_does_not_grow(chromium: Browser, own_stack: Stack) -> None:
     own_stack.start_web()
     chromium.open(own_stack.url)
@@ -507,6 +509,7 @@ def test_a_page_that_is_open_all_day_does_not_grow(chromium: Browser, own_stack:
     chromium.until(lambda: chromium.text(running) == "1", "what lives to be counted still")
 
 
+@pytest.mark.long
 def test_pages_that_were_left_hold_no_connection(browser: Browser, stack: Stack) -> None:
     # A browser has six connections to a host: with the seventh page nothing would load any more.
     for _ in range(8):

@@ -15,6 +15,8 @@ from tests.support.browser import Browser, card
 from tests.support.npm import package
 from tests.support.stack import Stack
 
+pytestmark = pytest.mark.long
+
 NAMES = [
     "list",
     "nothing found",

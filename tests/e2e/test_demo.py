@@ -12,6 +12,8 @@ from tests.support.command import make, service
 from tests.support.stack import Stack
 from tests.support.wait import until
 
+pytestmark = pytest.mark.long
+
 
 def test_it_encodes_cuts_resumes_checks_and_leaves_only_the_result(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import wave
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ from tests.support.firefox import Firefox
 from tests.support.manual_jobs import running_by_hand
 from tests.support.stack import Stack
 
+pytestmark = pytest.mark.long
+
 PATIENCE_S = 180
 ORIGINS = {
     "another site": "http://evil.test:{port}/evil/page",
@@ -35,17 +38,7 @@ ORIGINS = {
     "a sandboxed frame": "http://127.0.0.1:{port}/evil/sandboxed",
     "a name that was rebound": "http://rebound.test:{port}/evil/rebound",
 }
-CASES = [
-    *(("chromium", "keys", origin) for origin in ORIGINS),
-    ("chromium", "none", "another site"),
-    ("chromium", "none", "a name that was rebound"),
-    ("firefox", "keys", "another port of this host"),
-    ("firefox", "keys", "a name that was rebound"),
-    ("firefox", "none", "another site"),
-    ("firefox", "none", "a sandboxed frame"),
-]
-"""Each takes seconds of a core, so not all of them: each origin with both browsers or with both kinds of
-authentication, and a session's cookie, which is more to lose, with each origin."""
+CASES = list(itertools.product(("chromium", "firefox"), ("keys", "none"), ORIGINS))
 PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )

@@ -15,6 +15,8 @@ from tests.support.manual_jobs import log, progress, running_by_hand
 from tests.support.stack import Stack
 from tests.support.wait import until
 
+pytestmark = pytest.mark.long
+
 ELEMENT = """
 document.body.className = "";
 const element = document.createElement("job-progress");

@@ -10,12 +10,16 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from headway.contract.states import State
 from tests.support.manual_jobs import running_by_hand
 from tests.support.sse import Reader, Seen, follow
 from tests.support.stack import Stack
 from tests.support.wait import until
 from worker.media import ffmpeg
+
+pytestmark = pytest.mark.long
 
 
 def has_ended(events: list[Seen]) -> bool:

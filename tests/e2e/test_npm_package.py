@@ -32,6 +32,8 @@ from tests.support.programs import program
 from tests.support.stack import Stack, free_port
 from tests.support.wait import until
 
+pytestmark = pytest.mark.long
+
 DOCS = (ROOT / "docs" / "frontends.md").read_text("utf-8")
 
 

@@ -23,6 +23,8 @@ from tests.support.checkout import ROOT
 from tests.support.stack import Stack, free_port
 from tests.support.wait import until
 
+pytestmark = pytest.mark.long
+
 SCRIPT = """
 import sys
 from headway import Client, __version__

@@ -22,6 +22,8 @@ from tests.support.command import Command, make, service
 from tests.support.stack import STOP_S
 from tests.support.wait import until
 
+pytestmark = pytest.mark.long
+
 LIBRARIES = (
     "celery.bin.celery, flask, gevent.monkey, gunicorn.app.wsgiapp, "
     "jsonschema, prometheus_client, pydantic, redis"

@@ -15,6 +15,8 @@ from tests.support.checkout import ROOT
 from tests.support.command import Command
 from tests.support.wait import until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:

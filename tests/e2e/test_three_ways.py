@@ -21,6 +21,8 @@ from tests.support.command import Command
 from tests.support.shop_stack import ShopStack
 from tests.support.stack import Stack
 
+pytestmark = pytest.mark.long
+
 README = (ROOT / "README.md").read_text("utf-8")
 CELERY, PAGE, SERVICE = re.split(r"(?m)^\*\*I want ", README.partition("## Three ways in")[2])
 PROJECT = """

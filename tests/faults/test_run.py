@@ -11,6 +11,8 @@ from tests.faults import plan
 from tests.faults.checker import check
 from tests.faults.run import Run
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks at processes in /proc")
 @pytest.mark.timeout(240)

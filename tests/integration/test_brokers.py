@@ -26,6 +26,8 @@ from tests.support.stack import Stack, free_port
 from tests.support.wait import until
 from tests.unit.test_worker_broker import sent
 
+pytestmark = pytest.mark.long
+
 
 def settings(url: str, **environ: str) -> Any:
     return load({"REDIS_URL": "redis://127.0.0.1:1", "CELERY_BROKER_URL": url, **environ})

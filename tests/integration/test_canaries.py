@@ -22,6 +22,8 @@ from tests.support.stack import Stack
 from tests.support.wait import until
 from worker.media import ffmpeg
 
+pytestmark = pytest.mark.long
+
 PASSWORD = "canary-password"
 WAYS = ("text/event-stream", "application/json")
 

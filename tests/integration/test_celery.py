@@ -22,6 +22,8 @@ from tests.support.shop_stack import TASKS, ShopStack
 from tests.support.stack import Stack
 from tests.support.wait import until
 
+pytestmark = pytest.mark.long
+
 ADD = f"{TASKS}.add"
 
 

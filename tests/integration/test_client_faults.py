@@ -146,6 +146,7 @@ def test_a_server_that_is_stopped_says_so_and_the_next_one_is_read_on_from(small
     assert watching.seen == stored(small.store, job_id)
 
 
+@pytest.mark.long
 def test_a_watch_through_five_kills_gives_each_of_the_stores_events_once(small: Stack) -> None:
     held = [claim(small.store, create(small.store)) for _ in range(3)]
     watchings = [Watching(Client(small.url).watch(c.ref.id, cursor="0")) for c in held]

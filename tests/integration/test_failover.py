@@ -18,6 +18,8 @@ from tests.support.sse import Reader
 from tests.support.stack import Stack, free_port
 from tests.support.wait import until
 
+pytestmark = pytest.mark.long
+
 LATE_S = 4.0
 """How long the address still leads to the old primary."""
 

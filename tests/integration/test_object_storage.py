@@ -32,6 +32,8 @@ from tests.support.stack import Stack, free_port
 from tests.support.wait import until
 from worker.media import ffmpeg
 
+pytestmark = pytest.mark.long
+
 PREFIX = "a service/files"
 
 

@@ -21,6 +21,8 @@ from tests.support.npm import package
 from tests.support.sse import Reader
 from tests.support.stack import Stack
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 TYPE = {
     "name": "simulate",

@@ -21,6 +21,8 @@ from tests.support.faulty_proxy import FaultyProxy
 from tests.support.stack import Stack, free_port
 from tests.support.wait import until
 
+pytestmark = pytest.mark.long
+
 OUTAGE_S = 1.5
 RESOLVER = """
 import _socket, os

@@ -466,6 +466,7 @@ def test_a_store_that_lost_its_last_second_is_noticed_as_a_cursor_ahead(small: S
     assert (reset.event, reset.data["reason"]) == ("reset", "cursor_ahead")
 
 
+@pytest.mark.long
 def test_a_server_that_stops_says_shutdown_and_is_gone_in_time(small: Stack) -> None:
     job_id = create(small.store)
     with ExitStack() as opened:

@@ -325,6 +325,7 @@ def test_another_owners_upload_is_as_if_it_were_not_there(store: JobStore) -> No
     assert keys.upload("a:b", "u") != keys.upload("a", "b:u")
 
 
+@pytest.mark.long
 def test_the_client_goes_on_after_the_service_was_killed(own_stack: Stack, tmp_path: Path) -> None:
     own_stack.start_web()
     file = tmp_path / "large"

@@ -16,6 +16,8 @@ from tests.support.checkout import ROOT
 from tests.support.wait import until
 from tests.support.worker_stack import WorkerStack
 
+pytestmark = pytest.mark.long
+
 NewStack = Callable[..., WorkerStack]
 
 SHARED = """

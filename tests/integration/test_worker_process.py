@@ -10,12 +10,15 @@ import sys
 from collections.abc import Callable
 
 import jsonschema
+import pytest
 
 from headway.contract.states import State
 from tests.support.checkout import ROOT
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.wait import until
 from tests.support.worker_stack import WorkerStack
+
+pytestmark = pytest.mark.long
 
 NewStack = Callable[..., WorkerStack]
 

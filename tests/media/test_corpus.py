@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,15 @@ def refused(came: Encoded, words: str, tmp_path: Path) -> None:
     assert str(tmp_path) not in str(came.error)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("source", [*INPUTS, *CHANGES, *PICTURES, *TRACKS], ids=lambda source: source.name)
+def _cases() -> Iterator[Any]:
+    """Each input with each preset; with one of them by itself, in turn."""
+    for number, source in enumerate([*INPUTS, *CHANGES, *PICTURES, *TRACKS]):
+        for turn, preset in enumerate(PRESETS):
+            marks = [] if turn == number % len(PRESETS) else [pytest.mark.long]
+            yield pytest.param(source, preset, marks=marks, id=f"{source.name}-{preset}")
+
+
+@pytest.mark.parametrize(("source", "preset"), list(_cases()))
 def test_what_comes_out_is_right(source: Input, preset: str, tmp_path: Path) -> None:
     expected = source.expected
     came = encoded(tmp_path, source, preset)

@@ -19,6 +19,8 @@ from tests.support.firefox import Firefox
 from tests.support.npm import package
 from tests.support.programs import missing
 
+pytestmark = pytest.mark.long
+
 PAGE = """<!doctype html><meta charset="utf-8"><script src="/hls.min.js"></script><video muted></video>"""
 PLAY = """
 const [url, streamed] = arguments;

@@ -14,6 +14,8 @@ from tests.support.encode_bench import run_encode
 from worker.media import ffmpeg, hls
 from worker.media.verify import ResultUnfit
 
+pytestmark = pytest.mark.long
+
 PACKET = 188
 
 
