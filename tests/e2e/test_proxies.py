@@ -28,6 +28,8 @@ from tests.support.sse import Parser, Seen, seen
 from tests.support.stack import Stack, free_port
 from tests.support.wait import until
 
+pytestmark = pytest.mark.long
+
 MAX_UPLOAD = 3_000_000
 STREAMS = 130
 """More than nginx (128) and HAProxy (100) allow a connection by themselves."""

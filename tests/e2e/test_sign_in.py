@@ -14,6 +14,8 @@ from tests.support.browser import Browser, card, page
 from tests.support.manual_jobs import log, progress, running_by_hand
 from tests.support.stack import Stack
 
+pytestmark = pytest.mark.long
+
 PICTURE = """
 const [src, done] = arguments;
 Object.assign(new Image(), {src, onerror: () => done(0), onload: ({target}) => done(target.naturalWidth)});

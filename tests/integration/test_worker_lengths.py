@@ -9,6 +9,8 @@ from tests.media.inputs import Studio
 from tests.media.lies import LENGTH_S, LIES, RATE, lie
 from tests.support.worker_stack import WorkerStack
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("claim", LIES)
 @pytest.mark.parametrize("name", ["lie.mp4", "fragments.mp4", "lie.mkv", "lie.avi", "lie.flv"])

@@ -17,6 +17,8 @@ from worker.media.ffmpeg import Tick
 from worker.media.timeline import scan
 from worker.media.yardstick import Yardstick
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("claim", LIES)
 @pytest.mark.parametrize("name", LIARS)
