@@ -99,7 +99,8 @@ def test_20_tabs_have_one_connection_and_miss_nothing_when_it_moves(
     with talking(service, claims):
         for held in claims:
             tabs.follow(held.ref.id)
-        assert service.metric("headway_streams_open") == 1
+        # Copied once a second: it may be from when the connection was made anew for the last of them.
+        until(lambda: service.metric("headway_streams_open") == 1, 3, "one connection")
         for how in ("closed", "killed", "closed"):
             leader = tabs.leader
             if how == "killed":
