@@ -322,6 +322,10 @@ def audit(self: Any, ledger: str, seconds: float, ends: str = "returns") -> floa
         except Retry:
             note("retried")
             raise
+        except Reject:
+            # What Celery makes of it if the broker does not take the retry.
+            note("raised")
+            raise
         except OperationalError:
             pass
     if ends == "raises":
