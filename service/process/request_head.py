@@ -18,8 +18,8 @@ class TooManyUnfinished(ParseException):  # type: ignore[misc]
 
 class BoundedRequest(Request):  # type: ignore[misc]
     """A request whose head is parsed once it is whole. gunicorn would keep two copies of what has come, and
-    search all of it anew at each read. All header fields
-    together, or a trailer's, may take twice as much as one."""
+    search all of it anew at each read. All header fields together, or a trailer's, may take twice as much
+    as one."""
 
     def parse(self, unreader: Any) -> Any:
         self.max_buffer_headers = 2 * self.limit_request_field_size

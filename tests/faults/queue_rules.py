@@ -87,9 +87,9 @@ def what_is_paused_takes_nothing(h: History) -> Found:
             if held.name != (kind if held.kind == "types" else QUEUES.get(kind)):
                 continue
             for event in h.events.get(job_id, []):
-                begins = event.event == "state" and event.data["state"] == "running"
-                # The other one says that its cancellation was asked for.
-                begins = begins and "cancel_requested" not in event.data
+                # One with `cancel_requested` says that cancellation was asked for.
+                data = event.data if event.event == "state" else {}
+                begins = data.get("state") == "running" and "cancel_requested" not in data
                 if begins and held.since * 1000 < ms_of(event) < held.until * 1000:
                     yield (
                         job_id,
