@@ -442,6 +442,8 @@ class Instrumentation:
         self._agent.stop()
 
     def _process_ends(self) -> None:
+        # Also of a worker that ends by an error: nobody has told the agent.
+        self._agent.stop()
         self._agent.join()
         self._flush()
 
