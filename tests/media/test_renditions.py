@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.media.inputs import made
+from tests.media.track_inputs import TRACKS
 from tests.support.encode_bench import run_encode
 from worker.media import ffmpeg, hls
 from worker.media.verify import ResultUnfit
@@ -78,3 +81,25 @@ def test_a_rendition_that_is_not_what_it_should_be_is_not_published(
     came = run_encode(tmp_path, input="sample:11", preset="hls", height=360, poster=False)
     assert isinstance(came.error, ResultUnfit), came.error or came.result
     assert came.files == {}
+
+
+def test_a_segment_behind_the_end_of_the_sound_is_looked_at_without_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With several inputs, an ffmpeg that fails may hang."""
+    run, failures = ffmpeg.run, []
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        try:
+            yield from run(*args, **kwargs)
+        except ffmpeg.FFmpegFailed as failure:
+            failures.append(failure)
+            raise
+
+    monkeypatch.setattr(ffmpeg, "run", watched)
+    source = next(source for source in TRACKS if source.name == "earlyend.mp4")
+    (tmp_path / "in").mkdir()
+    shutil.copy(made(source), tmp_path / "in")
+    came = run_encode(tmp_path, input="file:in/earlyend.mp4", preset="hls", poster=False)
+    assert came.error is None
+    assert failures == []

@@ -24,6 +24,8 @@ _SPS = re.compile(rb"\x00\x00\x01[\x27\x47\x67](...)", re.DOTALL)
 
 _TS_PACKET = 188
 _NULL_PACKET = b"\x47\x1f\xff\x10".ljust(_TS_PACKET, b"\xff")
+_SOUND_PID = 0x101
+"""The muxer counts from 0x100, and the picture comes first."""
 _FEWEST_PACKETS = 12
 """A segment of fewer is not recognized as a transport stream by ffmpeg and what is made of it."""
 
@@ -173,6 +175,13 @@ def finish(
         _master(list(zip(renditions, playlists, strict=True)), fps, sound), "ascii"
     )
     return playlists
+
+
+def has_sound(segment: Path) -> bool:
+    """Return whether there is sound in a segment of a stream with sound: it may have ended before."""
+    data = segment.read_bytes()
+    pids = zip(data[1::_TS_PACKET], data[2::_TS_PACKET], strict=True)
+    return any((high & 0x1F) << 8 | low == _SOUND_PID for high, low in pids)
 
 
 def _fill(segment: Path) -> None:

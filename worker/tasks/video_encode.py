@@ -183,7 +183,8 @@ def encode_hls(job: Job[EncodeParams], recipe: Recipe, found: Input) -> dict[str
                 made = _look_at(job, recipe, found, shape, playlist.path)
                 verify.check_pictures(made, pictures(length_s, picture.rate))
             ends = [segment for playlist in playlists for segment in playlist.ends]
-            verify.decode_ends(job, [(segment, 0.0) for segment in ends])
+            silent = [segment for segment in ends if not hls.has_sound(segment)]
+            verify.decode_ends(job, [(segment, 0.0) for segment in ends], silent)
         warnings = _warnings(job, found, said, length_s)
         stage.advance()
         poster = _poster(job, found, picture, playlists[-1].path, length_s)
