@@ -558,6 +558,7 @@ def test_an_uploaded_video_is_encoded_played_and_downloaded(
     browser.until(lambda: saved.exists() and saved.stat().st_size == artifact["size"], "the download")
 
 
+@pytest.mark.long
 def test_while_the_service_is_away_the_page_says_so_and_then_goes_on(
     chromium: Browser, own_stack: Stack
 ) -> None:
@@ -588,6 +589,7 @@ def test_while_the_service_is_away_the_page_says_so_and_then_goes_on(
     chromium.until_state(claim.ref.id, "succeeded")
 
 
+@pytest.mark.long
 def test_a_connection_that_is_silent_is_out_of_date(chromium: Browser, own_stack: Stack) -> None:
     own_stack.start_web()
     chromium.open(own_stack.url)

@@ -315,6 +315,7 @@ def test_the_files_of_an_attempt_have_a_limit_together(web: Stack, kind: str) ->
     held.end(state="succeeded")
 
 
+@pytest.mark.long
 def test_a_job_has_a_bounded_number_of_artifacts(web: Stack, kind: str) -> None:
     job = web.submit(kind, {"n": 1})
     held = Holder(web, claim(web, kind))

@@ -173,6 +173,7 @@ def test_a_repeated_request_is_one_job(web: Stack) -> None:
     assert post(web, "/jobs:cancel", {"group": "others"}, "k")[0] == 422
 
 
+@pytest.mark.long
 def test_a_killed_service_goes_on_where_it_was(web: Stack) -> None:
     count = 3000
     for _ in range(count // 1000):
@@ -234,6 +235,7 @@ def test_a_retry_waits_for_a_time_that_is_still_to_come_and_expires_as_asked(web
     assert (again["run_at"], again["expires_at"]) == (at, "2027-01-01T00:01:00.000Z")
 
 
+@pytest.mark.long
 def test_one_that_an_owners_limits_hold_up_lets_others_be_done_and_goes_on_where_it_was(
     tmp_path: Path,
 ) -> None:

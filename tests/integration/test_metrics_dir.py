@@ -9,6 +9,7 @@ import pytest
 from tests.support.stack import Stack
 
 
+@pytest.mark.long
 def test_counters_of_a_killed_web_process_go_with_the_next_start_and_those_of_a_living_one_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

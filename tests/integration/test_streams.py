@@ -31,7 +31,7 @@ LAST_OF_ALL = "-".join(2 * [str(2**64 - 1)])
 """The highest id that there could be: Redis cannot be asked what comes after it."""
 
 
-@pytest.fixture(scope="module", params=["sockets", "threads"])
+@pytest.fixture(scope="module", params=["sockets", pytest.param("threads", marks=pytest.mark.long)])
 def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Valkey and a web process, no worker: a test is the only one that works on its jobs. Once with the
     sockets handed over to the hub, once under another WSGI server, which iterates."""

@@ -299,6 +299,7 @@ def small_artifacts(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
 
 
+@pytest.mark.long
 def test_an_encode_that_makes_more_than_it_may_fails_in_words_and_leaves_nothing(tmp_path: Path) -> None:
     with WorkerStack(tmp_path, LEASE_S="12", MAX_OUTPUT_BYTES="400000") as stack:
         # A film of its own is one file; of a ladder, each file is small.
@@ -311,6 +312,7 @@ def test_an_encode_that_makes_more_than_it_may_fails_in_words_and_leaves_nothing
         succeeded(stack.do("video.encode", input="sample:1", preset="mp4", height=64, poster=False))
 
 
+@pytest.mark.long
 def test_a_disk_that_is_full_when_the_artifacts_are_moved_is_told_as_such(small_artifacts: Path) -> None:
     with WorkerStack(small_artifacts, LEASE_S="12") as stack:
         for preset in ("mp4", "hls"):

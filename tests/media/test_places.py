@@ -88,6 +88,7 @@ def test_a_shape_that_makes_the_pictures_enormous_is_refused_before_they_are_mad
     assert "give a width or a height" in str(came.error)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rendition", ["240p", "360p"])
 @pytest.mark.parametrize("left", [0, 4096])
 def test_a_disk_that_was_full_for_a_moment_is_told_as_such(
