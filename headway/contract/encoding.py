@@ -7,6 +7,9 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
+MAX_DEPTH = 100
+"""Most levels of objects and lists in a value that has a limit. Whoever reads a record must be able to:
+pydantic's parser stops at 200 levels, of which the record takes some."""
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -20,7 +23,8 @@ class RecordTooLarge(RecordError):
 
 def dumps(value: Any, limit: int | None = None, what: str = "value") -> str:
     """Return compact JSON on one line. Raises RecordError for a value that JSON does not have, such as
-    NaN; RecordTooLarge if it has more than `limit` bytes."""
+    NaN. With a `limit`, raises RecordTooLarge if it has more bytes, and RecordError if it has more than
+    MAX_DEPTH levels."""
     try:
         text = _encode(value)
         size = len(text.encode())
@@ -28,7 +32,22 @@ def dumps(value: Any, limit: int | None = None, what: str = "value") -> str:
         raise RecordError(f"{what} cannot be written as JSON: {error}") from None
     if limit is not None and size > limit:
         raise RecordTooLarge(f"{what} takes {size} bytes, more than {limit}")
+    # Counting is cheap, and most values have fewer brackets than they may have levels.
+    if limit is not None and text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
+        raise RecordError(f"{what} is nested more than {MAX_DEPTH} levels deep")
     return text
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            part
+            for whole in level
+            if isinstance(whole, dict | list | tuple)
+            for part in (whole.values() if isinstance(whole, dict) else whole)
+        ]
+    return any(isinstance(part, dict | list | tuple) for part in level)
 
 
 def rfc3339(ms: float) -> str:

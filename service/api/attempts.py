@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from headway import tracing
 from headway.contract.encoding import RecordError, clip, dumps
-from headway.contract.events import EventType
+from headway.contract.events import EventId, EventType
 from headway.contract.files import artifact_key
 from headway.contract.messages import message_body
 from headway.contract.records import (
@@ -351,7 +351,7 @@ def _reports(events: list[Any], held: Held, before: Progress | None) -> list[Rep
                 raise Problem(422, str(error), errors=[(f"/events/{n}/value", str(error))]) from None
             found.append(Report("", "", "_checkpoint", text))
         elif isinstance(event, ReadUpdate):
-            found.append(Report("", "", "_read", event.id))
+            found.append(Report("", "", "_read", EventId.parse(event.id).start))
         elif n == last:  # of progress only the newest counts
             text = dumps(measured(event, held, before, time.time() * 1000).model_dump())
             found.append(Report(EventType.PROGRESS, text, "progress", text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from dataclasses import replace
@@ -13,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from headway.contract.data_dir import ARTIFACTS
 from headway.contract.encoding import dumps
 from headway.contract.foreign import Foreign
-from headway.contract.keys import here_queue
+from headway.contract.keys import SERVICE_QUEUE, here_queue
 from headway.contract.new_job import NewJob
 from headway.contract.pages import JobPage
 from headway.contract.records import MAX_LABELS, USUAL_PRIORITY, Job
 from headway.contract.states import State
+from service.api.auth.roles import check_role
 from service.api.context import Context, caller, context, find_job
 from service.api.idempotency import Submitting
 from service.api.operation import Answer, Query, Resource, json_answer
@@ -34,7 +36,7 @@ from service.api.webhooks import target_of
 bp = Resource("jobs", "Jobs")
 
 _NO_JOB = {404: "there is no such job"}
-_LABEL = re.compile(r"((?:\\[\\:]|[^:])+):(.*)")
+_LABEL = re.compile(r"((?:\\[\\:]|[^:])+):(.*)", re.DOTALL)
 Label = Annotated[str, StringConstraints(pattern=r"^[^:]+:", max_length=520)]
 
 
@@ -206,6 +208,10 @@ def retry_job(job_id: str, headers: Submitting) -> Response:
     here = context()
     page = find_job(job_id)
     caller().check_group(page.group)
+    if page.fields[b"_queue"].decode() == SERVICE_QUEUE:
+        # Its type is what the service would do to other jobs, once more.
+        kind: str = json.loads(page.fields[b"type"])
+        check_role(caller(), "POST /" + kind.replace(".", ":"))
     if not page.ended:
         raise Problem(409, "the job has not ended yet; cancel it, or wait for its end, and retry then")
 

@@ -208,7 +208,8 @@ def _json(limit: int) -> Any:
     if _has_more_values(text, MAX_VALUES):
         raise Problem(413, f"the body has more than {MAX_VALUES} values")
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_number)
+        # Of bytes Python would guess the encoding. In UTF-16 the count above is of something else.
+        return json.loads(text.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_float=_number)
     except RecursionError:
         raise Problem(400, "the body is nested too deeply") from None
     except json.JSONDecodeError as error:

@@ -27,6 +27,7 @@ from service.api.context import Context, caller, context
 from service.api.file_body import MEDIA_TYPE, answering_full, check_room, receive
 from service.api.pieces import Pieces
 from service.api.problems import BodyBroken, Problem
+from service.api.submissions import refuse_when_full
 from service.api.upload import MAX_UPLOAD_BYTES, Upload, file_name
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,8 @@ def create(name: str) -> Response:
     said = (told.get("filetype") or told.get("type") or "").lower()
     kind = said if MEDIA_TYPE.fullmatch(said) else media_type_of(name)
     check_room(here.files, here.settings, MAX_UPLOAD_BYTES, length)
+    # Its metadata is in the store, and may be far larger than the file.
+    refuse_when_full(here)
     new = Coming(secrets.token_urlsafe(16), length, 0, name, kind, metadata, 0, caller().scope)
     with here.upload_quota.reserve(owner, length):
         # From here on it counts as one that is coming in.

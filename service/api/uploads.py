@@ -77,7 +77,12 @@ _PATCH_PROBLEMS = {
             Location="the upload's path",
         )
     },
-    {**_PROBLEMS, 412: "it speaks another version of tus", 460: "the checksum does not fit"},
+    {
+        **_PROBLEMS,
+        412: "it speaks another version of tus",
+        460: "the checksum does not fit",
+        503: "Redis or the object storage cannot be reached, or Redis is nearly full; nothing was kept",
+    },
     query=Naming,
     headers=SendingByTus,
     upload=True,

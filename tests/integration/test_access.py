@@ -161,6 +161,21 @@ def test_a_role_opens_its_routes_and_no_others(
             assert (status == 403) == refused, (route, status)
 
 
+@pytest.mark.parametrize(
+    ("action", "role"), [(action, role) for action in ("cancel", "delete", "retry") for role in ROLES]
+)
+def test_what_is_done_to_many_jobs_is_repeated_by_who_may_do_it_alone(
+    web: Stack, keys: dict[str, dict[str, str]], action: str, role: str
+) -> None:
+    body = {"labels": {"nobody": "has"}}
+    made = json.loads(web.call("POST", f"/jobs:{action}", body, keys["ann"])[2])["id"]
+    until(lambda: web.get(f"/jobs/{made}", headers=keys["ann"])[1]["finished_at"], what="it to be done")
+    # To repeat a job takes `submit`; to cancel or delete many takes `cancel`.
+    opens = action == "retry" and role == "submit"
+    assert web.call("POST", f"/jobs/{made}/retry", headers=keys[role])[0] == (202 if opens else 403)
+    assert web.call("POST", f"/jobs/{made}/retry", headers=keys["ann"])[0] == 202
+
+
 def test_a_webhook_of_an_owner_is_that_of_one_owner(web: Stack, keys: dict[str, dict[str, str]]) -> None:
     target = {"url": "https://hooks.example/"}
     both = Keys(web)("ann", "submit", "read")

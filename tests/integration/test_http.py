@@ -135,6 +135,9 @@ def test_what_is_said_of_a_bad_submission_needs_no_python_to_be_understood(web: 
     for text, words in {
         b'{"type": ' + b"9" * 5000 + b"}": "an integer of more than 4300 digits",
         b'{"type": "\xff"}': "not JSON: it is not in UTF-8",
+        # There a quotation mark is part of other characters, too: what is in a string could not be told.
+        json.dumps(GOOD).encode("utf-16"): "not JSON: it is not in UTF-8",
+        json.dumps(GOOD).encode("utf-16-le"): "not JSON",
         b'{"type": "t",}': "not JSON: Expecting property name enclosed in double quotes: line 1 column 14",
         b"": "not JSON",
         b'{"type": -Infinity}': "not JSON: -Infinity is no number of it",
@@ -673,6 +676,9 @@ def test_a_store_that_is_nearly_full_takes_no_new_job_and_lets_the_living_write(
     unknown = {"type": "unknown", "params": {}}  # which takes no memory until then
     until(lambda: own_stack.call("POST", "/jobs", unknown)[0] == 503, 5, "the service to know of it")
     assert own_stack.call("POST", "/jobs", GOOD)[1]["retry-after"] == "30"
+    by_tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "1"}
+    assert own_stack.call("POST", "/uploads", headers=by_tus)[0] == 503
+    assert own_stack.call("POST", "/uploads", b"kept among the files")[0] == 201
     ref = own_stack.store.ref(job_id)
     assert ref is not None
     assert own_stack.store.claim(ref, token="t", lease_s=9, worker="w") is not None

@@ -51,6 +51,14 @@ def claim(web: Stack, kind: str, **more: Any) -> dict[str, Any]:
     return dict(claimed)
 
 
+def nested(levels: int) -> list[Any]:
+    """A list in a list in a list…"""
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
 class Holder:
     """A worker that has claimed a job."""
 
@@ -189,6 +197,8 @@ def test_a_worker_is_given_messages_until_it_has_read_them(web: Stack, kind: str
     assert [(one["name"], one["data"]) for one in unread] == [("answer", "red"), ("answer", "no, blue")]
     assert held.report({"type": "read", "id": unread[0]["id"]})[1]["messages"] == unread[1:]
     assert held.report({"type": "read", "id": unread[1]["id"]})[1]["messages"] == []
+    # An id beyond all that there can be is none that Redis knows.
+    assert held.report({"type": "read", "id": f"{'9' * 20}-{'9' * 20}"})[0] == 200
     held.end(state="succeeded")
 
 
@@ -272,6 +282,9 @@ def test_what_cannot_be_is_refused(
         ({"type": "progress", "data": {"x": "y" * 20_000}}, "/events/0/data"),
         ({"type": "end"}, "/events/0"),
         ({"type": "checkpoint", "value": "x" * 70_000}, "/events/0/value"),
+        ({"type": "checkpoint", "value": nested(101)}, "/events/0/value"),
+        ({"type": "message", "name": "x", "data": nested(101)}, "/events/0/data"),
+        ({"type": "progress", "data": {"x": nested(100)}}, "/events/0/data"),
     ],
 )
 def test_a_report_that_does_not_fit_changes_nothing(
@@ -283,6 +296,26 @@ def test_a_report_that_does_not_fit_changes_nothing(
     assert (status, problem["errors"][0]["pointer"]) == (422, pointer)
     assert [name for name, _ in events(web, job["id"])] == ["state", "state"]
     held.end(state="succeeded")
+
+
+def test_what_is_nested_as_deeply_as_it_may_be_is_read_everywhere_and_deeper_is_refused(web: Stack) -> None:
+    assert call(web, "PUT", "/types/deep", {})[0] == 200
+    job = web.submit("deep", {"x": nested(99)})
+    held = Holder(web, claim(web, "deep"))
+    assert held.report({"type": "progress", "data": {"x": nested(99)}})[0] == 200
+    assert held.end(state="succeeded", result=nested(101))[0] == 422
+    assert held.end(state="succeeded", result=nested(100))[0] == 200
+    status, _, again = web.call("POST", f"/jobs/{job['id']}/retry")
+    assert (status, json.loads(again)["params"]) == (202, {"x": nested(99)})
+    Holder(web, claim(web, "deep")).end(state="succeeded")
+    for path, body in (
+        ("/jobs", {"type": "deep", "params": {"x": nested(100)}}),
+        ("/jobs:batch", {"jobs": [{"type": "deep", "params": {"x": nested(100)}}]}),
+        (f"/jobs/{job['id']}/messages", {"name": "x", "data": nested(101)}),
+    ):
+        status, problem = call(web, "POST", path, body)
+        assert status == 422
+        assert "nested more than 100 levels" in problem["errors"][0]["detail"]
 
 
 def test_progress_never_falls_and_is_never_whole_before_the_end(web: Stack, kind: str) -> None:

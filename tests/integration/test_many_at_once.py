@@ -92,6 +92,7 @@ def test_labels_and_counts_over_http(web: Stack) -> None:
     web.submit("b", {}, labels={"customer": "acme:x"})
     assert [j["id"] for j in web.get("/jobs?label=customer:acme:x&label=n:1")[1]["items"]] == [job_id]
     assert web.get("/jobs?label=customer")[0] == 422
+    assert web.get("/jobs?label=customer:acme:x%0A")[1]["items"] == []
     odd = {"a:b": "c", "ü\\:": "", "back\\s": "x: y"}
     job_id = web.submit("a", {}, labels=odd)["id"]
     for one in (odd, *({name: value} for name, value in odd.items())):
