@@ -21,7 +21,7 @@ USAGE = 2
 REVOKED_S = 2.5
 """Seconds within which every web process refuses a revoked key: it looks at the keys twice in them."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_SOCKET = re.compile(r'^unixsocket "(.*)"$', re.MULTILINE)
+_ADDRESS = re.compile(r"^# (unix://\S+)$", re.MULTILINE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,10 +138,10 @@ def _embedded() -> str | None:
     """The address of the Valkey that `make run` started in DATA_DIR."""
     config = Path(os.environ.get("DATA_DIR") or "var") / "valkey" / "valkey.conf"
     try:
-        found = _SOCKET.search(config.read_text())
+        found = _ADDRESS.search(config.read_text())
     except OSError:
         return None
-    return f"unix://{found[1]}" if found else None
+    return found[1] if found else None
 
 
 def _fail(words: str) -> int:

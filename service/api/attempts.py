@@ -211,6 +211,7 @@ def report(job_id: str, body: Batch) -> Response:
         400: "the body ended early, or its chunks cannot be read; nothing was kept",
         408: "the body came too slowly; nothing was kept",
         413: "the attempt's files are larger than MAX_OUTPUT_BYTES together; nothing was kept",
+        415: "the body is a form with the file in it, not the file; nothing was kept",
         422: "the name is not valid, or the job has 500 artifacts; nothing was kept",
         503: "Redis or the object storage cannot be reached; nothing was kept",
         507: "the disk is full, or nearly; nothing was kept",

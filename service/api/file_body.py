@@ -60,10 +60,16 @@ def answering_full() -> Iterator[None]:
 def receive(out: Out, settings: Settings, limit: str, quota: tuple[int, Problem] | None = None) -> int:
     """Write the request's body to `out`. Returns the size in bytes.
 
-    Raises Problem for a body that is larger than the setting `limit` allows (413) or than the bytes of
-    `quota` (its problem), that ends early or has broken chunks (400), or comes too slowly (408). An OSError
-    is that of `out`. What was written by then is left to the caller.
+    Raises Problem for a body that is a form with the file in it (415), is larger than the setting `limit`
+    allows (413) or than the bytes of `quota` (its problem), ends early or has broken chunks (400), or comes
+    too slowly (408). An OSError is that of `out`. What was written by then is left to the caller.
     """
+    if request.mimetype == "multipart/form-data":
+        raise Problem(
+            415,
+            "the body is a form (multipart/form-data); send the file itself as the body, as "
+            "curl --data-binary does; nothing was kept",
+        )
     # One byte more, or a body of just that size would be refused as its end is read.
     request.max_content_length = _bytes(settings, limit) + 1
     size = 0

@@ -47,6 +47,7 @@ _PROBLEMS = {
     400: "the body ended early, or its chunks cannot be read; nothing was kept",
     408: "the body came too slowly; nothing was kept",
     413: "the file is larger than MAX_UPLOAD_BYTES; nothing was kept",
+    415: "the body is a form with the file in it, not the file; nothing was kept",
     422: "the name is not valid; nothing was kept",
     503: "the object storage cannot be reached; nothing was kept",
     507: "the disk is full, or nearly, or the owner's quota is used; nothing was kept",

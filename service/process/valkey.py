@@ -31,12 +31,13 @@ MAX_SOCKET_PATH = 107
 """Bytes: what fits into the address of a Unix socket."""
 
 _CONFIG = """\
+# {address}
 bind 127.0.0.1
 port {port}
 protected-mode yes
-unixsocket "{socket}"
+unixsocket {socket}
 unixsocketperm 700
-dir "{directory}"
+dir {directory}
 daemonize no
 appendonly yes
 appendfsync {fsync}
@@ -66,9 +67,7 @@ class Valkey:
 
     @property
     def url(self) -> str:
-        return (
-            f"unix://{quote(str(self.socket))}" if self.port is None else f"redis://127.0.0.1:{self.port}/0"
-        )
+        return _address(self.socket) if self.port is None else f"redis://127.0.0.1:{self.port}/0"
 
     def stop(self) -> None:
         """End it, its data written; returns when the process has gone."""
@@ -103,12 +102,19 @@ def start(directory: Path, *, port: int | None = None, fsync: str = "everysec") 
     log = directory / "valkey.log"
     config = directory / "valkey.conf"
     config.write_text(
-        _CONFIG.format(port=port or 0, socket=socket, directory=directory.resolve(), fsync=fsync)
+        _CONFIG.format(
+            address=_address(socket),
+            port=port or 0,
+            socket=_quoted(socket),
+            directory=_quoted(directory.resolve()),
+            fsync=fsync,
+        )
     )
-    with log.open("ab") as out:
+    # By name it takes a path with *, ? or [ in it for a pattern, and without a match starts with defaults.
+    with log.open("ab") as out, config.open("rb") as configuration:
         process = subprocess.Popen(
-            launch([binary(), config], {"parent": os.getpid(), "signal": int(signal.SIGTERM)}),
-            stdin=subprocess.DEVNULL,
+            launch([binary(), "-"], {"parent": os.getpid(), "signal": int(signal.SIGTERM)}),
+            stdin=configuration,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -122,11 +128,20 @@ def start(directory: Path, *, port: int | None = None, fsync: str = "everysec") 
     return server
 
 
+def _address(socket: Path) -> str:
+    return f"unix://{quote(str(socket))}"
+
+
+def _quoted(path: Path) -> str:
+    """A path as the configuration takes any: each of its bytes by number."""
+    return '"' + "".join(f"\\x{byte:02x}" for byte in os.fsencode(path)) + '"'
+
+
 def _place_for_socket(directory: Path) -> tuple[Path, Path | None]:
     """The socket's path, and the directory that had to be made for it because the path of its own
-    directory is too long."""
+    directory is too long, or not UTF-8, as an address is."""
     socket = directory / "valkey.sock"
-    if len(os.fsencode(socket)) <= MAX_SOCKET_PATH:
+    if len(os.fsencode(socket)) <= MAX_SOCKET_PATH and _is_text(socket):
         return socket, None
     for parent in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):  # noqa: S108
         # Random, as others may write there, and for this user only (mode 0700).
@@ -134,6 +149,10 @@ def _place_for_socket(directory: Path) -> tuple[Path, Path | None]:
             made = Path(tempfile.mkdtemp(prefix="headway-valkey-", dir=parent))
             return made / socket.name, made
     raise ValkeyError(f"the path of {directory} is too long for a Unix socket; choose a shorter DATA_DIR")
+
+
+def _is_text(path: Path) -> bool:
+    return os.fsencode(path).decode(errors="replace") == str(path)
 
 
 def _answers(server: Valkey) -> bool:

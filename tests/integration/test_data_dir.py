@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,8 +103,25 @@ def test_the_valkey_of_a_long_path_listens_in_a_directory_of_its_own(tmp_path: P
 
 
 def test_the_valkey_of_a_path_with_odd_characters_can_be_reached(tmp_path: Path) -> None:
-    with service("run", data=tmp_path / "ein Pfad %20#?ä'") as run:
+    data = tmp_path / "ein Pfad %20#?ä'\"\\\n$(x)"
+    with service("run", data=data) as run:
         run.wait_ready()
+        environ = {**os.environ, "DATA_DIR": str(data)}
+        environ.pop("REDIS_URL", None)
+        listed = subprocess.run(
+            [sys.executable, "-m", "headway", "keys", "list"], env=environ, capture_output=True, check=False
+        )
+        assert listed.returncode == 0, listed.stderr
+
+
+@pytest.mark.parametrize("name", [b"*[x]", b"not UTF-8: \xff", b' "quoted\\'])
+def test_a_valkey_keeps_its_data_in_its_directory_whatever_its_name(tmp_path: Path, name: bytes) -> None:
+    directory = tmp_path / os.fsdecode(name)
+    server = valkey.start(directory)
+    try:
+        assert (directory / "appendonlydir").is_dir()
+    finally:
+        server.stop()
 
 
 def test_without_a_group_what_is_made_is_for_this_user_only(tmp_path: Path) -> None:

@@ -438,6 +438,17 @@ def test_an_upload_may_be_as_large_as_the_limit_and_not_a_byte_larger(web: Stack
     assert upload(3_000_001)[0] == 413
 
 
+@pytest.mark.parametrize("path", ["/uploads", "/uploads/clip.mp4"])
+def test_a_form_with_a_file_in_it_is_not_taken_for_the_file(web: Stack, path: str) -> None:
+    before = uploads(web)
+    form = {"Content-Type": "Multipart/Form-Data; boundary=x"}
+    body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="x.mp4"\r\n\r\nclip\r\n--x--\r\n'
+    status, _, answer = web.call("PUT" if "clip" in path else "POST", path, body, form)
+    assert status == 415
+    assert "send the file itself" in json.loads(answer)["detail"]
+    assert uploads(web) == before
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_an_upload_that_is_too_large_leaves_nothing(web: Stack, chunked: bool) -> None:
     before = uploads(web)

@@ -10,6 +10,7 @@ LENGTH_S, FLASH_S = 5.0, 3.0
 LIES = {"100 h": 360_000.0, "1 s": 1.0}
 RATE, SOUND_RATE = 25, 48_000
 _ASF = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
+_ASF_DATA = bytes.fromhex("3626B2758E66CF11A6D900AA0062CE6C")
 _MOV = [(b"mvhd", 20, ">I", 1000), (b"tkhd", 24, ">I", 1000), (b"mdhd", 20, ">I", SOUND_RATE)]
 _MATROSKA = [(b"\x44\x89\x88", 3, ">d", 1000)]
 _ONE_TIMESCALE = ("-video_track_timescale", str(SOUND_RATE))
@@ -30,6 +31,7 @@ LIARS: dict[str, tuple[tuple[str, ...], list[tuple[bytes, int, str, float]]]] = 
     ),
     "lie.flv": (("-c:v", "flv", "-an"), [(b"duration\0", 9, ">d", 1)]),
     "lie.wmv": (("-c:v", "wmv2", "-c:a", "wmav2"), [(_ASF, 64, "<Q", 1e7), (_ASF, 72, "<Q", 1e7)]),
+    "short.wmv": (("-c:v", "wmv2", "-c:a", "wmav2"), [(_ASF_DATA, 16, "<Q", 32_000)]),
     "lie.mxf": (("-c:v", "mpeg2video", "-c:a", "pcm_s16le"), [(b"\x02\x02\0\x08", 4, ">Q", RATE)]),
     "lie.wav": (("-vn",), [(b"RIFF", 4, "<I", SOUND_RATE * 2), (b"data", 4, "<I", SOUND_RATE * 2)]),
     "rf64.wav": (("-vn", "-rf64", "always"), [(b"ds64", 16, "<Q", SOUND_RATE * 2)]),

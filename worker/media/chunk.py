@@ -1,5 +1,6 @@
-"""Chunk: where the samples of a WAV, W64, AIFF or CAF file end. ffmpeg reads as many as the chunk's header
-says, and what a recorder that lost its power wrote there last is too few."""
+"""Chunk: where the samples of a WAV, W64, AIFF or CAF file end, or the packets of an ASF file (WMV, WMA).
+ffmpeg reads as many as the chunk's header says, and what a recorder that lost its power wrote there last is
+too few."""
 
 from __future__ import annotations
 
@@ -16,10 +17,14 @@ from worker.media.rare import Listed
 
 _MAX_CHUNKS = 10_000
 _MARK = 4
-"""Bytes that begin the name of a chunk, all of them printable."""
+"""Bytes that begin the name of a chunk, all of them printable but in ASF."""
 _BLOCK = 1 << 20
 _LONG, _LONG_AT = struct.Struct("<Q"), 8
 """How and where the chunk `ds64` tells the length of the samples, in RF64: WAV of more than 4 GiB."""
+
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_ASF_OBJECTS = frozenset(map(bytes.fromhex, ("90080033", "d329e2d6", "f803b1fe", "d03fb73c", "3026b275")))
+"""How the objects begin that may follow: four kinds of index, and another file's header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class _Layout:
     """How the name of the chunk with the samples begins."""
     endless: int | None = None
     """What length ffmpeg takes for up to the end of the file."""
+    least: int = 0
+    """A shorter length than that ffmpeg takes so as well."""
 
 
 _LAYOUTS = {
@@ -45,6 +52,7 @@ _LAYOUTS = {
     "aiff": _Layout(12, 4, struct.Struct(">I"), False, 2, b"SSND"),
     "w64": _Layout(40, 16, struct.Struct("<Q"), True, 8, b"data"),
     "caf": _Layout(8, 4, struct.Struct(">Q"), False, 1, b"data"),
+    "asf": _Layout(0, 16, struct.Struct("<Q"), True, 1, _ASF_DATA, least=100),
 }
 
 
@@ -62,7 +70,7 @@ def with_all_samples(job: Job[Any], listed: Listed) -> Listed:
     with copy.open("r+b") as file:
         file.seek(at)
         file.write(length)
-    job.log(f"{source.name} has more sound than its header says: all of it is taken")
+    job.log(f"{source.name} has more in it than its header says: all of it is taken")
     return replace(listed, source=replace(source, path=copy), media=probe(job, copy, source.name))
 
 
@@ -93,7 +101,8 @@ def too_short(path: Path, format: str) -> tuple[int, bytes] | None:
             following = start + length + -(start + length) % layout.padded
             if begin.startswith(layout.samples):
                 # Nothing is what a program leaves there that writes to a pipe.
-                if not at + head < following < size or not _is_sound(file, following):
+                told = length >= layout.least and at + head < following < size
+                if not told or not _is_sound(file, following):
                     break
                 longest = 2 ** (8 * form.size - 1) - 1
                 whole = min(size - start, longest)
@@ -108,7 +117,7 @@ def _is_sound(file: BinaryIO, at: int) -> bool:
     """Return whether what is here is neither another chunk nor only zeros, as in room that was kept."""
     file.seek(at)
     data = file.read(_MARK)
-    if data.isascii() and data.decode().isprintable():
+    if data in _ASF_OBJECTS or (data.isascii() and data.decode().isprintable()):
         return False
     while data and not data.strip(b"\0"):
         data = file.read(_BLOCK)
