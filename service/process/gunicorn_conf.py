@@ -10,6 +10,7 @@ import threading
 import time
 from typing import Any
 
+from gunicorn.glogging import Logger
 from gunicorn.http import message, parser, wsgi
 
 from headway.contract.settings import load_or_exit, protect_data_dir_or_exit
@@ -52,6 +53,15 @@ forwarder_headers = ""
 # What a proxy says is read by the gate, under every server: TRUSTED_PROXIES.
 secure_scheme_headers: dict[str, str] = {}
 control_socket_disable = True
+
+
+class QuietLogger(Logger):  # type: ignore[misc]
+    """gunicorn's, without its access log. It would make all parts of a line that nobody writes."""
+
+    access_log_enabled = False
+
+
+logger_class = QuietLogger
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -60,7 +70,6 @@ logconfig_dict = {
     "root": {"handlers": ["stderr"], "level": _settings.log_level},
     "loggers": {
         "gunicorn.error": {"handlers": ["stderr"], "level": _settings.log_level, "propagate": False},
-        "gunicorn.access": {"handlers": [], "level": "WARNING", "propagate": False},
     },
 }
 

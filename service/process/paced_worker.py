@@ -13,6 +13,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
 from service.api.probes import PROBES
+from service.process import poll
 from service.process.paced_socket import HEAD_PIECE_BYTES, PacedSocket
 from service.process.request_head import BoundedRequest
 from service.process.turns import turns
@@ -61,6 +62,10 @@ class PacedWorker(GeventWorker):  # type: ignore[misc]
     connection_limit: ConnectionLimit
     refusals: Any
     """Refusals, of a module that the master must not import. Both are set before the worker runs."""
+
+    def patch(self) -> None:
+        super().patch()
+        poll.install()
 
     def init_process(self) -> None:
         # Not for other workers of gunicorn, which have no greenlets that could take turns.

@@ -126,13 +126,18 @@ class Dispatch:
         return due.sends <= 1 or due.sends % RARELY == 0 or self._backlog(due.queue) < CROWDED
 
     def _send(self, dues: Sequence[Due]) -> None:
+        queues = {due.queue: self._app.amqp.queues[due.queue] for due in dues}
         with self._app.producer_or_acquire() as producer, producer.batch():
+            for queue in queues.values():
+                producer.maybe_declare(queue)
             for due in dues:
                 self._app.amqp.send_task_message(
                     producer,
                     due.type,
                     self._message(due),
-                    queue=self._app.amqp.queues[due.queue],
+                    queue=queues[due.queue],
+                    # It would copy the queue for each message, to see that it is declared.
+                    declare=(),
                     retry=False,
                     confirm_timeout=BROKER_TIMEOUT_S,
                 )

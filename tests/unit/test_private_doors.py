@@ -62,6 +62,20 @@ def test_gunicorn_makes_its_own_headers_in_one_place() -> None:
     door('"Server: %s' in source, "gunicorn_conf.py: every answer names the server again")
 
 
+def test_gunicorn_asks_whether_there_is_an_access_log_before_it_makes_a_line() -> None:
+    from gunicorn.glogging import Logger
+
+    source = inspect.getsource(Logger.access)
+    door("if not self.access_log_enabled:" in source, "gunicorn_conf.py: requests cost more than they need")
+
+
+def test_redis_looks_for_a_closed_connection_by_select_poll() -> None:
+    from redis._parsers import hiredis
+
+    source = inspect.getsource(hiredis._socket_can_read)
+    door("select.poll()" in source, "service/process/poll.py: each command waits for a turn of the loop")
+
+
 def test_gunicorns_workers_have_the_sockets_and_the_flag_that_the_configuration_uses() -> None:
     from gunicorn.workers.base import Worker
 
