@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,6 @@ from tests.support.clocked_store import ClockedStore
 from tests.support.stack import Stack
 from tests.support.wait import until
 
-QUEUE = "one place"
-
 
 class N(Params):
     n: int = 0
@@ -34,21 +33,23 @@ class Place:
 
     def __init__(self, stack: Stack, directory: Path) -> None:
         self.store = stack.store
+        # Of its own: another test may leave children in the line.
+        self.queue = f"one place {secrets.token_hex(4)}"
         self.types: dict[str, JobType[Any]] = {}
         self._runtime = Runtime(stack.store, worker="place", data_dir=directory, lease_s=12)
 
     def serves(self, name: str, task: Callable[[Job[Any]], Any], max_attempts: int = 2) -> None:
-        made = JobType(name, name, QUEUE, N, max_attempts, task, Retry(first_s=0))
+        made = JobType(name, name, self.queue, N, max_attempts, task, Retry(first_s=0))
         self.types[name] = made
         self.store.registry.register("place", {name: made.describe()}, 3600)
 
     def submit(self, name: str, **more: Any) -> str:
-        new = NewJob(owner="local", type=name, params={}, queue=QUEUE, max_attempts=2, **more)
+        new = NewJob(owner="local", type=name, params={}, queue=self.queue, max_attempts=2, **more)
         return self.store.create(new)[0]
 
     def step(self) -> bool:
         """Do the job that is next in the line, if there is one."""
-        found = self.store.next(0, QUEUE)
+        found = self.store.next(0, self.queue)
         if found is None:
             return False
         self._runtime.run(self.types[found[1]], found[0].id)
