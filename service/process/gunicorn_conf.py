@@ -52,6 +52,8 @@ forwarder_headers = ""
 # What a proxy says is read by the gate, under every server: TRUSTED_PROXIES.
 secure_scheme_headers: dict[str, str] = {}
 control_socket_disable = True
+# Its lines of DEBUG have addresses in them, and what came of heads that broke off.
+_gunicorn_level = "INFO" if _settings.log_level == "DEBUG" else _settings.log_level
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -59,7 +61,7 @@ logconfig_dict = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
     "root": {"handlers": ["stderr"], "level": _settings.log_level},
     "loggers": {
-        "gunicorn.error": {"handlers": ["stderr"], "level": _settings.log_level, "propagate": False},
+        "gunicorn.error": {"handlers": ["stderr"], "level": _gunicorn_level, "propagate": False},
         "gunicorn.access": {"handlers": [], "level": "WARNING", "propagate": False},
     },
 }
