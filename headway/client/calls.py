@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
 import socket
 import stat
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
 from urllib.parse import urlencode
@@ -39,6 +39,8 @@ from headway.client.watch import AsyncWatch
 DEFAULT_URL = "http://127.0.0.1:8000"
 BATCH = 1000
 """Jobs per request."""
+BATCH_BYTES = 2_000_000
+"""Most bytes of them: the service takes 2 MiB in all."""
 EVENTS_PAGE = 1000
 """Events per request."""
 _OF_ATTEMPT = ("token", "lease_s", "traceparent")
@@ -101,22 +103,19 @@ class Calls:
     async def submit_many(
         self, jobs: Iterable[Mapping[str, Any]], *, key: str | None = None
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Submit many jobs, 1,000 per request. Yields `{"id": …, "created": …, "links": …}` for each, in
-        their order; `created` is false for one whose unique key another job has.
+        """Submit many jobs, up to 1,000 and 2 MB per request. Yields `{"id": …, "created": …, "links": …}`
+        for each, in their order; `created` is false for one whose unique key another job has.
 
         Each is what `submit` sends: `{"type": …, "params": …, "group": …}` and so on. The jobs of one
         request are all made, or, if Invalid or another error is raised, none of them; those of the requests
         before it are. With the same `key` nothing is made twice.
         """
         key = key or secrets.token_hex(16)
-        following = iter(jobs)
-        number = 0
-        while batch := [dict(one) for one in islice(following, BATCH)]:
+        for number, batch in enumerate(_batches(jobs)):
             headers = submitting(f"{key}.{number}")
             made = await self._transport.json("POST", "/jobs:batch", {"jobs": batch}, headers=headers)
             for item in made["items"]:
                 yield item
-            number += 1
 
     async def upload(
         self, file: Path | str, *, name: str | None = None, progress: Progress = _nobody
@@ -482,6 +481,21 @@ def idempotency(key: str | None) -> dict[str, str]:
 def submitting(key: str | None) -> dict[str, str]:
     """Return the headers of a request that makes jobs: they are in the trace of the current span."""
     return {**idempotency(key), **trace_context()}
+
+
+def _batches(jobs: Iterable[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the jobs in portions that one request may have."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for job in map(dict, jobs):
+        length = len(json.dumps(job)) + len(", ")
+        if batch and (len(batch) == BATCH or size + length > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(job)
+        size += length
+    if batch:
+        yield batch
 
 
 def _own_name() -> str:

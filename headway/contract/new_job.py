@@ -80,8 +80,9 @@ class NewJob:
         """Return the job's own fields. Raises RecordError."""
         fields = {
             "id": f'"{ref.id}"',
-            "labels": dumps(self.labels),
-            "params": dumps(self.params, MAX_PARAMS_BYTES, "params"),
+            # Encoded: as text, one emoji makes each character take four bytes.
+            "labels": dumps(self.labels).encode(),
+            "params": dumps(self.params, MAX_PARAMS_BYTES, "params").encode(),
             "links": links_of(ref.id).model_dump_json(),
             **(self.webhook.fields(self.owner) if self.webhook else {}),
         }

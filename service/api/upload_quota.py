@@ -38,16 +38,8 @@ class UploadQuota:
         if not self._quota:
             yield None
             return
-        self._known = self._look()
-        announced = 0
-        with suppress(redis.RedisError):  # an upload in one piece needs no store
-            announced = self._store.resumable.announced(owner)
+        left = self._left(owner)
         with self._lock:
-            left = (
-                self._quota
-                - announced
-                - sum(held for whose, held in self._known.values() if whose == owner)
-            )
             left -= self._coming[owner]
             if left <= 0 or (size or 0) > left:
                 raise quota_used(self._quota)
@@ -58,6 +50,19 @@ class UploadQuota:
         finally:
             with self._lock:
                 self._coming[owner] -= room
+
+    def check(self, owner: str, size: int) -> None:
+        """Check once more, before an upload of this size is complete: other processes know nothing of what
+        is received here. Raises Problem (507)."""
+        if self._quota and size > self._left(owner):
+            raise quota_used(self._quota)
+
+    def _left(self, owner: str) -> int:
+        self._known = self._look()
+        announced = 0
+        with suppress(redis.RedisError):  # an upload in one piece needs no store
+            announced = self._store.resumable.announced(owner)
+        return self._quota - announced - sum(held for whose, held in self._known.values() if whose == owner)
 
     def _look(self) -> dict[str, tuple[str, int]]:
         found = {}

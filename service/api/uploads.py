@@ -136,6 +136,7 @@ def _receive(here: Context, name: str) -> Response:
             out = Pieces(here.files, upload_key(upload_id, DATA))
             size = receive(out, here.settings, MAX_UPLOAD_BYTES, quota)
             out.flush()
+            here.upload_quota.check(caller().owner, size)
             made = Upload(id=upload_id, name=name, size=size, media_type=media_type(name))
             # Until here its room is held; from here on it is found among the uploads.
             complete_upload(here.files, made.model_dump(), caller().owner, out.names, caller().scope)

@@ -62,6 +62,8 @@ class QuietLogger(Logger):  # type: ignore[misc]
 
 
 logger_class = QuietLogger
+# Its lines of DEBUG have addresses in them, and what came of heads that broke off.
+_gunicorn_level = "INFO" if _settings.log_level == "DEBUG" else _settings.log_level
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -69,7 +71,7 @@ logconfig_dict = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
     "root": {"handlers": ["stderr"], "level": _settings.log_level},
     "loggers": {
-        "gunicorn.error": {"handlers": ["stderr"], "level": _settings.log_level, "propagate": False},
+        "gunicorn.error": {"handlers": ["stderr"], "level": _gunicorn_level, "propagate": False},
     },
 }
 

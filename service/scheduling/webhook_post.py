@@ -61,18 +61,28 @@ def permitted(address: Address, allowed: Collection[Network]) -> bool:
     """
     if any(address.version == network.version and address in network for network in allowed):
         return True
+    if any(address.version == network.version and address in network for network in _NOT_PUBLIC):
+        return False
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped:
             return permitted(address.ipv4_mapped, allowed)
-        if address.is_site_local or address in _LOCAL_NAT64:
+        if address.is_site_local:
             return False
         if not all(permitted(inner, allowed) for inner in _embedded(address)):
             return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
+_NOT_PUBLIC = [
+    ipaddress.ip_network(network)
+    for network in (
+        *("192.0.0.0/24", "192.88.99.0/24", "3fff::/20", "64:ff9b:1::/48"),
+        "168.63.129.16/32",
+    )
+]
+"""What Python, or an older one, takes for public: special networks, the first with a cloud's metadata, the
+last a local NAT64; and the address at which Azure answers its virtual machines."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
 _COMPATIBLE = ipaddress.ip_network("::/96")
 
 

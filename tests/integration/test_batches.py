@@ -34,6 +34,9 @@ TYPES = {
 }
 
 
+FREE = {"name": "t", "title": "t", "queue": "q", "params": {"type": "object"}}
+
+
 def new(**more: Any) -> NewJob:
     return NewJob(**{"owner": "local", "type": "t", "params": {}, "queue": "q", "max_attempts": 1, **more})
 
@@ -182,9 +185,21 @@ def test_a_body_of_very_many_values_is_refused_before_it_is_read(web: Stack, man
         )
     assert peak_mib(web) - before < 50
     # What looks like them in a string is none.
-    text = json.dumps(json.dumps("[{,\\" * 300_000))
+    text = json.dumps(json.dumps("[{,\\" * 200_000))
     status, _, answer = web.call("POST", "/jobs:batch", b'{"jobs":[{"type":%s}]}' % text.encode(), headers)
     assert (status, json.loads(answer)["errors"][0]["pointer"]) == (422, "/jobs/0/type")
+
+
+def test_the_largest_batch_takes_little_memory_whatever_is_in_it(own_stack: Stack) -> None:
+    own_stack.start_web()
+    own_stack.store.registry.register("worker", {"t": dumps(FREE)}, 3600)
+    before = peak_mib(own_stack)
+    # A character beyond the first 65,536 makes each of its text take four bytes.
+    text = "\U0001f600".encode().ljust(MAX_BATCH_BYTES // 1000 - 50, b"x")
+    body = b'{"jobs":[%s]}' % b",".join([b'{"type":"t","params":{"x":"%s"}}' % text] * 1000)
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "k"}
+    assert own_stack.call("POST", "/jobs:batch", body, headers)[0] == 202
+    assert peak_mib(own_stack) - before < 50
 
 
 def test_a_batch_with_thousands_of_faults_is_told_how_many_they_are(web: Stack) -> None:
@@ -237,5 +252,7 @@ def test_the_python_client_splits_what_is_more_than_one_batch(web: Stack) -> Non
     made = list(client.submit_many(jobs))
     assert len({item["id"] for item in made}) == 1500
     assert client.job(made[1499]["id"])["params"] == {"n": 1499}
+    large = {"type": "b", "labels": {f"label {n}": "x" * 250 for n in range(32)}}
+    assert len({item["id"] for item in client.submit_many([large] * 300)}) == 300
     with pytest.raises(Invalid, match="/jobs/1/params/n"):
         list(client.submit_many([{"type": "a"}, {"type": "a", "params": {"n": "x"}}]))

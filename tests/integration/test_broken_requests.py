@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 
@@ -17,7 +18,7 @@ from tests.support.stack import Stack
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("broken"), DRAIN_S="0") as stack:
+    with Stack(tmp_path_factory.mktemp("broken"), DRAIN_S="0", LOG_LEVEL="DEBUG") as stack:
         stack.start_web()
         yield stack
 
@@ -142,6 +143,16 @@ def test_what_a_stranger_sends_fills_no_log(web: Stack, request_bytes: bytes) ->
         exchange(web, request_bytes)
     seconds = time.monotonic() - began
     assert len(web.log("web")) - before < (seconds + 2) * REFUSALS_PER_S * 500
+
+
+def test_a_head_never_gets_into_the_log_whole_or_broken_off(web: Stack) -> None:
+    assert web.call("PUT", "/uploads/SECRET.mov", b"x")[0] == 201
+    with socket.create_connection(("127.0.0.1", web.port)) as sock:
+        sock.sendall(b"GET /events HTTP/1.1\r\nAuthorization: Bearer SECRET")
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(65536):
+            pass
+    assert "SECRET" not in web.log("web")
 
 
 def test_a_ticket_in_an_address_never_gets_into_the_log_or_another_address(web: Stack) -> None:

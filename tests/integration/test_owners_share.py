@@ -11,14 +11,18 @@ from pathlib import Path
 import pytest
 
 from headway.contract.encoding import dumps
+from headway.contract.files import upload_key
 from headway.contract.limits import Limits, TooManyJobs
+from headway.contract.local_files import LocalFiles
 from headway.contract.new_job import NewJob
 from headway.contract.states import State
 from headway.contract.store import JobStore
+from headway.contract.uploads import DATA, complete_upload
 from tests.support import credentials
 from tests.support.clocked_store import ClockedStore
 from tests.support.fake_worker import claim, create
 from tests.support.stack import Stack
+from tests.support.wait import until
 from tests.support.worker_stack import WorkerStack
 
 QUEUE = "nobody"
@@ -156,30 +160,49 @@ def test_a_worker_gives_each_owner_its_turn(new_worker_stack: Callable[..., Work
 
 
 def test_an_owner_whose_uploads_fill_its_quota_gets_507_until_one_is_gone(tmp_path: Path) -> None:
-    with Stack(tmp_path, UPLOAD_QUOTA_BYTES="1000") as stack:
+    with Stack(tmp_path, UPLOAD_QUOTA_BYTES="4000000") as stack:
         stack.start_web()
 
         def upload(size: int) -> tuple[int, dict[str, str]]:
             status, _, body = stack.call("POST", "/uploads", b"a" * size)
             return status, json.loads(body)
 
-        status, first = upload(600)
+        def kept() -> int:
+            return len(list((tmp_path / "uploads").iterdir()))
+
+        status, first = upload(2_400_000)
         assert status == 201
-        status, refused = upload(500)
+        status, refused = upload(2_000_000)
         assert status == 507
-        assert "1000 bytes together" in refused["detail"]
-        assert upload(400)[0] == 201
+        assert "4000000 bytes together" in refused["detail"]
+        assert upload(1_600_000)[0] == 201
         assert upload(1)[0] == 507
         assert stack.call("DELETE", f"/uploads/{first['id']}")[0] == 204
-        assert chunked(stack, 700) == 507, "whose length was not known before"
-        assert chunked(stack, 500) == 201
-        kept = {path.name for path in (tmp_path / "uploads").iterdir()}
-        assert len(kept) == 2, "what was refused leaves nothing"
+        assert chunked(stack, 2_800_000) == 507, "whose length was not known before"
+        assert chunked(stack, 400_000) == 201
+        assert kept() == 2, "what was refused leaves nothing"
+        with closing(http.client.HTTPConnection("127.0.0.1", stack.port, timeout=20)) as connection:
+            connection.putrequest("POST", "/uploads")
+            for name, value in (*credentials.BEARER.items(), ("Content-Length", "2000000")):
+                connection.putheader(name, value)
+            connection.endheaders(b"a" * 1_500_000)
+            until(lambda: kept() == 3, what="its first piece to be written")
+            taken_elsewhere(tmp_path, 1)
+            connection.send(b"a" * 500_000)
+            assert connection.getresponse().status == 507, "as another process took one meanwhile"
+        assert kept() == 3
+
+
+def taken_elsewhere(directory: Path, size: int) -> None:
+    """An upload that this web process knows nothing of until it looks."""
+    files, upload_id = LocalFiles(directory), "u" * 22
+    piece = files.add(upload_key(upload_id, DATA), 0, b"a" * size, "0")
+    complete_upload(files, {"id": upload_id, "name": "x", "size": size}, credentials.OWNER, [piece])
 
 
 def chunked(stack: Stack, size: int) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=20)
     with closing(connection):
-        pieces = iter([b"a" * 100] * (size // 100))
+        pieces = iter([b"a" * 100_000] * (size // 100_000))
         connection.request("POST", "/uploads", pieces, credentials.BEARER, encode_chunked=True)
         return connection.getresponse().status

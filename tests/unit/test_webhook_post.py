@@ -69,6 +69,12 @@ def post(url: str, poster: Poster | None = None) -> Answer:
         "64:ff9b:1::1",
         "2001:0:a9fe:a9fe::1",
         "2001:db8::1",
+        "192.0.0.192",
+        "192.88.99.1",
+        "3fff::1",
+        "168.63.129.16",
+        "::ffff:168.63.129.16",
+        "2002:a83f:8110::",
     ],
 )
 def test_what_is_not_public_is_refused(address: str) -> None:
