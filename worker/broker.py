@@ -2,7 +2,8 @@
 
 Anybody who can write to the broker can put anything on a queue, and kombu and Celery were made for programs
 that trust each other: a message they do not expect ends the worker, and is delivered again to the next. So
-each message is checked before either sees it, and dropped if it is not exactly one job's id.
+each message is checked before either sees it, and dropped if it is not exactly one job's id. One that
+is, is made anew of that id and its type.
 """
 
 from __future__ import annotations
@@ -155,6 +156,23 @@ def job_of(message: dict[str, Any]) -> Sent:
     return job_id, message["headers"]["task"]
 
 
+def remade(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message, one without a fault, with nothing in it but what Celery needs for the job. An
+    option that Celery cannot read costs the worker one of its places, until it takes no more messages."""
+    job_id, task = job_of(message)
+    delivery = message["properties"]["delivery_info"]
+    return {
+        "body": json.dumps([[job_id], {}, {}]),
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": {"lang": "py", "task": task, "id": message["headers"]["id"]},
+        "properties": {
+            "delivery_tag": message["properties"]["delivery_tag"],
+            "delivery_info": {name: delivery[name] for name in ("exchange", "routing_key")},
+        },
+    }
+
+
 def is_stale(message: dict[str, Any]) -> bool:
     """Return whether a message, one without a fault, is good for nothing: its job does not wait any more,
     and no other is left in the line. One may be there whose message its job was taken for."""
@@ -211,7 +229,7 @@ class _RedisTransport:
         if to == queue and is_stale(message):
             self._drop_stale(queue)
         elif to == queue:
-            super()._deliver(message, queue)  # type: ignore[misc]
+            super()._deliver(remade(message), queue)  # type: ignore[misc]
         elif to is not None:
             self._pass_on(message, to)
 
@@ -260,6 +278,13 @@ class AmqpChannel(pyamqp.Channel):
             as_in_redis = _as_in_redis(message)
             to = destination(as_in_redis, queue)
             if to == queue and not is_stale(as_in_redis):
+                plain = remade(as_in_redis)
+                message.body = plain["body"]
+                message.properties = {
+                    "content_type": plain["content-type"],
+                    "content_encoding": plain["content-encoding"],
+                    "application_headers": plain["headers"],
+                }
                 callback(message)
                 return
             if to not in (queue, None):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+from headway.contract.new_job import NewJob
 from headway.contract.states import State
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.wait import until
@@ -57,6 +58,21 @@ POISON = {
 }
 
 
+def messages_of(job_id: str) -> dict[str, bytes]:
+    """Messages of a job that waits, each with something in it that Celery does not expect."""
+    body = [[job_id], {}, {}]
+    coded = json.loads(message(b"")) | {"body": json.dumps(body)}
+    coded["properties"]["body_encoding"] = "rot13"
+    return {
+        "time limits that are none": message(body, timelimit=[None, None, None]),
+        "one time limit": message(body, timelimit=[None]),
+        "no options": message([[job_id], None, {}]),
+        "ids that are no texts": message(body, root_id=["x"], parent_id={}, shadow=[], origin={}),
+        "an unknown encoding": message(body).replace(b"utf-8", b"bogus"),
+        "an unknown encoding of the body": json.dumps(coded).encode(),
+    }
+
+
 def test_messages_that_are_no_jobs_are_dropped_and_the_next_job_is_done_at_once(
     new_worker_stack: NewStack,
 ) -> None:
@@ -65,6 +81,16 @@ def test_messages_that_are_no_jobs_are_dropped_and_the_next_job_is_done_at_once(
     for name, raw in POISON.items():
         broker.lpush("test:default", raw)
         job_id = stack.enqueue("simulate", duration_s=0)
+        began = time.monotonic()
+        assert stack.ended(job_id).state is State.SUCCEEDED, name
+        assert time.monotonic() - began < 1, name
+    for name in messages_of(""):
+        job_id, *_ = stack.store.create(
+            NewJob(
+                owner="owner", type="simulate", params={"duration_s": 0}, queue="default", max_attempts=1
+            )
+        )
+        broker.lpush("test:default", messages_of(job_id)[name])
         began = time.monotonic()
         assert stack.ended(job_id).state is State.SUCCEEDED, name
         assert time.monotonic() - began < 1, name

@@ -98,6 +98,17 @@ def test_anything_else_is_not(message: Any) -> None:
     assert fault_of(message, TYPES) is not None
 
 
+def test_of_what_else_is_in_the_message_of_a_job_nothing_is_left() -> None:
+    usual = broker.remade(sent())
+    assert fault_of(usual, TYPES) is None
+    assert broker.job_of(usual) == (JOB, "simulate")
+    odd = headed(timelimit=[None], root_id=["x"], id=usual["headers"]["id"])
+    odd["content-encoding"] = "bogus"
+    odd["properties"] |= {"priority": [], "delivery_tag": usual["properties"]["delivery_tag"]}
+    assert fault_of(odd, TYPES) is None
+    assert broker.remade(odd) == usual
+
+
 def test_a_message_of_a_job_that_does_not_wait_any_more_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
 
