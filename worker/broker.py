@@ -21,7 +21,7 @@ from typing import Any
 
 from celery.worker import state
 from celery.worker.consumer import Consumer
-from kombu.transport import TRANSPORT_ALIASES, pyamqp
+from kombu.transport import TRANSPORT_ALIASES, pyamqp, virtual
 from kombu.transport import redis as kombu_redis
 
 from headway.contract.keys import JOB_ID
@@ -200,13 +200,29 @@ def destination(message: dict[str, Any], queue: str) -> str | None:
     return None
 
 
-class QoS(kombu_redis.QoS):
+class QoS(virtual.QoS):
     def can_consume(self) -> bool:
         return intake.open and super().can_consume()  # type: ignore[no-untyped-call]
 
+    def restore_unacked(self) -> list[Any]:
+        # What cannot be put back now is sent again by the alarms, and is not to be written to a file.
+        super().restore_unacked()  # type: ignore[no-untyped-call]
+        return []
+
 
 class _RedisChannel:
-    """A channel of Redis that drops messages which cannot even be decoded."""
+    """A channel of Redis that drops messages which cannot even be decoded.
+
+    What is not acknowledged is kept in this process alone. kombu would keep it in Redis too, which takes
+    two round trips, to deliver it again after an hour: the alarms of the jobs have long sent others by
+    then."""
+
+    ack_emulation = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # It has chosen kombu's own.
+        self.QoS: Any = QoS
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -254,7 +270,7 @@ class _RedisTransport:
 
 
 class Channel(_RedisChannel, kombu_redis.Channel):
-    QoS = QoS
+    pass
 
 
 class Transport(_RedisTransport, kombu_redis.Transport):
@@ -262,7 +278,7 @@ class Transport(_RedisTransport, kombu_redis.Transport):
 
 
 class SentinelChannel(_RedisChannel, kombu_redis.SentinelChannel):
-    QoS = QoS
+    pass
 
 
 class SentinelTransport(_RedisTransport, kombu_redis.SentinelTransport):

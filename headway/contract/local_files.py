@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -183,7 +184,7 @@ class LocalFiles:
         return None
 
     def free_bytes(self) -> int | None:
-        for directory in (self._directory, *self._directory.parents):
+        for directory in chain([self._directory], self._directory.parents):
             # It may not have been made yet.
             with suppress(FileNotFoundError):
                 return shutil.disk_usage(directory).free

@@ -86,7 +86,7 @@ def submit_job(headers: Submitting, body: Submission) -> Response:
     """Submit a job."""
     here = context()
     once = headers.once(lambda: _meaning(body))
-    created = create_once(here, once, lambda: replace(accept(here, body), trace=headers.trace))
+    created = create_once(here, once, lambda: accept(here, body, headers.trace))
     if body.run is None:
         return answer_made(*created)
     return _begin(here, headers.key, created, body.lease_s)
@@ -158,10 +158,11 @@ def _meaning(body: BaseModel) -> str:
     return json.dumps(body.model_dump(mode="json"), sort_keys=True)
 
 
-def accept(here: Context, body: Submission) -> NewJob:
+def accept(here: Context, body: Submission, trace: str = "") -> NewJob:
     """Return the job that a submission asks for. Raises Problem."""
-    caller().check_group(body.group)
-    job_type = here.types.get(body.type, caller().owner)
+    who = caller()
+    who.check_group(body.group)
+    job_type = here.types.get(body.type, who.owner)
     if job_type is None and body.run is None:
         detail = f"unknown job type {body.type!r}"
         raise Problem(422, detail, errors=[("/type", detail)], **_known_types())
@@ -179,10 +180,10 @@ def accept(here: Context, body: Submission) -> NewJob:
             detail = f"{body.type} has a retry policy of its own, which a submission does not change"
             raise Problem(422, detail, errors=[("/max_attempts", detail)])
     return NewJob(
-        owner=caller().owner,
+        owner=who.owner,
         type=body.type,
         params=body.params,
-        queue=job_type.queue if job_type and not body.run else here_queue(caller().owner),
+        queue=job_type.queue if job_type and not body.run else here_queue(who.owner),
         max_attempts=1 if body.run else _max_attempts(here, body, job_type),
         group=body.group,
         labels=body.labels,
@@ -194,6 +195,7 @@ def accept(here: Context, body: Submission) -> NewJob:
         run_at_ms=None if body.run_at is None else time_ms(body.run_at),
         expires_s=body.expires_s,
         unique=body.unique,
+        trace=trace,
     )
 
 
@@ -247,9 +249,8 @@ def create(
 ) -> tuple[str, bytes, bool]:
     """Make a job, as JobStore.create, unless told otherwise within the owner's limits. Raises Problem."""
     with tracing.span(f"submit {new.type}", new.trace, kind="producer") as span, _refusals():
-        made = replace(new, trace=span.context)
         job_id, document, is_new = here.store.create(
-            made,
+            replace(new, trace=span.context) if span.context != new.trace else new,
             once=once,
             limits=_limits(here) if limited else NO_LIMITS,
             replicas=here.settings.create_replicas,

@@ -7,16 +7,21 @@ import gzip
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from kombu import Connection
 
 from headway.contract.new_job import NewJob
 from headway.contract.states import State
+from service.process import valkey
 from tests.support.faulty_proxy import FaultyProxy
+from tests.support.stack import free_port
 from tests.support.wait import until
 from tests.support.worker_stack import WorkerStack
+from worker.broker import Channel, fault_of
 
 NewStack = Callable[..., WorkerStack]
 
@@ -71,6 +76,32 @@ def messages_of(job_id: str) -> dict[str, bytes]:
         "an unknown encoding": message(body).replace(b"utf-8", b"bogus"),
         "an unknown encoding of the body": json.dumps(coded).encode(),
     }
+
+
+def test_a_channel_that_closes_gives_back_what_it_received_if_it_can(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = valkey.start(tmp_path, port=free_port())
+    client = redis.Redis.from_url(server.url)
+    try:
+        client.lpush("default", message([["0-" + "x" * 22], {}, {}]))
+        with Connection(server.url, transport_options={"socket_timeout": 1}) as connection:
+            channel = connection.channel()
+            assert isinstance(channel, Channel)
+            channel.queue_declare("default")
+            assert channel.basic_get("default") is not None
+            assert client.llen("default") == client.exists("unacked") == 0
+            channel.close()
+            (back,) = client.lrange("default", 0, -1)
+            assert fault_of(json.loads(back), {"simulate"}) is None
+            channel = connection.channel()
+            assert channel.basic_get("default") is not None
+            server.stop()
+            channel.close()
+        assert "EMERGENCY DUMP" not in caplog.text, "kombu would leave a file behind"
+    finally:
+        client.close()
+        server.stop()
 
 
 def test_messages_that_are_no_jobs_are_dropped_and_the_next_job_is_done_at_once(
