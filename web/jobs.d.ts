@@ -241,7 +241,7 @@ export class Headway {
    * submission is repeated with the same key.
    */
   submit(type: string, params: Record<string, unknown>, options?: SubmitOptions): Promise<Job>;
-  /** Submit many jobs, 1,000 per request. Those of one request are all made, or none of them. */
+  /** Submit many jobs, up to 1,000 and 2 MB per request. Those of one request are all made, or none of them. */
   submitMany(
     jobs: Iterable<Submission>,
     options?: { idempotencyKey?: string; signal?: AbortSignal },

@@ -22,8 +22,27 @@ export { newKey };
  * @typedef {import("./jobs.js").JobType} JobType
  */
 
-/** Jobs of one request. */
+/** Most jobs of one request, and most bytes of them: the service takes 2 MiB in all. */
 const BATCH = 1000;
+const BATCH_BYTES = 2_000_000;
+
+/** @param {Iterable<import("./jobs.js").Submission>} jobs in portions that one request may have */
+function batches(jobs) {
+  const encoder = new TextEncoder();
+  /** @type {import("./jobs.js").Submission[][]} */
+  const all = [];
+  let size = Infinity;
+  for (const job of jobs) {
+    const length = encoder.encode(JSON.stringify(job)).length + 1;
+    if (size + length > BATCH_BYTES || all[all.length - 1].length === BATCH) {
+      all.push([]);
+      size = 0;
+    }
+    all[all.length - 1].push(job);
+    size += length;
+  }
+  return all;
+}
 
 const groupPath = (/** @type {string} */ name, what = "") => `/groups/${encodeURIComponent(name)}${what}`;
 
@@ -52,18 +71,16 @@ export class Headway extends Client {
   }
 
   /**
-   * Submit many jobs, 1,000 per request. Those of one request are all made, or none of them.
+   * Submit many jobs, up to 1,000 and 2 MB per request. Those of one request are all made, or none of them.
    * @param {Iterable<import("./jobs.js").Submission>} jobs
    * @param {{idempotencyKey?: string, signal?: AbortSignal}} [options] with the same key nothing is made twice
    * @returns {Promise<import("./jobs.js").Submitted[]>} in the order of `jobs`
    */
   async submitMany(jobs, { idempotencyKey = newKey(), signal } = {}) {
-    const all = [...jobs];
     const made = [];
-    for (let at = 0; at < all.length; at += BATCH) {
-      const key = `${idempotencyKey}.${at / BATCH}`;
-      const batch = { jobs: all.slice(at, at + BATCH) };
-      made.push(...(await post(this, "/jobs:batch", batch, { idempotencyKey: key, signal })).items);
+    for (const [number, batch] of batches(jobs).entries()) {
+      const options = { idempotencyKey: `${idempotencyKey}.${number}`, signal };
+      made.push(...(await post(this, "/jobs:batch", { jobs: batch }, options)).items);
     }
     return made;
   }

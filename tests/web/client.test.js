@@ -54,3 +54,23 @@ test("one that remembers takes over the readers of one that does not: there is o
   await settled();
   assert.equal(connected(), 0);
 });
+
+test("many jobs go in as many requests as they need, in their order", async () => {
+  const client = new Headway({ share: false });
+  const asked = [];
+  client.ask = async (_method, _path, { body, headers }) => {
+    const { jobs } = JSON.parse(body);
+    asked.push({ key: headers["idempotency-key"], jobs: jobs.length, bytes: new TextEncoder().encode(body).length });
+    return { items: jobs.map(({ params }) => params.n) };
+  };
+  const sent = async (jobs) => (asked.splice(0), client.submitMany(jobs, { idempotencyKey: "mine" }));
+  const small = Array.from({ length: 2001 }, (_, n) => ({ type: "t", params: { n } }));
+  assert.deepEqual(await sent(small), [...small.keys()]);
+  assert.deepEqual(asked.map(({ key, jobs }) => [key, jobs]), [["mine.0", 1000], ["mine.1", 1000], ["mine.2", 1]]);
+  const large = Array.from({ length: 100 }, (_, n) => ({ type: "t", params: { n, text: "ü".repeat(30_000) } }));
+  assert.deepEqual(await sent(large), [...large.keys()]);
+  assert.equal(asked.length, 4);
+  assert.ok(asked.every(({ bytes }) => bytes <= 2 * 2 ** 20));
+  assert.deepEqual(await sent([]), []);
+  assert.equal(asked.length, 0);
+});
