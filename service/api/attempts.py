@@ -237,7 +237,7 @@ def put_artifact(job_id: str, name: str) -> Response:
         if (announced or 0) > left[0]:
             raise left[1]
         with answering_full(), here.files.writing(key, kind, announced) as out:
-            size = receive(out, here.settings, "MAX_OUTPUT_BYTES", left)
+            size = receive(out, here.files, here.settings, "MAX_OUTPUT_BYTES", left)
             artifact = Artifact(
                 name=name,
                 media_type=kind,
