@@ -6,10 +6,12 @@ requests, and each may come to another web process.
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
+from weakref import WeakValueDictionary
 
 from flask import Response, request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -51,6 +53,9 @@ MAX_ARTIFACTS = 500
 """Of a job. They are a part of it, so each is read with all others whenever the job is."""
 MAX_EVENTS = 200
 """In one batch."""
+_publishing: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+"""By job: its files are counted and published one after the other, or two that fit alone would be too much
+together. Between web processes it is left to chance."""
 
 Number = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -232,26 +237,25 @@ def put_artifact(job_id: str, name: str) -> Response:
         left = _output_left(job, held, name)
         if (announced or 0) > left[0]:
             raise left[1]
-        if len(job.artifacts) >= MAX_ARTIFACTS and name not in {a.name for a in job.artifacts}:
-            raise Problem(422, f"a job has at most {MAX_ARTIFACTS} artifacts; pack several into one")
         with answering_full(), here.files.writing(key, kind, announced) as out:
-            size = receive(out, here.settings, "MAX_OUTPUT_BYTES", left)
-            # Others may have come meanwhile.
-            left = _output_left(_held(job_id)[0], held, name)
-            if size > left[0]:
-                raise left[1]
-            # From here on the lease outlasts the next lines: a file of a job that has ended is never
-            # replaced.
-            here.store.renew(claim, lease_s=held.lease_s)
-            out.commit()
-        artifact = Artifact(
-            name=name,
-            media_type=kind,
-            size=size,
-            url=f"/jobs/{job.id}/artifacts/{name}",
-            attempt=held.attempt,
-        )
-        here.store.publish(claim, artifact)
+            size = receive(out, here.files, here.settings, "MAX_OUTPUT_BYTES", left)
+            artifact = Artifact(
+                name=name,
+                media_type=kind,
+                size=size,
+                url=f"/jobs/{job.id}/artifacts/{name}",
+                attempt=held.attempt,
+            )
+            with _publishing.setdefault(job.id, threading.Lock()):
+                # Others may have come meanwhile.
+                left = _output_left(_held(job_id)[0], held, name)
+                if size > left[0]:
+                    raise left[1]
+                # From here on the lease outlasts the next lines: a file of a job that has ended is never
+                # replaced.
+                here.store.renew(claim, lease_s=held.lease_s)
+                out.commit()
+                here.store.publish(claim, artifact)
     except StaleFence:
         raise _over() from None
     return json_answer(artifact.model_dump_json(), 201)
@@ -259,7 +263,9 @@ def put_artifact(job_id: str, name: str) -> Response:
 
 def _output_left(job: Job, held: Held, name: str) -> tuple[int, Problem]:
     """How many bytes a file of this name may have beside the others of its attempt, and what to answer
-    to more."""
+    to more. Raises Problem (422) if the job has no room for another file."""
+    if len(job.artifacts) >= MAX_ARTIFACTS and name not in {a.name for a in job.artifacts}:
+        raise Problem(422, f"a job has at most {MAX_ARTIFACTS} artifacts; pack several into one")
     most = context().settings.max_output_bytes
     others = sum(a.size for a in job.artifacts if a.attempt == held.attempt and a.name != name)
     return most - others, Problem(

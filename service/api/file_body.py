@@ -18,6 +18,8 @@ from service.api.room import lacks_room
 
 CHUNK = 1 << 16
 """Bytes read at a time. Less than that is lost if the connection breaks meanwhile."""
+ROOM_EVERY = 4 << 20
+"""Bytes after which a body's room on the disk is looked at again."""
 MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -57,12 +59,15 @@ def answering_full() -> Iterator[None]:
         raise Problem(507, "the service's disk is full; nothing was kept; try again later") from None
 
 
-def receive(out: Out, settings: Settings, limit: str, quota: tuple[int, Problem] | None = None) -> int:
+def receive(
+    out: Out, files: Files, settings: Settings, limit: str, quota: tuple[int, Problem] | None = None
+) -> int:
     """Write the request's body to `out`. Returns the size in bytes.
 
     Raises Problem for a body that is a form with the file in it (415), is larger than the setting `limit`
-    allows (413) or than the bytes of `quota` (its problem), ends early or has broken chunks (400), or comes
-    too slowly (408). An OSError is that of `out`. What was written by then is left to the caller.
+    allows (413) or than the bytes of `quota` (its problem), ends early or has broken chunks (400), comes
+    too slowly (408), or of which the disk has no room for more (507). An OSError is that of `out`. What
+    was written by then is left to the caller.
     """
     if request.mimetype == "multipart/form-data":
         raise Problem(
@@ -72,13 +77,17 @@ def receive(out: Out, settings: Settings, limit: str, quota: tuple[int, Problem]
         )
     # One byte more, or a body of just that size would be refused as its end is read.
     request.max_content_length = _bytes(settings, limit) + 1
-    size = 0
+    size, looked_at = 0, 0
     while chunk := _read(_too_large(settings, limit)):
         size += len(chunk)
         if size > _bytes(settings, limit):
             raise _too_large(settings, limit)
         if quota is not None and size > quota[0]:
             raise quota[1]
+        if size - looked_at > ROOM_EVERY:
+            # It may not have announced its size, and others come in at the same time.
+            check_room(files, settings, limit, None)
+            looked_at = size
         out.write(chunk)
     if request.content_length is not None and size != request.content_length:
         raise BodyBroken(

@@ -175,7 +175,13 @@ def _take(here: Context, coming: Coming) -> dict[str, str]:
     out = _Part(here, owner, coming, token, checksum)
     try:
         with answering_full():
-            receive(out, settings, MAX_UPLOAD_BYTES, (left, Problem(413, f"it has {left} bytes left")))
+            receive(
+                out,
+                here.files,
+                settings,
+                MAX_UPLOAD_BYTES,
+                (left, Problem(413, f"it has {left} bytes left")),
+            )
             out.flush()
     except BodyBroken as broken:
         if checksum is None:

@@ -134,7 +134,7 @@ def _receive(here: Context, name: str) -> Response:
         ):
             quota = None if room is None else (room, quota_used(here.settings.upload_quota_bytes))
             out = Pieces(here.files, upload_key(upload_id, DATA))
-            size = receive(out, here.settings, MAX_UPLOAD_BYTES, quota)
+            size = receive(out, here.files, here.settings, MAX_UPLOAD_BYTES, quota)
             out.flush()
             here.upload_quota.check(caller().owner, size)
             made = Upload(id=upload_id, name=name, size=size, media_type=media_type(name))

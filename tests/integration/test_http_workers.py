@@ -348,6 +348,26 @@ def test_the_files_of_an_attempt_have_a_limit_together(web: Stack, kind: str) ->
     held.end(state="succeeded")
 
 
+def test_files_that_end_at_the_same_moment_have_that_limit_together_too(web: Stack, kind: str) -> None:
+    job = web.submit(kind, {"n": 1})
+    held = Holder(web, claim(web, kind))
+    socks = []
+    for n in range(20):
+        head = (
+            f"PUT /jobs/{job['id']}/artifacts/f{n} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000\r\n"
+        )
+        socks.append(socket.create_connection(("127.0.0.1", web.port), timeout=60))
+        socks[-1].sendall(f"{head}Authorization: Bearer {held.token}\r\n\r\n".encode() + b"x" * 3999)
+    for sock in socks:
+        sock.sendall(b"x")
+    statuses = [sock.recv(12)[9:] for sock in socks]
+    for sock in socks:
+        sock.close()
+    assert sorted(statuses) == [b"201"] * 2 + [b"413"] * 18
+    assert len(web.get(f"/jobs/{job['id']}")[1]["artifacts"]) == 2
+    held.end(state="succeeded")
+
+
 @pytest.mark.long
 def test_a_job_has_a_bounded_number_of_artifacts(web: Stack, kind: str) -> None:
     job = web.submit(kind, {"n": 1})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from headway.contract.events import ZERO
 from headway.contract.records import MAX_PARAMS_BYTES
 from headway.contract.states import State
 from tests.support.fake_worker import claim, create
+from tests.support.small_disk import small_disk
 from tests.support.stack import Stack
 from tests.support.wait import until
 
@@ -105,6 +108,27 @@ def test_on_a_disk_that_is_nearly_full_nothing_new_is_taken_and_live_work_goes_o
         job_id = create(stack.store)
         stack.store.end(claim(stack.store, job_id), State.SUCCEEDED)
         assert stack.get(f"/jobs/{job_id}")[1]["state"] == "succeeded"
+
+
+def test_what_is_coming_in_ends_before_it_has_filled_the_disk(tmp_path: Path) -> None:
+    """The store's own files may be on it, too."""
+    with small_disk(tmp_path / ".files", "size=48m") as disk:
+        environ = {"FILES_URL": disk.as_uri(), "MIN_FREE_BYTES": str(24 << 20)}
+        with Stack(tmp_path, DRAIN_S="0", **environ) as stack:
+            stack.start_web()
+            least = [48 << 20]
+
+            def pieces() -> Iterator[bytes]:
+                for _ in range(40):
+                    least.append(shutil.disk_usage(disk).free)
+                    yield b"x" * (1 << 20)
+
+            connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=60)
+            with contextlib.closing(connection), contextlib.suppress(ConnectionError):
+                connection.request("POST", "/uploads", pieces(), stack.headers, encode_chunked=True)
+            assert min(least) > 12 << 20
+            until(lambda: not list((disk / "uploads").iterdir()), what="all of it to be removed")
+            assert stack.call("POST", "/uploads", b"x")[0] == 201
 
 
 def test_what_was_submitted_before_the_disk_filled_is_still_the_answer_to_its_key(own_stack: Stack) -> None:
