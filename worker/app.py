@@ -23,7 +23,7 @@ from worker import broker
 from worker.hints import Hints
 
 BROKER_TIMEOUT_S = 5
-"""Seconds for one command. If all connections died silently, that of the queues is noticed after 15 s, the
+"""Seconds for one command. If all connections died silently, that of the queues is noticed after 11 s, the
 next command's after this; later, and the watchdog restarts the worker, with the jobs it has."""
 
 
