@@ -43,7 +43,7 @@ def options(settings: Settings, *, timeout_s: float) -> dict[str, Any]:
         **of_sentinels,
         "global_keyprefix": settings.key_prefix,
         "socket_keepalive": True,
-        "health_check_interval": 10,
+        "health_check_interval": 5,
     }
 
 

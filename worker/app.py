@@ -22,7 +22,9 @@ from headway.sdk.sandbox import Policy
 from worker import broker
 from worker.hints import Hints
 
-BROKER_TIMEOUT_S = 30
+BROKER_TIMEOUT_S = 5
+"""Seconds for one command. If all connections died silently, that of the queues is noticed after 11 s, the
+next command's after this; later, and the watchdog restarts the worker, with the jobs it has."""
 
 
 def make_store(settings: Settings) -> JobStore:

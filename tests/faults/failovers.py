@@ -17,9 +17,7 @@ from typing import Any
 import redis
 
 from headway.contract.events import ZERO
-from headway.sdk.sandbox import LAUNCHER
 from service.process import valkey
-from tests.support import processes
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.stack import Stack, free_port
 from tests.support.wait import until
@@ -61,18 +59,6 @@ class Pair:
     def close(self) -> None:
         for client in self._clients:
             client.close()
-
-
-def living(stack: Stack) -> dict[str, list[int]]:
-    """The processes of web and worker; what a job starts for a moment is not among them."""
-    return {
-        name: sorted(
-            child.pid
-            for child in processes.descendants(process.pid)
-            if child.command.startswith(sys.executable) and LAUNCHER not in child.command
-        )
-        for name, process in stack.processes.items()
-    }
 
 
 def work(lasting_s: float, n: int) -> tuple[str, dict[str, Any]]:
@@ -142,7 +128,7 @@ def run(directory: Path, times: int, jobs: int, gap_s: float) -> int:
             lambda: all(stack.get(f"/jobs/{job_id}")[1]["state"] == "running" for job_id in ids),
             what="all jobs to run",
         )
-        before = living(stack)
+        before = stack.living()
         began = time.monotonic()
         for _ in range(times):
             time.sleep(gap_s)
@@ -154,7 +140,7 @@ def run(directory: Path, times: int, jobs: int, gap_s: float) -> int:
         ended = [stack.wait_ended(job_id, times * 4 * gap_s + 120) for job_id in ids]
         for job, made in zip(ended, expected, strict=True):
             wrong += faults(stack, job, made)
-        after = living(stack)
+        after = stack.living()
         wrong += [
             f"{name}: {before[name]} became {after[name]}" for name in before if before[name] != after[name]
         ]

@@ -16,7 +16,6 @@ import redis
 
 from headway.contract.events import ZERO
 from service.process import valkey
-from tests.support import processes
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.stack import Stack, free_port
 from tests.support.wait import until
@@ -56,17 +55,6 @@ class OutageStack(Stack):
         super().close()
         self.network.close()
 
-    def living(self) -> dict[str, list[int]]:
-        """The processes of web and worker; what a job starts for a moment is not among them."""
-        return {
-            name: sorted(
-                child.pid
-                for child in processes.descendants(self.pid(name))
-                if child.command.startswith(self.processes[name].args[0])  # type: ignore[index]
-            )
-            for name in ("web", "worker")
-        }
-
     def submitted(self, seconds: float = 60, **params: Any) -> str:
         """The id of a job, as soon as the service accepts it."""
         accepted = b""
@@ -104,6 +92,7 @@ class OutageStack(Stack):
         assert self.succeeded(job_id) == 1
         assert self.succeeded(next_one) == 1
         assert self.living() == before
+        assert all(before.values())
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +203,22 @@ def test_a_broker_that_is_gone_while_the_store_lives_delays_jobs_and_loses_none(
         again = valkey.start(broker.socket.parent, port=broker.port, fsync="always")
         assert {stack.succeeded(job_id) for job_id in waiting} == {1}
     again.stop()
+
+
+def test_connections_to_the_broker_that_die_silently_disturb_no_job(
+    new_stack: Callable[..., OutageStack], broker: valkey.Valkey
+) -> None:
+    with FaultyProxy(broker.port or 0) as network:
+        stack = new_stack(CELERY_BROKER_URL=f"redis://127.0.0.1:{network.port}/0")
+        stack.start_all()
+        before = stack.living()
+        running = stack.running(stack.submitted(duration_s=60, rate=1))
+        network.freeze()
+        assert stack.succeeded(stack.submitted(duration_s=0)) == 1
+        assert stack.living() == before
+        job = stack.get(f"/jobs/{running}")[1]
+        assert (job["state"], job["attempt"]) == ("running", 1)
+        stack.call("POST", f"/jobs/{running}/cancel")
 
 
 # -- kill -9, with jobs in the queue ---------------------------------------------------------------

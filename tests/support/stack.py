@@ -17,8 +17,9 @@ from typing import Any, Self
 
 from headway.contract.settings import load
 from headway.contract.store import JobStore
+from headway.sdk.sandbox import LAUNCHER
 from service.process import valkey
-from tests.support import credentials
+from tests.support import credentials, processes
 from tests.support.checkout import ROOT
 from tests.support.programs import with_us
 from tests.support.wait import until
@@ -160,6 +161,17 @@ class Stack:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def living(self) -> dict[str, list[int]]:
+        """The processes that those we started have; what a job starts for a moment is not among them."""
+        return {
+            name: sorted(
+                child.pid
+                for child in processes.descendants(process.pid)
+                if child.command.startswith(sys.executable) and LAUNCHER not in child.command
+            )
+            for name, process in self.processes.items()
+        }
 
     def start_valkey(self) -> None:
         """Valkey, on what it has kept if it ran before."""
