@@ -24,6 +24,7 @@ from celery.worker.consumer import Consumer
 from kombu.transport import TRANSPORT_ALIASES, pyamqp, virtual
 from kombu.transport import redis as kombu_redis
 
+from headway.broker import keep_clients
 from headway.contract.keys import JOB_ID
 
 PAUSE_S = 1.0
@@ -223,6 +224,7 @@ class _RedisChannel:
         super().__init__(*args, **kwargs)
         # It has chosen kombu's own.
         self.QoS: Any = QoS
+        keep_clients(self)
 
     def _brpop_read(self, **options: Any) -> Any:
         try:

@@ -128,6 +128,7 @@ class Dispatch:
     def _send(self, dues: Sequence[Due]) -> None:
         queues = {due.queue: self._app.amqp.queues[due.queue] for due in dues}
         with self._app.producer_or_acquire() as producer, producer.batch():
+            broker.keep_clients(producer.channel)
             for queue in queues.values():
                 producer.maybe_declare(queue)
             for due in dues:

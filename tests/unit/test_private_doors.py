@@ -69,6 +69,14 @@ def test_gunicorn_asks_whether_there_is_an_access_log_before_it_makes_a_line() -
     door("if not self.access_log_enabled:" in source, "gunicorn_conf.py: requests cost more than they need")
 
 
+def test_a_channel_of_redis_makes_its_clients_of_a_pool_alone() -> None:
+    from kombu.transport.redis import Channel
+
+    breaks = "headway/broker.py: a client is made for each message"
+    door("self.Client = self._get_client()" in inspect.getsource(Channel.__init__), breaks)
+    door("return self.Client(**client_kwargs)" in inspect.getsource(Channel._create_client), breaks)
+
+
 def test_redis_looks_for_a_closed_connection_by_select_poll() -> None:
     from redis._parsers import hiredis
 
