@@ -42,9 +42,13 @@ Label = Annotated[str, StringConstraints(pattern=r"^[^:]+:", max_length=520)]
 
 def labels_of(wanted: list[str]) -> dict[str, str]:
     """Return labels that are given as `name:value`; in the name a colon or backslash has a backslash before
-    it."""
+    it. Raises Problem (422) for two values of one name, which no job has."""
     found = [match.groups() for label in wanted if (match := _LABEL.fullmatch(label))]
-    return {re.sub(r"\\([\\:])", r"\1", name): value for name, value in found}
+    labels = {re.sub(r"\\([\\:])", r"\1", name): value for name, value in found}
+    if len(labels) < len(found):
+        detail = "a job has one value of each label, and one is asked for twice"
+        raise Problem(422, detail, errors=[("/label", detail)])
+    return labels
 
 
 class Listing(Query):
@@ -241,9 +245,10 @@ def again(here: Context, page: JobPage) -> NewJob:
     if b"_partial" in page.fields:
         raise CannotRepeat("not all arguments of this task were kept: only its project can send it again")
     old = Job.model_validate_json(page.document)
-    # The type may have moved to another queue since.
-    job_type = here.types.get(old.type, old.owner)
-    if job_type is None and page.fields[b"_queue"].decode() == here_queue(old.owner):
+    queue = page.fields[b"_queue"].decode()
+    # The type may have moved to another queue since. What the service does itself is no worker's.
+    job_type = None if queue == SERVICE_QUEUE else here.types.get(old.type, old.owner)
+    if job_type is None and queue == here_queue(old.owner):
         raise CannotRepeat("its own program did this job, and nobody else would: only that can do it again")
     if job_type is None and b"_foreign" in page.fields:
         raise CannotRepeat(f"{old.type} is no job type here: only the task's project can send it again")
@@ -254,7 +259,7 @@ def again(here: Context, page: JobPage) -> NewJob:
         owner=old.owner,
         type=old.type,
         params=old.params,
-        queue=job_type.queue if job_type else page.fields[b"_queue"].decode(),
+        queue=job_type.queue if job_type else queue,
         max_attempts=old.max_attempts,
         group=old.group,
         labels=old.labels,

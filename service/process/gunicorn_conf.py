@@ -8,6 +8,7 @@ import shutil
 import socket
 import threading
 import time
+import warnings
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -91,6 +92,9 @@ DRAIN_SHARE = 0.8
 # One directory for the counters of all workers; before any of them imports service.metrics.
 _metrics = metrics_dir.make()
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
+
+# Reading the keys of JWTs imports it, with PyJWT, before gevent patches ssl. Our own code fetches keys.
+warnings.filterwarnings("ignore", r"Monkey-patching ssl .*NOT patched\): \['jwt\.jwks_client [^',]*'\]")
 
 _drained = threading.Event()
 

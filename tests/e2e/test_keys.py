@@ -199,6 +199,7 @@ def test_the_keys_of_jwts_are_read_at_sighup_and_stay_if_the_file_cannot_be_used
             until(lambda: answers() == 200, what="the service to be ready")
         assert web.log("web").count("JWT_KEY_FILE") == 2
         assert "Traceback" not in web.log("web")
+        assert "Warning" not in web.log("web")
 
 
 @pytest.mark.parametrize("content", ["no key at all", None])

@@ -92,6 +92,7 @@ def test_labels_and_counts_over_http(web: Stack) -> None:
     web.submit("b", {}, labels={"customer": "acme:x"})
     assert [j["id"] for j in web.get("/jobs?label=customer:acme:x&label=n:1")[1]["items"]] == [job_id]
     assert web.get("/jobs?label=customer")[0] == 422
+    assert web.get("/jobs?label=n:1&label=n:2")[0] == 422, "no job has both"
     assert web.get("/jobs?label=customer:acme:x%0A")[1]["items"] == []
     odd = {"a:b": "c", "ü\\:": "", "back\\s": "x: y"}
     job_id = web.submit("a", {}, labels=odd)["id"]
@@ -226,6 +227,13 @@ def test_a_job_whose_unique_key_another_held_can_be_retried_later(web: Stack) ->
     assert many(web, "retry", group="held")["result"] == result(1, 0, 1)
     post(web, f"/jobs/{holder}/cancel", {})
     assert many(web, "retry", group="held")["result"] == result(1, 1)
+
+
+def test_what_the_service_does_to_many_is_no_workers_also_if_one_declares_its_name(web: Stack) -> None:
+    first = many(web, "cancel", labels={"nobody": "has"})
+    assert web.call("PUT", "/types/jobs.cancel", {})[0] == 200
+    again = json.loads(web.call("POST", f"/jobs/{first['id']}/retry")[2])["id"]
+    assert web.wait_ended(again)["result"] == result(0, 0)
 
 
 def test_a_retry_waits_for_a_time_that_is_still_to_come_and_expires_as_asked(web: Stack) -> None:
