@@ -81,6 +81,11 @@ class Server(Worker):  # type: ignore[misc]
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+    @property
+    def told_to_stop(self) -> bool:
+        """Whether it is to stop for good."""
+        return (self._draining or self._ending) and not self.restarting
+
     def restart(self) -> None:
         """Stop in order, the jobs released, and start again in the same process."""
         self.restarting = True
@@ -179,6 +184,9 @@ def main() -> int:
         server = _serve(app, settings, types, registration, drain)
     finally:
         registration.stop()
+    if server.told_to_stop:
+        # Also if Celery has failed over that, as it does while the pool's processes start.
+        return os.EX_OK
     if server.exitcode == EX_FAILURE and server.was_ready:
         logger.error("the worker ended by an error of its own, restarting")
         time.sleep(RESTART_PAUSE_S)

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +232,7 @@ def _kill_in_a_batch(web: Stack, key: str) -> None:
     before, answers = count(web), list[int]()
 
     def submit() -> None:
-        with suppress(OSError):
+        with suppress(OSError, HTTPException):
             answers.append(post(web, jobs, key)[0])
 
     thread = threading.Thread(target=submit)

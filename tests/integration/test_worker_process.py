@@ -156,6 +156,30 @@ def test_a_worker_that_has_gone_deaf_starts_anew_and_hears_again(new_worker_stac
         broker.close()
 
 
+STOPPED_AS_IT_STARTS = """
+import os, signal
+from celery.signals import worker_ready
+from worker.__main__ import main
+
+@worker_ready.connect(weak=False)
+def stop(sender, **_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    for process in sender.pool._pool._pool:
+        # What SIGTERM does to one that has hardly begun.
+        os.kill(process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+raise SystemExit(main())
+"""
+
+
+def test_a_worker_that_is_told_to_stop_while_its_processes_start_stops(new_worker_stack: NewStack) -> None:
+    """Celery then takes them for processes that cannot start."""
+    stack = new_worker_stack()
+    stack.stop("worker")
+    assert stack.start("worker", "-c", STOPPED_AS_IT_STARTS).wait(30) == 0
+
+
 CRASHING = """
 import ctypes, os
 from worker.__main__ import main
