@@ -48,7 +48,7 @@ def test_a_body_whose_chunks_are_broken_is_a_400_on_every_route_and_nothing_is_k
     coming = web.call("POST", "/uploads", b"", {"Tus-Resumable": "1.0.0", "Upload-Length": "9"})[1][
         "location"
     ]
-    uploads = set((web.directory / "uploads").glob("*"))
+    uploads = web.uploads()
     for request, lines in {
         "POST /uploads": credentials.LINE,
         "PUT /uploads/x": credentials.LINE,
@@ -66,7 +66,7 @@ def test_a_body_whose_chunks_are_broken_is_a_400_on_every_route_and_nothing_is_k
         status, headers, body = exchange(web, head.encode() + chunks)
         assert (status, headers["content-type"]) == (400, "application/problem+json"), (request, body)
         assert b"chunks" in body
-    assert set((web.directory / "uploads").glob("*")) == uploads
+    assert web.uploads() == uploads
     assert web.get(f"/jobs/{here['id']}")[1]["artifacts"] == []
     assert "Traceback" not in web.log("web")
 

@@ -400,10 +400,6 @@ def test_a_job_that_waits_says_why(web: Stack) -> None:
             assert reason(job_id) is None
 
 
-def uploads(web: Stack) -> list[Path]:
-    return list((web.directory / "uploads").glob("*")) + list((web.directory / "uploads").glob(".*"))
-
-
 def test_an_upload_is_kept_as_it_was_sent(web: Stack) -> None:
     data = bytes(range(256)) * 5000
     for method, path, name in (
@@ -440,18 +436,18 @@ def test_an_upload_may_be_as_large_as_the_limit_and_not_a_byte_larger(web: Stack
 
 @pytest.mark.parametrize("path", ["/uploads", "/uploads/clip.mp4"])
 def test_a_form_with_a_file_in_it_is_not_taken_for_the_file(web: Stack, path: str) -> None:
-    before = uploads(web)
+    before = web.uploads()
     form = {"Content-Type": "Multipart/Form-Data; boundary=x"}
     body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="x.mp4"\r\n\r\nclip\r\n--x--\r\n'
     status, _, answer = web.call("PUT" if "clip" in path else "POST", path, body, form)
     assert status == 415
     assert "send the file itself" in json.loads(answer)["detail"]
-    assert uploads(web) == before
+    assert web.uploads() == before
 
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_an_upload_that_is_too_large_leaves_nothing(web: Stack, chunked: bool) -> None:
-    before = uploads(web)
+    before = web.uploads()
     connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=60)
     try:
         connection.request(
@@ -467,7 +463,7 @@ def test_an_upload_that_is_too_large_leaves_nothing(web: Stack, chunked: bool) -
         response.read()
     finally:
         connection.close()
-    assert uploads(web) == before
+    assert web.uploads() == before
 
 
 def test_an_upload_that_fills_the_disk_is_a_507_and_leaves_nothing(tmp_path: Path) -> None:
@@ -509,15 +505,15 @@ def test_an_upload_that_fills_the_disk_is_a_507_and_leaves_nothing(tmp_path: Pat
 
 @pytest.mark.parametrize("head", ["Content-Length: 3000000", "Transfer-Encoding: chunked"])
 def test_an_upload_whose_sender_vanishes_leaves_nothing(web: Stack, head: str) -> None:
-    before = uploads(web)
+    before = web.uploads()
     with socket.create_connection(("127.0.0.1", web.port)) as sender:
         # More than a piece of an upload: what is less is not written before it is whole.
         data = b"x" * 0x180000
         piece = data if "Length" in head else b"180000\r\n" + data + b"\r\n"
         lines = ["POST /uploads HTTP/1.1", "Host: localhost", credentials.LINE, head, "", ""]
         sender.sendall("\r\n".join(lines).encode() + piece)
-        until(lambda: len(uploads(web)) > len(before), what="the upload to begin")
-    until(lambda: uploads(web) == before, what="the partial upload to be gone")
+        until(lambda: len(web.uploads()) > len(before), what="the upload to begin")
+    until(lambda: web.uploads() == before, what="the partial upload to be gone")
 
 
 @pytest.mark.parametrize("name", ["", "x" * 300, ".."])

@@ -73,6 +73,7 @@ def drip(socks: list[socket.socket], seconds: float) -> None:
 
 
 def test_slow_heads_and_bodies_are_cut_off_and_keep_nobody_waiting(web: Stack) -> None:
+    before = web.uploads()
     with ExitStack() as opened:
         heads = [opened.enter_context(connect(web)) for _ in range(50)]
         bodies = [opened.enter_context(connect(web)) for _ in range(50)]
@@ -96,8 +97,7 @@ def test_slow_heads_and_bodies_are_cut_off_and_keep_nobody_waiting(web: Stack) -
         # One that only waits before its next request is none of them.
         assert alive(idle)
     assert "Traceback" not in web.log("web")
-    uploads = web.directory / "uploads"
-    assert not uploads.exists() or not list(uploads.iterdir())
+    assert web.uploads() == before
 
 
 def test_a_body_that_comes_slowly_but_steadily_is_taken(web: Stack) -> None:

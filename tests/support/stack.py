@@ -173,6 +173,11 @@ class Stack:
             for name, process in self.processes.items()
         }
 
+    def uploads(self) -> set[Path]:
+        """What is kept of uploads. Tests that share a stack run in any order: compare with what was there
+        before."""
+        return set((self.directory / "uploads").glob("*"))
+
     def start_valkey(self) -> None:
         """Valkey, on what it has kept if it ran before."""
         self.valkey = valkey.start(self.directory / "valkey", port=self.valkey_port, fsync=self._fsync)
